@@ -1,0 +1,43 @@
+# Everything starts from nothing but Python >= 3.11 with pip: the first target makes .venv.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint slow chaos benchmark clean
+
+## demo: the main job on 5,000 real handwritten digits: 6 minima, 15 paths, a barcode
+demo: $(VENV)/.installed
+	$(BIN)/toscore run examples/demo.yaml
+	$(BIN)/toscore reduce examples/demo.yaml
+
+## test: lint, types, import contracts, and the default tests
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m chaos
+
+benchmark: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m benchmark -s
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
