@@ -1,0 +1,155 @@
+"""argv and stdout, nothing else: config → plan → train → optimise → store → reduce → report."""
+
+import json
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from orchestrator.config import BadRunFile, json_schema, load
+
+app = typer.Typer(
+    name="toscore",
+    help="Topological obstructions of a neural network's loss: barcodes of minima and TO-scores.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Exit(IntEnum):
+    """What a script can rely on."""
+
+    COMPLETE = 0
+    BUG = 1
+    BAD_INPUT = 2
+    FAILED_TASKS = 3
+    INTERRUPTED = 130
+
+
+RunFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A run file (YAML).")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: its folder or URL, or its run file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in paths.epochs=200."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+
+@app.command()
+def run(
+    file: RunFileArgument,
+    set_: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster, HOST:PORT or 'auto'.")
+    ] = None,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="No Ray: one worker, in this process.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
+) -> None:
+    """Run a run file, or go on where it stopped.
+
+    Example: `toscore run examples/demo.yaml --set minima.count=8`
+    """
+    from orchestrator.launch import launch
+
+    settings = load(file, set_ or ())
+    raise typer.Exit(
+        launch(settings, source=str(file), address=address, in_process=in_process, quiet=quiet)
+    )
+
+
+@app.command()
+def plan(
+    file: RunFileArgument,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    sample: Annotated[bool, typer.Option(help="Time a short sample on this machine.")] = True,
+) -> None:
+    """What a run would do and cost; nothing is run and nothing is written.
+
+    Example: `toscore plan examples/demo.yaml --set minima.count=1000`
+    """
+    from orchestrator.cost import estimate, estimate_view
+
+    cost = estimate(load(file, set_ or ()), sample=sample)
+    if as_json:
+        print(json.dumps(cost.to_json(), indent=2))
+    else:
+        Console().print(estimate_view(cost))
+
+
+@app.command()
+def status(run: RunArgument, as_json: AsJson = False) -> None:
+    """What is done, what is left, what failed; reads the store only.
+
+    Example: `toscore status runs/demo`
+    """
+    from orchestrator.runs import open_run, status_json, status_view
+
+    found = open_run(run)
+    if as_json:
+        print(json.dumps(status_json(found), indent=2))
+    else:
+        Console().print(status_view(found))
+
+
+@app.command()
+def retry(run: RunArgument) -> None:
+    """Forget the failures of a run and run those tasks again.
+
+    Example: `toscore retry runs/demo`
+    """
+    from orchestrator.launch import launch
+    from orchestrator.runs import open_run
+
+    found = open_run(run)
+    found.clear_failures()
+    raise typer.Exit(launch(found.plan.run, source=run))
+
+
+@app.command()
+def reduce(run: RunArgument, as_json: AsJson = False) -> None:
+    """The barcodes and TO-scores of what a run has so far.
+
+    Example: `toscore reduce runs/demo --json`
+    """
+    from orchestrator.report.terminal import barcode_view
+    from orchestrator.runs import open_run
+
+    landscape = open_run(run).landscape()
+    if as_json:
+        print(json.dumps(landscape.to_json(), allow_nan=False))
+    else:
+        console = Console()
+        console.print(barcode_view(landscape, console.width))
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of a run file, for editors.
+
+    Example: `toscore schema > toscore.schema.json`
+    """
+    print(json.dumps(json_schema(), indent=2))
+
+
+def main() -> None:
+    """The `toscore` command: what the user got wrong is one sentence and exit code 2."""
+    from orchestrator.errors import UserError
+
+    # A user's module:callable is looked for where the command is called.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        app()
+    except (BadRunFile, UserError) as error:
+        print(f"toscore: {error}", file=sys.stderr)
+        sys.exit(Exit.BAD_INPUT)

@@ -1,0 +1,359 @@
+"""The run file: parsed once into frozen models, everything impossible refused here.
+
+Names become objects in this file alone. The settings of each kind of task are the dataclasses that the
+tasks themselves carry (`PathWork`, `MinimumSettings`, …), so a key of the run file, its default and its
+check are written down once, where the setting is used.
+"""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from workers.specs import DataSpec, NetworkSpec
+from workers.tasks import PathWork, SimplexWork
+from workers.train import MinimumSettings
+
+
+class BadRunFile(ValueError):
+    """One sentence that names the key, the value, what is allowed, and what to do."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _spec(kind: type[DataSpec] | type[NetworkSpec]) -> Any:
+    """A `{name: …, option: …}` mapping (or just the name) that becomes a `DataSpec` or `NetworkSpec`."""
+
+    def parse(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, Mapping) or "name" not in value:
+            raise ValueError("it must be a name or a mapping with the key 'name'")
+        return kind.parse(value)
+
+    schema = {
+        "anyOf": [
+            {"type": "string"},
+            {
+                "type": "object",
+                "properties": {"name": {"type": "string"}},
+                "required": ["name"],
+                "additionalProperties": True,
+            },
+        ],
+        "description": kind.names_help(),
+    }
+    return Annotated[
+        kind,
+        BeforeValidator(parse),
+        PlainSerializer(lambda spec: spec.canonical()),
+        WithJsonSchema(schema),
+    ]
+
+
+class Minima(Model):
+    """`minima:` how many to train and how, or which checkpoints to take."""
+
+    count: int | None = Field(None, description="How many to train; 10, or 0 when `from` is given.")
+    from_: tuple[str, ...] = Field(
+        (), alias="from", description="Checkpoints to take: .safetensors, or .pt state dicts."
+    )
+    discover: bool = Field(
+        False, description="Descend from dips found inside paths and add what is found."
+    )
+    training: MinimumSettings = Field(default_factory=MinimumSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """The run file writes the training keys directly under `minima:`."""
+        if not isinstance(value, Mapping) or "training" in value:
+            return value
+        own = {"count", "from", "from_", "discover"}
+        training = {k: v for k, v in value.items() if k not in own}
+        return {**{k: v for k, v in value.items() if k in own}, "training": training}
+
+    @property
+    def trained(self) -> int:
+        return self.count if self.count is not None else (0 if self.from_ else 10)
+
+    @property
+    def total(self) -> int:
+        return len(self.from_) + self.trained
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Minima":
+        if self.trained < 0 or self.total < 2:
+            raise ValueError(
+                f"a barcode needs at least 2 minima and this asks for {self.total}: "
+                "raise minima.count or name more checkpoints in minima.from"
+            )
+        return self
+
+
+class Pairs(Model):
+    """`pairs:` which pairs of minima are joined by a path."""
+
+    rule: Literal["all", "lazy", "list", "random"] = "all"
+    tolerance: float = Field(1e-3, gt=0, description="lazy: what the barcode may still miss.")
+    pairs: tuple[tuple[int, int], ...] = Field((), description="list: the pairs, by index.")
+    per_minimum: int = Field(3, ge=1, description="random: pairs drawn for each minimum.")
+    max_pairs: int | None = Field(None, ge=1)
+    max_hours: float | None = Field(None, gt=0)
+
+
+class Reduce(Model):
+    """`reduce:` what is computed from the passes."""
+
+    max_index: int = Field(0, ge=0, le=3)
+    heights: Literal["adaptive", "paper"] = "adaptive"
+
+
+class Resources(Model):
+    """`resources:` how many workers, and what each may use."""
+
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0, le=8)] = "auto"
+    max_attempts: int = Field(3, ge=1, description="Tries of a task that keeps killing its worker.")
+
+
+class RunFile(Model):
+    """A run: which loss, which minima, which paths, and what is made of them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run is STORE/NAME.")
+    seed: int = Field(0, ge=0)
+    store: str = Field("runs", min_length=1, description="A folder, or s3://bucket/prefix.")
+    data: _spec(DataSpec)  # type: ignore[valid-type]
+    network: _spec(NetworkSpec)  # type: ignore[valid-type]
+    minima: Minima = Field(default_factory=Minima)
+    paths: PathWork = Field(default_factory=PathWork)
+    pairs: Pairs = Field(default_factory=Pairs)
+    simplices: SimplexWork = Field(default_factory=SimplexWork)
+    reduce: Reduce = Field(default_factory=Reduce)
+    resources: Resources = Field(default_factory=Resources)
+    reuse: tuple[str, ...] = Field((), description="Runs whose results count as this one's.")
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        if ".." in value:
+            raise ValueError("it must not contain '..'")
+        return value
+
+    @model_validator(mode="after")
+    def _listed_pairs_exist(self) -> "RunFile":
+        total = self.minima.total
+        for i, j in self.pairs.pairs:
+            if not (0 <= i < total and 0 <= j < total and i != j):
+                raise ValueError(
+                    f"pairs.pairs names ({i}, {j}) but the minima are 0 to {total - 1}: "
+                    "name two different ones"
+                )
+        if self.pairs.rule == "list" and not self.pairs.pairs:
+            raise ValueError("pairs.rule is 'list' and pairs.pairs is empty: list the pairs")
+        return self
+
+    @property
+    def location(self) -> str:
+        """The run's folder or URL: STORE/NAME."""
+        return f"{self.store.rstrip('/')}/{self.name}"
+
+
+def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile:
+    """Read a run file.
+
+    Args:
+        path: a YAML file.
+        overrides: `key.sub=value` strings, the value read as YAML.
+
+    Raises:
+        BadRunFile: one sentence; nothing has been written.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text()
+    except FileNotFoundError:
+        raise BadRunFile(f"There is no run file {file}: check the path.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRunFile(f"The run file {file} cannot be read: {error}.") from None
+    try:
+        values = _load_yaml(text)
+    except yaml.YAMLError as error:
+        where = " ".join(str(error).split())
+        raise BadRunFile(f"The run file {file} is not valid YAML: {where}.") from None
+    if not isinstance(values, dict):
+        raise BadRunFile(
+            f"The run file {file} holds {type(values).__name__}, not keys with values: "
+            "start with `name:`, `data:` and `network:`."
+        )
+    for override in overrides:
+        _apply(values, override)
+    checkpoints = values.get("minima", {}).get("from") if isinstance(values.get("minima"), dict) else None
+    if isinstance(checkpoints, list):  # written relative to the run file, used from anywhere
+        values["minima"]["from"] = [
+            str((file.parent / c).resolve()) if isinstance(c, str) and "://" not in c else c
+            for c in checkpoints
+        ]
+    return parse(values)
+
+
+def parse(values: Mapping[str, Any]) -> RunFile:
+    """Check the values of a run file.
+
+    Raises:
+        BadRunFile: the first thing that is wrong, in one sentence.
+    """
+    _refuse_non_finite(values, ())
+    try:
+        return RunFile.model_validate(values)
+    except ValidationError as error:
+        raise BadRunFile(_sentence(error.errors()[0])) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the run file, for editors."""
+    schema = RunFile.model_json_schema(by_alias=True)
+    training = TypeAdapter(MinimumSettings).json_schema()
+    minima = schema["$defs"]["Minima"]["properties"]
+    minima.pop("training")
+    minima.update(training["properties"])
+    schema["$defs"].update(training.get("$defs", {}))
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as every other tool reads it, and a key appears once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} appears twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise BadRunFile(f"--set {override!r} is not KEY=VALUE, as in --set paths.epochs=200.")
+    try:
+        value = _load_yaml(text)
+    except yaml.YAMLError:
+        raise BadRunFile(f"--set {key}: {text!r} is not a YAML value; quote it.") from None
+    *parents, last = key.split(".")
+    here = values
+    for parent in parents:
+        inner = here.get(parent)
+        if inner is None or isinstance(inner, str):  # a bare name stands for {name: …}
+            inner = {} if inner is None else {"name": inner}
+            here[parent] = inner
+        if not isinstance(inner, dict):
+            raise BadRunFile(f"--set {key}: {parent} is not a group of keys in the run file.")
+        here = inner
+    here[last] = value
+
+
+def _refuse_non_finite(value: Any, path: tuple[str, ...]) -> None:
+    """NaN and infinity pass comparisons that they should fail; no key means anything with them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRunFile(f"{'.'.join(path)} is {value}; it must be a finite number.")
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        _refuse_non_finite(inner, (*path, str(key)))
+
+
+# Keys that exist only in our models, not in the file: they are left out of messages.
+_UNWRITTEN = {"training", "function-before[parse()]"}
+
+
+def _sentence(error: ErrorDetails) -> str:
+    path = [str(p) for p in error["loc"] if str(p) not in _UNWRITTEN]
+    path = ["from" if p == "from_" else p for p in path]
+    key = ".".join(path)
+    value = error["input"]
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            allowed = _keys_beside(path)
+            close = difflib.get_close_matches(path[-1], allowed, 1)
+            parent = ".".join(path[:-1])
+            hint = (
+                f"did you mean {'.'.join([*path[:-1], close[0]])}?"
+                if close
+                else f"the keys {'of ' + parent if parent else 'there'} are {', '.join(allowed)}."
+            )
+            return f"{key} is not a key of a run file; {hint}"
+        case "missing":
+            return f"{key} is missing; a run file needs at least name, data and network."
+        case "value_error":
+            reason = str(error["ctx"]["error"]).rstrip(".")
+            said = any(reason.startswith(p) for p in (key, path[-1] if path else "\0", *path[:1]))
+            if said and len(path) > 1 and not reason.startswith(path[0]):
+                return f"{'.'.join(path[:-1])}.{reason}." if reason.startswith(path[-1]) else f"{key}: {reason}."
+            return f"{reason}." if said or not key else f"{key}: {reason}."
+        case _:
+            message = error["msg"].replace("Input should be", "it must be").rstrip(".")
+            message = message[0].lower() + message[1:]
+            return f"{key} is {_show(value)}; {message}."
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def _keys_beside(path: Sequence[str]) -> list[str]:
+    """The keys allowed where the last part of the path was written."""
+    schema = json_schema()
+    here: dict[str, Any] = schema
+    for part in path[:-1]:
+        here = _resolve(schema, here.get("properties", {}).get(part, {}))
+    return sorted(here.get("properties", {}))
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in (node, *node.get("anyOf", ()), *node.get("allOf", ())):
+        if "$ref" in option:
+            return schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+    return node

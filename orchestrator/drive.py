@@ -1,0 +1,265 @@
+"""The loop that joins the machine, the executor and the store.
+
+Here, and nowhere below, the clock is read. The loop holds no truth of its own: it may die at any
+moment, and the next one finds in the store what is done.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+
+from orchestrator import observe
+from orchestrator.executor import Executor, ExecutorEvent
+from orchestrator.lease import Lease
+from orchestrator.observe import Observer
+from orchestrator.plan import Plan
+from orchestrator.state import (
+    Added,
+    Command,
+    Complete,
+    Event,
+    Fail,
+    GiveUp,
+    Open,
+    PackFinished,
+    Policy,
+    Run,
+    Scheduler,
+    StopRequested,
+    Tick,
+    WorkerJoined,
+    WorkerLost,
+)
+from workers.store import Store
+from workers.results import Done, Failed, FailureKind
+from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Task, TrainMinimum
+from workers.telling import Interrupted
+
+WINDOW = 4096
+"""Open tasks held at once; enough for any number of workers, few enough to forget about memory."""
+
+POLL_SECONDS = 0.25
+
+
+class Ending(Enum):
+    COMPLETE = "complete"
+    FAILED = "some tasks failed"
+    INTERRUPTED = "interrupted"
+    GAVE_UP = "the store went away"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    ending: Ending
+    failed: int = 0
+    reason: str = ""
+
+
+class Stop(Enum):
+    """What was asked for from outside."""
+
+    NO = 0
+    GRACEFUL = 1
+    """Finish what runs, then leave."""
+    NOW = 2
+    """Leave at once; work since the last checkpoints is done again."""
+
+
+def drive(
+    plan: Plan,
+    store: Store,
+    executor: Executor,
+    lease: Lease,
+    *,
+    notify: Observer,
+    policy: Policy | None = None,
+    stop: Callable[[], Stop] = lambda: Stop.NO,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Run what the plan asks for and the store lacks, until nothing is left or a stop is asked for.
+
+    Raises:
+        Fenced: another driver took the run over; nothing more is written by this one.
+    """
+    return _Drive(plan, store, executor, lease, notify, policy or Policy(), stop, clock).run()
+
+
+class _Drive:
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        executor: Executor,
+        lease: Lease,
+        notify: Observer,
+        policy: Policy,
+        stop: Callable[[], Stop],
+        clock: Callable[[], float],
+    ) -> None:
+        self._plan, self._store, self._executor = plan, store, executor
+        self._lease, self._notify, self._stop, self._clock = lease, notify, stop, clock
+        self._scheduler = Scheduler(policy)
+        self._open: dict[str, Task] = {}
+        self._figures: dict[str, float] = {}
+        self._last_beat = -1.0
+        self._gave_up = ""
+
+    def run(self) -> Outcome:
+        source = self._resume()
+        stop = Stop.NO
+        try:
+            while not self._gave_up:
+                asked = self._stop()
+                if asked is Stop.NOW:
+                    return self._end(Ending.INTERRUPTED)
+                if asked is Stop.GRACEFUL and stop is Stop.NO:
+                    stop = asked
+                    self._handle(StopRequested())
+                if stop is Stop.GRACEFUL and not self._scheduler.running:
+                    return self._end(Ending.INTERRUPTED)
+                exhausted = self._feed(source) if stop is Stop.NO else False
+                if exhausted and not self._scheduler.open_tasks:
+                    failed = len(self._scheduler.failed)
+                    return self._end(Ending.FAILED if failed else Ending.COMPLETE)
+                for event in self._executor.poll(POLL_SECONDS):
+                    self._absorb(event)
+                self._handle(Tick())
+                self._beat()
+        except (Interrupted, KeyboardInterrupt):
+            return self._end(Ending.INTERRUPTED)
+        return self._end(Ending.GAVE_UP)
+
+    def _end(self, ending: Ending) -> Outcome:
+        failed = len(self._scheduler.failed)
+        self._notify(
+            observe.RunFinished(
+                ending is Ending.COMPLETE, failed, ending is Ending.INTERRUPTED
+            )
+        )
+        return Outcome(ending, failed, self._gave_up)
+
+    def _resume(self) -> Iterator[Task]:
+        plan, store = self._plan, self._store
+        completed = {kind: store.completed(kind) for kind in ("minima", "pairs", "simplices")}
+        failures = store.failures()
+        for key, failure in failures.items():
+            self._scheduler.failed[key] = FailureKind(failure["kind"])
+        minima = set(plan.minimum_keys)
+        self._notify(
+            observe.RunStarted(
+                plan.run.name,
+                minima=len(minima),
+                minima_done=len(minima & completed["minima"]),
+                pairs=plan.pair_count,
+                pairs_done=sum(plan.pair_key(p) in completed["pairs"] for p in plan.pairs()),
+                simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
+                simplices_done=len(completed["simplices"]),
+            )
+        )
+        done = completed["minima"] | completed["pairs"] | completed["simplices"]
+        return (task for task in plan.remaining(done) if task.key not in failures)
+
+    def _feed(self, source: Iterator[Task]) -> bool:
+        """Top up the window; true once the source is dry."""
+        room = WINDOW - self._scheduler.open_tasks
+        if room < WINDOW // 4 and self._scheduler.open_tasks:
+            return False
+        fresh = list(islice(source, room))
+        for task in fresh:
+            self._open[task.key] = task
+        if fresh:
+            self._handle(
+                Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh])
+            )
+        return len(fresh) < room
+
+    def _absorb(self, event: ExecutorEvent) -> None:
+        match event:
+            case WorkerJoined(worker):
+                self._notify(observe.WorkerCame(worker))
+            case WorkerLost(worker, how, cause):
+                self._notify(observe.WorkerWent(worker, how.value, cause))
+                # It may have published more than it lived to tell.
+                ran = {key for pack in self._scheduler.packs_on(worker) for key in pack}
+                published = frozenset().union(
+                    *(self._store.completed(kind) for kind in ("minima", "pairs", "simplices"))
+                )
+                event = WorkerLost(worker, how, cause, frozenset(ran & published))
+            case PackFinished(results=results):
+                self._figures |= {r.key: r.figure for r in results if isinstance(r, Done)}
+        self._handle(event)
+
+    def _handle(self, event: Event) -> None:
+        for command in self._scheduler.handle(event, self._clock()):
+            self._perform(command)
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Run(worker, pack):
+                tasks = [self._open[key] for key in pack]
+                self._executor.submit(worker, tasks)
+                for task in tasks:
+                    self._notify(observe.TaskStarted(task.key, describe(task), worker))
+            case Complete(key):
+                task = self._open.pop(key)
+                figure = self._figures.pop(key, float("nan"))
+                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure))
+            case Fail(failure, lasting):
+                task = self._open.pop(failure.key)
+                if lasting:
+                    self._record(failure, task)
+                what = describe(task)
+                self._notify(
+                    observe.TaskFailed(
+                        failure.key, what, kind_of(task), failure.kind, failure.reason
+                    )
+                )
+            case GiveUp(reason):
+                self._gave_up = reason
+
+    def _record(self, failure: Failed, task: Task) -> None:
+        self._store.publish_failure(
+            failure.key,
+            {
+                "what": describe(task),
+                "kind": failure.kind.value,
+                "reason": failure.reason,
+                "details": failure.details,
+                "lease_epoch": self._lease.epoch,
+            },
+        )
+
+    def _beat(self) -> None:
+        now = self._clock()
+        if now - self._last_beat < 1.0:
+            return
+        self._last_beat = now
+        self._lease.renew()
+        share = sum(self._executor.progress().values())
+        scheduler = self._scheduler
+        self._notify(observe.Beat(now, scheduler.running, scheduler.workers, share))
+
+
+def describe(task: Task) -> str:
+    """The name of a task for people."""
+    match task:
+        case TrainMinimum(index=index):
+            return f"minimum {index}"
+        case ImportMinimum(index=index):
+            return f"minimum {index} (imported)"
+        case OptimizePath(i=i, j=j):
+            return f"path {i}–{j}"
+        case OptimizeSimplex(vertices=vertices):
+            return f"simplex {'–'.join(map(str, vertices))}"
+
+
+def kind_of(task: Task) -> str:
+    match task:
+        case TrainMinimum() | ImportMinimum():
+            return "minimum"
+        case OptimizePath():
+            return "path"
+        case OptimizeSimplex():
+            return "simplex"

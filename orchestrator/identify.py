@@ -1,0 +1,38 @@
+"""What the names in a run file stand for: the data, the code and the files are looked at once."""
+
+import hashlib
+from pathlib import Path
+
+from orchestrator.config import BadRunFile, RunFile
+from orchestrator.plan import Identity
+from workers.data import load_dataset
+from workers.networks import network_fingerprint
+from workers.references import BadReference
+
+
+def identify(run: RunFile) -> Identity:
+    """Hash what a run depends on.
+
+    Raises:
+        BadRunFile: a name stands for nothing, or a file is missing.
+    """
+    try:
+        data = load_dataset(run.data)
+        network = network_fingerprint(run.network)
+    except BadReference as error:
+        raise BadRunFile(str(error)) from None
+    return Identity(
+        data=data.fingerprint,
+        network=network,
+        checkpoints=tuple(_content(location) for location in run.minima.from_),
+    )
+
+
+def _content(location: str) -> str:
+    try:
+        return hashlib.sha256(Path(location).read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadRunFile(
+            f"minima.from names {location}, which cannot be read ({error.strerror}): "
+            "check the path, which is relative to the run file."
+        ) from None

@@ -1,0 +1,184 @@
+"""Start a run or go on with it: lease, workers, the loop, and what is said at the end."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from orchestrator.config import BadRunFile, RunFile
+from orchestrator.drive import Ending, Outcome, Stop, drive
+from orchestrator.errors import UserError
+from orchestrator.executor import Executor, InProcess
+from orchestrator.identify import identify
+from orchestrator.lease import Fenced, Lease, LeaseHeld
+from orchestrator.observe import LiveDisplay, ObservedEvent, Observer, PlainLines
+from orchestrator.plan import Plan
+from orchestrator.provenance import provenance
+from orchestrator.reduce import reduce_run
+from orchestrator.report.terminal import barcode_view
+from orchestrator.runs import config_of
+from orchestrator.state import Policy
+from workers.evaluation import Evaluation, choose_evaluation
+from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
+from workers.problem import load_problem
+from workers.run import WorkerContext
+from workers.store import Store
+
+EXIT = {
+    Ending.COMPLETE: 0,
+    Ending.FAILED: 3,
+    Ending.GAVE_UP: 3,
+    Ending.INTERRUPTED: 130,
+}
+
+
+@dataclass
+class _Switch:
+    """What the signals have asked for; the second Ctrl-C does not wait for anything."""
+
+    asked: Stop = Stop.NO
+
+    def __call__(self) -> Stop:
+        return self.asked
+
+    def pull(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked is Stop.NOW:
+            os._exit(130)
+        self.asked = Stop.NOW
+
+
+def launch(
+    run: RunFile,
+    *,
+    source: str,
+    address: str | None = None,
+    in_process: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run what is left of a run.
+
+    Args:
+        run: the run file.
+        source: what the user typed for it, for the line that continues the run.
+        address: a Ray cluster that is up, or None for one of our own.
+        in_process: no Ray at all.
+        quiet: print nothing but the result.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        BadRunFile, UserError: nothing has been run.
+    """
+    plan = Plan(run, identify(run))
+    store = open_store(run.location)
+    loaded = load_problem(plan.problem, Evaluation())
+    if plan.run.minima.from_:
+        _check_checkpoints(plan, loaded)
+    try:
+        lease = Lease.acquire(store.objects)
+    except LeaseHeld as error:
+        raise UserError(str(error)) from None
+    switch = _Switch()
+    with contextlib.closing(lease):
+        config = store.latest_config()
+        evaluation = (
+            Evaluation(**config["evaluation"])
+            if config is not None
+            else choose_evaluation(loaded, plan.path_settings)
+        )
+        store.repair()
+        store.publish_config(config_of(plan, evaluation, provenance()), epoch=lease.epoch)
+        context = WorkerContext(run.location, lease.epoch, evaluation)
+        executor = _executor(context, run, address, in_process)
+        with contextlib.closing(executor), _signals(switch):
+            try:
+                outcome = drive(
+                    plan,
+                    store,
+                    executor,
+                    lease,
+                    notify=_observer(quiet),
+                    policy=Policy(max_attempts=run.resources.max_attempts),
+                    stop=switch,
+                )
+            except Fenced as error:
+                raise UserError(str(error)) from None
+    return _say(outcome, plan, store, source, quiet)
+
+
+def open_store(location: str) -> Store:
+    """The store of a run, which can be written to.
+
+    Raises:
+        BadRunFile: it cannot; the sentence says why.
+    """
+    try:
+        objects = open_objects(location)
+        objects.check_writable()
+    except (NotWritable, StoreUnreachable, StoreFull) as error:
+        raise BadRunFile(f"store: {error}") from None
+    return Store(objects)
+
+
+def _executor(
+    context: WorkerContext, run: RunFile, address: str | None, in_process: bool
+) -> Executor:
+    if in_process:
+        return InProcess(context)
+    from orchestrator.ray_executor import ClusterError, ClusterSettings, RayExecutor
+
+    try:
+        return RayExecutor(context, ClusterSettings(address, run.resources))
+    except ClusterError as error:
+        raise UserError(str(error)) from None
+
+
+@contextlib.contextmanager
+def _signals(switch: _Switch) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop the loop. Installed after Ray, which would take SIGTERM for itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, switch.pull) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _observer(quiet: bool) -> Observer:
+    if quiet:
+        return _silent
+    if sys.stderr.isatty():
+        return LiveDisplay(Console(stderr=True))
+    return PlainLines()
+
+
+def _silent(event: ObservedEvent) -> None:
+    del event
+
+
+def _say(outcome: Outcome, plan: Plan, store: Store, source: str, quiet: bool) -> int:
+    if outcome.ending is Ending.INTERRUPTED:
+        print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
+        return EXIT[outcome.ending]
+    if outcome.ending is Ending.GAVE_UP:
+        print(f"Gave up: {outcome.reason} To go on: toscore run {source}", file=sys.stderr)
+    landscape = reduce_run(plan, store)
+    console = Console()
+    console.print(barcode_view(landscape, console.width))
+    if landscape.failures and not quiet:
+        for failure in landscape.failures[:10]:
+            print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
+        print(f"To run the failed tasks again: toscore retry {plan.run.location}", file=sys.stderr)
+    return EXIT[outcome.ending]

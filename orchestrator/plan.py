@@ -1,0 +1,141 @@
+"""From a run file to every task of the run: pure, and whole before anything is trained.
+
+Minima are named by what they are made from, and paths by their minima, so all keys are known at once
+and resuming is a subtraction: the plan, less what the store holds.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+
+from orchestrator.config import RunFile
+from orchestrator.pairs import listed_pairs
+from workers.tasks import (
+    ImportMinimum,
+    OptimizePath,
+    OptimizeSimplex,
+    PathWork,
+    Problem,
+    SimplexWork,
+    Task,
+    TrainMinimum,
+    path_family,
+    path_key,
+)
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the names in a run file stand for, found by looking once: hashes of data, code and files."""
+
+    data: str
+    network: str
+    checkpoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a run. Minima are numbered: first the user's checkpoints, then the trained ones."""
+
+    run: RunFile
+    identity: Identity
+
+    @cached_property
+    def problem(self) -> Problem:
+        run = self.run
+        return Problem(run.network, run.data, self.identity.data, self.identity.network)
+
+    @cached_property
+    def minima(self) -> tuple[TrainMinimum | ImportMinimum, ...]:
+        run = self.run
+        imported = [
+            ImportMinimum(self.problem, index, location, content)
+            for index, (location, content) in enumerate(
+                zip(run.minima.from_, self.identity.checkpoints, strict=True)
+            )
+        ]
+        trained = [
+            TrainMinimum(self.problem, run.minima.training, index, run.seed)
+            for index in range(run.minima.trained)
+        ]
+        return (*imported, *trained)
+
+    @cached_property
+    def minimum_keys(self) -> tuple[str, ...]:
+        return tuple(task.key for task in self.minima)
+
+    @cached_property
+    def path_settings(self) -> PathWork:
+        return replace(self.run.paths, heights=self.run.reduce.heights)
+
+    @cached_property
+    def _family(self) -> str:
+        return path_family(self.problem, self.path_settings, self.run.seed)
+
+    def pairs(self) -> Iterator[Pair]:
+        """The pairs that the rule names before anything is known, each (i, j) with i < j."""
+        return listed_pairs(self.run.pairs, len(self.minima), self.run.seed)
+
+    @cached_property
+    def pair_count(self) -> int:
+        n = len(self.minima)
+        if self.run.pairs.rule in ("all", "lazy"):
+            return n * (n - 1) // 2
+        return sum(1 for _ in self.pairs())
+
+    def pair_key(self, pair: Pair) -> str:
+        i, j = pair
+        return path_key(self._family, self.minimum_keys[i], self.minimum_keys[j])
+
+    def path(self, pair: Pair) -> OptimizePath:
+        i, j = pair
+        a, b = self.minimum_keys[i], self.minimum_keys[j]
+        return OptimizePath(self.problem, self.path_settings, i, j, a, b, self.run.seed)
+
+    @property
+    def simplex_dimensions(self) -> range:
+        """Dimensions of the simplices to optimise beyond edges: H_r needs those of r + 1."""
+        return range(2, self.run.reduce.max_index + 2) if self.run.reduce.max_index else range(0)
+
+    def simplex_count(self, dimension: int) -> int:
+        """C(n, dimension + 1)."""
+        return math.comb(len(self.minima), dimension + 1)
+
+    def simplices(self, dimension: int) -> Iterator[OptimizeSimplex]:
+        for vertices in combinations(range(len(self.minima)), dimension + 1):
+            yield self.simplex(vertices)
+
+    def simplex(self, vertices: tuple[int, ...]) -> OptimizeSimplex:
+        return OptimizeSimplex(
+            self.problem,
+            self.simplex_settings,
+            vertices,
+            tuple(self.minimum_keys[v] for v in vertices),
+            tuple(self.face_key(face) for face in combinations(vertices, len(vertices) - 1)),
+            self.run.seed,
+        )
+
+    @cached_property
+    def simplex_settings(self) -> SimplexWork:
+        return self.run.simplices
+
+    def face_key(self, vertices: tuple[int, ...]) -> str:
+        if len(vertices) == 2:
+            return self.pair_key((vertices[0], vertices[1]))
+        return self.simplex(vertices).key
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task known in advance, none before what it depends on."""
+        yield from self.minima
+        for pair in self.pairs():
+            yield self.path(pair)
+        for dimension in self.simplex_dimensions:
+            yield from self.simplices(dimension)
+
+    def remaining(self, completed: frozenset[str]) -> Iterator[Task]:
+        """What is still to be done: resuming is nothing else."""
+        return (task for task in self.tasks() if task.key not in completed)

@@ -1,0 +1,269 @@
+"""Packs on the workers of a Ray cluster; the one file that knows Ray.
+
+Workers are long-lived actors: a task that asks for a GPU would start a new process each time. Ray
+restarts an actor that dies, but never repeats its work: who runs what again is decided in `state.py`.
+Each actor answers on two threads, so that it can say how far it is, or that it lives, while it works.
+"""
+
+import logging
+import os
+import secrets
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from orchestrator.config import Resources
+from orchestrator.executor import ExecutorEvent
+from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
+from workers.device import Evaluation, worker_environment
+from workers.run import Worker, WorkerContext
+from workers.results import TaskResult
+from workers.tasks import Task
+
+SURVEY_SECONDS = 2.0
+"""How often new nodes are looked for and workers are asked how far they are."""
+
+
+class ClusterError(Exception):
+    """The cluster cannot be reached or cannot run workers; one sentence."""
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    address: str | None = None
+    """`HOST:PORT` of a running cluster, `auto`, or None for one of our own in this machine."""
+    resources: Resources = field(default_factory=Resources)
+    stall_seconds: float = 120.0
+    """A worker that does not answer for so long is replaced."""
+
+
+class _Actor:
+    """The worker as Ray sees it."""
+
+    def __init__(self, context: WorkerContext, name: str) -> None:
+        self._worker = Worker(context, name)
+
+    def node(self) -> str:
+        return ray.get_runtime_context().get_node_id()
+
+    def run(self, pack: list[Task]) -> tuple[list[TaskResult], float]:
+        started = time.monotonic()
+        return self._worker.run(pack), time.monotonic() - started
+
+    def progress(self) -> dict[str, float]:
+        return dict(self._worker.progress())
+
+
+@dataclass
+class _Member:
+    """What the driver knows of one actor."""
+
+    name: str
+    handle: ActorHandle
+    node: str = ""
+    joined: bool = False
+    asked: Any = None
+    asked_at: float = 0.0
+    progress: dict[str, float] = field(default_factory=dict)
+
+
+class RayExecutor:
+    """Workers on a Ray cluster: an own one in this machine, or one that is running already.
+
+    Raises:
+        ClusterError: no cluster at the address, or the token was refused.
+    """
+
+    def __init__(self, context: WorkerContext, settings: ClusterSettings) -> None:
+        self._context, self._settings = context, settings
+        self._members: dict[str, _Member] = {}
+        self._waiting: dict[Any, _Member] = {}
+        self._packs: dict[Any, str] = {}
+        self._events: deque[ExecutorEvent] = deque()
+        self._surveyed = 0.0
+        self._count = 0
+        _connect(settings)
+        share = settings.resources.gpus_per_worker
+        gpus = ray.cluster_resources().get("GPU", 0.0)
+        self._gpus = (1.0 if gpus else 0.0) if share == "auto" else float(share)
+        self._remote = ray.remote(_Actor).options(
+            num_cpus=1,
+            num_gpus=self._gpus,
+            max_restarts=-1,
+            max_task_retries=0,
+            concurrency_groups={"word": 1},
+            runtime_env={"env_vars": _environment(context.evaluation)},
+        )
+        self._grow()
+
+    # The protocol.
+
+    def submit(self, worker: str, pack: Sequence[Task]) -> None:
+        member = self._members[worker]
+        self._packs[member.handle.run.remote(list(pack))] = worker
+
+    def poll(self, timeout: float) -> list[ExecutorEvent]:
+        self._survey()
+        refs = [*self._packs, *self._waiting]
+        if not refs:
+            time.sleep(timeout)
+        else:
+            ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
+            if ready:  # take along whatever else has come in meanwhile
+                ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+            for ref in ready:
+                self._receive(ref)
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    def progress(self) -> Mapping[str, float]:
+        return {key: share for m in self._members.values() for key, share in m.progress.items()}
+
+    def close(self) -> None:
+        for member in self._members.values():
+            ray.kill(member.handle)
+        ray.shutdown()
+
+    # What comes back.
+
+    def _receive(self, ref: Any) -> None:
+        member = self._waiting.pop(ref, None)
+        if member is not None:
+            try:
+                member.node = ray.get(ref)
+            except RayActorError as error:
+                if _could_not_start(error):
+                    raise ClusterError(f"No worker can start: {_first_line(error)}") from None
+                self._expect(member)  # died while it started; Ray is starting it again
+                return
+            member.joined = True
+            self._events.append(WorkerJoined(member.name))
+            return
+        worker = self._packs.pop(ref, None)
+        if worker is None:
+            return  # another pack of a worker that was just reported lost
+        try:
+            results, seconds = ray.get(ref)
+        except (RayActorError, RayTaskError, RayError) as error:
+            self._lose(self._members[worker], _blame(error, self._members[worker].node), error)
+        else:
+            self._events.append(PackFinished(worker, results, seconds))
+
+    def _lose(self, member: _Member, how: Loss, error: Exception) -> None:
+        for ref in [ref for ref, worker in self._packs.items() if worker == member.name]:
+            self._packs.pop(ref)
+        member.joined, member.asked, member.progress = False, None, {}
+        self._events.append(WorkerLost(member.name, how, _first_line(error)))
+        self._expect(member)
+
+    def _expect(self, member: _Member) -> None:
+        """It joins, at first or again, when it says on which node it is."""
+        self._waiting[member.handle.node.options(concurrency_group="word").remote()] = member
+
+    # Growth and health.
+
+    def _survey(self) -> None:
+        now = time.monotonic()
+        if now - self._surveyed < SURVEY_SECONDS:
+            return
+        self._surveyed = now
+        self._grow()
+        for member in self._members.values():
+            if not member.joined:
+                continue
+            if member.asked is not None:
+                self._hear(member, now)
+            if member.asked is None and member.joined:
+                ask = member.handle.progress.options(concurrency_group="word")
+                member.asked, member.asked_at = ask.remote(), now
+
+    def _hear(self, member: _Member, now: float) -> None:
+        try:
+            member.progress = ray.get(member.asked, timeout=0)
+            member.asked = None
+        except GetTimeoutError:
+            if now - member.asked_at > self._settings.stall_seconds:
+                ray.kill(member.handle, no_restart=False)
+                silent = TimeoutError(f"no answer for {now - member.asked_at:.0f} s")
+                self._lose(member, Loss.STALLED, silent)
+        except RayError:
+            member.asked = None  # its pack comes back with the error
+
+    def _grow(self) -> None:
+        """As many actors as the cluster has room for, or as many as the run file asks for.
+
+        Actors beyond the present room stay pending, which is what makes an autoscaler add nodes.
+        """
+        wanted = self._settings.resources.workers
+        if wanted == "auto":
+            resources = ray.cluster_resources()
+            if self._gpus:
+                wanted = int(resources.get("GPU", 0.0) / self._gpus)
+            else:
+                wanted = int(resources.get("CPU", 1.0))
+        while len(self._members) < max(1, wanted):
+            name = f"worker-{self._count}"
+            self._count += 1
+            member = _Member(name, self._remote.remote(self._context, name))
+            self._members[name] = member
+            self._expect(member)
+
+
+def _connect(settings: ClusterSettings) -> None:
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": f"toscore-{secrets.token_hex(4)}",
+    }
+    if settings.address is None:
+        # Ray's ports listen on every interface even when told otherwise: a token that only this
+        # process and its children know keeps everybody else out, and nothing is left on disk.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        workers = settings.resources.workers
+        count = os.cpu_count() or 1 if workers == "auto" else workers
+        ray.init(num_cpus=count, include_dashboard=False, **common)
+        return
+    try:
+        ray.init(address=settings.address, **common)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        hint = (
+            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on the head node"
+            if "auth" in str(error).lower() or "token" in str(error).lower()
+            else "check that its head runs there (`ray status`)"
+        )
+        raise ClusterError(
+            f"No Ray cluster can be used at {settings.address}: {hint}."
+        ) from error
+
+
+def _environment(evaluation: Evaluation) -> dict[str, str]:
+    """Threads and memory of a worker are settled by its environment, before torch is imported.
+
+    A user's `module:callable` is looked for where the driver looks for it.
+    """
+    path = os.pathsep.join(dict.fromkeys([os.getcwd(), *(p for p in sys.path if p)]))
+    return {**worker_environment(evaluation), "PYTHONPATH": path}
+
+
+def _blame(error: Exception, node: str) -> Literal[Loss.CRASHED, Loss.PREEMPTED]:
+    if getattr(error, "preempted", False):
+        return Loss.PREEMPTED
+    alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
+    return Loss.CRASHED if node in alive else Loss.PREEMPTED
+
+
+def _could_not_start(error: RayActorError) -> bool:
+    return bool(getattr(error, "actor_init_failed", False)) or "creation task" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

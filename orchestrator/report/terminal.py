@@ -1,0 +1,96 @@
+"""A barcode in characters."""
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.reduce import Landscape
+from topo_core.barcode import Bar, Barcode
+
+LOG_SCALE_FROM = 30.0
+"""Ratio of the largest to the smallest loss from which the axis is logarithmic."""
+
+
+def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
+    """Minima, passes, the elder barcode on a loss axis, and the TO-scores, for a terminal."""
+    parts: list[RenderableType] = [Text(f"{landscape.run}", style="bold")]
+    if not landscape.complete:
+        parts.append(Text(_what_is_missing(landscape), style="yellow"))
+    if landscape.minima:
+        parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
+        parts.append(_scores(landscape))
+    return Group(*parts)
+
+
+def _what_is_missing(landscape: Landscape) -> str:
+    counts = landscape.counts
+    missing = []
+    if lacking := landscape.minima_expected - len(landscape.minima):
+        missing.append(f"{lacking} of {landscape.minima_expected} minima")
+    if counts.open:
+        missing.append(f"{counts.open} of {counts.total} paths")
+    if counts.failed:
+        missing.append(f"{counts.failed} failed paths")
+    if lacking := landscape.simplices_expected - len(landscape.simplices):
+        missing.append(f"{lacking} of {landscape.simplices_expected} simplices")
+    return f"Incomplete: without {', '.join(missing) or 'failed tasks'}. Bars can only get shorter."
+
+
+def _bars(bars: Barcode, width: int) -> Table:
+    axis = _Axis(bars.bars, width)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("minimum", justify="right")
+    table.add_column(axis.label, no_wrap=True)
+    table.add_column("loss", justify="right")
+    table.add_column("pass", justify="right")
+    table.add_column("over", justify="left")
+    for bar in bars.bars:
+        over = f"{bar.saddle[0]}–{bar.saddle[1]}" if bar.saddle else ""
+        death = f"{bar.death:.4g}" if math.isfinite(bar.death) else "∞"
+        table.add_row(str(bar.minimum), axis.draw(bar), f"{bar.birth:.4g}", death, over)
+    return table
+
+
+class _Axis:
+    """Losses to columns, linear or logarithmic by the range of what is shown."""
+
+    def __init__(self, bars: Sequence[Bar], width: int) -> None:
+        values = [b.birth for b in bars] + [b.death for b in bars if math.isfinite(b.death)]
+        self._low, self._high, self._width = min(values), max(values), width
+        self._log = self._low > 0 and self._high / self._low >= LOG_SCALE_FROM
+        scale = "log scale" if self._log else "linear scale"
+        self.label = f"loss {self._low:.3g} … {self._high:.3g} ({scale})"
+
+    def column(self, value: float) -> int:
+        low, high = self._low, self._high
+        if high <= low:
+            return 0
+        if self._log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return round((self._width - 2) * (value - low) / (high - low))
+
+    def draw(self, bar: Bar) -> Text:
+        start = self.column(bar.birth)
+        if not math.isfinite(bar.death):
+            return Text(" " * start + "━" * (self._width - 1 - start) + "▶", style="cyan")
+        length = self.column(bar.death) - start
+        return Text(" " * start + ("┣" + "━" * (length - 1) + "┫" if length else "┃"), style="green")
+
+
+def _scores(landscape: Landscape) -> Text:
+    scores = landscape.to_scores
+    text = Text("TO-score ")
+    text.append(_score(scores["elder"]), style="bold")
+    text.append(f" (elder rule), {_score(scores['direct'])} (direct paths only, Algorithm 1)")
+    text.append(
+        f"; {len(landscape.minima)} minima, {landscape.counts.done} passes, each the highest "
+        "loss on the best path found."
+    )
+    return text
+
+
+def _score(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "infinite: some minima are not yet connected"

@@ -1,0 +1,141 @@
+"""The only door into the workers: a pack of tasks in, their results out, everything else in the store.
+
+`Worker` keeps what is dear to make again (the data on its device, the network, the compiled
+evaluation) between the packs that it is given; it decides nothing and remembers no task.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from workers.connect import optimize_path_task
+from workers.device import Evaluation, prepare
+from workers.fill import optimize_simplex_task
+from workers.minima import import_minimum_task, train_minimum_task
+from workers.objects import StoreFull, StoreUnreachable, open_objects
+from workers.problem import Loaded, load_problem
+from workers.schema import MinimumRecord, PairRecord, SimplexRecord
+from workers.store import Damaged, Store
+from workers.results import Done, Failed, FailureKind, TaskResult
+from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Problem, Task, TrainMinimum
+from workers.telling import Interrupted, TaskFailure, Telling
+
+Record = MinimumRecord | PairRecord | SimplexRecord
+
+FLUSH_SECONDS = 5.0
+"""Finished records wait at most this long for company before they are published."""
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What every worker of a run is told once."""
+
+    location: str
+    """The run's folder or URL."""
+    lease_epoch: int
+    """Written into every segment: a driver that lost its lease cannot add to the run."""
+    evaluation: Evaluation
+    """How the arithmetic is carried out; the same for all workers, so that bits do not differ."""
+    keep_paths: bool = True
+
+
+class Worker:
+    """Runs packs of tasks, one task after another."""
+
+    def __init__(
+        self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        prepare(context.evaluation)
+        self._context = context
+        self._name = name
+        self._telling = Telling(stopping)
+        self._store = Store(open_objects(context.location))
+        self._problem = lru_cache(maxsize=2)(self._load)
+
+    def _load(self, problem: Problem) -> Loaded:
+        return load_problem(problem, self._context.evaluation)
+
+    def progress(self) -> Mapping[str, float]:
+        """Share done of the running task, for displays and for telling slow from hung."""
+        return self._telling.progress()
+
+    def run(self, pack: Sequence[Task]) -> list[TaskResult]:
+        """Carry out a pack.
+
+        Args:
+            pack: tasks whose dependencies are complete in the store.
+
+        Returns:
+            One result a task, in order. `Done` means that its record is published.
+
+        Raises:
+            Interrupted: asked to stop; finished records and the last checkpoint are published.
+        """
+        results: dict[str, TaskResult] = {}
+        records: list[Record] = []
+        flushed = time.monotonic()
+        try:
+            for task in pack:
+                results[task.key] = self._run_one(task, records)
+                if records and time.monotonic() - flushed > FLUSH_SECONDS:
+                    self._publish(records, results)
+                    flushed = time.monotonic()
+        finally:
+            self._publish(records, results)
+        return [results[task.key] for task in pack]
+
+    def _publish(self, records: list[Record], results: dict[str, TaskResult]) -> None:
+        """One segment a kind. What cannot be published is not done, whatever was computed."""
+        by_kind: dict[type[Record], list[Record]] = {}
+        for record in records:
+            by_kind.setdefault(type(record), []).append(record)
+        for group in by_kind.values():
+            try:
+                self._store.publish_records(group, epoch=self._context.lease_epoch)
+            except (StoreUnreachable, StoreFull) as error:
+                kind = _store_failure(error)
+                for record in group:
+                    results[record.key] = Failed(record.key, kind, str(error))
+        records.clear()
+
+    def _run_one(self, task: Task, records: list[Record]) -> TaskResult:
+        started = time.monotonic()
+        key = task.key
+        self._telling.start(key)
+        try:
+            loaded = self._problem(task.problem)
+            match task:
+                case TrainMinimum():
+                    record: Record = train_minimum_task(task, loaded, self._store, self._telling)
+                case ImportMinimum():
+                    record = import_minimum_task(task, loaded, self._store)
+                case OptimizePath():
+                    record = optimize_path_task(task, loaded, self._store, self._telling)
+                case OptimizeSimplex():
+                    record = optimize_simplex_task(task, loaded, self._store, self._telling)
+        except Interrupted:
+            raise
+        except TaskFailure as failure:
+            return Failed(key, failure.kind, str(failure))
+        except (StoreUnreachable, StoreFull) as error:
+            return Failed(key, _store_failure(error), str(error))
+        except Damaged as error:
+            # Starting the run again finds the damage in the store and makes the object again.
+            return Failed(key, FailureKind.DAMAGED, str(error))
+        except torch.OutOfMemoryError as error:
+            return Failed(key, FailureKind.OUT_OF_MEMORY, str(error).splitlines()[0])
+        except Exception as error:  # a bug, ours or in the user's code: kept whole for its owner
+            reason = f"{type(error).__name__}: {error}"
+            return Failed(key, FailureKind.BUG, reason, traceback.format_exc())
+        finally:
+            self._telling.stop()
+        records.append(_signed(record, self._name, self._context.lease_epoch, started))
+        return Done(key, _figures(record))
+
+
+def _store_failure(error: Exception) -> FailureKind:
+    return FailureKind.DISK_FULL if isinstance(error, StoreFull) else FailureKind.STORE

@@ -1,0 +1,191 @@
+"""What can be asked of a worker, and the key that names each answer.
+
+A task is a frozen value. Its key is a hash over everything that decides the result, so the same
+question always has the same name: a run that is started again, grown, or told to reuse another run
+finds what is already answered by comparing names. Two things are left out on purpose: the index of a
+minimum in its run (another run may number it differently), and how the arithmetic is carried out
+(strategy, threads), which moves only the last bits and is fixed once for a run.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from topo_core.optimize import PathSettings
+from topo_core.simplex import SimplexSettings
+from workers.specs import DataSpec, NetworkSpec
+from workers.train import MinimumSettings
+
+KEY_LENGTH = 32
+"""Hex digits of a key: 128 bits."""
+
+RESULTS_VERSION = 1
+"""Raised when the meaning of a result changes, so that older results are not taken for newer ones."""
+
+
+def digest(*parts: Any) -> str:
+    """Hash of JSON-able parts, as `KEY_LENGTH` hex digits; independent of the order of dict keys."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The loss: one network on one data set.
+
+    The fingerprints stand for what the names cannot say: the bytes of the data and, for a user's
+    `module:callable`, the source of that module.
+    """
+
+    network: NetworkSpec
+    data: DataSpec
+    data_fingerprint: str
+    network_fingerprint: str
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "problem",
+            RESULTS_VERSION,
+            self.network.canonical(),
+            self.network_fingerprint,
+            self.data_fingerprint,
+        )
+
+
+@dataclass(frozen=True)
+class PathWork(PathSettings):
+    """`PathSettings` and what only a worker needs to know: minibatches and checkpoints."""
+
+    batch_size: int = 256
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "checkpoint_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
+    def payload(self) -> dict[str, Any]:
+        """What the result depends on: where the checkpoints lie does not change it."""
+        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class SimplexWork(SimplexSettings):
+    """`SimplexSettings` and what only a worker needs to know."""
+
+    batch_size: int = 256
+    checkpoint_every: int = 10
+
+    def payload(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class TrainMinimum:
+    """Train the network from the initial weights that (seed, index) draws."""
+
+    problem: Problem
+    settings: MinimumSettings
+    index: int
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        settings = asdict(self.settings)
+        return digest("train", self.problem.key, settings, self.index, self.seed)
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class ImportMinimum:
+    """Take a minimum from a checkpoint that the user brought, and measure it.
+
+    `content` is the SHA-256 of the file: the same weights under another name are the same minimum.
+    """
+
+    problem: Problem
+    index: int
+    location: str
+    content: str
+
+    @cached_property
+    def key(self) -> str:
+        return digest("import", self.problem.key, self.content)
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True)
+class OptimizePath:
+    """Join two minima by a path and push it down (section 1.2, Algorithm 2)."""
+
+    problem: Problem
+    settings: PathWork
+    i: int
+    j: int
+    a: str
+    b: str
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return path_key(path_family(self.problem, self.settings, self.seed), self.a, self.b)
+
+    @cached_property
+    def lineage(self) -> str:
+        """Name of the checkpoints: the key without the number of epochs.
+
+        A path optimised for 100 epochs is the beginning of the same path optimised for 200, as long
+        as the rates do not look ahead to the end (`PathSettings.shared_epochs`).
+        """
+        settings = self.settings.payload()
+        settings.pop("epochs")
+        return digest("lineage", self.problem.key, settings, self.seed, self.a, self.b)
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True)
+class OptimizeSimplex:
+    """Span an r-simplex by its optimised faces and push its interior down (section 1.4)."""
+
+    problem: Problem
+    settings: SimplexWork
+    vertices: tuple[int, ...]
+    minima: tuple[str, ...]
+    faces: tuple[str, ...]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "simplex", self.problem.key, self.settings.payload(), self.seed, self.minima, self.faces
+        )
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (*self.minima, *self.faces)
+
+
+Task = TrainMinimum | ImportMinimum | OptimizePath | OptimizeSimplex
+
+
+def path_family(problem: Problem, settings: PathWork, seed: int) -> str:
+    """What the keys of all paths of one run have in common; hashed once for half a million pairs."""
+    return digest("path", problem.key, settings.payload(), seed)
+
+
+def path_key(family: str, a: str, b: str) -> str:
+    return hashlib.sha256(f"{family}:{a}:{b}".encode()).hexdigest()[:KEY_LENGTH]
