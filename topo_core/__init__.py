@@ -1,0 +1,48 @@
+"""Topological obstructions in loss landscapes: paths, passes and barcodes of minima.
+
+This package is the mathematics. It knows a loss as an ``Objective`` and reads no files.
+"""
+
+from topo_core.convergence import Evidence, Outcome
+from topo_core.draws import generator
+from topo_core.insertion import Insertion
+from topo_core.objective import Objective, SegmentObjective, Step, from_function
+from topo_core.optimize import (
+    PathSolution,
+    advance,
+    finished,
+    init,
+    optimize_path,
+    solution,
+)
+from topo_core.optimizers import OptimizerSettings
+from topo_core.profile import Profile, loss_profile
+from topo_core.schedule import Schedule
+from topo_core.settings import PathSettings
+from topo_core.starts import initial_path
+from topo_core.state import PathState, Record
+
+__all__ = [
+    "Evidence",
+    "Insertion",
+    "Objective",
+    "OptimizerSettings",
+    "Outcome",
+    "PathSettings",
+    "PathSolution",
+    "PathState",
+    "Profile",
+    "Record",
+    "Schedule",
+    "SegmentObjective",
+    "Step",
+    "advance",
+    "finished",
+    "from_function",
+    "generator",
+    "init",
+    "initial_path",
+    "optimize_path",
+    "loss_profile",
+    "solution",
+]

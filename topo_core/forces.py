@@ -1,0 +1,126 @@
+"""What part of the gradient moves a path: one rule for each known method.
+
+At a moving point x with neighbours l and r, chords b = x - l and f = r - x, and gradient g,
+every method here descends along
+
+    n = g - A_b b - A_f f
+
+and the rules differ in the two numbers A_b and A_f alone. Numbers come from inner products
+[k], so a step reads each of the [k, d] arrays a few times and makes no loop over points.
+
+``improved`` g without its part along the upwind tangent of Henkelman & Jónsson (2000),
+             eqs. (8)-(11): the chord to the higher neighbour, both chords weighted by energy
+             differences at an extremum. A true projection. The default.
+``string``   g without its part along r - l (E, Ren & Vanden-Eijnden 2002).
+``spring``   ``improved`` plus springs along the tangent, k (|f| - |b|) (nudged elastic band).
+``paper``    Algorithm 2: g - (P_b g + P_f g) / 2 with P the projections on the two chords. At a
+             kink this is no projection: half of the tangential part stays. ``b`` uses the left
+             neighbour as already moved in this step, see ``optimize``.
+
+A climbing point (Henkelman, Uberuaga & Jónsson 2000) has its tangential part reversed, so it
+goes up along the path and down across it, to the saddle.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+ForceName = Literal["improved", "paper", "string", "spring"]
+
+
+@dataclass(frozen=True)
+class Chords:
+    """The two chords of each of k moving points, and their inner products [k]."""
+
+    back: Tensor
+    front: Tensor
+    back_back: Tensor
+    front_front: Tensor
+    back_front: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor, index: Tensor | None = None) -> "Chords":
+        """The chords at interior rows of ``points`` [n, d]: all, or those of ``index`` [k]."""
+        if index is None:
+            chords = points[1:] - points[:-1]
+            back, front = chords[:-1], chords[1:]
+        else:
+            back = points[index] - points[index - 1]
+            front = points[index + 1] - points[index]
+        return cls(back, front, _dot(back, back), _dot(front, front), _dot(back, front))
+
+
+def upwind_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights [k] of the back and of the front chord in the improved tangent.
+
+    ``losses`` [k, 3] are those of the left neighbour, the point, and the right neighbour.
+    Where the three are equal the tangent is that of ``string``.
+    """
+    left, here, right = losses.unbind(1)
+    rising, falling = (right > here) & (here > left), (right < here) & (here < left)
+    to_left, to_right = (left - here).abs(), (right - here).abs()
+    large, small = torch.maximum(to_left, to_right), torch.minimum(to_left, to_right)
+    front = torch.where(right > left, large, small)
+    back = torch.where(right > left, small, large)
+    one, zero = torch.ones_like(here), torch.zeros_like(here)
+    front = torch.where(rising, one, torch.where(falling, zero, front))
+    back = torch.where(rising, zero, torch.where(falling, one, back))
+    flat = large == 0
+    return torch.where(flat, one, back), torch.where(flat, one, front)
+
+
+def descent(
+    force: ForceName,
+    chords: Chords,
+    gradients: Tensor,
+    losses: Tensor,
+    *,
+    spring: float = 1.0,
+    climbing: Tensor | None = None,
+) -> Tensor:
+    """The direction n [k, d] to be descended along.
+
+    Args:
+        force: the rule.
+        chords: of the k moving points.
+        gradients: [k, d], weight decay included.
+        losses: [k, 3], at the left neighbour, the point and the right neighbour.
+        spring: k of ``spring``, in units of loss over length squared.
+        climbing: [k] of bool, the points that climb.
+    """
+    along_back, along_front = _dot(gradients, chords.back), _dot(gradients, chords.front)
+    if force == "paper":
+        from_back = 0.5 * _ratio(along_back, chords.back_back)
+        from_front = 0.5 * _ratio(along_front, chords.front_front)
+    else:
+        if force == "string":
+            back = front = torch.ones_like(along_back)
+        else:
+            back, front = (w.to(along_back.dtype) for w in upwind_weights(losses))
+        square = (
+            back * back * chords.back_back
+            + 2 * back * front * chords.back_front
+            + front * front * chords.front_front
+        )
+        share = _ratio(back * along_back + front * along_front, square)
+        if force == "spring":
+            stretch = chords.front_front.sqrt() - chords.back_back.sqrt()
+            share = share + spring * _ratio(stretch, square.sqrt())
+        if climbing is not None:
+            share = torch.where(
+                climbing, 2 * _ratio(back * along_back + front * along_front, square), share
+            )
+        from_back, from_front = share * back, share * front
+    normal = torch.addcmul(gradients, from_back[:, None], chords.back, value=-1)
+    return normal.addcmul_(from_front[:, None], chords.front, value=-1)
+
+
+def _dot(left: Tensor, right: Tensor) -> Tensor:
+    return torch.linalg.vecdot(left, right)
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, and 0 where a chord has no length."""
+    return torch.where(whole > 0, part / whole, torch.zeros_like(part))

@@ -1,0 +1,100 @@
+"""The one seam between the mathematics and whatever is being measured.
+
+Everything in this package sees a loss as a map from rows of parameters ``[k, d]`` to values
+``[k]`` and gradients ``[k, d]``. An objective decides how the k rows are evaluated (stacked
+networks, a formula, one row after the other); the path and simplex optimisers decide which
+rows to ask for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """Names one minibatch: an objective must draw the same batch for an equal ``Step``."""
+
+    seed: int
+    epoch: int
+    batch: int
+
+
+class Objective(Protocol):
+    """A loss over parameters, evaluated row by row."""
+
+    @property
+    def dimension(self) -> int | None:
+        """d, the length of a row; None where any length will do."""
+
+    @property
+    def batches(self) -> int:
+        """Minibatches in an epoch; 1 means that ``gradients`` is exact."""
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Plain losses [k] and their gradients [k, d] on the minibatch ``step``.
+
+        ``points`` is [k, d]; the results have its dtype and device. No weight decay is added.
+        """
+
+    def losses(self, points: Tensor) -> Tensor:
+        """Plain losses [k] (float64) of ``points`` [k, d] over the whole training set."""
+
+
+@runtime_checkable
+class SegmentObjective(Protocol):
+    """An objective that evaluates points of straight segments more cheaply than free points."""
+
+    def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
+        """Losses [s, m] (float64) at ``(1 - alphas) starts + alphas ends``.
+
+        ``starts`` and ``ends`` are [s, d]; ``alphas`` [s, m] in [0, 1].
+        """
+
+
+@dataclass(frozen=True)
+class FunctionObjective:
+    """An objective given by a formula; see ``from_function``."""
+
+    function: Callable[[Tensor], Tensor]
+    dimension: int | None = None
+    batches: int = 1
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Values [k] and gradients [k, d]; a formula has no minibatches, ``step`` is not used."""
+        del step
+        with torch.enable_grad():
+            rows = points.detach().requires_grad_(True)
+            values = self._values(rows)
+            if not values.requires_grad:
+                return values, torch.zeros_like(points)
+            (gradients,) = torch.autograd.grad(values.sum(), rows)
+        return values.detach(), gradients
+
+    def losses(self, points: Tensor) -> Tensor:
+        """Values [k] in float64."""
+        with torch.no_grad():
+            return self._values(points).to(torch.float64)
+
+    def _values(self, points: Tensor) -> Tensor:
+        values = self.function(points)
+        if values.shape != points.shape[:1]:
+            raise ValueError(
+                f"the function returned shape {tuple(values.shape)} for points of shape "
+                f"{tuple(points.shape)}, and must return one value a row, shape "
+                f"({points.shape[0]},)."
+            )
+        return values
+
+
+def from_function(
+    function: Callable[[Tensor], Tensor], dimension: int | None = None
+) -> FunctionObjective:
+    """The objective of a differentiable batched ``function``: [k, d] -> [k].
+
+    Its rows must not depend on each other. One step of it is one epoch.
+    """
+    return FunctionObjective(function, dimension)

@@ -1,0 +1,135 @@
+"""Optimisers of the points of a path: they turn a descent direction into a displacement.
+
+Each acts on the rows of [k, d] independently, and keeps what it remembers in *slots*, tensors
+[n, c] with one row for each point of the path. A slot is a function along the curve, so when
+points are redistributed or inserted it is interpolated exactly as they are.
+
+``sgd``, ``momentum`` (heavy ball), ``adam`` (Kingma & Ba 2015) are the usual ones, applied to
+the normal component. ``secant`` needs no learning rate: each point takes the step of Barzilai
+& Borwein (1988), the inverse of the curvature that its last displacement met. It needs exact
+gradients, and a bound on displacements (``PathSettings.max_move``) makes it safe.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+OptimizerName = Literal["sgd", "momentum", "adam", "secant"]
+Slots = dict[str, Tensor]
+
+_GROWTH = 2.0  # most by which a secant step may grow at once: where curvature is negative, too
+_FIRST_MOVE = 0.02  # the first secant displacement of the steepest point, in spacings
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How displacements follow from gradients.
+
+    Attributes:
+        name: the method.
+        lr: the base learning rate; not used by ``secant``.
+        momentum: of ``momentum``.
+        betas, eps: of ``adam``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    name: OptimizerName = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(OptimizerName):
+            names = ", ".join(get_args(OptimizerName))
+            raise ValueError(f"optimizer.name is {self.name!r}; choose one of {names}.")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"optimizer.lr is {self.lr}; it must be a finite number above 0.")
+        for key, value in (("momentum", self.momentum), *(("betas", b) for b in self.betas)):
+            if not 0 <= value < 1:
+                raise ValueError(
+                    f"optimizer.{key} has the value {value}; it must be at least 0 and below 1."
+                )
+        if not (math.isfinite(self.eps) and self.eps > 0):
+            raise ValueError(f"optimizer.eps is {self.eps}; it must be a finite number above 0.")
+
+
+def empty_slots(settings: OptimizerSettings, points: Tensor) -> Slots:
+    """The slots of a path ``points`` [n, d] before its first step."""
+    row, scalar = torch.zeros_like(points), points.new_zeros(len(points), 1)
+    if settings.name == "momentum":
+        return {"velocity": row}
+    if settings.name == "adam":
+        return {"mean": row, "square": row.clone(), "count": scalar}
+    if settings.name == "secant":
+        return {"previous": row, "moved": row.clone(), "step": scalar}
+    return {}
+
+
+def displacement(
+    settings: OptimizerSettings,
+    slots: Slots,
+    normal: Tensor,
+    rate: float,
+    *,
+    spacing: Tensor,
+    max_move: float | None,
+) -> tuple[Tensor, Slots]:
+    """The displacements [k, d] of k points, to be subtracted, and their slots after it.
+
+    Args:
+        settings: the method.
+        slots: rows of the k points.
+        normal: [k, d], the direction to descend along.
+        rate: the learning rate of this step.
+        spacing: [k], distance to the nearer neighbour.
+        max_move: longest displacement in units of ``spacing``; None for no bound.
+    """
+    if settings.name == "momentum":
+        velocity = torch.add(normal, slots["velocity"], alpha=settings.momentum)
+        return _bounded(rate * velocity, spacing, max_move), {"velocity": velocity}
+    if settings.name == "adam":
+        moved, slots = _adam(settings, slots, normal, rate)
+        return _bounded(moved, spacing, max_move), slots
+    if settings.name == "secant":
+        step = _secant_step(slots, normal, spacing)
+        moved = _bounded(step * normal, spacing, max_move)
+        return moved, {"previous": normal, "moved": moved, "step": step}
+    return _bounded(rate * normal, spacing, max_move), {}
+
+
+def _bounded(moved: Tensor, spacing: Tensor, max_move: float | None) -> Tensor:
+    if max_move is None:
+        return moved
+    length = torch.linalg.vector_norm(moved, dim=1)
+    bound = max_move * spacing
+    return moved.mul_(torch.where(length > bound, bound / length, 1.0)[:, None])
+
+
+def _adam(
+    settings: OptimizerSettings, slots: Slots, normal: Tensor, rate: float
+) -> tuple[Tensor, Slots]:
+    first, second = settings.betas
+    mean = torch.lerp(slots["mean"], normal, 1 - first)
+    square = torch.mul(slots["square"], second).addcmul_(normal, normal, value=1 - second)
+    # Counted for each point: a random subset moves in a step, and new points come later.
+    count = slots["count"] + 1
+    step = rate / (1 - first**count)
+    scale = (square / (1 - second**count)).sqrt_().add_(settings.eps)
+    return torch.div(mean, scale).mul_(step), {"mean": mean, "square": square, "count": count}
+
+
+def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor) -> Tensor:
+    change = normal - slots["previous"]
+    met = torch.linalg.vecdot(slots["moved"], change).neg_()[:, None]
+    bend = torch.linalg.vecdot(change, change)[:, None]
+    old = slots["step"]
+    steepest = torch.linalg.vector_norm(normal, dim=1).max().clamp_min(1e-30)
+    first = (_FIRST_MOVE * spacing / steepest)[:, None]
+    grown = old * _GROWTH
+    step = torch.where((met > 0) & (bend > 0), torch.minimum(met / bend, grown), grown)
+    return torch.where(old > 0, step, first)

@@ -1,0 +1,174 @@
+"""The loss along a polygon, and its maximum: the height of a path.
+
+A height read off the points alone is no bound for the polygon between them, and neither is a
+fixed grid. ``adaptive`` starts from an even grid on each segment and then bisects around
+every peak that may still hold the maximum, until a further bisection changes the maximum by
+less than the tolerance. Losses of networks have kinks, so no smooth model of a peak is
+trusted: a peak is only set aside when it is lower than the maximum by more than its own
+rise could make up for. ``paper`` is the grid of section 2.7, alpha in {.2, .4, .6, .8}.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from topo_core.insertion import ALPHAS
+from topo_core.objective import Objective, SegmentObjective
+from topo_core.path import arc_positions
+
+Heights = Literal["adaptive", "paper"]
+
+_GRID = 4  # intervals of a segment at first
+_PEAKS = 6  # peaks bisected in a round
+_ROUNDS = 12
+_ROWS = 64  # points materialised at once
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Losses along a path.
+
+    Attributes:
+        positions: [m] float64, increasing from 0 to 1: fractions of the arc length.
+        losses: [m] float64.
+        bracket: by how much the last bisections changed the maximum, a measure of what
+            further ones may change.
+        evaluations: points at which the loss was evaluated.
+    """
+
+    positions: Tensor
+    losses: Tensor
+    bracket: float
+    evaluations: int
+
+    @property
+    def argmax(self) -> int:
+        """Index of the maximum in ``positions``."""
+        return int(self.losses.argmax())
+
+    @property
+    def maximum(self) -> float:
+        """The height of the path; its ends count, so never below either of them."""
+        return float(self.losses.max())
+
+    def first_passage(self, *, from_end: bool = False) -> float:
+        """The maximum up to the first place lower than where the path starts.
+
+        By eq. (1) a path may stop as soon as it is below its minimum, so this is a bound at
+        least as good as ``maximum``. ``from_end`` reads the path backwards.
+        """
+        losses = self.losses.flip(0) if from_end else self.losses
+        lower = torch.nonzero(losses < losses[0])
+        stop = int(lower[0]) if len(lower) else len(losses)
+        return float(losses[:stop].max())
+
+    @property
+    def dips(self) -> tuple[bool, bool]:
+        """Whether the climb from the first and from the last end first goes below that end.
+
+        Where it does, that end was not a minimum.
+        """
+        return self._dips(self.losses), self._dips(self.losses.flip(0))
+
+    def _dips(self, losses: Tensor) -> bool:
+        top = int(losses.argmax())
+        return bool((losses[: top + 1] < losses[0]).any())
+
+
+def losses_on_segments(
+    objective: Objective, starts: Tensor, ends: Tensor, alphas: Tensor
+) -> Tensor:
+    """Losses [s, m] at ``(1 - alphas) starts + alphas ends``; see ``SegmentObjective``."""
+    if isinstance(objective, SegmentObjective):
+        return objective.losses_on_segments(starts, ends, alphas)
+    width = alphas.shape[1]
+    rows = torch.arange(alphas.numel(), device=starts.device)
+    found = []
+    for chunk in rows.split(_ROWS):
+        segment = chunk // width
+        weight = alphas[segment, chunk % width].to(starts.dtype)[:, None]
+        found.append(objective.losses(torch.lerp(starts[segment], ends[segment], weight)))
+    return torch.cat(found).reshape(alphas.shape)
+
+
+def loss_profile(
+    objective: Objective,
+    points: Tensor,
+    *,
+    heights: Heights = "adaptive",
+    tolerance: float = 1e-5,
+) -> Profile:
+    """The losses along the polygon ``points`` [n, d].
+
+    Args:
+        objective: the loss.
+        points: the path.
+        heights: ``adaptive``, or ``paper`` for the grid of the text.
+        tolerance: bisection stops when it changes the maximum by less than this fraction of
+            the range of losses along the path.
+    """
+    nodes = arc_positions(points)
+    if heights == "paper":
+        alphas = torch.tensor((0.0, *ALPHAS), dtype=torch.float64, device=points.device)
+    else:
+        alphas = torch.arange(_GRID, dtype=torch.float64, device=points.device) / _GRID
+    grid = alphas.expand(len(points) - 1, -1)
+    inside = losses_on_segments(objective, points[:-1], points[1:], grid)
+    last = objective.losses(points[-1:])
+    losses = torch.cat([inside.flatten(), last])
+    # A place is its segment plus alpha, so that zero-length segments keep their order.
+    places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
+    places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
+    bracket = 0.0
+    if heights == "adaptive":
+        places, losses, bracket = _bisected(objective, points, places, losses, tolerance)
+    segment = places.floor().clamp(max=len(points) - 2).long()
+    positions = torch.lerp(nodes[segment], nodes[segment + 1], places - segment)
+    return Profile(positions, losses, bracket, len(losses))
+
+
+def _bisected(
+    objective: Objective, points: Tensor, places: Tensor, losses: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor, float]:
+    """``places`` and ``losses`` with more places around the peaks, and the last change."""
+    change = 0.0
+    for _ in range(_ROUNDS):
+        top = float(losses.max())
+        if not bool(losses.isfinite().all()):
+            break
+        allowed = tolerance * (top - float(losses.min()))
+        middles = _middles(places, losses, allowed)
+        if not len(middles):
+            break
+        segment = middles.floor().clamp(max=len(points) - 2).long()
+        new = losses_on_segments(
+            objective, points[segment], points[segment + 1], (middles - segment)[:, None]
+        ).flatten()
+        places, order = torch.cat([places, middles]).sort()
+        losses = torch.cat([losses, new])[order]
+        change = float(losses.max()) - top
+        if change <= allowed:
+            break
+    return places, losses, change
+
+
+def _middles(places: Tensor, losses: Tensor, allowed: float) -> Tensor:
+    """Midpoints of the intervals beside each peak that may still hold the maximum."""
+    inner = torch.full((1,), -torch.inf, dtype=losses.dtype, device=losses.device)
+    left, right = torch.cat([inner, losses[:-1]]), torch.cat([losses[1:], inner])
+    peaks = torch.nonzero((losses >= left) & (losses > right)).flatten()
+    # What lies between a peak and its neighbours is bounded by how steeply it falls to them.
+    fall = torch.maximum(
+        torch.where(left.isfinite(), losses - left, 0.0),
+        torch.where(right.isfinite(), losses - right, 0.0),
+    )
+    reach = (losses + fall)[peaks]
+    peaks = peaks[reach > losses.max() + allowed] if len(peaks) else peaks
+    if not len(peaks):
+        return places[:0]
+    best = peaks[torch.argsort((losses + fall)[peaks], descending=True, stable=True)[:_PEAKS]]
+    beside = torch.cat([best - 1, best]).unique()
+    beside = beside[(beside >= 0) & (beside < len(places) - 1)]
+    return 0.5 * (places[beside] + places[beside + 1])

@@ -1,0 +1,165 @@
+"""How a path is optimised: the numbers, apart from the state and from the loop."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
+
+from topo_core.forces import ForceName
+from topo_core.insertion import Insertion
+from topo_core.optimizers import OptimizerSettings
+from topo_core.profile import Heights
+from topo_core.schedule import Schedule
+
+StartName = Literal["auto", "line", "bezier", "routes", "aligned", "through", "warm"]
+
+_EPOCHS = 100
+_STEPS = 2000
+_REDISTRIBUTE = 10
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """Everything about the optimisation of one path, except its ends and its seed.
+
+    What is None depends on the objective or on the force, and is filled in by ``resolve``.
+
+    Attributes:
+        points: points of the starting path, the two ends included.
+        start: how the starting path is made. ``line`` is the paper's; ``bezier`` a trained
+            quadratic curve; ``routes`` the best of several bent starts. ``aligned``,
+            ``through`` and ``warm`` name a path that the caller brings. ``auto`` is ``routes``
+            for exact gradients and ``line`` for minibatches.
+        force: the rule of ``forces``.
+        epochs: passes over the objective's minibatches; None for at least 100 epochs and
+            2,000 steps.
+        optimizer: None for SGD at 0.05 on minibatches and for ``paper``, and for ``secant``
+            where gradients are exact.
+        schedule: None for a final annealing, and for a constant rate with ``paper``.
+        l2: weight decay, added to gradients before the projection and to no reported loss.
+        insertion: Algorithm 3; None for a fixed number of points.
+        redistribute_every: steps between redistributions at equal arc length, 0 for never;
+            None for 10, and for never with ``paper`` and ``spring``.
+        points_per_step: moving points drawn at random in each step (section 1.2); None: all.
+        max_move: longest displacement of a point in a step, in distances to its nearer
+            neighbour; None for no bound. ``paper`` has none.
+        spring: stiffness of ``spring``, loss over length squared.
+        climbing_epochs: last epochs in which the highest point climbs.
+        evaluate_every: epochs between two measurements of the dense maximum.
+        heights: ``adaptive``, or ``paper`` for its alpha grid.
+        height_tolerance: of the dense maximum, a fraction of the range of losses.
+        convergence_tolerance: a path is converged when its further fall, extrapolated, is
+            below this fraction of its height above its higher end.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    points: int = 19
+    start: StartName = "auto"
+    force: ForceName = "improved"
+    epochs: int | None = None
+    optimizer: OptimizerSettings | None = None
+    schedule: Schedule | None = None
+    l2: float = 1e-5
+    insertion: Insertion | None = None
+    redistribute_every: int | None = None
+    points_per_step: int | None = None
+    max_move: float | None = 0.5
+    spring: float = 1.0
+    climbing_epochs: int = 0
+    evaluate_every: int = 10
+    heights: Heights = "adaptive"
+    height_tolerance: float = 1e-5
+    convergence_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        for key, choices in (("start", StartName), ("force", ForceName), ("heights", Heights)):
+            if getattr(self, key) not in get_args(choices):
+                names = ", ".join(get_args(choices))
+                raise ValueError(f"{key} is {getattr(self, key)!r}; choose one of {names}.")
+        for key, least in (
+            ("points", 3),
+            ("epochs", 1),
+            ("points_per_step", 1),
+            ("redistribute_every", 0),
+            ("climbing_epochs", 0),
+            ("evaluate_every", 1),
+        ):
+            count = getattr(self, key)
+            if count is not None and count < least:
+                raise ValueError(f"{key} is {count}; it must be {least} or more.")
+        for key, open_end in (
+            ("l2", False),
+            ("spring", False),
+            ("max_move", True),
+            ("height_tolerance", True),
+            ("convergence_tolerance", True),
+        ):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if not math.isfinite(value) or value < 0 or (open_end and value == 0):
+                bound = "above 0" if open_end else "0 or more"
+                raise ValueError(f"{key} is {value}; it must be a finite number, {bound}.")
+        if self.insertion is not None and self.insertion.max_points < self.points:
+            raise ValueError(
+                f"insertion.max_points is {self.insertion.max_points}, below points = "
+                f"{self.points}; raise it or start with fewer points."
+            )
+
+    def resolve(self, batches: int) -> "Resolved":
+        """These settings with every None that has a default filled in.
+
+        Args:
+            batches: minibatches in an epoch of the objective; 1 for exact gradients.
+        """
+        literal, exact = self.force == "paper", batches == 1
+        schedule = Schedule("constant") if literal else Schedule("anneal")
+        optimizer = OptimizerSettings(name="secant" if exact and not literal else "sgd")
+        redistributed = self.force in ("improved", "string")
+        return Resolved(
+            settings=self,
+            epochs=self.epochs or max(_EPOCHS, math.ceil(_STEPS / batches)),
+            optimizer=self.optimizer or optimizer,
+            schedule=self.schedule or schedule,
+            redistribute_every=(
+                (_REDISTRIBUTE if redistributed else 0)
+                if self.redistribute_every is None
+                else self.redistribute_every
+            ),
+            max_move=None if literal else self.max_move,
+            start=("routes" if exact and not literal else "line")
+            if self.start == "auto"
+            else self.start,
+        )
+
+    def total_epochs(self, batches: int) -> int:
+        """The epochs of a run on an objective with ``batches`` minibatches."""
+        return self.resolve(batches).epochs
+
+    def depends_on_epochs_from(self, batches: int) -> int:
+        """The first epoch that would go differently if ``epochs`` were larger.
+
+        A checkpoint of this epoch or an earlier one can be continued by a longer run.
+        """
+        resolved = self.resolve(batches)
+        return min(
+            resolved.epochs - min(self.climbing_epochs, resolved.epochs),
+            resolved.schedule.depends_on_epochs_from(resolved.epochs),
+        )
+
+    def with_epochs(self, epochs: int) -> "PathSettings":
+        """The same settings for another number of epochs."""
+        return replace(self, epochs=epochs)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """``settings`` on a given objective: what was None has its value."""
+
+    settings: PathSettings
+    epochs: int
+    optimizer: OptimizerSettings
+    schedule: Schedule
+    redistribute_every: int
+    max_move: float | None
+    start: StartName
