@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from topo_core.optimize import PathSettings
+from topo_core.settings import PathSettings
 from topo_core.simplex import SimplexSettings
 from workers.specs import DataSpec, NetworkSpec
 from workers.train import MinimumSettings
@@ -59,6 +59,7 @@ class Problem:
 class PathWork(PathSettings):
     """`PathSettings` and what only a worker needs to know: minibatches and checkpoints."""
 
+    epochs: int | None = 100
     batch_size: int = 256
     checkpoint_every: int = 10
 

@@ -1,0 +1,168 @@
+"""What a run would cost, before it starts: tasks, epochs, device-hours, bytes, requests."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.config import BadRunFile, RunFile
+from orchestrator.identify import identify
+from orchestrator.observe import human_seconds
+from orchestrator.plan import Plan
+from topo_core.objective import Step
+from workers.evaluation import Evaluation, prepare
+from workers.problem import Loaded, load_problem
+
+RECORD_BYTES = 4_000
+"""A pair's record with its profile and history, measured on runs of 100 epochs."""
+
+SAMPLE_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Estimates. `device_seconds` is None where no sample was timed."""
+
+    run: str
+    location: str
+    parameters: int
+    minima: int
+    paths: int
+    simplices: int
+    minimum_epochs: int
+    path_epochs: int
+    gradient_evaluations: int
+    store_bytes: int
+    store_requests: int
+    free_bytes: int | None
+    seconds_per_minimum: float | None
+    seconds_per_path: float | None
+    device_seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate(run: RunFile, *, sample: bool = True) -> Cost:
+    """The cost of a whole run, as if nothing of it were done.
+
+    Args:
+        run: the run file.
+        sample: time a few steps on this machine, one worker of one thread.
+
+    Raises:
+        BadRunFile: a name in it stands for nothing.
+    """
+    plan = Plan(run, identify(run))
+    loaded = load_problem(plan.problem, Evaluation())
+    settings = plan.path_settings
+    objective = loaded.objective(settings.batch_size)
+    trained = run.minima.trained
+    path_epochs = settings.total_epochs(objective.batches)
+    moving = settings.points_per_step or settings.points - 2
+    steps = path_epochs * objective.batches
+    simplices = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
+    row = 4 * loaded.dimension
+    checkpoints = max(1, path_epochs // settings.checkpoint_every)
+    per_minimum = per_path = total = None
+    if sample:
+        prepare(Evaluation())
+        per_minimum, per_path = _sample(plan, loaded, steps)
+        total = trained * per_minimum + plan.pair_count * per_path
+    return Cost(
+        run=run.name,
+        location=run.location,
+        parameters=loaded.dimension,
+        minima=len(plan.minima),
+        paths=plan.pair_count,
+        simplices=simplices,
+        minimum_epochs=trained * run.minima.training.epochs,
+        path_epochs=plan.pair_count * path_epochs,
+        gradient_evaluations=plan.pair_count * steps * moving,
+        store_bytes=len(plan.minima) * row
+        + plan.pair_count * (RECORD_BYTES + settings.points * row),
+        store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpoints),
+        free_bytes=free_bytes(run.store),
+        seconds_per_minimum=per_minimum,
+        seconds_per_path=per_path,
+        device_seconds=total,
+    )
+
+
+def refuse_what_cannot_fit(cost: Cost) -> None:
+    """Raises:
+    BadRunFile: the disk under the store has no room for the run.
+    """
+    if cost.free_bytes is not None and cost.store_bytes > cost.free_bytes:
+        raise BadRunFile(
+            f"store is {cost.location}, which has {human_bytes(cost.free_bytes)} free, and the run "
+            f"needs about {human_bytes(cost.store_bytes)}: choose another disk, or ask for fewer "
+            "minima or points."
+        )
+
+
+def free_bytes(store: str) -> int | None:
+    """Free space under a local store; None for an object store."""
+    if "://" in store:
+        return None
+    folder = Path(store).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def human_bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def _sample(plan: Plan, loaded: Loaded, path_steps: int) -> tuple[float, float]:
+    """Seconds of a minimum and of a path, from a few steps at random weights."""
+    settings, training = plan.path_settings, plan.run.minima.training
+    point = loaded.initial_point(seed=0)
+    moving = point.expand(settings.points - 2, -1).contiguous()
+    on_path = loaded.objective(settings.batch_size)
+    in_training = loaded.objective(training.batch_size)
+    step = _median_seconds(lambda: on_path.gradients(moving, Step(0, 0, 0)))
+    train_step = _median_seconds(lambda: in_training.gradients(moving[:1], Step(0, 0, 0)))
+    dense = _median_seconds(lambda: on_path.losses(moving[:1])) * 4 * settings.points
+    measurements = settings.total_epochs(on_path.batches) // settings.evaluate_every + 1
+    per_path = step * path_steps + dense * measurements
+    return train_step * in_training.batches * training.epochs, per_path
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    call()
+    times = []
+    for _ in range(SAMPLE_STEPS):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return float(torch.tensor(times).median())
+
+
+def estimate_view(cost: Cost) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
+    table.add_row("paths", f"{cost.paths:,}", f"{cost.path_epochs:,} epochs")
+    if cost.simplices:
+        table.add_row("simplices", f"{cost.simplices:,}", "C(n, r+2) for each index r")
+    table.add_row("parameters", f"{cost.parameters:,}", "of one network")
+    table.add_row("gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches")
+    if cost.device_seconds is not None:
+        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker of this machine"
+        table.add_row("time", human_seconds(cost.device_seconds), each)
+    free = f"{human_bytes(cost.free_bytes)} free" if cost.free_bytes is not None else ""
+    table.add_row("store", human_bytes(cost.store_bytes), free)
+    table.add_row("requests", f"{cost.store_requests:,}", "to the store")
+    return Group(Text(f"{cost.run} → {cost.location}", style="bold"), table)
