@@ -42,7 +42,7 @@ __all__ = [
     "generator",
     "init",
     "initial_path",
-    "optimize_path",
     "loss_profile",
+    "optimize_path",
     "solution",
 ]

@@ -118,7 +118,8 @@ def descent(
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    return torch.linalg.vecdot(left, right)
+    products: Tensor = torch.linalg.vecdot(left, right)
+    return products
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Polygons in parameter space: a path is its points [n, d], in order, ends included."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ def line(start: Tensor, end: Tensor, points: int) -> Tensor:
 
 def segment_lengths(points: Tensor) -> Tensor:
     """Lengths [n - 1] of the segments of ``points`` [n, d]."""
-    return torch.linalg.vector_norm(points[1:] - points[:-1], dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(points[1:] - points[:-1], dim=1)
+    return lengths
 
 
 def arc_positions(points: Tensor) -> Tensor:
@@ -64,7 +67,7 @@ def through(paths: list[Tensor], count: int) -> Tensor:
     Raises:
         ValueError: when two consecutive paths do not meet.
     """
-    for index, (before, after) in enumerate(zip(paths, paths[1:], strict=False)):
+    for index, (before, after) in enumerate(itertools.pairwise(paths)):
         if not torch.equal(before[-1], after[0]):
             raise ValueError(
                 f"path {index + 1} does not start where path {index} ends; give the paths in "
