@@ -14,6 +14,7 @@ from enum import Enum
 from topo_core.profile import Profile
 from topo_core.settings import PathSettings
 from topo_core.state import PathState, Record
+from topo_core.walk import finished
 
 _SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
 
@@ -55,7 +56,7 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
     allowed = settings.convergence_tolerance * (found.maximum - ends)
     quarter, remaining = further_fall(state.history)
     last = state.history[-1]
-    done = state.epoch >= settings.total_epochs(state.batches)
+    done = finished(state, settings)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
     elif done and remaining <= allowed:

@@ -49,6 +49,18 @@ class Chords:
         else:
             back = points[index] - points[index - 1]
             front = points[index + 1] - points[index]
+        return cls._with_products(back, front)
+
+    @classmethod
+    def of_paths(cls, paths: Tensor) -> "Chords":
+        """The chords at the interior points of ``paths`` [p, n, d], path after path."""
+        chords = paths[:, 1:] - paths[:, :-1]
+        width = paths.shape[2]
+        back, front = chords[:, :-1].reshape(-1, width), chords[:, 1:].reshape(-1, width)
+        return cls._with_products(back, front)
+
+    @classmethod
+    def _with_products(cls, back: Tensor, front: Tensor) -> "Chords":
         return cls(back, front, _dot(back, back), _dot(front, front), _dot(back, front))
 
 

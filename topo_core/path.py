@@ -28,11 +28,16 @@ def arc_positions(points: Tensor) -> Tensor:
 
     A path without length is given equal steps.
     """
-    steps = segment_lengths(points).to(torch.float64)
-    total = steps.sum()
+    return positions_of(segment_lengths(points).to(torch.float64))
+
+
+def positions_of(measure: Tensor) -> Tensor:
+    """Positions [n] from 0 to 1 of points whose segments have the sizes ``measure`` [n - 1]."""
+    total = measure.sum()
     if not total > 0:
-        return torch.linspace(0, 1, len(points), dtype=torch.float64, device=points.device)
-    positions = torch.cat([steps.new_zeros(1), steps.cumsum(0)]) / total
+        size = len(measure) + 1
+        return torch.linspace(0, 1, size, dtype=torch.float64, device=measure.device)
+    positions = torch.cat([measure.new_zeros(1), measure.cumsum(0)]) / total
     positions[-1] = 1.0
     return positions
 

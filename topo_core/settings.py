@@ -15,6 +15,7 @@ StartName = Literal["auto", "line", "bezier", "routes", "aligned", "through", "w
 _EPOCHS = 100
 _STEPS = 2000
 _REDISTRIBUTE = 10
+_FOCUS = 4.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class PathSettings:
         insertion: Algorithm 3; None for a fixed number of points.
         redistribute_every: steps between redistributions at equal arc length, 0 for never;
             None for 10, and for never with ``paper`` and ``spring``.
+        focus: how much denser than at its lowest a path is at its highest place, after
+            redistribution: the density grows by up to this factor, with the square of the
+            height (weighted string: E, Ren & Vanden-Eijnden 2007). 0 is equal arc length; None
+            for 0 on minibatches and 4 where gradients are exact.
         points_per_step: moving points drawn at random in each step (section 1.2); None: all.
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
@@ -62,6 +67,7 @@ class PathSettings:
     l2: float = 1e-5
     insertion: Insertion | None = None
     redistribute_every: int | None = None
+    focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
     spring: float = 1.0
@@ -90,6 +96,7 @@ class PathSettings:
         for key, open_end in (
             ("l2", False),
             ("spring", False),
+            ("focus", False),
             ("max_move", True),
             ("height_tolerance", True),
             ("convergence_tolerance", True),
@@ -126,7 +133,9 @@ class PathSettings:
                 if self.redistribute_every is None
                 else self.redistribute_every
             ),
+            focus=(_FOCUS if exact else 0.0) if self.focus is None else self.focus,
             max_move=None if literal else self.max_move,
+            settles=exact and self.insertion is None,
             start=("routes" if exact and not literal else "line")
             if self.start == "auto"
             else self.start,
@@ -143,7 +152,7 @@ class PathSettings:
         """
         resolved = self.resolve(batches)
         return min(
-            resolved.epochs - min(self.climbing_epochs, resolved.epochs),
+            resolved.climbs_from,
             resolved.schedule.depends_on_epochs_from(resolved.epochs),
         )
 
@@ -154,12 +163,23 @@ class PathSettings:
 
 @dataclass(frozen=True)
 class Resolved:
-    """``settings`` on a given objective: what was None has its value."""
+    """``settings`` on a given objective: what was None has its value.
+
+    Attributes:
+        settles: whether a path at rest ends the run: exact gradients, and no point to come.
+    """
 
     settings: PathSettings
     epochs: int
     optimizer: OptimizerSettings
     schedule: Schedule
     redistribute_every: int
+    focus: float
     max_move: float | None
+    settles: bool
     start: StartName
+
+    @property
+    def climbs_from(self) -> int:
+        """The first epoch in which the highest point climbs."""
+        return self.epochs - min(self.settings.climbing_epochs, self.epochs)

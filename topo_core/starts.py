@@ -4,6 +4,7 @@ from torch import Tensor
 
 from topo_core.objective import Objective
 from topo_core.path import line
+from topo_core.routes import lowest_route
 from topo_core.settings import PathSettings
 
 
@@ -15,4 +16,12 @@ def initial_path(
     Raises:
         ValueError: for a start that only the caller can make (aligned, through, warm).
     """
-    return line(start, end, settings.points)
+    name = settings.resolve(objective.batches).start
+    if name == "line":
+        return line(start, end, settings.points)
+    if name == "routes":
+        return lowest_route(objective, start, end, settings.points, seed)
+    raise ValueError(
+        f"start is {name!r}, a path that the caller has to bring; give it to init, or choose "
+        "line, bezier or routes."
+    )
