@@ -14,7 +14,7 @@ from topo_core.convergence import Evidence, Outcome, judge
 from topo_core.objective import Objective
 from topo_core.profile import Profile
 from topo_core.settings import PathSettings
-from topo_core.starts import initial_path
+from topo_core.starts import find_start
 from topo_core.state import PathState, Record
 from topo_core.walk import advance, finished, init, measure
 
@@ -87,8 +87,8 @@ def optimize_path(
             f"the ends have shapes {tuple(start.shape)} ({start.dtype}) and "
             f"{tuple(end.shape)} ({end.dtype}); give two vectors of one length and dtype."
         )
-    points = initial_path(objective, start, end, settings, seed)
-    state = init(objective, points, settings)
+    first = find_start(objective, start, end, settings, seed)
+    state = init(objective, first.points, settings, spent=first.gradient_evaluations)
     total = settings.total_epochs(objective.batches)
     return solution(
         objective, advance(objective, state, settings, seed, until_epoch=total), settings

@@ -43,15 +43,19 @@ _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 
 def lowest_route(
     objective: Objective, start: Tensor, end: Tensor, points: int, seed: int
-) -> Tensor:
-    """A path [points, d] along the lowest route found from ``start`` to ``end`` [d]."""
+) -> tuple[Tensor, int]:
+    """A path [points, d] along the lowest route found from ``start`` to ``end`` [d].
+
+    Also the number of rows whose gradient it took.
+    """
+    objective = _Counted(objective)
     straight = line(start, end, points)
     atlas = _Map(objective, start, end)
     first = torch.stack([straight, *_arches(objective, straight, seed)])
     for path in _lowered(objective, first):
         atlas.add(path, 0, 1)
     if (0, 1) not in atlas.edges:
-        return straight  # the loss is not finite on any of them
+        return straight, objective.rows  # the loss is not finite on any of them
     tried = {(0, 1)}
     for _ in range(_ROUNDS):
         pairs = [pair for pair in atlas.promising() if pair not in tried][:_PAIRS]
@@ -66,7 +70,21 @@ def lowest_route(
     (lowered,) = _lowered(objective, route[None])
     candidates = [straight, route, lowered, resample(atlas.edges[0, 1].path, points)]
     heights = [loss_profile(objective, path).maximum for path in candidates]
-    return candidates[min(range(len(heights)), key=heights.__getitem__)]
+    return candidates[min(range(len(heights)), key=heights.__getitem__)], objective.rows
+
+
+class _Counted:
+    """An objective that counts the rows whose gradients it was asked for."""
+
+    batches = 1
+
+    def __init__(self, inner: Objective) -> None:
+        self.inner, self.dimension, self.rows = inner, inner.dimension, 0
+        self.losses = inner.losses
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        self.rows += len(points)
+        return self.inner.gradients(points, step)
 
 
 def _arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:

@@ -47,6 +47,8 @@ class PathSettings:
         points_per_step: moving points drawn at random in each step (section 1.2); None: all.
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
+        bezier_epochs: passes in which the curve of ``bezier`` is trained, on four points a
+            minibatch.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -70,6 +72,7 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
+    bezier_epochs: int = 20
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
@@ -88,6 +91,7 @@ class PathSettings:
             ("points_per_step", 1),
             ("redistribute_every", 0),
             ("climbing_epochs", 0),
+            ("bezier_epochs", 1),
             ("evaluate_every", 1),
         ):
             count = getattr(self, key)

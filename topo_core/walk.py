@@ -35,10 +35,13 @@ _RESTS = 3  # records of a path at rest before the run ends
 _REST = 1e-8  # what counts as no change, relative
 
 
-def init(objective: Objective, points: Tensor, settings: PathSettings) -> PathState:
+def init(
+    objective: Objective, points: Tensor, settings: PathSettings, *, spent: int = 0
+) -> PathState:
     """The state before the first step of a path that starts as ``points`` [n, d].
 
-    The two ends stay where they are. Coincident neighbours are merged.
+    The two ends stay where they are. Coincident neighbours are merged. ``spent`` is the number
+    of gradients that it took to find ``points``.
 
     Raises:
         ValueError: for points that are not a finite path of the objective's dimension.
@@ -61,7 +64,7 @@ def init(objective: Objective, points: Tensor, settings: PathSettings) -> PathSt
         steps=0,
         batches=objective.batches,
         time=0.0,
-        gradient_evaluations=0,
+        gradient_evaluations=spent,
         merged=merged,
         history=(),
         failure=""
