@@ -23,10 +23,10 @@ def unit(a, b):
     return (a - b) / (a - b).norm()
 
 
-def literal(objective, points, lr, epochs, *, jacobi=False):
+def literal(objective, points, lr, epochs, *, first=0, jacobi=False):
     """Algorithm 2, STEP for each minibatch: one point at a time, in place."""
     path = [point.clone() for point in points]
-    for epoch in range(epochs):
+    for epoch in range(first, first + epochs):
         for batch in range(objective.batches):
             old = [point.clone() for point in path] if jacobi else path
             i = 1
@@ -124,12 +124,12 @@ def test_paper_insertion_is_algorithm_3(case, criterion, threshold):
     chord = float((points[-1] - points[0]).norm())
     every, rounds = 5, 3
     head, path, tail = [], [point.clone() for point in points], []
-    for _ in range(rounds):
-        path = list(literal(objective, torch.stack(path), lr, every))
+    for round_ in range(rounds):
+        path = list(literal(objective, torch.stack(path), lr, every, first=round_ * every))
         path, removed = literal_insertion(objective, path, chord, criterion, threshold)
         if removed:
             head, tail = [*head, removed[0]], [removed[1], *tail]
-    path = list(literal(objective, torch.stack(path), lr, 1))
+    path = list(literal(objective, torch.stack(path), lr, 1, first=rounds * every))
     state = paper_mode(
         objective,
         points,
