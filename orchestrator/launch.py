@@ -3,12 +3,10 @@
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -26,9 +24,12 @@ from orchestrator.reduce import reduce_run
 from orchestrator.report.terminal import barcode_view
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
-from workers.evaluation import Evaluation, choose_evaluation
+from workers.evaluation import Evaluation
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
-from workers.problem import load_problem
+from workers.probe import choose_evaluation
+from workers.minima import check_state_dict, read_state_dict
+from workers.problem import Loaded, load_problem
+from workers.references import BadReference
 from workers.run import WorkerContext
 from workers.store import Store
 
@@ -79,10 +80,9 @@ def launch(
         BadRunFile, UserError: nothing has been run.
     """
     plan = Plan(run, identify(run))
+    loaded = load_for(plan)
+    check_checkpoints(plan, loaded)
     store = open_store(run.location)
-    loaded = load_problem(plan.problem, Evaluation())
-    if plan.run.minima.from_:
-        _check_checkpoints(plan, loaded)
     try:
         lease = Lease.acquire(store.objects)
     except LeaseHeld as error:
@@ -95,7 +95,9 @@ def launch(
             if config is not None
             else choose_evaluation(loaded, plan.path_settings)
         )
-        store.repair()
+        for damage in store.repair():
+            print(f"{damage.reason}; it is made again.", file=sys.stderr)
+        store.fence(lease.epoch)
         store.publish_config(config_of(plan, evaluation, provenance()), epoch=lease.epoch)
         context = WorkerContext(run.location, lease.epoch, evaluation)
         executor = _executor(context, run, address, in_process)
@@ -127,6 +129,31 @@ def open_store(location: str) -> Store:
     except (NotWritable, StoreUnreachable, StoreFull) as error:
         raise BadRunFile(f"store: {error}") from None
     return Store(objects)
+
+
+def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
+    """The user's checkpoints fit the network.
+
+    Raises:
+        BadRunFile: the first mismatch.
+    """
+    for location in plan.run.minima.from_:
+        try:
+            check_state_dict(location, read_state_dict(location), loaded)
+        except BadReference as error:
+            raise BadRunFile(f"{error}.") from None
+
+
+def load_for(plan: Plan) -> Loaded:
+    """The data and the network of a plan, in this process.
+
+    Raises:
+        BadRunFile: they do not fit together.
+    """
+    try:
+        return load_problem(plan.problem, Evaluation())
+    except BadReference as error:
+        raise BadRunFile(f"{error}.") from None
 
 
 def _executor(

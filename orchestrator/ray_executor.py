@@ -22,7 +22,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from orchestrator.config import Resources
 from orchestrator.executor import ExecutorEvent
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
-from workers.device import Evaluation, worker_environment
+from workers.evaluation import Evaluation, worker_environment
 from workers.run import Worker, WorkerContext
 from workers.results import TaskResult
 from workers.tasks import Task

@@ -10,7 +10,12 @@ import hashlib
 import torch
 
 
-def generator(*parts: int | float | str) -> torch.Generator:
-    """A CPU generator seeded by the SHA-256 of ``repr(parts)``."""
+def seed_of(*parts: int | float | str) -> int:
+    """A seed (63 bits) from the SHA-256 of ``repr(parts)``."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*parts: int | float | str) -> torch.Generator:
+    """A CPU generator seeded by ``seed_of(*parts)``."""
+    return torch.Generator().manual_seed(seed_of(*parts))

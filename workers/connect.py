@@ -1,21 +1,15 @@
-"""Run one `OptimizePath`: from its last checkpoint to a record, a path in the store, and no checkpoint."""
+"""Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
 
-import math
-from datetime import UTC, datetime
+from dataclasses import asdict
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from topo_core.optimize import (
-    Outcome,
-    PathSolution,
-    PathState,
-    advance,
-    init,
-    initial_path,
-    solution,
-)
+from topo_core.convergence import Outcome
 from topo_core.draws import seed_of
+from topo_core.optimize import PathSolution, advance, finished, init, solution
+from topo_core.starts import initial_path
+from topo_core.state import PathState, Record
 from workers.problem import Loaded
 from workers.results import FailureKind
 from workers.schema import PairRecord
@@ -25,7 +19,7 @@ from workers.telling import TaskFailure, Telling
 
 
 def optimize_path_task(
-    task: OptimizePath, loaded: Loaded, store: Store, telling: Telling
+    task: OptimizePath, loaded: Loaded, store: Store, telling: Telling, *, keep_points: bool = True
 ) -> PairRecord:
     """Optimise the path between two minima of the store.
 
@@ -39,30 +33,71 @@ def optimize_path_task(
     """
     settings = task.settings
     objective = loaded.objective(settings.batch_size)
-    start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
-    seed = seed_of(task.seed, task.key)
+    seed = seed_of(task.seed, "path", task.key)
+    total = settings.total_epochs(objective.batches)
     state = _resume(task, store)
     if state is None:
-        path = initial_path(objective, start, end, settings, seed=seed)
-        state = init(objective, path, settings)
-    while state.epoch < settings.epochs and state.diverged is None:
-        until = min(settings.epochs, _next_checkpoint(state.epoch, settings.checkpoint_every))
+        start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
+        state = init(objective, initial_path(objective, start, end, settings, seed), settings)
+    while not finished(state, settings):
+        until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
         state = advance(objective, state, settings, seed, until_epoch=until)
-        if state.epoch < settings.epochs:
+        if not finished(state, settings):
             store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
-        telling.share(task.key, state.epoch / settings.epochs)
+        telling.share(task.key, state.epoch / total)
     found = solution(objective, state, settings)
     if found.outcome is Outcome.DIVERGED:
-        raise TaskFailure(FailureKind.DIVERGED, found.reason)
-    record = _record(task, found, loaded, store)
+        store.drop_checkpoints(task.key)
+        raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)
+    name = None
+    if keep_points:
+        name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
     store.drop_checkpoints(task.key)
-    return record
-
-
-def _next_checkpoint(epoch: int, every: int) -> int:
-    return (epoch // every + 1) * every
+    return _record(task, found, total, name)
 
 
 def _resume(task: OptimizePath, store: Store) -> PathState | None:
     checkpoint = store.latest_checkpoint(task.key)
     return PathState.restore(checkpoint.tensors, checkpoint.scalars) if checkpoint else None
+
+
+def _tensors(found: PathSolution) -> dict[str, Tensor]:
+    return {"points": found.points}
+
+
+def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | None) -> PairRecord:
+    """The record of a path. Its ends are part of the profile, so a height is never below a birth."""
+    profile, evidence = found.profile, found.evidence
+    height = profile.maximum
+    dips = profile.dips
+    return PairRecord(
+        key=task.key,
+        i=task.i,
+        j=task.j,
+        a=task.a,
+        b=task.b,
+        height=height,
+        height_low=height,
+        height_high=height + profile.bracket,
+        argmax_position=float(profile.positions[profile.argmax]),
+        positions=profile.positions.tolist(),
+        losses=profile.losses.tolist(),
+        outcome=found.outcome.value,
+        reason=evidence.reason,
+        remaining_fall=evidence.remaining_fall,
+        first_passage_a=profile.first_passage(),
+        first_passage_b=profile.first_passage(from_end=True),
+        dips_a=dips[0],
+        dips_b=dips[1],
+        epochs=epochs,
+        points=len(found.points),
+        gradient_evaluations=found.gradient_evaluations,
+        history=[_history_row(row) for row in found.history],
+        object=name,
+    )
+
+
+def _history_row(row: Record) -> dict[str, Any]:
+    values = asdict(row)
+    values.pop("time")
+    return values

@@ -7,24 +7,22 @@ evaluation) between the packs that it is given; it decides nothing and remembers
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import torch
 
 from workers.connect import optimize_path_task
-from workers.device import Evaluation, prepare
-from workers.fill import optimize_simplex_task
+from workers.evaluation import Evaluation, prepare
 from workers.minima import import_minimum_task, train_minimum_task
 from workers.objects import StoreFull, StoreUnreachable, open_objects
 from workers.problem import Loaded, load_problem
-from workers.schema import MinimumRecord, PairRecord, SimplexRecord
+from workers.schema import MinimumRecord, PairRecord, Record, SimplexRecord
 from workers.store import Damaged, Store
 from workers.results import Done, Failed, FailureKind, TaskResult
 from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Problem, Task, TrainMinimum
 from workers.telling import Interrupted, TaskFailure, Telling
-
-Record = MinimumRecord | PairRecord | SimplexRecord
 
 FLUSH_SECONDS = 5.0
 """Finished records wait at most this long for company before they are published."""
@@ -116,6 +114,8 @@ class Worker:
                 case OptimizePath():
                     record = optimize_path_task(task, loaded, self._store, self._telling)
                 case OptimizeSimplex():
+                    from workers.fill import optimize_simplex_task
+
                     record = optimize_simplex_task(task, loaded, self._store, self._telling)
         except Interrupted:
             raise
@@ -134,8 +134,29 @@ class Worker:
         finally:
             self._telling.stop()
         records.append(_signed(record, self._name, self._context.lease_epoch, started))
-        return Done(key, _figures(record))
+        return Done(key, _figure(record))
 
 
 def _store_failure(error: Exception) -> FailureKind:
     return FailureKind.DISK_FULL if isinstance(error, StoreFull) else FailureKind.STORE
+
+
+def _signed(record: Record, worker: str, lease_epoch: int, started: float) -> Record:
+    """The record with who made it, when, and how long it took."""
+    return replace(
+        record,
+        worker=worker,
+        lease_epoch=lease_epoch,
+        seconds=time.monotonic() - started,
+        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _figure(record: Record) -> float:
+    match record:
+        case MinimumRecord(loss=loss):
+            return loss
+        case PairRecord(height=height):
+            return height
+        case SimplexRecord(value=value):
+            return value

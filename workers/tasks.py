@@ -97,8 +97,9 @@ class TrainMinimum:
 
     @cached_property
     def key(self) -> str:
-        settings = asdict(self.settings)
-        return digest("train", self.problem.key, settings, self.index, self.seed)
+        return digest(
+            "train", self.problem.key, self.settings.payload(), self.index, self.seed
+        )
 
     @property
     def depends_on(self) -> tuple[str, ...]:

@@ -1,0 +1,197 @@
+"""The loss of a network on a data set as an `Objective`: k copies of one `nn.Module` at once.
+
+Points are flat rows of the trainable parameters in the order of `module.named_parameters()`.
+
+Batch norm: gradients use the statistics of their minibatch, as in training. A loss over the whole
+training set recomputes the statistics at each point, over that set; running statistics of two networks
+are never interpolated.
+"""
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from topo_core.draws import generator
+from topo_core.objective import Step
+from topo_core.strategies.functional import Functional
+from topo_core.strategies.linear import Linear, linear_layers
+from topo_core.strategies.literal import Literal
+from topo_core.strategies.parameters import ParameterLayout
+
+STRATEGIES = ("literal", "functional", "linear")
+
+CHUNK = 1000
+"""Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
+
+
+def possible_strategies(module: nn.Module) -> tuple[str, ...]:
+    """Strategies that this network allows, the likely fastest first."""
+    if linear_layers(module) is not None:
+        return ("linear", "functional", "literal")
+    return ("literal", "functional")
+
+
+class ModuleObjective:
+    """Mean cross entropy of a classifier.
+
+    Args:
+        module: the network; its parameters are not used, only their names and shapes.
+        inputs, targets: training examples [n, ...] and classes [n].
+        batch_size: of the minibatches; the last one of an epoch may be smaller.
+        strategy: one of `possible_strategies(module)`; None for the first of them.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        strategy: str | None = None,
+    ) -> None:
+        name = strategy or possible_strategies(module)[0]
+        if name not in possible_strategies(module):
+            raise ValueError(
+                f"strategy is {name!r}; this network allows "
+                f"{', '.join(possible_strategies(module))}"
+            )
+        self.layout = ParameterLayout.of(module)
+        self.strategy = name
+        self._inputs, self._targets = inputs, targets
+        self._batch_size = min(batch_size, len(inputs))
+        self._norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
+        in_training, in_evaluation = deepcopy(module).train(), deepcopy(module).eval()
+        for layer in in_training.modules():
+            if isinstance(layer, _BatchNorm):  # statistics of the batch, and none kept
+                layer.track_running_stats = False
+                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+        make = {"literal": Literal, "functional": Functional, "linear": Linear}[name]
+        self._training = make(in_training, self.layout)
+        self._evaluation = make(in_evaluation, self.layout)
+        self._statistics = _Statistics(module, self.layout) if self._norms else None
+        self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    @property
+    def dimension(self) -> int:
+        return self.layout.dimension
+
+    @property
+    def batches(self) -> int:
+        return math.ceil(len(self._inputs) / self._batch_size)
+
+    def minibatch(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step: an epoch visits each example once, in the step's own order."""
+        if self._order is None or self._order[0] != (step.seed, step.epoch):
+            draw = generator(step.seed, "batch", step.epoch)
+            order = torch.randperm(len(self._inputs), generator=draw).to(self._inputs.device)
+            self._order = ((step.seed, step.epoch), order)
+        first = step.batch * self._batch_size
+        chosen = self._order[1][first : first + self._batch_size]
+        return self._inputs[chosen], self._targets[chosen]
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """Losses [k] and gradients [k, d] on the minibatch of `step`."""
+        with torch.no_grad():
+            return self._training.gradients(points, *self.minibatch(step))
+
+    def losses(self, points: Tensor) -> Tensor:
+        """Losses [k] over the training set, added up in float64."""
+        return self.measure(points, self._inputs, self._targets)[0]
+
+    def measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and accuracies [k] (float64) of `points` on any examples.
+
+        Batch-norm statistics come from the training set, whatever is measured.
+        """
+        with torch.no_grad():
+            found = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
+        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+    def _measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        buffers = self._statistics.at(points, self._inputs) if self._statistics else None
+        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        right = torch.zeros_like(total)
+        for x, y in zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True):
+            logits = self._evaluation.logits(points, x, buffers)
+            total += _summed_losses(logits, y)
+            right += (logits.argmax(-1) == y).sum(1)
+        return total / len(inputs), right / len(inputs)
+
+    def full_gradient(self, point: Tensor) -> Tensor:
+        """Gradient [d] of the mean loss over the training set at `point` [d], by chunks.
+
+        With batch norm each chunk has its own statistics, as a minibatch has.
+        """
+        total = torch.zeros_like(point, dtype=torch.float64)
+        chunks = zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True)
+        with torch.no_grad():
+            for x, y in chunks:
+                total += self._training.gradients(point[None], x, y)[1][0].double() * len(x)
+        return (total / len(self._inputs)).to(point.dtype)
+
+    def statistics(self, point: Tensor) -> dict[str, Tensor]:
+        """Batch-norm buffers at `point` [d], by name; empty for networks without."""
+        if self._statistics is None:
+            return {}
+        buffers = self._statistics.at(point[None], self._inputs)
+        return {name: rows[0] for name, rows in buffers.items()}
+
+    def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
+        """Losses [s, m] (float64) on segments, the first layer shared where the network allows it."""
+        if isinstance(self._evaluation, Linear):
+            return self._shared(self._evaluation, starts, ends, alphas)
+        weights = alphas.to(starts.dtype)[:, :, None]
+        points = torch.lerp(starts[:, None], ends[:, None], weights).flatten(0, 1)
+        return self.losses(points).view(alphas.shape)
+
+    def _shared(self, linear: Linear, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
+        total = torch.zeros_like(alphas, dtype=torch.float64)
+        with torch.no_grad():
+            for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
+                for s in range(len(starts)):  # one segment at a time stays in the cache
+                    part = slice(s, s + 1)
+                    logits = linear.logits_on_segments(starts[part], ends[part], alphas[part], x)
+                    total[s] += _summed_losses(logits, y)
+        return total / len(self._inputs)
+
+
+_AT_ONCE = 16
+"""Points whose whole-set loss is evaluated together."""
+
+
+def _summed_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy [k] summed over the examples in float64, for logits [k, n, classes]."""
+    logs = torch.log_softmax(logits, dim=-1)
+    index = targets[None, :, None].expand(len(logits), -1, 1)
+    return -logs.gather(2, index).double().sum(dim=(1, 2))
+
+
+class _Statistics:
+    """Batch-norm statistics at a point: averages over the chunks of the training set."""
+
+    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
+        self._module, self._layout = deepcopy(module).train(), layout
+        for layer in self._module.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.momentum = None  # a cumulative average
+
+    def at(self, points: Tensor, inputs: Tensor) -> Mapping[str, Tensor]:
+        """Buffers [k, ...] by name."""
+        rows = []
+        for point in points:
+            module = deepcopy(self._module)
+            for layer in module.modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.reset_running_stats()
+            for name, view in self._layout.views(point).items():
+                module.get_parameter(name).data = view
+            with torch.no_grad():
+                for x in inputs.split(CHUNK):
+                    module(x)
+            rows.append(dict(module.named_buffers()))
+        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -1,0 +1,104 @@
+"""Fully connected networks: stacked products and a backward pass written out.
+
+Activations are kept as [k, width, batch], so that every product is one batched matrix product; the
+first layer, whose input all points share, is a single product of all their weights.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.strategies.parameters import ParameterLayout
+
+
+def linear_layers(module: nn.Module) -> list[nn.Linear] | None:
+    """The layers of [Flatten,] Linear, ReLU, …, Linear with biases; None for any other network."""
+    if not isinstance(module, nn.Sequential):
+        return None
+    layers = list(module)
+    if layers and isinstance(layers[0], nn.Flatten) and layers[0].start_dim == 1:
+        layers = layers[1:]
+    linear, between = layers[::2], layers[1::2]
+    if not all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in linear):
+        return None
+    if len(layers) % 2 == 0 or not all(type(layer) is nn.ReLU for layer in between):
+        return None
+    if not all(p.requires_grad for p in module.parameters()):
+        return None
+    return linear  # type: ignore[return-value]
+
+
+class Linear:
+    """Only for networks that `linear_layers` knows."""
+
+    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
+        layers = linear_layers(module)
+        if layers is None:
+            raise ValueError("not a plain fully connected network")
+        self._depth, self._layout = len(layers), layout
+
+    def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(weight [k, out, in], bias [k, out, 1]) of each layer."""
+        views = list(self._layout.views(points).values())
+        return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self._depth)]
+
+    @staticmethod
+    def first_layer(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs [k, width, n] of the first layer before its ReLU, for `inputs` [n, in]."""
+        k, width, _ = weight.shape
+        product = weight.reshape(k * width, -1) @ inputs.T
+        return product.view(k, width, -1).add_(bias)
+
+    def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
+        """Activations after each layer, from the outputs of the first; the last are the logits."""
+        activations = [first]
+        for weight, bias in parameters[1:]:
+            activations[-1].relu_()
+            activations.append(torch.baddbmm(bias, weight, activations[-1]))
+        return activations
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        parameters = self._parameters(points)
+        rows = inputs.flatten(1)
+        activations = self._forward(parameters, self.first_layer(*parameters[0], rows))
+        logs = torch.log_softmax(activations[-1], dim=1)
+        index = targets.expand(len(points), 1, -1)
+        losses = -logs.gather(1, index).mean(dim=(1, 2))
+        delta = logs.exp_()
+        delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
+        delta.div_(len(rows))
+        gradients = torch.empty_like(points)
+        into = self._parameters(gradients)
+        for layer in range(self._depth - 1, 0, -1):
+            weight = parameters[layer][0]
+            below = activations[layer - 1]
+            into[layer][0].copy_(torch.bmm(delta, below.transpose(1, 2)))
+            into[layer][1].copy_(delta.sum(dim=2, keepdim=True))
+            delta = torch.bmm(weight.transpose(1, 2), delta).mul_(below > 0)
+        k, width, _ = delta.shape
+        into[0][0].copy_((delta.view(k * width, -1) @ rows).view(k, width, -1))
+        into[0][1].copy_(delta.sum(dim=2, keepdim=True))
+        return losses, gradients
+
+    def logits(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        parameters = self._parameters(points)
+        first = self.first_layer(*parameters[0], inputs.flatten(1))
+        return self._forward(parameters, first)[-1].transpose(1, 2)
+
+    def logits_on_segments(
+        self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor
+    ) -> Tensor:
+        """Outputs [s * m, n, classes] at points of s segments, m on each.
+
+        The first layer is linear in the parameters: it is evaluated at the ends and interpolated.
+        """
+        rows = inputs.flatten(1)
+        first = self.first_layer(*self._parameters(starts)[0], rows)
+        last = self.first_layer(*self._parameters(ends)[0], rows)
+        weights = alphas.to(starts.dtype)
+        mixed = torch.lerp(first[:, None], last[:, None], weights[:, :, None, None]).flatten(0, 1)
+        points = torch.lerp(starts[:, None], ends[:, None], weights[:, :, None]).flatten(0, 1)
+        return self._forward(self._parameters(points), mixed)[-1].transpose(1, 2)

@@ -1,0 +1,164 @@
+"""Run one `TrainMinimum` or `ImportMinimum`: from its last checkpoint to a record and a state dict."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from topo_core.draws import seed_of
+from workers.problem import Loaded
+from workers.references import BadReference
+from workers.results import FailureKind
+from workers.schema import MinimumRecord
+from workers.store import Store
+from workers.tasks import ImportMinimum, TrainMinimum
+from workers.telling import TaskFailure, Telling
+from workers.train import TrainingState, begin, train_until
+
+
+def train_minimum_task(
+    task: TrainMinimum, loaded: Loaded, store: Store, telling: Telling
+) -> MinimumRecord:
+    """Train one minimum.
+
+    Raises:
+        TaskFailure: the loss diverged.
+        Interrupted: asked to stop.
+    """
+    settings = task.settings
+    objective = loaded.objective(settings.batch_size)
+    seed = seed_of(task.seed, "minimum", task.index)
+    checkpoint = store.latest_checkpoint(task.key)
+    state = (
+        TrainingState.restore(checkpoint.tensors, checkpoint.scalars)
+        if checkpoint
+        else begin(settings, loaded.initial_point(seed))
+    )
+    while not state.stop_reason:
+        until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
+        state = train_until(objective, state, settings, seed, epoch=until)
+        if not state.stop_reason:
+            store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
+        telling.share(task.key, state.epoch / settings.epochs)
+    point = state.point[0]
+    if state.stop_reason != "diverged":
+        record = _record(
+            task, loaded, store, point, source="trained", epochs=state.epoch, state=state
+        )
+        if math.isfinite(record.loss):
+            store.drop_checkpoints(task.key)
+            return record
+    store.drop_checkpoints(task.key)
+    raise TaskFailure(
+        FailureKind.DIVERGED,
+        f"the training loss became infinite in epoch {state.epoch}: lower minima.optimizer.lr",
+    )
+
+
+def import_minimum_task(task: ImportMinimum, loaded: Loaded, store: Store) -> MinimumRecord:
+    """Take a minimum from a user's checkpoint.
+
+    Raises:
+        TaskFailure: the file is not what it was when the run was planned, or does not fit.
+    """
+    try:
+        state = read_state_dict(task.location)
+        check_state_dict(task.location, state, loaded)
+    except BadReference as error:
+        raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
+    return _record(task, loaded, store, loaded.flat(state), source=task.location, epochs=0)
+
+
+def read_state_dict(location: str) -> Mapping[str, Tensor]:
+    """A state dict from `.safetensors`, or from a `.pt` file without running what it holds.
+
+    Raises:
+        BadReference: not readable, or no state dict.
+    """
+    path = Path(location)
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise BadReference(
+            f"minima.from names {location}, which cannot be read ({error.strerror or error})"
+        ) from None
+    except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadReference(
+            f"minima.from names {location}, which is not a readable checkpoint: {reason}"
+        ) from None
+    except Exception as error:  # unpickling of anything but weights is refused by torch
+        raise BadReference(
+            f"minima.from names {location}, which holds more than weights "
+            f"({type(error).__name__}): save the state_dict() alone"
+        ) from None
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise BadReference(f"minima.from names {location}, which is no state dict: save one")
+    return loaded
+
+
+def check_state_dict(location: str, state: Mapping[str, Tensor], loaded: Loaded) -> None:
+    """Names, shapes and dtypes against the network.
+
+    Raises:
+        BadReference: the first mismatch.
+    """
+    wanted = loaded.module.state_dict()
+    buffers = dict(loaded.module.named_buffers())
+    for name, tensor in wanted.items():
+        if name not in state:
+            if name in buffers:  # statistics are recomputed in any case
+                continue
+            raise BadReference(f"minima.from: {location} has no {name}, which the network has")
+        found = state[name]
+        if found.shape != tensor.shape:
+            raise BadReference(
+                f"minima.from: {location} has {name} of shape {tuple(found.shape)}, and the "
+                f"network has {tuple(tensor.shape)}"
+            )
+        if found.dtype != tensor.dtype:
+            raise BadReference(
+                f"minima.from: {location} has {name} of {found.dtype}, and the network has "
+                f"{tensor.dtype}: convert the checkpoint"
+            )
+    for name in state:
+        if name not in wanted:
+            raise BadReference(f"minima.from: {location} has {name}, which the network has not")
+
+
+def _record(
+    task: TrainMinimum | ImportMinimum,
+    loaded: Loaded,
+    store: Store,
+    point: Tensor,
+    *,
+    source: str,
+    epochs: int,
+    state: TrainingState | None = None,
+) -> MinimumRecord:
+    measured = loaded.measure(point)
+    return MinimumRecord(
+        key=task.key,
+        index=task.index,
+        source=source,
+        loss=measured.loss,
+        test_loss=measured.test_loss,
+        accuracy=measured.accuracy,
+        test_accuracy=measured.test_accuracy,
+        gradient_norm=measured.gradient_norm,
+        epochs=epochs,
+        stop_reason=state.stop_reason if state else "imported",
+        history=[
+            {"epoch": epoch, "loss": loss, "rate": rate}
+            for epoch, loss, rate in (state.history if state else ())
+        ],
+        object=store.publish_minimum(task.key, loaded.state_dict(point)),
+    )

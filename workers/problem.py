@@ -1,0 +1,135 @@
+"""A `Problem`, loaded: the data on its device and the network, ready to be evaluated at flat points."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.stacked import ModuleObjective
+from topo_core.strategies.parameters import ParameterLayout
+from workers.data import Dataset, load_dataset
+from workers.evaluation import Evaluation
+from workers.networks import build
+from workers.references import BadReference
+from workers.tasks import Problem
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one point, over whole sets: plain loss (mean cross entropy), accuracy, gradient norm."""
+
+    loss: float
+    accuracy: float
+    test_loss: float
+    test_accuracy: float
+    gradient_norm: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The data and the network of a problem on the device of an evaluation."""
+
+    problem: Problem
+    data: Dataset
+    module: nn.Module
+    evaluation: Evaluation
+
+    @cached_property
+    def layout(self) -> ParameterLayout:
+        return ParameterLayout.of(self.module)
+
+    @property
+    def dimension(self) -> int:
+        return self.layout.dimension
+
+    @cached_property
+    def _objectives(self) -> dict[int, ModuleObjective]:
+        return {}
+
+    def objective(self, batch_size: int) -> ModuleObjective:
+        """The training loss, with minibatches of a size."""
+        if batch_size not in self._objectives:
+            strategy = self.evaluation.strategy
+            self._objectives[batch_size] = ModuleObjective(
+                self.module,
+                self.data.train_inputs,
+                self.data.train_targets,
+                batch_size=batch_size,
+                strategy=None if strategy == "auto" else strategy,
+            )
+        return self._objectives[batch_size]
+
+    def initial_point(self, seed: int) -> Tensor:
+        """Initial weights [d], drawn by the network's own initialisation from `seed` alone."""
+        spec, data = self.problem.network, self.data
+        module = build(spec, data.input_shape, data.classes, seed)
+        return self.layout.flatten(dict(module.named_parameters())).to(self.evaluation.device)
+
+    def flat(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The point [d] of a state dict."""
+        return self.layout.flatten(state).to(self.evaluation.device)
+
+    def state_dict(self, point: Tensor) -> dict[str, Tensor]:
+        """The state dict of a point [d], loadable by the user's own network.
+
+        Batch-norm statistics are those of the training set at this point.
+        """
+        named = self.layout.views(point)
+        statistics = self.objective(1).statistics(point)
+        return {**named, **statistics}
+
+    def measure(self, point: Tensor) -> Measurement:
+        """Everything that is reported of a minimum, over the whole training and test sets."""
+        objective, data = self.objective(len(self.data.train_inputs)), self.data
+        row = point[None]
+        loss, accuracy = objective.measure(row, data.train_inputs, data.train_targets)
+        test_loss, test_accuracy = objective.measure(row, data.test_inputs, data.test_targets)
+        return Measurement(
+            float(loss),
+            float(accuracy),
+            float(test_loss),
+            float(test_accuracy),
+            float(torch.linalg.vector_norm(objective.full_gradient(point).double())),
+        )
+
+
+def load_problem(problem: Problem, evaluation: Evaluation) -> Loaded:
+    """Load the data, build the network, and see that they fit.
+
+    Raises:
+        BadReference: they are not there, or do not fit together; one sentence.
+    """
+    data = load_dataset(problem.data)
+    module = build(problem.network, data.input_shape, data.classes)
+    _check_fit(problem, data, module)
+    device = torch.device(evaluation.device)
+    moved = Dataset(
+        data.train_inputs.to(device),
+        data.train_targets.to(device),
+        data.test_inputs.to(device),
+        data.test_targets.to(device),
+        data.classes,
+    )
+    return Loaded(problem, moved, module.to(device), evaluation)
+
+
+def _check_fit(problem: Problem, data: Dataset, module: nn.Module) -> None:
+    """One example goes through, and comes out as one number a class."""
+    example = data.train_inputs[:2]
+    try:
+        with torch.no_grad():
+            outputs = module.eval()(example)
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadReference(
+            f"network.name {problem.network.name!r} does not take the inputs of "
+            f"{problem.data.name!r}, of shape {data.input_shape}: {reason}"
+        ) from None
+    if not isinstance(outputs, Tensor) or outputs.shape != (len(example), data.classes):
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise BadReference(
+            f"network.name {problem.network.name!r} returns {shape} for {len(example)} examples of "
+            f"{data.classes} classes; it must return ({len(example)}, {data.classes})"
+        )

@@ -1,0 +1,94 @@
+"""Which network and which data, as a run file names them."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+Value = str | int | float | bool | None | tuple[Any, ...]
+
+
+def _frozen(value: Any) -> Value:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name and its options; hashable, and written back as it was read.
+
+    A name with a colon is a user's `module:callable`, which takes any options; a known name takes
+    those that `options_of` lists.
+    """
+
+    name: str
+    options: tuple[tuple[str, Value], ...] = ()
+
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    kind: ClassVar[str] = ""
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Self:
+        """From a run file's mapping.
+
+        Raises:
+            ValueError: unknown name or option, in one sentence.
+        """
+        name = values["name"]
+        if not isinstance(name, str):
+            raise ValueError(f"{cls.kind}.name is {name!r}; it must be a name: {cls.names_help()}")
+        options = {k: _frozen(v) for k, v in values.items() if k != "name"}
+        cls._check(name, options)
+        return cls(name, tuple(sorted(options.items())))
+
+    @classmethod
+    def _check(cls, name: str, options: Mapping[str, Value]) -> None:
+        if ":" in name:
+            return
+        if name not in cls.options_of:
+            close = difflib.get_close_matches(name, cls.options_of, 1)
+            hint = f"did you mean {close[0]}?" if close else cls.names_help()
+            raise ValueError(f"{cls.kind}.name is {name!r}, which is not known; {hint}")
+        allowed = cls.options_of[name]
+        for option in options:
+            if option not in allowed:
+                close = difflib.get_close_matches(option, allowed, 1)
+                names = ", ".join(allowed) or "no options"
+                hint = f"did you mean {close[0]}?" if close else f"{name} takes {names}."
+                raise ValueError(f"{cls.kind}.{option} is not an option of {name}; {hint}")
+
+    @classmethod
+    def names_help(cls) -> str:
+        return f"choose one of {', '.join(cls.options_of)}, or your own as module:callable"
+
+    def canonical(self) -> dict[str, Any]:
+        """As a run file writes it, keys in a fixed order."""
+        return {"name": self.name, **{k: _thawed(v) for k, v in self.options}}
+
+    def option(self, name: str, default: Any) -> Any:
+        return dict(self.options).get(name, default)
+
+
+def _thawed(value: Value) -> Any:
+    return [_thawed(v) for v in value] if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class NetworkSpec(Spec):
+    kind: ClassVar[str] = "network"
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "fc": ("hidden",),
+        "cnn1": ("channels", "batch_norm"),
+        "cnn2": ("channels", "batch_norm"),
+        "cnn3": ("channels", "batch_norm"),
+        "resnet": (),
+        "resnet_e7": (),
+    }
+
+
+@dataclass(frozen=True)
+class DataSpec(Spec):
+    kind: ClassVar[str] = "data"
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        name: ("subset", "label_noise")
+        for name in ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn")
+    }

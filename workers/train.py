@@ -1,0 +1,162 @@
+"""Training a minimum: gradient descent on one flat point, from its initial weights to convergence.
+
+The method is apart from its state, as for paths: `begin → train_until → …`, and every state is a
+checkpoint.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from topo_core.objective import Objective, Step
+from topo_core.optimizers import OptimizerSettings, Slots, displacement, empty_slots
+from topo_core.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class MinimumSettings:
+    """How a minimum is trained.
+
+    Attributes:
+        epochs: at most so many passes over the training set.
+        batch_size: examples in a minibatch.
+        optimizer: adam, sgd or momentum. The paper trains fully connected networks with Adam and
+            ResNets with momentum.
+        schedule: of the learning rate; None for a final annealing of the second half.
+        l2: weight decay, added to gradients and to no reported loss. The paper has none here.
+        stop_loss: stop after an epoch whose mean minibatch loss is this low; None: never.
+        checkpoint_every: epochs between two checkpoints.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    epochs: int = 60
+    batch_size: int = 256
+    optimizer: OptimizerSettings = OptimizerSettings(name="adam", lr=1e-3)
+    schedule: Schedule = Schedule("anneal")
+    l2: float = 0.0
+    stop_loss: float | None = None
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be 1 or more.")
+        if not (math.isfinite(self.l2) and self.l2 >= 0):
+            raise ValueError(f"l2 is {self.l2}; it must be a finite number, 0 or more.")
+        if self.optimizer.name == "secant":
+            raise ValueError(
+                "optimizer.name is 'secant', which needs exact gradients; choose adam, sgd or "
+                "momentum for training."
+            )
+        if self.stop_loss is not None and not self.stop_loss > 0:
+            raise ValueError(f"stop_loss is {self.stop_loss}; it must be above 0, or left out.")
+
+    def payload(self) -> dict[str, Any]:
+        """What the result depends on: where the checkpoints lie does not change it."""
+        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """All that is needed to go on, bit for bit.
+
+    Attributes:
+        point: [1, d].
+        slots: of the optimiser.
+        epoch: epochs done.
+        history: (epoch, mean minibatch loss, last rate) of each epoch done.
+        stop_reason: `epochs`, `loss` or `diverged` once nothing is left to do; empty before.
+    """
+
+    point: Tensor
+    slots: Slots
+    epoch: int = 0
+    history: tuple[tuple[int, float, float], ...] = ()
+    stop_reason: str = ""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"point": self.point, **{f"slots.{name}": s for name, s in self.slots.items()}}
+
+    def scalars(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "history": [list(row) for row in self.history],
+            "stop_reason": self.stop_reason,
+        }
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "TrainingState":
+        """The state that `tensors()` and `scalars()` came from."""
+        slots = {n.removeprefix("slots."): t for n, t in tensors.items() if n.startswith("slots.")}
+        history = tuple((int(e), float(loss), float(rate)) for e, loss, rate in scalars["history"])
+        return cls(
+            tensors["point"], slots, int(scalars["epoch"]), history, str(scalars["stop_reason"])
+        )
+
+
+def begin(settings: MinimumSettings, point: Tensor) -> TrainingState:
+    """The state before the first epoch, at initial weights `point` [d]."""
+    row = point.detach()[None].clone()
+    return TrainingState(row, empty_slots(settings.optimizer, row))
+
+
+def train_until(
+    objective: Objective,
+    state: TrainingState,
+    settings: MinimumSettings,
+    seed: int,
+    *,
+    epoch: int,
+) -> TrainingState:
+    """The state after `epoch` epochs, or where training stopped before.
+
+    Going there in one call or in several gives the same bits on a CPU.
+    """
+    while state.epoch < min(epoch, settings.epochs) and not state.stop_reason:
+        state = _epoch(objective, state, settings, seed)
+    return state
+
+
+def _epoch(
+    objective: Objective, state: TrainingState, settings: MinimumSettings, seed: int
+) -> TrainingState:
+    point, slots, rate = state.point.clone(), state.slots, 0.0
+    spacing = point.new_ones(1)  # a point alone has no neighbours and no bound on its steps
+    losses = []
+    for batch in range(objective.batches):
+        step = Step(seed, state.epoch, batch)
+        rate = settings.schedule.rate(
+            state.epoch, batch, objective.batches, settings.optimizer.lr, settings.epochs
+        )
+        loss, gradient = objective.gradients(point, step)
+        if settings.l2:
+            gradient = torch.add(gradient, point, alpha=settings.l2)
+        moved, slots = displacement(
+            settings.optimizer, slots, gradient, rate, spacing=spacing, max_move=None
+        )
+        point -= moved
+        losses.append(loss)
+    mean = float(torch.cat(losses).double().mean())
+    done = state.epoch + 1
+    state = replace(
+        state,
+        point=point,
+        slots=slots,
+        epoch=done,
+        history=(*state.history, (done, mean, rate)),
+    )
+    return replace(state, stop_reason=_stop_reason(state, settings, mean))
+
+
+def _stop_reason(state: TrainingState, settings: MinimumSettings, loss: float) -> str:
+    if not (math.isfinite(loss) and bool(state.point.isfinite().all())):
+        return "diverged"
+    if settings.stop_loss is not None and loss <= settings.stop_loss:
+        return "loss"
+    return "epochs" if state.epoch == settings.epochs else ""
