@@ -24,6 +24,7 @@ from orchestrator.reduce import reduce_run
 from orchestrator.report.terminal import barcode_view
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
+from orchestrator.cluster_token import protect_own_cluster
 from workers.evaluation import Evaluation
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
 from workers.probe import choose_evaluation
@@ -161,6 +162,8 @@ def _executor(
 ) -> Executor:
     if in_process:
         return InProcess(context)
+    if address is None:
+        protect_own_cluster()
     from orchestrator.ray_executor import ClusterError, ClusterSettings, RayExecutor
 
     try:

@@ -93,14 +93,14 @@ class RayExecutor:
         share = settings.resources.gpus_per_worker
         gpus = ray.cluster_resources().get("GPU", 0.0)
         self._gpus = (1.0 if gpus else 0.0) if share == "auto" else float(share)
-        self._remote = ray.remote(_Actor).options(
+        self._remote = ray.remote(
             num_cpus=1,
             num_gpus=self._gpus,
             max_restarts=-1,
             max_task_retries=0,
             concurrency_groups={"word": 1},
             runtime_env={"env_vars": _environment(context.evaluation)},
-        )
+        )(_Actor)
         self._grow()
 
     # The protocol.
@@ -224,10 +224,6 @@ def _connect(settings: ClusterSettings) -> None:
         "namespace": f"toscore-{secrets.token_hex(4)}",
     }
     if settings.address is None:
-        # Ray's ports listen on every interface even when told otherwise: a token that only this
-        # process and its children know keeps everybody else out, and nothing is left on disk.
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         workers = settings.resources.workers
         count = os.cpu_count() or 1 if workers == "auto" else workers
         ray.init(num_cpus=count, include_dashboard=False, **common)

@@ -44,24 +44,20 @@ class Chords:
     def of(cls, points: Tensor, index: Tensor | None = None) -> "Chords":
         """The chords at interior rows of ``points`` [n, d]: all, or those of ``index`` [k]."""
         if index is None:
-            chords = points[1:] - points[:-1]
-            back, front = chords[:-1], chords[1:]
-        else:
-            back = points[index] - points[index - 1]
-            front = points[index + 1] - points[index]
-        return cls._with_products(back, front)
+            return cls.of_paths(points[None])
+        back = points[index] - points[index - 1]
+        front = points[index + 1] - points[index]
+        return cls(back, front, _dot(back, back), _dot(front, front), _dot(back, front))
 
     @classmethod
     def of_paths(cls, paths: Tensor) -> "Chords":
         """The chords at the interior points of ``paths`` [p, n, d], path after path."""
         chords = paths[:, 1:] - paths[:, :-1]
-        width = paths.shape[2]
-        back, front = chords[:, :-1].reshape(-1, width), chords[:, 1:].reshape(-1, width)
-        return cls._with_products(back, front)
-
-    @classmethod
-    def _with_products(cls, back: Tensor, front: Tensor) -> "Chords":
-        return cls(back, front, _dot(back, back), _dot(front, front), _dot(back, front))
+        squares = _dot(chords, chords)
+        back, front = chords[:, :-1].flatten(0, 1), chords[:, 1:].flatten(0, 1)
+        return cls(
+            back, front, squares[:, :-1].flatten(), squares[:, 1:].flatten(), _dot(back, front)
+        )
 
 
 def upwind_weights(losses: Tensor) -> tuple[Tensor, Tensor]:

@@ -225,7 +225,7 @@ class _Walk:
             spacing=spacing,
             max_move=self.resolved.max_move,
         )
-        self.points[rows] -= moved
+        self._move(rows, moved)
         self._store(rows, slots)
         self.last = (gradients, normal)
 
@@ -246,7 +246,7 @@ class _Walk:
                 spacing=torch.minimum(chords.back_back, chords.front_front).sqrt(),
                 max_move=self.resolved.max_move,
             )
-            self.points[row] -= moved
+            self.points[row].sub_(moved)
             self._store(row, slots)
             normals.append(normal)
         self.last = (gradients, torch.cat(normals))
@@ -268,6 +268,12 @@ class _Walk:
             spring=self.resolved.settings.spring,
             climbing=climbing,
         )
+
+    def _move(self, rows: slice | Tensor, moved: Tensor) -> None:
+        if isinstance(rows, slice):
+            self.points[rows].sub_(moved)
+        else:
+            self.points.index_add_(0, rows, moved, alpha=-1)
 
     def _store(self, rows: slice | Tensor, slots: Slots) -> None:
         for name, slot in slots.items():
