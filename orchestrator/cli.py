@@ -42,7 +42,6 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-
 @app.command()
 def run(
     file: RunFileArgument,
@@ -62,9 +61,13 @@ def run(
     from orchestrator.launch import launch
 
     settings = load(file, set_ or ())
-    raise typer.Exit(
-        launch(settings, source=str(file), address=address, in_process=in_process, quiet=quiet)
-    )
+    source = " ".join([str(file), *(f"--set {item}" for item in set_ or ())])
+    try:
+        code = launch(settings, source=source, address=address, in_process=in_process, quiet=quiet)
+    except KeyboardInterrupt:  # before anything ran
+        print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
+        code = Exit.INTERRUPTED
+    raise typer.Exit(code)
 
 
 @app.command()

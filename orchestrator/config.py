@@ -210,7 +210,9 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
         )
     for override in overrides:
         _apply(values, override)
-    checkpoints = values.get("minima", {}).get("from") if isinstance(values.get("minima"), dict) else None
+    checkpoints = (
+        values.get("minima", {}).get("from") if isinstance(values.get("minima"), dict) else None
+    )
     if isinstance(checkpoints, list):  # written relative to the run file, used from anywhere
         values["minima"]["from"] = [
             str((file.parent / c).resolve()) if isinstance(c, str) and "://" not in c else c
@@ -330,7 +332,11 @@ def _sentence(error: ErrorDetails) -> str:
             reason = str(error["ctx"]["error"]).rstrip(".")
             said = any(reason.startswith(p) for p in (key, path[-1] if path else "\0", *path[:1]))
             if said and len(path) > 1 and not reason.startswith(path[0]):
-                return f"{'.'.join(path[:-1])}.{reason}." if reason.startswith(path[-1]) else f"{key}: {reason}."
+                return (
+                    f"{'.'.join(path[:-1])}.{reason}."
+                    if reason.startswith(path[-1])
+                    else f"{key}: {reason}."
+                )
             return f"{reason}." if said or not key else f"{key}: {reason}."
         case _:
             message = error["msg"].replace("Input should be", "it must be").rstrip(".")

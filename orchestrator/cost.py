@@ -158,7 +158,9 @@ def estimate_view(cost: Cost) -> RenderableType:
     if cost.simplices:
         table.add_row("simplices", f"{cost.simplices:,}", "C(n, r+2) for each index r")
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
-    table.add_row("gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches")
+    table.add_row(
+        "gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches"
+    )
     if cost.device_seconds is not None:
         each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker of this machine"
         table.add_row("time", human_seconds(cost.device_seconds), each)

@@ -4,6 +4,7 @@ Here, and nowhere below, the clock is read. The loop holds no truth of its own: 
 moment, and the next one finds in the store what is done.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Stop(Enum):
 def drive(
     plan: Plan,
     store: Store,
-    executor: Executor,
+    executor: Callable[[], Executor],
     lease: Lease,
     *,
     notify: Observer,
@@ -79,6 +80,16 @@ def drive(
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
     """Run what the plan asks for and the store lacks, until nothing is left or a stop is asked for.
+
+    Args:
+        plan: what is wanted.
+        store: what there is.
+        executor: makes the workers; called only if there is something to do, and closed here.
+        lease: held by this driver.
+        notify: is told what happens.
+        policy: thresholds of the machine.
+        stop: asked in every turn of the loop.
+        clock: seconds that do not run backwards.
 
     Raises:
         Fenced: another driver took the run over; nothing more is written by this one.
@@ -91,14 +102,14 @@ class _Drive:
         self,
         plan: Plan,
         store: Store,
-        executor: Executor,
+        executor: Callable[[], Executor],
         lease: Lease,
         notify: Observer,
         policy: Policy,
         stop: Callable[[], Stop],
         clock: Callable[[], float],
     ) -> None:
-        self._plan, self._store, self._executor = plan, store, executor
+        self._plan, self._store, self._make_executor = plan, store, executor
         self._lease, self._notify, self._stop, self._clock = lease, notify, stop, clock
         self._scheduler = Scheduler(policy)
         self._open: dict[str, Task] = {}
@@ -108,35 +119,42 @@ class _Drive:
 
     def run(self) -> Outcome:
         source = self._resume()
-        stop = Stop.NO
+        if self._feed(source) and not self._scheduler.open_tasks:
+            return self._end(self._ending())
         try:
-            while not self._gave_up:
-                asked = self._stop()
-                if asked is Stop.NOW:
-                    return self._end(Ending.INTERRUPTED)
-                if asked is Stop.GRACEFUL and stop is Stop.NO:
-                    stop = asked
-                    self._handle(StopRequested())
-                if stop is Stop.GRACEFUL and not self._scheduler.running:
-                    return self._end(Ending.INTERRUPTED)
-                exhausted = self._feed(source) if stop is Stop.NO else False
-                if exhausted and not self._scheduler.open_tasks:
-                    failed = len(self._scheduler.failed)
-                    return self._end(Ending.FAILED if failed else Ending.COMPLETE)
-                for event in self._executor.poll(POLL_SECONDS):
-                    self._absorb(event)
+            with contextlib.closing(self._make_executor()) as executor:
+                self._executor = executor
                 self._handle(Tick())
-                self._beat()
+                return self._end(self._loop(source))
         except (Interrupted, KeyboardInterrupt):
             return self._end(Ending.INTERRUPTED)
-        return self._end(Ending.GAVE_UP)
+
+    def _loop(self, source: Iterator[Task]) -> Ending:
+        leaving = False
+        while not self._gave_up:
+            asked = self._stop()
+            if asked is Stop.NOW:
+                return Ending.INTERRUPTED
+            if asked is Stop.GRACEFUL and not leaving:
+                leaving = True
+                self._handle(StopRequested())
+            if leaving and not self._scheduler.running:
+                return Ending.INTERRUPTED
+            if not leaving and self._feed(source) and not self._scheduler.open_tasks:
+                return self._ending()
+            for event in self._executor.poll(POLL_SECONDS):
+                self._absorb(event)
+            self._handle(Tick())
+            self._beat()
+        return Ending.GAVE_UP
+
+    def _ending(self) -> Ending:
+        return Ending.FAILED if self._scheduler.failed else Ending.COMPLETE
 
     def _end(self, ending: Ending) -> Outcome:
         failed = len(self._scheduler.failed)
         self._notify(
-            observe.RunFinished(
-                ending is Ending.COMPLETE, failed, ending is Ending.INTERRUPTED
-            )
+            observe.RunFinished(ending is Ending.COMPLETE, failed, ending is Ending.INTERRUPTED)
         )
         return Outcome(ending, failed, self._gave_up)
 
@@ -170,9 +188,7 @@ class _Drive:
         for task in fresh:
             self._open[task.key] = task
         if fresh:
-            self._handle(
-                Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh])
-            )
+            self._handle(Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh]))
         return len(fresh) < room
 
     def _absorb(self, event: ExecutorEvent) -> None:

@@ -89,33 +89,45 @@ def launch(
     except LeaseHeld as error:
         raise UserError(str(error)) from None
     switch = _Switch()
-    with contextlib.closing(lease):
-        config = store.latest_config()
-        evaluation = (
-            Evaluation(**config["evaluation"])
-            if config is not None
-            else choose_evaluation(loaded, plan.path_settings)
-        )
-        for damage in store.repair():
-            print(f"{damage.reason}; it is made again.", file=sys.stderr)
-        store.fence(lease.epoch)
-        store.publish_config(config_of(plan, evaluation, provenance()), epoch=lease.epoch)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(lease))
+        evaluation = _prepare(plan, store, loaded, lease)
         context = WorkerContext(run.location, lease.epoch, evaluation)
-        executor = _executor(context, run, address, in_process)
-        with contextlib.closing(executor), _signals(switch):
-            try:
-                outcome = drive(
-                    plan,
-                    store,
-                    executor,
-                    lease,
-                    notify=_observer(quiet),
-                    policy=Policy(max_attempts=run.resources.max_attempts),
-                    stop=switch,
-                )
-            except Fenced as error:
-                raise UserError(str(error)) from None
+
+        def workers() -> Executor:
+            executor = _executor(context, run, address, in_process)
+            # After Ray, which would take SIGTERM for itself.
+            stack.enter_context(_signals(switch))
+            return executor
+
+        try:
+            outcome = drive(
+                plan,
+                store,
+                workers,
+                lease,
+                notify=_observer(quiet),
+                policy=Policy(max_attempts=run.resources.max_attempts),
+                stop=switch,
+            )
+        except Fenced as error:
+            raise UserError(str(error)) from None
     return _say(outcome, plan, store, source, quiet)
+
+
+def _prepare(plan: Plan, store: Store, loaded: Loaded, lease: Lease) -> Evaluation:
+    """Mend the store, close the books of earlier drivers, and write down how this one starts."""
+    for damage in store.repair():
+        print(f"{damage.reason}; it is made again.", file=sys.stderr)
+    store.fence(lease.epoch)
+    config = store.latest_config()
+    evaluation = (
+        Evaluation(**config["evaluation"])
+        if config is not None
+        else choose_evaluation(loaded, plan.path_settings)
+    )
+    store.publish_config(config_of(plan, evaluation, provenance()), epoch=lease.epoch)
+    return evaluation
 
 
 def open_store(location: str) -> Store:
@@ -174,7 +186,7 @@ def _executor(
 
 @contextlib.contextmanager
 def _signals(switch: _Switch) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop the loop. Installed after Ray, which would take SIGTERM for itself."""
+    """Ctrl-C and SIGTERM stop the loop."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -212,13 +212,17 @@ class LiveDisplay:
             if total := tally.total(kind):
                 done = tally.finished(kind)
                 bar = "━" * round(30 * done / total)
-                table.add_row(label, f"[green]{bar}[/][dim]{'━' * (30 - len(bar))}[/]", f"{done}/{total}")
+                table.add_row(
+                    label, f"[green]{bar}[/][dim]{'━' * (30 - len(bar))}[/]", f"{done}/{total}"
+                )
         if tally.best is not None:
             table.add_row("passes", f"lowest {tally.best:.4g}   highest {tally.worst:.4g}", "")
         eta = tally.eta()
         rest = f", about {human_seconds(eta)} left" if eta is not None else ""
         failed = f", [yellow]{tally.failed} failed[/]" if tally.failed else ""
-        table.add_row("", f"{human_seconds(tally.elapsed)}{rest}{failed}", f"{tally.workers} workers")
+        table.add_row(
+            "", f"{human_seconds(tally.elapsed)}{rest}{failed}", f"{tally.workers} workers"
+        )
         if tally.waiting:
             table.add_row("", f"[yellow]waiting: {tally.waiting}[/]", "")
         return table
@@ -266,5 +270,10 @@ class JsonLines:
     def __call__(self, event: ObservedEvent) -> None:
         if isinstance(event, Beat):
             return
-        row = {"time": self._clock(), "event": type(event).__name__, **self._context, **asdict(event)}
+        row = {
+            "time": self._clock(),
+            "event": type(event).__name__,
+            **self._context,
+            **asdict(event),
+        }
         print(json.dumps(row), file=self._stream, flush=True)

@@ -236,9 +236,7 @@ def _connect(settings: ClusterSettings) -> None:
             if "auth" in str(error).lower() or "token" in str(error).lower()
             else "check that its head runs there (`ray status`)"
         )
-        raise ClusterError(
-            f"No Ray cluster can be used at {settings.address}: {hint}."
-        ) from error
+        raise ClusterError(f"No Ray cluster can be used at {settings.address}: {hint}.") from error
 
 
 def _environment(evaluation: Evaluation) -> dict[str, str]:
@@ -262,4 +260,6 @@ def _could_not_start(error: RayActorError) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
+    )

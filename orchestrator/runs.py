@@ -116,7 +116,9 @@ def status_view(run: StartedRun) -> RenderableType:
         table.add_row("simplices", f"{len(landscape.simplices)} of {landscape.simplices_expected}")
     parts: list[RenderableType] = [Text(f"{landscape.run}: {state}", style="bold"), table]
     for failure in landscape.failures:
-        parts.append(Text(f"{failure.what} failed: {failure.kind}: {failure.reason}", style="yellow"))
+        parts.append(
+            Text(f"{failure.what} failed: {failure.kind}: {failure.reason}", style="yellow")
+        )
     if landscape.failures:
         parts.append(Text("`toscore retry` runs these again.", style="dim"))
     for damage in landscape.damage:

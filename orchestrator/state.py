@@ -237,7 +237,9 @@ class Scheduler:
         task = _Task(new, Status.WAITING, {d for d in new.depends_on if d in self._tasks})
         self._tasks[new.key] = task
         if broken:
-            self._fail(task, FailureKind.DEPENDS_ON_FAILED, f"needs {broken[0]}, which failed", commands)
+            self._fail(
+                task, FailureKind.DEPENDS_ON_FAILED, f"needs {broken[0]}, which failed", commands
+            )
             return
         for dependency in task.missing:
             self._dependents.setdefault(dependency, []).append(new.key)
@@ -300,9 +302,7 @@ class Scheduler:
                 if key in self._tasks:
                     self._make_ready(task, first=True)
 
-    def _blame(
-        self, task: _Task, alone: bool, event: WorkerLost, commands: list[Command]
-    ) -> None:
+    def _blame(self, task: _Task, alone: bool, event: WorkerLost, commands: list[Command]) -> None:
         task.kills += 1
         task.kills_alone += alone
         task.alone = task.alone or task.kills >= self.policy.company_kills

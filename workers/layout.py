@@ -1,11 +1,11 @@
 """Names of objects: pure. Every immutable name carries the SHA-256 of the object's bytes.
 
-    records/{minima,pairs,simplices}/<lease epoch>-<random>.<digest>.parquet
-    minima/<key>.<digest>.safetensors
-    paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
-    checkpoints/<key>/<epoch>.<digest>.parquet
-    failures/<key>.<digest>.json
-    run/config-<lease epoch>.<digest>.json
+records/{minima,pairs,simplices}/<lease epoch>-<random>.<digest>.parquet
+minima/<key>.<digest>.safetensors
+paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
+checkpoints/<key>/<epoch>.<digest>.parquet
+failures/<key>.<digest>.json
+run/config-<lease epoch>.<digest>.json
 """
 
 import hashlib

@@ -147,5 +147,3 @@ _BUILDERS: dict[str, Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]] =
     "resnet": _resnet(as_printed=False),
     "resnet_e7": _resnet(as_printed=True),
 }
-
-

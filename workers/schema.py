@@ -24,8 +24,10 @@ class SchemaError(ValueError):
 
 
 def _column(arrow: pa.DataType, default: Any = MISSING) -> Any:
-    return field(default=default, metadata={"arrow": arrow}) if default is not MISSING else field(
-        metadata={"arrow": arrow}
+    return (
+        field(default=default, metadata={"arrow": arrow})
+        if default is not MISSING
+        else field(metadata={"arrow": arrow})
     )
 
 

@@ -113,7 +113,9 @@ class Store:
         """
         names = [n for c in KINDS for n in self._names(layout.records_folder(c))]
         earlier = [name for name in names if _epoch_of(name) < epoch]
-        self._publish("run", f"accepted-{layout.epoch_stem(epoch)}", "json", _json({"segments": earlier}))
+        self._publish(
+            "run", f"accepted-{layout.epoch_stem(epoch)}", "json", _json({"segments": earlier})
+        )
 
     def _accepted(self, names: Sequence[str]) -> list[str]:
         """Segments that count: of the newest lease, and those that it found when it was taken."""

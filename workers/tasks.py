@@ -97,9 +97,7 @@ class TrainMinimum:
 
     @cached_property
     def key(self) -> str:
-        return digest(
-            "train", self.problem.key, self.settings.payload(), self.index, self.seed
-        )
+        return digest("train", self.problem.key, self.settings.payload(), self.index, self.seed)
 
     @property
     def depends_on(self) -> tuple[str, ...]:

@@ -77,7 +77,9 @@ class _Axis:
         if not math.isfinite(bar.death):
             return Text(" " * start + "━" * (self._width - 1 - start) + "▶", style="cyan")
         length = self.column(bar.death) - start
-        return Text(" " * start + ("┣" + "━" * (length - 1) + "┫" if length else "┃"), style="green")
+        return Text(
+            " " * start + ("┣" + "━" * (length - 1) + "┫" if length else "┃"), style="green"
+        )
 
 
 def _scores(landscape: Landscape) -> Text:
