@@ -84,29 +84,33 @@ def displacement(
     Args:
         settings: the method.
         slots: rows of the k points.
-        normal: [k, d], the direction to descend along.
+        normal: [k, d], the direction to descend along; it may be overwritten.
         rate: the learning rate of this step.
         spacing: [k], distance to the nearer neighbour.
         max_move: longest displacement in units of ``spacing``; None for no bound.
     """
+    bound = None if max_move is None else max_move * spacing
     if settings.name == "momentum":
-        velocity = torch.add(normal, slots["velocity"], alpha=settings.momentum)
-        return _bounded(rate * velocity, spacing, max_move), {"velocity": velocity}
+        velocity = normal.add_(slots["velocity"], alpha=settings.momentum)
+        return _bounded(rate * velocity, bound), {"velocity": velocity}
     if settings.name == "adam":
         moved, slots = _adam(settings, slots, normal, rate)
-        return _bounded(moved, spacing, max_move), slots
+        return _bounded(moved, bound), slots
     if settings.name == "secant":
         step = _secant_step(slots, normal, spacing)
-        moved = _bounded(step * normal, spacing, max_move)
+        moved = _bounded(step * normal, bound)
         return moved, {"previous": normal, "moved": moved, "step": step}
-    return _bounded(rate * normal, spacing, max_move), {}
+    if bound is None:
+        return normal.mul_(rate), {}
+    longest = bound / torch.linalg.vector_norm(normal, dim=1).clamp_min(1e-30)
+    return normal.mul_(longest.clamp_max(rate)[:, None]), {}
 
 
-def _bounded(moved: Tensor, spacing: Tensor, max_move: float | None) -> Tensor:
-    if max_move is None:
+def _bounded(moved: Tensor, bound: Tensor | None) -> Tensor:
+    """``moved`` with its rows cut to the lengths ``bound`` [k], in place."""
+    if bound is None:
         return moved
     length = torch.linalg.vector_norm(moved, dim=1)
-    bound = max_move * spacing
     return moved.mul_(torch.where(length > bound, bound / length, 1.0)[:, None])
 
 

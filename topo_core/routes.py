@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from topo_core.draws import generator
-from topo_core.forces import Chords, descent
+from topo_core.forces import Chords, descent_
 from topo_core.objective import Objective, Step
 from topo_core.optimizers import OptimizerSettings, displacement, empty_slots
 from topo_core.path import arc_positions, at_positions, line, resample
@@ -128,11 +128,11 @@ def _lowered(objective: Objective, paths: Tensor) -> Tensor:
         losses[:, 1:-1] = found.reshape(count, moving)
         chords = Chords.of_paths(paths)
         around = losses.unfold(1, 3, 1).reshape(-1, 3)
-        normal = descent("improved", chords, gradients, around)
+        descent_("improved", chords, gradients, around)
         moved, after = displacement(
             _SECANT,
             {name: slot[:, 1:-1].reshape(count * moving, -1) for name, slot in slots.items()},
-            normal,
+            gradients,
             0.0,
             spacing=torch.minimum(chords.back_back, chords.front_front).sqrt(),
             max_move=_MOVE,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from topo_core import insertion as inserting
 from topo_core.draws import generator
-from topo_core.forces import Chords, descent
+from topo_core.forces import Chords, descent_
 from topo_core.objective import Objective, Step
 from topo_core.optimizers import Slots, displacement, empty_slots
 from topo_core.path import (
@@ -175,7 +175,8 @@ class _Walk:
         self.slots = dict(state.slots)
         self.steps, self.time = state.steps, state.time
         self.evaluations = state.gradient_evaluations
-        self.last: tuple[Tensor, Tensor] | None = None
+        self.scratch = torch.empty_like(self.points)
+        self.lengths = (torch.zeros(1), torch.zeros(1))
         # Rows that move: all but the two ends of the part that is not frozen.
         self.low, self.high = state.frozen + 1, len(state.points) - state.frozen - 1
 
@@ -190,8 +191,8 @@ class _Walk:
         losses, gradients = self.objective.gradients(moving, step)
         self.losses[rows, 0] = losses.to(self.losses.dtype)
         self.evaluations += len(moving)
-        if self.resolved.settings.l2:
-            gradients = torch.add(gradients, moving, alpha=self.resolved.settings.l2)
+        # A copy in any case: what follows works in place, and the gradients may not be ours.
+        gradients = torch.add(gradients, moving, alpha=self.resolved.settings.l2)
         if self.resolved.settings.force == "paper":
             self._one_by_one(rows, gradients, rate)
         else:
@@ -211,32 +212,34 @@ class _Walk:
 
     def _together(self, rows: slice | Tensor, gradients: Tensor, rate: float) -> None:
         if isinstance(rows, slice):
-            chords = Chords.of(self.points[rows.start - 1 : rows.stop + 1])
+            around = slice(rows.start - 1, rows.stop + 1)
+            chords = Chords.of(self.points[around], scratch=self.scratch)
         else:
-            chords = Chords.of(self.points, rows)
-        normal = self._descent(rows, chords, gradients)
+            chords = Chords.of(self.points, rows, scratch=self.scratch)
+        self._descend(rows, chords, gradients)
         slots = {name: slot[rows] for name, slot in self.slots.items()}
         spacing = torch.minimum(chords.back_back, chords.front_front).sqrt()
         moved, slots = displacement(
             self.resolved.optimizer,
             slots,
-            normal,
+            gradients,
             rate,
             spacing=spacing,
             max_move=self.resolved.max_move,
         )
         self._move(rows, moved)
         self._store(rows, slots)
-        self.last = (gradients, normal)
 
     def _one_by_one(self, rows: slice | Tensor, gradients: Tensor, rate: float) -> None:
         """Algorithm 2 as written: the left neighbour has already moved."""
         index = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
-        normals = []
+        lengths = []
         for place, i in enumerate(index):
             row = slice(i, i + 1)
-            chords = Chords.of(self.points[i - 1 : i + 2])
-            normal = self._descent(row, chords, gradients[place : place + 1])
+            chords = Chords.of(self.points[i - 1 : i + 2], scratch=self.scratch)
+            normal = gradients[place : place + 1]
+            self._descend(row, chords, normal)
+            lengths.append(self.lengths)
             slots = {name: slot[row] for name, slot in self.slots.items()}
             moved, slots = displacement(
                 self.resolved.optimizer,
@@ -248,10 +251,10 @@ class _Walk:
             )
             self.points[row].sub_(moved)
             self._store(row, slots)
-            normals.append(normal)
-        self.last = (gradients, torch.cat(normals))
+        self.lengths = tuple(torch.cat(parts) for parts in zip(*lengths, strict=True))
 
-    def _descent(self, rows: slice | Tensor, chords: Chords, gradients: Tensor) -> Tensor:
+    def _descend(self, rows: slice | Tensor, chords: Chords, gradients: Tensor) -> None:
+        """Take out of ``gradients``, in place, what lies along the path."""
         losses = self.losses[:, 0]
         if isinstance(rows, slice):
             around = losses[rows.start - 1 : rows.stop + 1].unfold(0, 3, 1)
@@ -260,7 +263,7 @@ class _Walk:
         climbing = None
         if self.climbs:
             climbing = around[:, 1] == losses[self.low : self.high].max()
-        return descent(
+        taken = descent_(
             self.resolved.settings.force,
             chords,
             gradients,
@@ -268,6 +271,7 @@ class _Walk:
             spring=self.resolved.settings.spring,
             climbing=climbing,
         )
+        self.lengths = (torch.linalg.vector_norm(gradients, dim=1), taken)
 
     def _move(self, rows: slice | Tensor, moved: Tensor) -> None:
         if isinstance(rows, slice):
@@ -314,13 +318,8 @@ class _Walk:
 
     def norms(self) -> tuple[float, float]:
         """Root mean squares of the normal and tangential parts in the last step."""
-        if self.last is None:
-            return 0.0, 0.0
-        gradients, normal = self.last
-        return (
-            float(normal.square().sum(1).mean().sqrt()),
-            float((gradients - normal).square().sum(1).mean().sqrt()),
-        )
+        normal, tangent = (float(part.square().mean().sqrt()) for part in self.lengths)
+        return normal, tangent
 
     def state(self, epoch: int) -> PathState:
         return replace(
