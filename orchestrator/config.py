@@ -36,6 +36,9 @@ from workers.train import MinimumSettings
 class BadRunFile(ValueError):
     """One sentence that names the key, the value, what is allowed, and what to do."""
 
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence if sentence.endswith((".", "?")) else f"{sentence}.")
+
 
 class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -243,7 +246,7 @@ def json_schema() -> dict[str, Any]:
     minima.update(training["properties"])
     schema["$defs"].update(training.get("$defs", {}))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return schema
+    return dict(schema)
 
 
 class _Loader(yaml.SafeLoader):
@@ -269,7 +272,7 @@ _Loader.add_implicit_resolver(
 
 
 def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    return yaml.load(text, Loader=_Loader)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -329,19 +332,22 @@ def _sentence(error: ErrorDetails) -> str:
         case "missing":
             return f"{key} is missing; a run file needs at least name, data and network."
         case "value_error":
-            reason = str(error["ctx"]["error"]).rstrip(".")
-            said = any(reason.startswith(p) for p in (key, path[-1] if path else "\0", *path[:1]))
-            if said and len(path) > 1 and not reason.startswith(path[0]):
-                return (
-                    f"{'.'.join(path[:-1])}.{reason}."
-                    if reason.startswith(path[-1])
-                    else f"{key}: {reason}."
-                )
-            return f"{reason}." if said or not key else f"{key}: {reason}."
+            return f"{_located(path, str(error['ctx']['error']).rstrip('.'))}."
         case _:
             message = error["msg"].replace("Input should be", "it must be").rstrip(".")
             message = message[0].lower() + message[1:]
             return f"{key} is {_show(value)}; {message}."
+
+
+def _located(path: Sequence[str], reason: str) -> str:
+    """A reason that names its key from where it was raised, with the key as the run file has it."""
+    if not path or reason.startswith(path[0]):
+        return reason
+    if reason.startswith(f"{path[-1]}."):
+        return ".".join([*path[:-1], reason])
+    if re.match(r"\w+(\.\w+)* (is|has) ", reason):
+        return ".".join([*path, reason])
+    return f"{'.'.join(path)}: {reason}"
 
 
 def _show(value: Any) -> str:

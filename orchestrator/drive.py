@@ -33,8 +33,8 @@ from orchestrator.state import (
     WorkerJoined,
     WorkerLost,
 )
-from workers.store import Store
 from workers.results import Done, Failed, FailureKind
+from workers.store import Store
 from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Task, TrainMinimum
 from workers.telling import Interrupted
 

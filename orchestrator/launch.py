@@ -11,6 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from orchestrator.cluster_token import protect_own_cluster
 from orchestrator.config import BadRunFile, RunFile
 from orchestrator.drive import Ending, Outcome, Stop, drive
 from orchestrator.errors import UserError
@@ -24,11 +25,10 @@ from orchestrator.reduce import reduce_run
 from orchestrator.report.terminal import barcode_view
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
-from orchestrator.cluster_token import protect_own_cluster
 from workers.evaluation import Evaluation
+from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
 from workers.probe import choose_evaluation
-from workers.minima import check_state_dict, read_state_dict
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference
 from workers.run import WorkerContext
@@ -154,7 +154,7 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
         try:
             check_state_dict(location, read_state_dict(location), loaded)
         except BadReference as error:
-            raise BadRunFile(f"{error}.") from None
+            raise BadRunFile(str(error)) from None
 
 
 def load_for(plan: Plan) -> Loaded:
@@ -166,7 +166,7 @@ def load_for(plan: Plan) -> Loaded:
     try:
         return load_problem(plan.problem, Evaluation())
     except BadReference as error:
-        raise BadRunFile(f"{error}.") from None
+        raise BadRunFile(str(error)) from None
 
 
 def _executor(

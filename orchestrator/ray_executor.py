@@ -23,8 +23,8 @@ from orchestrator.config import Resources
 from orchestrator.executor import ExecutorEvent
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
 from workers.evaluation import Evaluation, worker_environment
-from workers.run import Worker, WorkerContext
 from workers.results import TaskResult
+from workers.run import Worker, WorkerContext
 from workers.tasks import Task
 
 SURVEY_SECONDS = 2.0
@@ -51,7 +51,7 @@ class _Actor:
         self._worker = Worker(context, name)
 
     def node(self) -> str:
-        return ray.get_runtime_context().get_node_id()
+        return str(ray.get_runtime_context().get_node_id())
 
     def run(self, pack: list[Task]) -> tuple[list[TaskResult], float]:
         started = time.monotonic()

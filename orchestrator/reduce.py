@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.plan import Pair, Plan
-from topo_core.barcode import Barcode, barcode
+from topo_core.barcode import Barcode, Method, barcode
 from topo_core.to_score import to_score
 from workers.schema import MinimumRecord, PairRecord, SimplexRecord
 from workers.store import Damage, Store
 
-METHODS = ("elder", "direct")
+METHODS: tuple[Method, ...] = ("elder", "direct")
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,12 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     minimum_of = {key: index for index, key in enumerate(plan.minimum_keys)}
     minima = {
         minimum_of[record.key]: record
-        for record in store.records("minima")
+        for record in store.records(MinimumRecord)
         if record.key in minimum_of
     }
     wanted = {plan.pair_key(pair): pair for pair in plan.pairs()}
     passes = {
-        wanted[record.key]: record for record in store.records("pairs") if record.key in wanted
+        wanted[record.key]: record for record in store.records(PairRecord) if record.key in wanted
     }
     simplices: dict[tuple[int, ...], SimplexRecord] = {}
     expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
@@ -163,7 +163,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         }
         simplices = {
             names[record.key]: record
-            for record in store.records("simplices")
+            for record in store.records(SimplexRecord)
             if record.key in names
         }
     failures = {

@@ -8,7 +8,7 @@ are never interpolated.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -17,12 +17,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from topo_core.draws import generator
 from topo_core.objective import Step
+from topo_core.strategies import Strategy
 from topo_core.strategies.functional import Functional
 from topo_core.strategies.linear import Linear, linear_layers
 from topo_core.strategies.literal import Literal
 from topo_core.strategies.parameters import ParameterLayout
 
-STRATEGIES = ("literal", "functional", "linear")
+_STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
+    "literal": Literal,
+    "functional": Functional,
+    "linear": Linear,
+}
 
 CHUNK = 1000
 """Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
@@ -70,7 +75,7 @@ class ModuleObjective:
             if isinstance(layer, _BatchNorm):  # statistics of the batch, and none kept
                 layer.track_running_stats = False
                 layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-        make = {"literal": Literal, "functional": Functional, "linear": Linear}[name]
+        make = _STRATEGIES[name]
         self._training = make(in_training, self.layout)
         self._evaluation = make(in_evaluation, self.layout)
         self._statistics = _Statistics(module, self.layout) if self._norms else None

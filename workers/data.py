@@ -188,9 +188,8 @@ def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
 
 def _users(spec: DataSpec) -> Dataset:
     function = resolve(spec.name)
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.options}
     try:
-        returned = function(**options)
+        returned = function(**spec.keywords())
     except Exception as error:
         raise BadReference(
             f"data.name {spec.name!r} fails with {type(error).__name__}: {error}"
@@ -215,9 +214,9 @@ def _users(spec: DataSpec) -> Dataset:
             f"data.name {spec.name!r} returns train_targets of {train_targets.dtype} and shape "
             f"{tuple(train_targets.shape)}; return classes, integers of shape [n]"
         )
-    inputs = [t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs)]
+    train, test = (t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs))
     classes = int(torch.cat([train_targets, test_targets]).max()) + 1
-    return Dataset(inputs[0], train_targets.long(), inputs[1], test_targets.long(), classes)
+    return Dataset(train, train_targets.long(), test, test_targets.long(), classes)
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {

@@ -82,7 +82,8 @@ def read_state_dict(location: str) -> Mapping[str, Tensor]:
     path = Path(location)
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            state: dict[str, Tensor] = safetensors.torch.load_file(path)
+            return state
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise BadReference(

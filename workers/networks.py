@@ -8,7 +8,6 @@ is Table E.7 as printed, with 234,058.
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,15 +49,14 @@ def count_parameters(module: nn.Module) -> int:
 
 def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Module:
     function = resolve(spec.name)
-    options = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.options}
     offered = {"input_shape": tuple(input_shape), "classes": classes}
     try:
-        accepted = inspect.signature(function).parameters
+        accepted = set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        accepted = {}
-    options = {**{k: v for k, v in offered.items() if k in accepted}, **options}
+        accepted = set()
+    offered = {k: v for k, v in offered.items() if k in accepted}
     try:
-        module = function(**options)
+        module = function(**{**offered, **spec.keywords()})
     except Exception as error:
         raise BadReference(
             f"network.name {spec.name!r} fails with {type(error).__name__}: {error}"

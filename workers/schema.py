@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -137,6 +137,7 @@ class SimplexRecord(ResultRecord):
 
 
 Record = MinimumRecord | PairRecord | SimplexRecord
+R = TypeVar("R", MinimumRecord, PairRecord, SimplexRecord)
 KINDS: Mapping[str, type[Record]] = {
     kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord)
 }
@@ -166,7 +167,7 @@ def decode_table(data: bytes, kind: type[Record]) -> pa.Table:
     return table
 
 
-def to_records(table: pa.Table, kind: type[Record]) -> list[Record]:
+def to_records(table: pa.Table, kind: type[R]) -> list[R]:
     return [kind(**row) for row in table.to_pylist()]
 
 

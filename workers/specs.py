@@ -62,7 +62,11 @@ class Spec:
 
     def canonical(self) -> dict[str, Any]:
         """As a run file writes it, keys in a fixed order."""
-        return {"name": self.name, **{k: _thawed(v) for k, v in self.options}}
+        return {"name": self.name, **self.keywords()}
+
+    def keywords(self) -> dict[str, Any]:
+        """The options, as a call takes them."""
+        return {k: _thawed(v) for k, v in self.options}
 
     def option(self, name: str, default: Any) -> Any:
         return dict(self.options).get(name, default)
@@ -88,7 +92,6 @@ class NetworkSpec(Spec):
 @dataclass(frozen=True)
 class DataSpec(Spec):
     kind: ClassVar[str] = "data"
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        name: ("subset", "label_noise")
-        for name in ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn")
-    }
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn"), ("subset", "label_noise")
+    )

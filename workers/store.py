@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import safetensors
@@ -21,8 +21,11 @@ from workers import layout
 from workers.objects import NotFound, Objects
 from workers.schema import (
     KINDS,
+    MinimumRecord,
+    PairRecord,
     Record,
     SchemaError,
+    SimplexRecord,
     arrow_schema,
     decode_table,
     decode_tensors,
@@ -30,6 +33,8 @@ from workers.schema import (
     encode_tensors,
     to_records,
 )
+
+R = TypeVar("R", MinimumRecord, PairRecord, SimplexRecord)
 
 KEPT_CHECKPOINTS = 2
 """The newest, and one before it in case the newest is damaged."""
@@ -98,8 +103,9 @@ class Store:
                 keep.append(row)
         return whole if len(keep) == len(whole) else whole.take(pa.array(keep, pa.int64()))
 
-    def records(self, collection: str) -> list[Record]:
-        return to_records(self.table(collection), KINDS[collection])
+    def records(self, kind: type[R]) -> list[R]:
+        """The readable records of one kind, one a key, of tasks that are complete."""
+        return to_records(self.table(kind.collection), kind)
 
     def completed(self, collection: str) -> frozenset[str]:
         """Keys of the tasks that are complete."""
