@@ -146,7 +146,7 @@ def _epoch(objective: Objective, state: PathState, resolved: Resolved, seed: int
         rate = resolved.schedule.rate(
             epoch, batch, state.batches, resolved.optimizer.lr, resolved.epochs
         )
-        walk.step(step, rate)
+        walk.step(step, rate, last=batch == state.batches - 1)
     state = walk.state(epoch + 1)
     if not bool(state.points.isfinite().all()):
         return replace(
@@ -176,12 +176,17 @@ class _Walk:
         self.steps, self.time = state.steps, state.time
         self.evaluations = state.gradient_evaluations
         self.scratch = torch.empty_like(self.points)
+        self.last = False
         self.lengths = (torch.zeros(1), torch.zeros(1))
         # Rows that move: all but the two ends of the part that is not frozen.
         self.low, self.high = state.frozen + 1, len(state.points) - state.frozen - 1
 
-    def step(self, step: Step, rate: float) -> None:
-        """Move the points along their normal components on one minibatch."""
+    def step(self, step: Step, rate: float, *, last: bool) -> None:
+        """Move the points along their normal components on one minibatch.
+
+        ``last`` keeps the lengths of the components for the record of the epoch.
+        """
+        self.last = last
         self.steps += 1
         self.time += rate
         if self.high <= self.low:
@@ -198,7 +203,8 @@ class _Walk:
         else:
             self._together(rows, gradients, rate)
         every = self.resolved.redistribute_every
-        if every and self.steps % every == 0:
+        # A climbing point has a place of its own; spreading would pull it off.
+        if every and self.steps % every == 0 and not self.climbs:
             self._redistribute()
 
     def _drawn(self, step: Step) -> slice | Tensor:
@@ -239,7 +245,7 @@ class _Walk:
             chords = Chords.of(self.points[i - 1 : i + 2], scratch=self.scratch)
             normal = gradients[place : place + 1]
             self._descend(row, chords, normal)
-            lengths.append(self.lengths)
+            lengths.append(self.lengths)  # of this one point, where they are kept
             slots = {name: slot[row] for name, slot in self.slots.items()}
             moved, slots = displacement(
                 self.resolved.optimizer,
@@ -251,7 +257,9 @@ class _Walk:
             )
             self.points[row].sub_(moved)
             self._store(row, slots)
-        self.lengths = tuple(torch.cat(parts) for parts in zip(*lengths, strict=True))
+        if self.last:
+            normals, taken = (torch.cat(parts) for parts in zip(*lengths, strict=True))
+            self.lengths = (normals, taken)
 
     def _descend(self, rows: slice | Tensor, chords: Chords, gradients: Tensor) -> None:
         """Take out of ``gradients``, in place, what lies along the path."""
@@ -271,7 +279,8 @@ class _Walk:
             spring=self.resolved.settings.spring,
             climbing=climbing,
         )
-        self.lengths = (torch.linalg.vector_norm(gradients, dim=1), taken)
+        if self.last:
+            self.lengths = (torch.linalg.vector_norm(gradients, dim=1), taken)
 
     def _move(self, rows: slice | Tensor, moved: Tensor) -> None:
         if isinstance(rows, slice):
