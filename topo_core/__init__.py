@@ -3,8 +3,11 @@
 This package is the mathematics. It knows a loss as an ``Objective`` and reads no files.
 """
 
+from topo_core.barcode import Bar, Barcode, barcode
+from topo_core.bottleneck import bottleneck
 from topo_core.convergence import Evidence, Outcome
 from topo_core.draws import generator
+from topo_core.filtration import Filtration, filtration
 from topo_core.insertion import Insertion
 from topo_core.objective import Objective, SegmentObjective, Step, from_function
 from topo_core.optimize import (
@@ -16,14 +19,21 @@ from topo_core.optimize import (
     solution,
 )
 from topo_core.optimizers import OptimizerSettings
+from topo_core.persistence import HomologyBar, HomologyBarcode, persistence
 from topo_core.profile import Profile, loss_profile
 from topo_core.schedule import Schedule
 from topo_core.settings import PathSettings
 from topo_core.starts import initial_path
 from topo_core.state import PathState, Record
+from topo_core.to_score import to_score
 
 __all__ = [
+    "Bar",
+    "Barcode",
     "Evidence",
+    "Filtration",
+    "HomologyBar",
+    "HomologyBarcode",
     "Insertion",
     "Objective",
     "OptimizerSettings",
@@ -37,6 +47,9 @@ __all__ = [
     "SegmentObjective",
     "Step",
     "advance",
+    "barcode",
+    "bottleneck",
+    "filtration",
     "finished",
     "from_function",
     "generator",
@@ -44,5 +57,7 @@ __all__ = [
     "initial_path",
     "loss_profile",
     "optimize_path",
+    "persistence",
     "solution",
+    "to_score",
 ]

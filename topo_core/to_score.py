@@ -3,14 +3,18 @@
 import math
 
 from topo_core.barcode import Barcode
+from topo_core.persistence import HomologyBarcode
 
 
-def to_score(barcode: Barcode) -> float:
-    """Bottleneck distance (L-infinity) to the ideal barcode, which has one infinite bar at the same loss.
+def to_score(barcode: Barcode | HomologyBarcode) -> float:
+    """Bottleneck distance (L-infinity ground metric) to the ideal barcode.
 
-    Nothing but the diagonal is left for the finite bars to be matched with, so it is half of the
-    longest. More than one infinite bar means that minima are not connected yet: infinite.
+    The ideal barcode has one infinite bar at the same loss in index 0, and no bar in any other
+    index. Nothing but the diagonal is left for finite bars to be matched with, so the distance is
+    half of the longest. It is infinite where infinite bars are left over: minima that are not
+    connected yet, or loops that nothing fills yet.
     """
-    if len(barcode.infinite) > 1:
+    ideal = 1 if barcode.index == 0 else 0
+    if len(barcode.infinite) != ideal:
         return math.inf
     return max((bar.length / 2 for bar in barcode.finite), default=0.0)
