@@ -7,6 +7,7 @@ of networks have kinks, so no smooth model of a peak is trusted: a peak is set a
 own slopes cannot carry it above the maximum. ``paper`` is the grid of section 2.7, alpha in {.2, .4, .6, .8}.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -132,13 +133,17 @@ def _bisected(
     objective: Objective, points: Tensor, places: Tensor, losses: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor, float]:
     """``places`` and ``losses`` with more places around the peaks, and what is left open."""
+    bracket = math.inf
     for _ in range(_ROUNDS):
         if not bool(losses.isfinite().all()):
-            return places, losses, torch.inf
+            return places, losses, math.inf
+        peaks, reach = _peaks(losses)
+        bracket = float(reach.max() - losses.max())
         allowed = tolerance * float(losses.max() - losses.min())
-        peaks = _open_peaks(losses, allowed)
-        if not len(peaks):
+        if bracket <= allowed:
             break
+        highest = torch.argsort(reach, descending=True, stable=True)[:_PEAKS]
+        peaks = peaks[highest][reach[highest] > losses.max() + allowed]
         beside = torch.unique(torch.cat([peaks - 1, peaks]))
         beside = beside[(beside >= 0) & (beside < len(places) - 1)]
         middles = 0.5 * (places[beside] + places[beside + 1])
@@ -148,17 +153,15 @@ def _bisected(
         ).flatten()
         places, order = torch.cat([places, middles]).sort()
         losses = torch.cat([losses, new])[order]
-    return places, losses, float((losses + _fall(losses)).max() - losses.max())
+    return places, losses, bracket
 
 
-def _open_peaks(losses: Tensor, allowed: float) -> Tensor:
-    """Indices of the peaks beside which there may be more than ``allowed`` above the maximum."""
+def _peaks(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices of the peaks, and how high the loss may be beside each of them."""
     edge = losses.new_full((1,), -torch.inf)
     left, right = torch.cat([edge, losses[:-1]]), torch.cat([losses[1:], edge])
-    reach = losses + _fall(losses)
-    peaks = (losses >= left) & (losses > right) & (reach > losses.max() + allowed)
-    found = torch.nonzero(peaks).flatten()
-    return found[torch.argsort(reach[found], descending=True, stable=True)[:_PEAKS]]
+    peaks = torch.nonzero((losses >= left) & (losses >= right)).flatten()
+    return peaks, (losses + _fall(losses))[peaks]
 
 
 def _fall(losses: Tensor) -> Tensor:
