@@ -32,7 +32,6 @@ from topo_core.state import PathState, Record
 
 _EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
 _RESTS = 3  # records of a path at rest before the run ends
-_REST = 1e-8  # what counts as no change, relative
 
 
 def init(
@@ -107,8 +106,9 @@ def _at_rest(state: PathState, resolved: Resolved) -> bool:
     if resolved.settings.climbing_epochs and last[0].epoch <= resolved.climbs_from:
         return False
     heights = [record.dense_maximum for record in last]
-    return max(heights) - min(heights) <= _REST * max(map(abs, heights)) and all(
-        record.normal_norm <= _REST * max(record.tangent_norm, last[0].tangent_norm)
+    still = math.sqrt(torch.finfo(state.points.dtype).eps)
+    return max(heights) - min(heights) <= still * max(map(abs, heights)) and all(
+        record.normal_norm <= still * max(record.tangent_norm, last[0].tangent_norm)
         for record in last
     )
 
