@@ -5,10 +5,22 @@ This package is the mathematics. It knows a loss as an ``Objective`` and reads n
 
 from topo_core.barcode import Bar, Barcode, barcode
 from topo_core.bottleneck import bottleneck
+from topo_core.certificate import (
+    Certificate,
+    CertifiedBar,
+    HeightInterval,
+    Jackknife,
+    certify,
+    height_interval,
+    jackknife,
+    standard_error,
+)
 from topo_core.convergence import Evidence, Outcome
+from topo_core.dips import DenseBarcode, Dip, dense_barcode
 from topo_core.draws import generator
 from topo_core.filtration import Filtration, filtration
 from topo_core.insertion import Insertion
+from topo_core.merge_tree import Join, Leaf, MergeTree, merge_tree
 from topo_core.objective import Objective, SegmentObjective, Step, from_function
 from topo_core.optimize import (
     PathSolution,
@@ -30,11 +42,20 @@ from topo_core.to_score import to_score
 __all__ = [
     "Bar",
     "Barcode",
+    "Certificate",
+    "CertifiedBar",
+    "DenseBarcode",
+    "Dip",
     "Evidence",
     "Filtration",
+    "HeightInterval",
     "HomologyBar",
     "HomologyBarcode",
     "Insertion",
+    "Jackknife",
+    "Join",
+    "Leaf",
+    "MergeTree",
     "Objective",
     "OptimizerSettings",
     "Outcome",
@@ -49,15 +70,21 @@ __all__ = [
     "advance",
     "barcode",
     "bottleneck",
+    "certify",
+    "dense_barcode",
     "filtration",
     "finished",
     "from_function",
     "generator",
+    "height_interval",
     "init",
     "initial_path",
+    "jackknife",
     "loss_profile",
+    "merge_tree",
     "optimize_path",
     "persistence",
     "solution",
+    "standard_error",
     "to_score",
 ]

@@ -105,15 +105,21 @@ def barcode(
         ValueError: a loss is not finite; a height names an unknown minimum, is not a number, or
             is below one of its ends; an unknown method.
     """
-    passes = check_passes(losses, heights)
+    return barcode_of(check_passes(losses, heights), method)
+
+
+def barcode_of(passes: Passes, method: Method, *, without: int | None = None) -> Barcode:
+    """``barcode`` of checked input, with the minimum of rank ``without`` left out."""
     if method == "elder":
-        deaths = {merge.younger: merge.index for merge in merges(passes)}
+        deaths = {merge.younger: merge.index for merge in merges(passes, without=without)}
     elif method == "direct":
-        deaths = _direct(passes)
+        deaths = _direct(passes, without)
     else:
         raise ValueError(f"method is {method!r}; choose elder or direct.")
     bars = []
     for rank, minimum in enumerate(passes.ids):
+        if rank == without:
+            continue
         death, saddle = math.inf, None
         if rank in deaths:
             death, saddle = float(passes.heights[deaths[rank]]), passes.pair(deaths[rank])
@@ -121,9 +127,11 @@ def barcode(
     return Barcode(tuple(bars), method)
 
 
-def _direct(passes: Passes) -> dict[int, int]:
+def _direct(passes: Passes, without: int | None) -> dict[int, int]:
     """For each minimum, the lowest direct path to a lower minimum."""
-    known = np.flatnonzero(passes.heights < np.inf)
-    order = passes.sorted(known)
+    known = passes.heights < np.inf
+    if without is not None:
+        known &= (passes.low != without) & (passes.high != without)
+    order = passes.sorted(np.flatnonzero(known))
     ranks, first = np.unique(passes.high[order], return_index=True)
     return dict(zip(ranks.tolist(), order[first].tolist(), strict=True))

@@ -7,6 +7,7 @@ Everything that is read off them is then unique, whatever the order of the input
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,19 @@ class Passes:
             return self.pairs[index]
         ends = self.ids[int(self.low[index])], self.ids[int(self.high[index])]
         return min(ends), max(ends)
+
+    @cached_property
+    def dense(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Heights [n, n] by rank, infinite where there is no pass, and the indices of the passes."""
+        count = len(self.ids)
+        weights = np.full((count, count), np.inf)
+        index = np.full((count, count), -1, dtype=np.int64)
+        # Of two passes of one pair, (i, j) and (j, i), the first in the total order comes last.
+        order = np.argsort(self.heights, kind="stable")[::-1]
+        high, low = self.high[order], self.low[order]
+        weights[high, low] = weights[low, high] = self.heights[order]
+        index[high, low] = index[low, high] = order
+        return weights, index
 
     def sorted(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """The passes ``chosen`` in the total order."""
@@ -149,9 +163,12 @@ class Merge:
     index: int
 
 
-def merges(passes: Passes) -> list[Merge]:
-    """The merges in the order in which they happen: Kruskal's algorithm with the elder rule."""
-    chosen = passes.sorted(_thinned(passes))
+def merges(passes: Passes, *, without: int | None = None) -> list[Merge]:
+    """The merges in the order in which they happen: Kruskal's algorithm with the elder rule.
+
+    ``without`` is the rank of a minimum that is left out with its passes.
+    """
+    chosen = passes.sorted(_thinned(passes, without))
     # Roots are the lowest minima of their components, because the younger is hung below.
     parent = list(range(len(passes.ids)))
 
@@ -179,40 +196,49 @@ def merges(passes: Passes) -> list[Merge]:
     return found
 
 
-def _thinned(passes: Passes) -> NDArray[np.int64]:
+def _thinned(passes: Passes, without: int | None) -> NDArray[np.int64]:
     """Indices of passes among which are all that merge anything.
 
-    With many passes these are Prim's spanning forest on the dense matrix, in time n² and without
-    sorting; by the total order of passes it is the one that Kruskal's algorithm would find.
+    With many passes these are a spanning forest, found in time n² without sorting.
     """
-    count, edges = len(passes.ids), len(passes.heights)
-    if edges <= _DENSE * count:
-        return np.arange(edges)
-    weights = np.full((count, count), np.inf)
-    index = np.full((count, count), -1, dtype=np.int64)
-    # Of two passes of one pair, (i, j) and (j, i), the first in the total order is written last.
-    order = np.argsort(passes.heights, kind="stable")[::-1]
-    high, low = passes.high[order], passes.low[order]
-    weights[high, low] = weights[low, high] = passes.heights[order]
-    index[high, low] = index[low, high] = order
+    if len(passes.heights) <= _DENSE * len(passes.ids):
+        everything = np.arange(len(passes.heights))
+        if without is None:
+            return everything
+        return everything[(passes.low != without) & (passes.high != without)]
+    weights, index = passes.dense
+    outside = np.ones(len(passes.ids), dtype=bool)
+    if without is not None:
+        outside[without] = False
+    return _prim(weights, index, outside)
+
+
+def _prim(
+    weights: NDArray[np.float64], index: NDArray[np.int64], outside: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Prim's spanning forest over the minima in ``outside``: entries of ``index`` [n, n].
+
+    By the total order of passes it is the forest that Kruskal's algorithm would find.
+    """
+    count = len(weights)
     everything = np.arange(count)
     best = np.full(count, np.inf)  # height of the lowest pass from the tree to each minimum
     code = np.full(count, np.iinfo(np.int64).max)  # and its place among those of equal height
     via = np.full(count, -1, dtype=np.int64)
-    outside = np.ones(count, dtype=bool)
-    chosen, here = [], 0
-    for _ in range(count - 1):
+    chosen: list[int] = []
+    here = -1
+    for _ in range(int(outside.sum())):
+        candidates = np.where(outside, best, np.inf)
+        height = candidates.min()
+        if height < np.inf:
+            level = np.flatnonzero(candidates == height)
+            here = int(level[np.argmin(code[level])])
+            chosen.append(int(via[here]))
+        else:  # nothing is reached from here: start the next tree
+            here = int(np.argmax(outside))
         outside[here] = False
         codes = np.maximum(everything, here) * count + np.minimum(everything, here)
         row = weights[here]
         better = outside & ((row < best) | ((row == best) & (codes < code)))
         best[better], code[better], via[better] = row[better], codes[better], index[here][better]
-        candidates = np.where(outside, best, np.inf)
-        height = candidates.min()
-        if height == np.inf:  # another component: start a new tree
-            here = int(np.flatnonzero(outside)[0])
-            continue
-        level = np.flatnonzero(candidates == height)
-        here = int(level[np.argmin(code[level])])
-        chosen.append(int(via[here]))
     return np.array(chosen, dtype=np.int64)
