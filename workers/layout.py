@@ -3,9 +3,10 @@
 records/{minima,pairs,simplices}/<lease epoch>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
 paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
-checkpoints/<key>/<epoch>.<digest>.parquet
+checkpoints/<key>/<training epoch>.<digest>.parquet
 failures/<key>.<digest>.json
 run/config-<lease epoch>.<digest>.json
+run/accepted-<lease epoch>.<digest>.json
 """
 
 import hashlib
@@ -13,12 +14,26 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 DIGEST_LENGTH = 16
+"""Hex digits of a digest in a name: 64 bits, against accidents."""
 
 LEASE = "lease.json"
 """The one object that changes."""
 
 STOP = "run/stop"
 """Its presence asks the driver to finish what runs and leave."""
+
+MINIMA, PATHS, SIMPLICES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
+    "minima",
+    "paths",
+    "simplices",
+    "checkpoints",
+    "failures",
+    "records",
+    "run",
+)
+
+OBJECTS_OF = {"minima": MINIMA, "pairs": PATHS, "simplices": SIMPLICES}
+"""Where the tensors of a collection of records lie."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +48,11 @@ class Name:
     def __str__(self) -> str:
         return f"{self.folder}/{self.stem}.{self.digest}.{self.suffix}"
 
+    @property
+    def epoch(self) -> int:
+        """The number in the stem: a lease epoch, or a training epoch of a checkpoint."""
+        return next(int(part) for part in self.stem.split("-") if part.isdigit())
+
 
 def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
@@ -46,19 +66,27 @@ def parse_name(text: str) -> Name | None:
     """The parts of a name; None for what is not one of ours."""
     path = PurePosixPath(text)
     parts = path.name.split(".")
-    if len(parts) != 3 or len(parts[1]) != DIGEST_LENGTH:
+    if len(parts) != 3 or not parts[0] or not _is_digest(parts[1]) or not parts[2]:
         return None
     return Name(str(path.parent), *parts)
 
 
+def _is_digest(text: str) -> bool:
+    return len(text) == DIGEST_LENGTH and all(c in "0123456789abcdef" for c in text)
+
+
 def records_folder(collection: str) -> str:
-    return f"records/{collection}"
+    return f"{RECORDS}/{collection}"
 
 
 def checkpoint_folder(key: str) -> str:
-    return f"checkpoints/{key}"
+    return f"{CHECKPOINTS}/{key}"
 
 
 def epoch_stem(epoch: int) -> str:
     """Eight digits, so that names sort as epochs do."""
     return f"{epoch:08d}"
+
+
+def segment_stem(lease_epoch: int, token: str) -> str:
+    return f"{epoch_stem(lease_epoch)}-{token}"

@@ -1,16 +1,14 @@
 """Named objects of bytes: whole or not there at all, on a folder or an S3-compatible store.
 
 What the rest needs of a store is small: publish a whole object, read it, list, delete, and, for the
-lease alone, create if absent and compare-and-swap.
+lease alone, create if absent and compare-and-swap. Two ways of keeping objects meet `Objects`:
+
+* `workers.local.LocalObjects`: a file an object. Written beside its place, forced to disk, then renamed.
+* `workers.s3.S3Objects`: one request an object; conditional requests for the lease.
+
+Every error is one sentence that says what to do.
 """
 
-import contextlib
-import errno
-import fcntl
-import hashlib
-import os
-import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -25,7 +23,7 @@ class StoreFull(Exception):
 
 
 class NotWritable(Exception):
-    """The store refuses to be written to; another place or other rights help."""
+    """The store refuses; another place or other rights help."""
 
 
 class NotFound(Exception):
@@ -42,175 +40,90 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class ObjectInfo:
+    """An object in a listing; `size` in bytes."""
+
     name: str
     size: int
 
 
 class Objects(Protocol):
-    """Raw objects; names are relative paths with forward slashes."""
+    """Raw objects; names are relative paths with forward slashes, all below one root.
+
+    Any call may raise StoreUnreachable; any call that writes, StoreFull or NotWritable; a name that
+    points outside the root, ValueError.
+    """
 
     @property
-    def url(self) -> str: ...
+    def url(self) -> str:
+        """What `open_objects` was given, for messages."""
 
     def check_writable(self) -> None:
-        """Raises NotWritable, StoreFull or StoreUnreachable if nothing can be published."""
+        """Raises NotWritable, StoreFull or StoreUnreachable if nothing can be published.
+
+        Leaves nothing behind.
+        """
 
     def put(self, name: str, data: bytes) -> None:
         """Publish a whole object; readers see the old one or the new one, never a part."""
 
-    def get(self, name: str) -> bytes: ...
+    def get(self, name: str) -> bytes:
+        """The bytes of an object. Raises NotFound."""
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """Objects below a folder, by name."""
+        """Objects below a folder, sorted by name; a folder that is not there holds none."""
 
     def delete(self, name: str) -> None:
         """Remove an object; removing what is not there is no error."""
 
     def create(self, name: str, data: bytes) -> str:
-        """Publish only if absent; returns a version for `swap`."""
+        """Publish only if absent; returns a version for `swap`. Raises AlreadyExists.
+
+        `data` must differ from what any other writer may write (a random token in it will do): after
+        a lost acknowledgement that is how a writer recognises its own object.
+        """
 
     def swap(self, name: str, data: bytes, version: str) -> str:
-        """Replace the object if it is still that version."""
+        """Replace the object if it is still that version; returns the new one. Raises Conflict.
 
-    def read_versioned(self, name: str) -> tuple[bytes, str]: ...
+        `data` must be unique, as for `create`.
+        """
+
+    def read_versioned(self, name: str) -> tuple[bytes, str]:
+        """The bytes of an object and its version. Raises NotFound."""
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind: never an object, never a living writer's."""
 
 
 def open_objects(location: str) -> Objects:
     """The objects at a folder or at `s3://bucket/prefix`.
 
+    Endpoint and credentials of an object store come from the environment alone (`AWS_*`).
+
     Raises:
         NotWritable: the location means nothing.
     """
+    # Imported here: a local run does not load the object-store client.
     if location.startswith("s3://"):
         from workers.s3 import S3Objects
 
         return S3Objects(location)
     if "://" in location:
-        raise NotWritable(f"{location} is neither a folder nor s3://bucket/prefix")
+        raise NotWritable(
+            f"{location} is neither a folder nor s3://bucket/prefix, which are the stores there are."
+        )
+    from workers.local import LocalObjects
+
     return LocalObjects(Path(location))
 
 
-_PART = ".part-"
+def checked_name(name: str) -> PurePosixPath:
+    """The name as a path that stays below the root.
 
-
-class LocalObjects:
-    """Objects as files of a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
-
-    @property
-    def url(self) -> str:
-        return str(self._folder)
-
-    def check_writable(self) -> None:
-        probe = ".writable-" + secrets.token_hex(4)
-        self.put(probe, b"?")
-        self.delete(probe)
-
-    def put(self, name: str, data: bytes) -> None:
-        path = self._path(name)
-        part = path.with_name(f"{_PART}{secrets.token_hex(8)}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            _sync_folder(path.parent)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise _translated(error, path) from error
-
-    def get(self, name: str) -> bytes:
-        path = self._path(name)
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            raise NotFound(name) from None
-        except OSError as error:
-            raise _translated(error, path) from error
-
-    def list(self, prefix: str = "") -> list[ObjectInfo]:
-        found = []
-        for folder, _, files in os.walk(self._path(prefix) if prefix else self._folder):
-            for file in files:
-                if file.startswith((_PART, ".lock", ".writable-")):
-                    continue
-                path = Path(folder, file)
-                with contextlib.suppress(FileNotFoundError):  # deleted while we look
-                    name = path.relative_to(self._folder).as_posix()
-                    found.append(ObjectInfo(name, path.stat().st_size))
-        return sorted(found, key=lambda info: info.name)
-
-    def delete(self, name: str) -> None:
-        path = self._path(name)
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise _translated(error, path) from error
-
-    def create(self, name: str, data: bytes) -> str:
-        with self._locked():
-            if self._path(name).exists():
-                raise AlreadyExists(name)
-            self.put(name, data)
-        return _version(data)
-
-    def swap(self, name: str, data: bytes, version: str) -> str:
-        with self._locked():
-            try:
-                current = _version(self.get(name))
-            except NotFound:
-                raise Conflict(name) from None
-            if current != version:
-                raise Conflict(name)
-            self.put(name, data)
-        return _version(data)
-
-    def read_versioned(self, name: str) -> tuple[bytes, str]:
-        data = self.get(name)
-        return data, _version(data)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Let no other process of this machine in between the look and the write."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = open(self._folder / ".lock", "ab")
-        except OSError as error:
-            raise _translated(error, self._folder) from error
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-    def _path(self, name: str) -> Path:
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-            raise ValueError(f"{name!r} is no name of an object")
-        return self._folder / pure
-
-
-def _version(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename survives a power cut only once its folder is on disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _translated(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreFull(f"The disk under {path.parent} is full: make room.")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return NotWritable(
-            f"{path.parent} cannot be written to ({error.strerror}): choose another folder."
-        )
-    return StoreUnreachable(f"{path.parent} did not answer ({error.strerror}).")
+    Raises:
+        ValueError: it does not.
+    """
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+        raise ValueError(f"{name!r} is no name of an object: it must be a relative path without '..'")
+    return path
