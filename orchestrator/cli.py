@@ -39,6 +39,11 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in paths.epochs=200."),
 ]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster, HOST:PORT or 'auto'.")]
+InProcess = Annotated[
+    bool, typer.Option("--in-process", help="No Ray: one worker, in this process.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -46,13 +51,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.
 def run(
     file: RunFileArgument,
     set_: Overrides = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster, HOST:PORT or 'auto'.")
-    ] = None,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="No Ray: one worker, in this process.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")] = False,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a run file, or go on where it stopped.
 
@@ -106,7 +107,12 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry(run: RunArgument) -> None:
+def retry(
+    run: RunArgument,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
+) -> None:
     """Forget the failures of a run and run those tasks again.
 
     Example: `toscore retry runs/demo`
@@ -116,7 +122,9 @@ def retry(run: RunArgument) -> None:
 
     found = open_run(run)
     found.clear_failures()
-    raise typer.Exit(launch(found.plan.run, source=run))
+    raise typer.Exit(
+        launch(found.plan.run, source=run, address=address, in_process=in_process, quiet=quiet)
+    )
 
 
 @app.command()

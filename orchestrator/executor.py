@@ -12,6 +12,10 @@ from workers.tasks import Task
 ExecutorEvent = WorkerJoined | WorkerLost | PackFinished
 
 
+class WorkersUnavailable(Exception):
+    """There is no cluster, or no worker can start on it; one sentence."""
+
+
 class Executor(Protocol):
     """Workers that take packs and report back.
 

@@ -15,7 +15,7 @@ from orchestrator.cluster_token import protect_own_cluster
 from orchestrator.config import BadRunFile, RunFile
 from orchestrator.drive import Ending, Outcome, Stop, drive
 from orchestrator.errors import UserError
-from orchestrator.executor import Executor, InProcess
+from orchestrator.executor import Executor, InProcess, WorkersUnavailable
 from orchestrator.identify import identify
 from orchestrator.lease import Fenced, Lease, LeaseHeld
 from orchestrator.observe import LiveDisplay, ObservedEvent, Observer, PlainLines
@@ -110,7 +110,7 @@ def launch(
                 policy=Policy(max_attempts=run.resources.max_attempts),
                 stop=switch,
             )
-        except Fenced as error:
+        except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
     return _say(outcome, plan, store, source, quiet)
 
@@ -176,12 +176,9 @@ def _executor(
         return InProcess(context)
     if address is None:
         protect_own_cluster()
-    from orchestrator.ray_executor import ClusterError, ClusterSettings, RayExecutor
+    from orchestrator.ray_executor import ClusterSettings, RayExecutor
 
-    try:
-        return RayExecutor(context, ClusterSettings(address, run.resources))
-    except ClusterError as error:
-        raise UserError(str(error)) from None
+    return RayExecutor(context, ClusterSettings(address, run.resources))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from orchestrator.config import Resources
-from orchestrator.executor import ExecutorEvent
+from orchestrator.executor import ExecutorEvent, WorkersUnavailable
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
 from workers.evaluation import Evaluation, worker_environment
 from workers.results import TaskResult
@@ -29,10 +29,6 @@ from workers.tasks import Task
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
-
-
-class ClusterError(Exception):
-    """The cluster cannot be reached or cannot run workers; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class RayExecutor:
     """Workers on a Ray cluster: an own one in this machine, or one that is running already.
 
     Raises:
-        ClusterError: no cluster at the address, or the token was refused.
+        WorkersUnavailable: no cluster at the address, or the token was refused.
     """
 
     def __init__(self, context: WorkerContext, settings: ClusterSettings) -> None:
@@ -141,7 +137,7 @@ class RayExecutor:
                 member.node = ray.get(ref)
             except RayActorError as error:
                 if _could_not_start(error):
-                    raise ClusterError(f"No worker can start: {_first_line(error)}") from None
+                    raise WorkersUnavailable(f"No worker can start: {_last_line(error)}") from None
                 self._expect(member)  # died while it started; Ray is starting it again
                 return
             member.joined = True
@@ -236,7 +232,9 @@ def _connect(settings: ClusterSettings) -> None:
             if "auth" in str(error).lower() or "token" in str(error).lower()
             else "check that its head runs there (`ray status`)"
         )
-        raise ClusterError(f"No Ray cluster can be used at {settings.address}: {hint}.") from error
+        raise WorkersUnavailable(
+            f"No Ray cluster can be used at {settings.address}: {hint}."
+        ) from error
 
 
 def _environment(evaluation: Evaluation) -> dict[str, str]:
@@ -263,3 +261,8 @@ def _first_line(error: Exception) -> str:
     return next(
         (line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__
     )
+
+
+def _last_line(error: Exception) -> str:
+    """Where the worker's own traceback says what went wrong."""
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

@@ -71,7 +71,12 @@ class Landscape:
 
     @cached_property
     def heights(self) -> dict[Pair, float]:
-        return {pair: record.height for pair, record in sorted(self.passes.items())}
+        """Of the passes whose two minima are there."""
+        return {
+            pair: record.height
+            for pair, record in sorted(self.passes.items())
+            if pair[0] in self.minima and pair[1] in self.minima
+        }
 
     @cached_property
     def barcodes(self) -> dict[str, Barcode]:

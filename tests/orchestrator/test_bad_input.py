@@ -23,8 +23,16 @@ BAD = {
     "unknown network option": ({"network": {"name": "fc", "hiden": [3]}}, "hiden", "hidden"),
     "unknown data": ({"data": "digit"}, "data.name is 'digit'", "digits"),
     "missing key": ({"network": None}, "network", "name"),
-    "NaN learning rate": ({"paths": {"optimizer": {"lr": float("nan")}}}, "paths.optimizer.lr", "nan"),
-    "negative learning rate": ({"minima": {"optimizer": {"lr": -1.0}}}, "optimizer.lr is -1", "above 0"),
+    "NaN learning rate": (
+        {"paths": {"optimizer": {"lr": float("nan")}}},
+        "paths.optimizer.lr",
+        "nan",
+    ),
+    "negative learning rate": (
+        {"minima": {"optimizer": {"lr": -1.0}}},
+        "optimizer.lr is -1",
+        "above 0",
+    ),
     "schedule of the wrong keys": (
         {"paths": {"schedule": {"name": "paper", "m1": 1, "m2": 2, "lr_max": 1.0}}},
         "schedule.lr_min is missing",

@@ -1,0 +1,59 @@
+"""What a run left in its store, read without the code that wrote it, so that runs can be compared."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tests.helpers.command import toscore
+
+
+def raw_records(run: Path, collection: str) -> list[dict[str, Any]]:
+    """Every row of every segment that counts; a task that ran twice appears twice.
+
+    A worker that outlives its driver for a moment may still publish; the next driver has closed
+    the books by then, and such a segment is not in them.
+    """
+    books = sorted((run / "run").glob("accepted-*.json"))
+    if not books:
+        return []
+    closed = int(books[-1].name[9:17])
+    listed = set(json.loads(books[-1].read_text())["segments"])
+    files = [
+        file
+        for file in sorted((run / "records" / collection).glob("*.parquet"))
+        if int(file.name[:8]) >= closed or file.relative_to(run).as_posix() in listed
+    ]
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def times_completed(run: Path) -> Counter[str]:
+    """How often each task was completed, by key."""
+    return Counter(
+        row["key"] for kind in ("minima", "pairs", "simplices") for row in raw_records(run, kind)
+    )
+
+
+def checkpoint_epochs(run: Path) -> list[int]:
+    """Epochs of the checkpoints that lie in the store now."""
+    return [int(p.name.split(".")[0]) for p in (run / "checkpoints").glob("*/*.parquet")]
+
+
+def bits(run: Path) -> dict[str, bytes]:
+    """Name and bytes of every minimum, path and simplex; equal for runs with equal results."""
+    return {
+        f"{folder}/{file.name}": file.read_bytes()
+        for folder in ("minima", "paths", "simplices")
+        for file in (run / folder).glob("*")
+    }
+
+
+def reduced(run: Path) -> dict[str, Any]:
+    """`reduce --json`, without what differs between equal runs."""
+    result = json.loads(toscore("reduce", run, "--json").out)
+    result.pop("run")
+    for minimum in result["minima"]:
+        minimum.pop("seconds")
+    return dict(result)
