@@ -367,5 +367,5 @@ def _keys_beside(path: Sequence[str]) -> list[str]:
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
     for option in (node, *node.get("anyOf", ()), *node.get("allOf", ())):
         if "$ref" in option:
-            return schema["$defs"][option["$ref"].rsplit("/", 1)[-1]]
+            return dict(schema["$defs"][option["$ref"].rsplit("/", 1)[-1]])
     return node

@@ -415,7 +415,7 @@ class Scheduler:
     def _take(self, kind: str) -> tuple[str, ...]:
         first = self._tasks[self._ready[0]]
         size = 1 if first.alone else self._pack_size(kind)
-        pack = []
+        pack: list[str] = []
         for key in islice(self._ready, size):
             task = self._tasks[key]
             if task.open.kind != kind or (task.alone and pack):

@@ -130,4 +130,4 @@ def _bottoms(values: NDArray[Any]) -> list[int]:
     steps = np.diff(values)
     moving = np.flatnonzero(steps)  # flat stretches are taken out
     turns = (steps[moving[:-1]] < 0) & (steps[moving[1:]] > 0)
-    return (moving[:-1][turns] + 1).tolist()
+    return [int(place) + 1 for place in moving[:-1][turns]]

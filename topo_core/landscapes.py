@@ -7,7 +7,7 @@ dimensions, and ``descend`` finds a minimum of a formula to high precision.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -275,7 +275,7 @@ def _polished(objective: Objective, point: Tensor, iterations: int) -> Tensor:
 
 def _landscape(
     loss: Callable[[Tensor], Tensor],
-    near: list[tuple[float, ...]],
+    near: Sequence[tuple[float, ...]],
     passes: Mapping[tuple[int, int], float],
 ) -> Landscape:
     """The landscape of ``loss``; its minima are below the places ``near``, without repeats.

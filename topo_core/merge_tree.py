@@ -81,7 +81,8 @@ def merge_tree(losses: Sequence[float] | Mapping[Minimum, float], heights: Heigh
     """
     passes = check_passes(losses, heights)
     node = list(range(len(passes.ids)))  # of the basin whose lowest minimum has this rank
-    joins, inner = [], set()
+    joins: list[Join] = []
+    inner: set[int] = set()
     for merge in merges(passes):
         children = node[merge.elder], node[merge.younger]
         inner.update(children)

@@ -61,8 +61,9 @@ class Passes:
 
     def sorted(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
         """The passes ``chosen`` in the total order."""
-        keys = self.low[chosen], self.high[chosen], self.heights[chosen]
-        return chosen[np.lexsort(keys)]
+        order = np.lexsort((self.low[chosen], self.high[chosen], self.heights[chosen]))
+        found: NDArray[np.int64] = chosen[order]
+        return found
 
 
 def check_passes(losses: Sequence[float] | Mapping[Minimum, float], heights: Heights) -> Passes:
@@ -205,7 +206,8 @@ def _thinned(passes: Passes, without: int | None) -> NDArray[np.int64]:
         everything = np.arange(len(passes.heights))
         if without is None:
             return everything
-        return everything[(passes.low != without) & (passes.high != without)]
+        kept = (passes.low != without) & (passes.high != without)
+        return np.flatnonzero(kept)
     weights, index = passes.dense
     outside = np.ones(len(passes.ids), dtype=bool)
     if without is not None:

@@ -31,7 +31,8 @@ from topo_core.settings import PathSettings, Resolved
 from topo_core.state import PathState, Record
 
 _EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
-_RESTS = 3  # records of a path at rest before the run ends
+_RESTS = 3  # records without a normal component before the run ends
+_SHAKES = 10  # records of an unchanged height before the run ends
 
 
 def init(
@@ -99,18 +100,23 @@ def finished(state: PathState, settings: PathSettings) -> bool:
 
 
 def _at_rest(state: PathState, resolved: Resolved) -> bool:
-    """Whether exact gradients have stopped moving the path across itself."""
-    if not resolved.settles or len(state.history) < _RESTS:
+    """Whether exact gradients no longer change the path.
+
+    Either they have no part across the path any more, or they only shake it (the upwind tangent
+    switches, points are spread again) and its height has long stayed within the tolerance.
+    """
+    climbs_from = resolved.climbs_from if resolved.settings.climbing_epochs else 0
+    records = [record for record in state.history[1:] if record.epoch > climbs_from]
+    if not resolved.settles or len(records) < _RESTS:
         return False
-    last = state.history[-_RESTS:]
-    if resolved.settings.climbing_epochs and last[0].epoch <= resolved.climbs_from:
-        return False
-    heights = [record.dense_maximum for record in last]
     still = math.sqrt(torch.finfo(state.points.dtype).eps)
-    return max(heights) - min(heights) <= still * max(map(abs, heights)) and all(
-        record.normal_norm <= still * max(record.tangent_norm, last[0].tangent_norm)
-        for record in last
-    )
+    last = records[-_RESTS:]
+    if all(record.normal_norm <= still * last[0].tangent_norm for record in last):
+        return True
+    heights = [record.dense_maximum for record in records[-_SHAKES:]]
+    barrier = max(heights) - float(state.losses[[0, -1]].max())
+    stays = max(heights) - min(heights) <= resolved.settings.height_tolerance * barrier
+    return len(heights) == _SHAKES and stays
 
 
 def _check(objective: Objective, points: Tensor) -> None:

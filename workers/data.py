@@ -214,7 +214,9 @@ def _users(spec: DataSpec) -> Dataset:
             f"data.name {spec.name!r} returns train_targets of {train_targets.dtype} and shape "
             f"{tuple(train_targets.shape)}; return classes, integers of shape [n]"
         )
-    train, test = (t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs))
+    train, test = (
+        t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs)
+    )
     classes = int(torch.cat([train_targets, test_targets]).max()) + 1
     return Dataset(train, train_targets.long(), test, test_targets.long(), classes)
 

@@ -125,5 +125,7 @@ def checked_name(name: str) -> PurePosixPath:
     """
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
-        raise ValueError(f"{name!r} is no name of an object: it must be a relative path without '..'")
+        raise ValueError(
+            f"{name!r} is no name of an object: it must be a relative path without '..'"
+        )
     return path

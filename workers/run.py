@@ -18,9 +18,9 @@ from workers.evaluation import Evaluation, prepare
 from workers.minima import import_minimum_task, train_minimum_task
 from workers.objects import StoreFull, StoreUnreachable, open_objects
 from workers.problem import Loaded, load_problem
+from workers.results import Done, Failed, FailureKind, TaskResult
 from workers.schema import MinimumRecord, PairRecord, Record, SimplexRecord
 from workers.store import Damaged, Store
-from workers.results import Done, Failed, FailureKind, TaskResult
 from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Problem, Task, TrainMinimum
 from workers.telling import Interrupted, TaskFailure, Telling
 
@@ -114,7 +114,7 @@ class Worker:
                 case OptimizePath():
                     record = optimize_path_task(task, loaded, self._store, self._telling)
                 case OptimizeSimplex():
-                    from workers.fill import optimize_simplex_task
+                    from workers.fill import optimize_simplex_task  # type: ignore[import-not-found]
 
                     record = optimize_simplex_task(task, loaded, self._store, self._telling)
         except Interrupted:
@@ -148,7 +148,7 @@ def _signed(record: Record, worker: str, lease_epoch: int, started: float) -> Re
         worker=worker,
         lease_epoch=lease_epoch,
         seconds=time.monotonic() - started,
-        finished_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        finished_at=datetime.now(UTC),
     )
 
 

@@ -167,7 +167,8 @@ class S3Objects:
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             reraise=True,
         )
-        return retrying(self._once, request)
+        answer: _Answer = retrying(self._once, request)
+        return answer
 
     def _once(self, request: Callable[[], _Answer]) -> _Answer:
         try:

@@ -4,19 +4,18 @@ The version is in every file; a reader refuses versions that it does not know.
 """
 
 import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 SCHEMA_VERSION = 1
-_VERSION_KEY = b"toscore.schema"
-_SCALARS_KEY = b"toscore.scalars"
+"""Of the files, not of the results: raised when a file could be misunderstood by an older program."""
+
+VERSION_KEY = b"toscore.schema"
 
 
 class SchemaError(ValueError):
@@ -31,6 +30,7 @@ def _column(arrow: pa.DataType, default: Any = MISSING) -> Any:
     )
 
 
+_TIME = pa.timestamp("us", "UTC")
 _FLOATS = pa.list_(pa.float64())
 
 _TRAINING = pa.list_(
@@ -60,11 +60,13 @@ class ResultRecord:
     """What every record says of how it came about."""
 
     key: str = _column(pa.string())
+    """Of the task: a hash of all that the result depends on."""
+    attempt: int = _column(pa.int32(), 1)
     worker: str = _column(pa.string(), "")
     lease_epoch: int = _column(pa.int32(), 0)
     seconds: float = _column(pa.float64(), 0.0)
-    finished_at: str = _column(pa.string(), "")
-    """UTC, ISO 8601."""
+    """Of work, on the worker that finished it."""
+    finished_at: datetime | None = _column(_TIME, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,93 +146,91 @@ KINDS: Mapping[str, type[Record]] = {
 
 
 def arrow_schema(kind: type[Record]) -> pa.Schema:
+    """The columns of a kind, in the order of its fields; the version is in the metadata."""
     columns = [pa.field(f.name, f.metadata["arrow"]) for f in fields(kind)]
-    return pa.schema(columns, metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def to_table(records: Sequence[Record]) -> pa.Table:
+    """At least one record, all of one kind, as a table."""
+    kind = type(records[0])
+    columns = {f.name: [getattr(r, f.name) for r in records] for f in fields(kind)}
+    return pa.table(columns, schema=arrow_schema(kind))
+
+
+def to_records(table: pa.Table, kind: type[R]) -> list[R]:
+    """The rows of a table with all columns of a kind; lists come back as tuples."""
+    lists = [f.name for f in table.schema if pa.types.is_list(f.type)]
+    rows = table.to_pylist()
+    for row in rows:
+        for name in lists:
+            row[name] = tuple(row[name])
+    return [kind(**row) for row in rows]
 
 
 def encode_records(records: Sequence[Record]) -> bytes:
-    """A Parquet file of records of one kind."""
-    kind = type(records[0])
-    columns = {f.name: [getattr(r, f.name) for r in records] for f in fields(kind)}
-    return _written(pa.table(columns, schema=arrow_schema(kind)))
+    """A Parquet file of records, at least one, all of one kind."""
+    return encode_tables([to_table(records)])
 
 
-def decode_table(data: bytes, kind: type[Record]) -> pa.Table:
-    """The records of a file, as a table.
+def encode_tables(tables: Iterable[pa.Table]) -> bytes:
+    """A Parquet file of tables of records of one kind, a row group each; at least one table."""
+    sink = io.BytesIO()
+    rest = iter(tables)
+    first = next(rest)
+    with pq.ParquetWriter(sink, first.schema, compression="zstd") as writer:
+        writer.write_table(first)
+        for table in rest:
+            writer.write_table(table)
+    return sink.getvalue()
+
+
+def decode_table(
+    data: bytes, kind: type[Record], columns: Collection[str] | None = None
+) -> pa.Table:
+    """Columns of the records of a file, all of them by default, in the order of the fields.
+
+    A column that was added to the kind after the file was written has its default in every row.
 
     Raises:
         SchemaError: unreadable, or of a version or kind that is not known.
     """
-    table = _read(data)
-    if table.schema.names != arrow_schema(kind).names:
-        raise SchemaError(f"the columns are not those of {kind.collection}")
-    return table
-
-
-def to_records(table: pa.Table, kind: type[R]) -> list[R]:
-    return [kind(**row) for row in table.to_pylist()]
-
-
-def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    """Named 2-D tensors of one dtype as Parquet: one row a row of a tensor; scalars as JSON beside."""
-    dtype = next(iter(tensors.values())).dtype
-    arrow = {torch.float32: pa.float32(), torch.float64: pa.float64()}[dtype]
-    names, rows, values = [], [], []
-    for name, tensor in tensors.items():
-        if tensor.ndim != 2 or tensor.dtype != dtype:
-            raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}, not 2-D {dtype}")
-        matrix = tensor.detach().cpu().contiguous().numpy()
-        for row, line in enumerate(matrix):
-            names.append(name)
-            rows.append(row)
-            values.append(pa.array(line, arrow))
-    table = pa.table(
-        {
-            "name": pa.array(names, pa.string()),
-            "row": pa.array(rows, pa.int32()),
-            "values": pa.array([v.to_numpy() for v in values], pa.list_(arrow)),
-        }
-    )
-    metadata = {
-        _VERSION_KEY: str(SCHEMA_VERSION).encode(),
-        _SCALARS_KEY: json.dumps(dict(scalars)).encode(),
-    }
-    return _written(table.replace_schema_metadata(metadata))
-
-
-def decode_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `encode_tensors` was given, bit for bit.
-
-    Raises:
-        SchemaError: unreadable, or of a version that is not known.
-    """
-    table = _read(data)
+    wanted = [f for f in fields(kind) if columns is None or f.name in columns]
     try:
-        scalars = json.loads(table.schema.metadata[_SCALARS_KEY])
-        names = table.column("name").to_pylist()
-        lists = table.column("values").combine_chunks()
-    except (KeyError, ValueError) as error:
-        raise SchemaError(f"no tensors in it ({error})") from None
-    rows: dict[str, list[Tensor]] = {}
-    for position, name in enumerate(names):
-        line = lists[position].values.to_numpy(zero_copy_only=False).copy()
-        rows.setdefault(name, []).append(torch.from_numpy(line))
-    return {name: torch.stack(lines) for name, lines in rows.items()}, scalars
-
-
-def _written(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    # Weights do not compress, and dictionaries of them would double the file.
-    pq.write_table(table, sink, compression="zstd", use_dictionary=["name"])
-    return sink.getvalue()
-
-
-def _read(data: bytes) -> pa.Table:
-    try:
-        table = pq.read_table(io.BytesIO(data))
+        file = pq.ParquetFile(pa.BufferReader(data))
+        check_version(file.schema_arrow.metadata)
+        present = set(file.schema_arrow.names)
+        table = file.read([f.name for f in wanted if f.name in present])
     except (pa.ArrowException, OSError) as error:
-        raise SchemaError(f"not readable as Parquet ({error})") from None
-    version = (table.schema.metadata or {}).get(_VERSION_KEY)
-    if version != str(SCHEMA_VERSION).encode():
-        raise SchemaError(f"schema version {version!r}; this program reads {SCHEMA_VERSION}")
-    return table
+        raise SchemaError(f"it is not readable as Parquet ({error})") from None
+    arrays = []
+    for f in wanted:
+        expected = f.metadata["arrow"]
+        if f.name in present:
+            array = table.column(f.name)
+            if array.type != expected:
+                raise SchemaError(f"its column {f.name} is of {array.type}, not {expected}")
+        elif f.default is not MISSING:
+            array = pa.chunked_array([pa.array([f.default] * file.metadata.num_rows, expected)])
+        else:
+            raise SchemaError(f"it has no column {f.name}, which {kind.collection} have")
+        arrays.append(array)
+    names = [f.name for f in wanted]
+    return pa.table(dict(zip(names, arrays, strict=True)), schema=_part(kind, names))
+
+
+def empty_table(kind: type[Record], columns: Collection[str] | None = None) -> pa.Table:
+    names = [f.name for f in fields(kind) if columns is None or f.name in columns]
+    return _part(kind, names).empty_table()
+
+
+def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
+    """Raises SchemaError for the metadata of a file that this program cannot read."""
+    version = (metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
+    if version != str(SCHEMA_VERSION):
+        raise SchemaError(f"its schema version is {version}; this program reads {SCHEMA_VERSION}")
+
+
+def _part(kind: type[Record], names: Sequence[str]) -> pa.Schema:
+    whole = arrow_schema(kind)
+    return pa.schema([whole.field(name) for name in names], metadata=whole.metadata)

@@ -1,14 +1,12 @@
 """The store of a run: the only truth about what is complete.
 
-A task is complete when its record lies in a segment and the object that the record names is there.
-Segments and objects are immutable and carry the digest of their bytes in their names, so publishing
-twice is harmless, and whatever is read is checked. What is damaged counts as absent: it is named, it
-never enters a result, and the next run makes it again.
+A task is complete when its record lies in a segment that counts (`workers.segments`) and the object that
+the record names is there. Segments and objects are immutable and carry the digest of their bytes in
+their names (`workers.published`), so publishing twice is harmless, and whatever is read is checked. What
+is damaged counts as absent: it is named, it never enters a result, and the next run makes it again.
 """
 
-import json
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,43 +16,28 @@ import safetensors.torch
 from torch import Tensor
 
 from workers import layout
+from workers.layout import Name
 from workers.objects import NotFound, Objects
-from workers.schema import (
-    KINDS,
-    MinimumRecord,
-    PairRecord,
-    Record,
-    SchemaError,
-    SimplexRecord,
-    arrow_schema,
-    decode_table,
-    decode_tensors,
-    encode_records,
-    encode_tensors,
-    to_records,
-)
+from workers.published import Damage, Damaged, Published, json_bytes
+from workers.schema import KINDS, R, Record, SchemaError, to_records
+from workers.segments import Segments
+from workers.tensors import decode_tensors, encode_tensors
 
-R = TypeVar("R", MinimumRecord, PairRecord, SimplexRecord)
+__all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
+
+T = TypeVar("T")
 
 KEPT_CHECKPOINTS = 2
 """The newest, and one before it in case the newest is damaged."""
 
-
 REPAIR_BYTES = 2 << 30
-
-
-class Damaged(Exception):
-    """An object's bytes are not those that were published; the message names it."""
-
-
-@dataclass(frozen=True)
-class Damage:
-    name: str
-    reason: str
+"""A store on a folder up to this size is checked whole whenever its run is started."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """The state of an unfinished task after `epoch` epochs of training or optimisation."""
+
     epoch: int
     tensors: dict[str, Tensor]
     scalars: dict[str, Any]
@@ -65,8 +48,10 @@ class Store:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._segments: dict[str, pa.Table | None] = {}
-        self._damage: dict[str, Damage] = {}
+        self._published = Published(objects)
+        self._segments = Segments(self._published)
+        # Where the object of a key was found; immutable objects do not move.
+        self._found: dict[tuple[str, str], list[Name]] = {}
 
     # Records.
 
@@ -76,40 +61,43 @@ class Store:
         Args:
             records: at least one, all of one kind.
             epoch: of the driver's lease.
-        """
-        data = encode_records(records)
-        folder = layout.records_folder(type(records[0]).collection)
-        stem = f"{layout.epoch_stem(epoch)}-{secrets.token_hex(6)}"
-        return self._publish(folder, stem, "parquet", data)
 
-    def table(self, collection: str) -> pa.Table:
-        """All readable records of a collection, one a key, of tasks that are complete."""
-        kind = KINDS[collection]
-        tables = [
-            table
-            for name in self._accepted(self._names(layout.records_folder(collection)))
-            if (table := self._segment(name, collection)) is not None
-        ]
-        if not tables:
-            return arrow_schema(kind).empty_table()
-        whole = pa.concat_tables(tables)
-        present = {info.name for info in self.objects.list(_OBJECT_FOLDERS[collection])}
-        seen: set[str] = set()
-        keep = []
-        columns = (whole.column("key").to_pylist(), whole.column("object").to_pylist())
-        for row, (key, name) in enumerate(zip(*columns, strict=True)):
-            if key not in seen and (name is None or name in present):
-                seen.add(key)
-                keep.append(row)
-        return whole if len(keep) == len(whole) else whole.take(pa.array(keep, pa.int64()))
+        Returns:
+            The segment's name.
+        """
+        return self._segments.publish(records, epoch=epoch)
+
+    def table(self, collection: str, columns: Collection[str] | None = None) -> pa.Table:
+        """The records of complete tasks as an Arrow table, one a key.
+
+        Args:
+            collection: `minima`, `pairs` or `simplices`.
+            columns: those to read; all by default. Half a million profiles fill gigabytes: ask for
+                what is needed.
+        """
+        return self._segments.table(collection, columns)
 
     def records(self, kind: type[R]) -> list[R]:
-        """The readable records of one kind, one a key, of tasks that are complete."""
+        """The records of complete tasks of one kind, one a key."""
         return to_records(self.table(kind.collection), kind)
 
-    def completed(self, collection: str) -> frozenset[str]:
-        """Keys of the tasks that are complete."""
-        return frozenset(self.table(collection).column("key").to_pylist())
+    def completed(self, collection: str, *, deep: bool = False) -> frozenset[str]:
+        """Keys of the tasks that are complete.
+
+        Args:
+            deep: read every object, and leave out the tasks whose object is damaged; by default it is
+                enough that the object is there.
+        """
+        table = self.table(collection, ("key", "object"))
+        if deep:
+            names = [layout.parse_name(n) for n in table.column("object").to_pylist() if n]
+            damage = self._published.verify(name for name in names if name is not None)
+            bad = {item.name for item in damage}
+            pairs = zip(
+                table.column("key").to_pylist(), table.column("object").to_pylist(), strict=True
+            )
+            return frozenset(key for key, name in pairs if name not in bad)
+        return frozenset(table.column("key").to_pylist())
 
     def fence(self, epoch: int) -> None:
         """Close the books of former leases: what they have published so far counts, nothing later.
@@ -117,40 +105,27 @@ class Store:
         Args:
             epoch: of the lease that is held now.
         """
-        names = [n for c in KINDS for n in self._names(layout.records_folder(c))]
-        earlier = [name for name in names if _epoch_of(name) < epoch]
-        self._publish(
-            "run", f"accepted-{layout.epoch_stem(epoch)}", "json", _json({"segments": earlier})
-        )
+        self._segments.fence(epoch)
 
-    def _accepted(self, names: Sequence[str]) -> list[str]:
-        """Segments that count: of the newest lease, and those that it found when it was taken."""
-        books = [n for n in self._names("run") if n.startswith("run/accepted-")]
-        for book in reversed(books):
-            content = self._read_json(book)
-            if content is not None:
-                listed, newest = set(content["segments"]), _epoch_of(book)
-                return [n for n in names if n in listed or _epoch_of(n) >= newest]
-        return list(names)
+    def compact(self, collection: str, *, epoch: int, confirm: Callable[[], None]) -> list[str]:
+        """Copy many segments into few, then delete them; may be interrupted at any point.
 
-    def _segment(self, name: str, collection: str) -> pa.Table | None:
-        """A segment is immutable: it is read and checked once."""
-        if name not in self._segments:
-            try:
-                self._segments[name] = decode_table(self.read(name), KINDS[collection])
-            except NotFound:  # compacted while we looked
-                return None
-            except (Damaged, SchemaError) as error:
-                self._segments[name] = None
-                self._damage[name] = Damage(name, str(error))
-        return self._segments[name]
+        Args:
+            epoch: of the lease that is held now.
+            confirm: raises if that lease has been lost; it must ask the store, not its memory.
+
+        Returns:
+            The names of the new segments; none if there was nothing to gain.
+        """
+        return self._segments.compact(collection, epoch=epoch, confirm=confirm)
 
     # Tensors.
 
     def publish_minimum(self, key: str, state: Mapping[str, Tensor]) -> str:
         """Publish a state dict; returns the object's name."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        return self._publish("minima", key, "safetensors", safetensors.torch.save(contiguous))
+        data = safetensors.torch.save(contiguous)
+        return self._published.publish(layout.MINIMA, key, "safetensors", data)
 
     def read_minimum(self, key: str) -> dict[str, Tensor]:
         """The state dict of a minimum.
@@ -158,17 +133,12 @@ class Store:
         Raises:
             Damaged: it is missing or not what was published.
         """
-        name = self._only("minima", key)
-        try:
-            return safetensors.torch.load(self.read(name))
-        except safetensors.SafetensorError as error:
-            raise Damaged(f"{name} is not readable as safetensors ({error})") from None
+        return self._read(layout.MINIMA, "minima", key, _decode_state)
 
     def publish_path(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        return self._publish("paths", key, "parquet", encode_tensors(tensors, scalars))
-
-    def publish_simplex(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        return self._publish("simplices", key, "parquet", encode_tensors(tensors, scalars))
+        """Publish the points of an optimised path; returns the object's name."""
+        data = encode_tensors(tensors, scalars)
+        return self._published.publish(layout.PATHS, key, "parquet", data)
 
     def read_path(self, key: str) -> dict[str, Tensor]:
         """The points of an optimised path.
@@ -176,10 +146,20 @@ class Store:
         Raises:
             Damaged: they are missing or not what was published.
         """
-        return self._read_tensors(self._only("paths", key))[0]
+        return self._read(layout.PATHS, "pairs", key, _decode_matrices)
+
+    def publish_simplex(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
+        """Publish the points of an optimised simplex; returns the object's name."""
+        data = encode_tensors(tensors, scalars)
+        return self._published.publish(layout.SIMPLICES, key, "parquet", data)
 
     def read_simplex(self, key: str) -> dict[str, Tensor]:
-        return self._read_tensors(self._only("simplices", key))[0]
+        """The points of an optimised simplex.
+
+        Raises:
+            Damaged: they are missing or not what was published.
+        """
+        return self._read(layout.SIMPLICES, "simplices", key, _decode_matrices)
 
     # Checkpoints.
 
@@ -188,55 +168,59 @@ class Store:
     ) -> None:
         """Publish the state of a task in progress, then let go of older ones."""
         folder = layout.checkpoint_folder(key)
-        self._publish(folder, layout.epoch_stem(epoch), "parquet", encode_tensors(tensors, scalars))
-        for name in self._names(folder)[:-KEPT_CHECKPOINTS]:
-            self.objects.delete(name)
+        data = encode_tensors(tensors, scalars)
+        self._published.publish(folder, layout.epoch_stem(epoch), "parquet", data)
+        self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
 
-    def latest_checkpoint(self, key: str) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged ones are noted and passed over."""
-        for name in reversed(self._names(layout.checkpoint_folder(key))):
-            try:
-                tensors, scalars = self._read_tensors(name)
-            except Damaged as error:
-                self._damage[name] = Damage(name, str(error))
+    def latest_checkpoint(self, key: str, *, at_most: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is whole; damaged ones are noted and passed over.
+
+        Args:
+            at_most: the last epoch that is of use.
+        """
+        for name in reversed(self._published.names(layout.checkpoint_folder(key))):
+            if at_most is not None and name.epoch > at_most:
                 continue
-            parsed = layout.parse_name(name)
-            assert parsed is not None  # _names lists no others
-            return Checkpoint(int(parsed.stem), tensors, scalars)
+            try:
+                tensors, scalars = self._published.read(name, decode_tensors)
+            except (Damaged, NotFound):
+                continue
+            return Checkpoint(name.epoch, tensors, scalars)
         return None
 
     def drop_checkpoints(self, key: str) -> None:
-        for name in self._names(layout.checkpoint_folder(key)):
-            self.objects.delete(name)
+        """Let go of all checkpoints of a task."""
+        self._published.delete(self._published.names(layout.checkpoint_folder(key)))
 
     # Failures and the run's own description.
 
     def publish_failure(self, key: str, failure: Mapping[str, Any]) -> None:
-        self._publish("failures", key, "json", _json(failure))
+        """Write down why a task failed, in place of what was written about it before."""
+        before = self._failures_of(key)
+        made = self._published.publish(layout.FAILURES, key, "json", json_bytes(failure))
+        self._published.delete(name for name in before if str(name) != made)
 
     def failures(self) -> dict[str, dict[str, Any]]:
         """Failed tasks that nobody has retried, by key."""
-        found = {}
-        for name in self._names("failures"):
-            parsed = layout.parse_name(name)
-            if parsed is not None and (value := self._read_json(name)) is not None:
-                found[parsed.stem] = value
-        return found
+        found = {
+            n.stem: self._published.read_json(n) for n in self._published.names(layout.FAILURES)
+        }
+        return {key: value for key, value in found.items() if value is not None}
 
     def clear_failure(self, key: str) -> None:
-        for name in self._names("failures"):
-            parsed = layout.parse_name(name)
-            if parsed is not None and parsed.stem == key:
-                self.objects.delete(name)
+        """Forget that a task failed, so that it is tried again."""
+        self._published.delete(self._failures_of(key))
 
     def publish_config(self, config: Mapping[str, Any], *, epoch: int) -> None:
-        self._publish("run", f"config-{layout.epoch_stem(epoch)}", "json", _json(config))
+        """Write down what a driver was asked for and with what versions it runs."""
+        stem = f"config-{layout.epoch_stem(epoch)}"
+        self._published.publish(layout.RUN, stem, "json", json_bytes(config))
 
     def latest_config(self) -> dict[str, Any] | None:
         """What the last driver wrote down when it started; None for a run that never started."""
-        names = [n for n in self._names("run") if n.startswith("run/config-")]
+        names = [n for n in self._published.names(layout.RUN) if n.stem.startswith("config-")]
         for name in reversed(names):
-            if (value := self._read_json(name)) is not None:
+            if (value := self._published.read_json(name)) is not None:
                 return value
         return None
 
@@ -244,101 +228,82 @@ class Store:
 
     def damage(self) -> list[Damage]:
         """What was found damaged so far, by name."""
-        return [self._damage[name] for name in sorted(self._damage)]
+        return self._published.damage
 
     def verify(self, prefix: str = "") -> list[Damage]:
-        """Check every object below a folder against the digest in its name."""
-        for name in self._names(prefix):
-            try:
-                self.read(name)
-            except NotFound:
-                continue
-            except Damaged as error:
-                self._damage[name] = Damage(name, str(error))
+        """Check every object below a folder against the digest in its name, and every record.
+
+        Returns:
+            What is damaged, and what a record names and is not there.
+        """
+        self._published.verify(self._published.names(prefix))
+        for collection in KINDS:
+            for name in self._segments.missing(collection):
+                self._published.note(Damage(name, f"{name} is missing: a record names it"))
         return self.damage()
 
     def repair(self) -> list[Damage]:
         """Find and delete what is damaged, so that it is made again; what it was.
 
         On a folder every object is read, up to `REPAIR_BYTES`; beyond that, and on an object store,
-        those that results are computed from.
+        those that results are computed from. What killed and fenced writers left goes as well. Sound
+        files of versions that this program does not know stay. For the holder of the lease.
         """
-        infos = self.objects.list()
-        small = sum(info.size for info in infos) <= REPAIR_BYTES
-        if small and "://" not in self.objects.url:
-            self.verify()
-        else:
-            for folder in ("records", "minima", "failures", "run"):
-                self.verify(folder)
-        found = self.damage()
+        self.objects.sweep()
+        self._published.delete(self._segments.late())
+        small = sum(info.size for info in self.objects.list()) <= REPAIR_BYTES
+        everything = small and "://" not in self.objects.url
+        folders = (layout.RECORDS, layout.MINIMA, layout.FAILURES, layout.RUN)
+        found: list[Damage] = []
+        for folder in ("",) if everything else folders:
+            found += self._published.verify(self._published.names(folder))
         self.discard(found)
         return found
 
     def discard(self, damage: Iterable[Damage]) -> None:
         """Delete damaged objects; what they held counts as never done."""
-        for item in damage:
-            self.objects.delete(item.name)
-            self._segments.pop(item.name, None)
-            self._damage.pop(item.name, None)
+        names = [item.name for item in damage]
+        self._published.delete(names)
+        self._segments.forget(names)
+        self._found.clear()
 
     # Plumbing.
 
-    def read(self, name: str) -> bytes:
-        """The bytes of an object, checked.
-
-        Raises:
-            Damaged: they are not those that were published.
-            NotFound: there is no such object.
-        """
-        data = self.objects.get(name)
-        parsed = layout.parse_name(name)
-        if parsed is not None and layout.content_digest(data) != parsed.digest:
-            raise Damaged(f"{name} is damaged: its bytes do not have the digest in its name")
-        return data
-
-    def _publish(self, folder: str, stem: str, suffix: str, data: bytes) -> str:
-        name = str(layout.name_of(folder, stem, suffix, data))
-        self.objects.put(name, data)
-        return name
-
-    def _names(self, folder: str) -> list[str]:
-        names = (info.name for info in self.objects.list(folder))
-        return [name for name in names if layout.parse_name(name) is not None]
-
-    def _only(self, folder: str, key: str) -> str:
-        for name in self._names(folder):
-            parsed = layout.parse_name(name)
-            if parsed is not None and parsed.stem == key:
-                return name
+    def _read(self, folder: str, collection: str, key: str, decode: Callable[[bytes], T]) -> T:
+        """The object of a key; of several, the one that the record names."""
+        for _ in range(2):  # what was remembered may have been deleted and made again
+            names = self._found.get((folder, key)) or self._find(folder, key)
+            if len(names) > 1:
+                rows = self.table(collection, ("key", "object")).to_pylist()
+                named = {row["object"] for row in rows if row["key"] == key}
+                names = [name for name in names if str(name) in named] or names
+            try:
+                return self._published.read(names[0], decode)
+            except NotFound:
+                self._found.clear()
         raise Damaged(f"{folder}/{key} is missing from the store")
 
-    def _read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _find(self, folder: str, key: str) -> list[Name]:
+        """One listing finds the objects of all keys."""
+        self._found = {at: names for at, names in self._found.items() if at[0] != folder}
+        for name in self._published.names(folder):
+            self._found.setdefault((folder, name.stem), []).append(name)
         try:
-            return decode_tensors(self.read(name))
-        except SchemaError as error:
-            raise Damaged(f"{name} is damaged: {error}") from None
+            return self._found[folder, key]
+        except KeyError:
+            raise Damaged(f"{folder}/{key} is missing from the store") from None
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
-        try:
-            value = json.loads(self.read(name))
-        except NotFound:
-            return None
-        except (Damaged, ValueError) as error:
-            self._damage[name] = Damage(name, str(error))
-            return None
-        return dict(value)
+    def _failures_of(self, key: str) -> list[Name]:
+        return [name for name in self._published.names(layout.FAILURES) if name.stem == key]
 
 
-_OBJECT_FOLDERS = {"minima": "minima", "pairs": "paths", "simplices": "simplices"}
+def _decode_matrices(data: bytes) -> dict[str, Tensor]:
+    return decode_tensors(data)[0]
 
 
-def _epoch_of(name: str) -> int:
-    """The lease epoch in the name of a segment or of a book of accepted segments."""
-    parsed = layout.parse_name(name)
-    assert parsed is not None  # only our own names are listed
-    digits = [part for part in parsed.stem.split("-") if part.isdigit()]
-    return int(digits[0])
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(dict(value), indent=1).encode()
+def _decode_state(data: bytes) -> dict[str, Tensor]:
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load(data)
+        return state
+    except safetensors.SafetensorError as error:
+        raise SchemaError(f"it is not readable as safetensors ({error})") from None

@@ -1,5 +1,6 @@
 """The main job on real digits: what it computes, and that nothing that happens to it changes that."""
 
+import itertools
 import json
 import math
 import os
@@ -91,7 +92,7 @@ def test_heights_from_the_stored_points_alone(undisturbed):
         points = np.array([line["values"] for line in table if line["name"] == "points"])
         grid = [
             plain_loss((1 - t) * a + t * b, data)
-            for a, b in zip(points, points[1:], strict=False)
+            for a, b in itertools.pairwise(points)
             for t in np.linspace(0, 1, 25)
         ]
         tolerance = 1e-4 * (max(grid) - min(grid)) + 1e-6

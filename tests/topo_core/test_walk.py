@@ -199,7 +199,9 @@ def test_slots_move_with_the_points(optimizer):
     )
     flat = from_function(lambda p: 0.0 * p.sum(1))
     state = init(flat, points, settings)
-    slots = {name: (points[:, :1] + 2).expand_as(rows).clone() for name, rows in state.slots.items()}
+    slots = {
+        name: (points[:, :1] + 2).expand_as(rows).clone() for name, rows in state.slots.items()
+    }
     before = PathState.restore(
         {**state.tensors(), **{f"slots.{name}": rows for name, rows in slots.items()}},
         state.scalars(),
