@@ -72,6 +72,20 @@ def run(
 
 
 @app.command()
+def stop(run: RunArgument) -> None:
+    """Ask the driver of a run, on whatever machine, to finish what it is doing and leave.
+
+    Example: `toscore stop s3://bucket/runs/demo`
+    """
+    from orchestrator.runs import location_of
+    from orchestrator.stopping import ask_to_stop
+    from workers.objects import open_objects
+
+    holder = ask_to_stop(open_objects(location_of(run)))
+    print(f"Asked {holder.described} to finish what runs and leave.", file=sys.stderr)
+
+
+@app.command()
 def plan(
     file: RunFileArgument,
     set_: Overrides = None,

@@ -25,6 +25,7 @@ from orchestrator.reduce import reduce_run
 from orchestrator.report.terminal import barcode_view
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
+from orchestrator.stopping import StopWatch
 from workers.evaluation import Evaluation
 from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
@@ -44,11 +45,14 @@ EXIT = {
 
 @dataclass
 class _Switch:
-    """What the signals have asked for; the second Ctrl-C does not wait for anything."""
+    """What signals and `toscore stop` have asked for; the second Ctrl-C does not wait for anything."""
 
+    watch: StopWatch
     asked: Stop = Stop.NO
 
     def __call__(self) -> Stop:
+        if self.asked is Stop.NO and self.watch.asked:
+            return Stop.GRACEFUL
         return self.asked
 
     def pull(self, signum: int, frame: FrameType | None) -> None:
@@ -88,9 +92,11 @@ def launch(
         lease = Lease.acquire(store.objects)
     except LeaseHeld as error:
         raise UserError(str(error)) from None
-    switch = _Switch()
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(lease))
+        switch = _Switch(
+            stack.enter_context(contextlib.closing(StopWatch(store.objects, lease.epoch)))
+        )
         evaluation = _prepare(plan, store, loaded, lease)
         context = WorkerContext(run.location, lease.epoch, evaluation)
 
