@@ -159,7 +159,8 @@ def _subset(data: Dataset, spec: DataSpec) -> Dataset:
     count = spec.option("subset", None)
     if count is None:
         return data
-    if not isinstance(count, int) or not 1 <= count <= len(data.train_inputs):
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if not whole or not 1 <= count <= len(data.train_inputs):
         raise BadReference(
             f"data.subset is {count!r}; it must be a number of training examples, "
             f"1 to {len(data.train_inputs)}"
@@ -174,7 +175,8 @@ def _subset(data: Dataset, spec: DataSpec) -> Dataset:
 def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
     """`label_noise: f` gives a fraction f of the training examples a random label."""
     fraction = spec.option("label_noise", 0.0)
-    if not isinstance(fraction, int | float) or not 0 <= fraction <= 1:
+    number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+    if not number or not 0 <= fraction <= 1:
         raise BadReference(f"data.label_noise is {fraction!r}; it must be a fraction, 0 to 1")
     if not fraction:
         return data
