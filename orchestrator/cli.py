@@ -167,6 +167,24 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
+@app.command()
+def networks(
+    as_json: AsJson = False,
+    torchvision: Annotated[bool, typer.Option(help="Also torchvision's classifiers.")] = False,
+) -> None:
+    """The networks that a run file can name, each with its number of parameters.
+
+    Example: `toscore networks --json`
+    """
+    from orchestrator import catalogue
+
+    found = catalogue.networks(torchvision=torchvision)
+    if as_json:
+        print(json.dumps({"networks": [network.to_json() for network in found]}, indent=2))
+    else:
+        Console().print(catalogue.networks_view(found))
+
+
 def main() -> None:
     """The `toscore` command: what the user got wrong is one sentence and exit code 2."""
     from orchestrator.errors import UserError

@@ -1,4 +1,4 @@
-"""Data sets: real images that ship in packages, torchvision's, and a user's own.
+"""Data sets: real images and text that ship in packages, torchvision's, and a user's own.
 
 Normalisation, stated once: pixels to [0, 1], then less the mean and over the standard deviation of the
 training part, one of each per channel. Splits that a data set does not come with are drawn from a fixed
@@ -23,16 +23,17 @@ from torch import Tensor
 from topo_core.draws import generator
 from workers.references import BadReference, resolve
 from workers.specs import DataSpec
+from workers.text import CONTEXT, alphabet, descriptions, windows
 
 HELD_OUT = {"mnist5k": 1000, "digits": 360}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels, as tensors.
+    """Images and labels, or windows of text and the characters after them, as tensors.
 
     Attributes:
-        train_inputs, test_inputs: float32 [n, ...], normalised.
+        train_inputs, test_inputs: float32 [n, ...], normalised; text as int64 [n, context].
         train_targets, test_targets: int64 [n] classes.
         classes: their number.
     """
@@ -65,7 +66,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     """
     if ":" in spec.name:
         return _users(spec)
-    loaded = _LOADERS[spec.name]()
+    loaded = _text(spec) if spec.name == "text" else _LOADERS[spec.name]()
     return _with_noise(_subset(loaded, spec), spec)
 
 
@@ -89,6 +90,18 @@ def _digits() -> Dataset:
     )
     images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 8, 8).copy())
     return _split("digits", images.float() / 16, torch.from_numpy(rows[:, -1].astype(np.int64)))
+
+
+def _text(spec: DataSpec) -> Dataset:
+    """Descriptions of data sets, as scikit-learn ships them, in windows of `context` characters."""
+    context = spec.option("context", CONTEXT)
+    if not isinstance(context, int) or isinstance(context, bool):
+        raise BadReference(f"data.context is {context!r}; it must be a number of characters")
+    text = descriptions()
+    train, test = windows(text, context)
+    return Dataset(
+        train.tokens, train.following, test.tokens, test.following, classes=len(alphabet(text))
+    )
 
 
 def _packaged(package: str, path: str) -> bytes:

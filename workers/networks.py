@@ -1,4 +1,4 @@
-"""The paper's networks (Appendix E), and a user's own.
+"""The paper's networks (Appendix E), a transformer, torchvision's classifiers, and a user's own.
 
 Widths, paddings and counts that the text leaves open: convolutions pad by 2, without which the 16·C of
 Tables E.8–E.10 does not come out; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
@@ -6,6 +6,7 @@ that the text states, reached when x6 has no convolution and the last pooling is
 is Table E.7 as printed, with 234,058.
 """
 
+import difflib
 import inspect
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 from topo_core.draws import generator
 from workers.references import BadReference, resolve, source_fingerprint
 from workers.specs import NetworkSpec
+from workers.transformer import CharacterTransformer
+
+TORCHVISION = "torchvision:"
+"""Before the name of a classifier of torchvision."""
 
 
 def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int = 0) -> nn.Module:
@@ -27,18 +32,31 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
         seed: of the initial weights; the global generator is left as it was.
 
     Raises:
-        BadReference: the callable is not there, fails, or returns no module.
+        BadReference: it is not there, or cannot be built with these options; one sentence.
     """
     draw = int(torch.randint(2**62, (1,), generator=generator(seed, "weights")))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw)
+        if spec.name.startswith(TORCHVISION):
+            return _torchvisions(spec, classes)
         if ":" in spec.name:
             return _users(spec, input_shape, classes)
-        return _BUILDERS[spec.name](tuple(input_shape), classes, spec)
+        try:
+            return _BUILDERS[spec.name](tuple(input_shape), classes, spec)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            options = f" with {spec.keywords()}" if spec.options else ""
+            raise BadReference(
+                f"network.name is {spec.name!r}, which cannot be built{options} for inputs of shape "
+                f"{tuple(input_shape)}: {str(error).splitlines()[0]}"
+            ) from None
 
 
 def network_fingerprint(spec: NetworkSpec) -> str:
-    """Stands for the code of the network: the source for a user's, a constant for ours."""
+    """Stands for the code of the network: the source for a user's, the version for torchvision's."""
+    if spec.name.startswith(TORCHVISION):
+        from workers.torchvision_import import version
+
+        return f"{TORCHVISION}{version}"
     return source_fingerprint(spec.name) if ":" in spec.name else "builtin-1"
 
 
@@ -66,6 +84,40 @@ def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Mo
             f"network.name {spec.name!r} returns {type(module).__name__}; it must return an nn.Module"
         )
     return module
+
+
+def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:
+    """A classifier of torchvision with random weights; options go to its constructor."""
+    from workers.torchvision_import import models
+
+    name = spec.name.removeprefix(TORCHVISION)
+    known = models.list_models(module=models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {TORCHVISION}{close[0]}?" if close else f"it has {', '.join(known)}"
+        raise BadReference(
+            f"network.name is {spec.name!r}, which torchvision has not as a classifier; {hint}"
+        )
+    try:
+        module: nn.Module = models.get_model(
+            name, weights=None, num_classes=classes, **spec.keywords()
+        )
+    except Exception as error:
+        raise BadReference(
+            f"network.name {spec.name!r} with {spec.keywords()} fails with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _transformer(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+    """`layers` blocks of `heads` heads and `width`; 2, 2 and 32 by default."""
+    width, heads = spec.option("width", 32), spec.option("heads", 2)
+    if len(shape) != 1:
+        raise ValueError("it reads windows of characters; take data text, or your own of token ids")
+    if heads < 1 or width % heads:
+        raise ValueError(f"network.width must be a multiple of network.heads, {heads}")
+    return CharacterTransformer(classes, shape[0], width, heads, spec.option("layers", 2))
 
 
 def _fc(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
@@ -144,4 +196,5 @@ _BUILDERS: dict[str, Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]] =
     "cnn3": _cnn((2, 2, 2)),
     "resnet": _resnet(as_printed=False),
     "resnet_e7": _resnet(as_printed=True),
+    "transformer": _transformer,
 }

@@ -1,6 +1,7 @@
 """A `Problem`, loaded: the data on its device and the network, ready to be evaluated at flat points."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -116,20 +117,45 @@ def load_problem(problem: Problem, evaluation: Evaluation) -> Loaded:
 
 
 def _check_fit(problem: Problem, data: Dataset, module: nn.Module) -> None:
-    """One example goes through, and comes out as one number a class."""
+    """One example goes through, comes out as one number a class, and as the same in training again.
+
+    Dropout and its like would make the loss another function at each look; they are refused.
+    """
+    name = problem.network.name
     example = data.train_inputs[:2]
+    outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
+    if not isinstance(outputs, Tensor) or outputs.shape != (len(example), data.classes):
+        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise BadReference(
+            f"network.name {name!r} returns {shape} for {len(example)} examples of "
+            f"{data.classes} classes; it must return ({len(example)}, {data.classes})"
+        )
+    first, again = (
+        _outputs(problem, data, deepcopy(module).train(), example, seed=seed) for seed in (0, 1)
+    )
+    if not isinstance(first, Tensor) or not isinstance(again, Tensor):
+        raise BadReference(
+            f"network.name {name!r} returns {type(first).__name__} in training; it must return a "
+            "tensor then too (for a network with auxiliary outputs: aux_logits: false)"
+        )
+    if not torch.equal(first, again):
+        raise BadReference(
+            f"network.name {name!r} draws random numbers in training (dropout?), so its loss is no "
+            "function of the parameters: set their probability to 0 by its options"
+        )
+
+
+def _outputs(
+    problem: Problem, data: Dataset, module: nn.Module, example: Tensor, *, seed: int
+) -> object:
     try:
-        with torch.no_grad():
-            outputs = module.eval()(example)
-    except (RuntimeError, ValueError, TypeError) as error:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            outputs: object = module(example)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise BadReference(
             f"network.name {problem.network.name!r} does not take the inputs of "
             f"{problem.data.name!r}, of shape {data.input_shape}: {reason}"
         ) from None
-    if not isinstance(outputs, Tensor) or outputs.shape != (len(example), data.classes):
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise BadReference(
-            f"network.name {problem.network.name!r} returns {shape} for {len(example)} examples of "
-            f"{data.classes} classes; it must return ({len(example)}, {data.classes})"
-        )
+    return outputs

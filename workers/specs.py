@@ -86,12 +86,23 @@ class NetworkSpec(Spec):
         "cnn3": ("channels", "batch_norm"),
         "resnet": (),
         "resnet_e7": (),
+        "transformer": ("width", "heads", "layers"),
     }
+
+    @classmethod
+    def names_help(cls) -> str:
+        return (
+            f"choose one of {', '.join(cls.options_of)}, a classifier of torchvision as "
+            "torchvision:NAME, or your own as module:callable"
+        )
 
 
 @dataclass(frozen=True)
 class DataSpec(Spec):
     kind: ClassVar[str] = "data"
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn"), ("subset", "label_noise")
-    )
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(
+            ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn"), ("subset", "label_noise")
+        ),
+        "text": ("context", "subset", "label_noise"),
+    }
