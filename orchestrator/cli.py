@@ -72,6 +72,40 @@ def run(
 
 
 @app.command()
+def submit(
+    file: RunFileArgument,
+    address: Annotated[str, typer.Option(help="The head's dashboard, http://HOST:8265.")],
+    set_: Overrides = None,
+    working_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder to send along: your code and checkpoints, and FILE in it."),
+    ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Use the cluster's own toscore; send no code.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+) -> None:
+    """Run a run file on a cluster through Ray's Jobs API, or go on where it stopped.
+
+    Example: `toscore submit mine.yaml --address http://head:8265 --working-dir .`
+    """
+    from orchestrator.cluster_token import present_own_token
+
+    present_own_token()
+    from orchestrator.submit import submit as submit_job
+
+    code = submit_job(
+        file,
+        set_ or (),
+        address=address,
+        working_dir=working_dir,
+        ship=not installed,
+        detach=detach,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
 def stop(run: RunArgument) -> None:
     """Ask the driver of a run, on whatever machine, to finish what it is doing and leave.
 

@@ -11,7 +11,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from orchestrator.cluster_token import protect_own_cluster
+from orchestrator.cluster_token import present_own_token, protect_own_cluster
 from orchestrator.config import BadRunFile, RunFile
 from orchestrator.drive import Ending, Outcome, Stop, drive
 from orchestrator.errors import UserError
@@ -182,6 +182,8 @@ def _executor(
         return InProcess(context)
     if address is None:
         protect_own_cluster()
+    else:
+        present_own_token()
     from orchestrator.ray_executor import ClusterSettings, RayExecutor
 
     return RayExecutor(context, ClusterSettings(address, run.resources))

@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+VERSION, REVISION = "TOSCORE_VERSION", "TOSCORE_REVISION"
+"""Environment variables by which a submitted job and a container image know where their code is from."""
+
 PACKAGES = ("toscore", "torch", "torchvision", "ray", "numpy", "gudhi", "pyarrow")
 
 
@@ -18,8 +21,8 @@ def provenance() -> dict[str, Any]:
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": sys.version.split()[0],
-        "packages": {name: _version(name) for name in PACKAGES},
-        "git_revision": _git_revision(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "git_revision": revision(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
@@ -27,11 +30,19 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of an installed package."""
+    if name == "toscore" and VERSION in os.environ:
+        return os.environ[VERSION]
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def revision() -> str | None:
+    """The git revision of the work, told by who submitted it or found here."""
+    return os.environ.get(REVISION) or _git_revision()
 
 
 def _git_revision() -> str | None:

@@ -19,6 +19,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from orchestrator.cluster_token import HOW_TO_SET
 from orchestrator.config import Resources
 from orchestrator.executor import ExecutorEvent, WorkersUnavailable
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
@@ -228,7 +229,7 @@ def _connect(settings: ClusterSettings) -> None:
         ray.init(address=settings.address, **common)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         hint = (
-            "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) as on the head node"
+            HOW_TO_SET
             if "auth" in str(error).lower() or "token" in str(error).lower()
             else "check that its head runs there (`ray status`)"
         )

@@ -1,0 +1,161 @@
+"""A real Ray head for tests: own ports, own HOME, own token; ended by its pid, never by `ray stop`."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.process import ROOT
+
+RAY = str(Path(sys.executable).with_name("ray"))
+FAST_HEALTH_CHECKS = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head. `token` is what its clients have to show."""
+
+    host: str
+    gcs_port: int
+    dashboard_port: int
+    token: str
+    home: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.gcs_port}"
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self.host}:{self.dashboard_port}"
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Of a process that may use the cluster."""
+        return cluster_environment(self.home, self.token) | self.extra | more
+
+
+def cluster_environment(home: Path, token: str) -> dict[str, str]:
+    """Ours, without what another cluster would leave in it, with a HOME and a token of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
+    return kept | {
+        "HOME": str(home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "100",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token,
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def head(home: Path, *options: str, **extra: str) -> Iterator[Head]:
+    """A head on this machine that listens on loopback; `extra` goes into its environment."""
+    ports = free_ports(7)
+    names = (
+        "dashboard-agent-listen-port",
+        "dashboard-agent-grpc-port",
+        "metrics-export-port",
+        "ray-client-server-port",
+        "runtime-env-agent-port",
+    )
+    one = Head("127.0.0.1", ports[0], ports[1], secrets.token_hex(16), home, extra)
+    # Sockets live below the temporary folder, and a socket's path may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
+        command = [
+            *(RAY, "start", "--head", "--block", f"--node-ip-address={one.host}"),
+            *(f"--port={one.gcs_port}", "--dashboard-host=127.0.0.1"),
+            *(f"--dashboard-port={one.dashboard_port}", f"--temp-dir={temporary}"),
+            *("--include-log-monitor=false", "--object-store-memory=100000000"),
+            *(f"--{name}={port}" for name, port in zip(names, ports[2:], strict=True)),
+            *options,
+        ]
+        log = home / "head.log"
+        with log.open("w") as out, daemon(command, one.environment(), out):
+            wait_for_dashboard(one, log)
+            yield one
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def daemon(
+    command: Sequence[str], environment: dict[str, str], out: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that starts others; all that carry its token in their environment end with it."""
+    process = subprocess.Popen(
+        list(command),
+        env=environment,
+        stdout=out,  # type: ignore[arg-type]
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        cwd=environment["HOME"],
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(15)
+        for left in marked(environment["RAY_AUTH_TOKEN"], below=process.pid):
+            with contextlib.suppress(psutil.Error):
+                left.kill()
+        process.kill()
+        process.wait()
+
+
+def marked(token: str, below: int | None = None) -> list[psutil.Process]:
+    """The processes that have a token in their environment, those of a session (or orphaned) only."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("RAY_AUTH_TOKEN") == token and (
+                below is None or process.pid == below or os.getsid(process.pid) == below
+            ):
+                found.append(process)
+    return found
+
+
+def wait_for_dashboard(one: Head, log: Path, seconds: float = 90) -> None:
+    """Until the head takes jobs."""
+    wanted = urllib.request.Request(
+        f"{one.dashboard}/api/version", headers={"Authorization": f"Bearer {one.token}"}
+    )
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            urllib.request.urlopen(wanted, timeout=5).close()
+            return
+        except (urllib.error.URLError, OSError):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no head in {seconds} s: {log.read_text()[-3000:]}") from None
+            time.sleep(0.2)
