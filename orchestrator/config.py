@@ -76,6 +76,19 @@ def _spec(kind: type[DataSpec] | type[NetworkSpec]) -> Any:
     ]
 
 
+def _training_apart(value: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
+    """The run file writes the keys of the training beside the others; here they are one value."""
+    training = {k: v for k, v in value.items() if k not in own}
+    return {**{k: v for k, v in value.items() if k in own}, "training": training}
+
+
+class Recipe(Model):
+    """One of `minima.recipes`: so many minima, trained with these keys instead of those of `minima`."""
+
+    count: int = Field(ge=1)
+    training: MinimumSettings = Field(default_factory=MinimumSettings)
+
+
 class Minima(Model):
     """`minima:` how many to train and how, or which checkpoints to take."""
 
@@ -86,21 +99,38 @@ class Minima(Model):
     discover: bool = Field(
         False, description="Descend from dips found inside paths and add what is found."
     )
+    recipes: tuple[Recipe, ...] = Field(
+        (), description="Several ways of training: each a count, and training keys of its own."
+    )
     training: MinimumSettings = Field(default_factory=MinimumSettings)
 
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        """The run file writes the training keys directly under `minima:`."""
+        """The run file writes the training keys directly under `minima:`, and under each recipe."""
         if not isinstance(value, Mapping) or "training" in value:
             return value
-        own = {"count", "from", "from_", "discover"}
-        training = {k: v for k, v in value.items() if k not in own}
-        return {**{k: v for k, v in value.items() if k in own}, "training": training}
+        parts = _training_apart(value, {"count", "from", "from_", "discover", "recipes"})
+        if isinstance(parts.get("recipes"), list):
+            parts["recipes"] = [
+                _training_apart({**parts["training"], **recipe}, {"count"})
+                if isinstance(recipe, Mapping) and "training" not in recipe
+                else recipe
+                for recipe in parts["recipes"]
+            ]
+        return parts
+
+    @property
+    def trainings(self) -> tuple[MinimumSettings, ...]:
+        """How each of the minima that are not imported is trained."""
+        if self.recipes:
+            return tuple(r.training for r in self.recipes for _ in range(r.count))
+        count = self.count if self.count is not None else (0 if self.from_ else 10)
+        return (self.training,) * count
 
     @property
     def trained(self) -> int:
-        return self.count if self.count is not None else (0 if self.from_ else 10)
+        return len(self.trainings)
 
     @property
     def total(self) -> int:
@@ -108,7 +138,12 @@ class Minima(Model):
 
     @model_validator(mode="after")
     def _enough(self) -> "Minima":
-        if self.trained < 0 or self.total < 2:
+        if self.recipes and self.count is not None:
+            raise ValueError(
+                f"minima.count is {self.count} and minima.recipes have counts of their own: "
+                "leave one of them out"
+            )
+        if (self.count or 0) < 0 or self.total < 2:
             raise ValueError(
                 f"a barcode needs at least 2 minima and this asks for {self.total}: "
                 "raise minima.count or name more checkpoints in minima.from"
@@ -195,33 +230,56 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
         BadRunFile: one sentence; nothing has been written.
     """
     file = Path(path)
+    values = read_values(file)
+    for text in overrides:
+        assign(values, *parse_override(text))
+    return parse(with_checkpoints_beside(values, file.parent))
+
+
+def read_values(file: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file, unchecked.
+
+    Raises:
+        BadRunFile: it cannot be read, or holds something else.
+    """
     try:
-        text = file.read_text()
+        return values_of(file.read_text(), str(file))
     except FileNotFoundError:
         raise BadRunFile(f"There is no run file {file}: check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadRunFile(f"The run file {file} cannot be read: {error}.") from None
+
+
+def values_of(text: str, name: str) -> dict[str, Any]:
+    """The keys and values of a YAML text; `name` is for the message.
+
+    Raises:
+        BadRunFile: it is something else.
+    """
     try:
         values = _load_yaml(text)
     except yaml.YAMLError as error:
         where = " ".join(str(error).split())
-        raise BadRunFile(f"The run file {file} is not valid YAML: {where}.") from None
+        raise BadRunFile(f"The run file {name} is not valid YAML: {where}.") from None
     if not isinstance(values, dict):
         raise BadRunFile(
-            f"The run file {file} holds {type(values).__name__}, not keys with values: "
+            f"The run file {name} holds {type(values).__name__}, not keys with values: "
             "start with `name:`, `data:` and `network:`."
         )
-    for override in overrides:
-        _apply(values, override)
-    checkpoints = (
-        values.get("minima", {}).get("from") if isinstance(values.get("minima"), dict) else None
-    )
-    if isinstance(checkpoints, list):  # written relative to the run file, used from anywhere
-        values["minima"]["from"] = [
-            str((file.parent / c).resolve()) if isinstance(c, str) and "://" not in c else c
-            for c in checkpoints
-        ]
-    return parse(values)
+    return values
+
+
+def with_checkpoints_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Checkpoints are written relative to the run file, and used from anywhere."""
+    minima = values.get("minima")
+    checkpoints = minima.get("from") if isinstance(minima, dict) else None
+    if not isinstance(checkpoints, list):
+        return values
+    absolute = [
+        str((folder / c).resolve()) if isinstance(c, str) and "://" not in c else c
+        for c in checkpoints
+    ]
+    return {**values, "minima": {**values["minima"], "from": absolute}}
 
 
 def parse(values: Mapping[str, Any]) -> RunFile:
@@ -242,8 +300,9 @@ def json_schema() -> dict[str, Any]:
     schema = RunFile.model_json_schema(by_alias=True)
     training = TypeAdapter(MinimumSettings).json_schema()
     minima = schema["$defs"]["Minima"]["properties"]
-    minima.pop("training")
-    minima.update(training["properties"])
+    for group in (minima, schema["$defs"]["Recipe"]["properties"]):
+        group.pop("training")
+        group.update(training["properties"])
     schema["$defs"].update(training.get("$defs", {}))
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     return dict(schema)
@@ -275,19 +334,32 @@ def _load_yaml(text: str) -> Any:
     return yaml.load(text, Loader=_Loader)
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def parse_override(override: str) -> tuple[str, Any]:
+    """`key.sub=value` as the key and the value, read as YAML.
+
+    Raises:
+        BadRunFile: it is something else.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise BadRunFile(f"--set {override!r} is not KEY=VALUE, as in --set paths.epochs=200.")
     try:
-        value = _load_yaml(text)
+        return key, _load_yaml(text)
     except yaml.YAMLError:
         raise BadRunFile(f"--set {key}: {text!r} is not a YAML value; quote it.") from None
+
+
+def assign(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set `key.sub` to a value, in place; a bare name on the way stands for {name: …}.
+
+    Raises:
+        BadRunFile: something on the way is no group of keys.
+    """
     *parents, last = key.split(".")
     here = values
     for parent in parents:
         inner = here.get(parent)
-        if inner is None or isinstance(inner, str):  # a bare name stands for {name: …}
+        if inner is None or isinstance(inner, str):
             inner = {} if inner is None else {"name": inner}
             here[parent] = inner
         if not isinstance(inner, dict):
@@ -360,7 +432,8 @@ def _keys_beside(path: Sequence[str]) -> list[str]:
     schema = json_schema()
     here: dict[str, Any] = schema
     for part in path[:-1]:
-        here = _resolve(schema, here.get("properties", {}).get(part, {}))
+        inner = here.get("items") if part.isdigit() else here.get("properties", {}).get(part)
+        here = _resolve(schema, inner or {})
     return sorted(here.get("properties", {}))
 
 

@@ -2,8 +2,10 @@
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from orchestrator.config import BadRunFile, RunFile
 from orchestrator.identify import identify
@@ -19,6 +22,7 @@ from orchestrator.plan import Plan
 from topo_core.objective import Step
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
+from workers.references import BadReference
 
 RECORD_BYTES = 4_000
 """A pair's record with its profile and history, measured on runs of 100 epochs."""
@@ -61,10 +65,12 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         BadRunFile: a name in it stands for nothing.
     """
     plan = Plan(run, identify(run))
-    loaded = load_problem(plan.problem, Evaluation())
+    try:
+        loaded = load_problem(plan.problem, Evaluation())
+    except BadReference as error:
+        raise BadRunFile(str(error)) from None
     settings = plan.path_settings
     objective = loaded.objective(settings.batch_size)
-    trained = run.minima.trained
     path_epochs = settings.total_epochs(objective.batches)
     moving = settings.points_per_step or settings.points - 2
     steps = path_epochs * objective.batches
@@ -74,8 +80,9 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
     per_minimum = per_path = total = None
     if sample:
         prepare(Evaluation())
-        per_minimum, per_path = _sample(plan, loaded, steps)
-        total = trained * per_minimum + plan.pair_count * per_path
+        training, per_path = _sample(plan, loaded, steps)
+        per_minimum = training / max(1, run.minima.trained)
+        total = training + plan.pair_count * per_path
     return Cost(
         run=run.name,
         location=run.location,
@@ -83,7 +90,7 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         minima=len(plan.minima),
         paths=plan.pair_count,
         simplices=simplices,
-        minimum_epochs=trained * run.minima.training.epochs,
+        minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
         gradient_evaluations=plan.pair_count * steps * moving,
         store_bytes=len(plan.minima) * row
@@ -127,18 +134,25 @@ def human_bytes(count: float) -> str:
 
 
 def _sample(plan: Plan, loaded: Loaded, path_steps: int) -> tuple[float, float]:
-    """Seconds of a minimum and of a path, from a few steps at random weights."""
-    settings, training = plan.path_settings, plan.run.minima.training
+    """Seconds of all minima and of one path, from a few steps at random weights."""
+    settings = plan.path_settings
     point = loaded.initial_point(seed=0)
     moving = point.expand(settings.points - 2, -1).contiguous()
     on_path = loaded.objective(settings.batch_size)
-    in_training = loaded.objective(training.batch_size)
     step = _median_seconds(lambda: on_path.gradients(moving, Step(0, 0, 0)))
-    train_step = _median_seconds(lambda: in_training.gradients(moving[:1], Step(0, 0, 0)))
     dense = _median_seconds(lambda: on_path.losses(moving[:1])) * 4 * settings.points
     measurements = settings.total_epochs(on_path.batches) // settings.evaluate_every + 1
     per_path = step * path_steps + dense * measurements
-    return train_step * in_training.batches * training.epochs, per_path
+    return _training_seconds(plan, loaded, moving[:1]), per_path
+
+
+def _training_seconds(plan: Plan, loaded: Loaded, point: Tensor) -> float:
+    total = 0.0
+    for training, minima in Counter(plan.run.minima.trainings).items():
+        objective = loaded.objective(training.batch_size)
+        step = _median_seconds(partial(objective.gradients, point, Step(0, 0, 0)))
+        total += minima * step * objective.batches * training.epochs
+    return total
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:

@@ -59,8 +59,8 @@ class Plan:
             )
         ]
         trained = [
-            TrainMinimum(self.problem, run.minima.training, index, run.seed)
-            for index in range(run.minima.trained)
+            TrainMinimum(self.problem, settings, index, run.seed)
+            for index, settings in enumerate(run.minima.trainings)
         ]
         return (*imported, *trained)
 
