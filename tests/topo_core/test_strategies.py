@@ -1,0 +1,119 @@
+"""Every way to evaluate k copies of a network gives the numbers of a plain loop over them."""
+
+import pytest
+import torch
+from torch import nn
+
+from topo_core.draws import generator
+from topo_core.objective import Step
+from topo_core.stacked import ModuleObjective, possible_strategies
+
+CLASSES, EXAMPLES, BATCH = 4, 26, 11  # the last minibatch of an epoch is smaller
+
+
+def perceptron(*hidden):
+    """A fully connected network on 5x5 images."""
+    layers, width = [nn.Flatten()], 25
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+
+
+def unusual():
+    """A network that no special strategy knows: other activations, other shapes."""
+    return nn.Sequential(nn.Conv2d(1, 2, 2), nn.Tanh(), nn.Flatten(), nn.Linear(32, CLASSES))
+
+
+NETWORKS = {
+    "one layer": perceptron(),
+    "two layers": perceptron(7),
+    "three layers": perceptron(7, 6),
+    "unusual": unusual(),
+}
+CASES = [
+    (network, strategy)
+    for network, module in NETWORKS.items()
+    for strategy in possible_strategies(module)
+    if strategy != "literal"
+]
+
+
+def data():
+    draw = generator("strategies")
+    inputs = torch.randn(EXAMPLES, 1, 5, 5, generator=draw, dtype=torch.float64)
+    return inputs, torch.randint(CLASSES, (EXAMPLES,), generator=draw)
+
+
+def points(module, k):
+    """k random points [k, d] of a network."""
+    d = sum(p.numel() for p in module.parameters())
+    return 0.5 * torch.randn(k, d, generator=generator("points"), dtype=torch.float64)
+
+
+def by_hand(module, point, inputs, targets):
+    """Loss and gradient [d] at `point` [d] by loading the weights and calling `backward`."""
+    module = module.double().train()
+    nn.utils.vector_to_parameters(point, module.parameters())
+    module.zero_grad()
+    loss = nn.functional.cross_entropy(module(inputs), targets)
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in module.parameters()])
+
+
+def objective(network, strategy):
+    inputs, targets = data()
+    return ModuleObjective(NETWORKS[network], inputs, targets, batch_size=BATCH, strategy=strategy)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_literal_is_backward(network):
+    """The literal loop gives the loss and the gradients of `backward` on the step's minibatch."""
+    module, found = NETWORKS[network], objective(network, "literal")
+    rows, step = points(module, 2), Step(3, 1, 0)
+    losses, gradients = found.gradients(rows, step)
+    batch = found.minibatch(step)
+    for i, row in enumerate(rows):
+        loss, gradient = by_hand(module, row, *batch)
+        assert torch.allclose(losses[i], loss, rtol=1e-13)
+        assert torch.allclose(gradients[i], gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("network", "strategy"), CASES)
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("batch", [0, 2])
+def test_gradients_agree(network, strategy, k, batch):
+    """Losses and gradients are those of the literal loop, on full and on smaller minibatches."""
+    rows, step = points(NETWORKS[network], k), Step(5, 2, batch)
+    before = rows.clone()
+    losses, gradients = objective(network, strategy).gradients(rows, step)
+    expected, slopes = objective(network, "literal").gradients(rows, step)
+    assert torch.allclose(losses, expected, rtol=1e-13)
+    assert torch.allclose(gradients, slopes, rtol=1e-11, atol=1e-14)
+    assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize(("network", "strategy"), CASES)
+def test_losses_agree(network, strategy):
+    """Losses over the whole set are those of the literal loop."""
+    rows = points(NETWORKS[network], 18)  # more than are evaluated together
+    found = objective(network, strategy).losses(rows)
+    assert found.dtype == torch.float64
+    assert torch.allclose(found, objective(network, "literal").losses(rows), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("network", "strategy"), CASES)
+def test_losses_on_segments_agree(network, strategy):
+    """What segments share changes nothing: losses are those of the points, one by one."""
+    rows = points(NETWORKS[network], 4)
+    alphas = torch.tensor([[0.0, 0.25, 1.0], [0.5, 0.75, 0.1], [0.2, 0.3, 0.4]]).double()
+    found = objective(network, strategy).losses_on_segments(rows[:-1], rows[1:], alphas)
+    free = torch.lerp(rows[:-1, None], rows[1:, None], alphas[:, :, None])
+    expected = objective(network, "literal").losses(free.flatten(0, 1)).view(alphas.shape)
+    assert torch.allclose(found, expected, rtol=1e-12)
+
+
+def test_unknown_strategies_are_refused():
+    """A strategy that the network does not allow is refused by a sentence that lists those it does."""
+    with pytest.raises(ValueError, match=r"'linear'; this network allows .*literal"):
+        objective("unusual", "linear")
