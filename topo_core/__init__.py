@@ -35,6 +35,7 @@ from topo_core.persistence import HomologyBar, HomologyBarcode, persistence
 from topo_core.profile import Profile, loss_profile
 from topo_core.schedule import Schedule
 from topo_core.settings import PathSettings
+from topo_core.simplex import SimplexSettings, SimplexSolution, optimize_simplex
 from topo_core.starts import initial_path
 from topo_core.state import PathState, Record
 from topo_core.to_score import to_score
@@ -66,6 +67,8 @@ __all__ = [
     "Record",
     "Schedule",
     "SegmentObjective",
+    "SimplexSettings",
+    "SimplexSolution",
     "Step",
     "advance",
     "barcode",
@@ -83,6 +86,7 @@ __all__ = [
     "loss_profile",
     "merge_tree",
     "optimize_path",
+    "optimize_simplex",
     "persistence",
     "solution",
     "standard_error",

@@ -8,12 +8,14 @@ progression, and never less than the last of them.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from topo_core.profile import Profile
 from topo_core.settings import PathSettings
-from topo_core.state import PathState, Record
+from topo_core.state import PathState
 from topo_core.walk import finished
 
 _SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
@@ -76,7 +78,19 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
     )
 
 
-def further_fall(history: tuple[Record, ...]) -> tuple[float, float]:
+class Measured(Protocol):
+    """A measurement of a path or of a simplex."""
+
+    @property
+    def time(self) -> float:
+        """Of the gradient flow."""
+
+    @property
+    def dense_maximum(self) -> float:
+        """The height then."""
+
+
+def further_fall(history: Sequence[Measured]) -> tuple[float, float]:
     """The fall in the last quarter of the run, and the fall still to come.
 
     Infinite for a history without a step.
@@ -92,6 +106,6 @@ def further_fall(history: tuple[Record, ...]) -> tuple[float, float]:
     return after, max(after, after * ratio / (1 - ratio))
 
 
-def _lowest_by(history: tuple[Record, ...], time: float) -> float:
+def _lowest_by(history: Sequence[Measured], time: float) -> float:
     """The lowest height recorded up to ``time``."""
     return min(r.dense_maximum for r in history if r.time <= time or r is history[0])

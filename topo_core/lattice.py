@@ -42,6 +42,10 @@ class Lattice:
     def _places(self) -> dict[tuple[int, ...], int]:
         return {tuple(row): place for place, row in enumerate(self.coordinates.tolist())}
 
+    def place(self, node: tuple[int, ...], otherwise: int = -1) -> int:
+        """The row of ``node`` in ``coordinates``; ``otherwise`` for one outside."""
+        return self._places.get(node, otherwise)
+
     @cached_property
     def interior(self) -> Tensor:
         """[I], the nodes that are on no face."""

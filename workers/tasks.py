@@ -77,10 +77,24 @@ class PathWork(PathSettings):
 
 @dataclass(frozen=True)
 class SimplexWork(SimplexSettings):
-    """`SimplexSettings` and what only a worker needs to know."""
+    """`SimplexSettings` and what only a worker needs to know.
 
+    A measurement evaluates hundreds of places on the whole training set, so there are fewer of them.
+    """
+
+    epochs: int | None = 50
+    grid: int = 2
+    evaluate_every: int = 25
+    height_tolerance: float = 1e-3
     batch_size: int = 256
     checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "checkpoint_every"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
     def payload(self) -> dict[str, Any]:
         return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
