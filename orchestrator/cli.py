@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.config import BadRunFile, json_schema, load
-
 app = typer.Typer(
     name="toscore",
     help="Topological obstructions of a neural network's loss: barcodes of minima and TO-scores.",
@@ -59,6 +57,7 @@ def run(
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
+    from orchestrator.config import load
     from orchestrator.launch import launch
 
     settings = load(file, set_ or ())
@@ -130,6 +129,7 @@ def plan(
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
+    from orchestrator.config import load
     from orchestrator.cost import estimate, estimate_view
 
     cost = estimate(load(file, set_ or ()), sample=sample)
@@ -198,6 +198,8 @@ def schema() -> None:
 
     Example: `toscore schema > toscore.schema.json`
     """
+    from orchestrator.config import json_schema
+
     print(json.dumps(json_schema(), indent=2))
 
 
@@ -227,6 +229,6 @@ def main() -> None:
     sys.path.insert(0, str(Path.cwd()))
     try:
         app()
-    except (BadRunFile, UserError) as error:
+    except UserError as error:
         print(f"toscore: {error}", file=sys.stderr)
         sys.exit(Exit.BAD_INPUT)

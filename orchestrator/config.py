@@ -28,16 +28,10 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from orchestrator.errors import BadRunFile
 from workers.specs import DataSpec, NetworkSpec
 from workers.tasks import PathWork, SimplexWork
 from workers.train import MinimumSettings
-
-
-class BadRunFile(ValueError):
-    """One sentence that names the key, the value, what is allowed, and what to do."""
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence if sentence.endswith((".", "?")) else f"{sentence}.")
 
 
 class Model(BaseModel):
@@ -158,8 +152,16 @@ class Pairs(Model):
     tolerance: float = Field(1e-3, gt=0, description="lazy: what the barcode may still miss.")
     pairs: tuple[tuple[int, int], ...] = Field((), description="list: the pairs, by index.")
     per_minimum: int = Field(3, ge=1, description="random: pairs drawn for each minimum.")
-    max_pairs: int | None = Field(None, ge=1)
-    max_hours: float | None = Field(None, gt=0)
+    rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="Epochs after which paths are compared; only those that matter go on."
+    )
+    max_pairs: int | None = Field(None, ge=1, description="Budget: paths at most.")
+    max_hours: float | None = Field(None, gt=0, description="Budget: no new paths after so long.")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether later pairs depend on the results of earlier ones."""
+        return self.rule == "lazy" or bool(self.rungs)
 
 
 class Reduce(Model):
@@ -209,6 +211,22 @@ class RunFile(Model):
                     f"pairs.pairs names ({i}, {j}) but the minima are 0 to {total - 1}: "
                     "name two different ones"
                 )
+        rungs = self.pairs.rungs
+        if rungs and (self.paths.epochs is None or list(rungs) != sorted({*rungs})):
+            raise ValueError(
+                f"pairs.rungs is {list(rungs)} and paths.epochs {self.paths.epochs}: "
+                "give rising numbers of epochs below a given paths.epochs"
+            )
+        if rungs and self.paths.epochs is not None and rungs[-1] >= self.paths.epochs:
+            raise ValueError(
+                f"pairs.rungs ends with {rungs[-1]}, not below paths.epochs = {self.paths.epochs}: "
+                "the last rung is paths.epochs itself, leave it out"
+            )
+        if self.pairs.adaptive and self.reduce.max_index > 0:
+            raise ValueError(
+                f"reduce.max_index is {self.reduce.max_index}, which needs every path whole: "
+                "use pairs.rule all without pairs.rungs"
+            )
         if self.pairs.rule == "list" and not self.pairs.pairs:
             raise ValueError("pairs.rule is 'list' and pairs.pairs is empty: list the pairs")
         return self

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from orchestrator.config import BadRunFile, RunFile
+from orchestrator.config import RunFile
+from orchestrator.errors import BadRunFile
 from orchestrator.identify import identify
 from orchestrator.observe import human_seconds
 from orchestrator.plan import Plan

@@ -3,7 +3,8 @@
 import hashlib
 from pathlib import Path
 
-from orchestrator.config import BadRunFile, RunFile
+from orchestrator.config import RunFile
+from orchestrator.errors import BadRunFile
 from orchestrator.plan import Identity
 from workers.data import load_dataset
 from workers.networks import network_fingerprint

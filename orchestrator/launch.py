@@ -12,9 +12,9 @@ from types import FrameType
 from rich.console import Console
 
 from orchestrator.cluster_token import present_own_token, protect_own_cluster
-from orchestrator.config import BadRunFile, RunFile
+from orchestrator.config import RunFile
 from orchestrator.drive import Ending, Outcome, Stop, drive
-from orchestrator.errors import UserError
+from orchestrator.errors import BadRunFile, UserError
 from orchestrator.executor import Executor, InProcess, WorkersUnavailable
 from orchestrator.identify import identify
 from orchestrator.lease import Fenced, Lease, LeaseHeld

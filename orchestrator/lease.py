@@ -12,6 +12,7 @@ is gone is seen at once.
 import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -52,6 +53,8 @@ class Holder:
     boot: str
     pid: int
     started: str
+    token: str = ""
+    """Drawn at random: after a lost answer it tells our lease from that of another."""
     beat: int = 0
     released: bool = False
 
@@ -69,7 +72,8 @@ class Holder:
 
 def _myself(epoch: int) -> Holder:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Holder(epoch, socket.gethostname(), _boot(), os.getpid(), now)
+    token = secrets.token_hex(8)
+    return Holder(epoch, socket.gethostname(), _boot(), os.getpid(), now, token)
 
 
 def _boot() -> str:

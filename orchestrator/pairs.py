@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 from orchestrator.config import Pairs
 
+Pair = tuple[int, int]
+"""Two minima, by number, the smaller one first."""
 
-def listed_pairs(rule: Pairs, minima: int, seed: int) -> Iterator[tuple[int, int]]:
+
+def listed_pairs(rule: Pairs, minima: int, seed: int) -> Iterator[Pair]:
     """The pairs of a rule that does not look at results, each (i, j) with i < j.
 
     They come ordered by the larger index: as soon as the first minima are trained, paths between
@@ -14,7 +17,7 @@ def listed_pairs(rule: Pairs, minima: int, seed: int) -> Iterator[tuple[int, int
     """
     match rule.rule:
         case "list":
-            pairs: Iterator[tuple[int, int]] = iter(
+            pairs: Iterator[Pair] = iter(
                 sorted({(min(p), max(p)) for p in rule.pairs}, key=lambda p: (p[1], p[0]))
             )
         case "random":
@@ -26,7 +29,7 @@ def listed_pairs(rule: Pairs, minima: int, seed: int) -> Iterator[tuple[int, int
     return (pair for pair, _ in zip(pairs, range(rule.max_pairs), strict=False))
 
 
-def _random_pairs(minima: int, per_minimum: int, seed: int) -> list[tuple[int, int]]:
+def _random_pairs(minima: int, per_minimum: int, seed: int) -> list[Pair]:
     """For each minimum its `per_minimum` partners of lowest hash: adding a minimum moves few pairs."""
 
     def rank(i: int, j: int) -> bytes:

@@ -20,6 +20,7 @@ from topo_core.dips import DenseBarcode, Dip, dense_barcode
 from topo_core.draws import generator
 from topo_core.filtration import Filtration, filtration
 from topo_core.insertion import Insertion
+from topo_core.landscapes import descend
 from topo_core.merge_tree import Join, Leaf, MergeTree, merge_tree
 from topo_core.objective import Objective, SegmentObjective, Step, from_function
 from topo_core.optimize import (
@@ -75,6 +76,7 @@ __all__ = [
     "bottleneck",
     "certify",
     "dense_barcode",
+    "descend",
     "filtration",
     "finished",
     "from_function",
