@@ -30,8 +30,8 @@ import orchestrator
 import topo_core
 import workers
 from orchestrator.cluster_token import HOW_TO_SET
-from orchestrator.config import BadRunFile, RunFile, load
-from orchestrator.errors import UserError
+from orchestrator.config import RunFile, load
+from orchestrator.errors import BadRunFile, UserError
 from orchestrator.provenance import REVISION, VERSION, revision, version
 
 RECONNECT_SECONDS = 60.0

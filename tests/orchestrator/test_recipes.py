@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from orchestrator.config import BadRunFile, json_schema, parse
+from orchestrator.config import json_schema, parse
+from orchestrator.errors import BadRunFile
 from orchestrator.plan import Identity, Plan
 from tests.helpers.command import toscore
 
