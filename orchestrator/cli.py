@@ -1,6 +1,7 @@
 """argv and stdout, nothing else: config → plan → train → optimise → store → reduce → report."""
 
 import json
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -190,6 +191,27 @@ def reduce(run: RunArgument, as_json: AsJson = False) -> None:
     else:
         console = Console()
         console.print(barcode_view(landscape, console.width))
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; the run's own by default.")
+    ] = None,
+) -> None:
+    """Write a run as one HTML page, and its figures as PNG and PDF with their data beside them.
+
+    Example: `toscore report runs/demo --out demo-report`
+    """
+    from orchestrator.report.write import write_report
+    from orchestrator.runs import folder_of, open_run
+
+    found = open_run(run)
+    written = write_report(found, out or folder_of(run))
+    print(
+        f"{written.page}\n{written.figures}{os.sep}  {written.count} figures: png, pdf, csv, json"
+    )
 
 
 @app.command()

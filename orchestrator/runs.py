@@ -54,6 +54,18 @@ def location_of(run: str) -> str:
     return run.rstrip("/")
 
 
+def folder_of(run: str) -> Path:
+    """The folder of a RUN argument, for what is written beside a run.
+
+    Raises:
+        UserError: the run is on an object store.
+    """
+    location = location_of(run)
+    if "://" in location:
+        raise UserError(f"{location} is not a folder of this machine: name one with --out.")
+    return Path(location)
+
+
 def open_run(run: str) -> StartedRun:
     """Open a run that was started before.
 

@@ -18,14 +18,15 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     """Minima, passes, the elder barcode on a loss axis, and the TO-scores, for a terminal."""
     parts: list[RenderableType] = [Text(f"{landscape.run}", style="bold")]
     if not landscape.complete:
-        parts.append(Text(_what_is_missing(landscape), style="yellow"))
+        parts.append(Text(what_is_missing(landscape), style="yellow"))
     if landscape.minima:
         parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
         parts.append(_scores(landscape))
     return Group(*parts)
 
 
-def _what_is_missing(landscape: Landscape) -> str:
+def what_is_missing(landscape: Landscape) -> str:
+    """In one line, what an incomplete run is without."""
     counts = landscape.counts
     missing = []
     if lacking := landscape.minima_expected - len(landscape.minima):

@@ -1,0 +1,220 @@
+"""Barcodes on the loss axis, and the same bars as points of a persistence diagram."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure as Drawing
+
+from orchestrator.report.figure import Figure, Table
+from orchestrator.report.style import (
+    FIRST,
+    GRID,
+    MUTED,
+    NARROW,
+    SECOND,
+    WIDE,
+    log_axis,
+    number,
+    spans_decades,
+)
+from topo_core.barcode import Barcode
+from topo_core.persistence import HomologyBarcode
+
+AnyBarcode = Barcode | HomologyBarcode
+
+LABELLED = 40
+"""Bars up to which each is named on the axis."""
+
+RULES = {"elder": "elder rule", "direct": "direct paths, Algorithm 1"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One barcode with its heading."""
+
+    title: str
+    bars: AnyBarcode
+
+
+def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Figure:
+    """Barcodes of one index side by side on one loss axis."""
+    whose = "minima" if index == 0 else f"index {index}"
+    births = (
+        "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
+        "one: its length is the climb that the minimum asks for. The bar of the lowest minimum never "
+        "ends."
+        if index == 0
+        else f"A bar begins where optimised {index}-simplices close a cycle and ends where those of "
+        f"one dimension more fill it."
+    )
+    return Figure(
+        name=name or f"barcode-{index}",
+        title=f"Barcode of {whose}",
+        caption=births,
+        alt=f"Barcode of {whose}. " + " ".join(f"{p.title}: {described(p.bars)}" for p in panels),
+        table=bars_table(panels),
+        draw=partial(_draw_barcodes, panels),
+    )
+
+
+def described(bars: AnyBarcode) -> str:
+    """A barcode in a sentence or two."""
+    longest = bars.longest
+    text = f"{len(bars.finite)} finite and {len(bars.infinite)} infinite bars."
+    if longest is not None:
+        text += (
+            f" The longest finite bar runs from {number(longest.birth)} to "
+            f"{number(longest.death)}, a length of {number(longest.length)}."
+        )
+    return text
+
+
+def bars_table(panels: Sequence[Panel]) -> Table:
+    rows = [(panel.title, bar) for panel in panels for bar in panel.bars.bars]
+    return Table(
+        {
+            "barcode": [title for title, _ in rows],
+            "born at": [_born(bar) for _, bar in rows],
+            "birth": [bar.birth for _, bar in rows],
+            "death": [bar.death for _, bar in rows],
+            "length": [bar.length for _, bar in rows],
+            "dies at": [_dies(bar) for _, bar in rows],
+        }
+    )
+
+
+def _born(bar: object) -> str:
+    simplex = getattr(bar, "born", None)
+    return "–".join(map(str, simplex)) if simplex else str(getattr(bar, "minimum", ""))
+
+
+def _dies(bar: object) -> str:
+    simplex = getattr(bar, "killed", None) or getattr(bar, "saddle", None)
+    return "–".join(map(str, simplex)) if simplex else ""
+
+
+def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
+    most = max((len(p.bars.bars) for p in panels), default=1)
+    height = min(4.6, 1.0 + 0.2 * most)
+    beside = wide and len(panels) > 1
+    rows, columns = (1, len(panels)) if beside else (len(panels), 1)
+    figure = Drawing(figsize=(WIDE if wide else NARROW, max(1.5, height) * rows))
+    axes = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    ends = [v for p in panels for bar in p.bars.bars for v in (bar.birth, bar.death)]
+    ends = [v for v in ends if math.isfinite(v)]
+    log = spans_decades(ends)
+    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
+    room = _room(low, high, log)
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.set_title(panel.title)
+        draw_bars(ax, panel.bars, right=room[1])
+        ax.set_xlim(*room)
+        if log:
+            log_axis(ax, "x")
+    for ax in axes if beside else axes[-1:]:
+        ax.set_xlabel("training loss")
+    return figure
+
+
+def _room(low: float, high: float, log: bool) -> tuple[float, float]:
+    """Limits with some space on both sides."""
+    if log:
+        factor = (high / low) ** 0.08
+        return low / factor, high * factor
+    margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum") -> None:
+    """Bars from the lowest birth down; infinite ones end in an arrow at ``right``."""
+    shown = bars.bars
+    width = 5.0 if len(shown) <= 20 else max(0.6, 100 / len(shown))
+    finite, endless, points = [], [], []
+    for place, bar in enumerate(shown):
+        if not math.isfinite(bar.death):
+            endless.append([(bar.birth, place), (right, place)])
+        elif bar.length > 0:
+            finite.append([(bar.birth, place), (bar.death, place)])
+        else:
+            points.append((bar.birth, place))
+    ax.grid(axis="x")
+    ax.set_axisbelow(True)
+    many = len(shown) > 5 * LABELLED
+    for lines, colour in ((finite, FIRST), (endless, SECOND)):
+        drawn = LineCollection(lines, colors=colour, linewidths=width, capstyle="butt")
+        drawn.set_rasterized(many)
+        ax.add_collection(drawn)
+    if endless:
+        ax.plot(
+            [right] * len(endless), [line[1][1] for line in endless], ">", color=SECOND, ms=6,
+            clip_on=False,
+        )  # fmt: skip
+    if points:
+        ax.plot(
+            *zip(*points, strict=True), "|", color=FIRST, ms=max(2.0, width + 3), rasterized=many
+        )
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    if len(shown) <= LABELLED:
+        ax.set_yticks(range(len(shown)), [_born(bar) for bar in shown])
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylabel(label if bars.index == 0 else "simplex")
+    else:
+        ax.set_yticks([])
+        ax.set_ylabel(f"{len(shown)} bars, by birth")
+
+
+def diagram_figure(barcodes: Mapping[str, AnyBarcode]) -> Figure:
+    """Birth against death of the finite bars, each barcode with a marker of its own."""
+    panels = [Panel(title, bars) for title, bars in barcodes.items()]
+    return Figure(
+        name="persistence-diagram",
+        title="Persistence diagram",
+        caption=(
+            "Each finite bar is a point: birth across, death up. The higher above the diagonal, the "
+            "longer the bar. The dashed line is at twice the TO-score: no point of the first barcode "
+            "lies above it. Infinite bars are triangles on the upper edge."
+        ),
+        alt="Persistence diagram. " + " ".join(f"{p.title}: {described(p.bars)}" for p in panels),
+        table=bars_table(panels),
+        draw=partial(_draw_diagram, panels),
+    )
+
+
+_MARKS = (("o", FIRST), ("x", SECOND), ("^", MUTED), ("s", MUTED))
+
+
+def _draw_diagram(panels: Sequence[Panel], wide: bool) -> Drawing:
+    size = 4.2 if wide else NARROW
+    figure = Drawing(figsize=(size, size))
+    ax = figure.subplots()
+    ends = [v for p in panels for bar in p.bars.bars for v in (bar.birth, bar.death)]
+    ends = [v for v in ends if math.isfinite(v)] or [0.0, 1.0]
+    log = spans_decades(ends)
+    low, high = _room(min(ends), max(ends), log)
+    steps = [low + (high - low) * k / 100 for k in range(101)]
+    ax.fill_between([low, high], [low, low], [low, high], color=GRID, alpha=0.5, lw=0)
+    ax.plot([low, high], [low, high], color=MUTED, lw=1)
+    longest = panels[0].bars.longest if panels else None
+    if longest is not None and longest.length > 0:
+        ax.plot(steps, [s + longest.length for s in steps], "--", color=FIRST, lw=1)
+    for panel, (mark, colour) in zip(panels, _MARKS, strict=False):
+        finite = panel.bars.finite
+        ax.plot(
+            [b.birth for b in finite], [b.death for b in finite], mark, color=colour, ms=5,
+            alpha=0.85, label=panel.title, fillstyle="full" if mark == "x" else "none",
+            rasterized=len(finite) > 500,
+        )  # fmt: skip
+    for bar in panels[0].bars.infinite if panels else ():
+        ax.plot([bar.birth], [high], "^", color=SECOND, ms=7, clip_on=False)
+    ax.set(xlim=(low, high), ylim=(low, high), xlabel="birth: loss of the minimum")
+    ax.set_ylabel("death: height of the pass")
+    if log:
+        log_axis(ax, "x")
+        log_axis(ax, "y")
+    ax.set_box_aspect(1)
+    ax.legend(loc="lower right")
+    return figure

@@ -1,0 +1,71 @@
+"""All that a report of one run shows, made from what its store holds."""
+
+from collections.abc import Iterator
+from functools import cache
+
+from orchestrator.reduce import Landscape
+from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
+from orchestrator.report.figure import Figure
+from orchestrator.report.minima import generalisation_figure, training_figure
+from orchestrator.report.paths import (
+    PathPoints,
+    ReadPoints,
+    history_figure,
+    losses_figure,
+    norms_figure,
+)
+from orchestrator.report.trees import matrix_figure, tree_figure
+from orchestrator.runs import StartedRun
+from topo_core.merge_tree import merge_tree
+from topo_core.path import arc_positions
+from workers.objects import NotFound
+from workers.published import Damaged
+
+Pair = tuple[int, int]
+
+
+def figures(landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
+    """The figures of a run, those that have something to show."""
+    if not landscape.minima:
+        return
+    elder, direct = landscape.barcodes["elder"], landscape.barcodes["direct"]
+    yield barcode_figure(
+        [Panel("Elder rule", elder), Panel("Direct paths only (Algorithm 1)", direct)], index=0
+    )
+    yield diagram_figure({"elder rule": elder, "direct paths only": direct})
+    tree = merge_tree(landscape.losses, landscape.heights)
+    yield tree_figure(tree)
+    yield matrix_figure(tree, landscape.losses, landscape.heights)
+    made = (
+        losses_figure(elder, landscape.passes, points),
+        generalisation_figure(landscape.minima, elder, landscape.run),
+        training_figure(landscape.minima, landscape.run),
+        history_figure(elder, landscape.passes),
+        norms_figure(elder, landscape.passes, points),
+    )
+    yield from (figure for figure in made if figure is not None)
+
+
+def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
+    """Reads what is drawn of a path's points from the store, each path once."""
+
+    @cache
+    def read(pair: Pair) -> PathPoints | None:
+        record = landscape.passes[pair]
+        if record.object is None:
+            return None
+        try:
+            tensors = run.store.read_path(record.key)
+        except (Damaged, NotFound):
+            return None
+        positions = arc_positions(tensors["points"]).tolist()
+        if "norm_epochs" not in tensors:
+            return PathPoints(positions)
+        return PathPoints(
+            positions,
+            tensors["norm_epochs"][:, 0].tolist(),
+            tensors["normal_norms"].tolist(),
+            tensors["tangent_norms"].tolist(),
+        )
+
+    return read

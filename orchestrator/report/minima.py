@@ -1,0 +1,157 @@
+"""Of the minima: how they were trained, and whether long bars go with large test error."""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure as Drawing
+
+from orchestrator.report.correlation import RankCorrelation, rank_correlation
+from orchestrator.report.figure import Figure, Table
+from orchestrator.report.style import (
+    FIRST,
+    MUTED,
+    NARROW,
+    SECOND,
+    WIDE,
+    log_axis,
+    number,
+    spans_decades,
+)
+from topo_core.barcode import Barcode
+from workers.schema import MinimumRecord
+
+TRACED = 200
+"""Curves up to which all are drawn."""
+
+Minima = Mapping[int, MinimumRecord]
+
+
+def minima_table(minima: Minima, bars: Barcode) -> Table:
+    """A row for each minimum, in the order of their losses."""
+    bar_of = {bar.minimum: bar for bar in bars.bars}
+    rows = sorted(minima.items(), key=lambda item: (item[1].loss, item[0]))
+    records = [record for _, record in rows]
+    return Table(
+        {
+            "minimum": [index for index, _ in rows],
+            "loss": [r.loss for r in records],
+            "bar length": [bar_of[index].length for index, _ in rows],
+            "accuracy": [r.accuracy for r in records],
+            "test loss": [r.test_loss for r in records],
+            "test accuracy": [r.test_accuracy for r in records],
+            "gradient norm": [r.gradient_norm for r in records],
+            "epochs": [r.epochs for r in records],
+            "stopped by": [r.stop_reason for r in records],
+            "from": [r.source for r in records],
+            "seconds": [r.seconds for r in records],
+        }
+    )
+
+
+def training_figure(minima: Minima, run: str) -> Figure | None:
+    """Training loss against epochs; None where every minimum was imported."""
+    curves = {
+        index: [(row["epoch"], row["loss"], row["rate"]) for row in record.history]
+        for index, record in sorted(minima.items())
+        if record.history
+    }
+    if not curves:
+        return None
+    drawn = dict(list(curves.items())[:TRACED])
+    left_out = (
+        f" The first {TRACED} of {len(curves)} are drawn." if len(curves) > len(drawn) else ""
+    )
+    ends = [curve[-1][1] for curve in curves.values()]
+    rows = [(index, *row) for index, curve in curves.items() for row in curve]
+    columns = zip(*rows, strict=True)
+    names = ("minimum", "epoch", "loss", "rate")
+    return Figure(
+        name="training-curves",
+        title="Training of the minima",
+        caption=(
+            "Mean loss over the minibatches of each epoch (above) and learning rate (below), one line "
+            f"a minimum.{left_out}"
+        ),
+        alt=(
+            f"Training curves of {len(curves)} minima of {run}; they end at losses between "
+            f"{number(min(ends))} and {number(max(ends))}."
+        ),
+        table=Table({name: list(column) for name, column in zip(names, columns, strict=True)}),
+        draw=partial(_draw_training, drawn),
+    )
+
+
+def _draw_training(curves: Mapping[int, list[tuple[int, float, float]]], wide: bool) -> Drawing:
+    figure = Drawing(figsize=(WIDE if wide else NARROW, 3.6))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    losses, rates = [], []
+    for curve in curves.values():
+        losses.append([(epoch, loss) for epoch, loss, _ in curve])
+        rates.append([(epoch, rate) for epoch, _, rate in curve])
+    alpha = max(0.15, min(0.9, 8 / len(curves)))
+    many = sum(map(len, losses)) > 20_000
+    for ax, lines, colour in ((top, losses, FIRST), (bottom, rates, SECOND)):
+        ax.add_collection(
+            LineCollection(lines, colors=colour, linewidths=1.0, alpha=alpha, rasterized=many)
+        )
+        ax.autoscale()
+        ax.grid(axis="y")
+        ax.set_axisbelow(True)
+    if spans_decades([loss for line in losses for _, loss in line]):
+        log_axis(top, "y")
+    top.set_ylabel("training loss")
+    bottom.set(xlabel="epoch", ylabel="rate")
+    bottom.set_ylim(bottom=0)
+    return figure
+
+
+def generalisation_figure(minima: Minima, bars: Barcode, run: str) -> Figure | None:
+    """Length of a bar against the test error of its minimum; None without test accuracies."""
+    rows = [
+        (bar.minimum, bar.length, 1 - minima[bar.minimum].test_accuracy, minima[bar.minimum].loss)
+        for bar in bars.finite
+        if math.isfinite(minima[bar.minimum].test_accuracy)
+    ]
+    if not rows:
+        return None
+    found = rank_correlation([r[1] for r in rows], [r[2] for r in rows], "length-error", run)
+    names = ("minimum", "bar length", "test error", "loss")
+    columns = zip(*rows, strict=True)
+    return Figure(
+        name="length-and-test-error",
+        title="Bar length and test error",
+        caption=(
+            "Each finite bar: its length across, the share of test examples that its minimum gets "
+            f"wrong up. {found.sentence} The minima are of one architecture and training; an interval "
+            "that contains 0 shows no relation."
+        ),
+        alt=f"Scatter plot of {len(rows)} minima, bar length against test error. {found.sentence}",
+        table=Table({name: list(column) for name, column in zip(names, columns, strict=True)}),
+        draw=partial(_draw_generalisation, rows, found),
+    )
+
+
+def _draw_generalisation(
+    rows: list[tuple[int, float, float, float]], found: RankCorrelation, wide: bool
+) -> Drawing:
+    figure = Drawing(figsize=(4.8, 3.4) if wide else (NARROW, 3.2))
+    ax = figure.subplots()
+    ax.plot(
+        [r[1] for r in rows], [100 * r[2] for r in rows], "o", color=FIRST, alpha=0.8,
+        ms=5 if len(rows) <= 100 else 2.5, rasterized=len(rows) > 500,
+    )  # fmt: skip
+    if len(rows) <= 20:
+        for minimum, length, error, _ in rows:
+            ax.annotate(
+                str(minimum), (length, 100 * error), xytext=(4, 4), textcoords="offset points",
+                color=MUTED, fontsize=7,
+            )  # fmt: skip
+    ax.set(xlabel="length of the bar (training loss)", ylabel="test error, %")
+    ax.grid()
+    ax.set_axisbelow(True)
+    ax.margins(0.1)
+    if not math.isnan(found.rho):
+        ax.set_title(f"ρ = {found.rho:.2f}  [{found.low:.2f}, {found.high:.2f}]")
+    return figure

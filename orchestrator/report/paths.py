@@ -1,0 +1,319 @@
+"""Of the paths: the loss along those that carry a bar, and how their optimisation went."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure as Drawing
+
+from orchestrator.report.figure import Figure, Table
+from orchestrator.report.style import (
+    FIRST,
+    GRID,
+    INK,
+    MUTED,
+    NARROW,
+    SECOND,
+    THIRD,
+    WIDE,
+    log_axis,
+    number,
+    spans_decades,
+)
+from topo_core.barcode import Bar, Barcode
+from workers.schema import PairRecord
+
+Pair = tuple[int, int]
+Passes = Mapping[Pair, PairRecord]
+Columns = Mapping[str, Sequence[float]]
+
+PANELS = 24
+"""Paths that are drawn one by one."""
+
+TRACED = 40
+"""Paths whose optimisation is drawn as a line of its own."""
+
+QUANTILES = (0.1, 0.9)
+
+
+@dataclass(frozen=True)
+class PathPoints:
+    """What the object of a path holds beside its record.
+
+    Attributes:
+        positions: of its points, fractions of the arc length.
+        epochs: of the measurements of the norms below; empty where they were not kept.
+        normal, tangent: norms of the two parts of the gradient at each moving point, a row an epoch.
+    """
+
+    positions: Sequence[float]
+    epochs: Sequence[int] = ()
+    normal: Sequence[Sequence[float]] = ()
+    tangent: Sequence[Sequence[float]] = ()
+
+
+ReadPoints = Callable[[Pair], PathPoints | None]
+"""None where the points of a path were not kept, or cannot be read."""
+
+
+def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
+    """The finite bars and the paths that end them, the longest first; each path once."""
+    found: dict[Pair, Bar] = {}
+    for bar in sorted(bars.finite, key=lambda bar: (-bar.length, bar.birth)):
+        if bar.saddle is not None and bar.saddle in passes:
+            found.setdefault(bar.saddle, bar)
+    return [(bar, pair) for pair, bar in found.items()]
+
+
+def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
+    """Loss along every path that carries a bar; None where none does."""
+    carried = carrying(bars, passes)
+    if not carried:
+        return None
+    shown = carried[:PANELS]
+    knots = {pair: points(pair) for _, pair in shown}
+    rows = [
+        (f"{pair[0]}–{pair[1]}", position, loss)
+        for _, pair in carried
+        for position, loss in zip(passes[pair].positions, passes[pair].losses, strict=True)
+    ]
+    columns = zip(*rows, strict=True)
+    rest = (
+        f" These are the {len(shown)} longest of {len(carried)} bars; the curves of all are in the "
+        "data."
+        if len(carried) > len(shown)
+        else ""
+    )
+    highest = max(passes[pair].height for _, pair in carried)
+    return Figure(
+        name="loss-along-paths",
+        title="Loss along the paths that carry a bar",
+        caption=(
+            "From one minimum (left) to the other (right) by arc length. Circles are the points of the "
+            "path, the line is the loss on the polygon between them, sampled until the maximum is "
+            "bracketed; the band at the top is the certificate of that maximum. The dashed line is the "
+            f"birth of the bar that this pass ends.{rest}"
+        ),
+        alt=(
+            f"Loss along {len(shown)} paths, longest bar first, from path "
+            f"{_named(shown[0][1])} of height {number(passes[shown[0][1]].height)}. "
+            f"The highest of all passes shown is {number(highest)}."
+        ),
+        table=Table(
+            {
+                name: list(column)
+                for name, column in zip(("path", "position", "loss"), columns, strict=True)
+            }
+        ),
+        draw=partial(_draw_losses, shown, passes, knots),
+    )
+
+
+def _named(pair: Pair) -> str:
+    return f"{pair[0]}–{pair[1]}"
+
+
+def _draw_losses(
+    shown: Sequence[tuple[Bar, Pair]],
+    passes: Passes,
+    knots: Mapping[Pair, PathPoints | None],
+    wide: bool,
+) -> Drawing:
+    columns = min(4 if wide else 2, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    figure = Drawing(figsize=(WIDE if wide else NARROW, 0.4 + 1.55 * rows))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    log = spans_decades([v for _, pair in shown for v in passes[pair].losses])
+    for ax, (bar, pair) in zip(axes, shown, strict=False):
+        _draw_path(ax, bar, passes[pair], knots[pair])
+        ax.set_title(_named(pair), fontsize=8)
+    for ax in axes[len(shown) :]:
+        ax.set_visible(False)
+    for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the lowest of each column
+        ax.tick_params(labelbottom=True)
+    if log:
+        log_axis(axes[0], "y")
+    axes[0].set_xlim(-0.03, 1.03)
+    axes[0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    figure.supxlabel("share of the arc length", fontsize=9)
+    figure.supylabel("training loss", fontsize=9)
+    return figure
+
+
+def _draw_path(ax: Axes, bar: Bar, record: PairRecord, knots: PathPoints | None) -> None:
+    ax.axhspan(record.height_low, record.height_high, color=SECOND, alpha=0.25, lw=0)
+    ax.axhline(record.height, color=SECOND, lw=0.8)
+    ax.axhline(bar.birth, color=MUTED, lw=0.8, ls="--")
+    ax.plot(record.positions, record.losses, color=FIRST, lw=1.2)
+    if knots is not None:
+        # Points of the path are among the places where its loss was evaluated.
+        heights = np.interp(knots.positions, record.positions, record.losses)
+        ax.plot(knots.positions, heights, "o", color=FIRST, ms=3, fillstyle="none")
+    ax.plot([record.argmax_position], [record.height], "v", color=SECOND, ms=4)
+
+
+def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
+    """Maximum loss of the paths, and the two parts of the gradient, against epochs."""
+    with_history = {pair: record for pair, record in passes.items() if len(record.history) > 1}
+    if not with_history:
+        return None
+    carried = [pair for _, pair in carrying(bars, passes) if pair in with_history]
+    traced = (carried or list(with_history))[:TRACED]
+    traces = {pair: _columns(with_history[pair]) for pair in traced}
+    names = ("epoch", "dense_maximum", "max_loss", "normal_norm", "tangent_norm")
+    rows = [
+        (_named(pair), *values)
+        for pair, columns in traces.items()
+        for values in zip(*(columns[name] for name in names), strict=True)
+    ]
+    table = zip(*rows, strict=True)
+    spread = _spread(with_history)
+    first, last = traces[traced[0]]["dense_maximum"][0], traces[traced[0]]["dense_maximum"][-1]
+    lines = "the paths that carry a bar" if carried else "the first paths"
+    if len(carried) > len(traced):
+        lines = f"the {len(traced)} paths that carry the longest bars"
+    return Figure(
+        name="path-optimisation",
+        title="Optimisation of the paths",
+        caption=(
+            f"Lines are {lines}, the band holds the middle 80 % of all {len(with_history)} paths. "
+            "Above: the highest loss on the polygon. Middle: the norm of the gradient's part across "
+            "the path, which moves the points; below: its part along the path, which does not. Both are "
+            "root mean squares over the moving points on the last minibatch of an epoch."
+        ),
+        alt=(
+            f"Three charts against epochs of {len(with_history)} paths. The maximum of path "
+            f"{_named(traced[0])} goes from {number(first)} to {number(last)}."
+        ),
+        table=Table({name: list(c) for name, c in zip(("path", *names), table, strict=True)}),
+        draw=partial(_draw_history, traces, spread),
+    )
+
+
+def _columns(record: PairRecord) -> dict[str, list[float]]:
+    rows = record.history
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _spread(passes: Passes) -> dict[str, dict[float, tuple[float, float]]]:
+    """By measured quantity and epoch, the two quantiles over all paths."""
+    found: dict[str, dict[float, tuple[float, float]]] = {}
+    for name in ("dense_maximum", "normal_norm", "tangent_norm"):
+        values: dict[float, list[float]] = {}
+        for record in passes.values():
+            for row in record.history:
+                if name == "dense_maximum" or row["epoch"] > 0:  # no gradient was taken at epoch 0
+                    values.setdefault(row["epoch"], []).append(row[name])
+        found[name] = {
+            epoch: (float(low), float(high))
+            for epoch, column in sorted(values.items())
+            for low, high in [np.quantile(column, QUANTILES)]
+        }
+    return found
+
+
+def _draw_history(
+    traces: Mapping[Pair, Columns],
+    spread: Mapping[str, Mapping[float, tuple[float, float]]],
+    wide: bool,
+) -> Drawing:
+    figure = Drawing(figsize=(WIDE if wide else NARROW, 5.2))
+    axes = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1.2, 1.2))
+    wanted = (
+        ("dense_maximum", "highest loss", FIRST),
+        ("normal_norm", "gradient across", SECOND),
+        ("tangent_norm", "gradient along", THIRD),
+    )
+    alpha = max(0.25, min(0.9, 8 / len(traces)))
+    for ax, (name, label, colour) in zip(axes, wanted, strict=True):
+        band = spread[name]
+        if band:
+            low, high = zip(*band.values(), strict=True)
+            ax.fill_between(list(band), low, high, color=colour, alpha=0.15, lw=0)
+        lines = []
+        for columns in traces.values():
+            rows = zip(columns["epoch"], columns[name], strict=True)
+            lines.append([(e, v) for e, v in rows if name == "dense_maximum" or e > 0])
+        ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.9, alpha=alpha))
+        ax.autoscale()
+        values = [v for line in lines for _, v in line]
+        if spans_decades(values) or (name == "dense_maximum" and _falls(values)):
+            log_axis(ax, "y")
+        ax.set_ylabel(label)
+        ax.grid(axis="y")
+        ax.set_axisbelow(True)
+    axes[-1].set_xlabel("epoch")
+    return figure
+
+
+def _falls(values: Sequence[float]) -> bool:
+    return bool(values) and min(values) > 0 and max(values) / min(values) > 10
+
+
+def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
+    """Both parts of the gradient at each point of one path, at different moments.
+
+    The paper's Figures G.8 and G.9, for the path that carries the longest bar. None where the norms
+    were not kept.
+    """
+    kept = ((bar, pair, points(pair)) for bar, pair in carrying(bars, passes))
+    bar, pair, found = next(
+        (item for item in kept if item[2] is not None and item[2].epochs), (None, None, None)
+    )
+    if bar is None or pair is None or found is None:
+        return None
+    rows = [
+        (epoch, place + 1, found.tangent[k][place], found.normal[k][place])
+        for k, epoch in enumerate(found.epochs)
+        for place in range(len(found.normal[k]))
+    ]
+    names = ("epoch", "point", "tangent norm", "normal norm")
+    columns = zip(*rows, strict=True)
+    return Figure(
+        name="gradient-norms",
+        title=f"Gradient at each point of path {_named(pair)}",
+        caption=(
+            f"The path that carries the longest bar, of length {number(bar.length)}, at different "
+            "moments of its optimisation, first to last from light to dark. Left: norm of the part "
+            "along the path (the paper's Figure G.8). Right: norm of the part across it (Figure G.9), "
+            "which goes to 0 as the path comes to rest."
+        ),
+        alt=(
+            f"Gradient norms at {len(found.normal[-1])} points of path {_named(pair)} from epoch "
+            f"{found.epochs[0]} to {found.epochs[-1]}; across the path the largest goes from "
+            f"{number(max(found.normal[0]))} to {number(max(found.normal[-1]))}."
+        ),
+        table=Table({name: list(c) for name, c in zip(names, columns, strict=True)}),
+        draw=partial(_draw_norms, found),
+    )
+
+
+MOMENTS = 6
+
+
+def _draw_norms(found: PathPoints, wide: bool) -> Drawing:
+    chosen = np.unique(np.linspace(0, len(found.epochs) - 1, MOMENTS).round().astype(int))
+    rows, columns = (1, 2) if wide else (2, 1)
+    figure = Drawing(figsize=(WIDE, 3.0) if wide else (NARROW, 5.4))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    parts = (("along the path", found.tangent), ("across the path", found.normal))
+    for ax, (title, norms) in zip(axes, parts, strict=True):
+        for order, k in enumerate(chosen):
+            strength = 0.25 + 0.75 * (order + 1) / len(chosen)
+            ax.plot(
+                range(1, len(norms[k]) + 1), norms[k], color=INK if order + 1 == len(chosen) else FIRST,
+                alpha=strength, lw=1.0 + (order + 1 == len(chosen)), label=f"epoch {found.epochs[k]}",
+            )  # fmt: skip
+        ax.set_title(title)
+        ax.set_xlabel("point")
+        ax.grid(axis="y", color=GRID)
+        ax.set_axisbelow(True)
+        if spans_decades([v for k in chosen for v in norms[k]]):
+            log_axis(ax, "y")
+    axes[0].set_ylabel("norm of the gradient")
+    axes[-1].legend(fontsize=7)
+    return figure

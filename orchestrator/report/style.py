@@ -1,0 +1,122 @@
+"""How figures look: one palette for light, dark and print, told apart by colour-blind people too.
+
+The hues are those of Okabe & Ito (2008), darkened or lightened until they stand out (3 : 1 or better)
+against a white or a near-black page. Colour never says anything alone: what differs in colour differs in
+place, shape or dash as well.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+INK, MUTED, GRID = "#1b1f24", "#5b636e", "#d5d9df"
+FIRST, SECOND, THIRD, FOURTH = "#0067a5", "#c44e00", "#007a5a", "#a4397f"
+MISSING = "#c9ced6"
+
+DARK: Mapping[str, str] = {
+    INK: "#e8eaed",
+    MUTED: "#a9b1bb",
+    GRID: "#3a414a",
+    FIRST: "#5ab4f0",
+    SECOND: "#f5913e",
+    THIRD: "#3fc79a",
+    FOURTH: "#e58fc8",
+    MISSING: "#4a525c",
+}
+"""What each colour of a figure becomes on a dark page."""
+
+VARIABLES: Mapping[str, str] = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    FIRST: "--first",
+    SECOND: "--second",
+    THIRD: "--third",
+    FOURTH: "--fourth",
+    MISSING: "--missing",
+}
+"""Names of the CSS custom properties that stand for the colours in a page."""
+
+SEQUENTIAL = "cividis"
+"""Colour map of heights: even in lightness, and the same to colour-blind eyes (Nuñez et al. 2018)."""
+
+WIDE, NARROW = 7.2, 3.7
+"""Inches: the text width of a paper, and a phone held upright."""
+
+LOG_SCALE_FROM = 30.0
+"""Ratio of the largest to the smallest value from which an axis of losses is logarithmic."""
+
+_RC: dict[str, Any] = {
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 6),
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.labelcolor": INK,
+    "lines.linewidth": 1.4,
+    "path.simplify": True,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "toscore",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Matplotlib as figures of this project are drawn; nothing is changed outside."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def spans_decades(values: list[float]) -> bool:
+    """Whether losses or norms read better on a logarithmic axis."""
+    finite = [v for v in values if math.isfinite(v)]
+    return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= LOG_SCALE_FROM
+
+
+def log_axis(axes: Axes, which: str) -> None:
+    """Make an axis logarithmic, with plain numbers for labels (no mathematics to be set)."""
+    getattr(axes, f"set_{which}scale")("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = sorted(axis.get_view_interval())
+    subs = (1.0, 2.0, 5.0) if low > 0 and high / low < 1e3 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def number(value: float) -> str:
+    """Four significant digits; what is infinite or not known as such."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.4g}" if math.isfinite(value) else "∞"

@@ -1,0 +1,213 @@
+"""`toscore report`: a run as one HTML file, and its figures for a paper with their data beside them."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UserError
+from orchestrator.observe import human_seconds
+from orchestrator.reduce import METHODS, Landscape
+from orchestrator.report.barcodes import RULES
+from orchestrator.report.contents import figures, points_of
+from orchestrator.report.figure import Figure, Table
+from orchestrator.report.minima import minima_table
+from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
+from orchestrator.report.style import number
+from orchestrator.report.terminal import what_is_missing
+from orchestrator.runs import StartedRun
+from topo_core.certificate import HeightInterval, certify
+
+SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "barcodes": ("Barcodes", ("barcode-", "persistence-diagram")),
+    "basins": ("Basins", ("disconnectivity-graph", "pass-heights")),
+    "paths": ("Paths", ("loss-along-paths", "path-optimisation", "gradient-norms")),
+    "minima": ("Minima", ("length-and-test-error", "training-curves")),
+}
+"""Which figures stand together, by the beginnings of their names."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where a report is."""
+
+    page: Path
+    figures: Path
+    count: int
+
+
+def write_report(run: StartedRun, out: Path) -> Written:
+    """Write `out/report.html` and `out/figures/`.
+
+    Raises:
+        UserError: `out` cannot be written to.
+    """
+    with writing_to(out):
+        (out / "figures").mkdir(parents=True, exist_ok=True)  # before work that would be in vain
+    landscape = run.landscape()
+    made = list(figures(landscape, points_of(run, landscape)))
+    page = render(report_page(run, landscape, made))
+    with writing_to(out):
+        write_figures(out / "figures", made)
+        for item in _tables(landscape):
+            replace_file(out / "figures" / f"{item.name}.csv", item.table.to_csv().encode())
+        replace_file(out / "report.html", page.encode())
+    return Written(out / "report.html", out / "figures", len(made))
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Raises UserError for a folder that cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"Nothing can be written to {out} ({error.strerror}): name another folder with --out."
+        ) from None
+
+
+def write_figures(folder: Path, made: Iterable[Figure]) -> None:
+    """Every figure as PNG and PDF, with its data as CSV and JSON."""
+    for figure in made:
+        for name, data in figure.files().items():
+            replace_file(folder / name, data)
+
+
+def replace_file(file: Path, data: bytes) -> None:
+    """Write a file so that nobody ever sees half of it."""
+    beside = file.with_name(file.name + ".part")
+    beside.write_bytes(data)
+    beside.replace(file)
+
+
+def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Page:
+    """What the report of a run says."""
+    tables = _tables(landscape)
+    sections = []
+    for id_, (title, names) in SECTIONS.items():
+        shown = [figure for figure in made if figure.name.startswith(names)]
+        own = [item for item in tables if id_ == "minima" and item.name == "minima"]
+        if shown or own:
+            sections.append(Section(id_, title, figures=shown, tables=own))
+    sections.append(_failed(landscape, tables))
+    sections.append(_provenance(run))
+    spec = run.plan.run
+    return Page(
+        title=landscape.run,
+        subtitle=f"{spec.network.name} on {spec.data.name}, seed {spec.seed}. "
+        "Every loss is the plain training loss (mean cross entropy, no weight decay).",
+        missing="" if landscape.complete else what_is_missing(landscape),
+        numbers=_numbers(landscape),
+        sections=sections,
+    )
+
+
+def _numbers(landscape: Landscape) -> list[Number]:
+    counts = landscape.counts
+    seconds = sum(r.seconds for r in (*landscape.minima.values(), *landscape.passes.values()))
+    skipped = f", {counts.skipped:,} not asked for" if counts.skipped else ""
+    found = [
+        Number("Minima", f"{len(landscape.minima):,} of {landscape.minima_expected:,}"),
+        Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
+        Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
+    ]
+    if not landscape.minima:
+        return found
+    intervals = {
+        pair: HeightInterval(record.height, record.height_low, record.height_high)
+        for pair, record in landscape.passes.items()
+        if pair in landscape.heights
+    }
+    scores = []
+    for method in METHODS:
+        known = certify(landscape.losses, intervals, method)
+        if math.isinf(known.to_score):
+            note = "some minima are not connected yet"
+        else:
+            note = f"off by at most {known.epsilon:.1g} for these paths"
+        scores.append(Number(f"TO-score ({RULES[method]})", number(known.to_score), note))
+    lowest = min(landscape.losses.items(), key=lambda item: (item[1], item[0]))
+    scores.append(Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"))
+    return [*scores, *found]
+
+
+def _tables(landscape: Landscape) -> list[NamedTable]:
+    found = []
+    if landscape.minima:
+        table = minima_table(landscape.minima, landscape.barcodes["elder"])
+        found.append(NamedTable("minima", "Table of minima", table))
+    if landscape.failures:
+        failures = landscape.failures
+        columns: dict[str, list[Any]] = {
+            "task": [f.what for f in failures],
+            "kind": [f.kind for f in failures],
+            "reason": [f.reason for f in failures],
+        }
+        found.append(NamedTable("failures", "Failed tasks", Table(columns)))
+    if landscape.damage:
+        columns = {
+            "object": [d.name for d in landscape.damage],
+            "what is wrong": [d.reason for d in landscape.damage],
+        }
+        found.append(NamedTable("damage", "Damaged objects", Table(columns)))
+    return found
+
+
+def _failed(landscape: Landscape, tables: list[NamedTable]) -> Section:
+    own = [item for item in tables if item.name in ("failures", "damage")]
+    text = []
+    if landscape.failures:
+        text.append(
+            f"{len(landscape.failures)} tasks failed and count in no number above. "
+            "toscore retry runs them again."
+        )
+    if landscape.damage:
+        text.append(
+            f"{len(landscape.damage)} objects of the store are damaged and were not read. "
+            "toscore run makes them again."
+        )
+    budget = sum(record.outcome != "converged" for record in landscape.passes.values())
+    if budget:
+        text.append(
+            f"{budget:,} of {len(landscape.passes):,} paths ended by their budget of epochs and were "
+            "not seen to converge: their passes may be lower than what is shown."
+        )
+    if not text:
+        text.append("Nothing failed, nothing is damaged, and every path was seen to converge.")
+    return Section("failures", "What failed", text=text, tables=own)
+
+
+def _provenance(run: StartedRun) -> Section:
+    facts = {}
+    for name, value in run.provenance.items():
+        if isinstance(value, dict):
+            text = ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+        elif isinstance(value, list):
+            text = ", ".join(map(str, value)) or "none"
+        else:
+            text = "not known" if value is None else _readable(str(value))
+        facts[name.replace("_", " ")] = text
+    identity = run.plan.identity
+    facts |= {"data, SHA-256": identity.data, "network code, SHA-256": identity.network}
+    facts |= {name.replace("_", " "): str(v) for name, v in asdict(run.evaluation).items()}
+    facts["store"] = run.store.objects.url
+    described = run.plan.run.model_dump(mode="json", by_alias=True)
+    text = yaml.safe_dump(described, sort_keys=False)
+    return Section(
+        "provenance",
+        "Where these numbers come from",
+        facts=facts,
+        listings=[Listing("The run file, with every default", text)],
+    )
+
+
+def _readable(text: str) -> str:
+    try:
+        return datetime.fromisoformat(text).strftime("%d %B %Y, %H:%M:%S %Z")
+    except ValueError:
+        return text

@@ -1,0 +1,170 @@
+"""A run whose store was filled by hand, with known losses and heights: nothing is trained."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import torch
+
+from orchestrator.config import parse
+from orchestrator.plan import Identity, Plan
+from orchestrator.runs import config_of
+from workers.evaluation import Evaluation
+from workers.objects import open_objects
+from workers.schema import MinimumRecord, PairRecord
+from workers.store import Store
+
+BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SAMPLES = 41
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MadeRun:
+    folder: Path
+    plan: Plan
+    store: Store
+
+    def minima(self, losses: Mapping[int, float]) -> None:
+        """Publish minima with these losses; the test error grows with the index."""
+        self.store.publish_records([self._minimum(i, loss) for i, loss in losses.items()], epoch=1)
+
+    def paths(self, heights: Mapping[Pair, float], losses: Sequence[float]) -> None:
+        """Publish paths of these heights between minima with these losses."""
+        records = [self._path(pair, height, losses) for pair, height in heights.items()]
+        self.store.publish_records(records, epoch=1)
+
+    def fails(self, pair: Pair, reason: str) -> None:
+        """Write down that a path failed."""
+        what = f"path {pair[0]}–{pair[1]}"
+        failure = {"what": what, "kind": "diverged", "reason": reason}
+        self.store.publish_failure(self.plan.pair_key(pair), failure)
+
+    def _minimum(self, index: int, loss: float) -> MinimumRecord:
+        key = self.plan.minimum_keys[index]
+        state = {"weight": torch.full((2, 3), float(index)), "bias": torch.zeros(2)}
+        epochs = self.plan.run.minima.training.epochs
+        return MinimumRecord(
+            key=key,
+            worker=f"w{index % 2}",
+            seconds=1.5,
+            finished_at=BEGUN + timedelta(seconds=2 * index),
+            index=index,
+            source="trained",
+            loss=loss,
+            test_loss=loss + 0.1,
+            accuracy=0.99,
+            test_accuracy=0.95 - 0.001 * index,
+            gradient_norm=1e-3,
+            epochs=epochs,
+            stop_reason="epochs",
+            history=tuple(
+                {"epoch": e, "loss": loss + 2 * math.exp(-e), "rate": 1e-3} for e in range(1, 8)
+            ),
+            object=self.store.publish_minimum(key, state),
+        )
+
+    def _path(self, pair: Pair, height: float, losses: Sequence[float]) -> PairRecord:
+        i, j = pair
+        key = self.plan.pair_key(pair)
+        positions = [k / (SAMPLES - 1) for k in range(SAMPLES)]
+        peak = 0.5
+        curve = [
+            (height - (losses[i] if x < peak else losses[j])) * math.sin(math.pi * x)
+            + (losses[i] if x < peak else losses[j])
+            for x in positions
+        ]
+        points = torch.tensor([[float(i), 0.0], [0.5 * (i + j), 1.0], [float(j), 0.0]])
+        return PairRecord(
+            key=key,
+            worker=f"w{(i + j) % 2}",
+            seconds=3.0,
+            finished_at=BEGUN + timedelta(minutes=1, seconds=3 * (i + j)),
+            i=i,
+            j=j,
+            a=self.plan.minimum_keys[i],
+            b=self.plan.minimum_keys[j],
+            height=height,
+            height_low=height,
+            height_high=height + 1e-4,
+            argmax_position=peak,
+            positions=positions,
+            losses=curve,
+            outcome="budget",
+            reason="made by hand",
+            remaining_fall=0.01,
+            first_passage_a=height,
+            first_passage_b=height,
+            dips_a=False,
+            dips_b=False,
+            epochs=20,
+            points=3,
+            gradient_evaluations=20,
+            history=tuple(_row(epoch, height) for epoch in (0, 10, 20)),
+            object=self.store.publish_path(key, {"points": points}, a="", b=""),
+        )
+
+
+def _row(epoch: int, height: float) -> dict[str, float]:
+    fall = 1 + math.exp(-epoch / 5)
+    return {
+        "epoch": epoch,
+        "rate": 0.1,
+        "max_loss": height * fall,
+        "dense_maximum": height * fall,
+        "normal_norm": 0.2 * (fall - 1),
+        "tangent_norm": 0.1,
+        "length": 2.0,
+        "stretch": 1.0,
+        "points": 3,
+        "gradient_evaluations": epoch,
+    }
+
+
+def made_run(folder: Path, minima: int, name: str = "made", **run_file: object) -> MadeRun:
+    """A started run of `minima` minima and all their pairs, with nothing done."""
+    run = parse(
+        {
+            "name": name,
+            "store": str(folder),
+            "data": "digits",
+            "network": {"name": "fc", "hidden": [2]},
+            "minima": {"count": minima},
+            **run_file,
+        }
+    )
+    plan = Plan(run, Identity("0" * 64, "made"))
+    at = folder / name
+    at.mkdir(parents=True)
+    store = Store(open_objects(str(at)))
+    provenance = {"started_at": BEGUN.isoformat(), "packages": {"toscore": "0"}, "gpus": []}
+    store.publish_config(config_of(plan, Evaluation(), provenance), epoch=1)
+    return MadeRun(at, plan, store)
+
+
+LOSSES = (0.1, 0.2, 0.3, 0.15)
+HEIGHTS: Mapping[Pair, float] = {
+    (0, 1): 1.0,
+    (0, 2): 0.9,
+    (0, 3): 0.8,
+    (1, 2): 0.5,
+    (1, 3): 0.7,
+    (2, 3): 1.2,
+}
+"""Elder: 1 dies at 0.7 over (1, 3), 2 at 0.5 over (1, 2), 3 at 0.8 over (0, 3)."""
+
+
+def complete_run(folder: Path, name: str = "made", **run_file: object) -> MadeRun:
+    """Four minima and six paths whose barcode is known by hand."""
+    made = made_run(folder, len(LOSSES), name, **run_file)
+    made.minima(dict(enumerate(LOSSES)))
+    made.paths(HEIGHTS, LOSSES)
+    return made
+
+
+def star(losses: Iterable[float], height: float) -> dict[Pair, float]:
+    """Paths from minimum 0 to each other one."""
+    return {(0, j): height + 1e-4 * j for j, _ in enumerate(losses) if j}

@@ -1,0 +1,106 @@
+"""What is drawn: positions read back from the drawing are the numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+
+from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
+from orchestrator.report.figure import Table
+from orchestrator.report.style import styled
+from orchestrator.report.trees import matrix_figure, tree_figure
+from tests.helpers.made_run import HEIGHTS, LOSSES
+from topo_core.barcode import barcode
+from topo_core.merge_tree import merge_tree
+
+
+def drawn(figure, wide=True):
+    with styled():
+        drawing = figure.draw(wide)
+        drawing.canvas.draw()
+    return drawing
+
+
+def segments(ax):
+    return [
+        segment
+        for collection in ax.collections
+        if isinstance(collection, LineCollection)
+        for segment in collection.get_segments()
+    ]
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_bars_are_drawn_from_birth_to_death(wide):
+    """Each finite bar is a line between its two numbers; the infinite one goes to the edge."""
+    bars = barcode(LOSSES, HEIGHTS)
+    ax = drawn(barcode_figure([Panel("elder", bars)], index=0), wide).axes[0]
+    lines = {(s[0][0], s[1][0]) for s in segments(ax)}
+    assert {(bar.birth, bar.death) for bar in bars.finite} <= lines
+    assert (bars.infinite[0].birth, ax.get_xlim()[1]) in lines
+    assert len(lines) == len(bars.bars)
+
+
+def test_points_of_the_diagram_are_the_bars():
+    """Birth across, death up."""
+    bars = barcode(LOSSES, HEIGHTS)
+    ax = drawn(diagram_figure({"elder": bars})).axes[0]
+    line = next(line for line in ax.lines if line.get_label() == "elder")
+    assert {tuple(p) for p in line.get_xydata()} == {(b.birth, b.death) for b in bars.finite}
+
+
+def test_the_tree_joins_at_the_passes():
+    """Horizontal lines are at the heights of the joins, lower ends at the losses of the minima."""
+    tree = merge_tree(LOSSES, HEIGHTS)
+    lines = segments(drawn(tree_figure(tree)).axes[0])
+    flat = sorted(s[0][1] for s in lines if s[0][1] == s[1][1])
+    assert flat == sorted(join.height for join in tree.joins)
+    feet = {min(s[0][1], s[1][1]) for s in lines}
+    assert set(LOSSES) <= feet
+
+
+def test_no_lines_of_the_tree_cross():
+    """On random heights, no upright of the drawing passes through a horizontal one."""
+    source = np.random.default_rng(0)
+    losses = source.uniform(0, 1, 12).tolist()
+    heights = {
+        (i, j): max(losses[i], losses[j]) + source.exponential()
+        for j in range(12)
+        for i in range(j)
+    }
+    lines = segments(drawn(tree_figure(merge_tree(losses, heights))).axes[0])
+    upright = [s for s in lines if s[0][0] == s[1][0]]
+    flat = [s for s in lines if s[0][1] == s[1][1]]
+    for (x, low), (_, high) in upright:
+        for (left, y), (right, _) in flat:
+            assert not (min(left, right) < x < max(left, right) and low < y < high)
+
+
+def test_the_matrix_is_symmetric_in_the_order_of_the_tree():
+    """Cells hold the heights of their two minima; a missing path is masked, not a number."""
+    heights = {pair: h for pair, h in HEIGHTS.items() if pair != (2, 3)}
+    tree = merge_tree(LOSSES, heights)
+    ax = drawn(matrix_figure(tree, dict(enumerate(LOSSES)), heights)).axes[0]
+    order = [int(label.get_text()) for label in ax.get_xticklabels()]
+    cells = ax.images[0].get_array()
+    for a, i in enumerate(order):
+        for b, j in enumerate(order):
+            wanted = LOSSES[i] if i == j else heights.get((min(i, j), max(i, j)))
+            assert cells.mask[a, b] if wanted is None else cells[a, b] == wanted
+
+
+def test_numbers_are_read_back_to_the_same_bits():
+    """CSV keeps every digit; JSON has null for what is not finite."""
+    table = Table({"a": [0.1 + 0.2, math.inf], "b": ["x", None]})
+    assert [float(line.split(",")[0]) for line in table.to_csv().splitlines()[1:]] == [
+        0.1 + 0.2,
+        math.inf,
+    ]
+    assert table.to_json() == '[{"a": 0.30000000000000004, "b": "x"}, {"a": null, "b": null}]'
+
+
+def test_columns_of_different_lengths_are_refused():
+    """A table that would lose rows in silence is none."""
+    with pytest.raises(ValueError, match="different lengths"):
+        Table({"a": [1], "b": []})
