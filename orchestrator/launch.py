@@ -29,7 +29,7 @@ from orchestrator.stopping import StopWatch
 from workers.evaluation import Evaluation
 from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
-from workers.probe import choose_evaluation
+from workers.probe import choose_evaluation, choose_for, hardware
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference
 from workers.run import WorkerContext
@@ -97,7 +97,10 @@ def launch(
         switch = _Switch(
             stack.enter_context(contextlib.closing(StopWatch(store.objects, lease.epoch)))
         )
-        evaluation = _prepare(plan, store, loaded, lease)
+        try:
+            evaluation = _prepare(plan, store, loaded, lease, address)
+        except WorkersUnavailable as error:
+            raise UserError(str(error)) from None
         context = WorkerContext(run.location, lease.epoch, evaluation)
 
         def workers() -> Executor:
@@ -121,18 +124,28 @@ def launch(
     return _say(outcome, plan, store, source, quiet)
 
 
-def _prepare(plan: Plan, store: Store, loaded: Loaded, lease: Lease) -> Evaluation:
+def _prepare(
+    plan: Plan, store: Store, loaded: Loaded, lease: Lease, address: str | None
+) -> Evaluation:
     """Mend the store, close the books of earlier drivers, and write down how this one starts."""
     for damage in store.repair():
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
     store.fence(lease.epoch)
     config = store.latest_config()
-    evaluation = (
-        Evaluation(**config["evaluation"])
-        if config is not None
-        else choose_evaluation(loaded, plan.path_settings)
-    )
-    store.publish_config(config_of(plan, evaluation, provenance()), epoch=lease.epoch)
+    if config is not None:
+        evaluation = Evaluation(**config["evaluation"])
+        here = hardware()
+        machine = here if address is None else {k: config["provenance"].get(k) for k in here}
+    elif address is None:
+        evaluation, machine = choose_evaluation(loaded, plan.path_settings), hardware()
+    else:  # the driver's machine may have no GPU where the workers have one
+        present_own_token()
+        from orchestrator.ray_executor import ClusterSettings, ask_a_worker
+
+        there = ClusterSettings(address, plan.run.resources)
+        evaluation, machine = ask_a_worker(there, choose_for, plan.problem, plan.path_settings)
+    written = config_of(plan, evaluation, provenance(plan.run, machine))
+    store.publish_config(written, epoch=lease.epoch)
     return evaluation
 
 

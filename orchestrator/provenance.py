@@ -1,14 +1,17 @@
 """Where a number comes from: versions, revision, machine."""
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
+from orchestrator.config import RunFile
 
 VERSION, REVISION = "TOSCORE_VERSION", "TOSCORE_REVISION"
 """Environment variables by which a submitted job and a container image know where their code is from."""
@@ -16,18 +19,28 @@ VERSION, REVISION = "TOSCORE_VERSION", "TOSCORE_REVISION"
 PACKAGES = ("toscore", "torch", "torchvision", "ray", "numpy", "gudhi", "pyarrow")
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, git revision of the working folder, machine and time; no names of people, no secrets."""
+def provenance(run: RunFile, hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """Versions, git revision, machine, time and run file; no names of people, no secrets.
+
+    Args:
+        run: what was asked for; two runs with the same `config_hash` were asked for the same.
+        hardware: of a worker, as `workers.probe.hardware` tells it.
+    """
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": sys.version.split()[0],
         "packages": {name: version(name) for name in PACKAGES},
         "git_revision": revision(),
         "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        **hardware,
+        "config_hash": config_hash(run),
     }
+
+
+def config_hash(run: RunFile) -> str:
+    """Of all that a run file says, defaults included, in whatever order or notation."""
+    text = json.dumps(run.model_dump(mode="json", by_alias=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def version(name: str) -> str | None:

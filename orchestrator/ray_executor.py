@@ -11,9 +11,9 @@ import secrets
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -28,8 +28,13 @@ from workers.results import TaskResult
 from workers.run import Worker, WorkerContext
 from workers.tasks import Task
 
+Answer = TypeVar("Answer")
+
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
+
+WAITING_SECONDS = 10.0
+"""Room for a worker that is not there by then is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,35 @@ class _Member:
     progress: dict[str, float] = field(default_factory=dict)
 
 
+def ask_a_worker(
+    settings: ClusterSettings, question: Callable[..., Answer], *arguments: Any
+) -> Answer:
+    """What a plain function answers where a worker would run, with a worker's share of the node.
+
+    Waits for room as a worker does, so that an autoscaler adds a node.
+
+    Raises:
+        WorkersUnavailable: no cluster, or the function failed there.
+    """
+    _connect(settings)
+    gpus = _gpus_per_worker(settings.resources)
+    variables = _environment(Evaluation())
+    if not gpus:  # Ray hides no device from a task that asks for none
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    environment = {"env_vars": variables}
+    # Its process is not used again: the device memory that it took goes with it.
+    options = {"num_cpus": 1, "num_gpus": gpus, "max_calls": 1, "runtime_env": environment}
+    asked = ray.remote(**options)(question).remote(*arguments)
+    if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
+        needs = f"1 CPU and {gpus:g} GPUs" if gpus else "1 CPU"
+        print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
+    try:
+        answer: Answer = ray.get(asked)
+    except RayError as error:
+        raise WorkersUnavailable(f"No worker can start: {_last_line(error)}") from None
+    return answer
+
+
 class RayExecutor:
     """Workers on a Ray cluster: an own one in this machine, or one that is running already.
 
@@ -87,9 +121,7 @@ class RayExecutor:
         self._surveyed = 0.0
         self._count = 0
         _connect(settings)
-        share = settings.resources.gpus_per_worker
-        gpus = ray.cluster_resources().get("GPU", 0.0)
-        self._gpus = (1.0 if gpus else 0.0) if share == "auto" else float(share)
+        self._gpus = _gpus_per_worker(settings.resources)
         self._remote = ray.remote(
             num_cpus=1,
             num_gpus=self._gpus,
@@ -214,7 +246,15 @@ class RayExecutor:
             self._expect(member)
 
 
+def _gpus_per_worker(resources: Resources) -> float:
+    if resources.gpus_per_worker == "auto":
+        return 1.0 if ray.cluster_resources().get("GPU", 0.0) else 0.0
+    return float(resources.gpus_per_worker)
+
+
 def _connect(settings: ClusterSettings) -> None:
+    if ray.is_initialized():
+        return
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,

@@ -3,16 +3,19 @@
 What wins is written into the run, so that every worker and every resumed run computes the same bits.
 """
 
+import os
+import platform
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from topo_core.objective import Step
 from topo_core.stacked import possible_strategies
-from workers.evaluation import Evaluation
-from workers.problem import Loaded
-from workers.tasks import PathWork
+from workers.evaluation import Evaluation, prepare
+from workers.problem import Loaded, load_problem
+from workers.tasks import PathWork, Problem
 
 REPEATS = 3
 
@@ -26,6 +29,25 @@ def choose_evaluation(loaded: Loaded, settings: PathWork) -> Evaluation:
         return replace(base, strategy="linear")
     times = {name: _seconds(replace(base, strategy=name), loaded, settings) for name in candidates}
     return replace(base, strategy=min(times, key=lambda name: times[name]))
+
+
+def choose_for(problem: Problem, settings: PathWork) -> tuple[Evaluation, dict[str, Any]]:
+    """`choose_evaluation` for a machine that holds nothing of the run yet, and what machine it is.
+
+    Raises:
+        BadReference: the data or the network cannot be loaded here.
+    """
+    prepare(Evaluation())
+    return choose_evaluation(load_problem(problem, Evaluation()), settings), hardware()
+
+
+def hardware() -> dict[str, Any]:
+    """What results are computed on: the processor, how many cores, and the names of the GPUs."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
 
 
 def _seconds(evaluation: Evaluation, loaded: Loaded, settings: PathWork) -> float:

@@ -12,6 +12,8 @@ import urllib.request
 
 import pytest
 
+from orchestrator.config import load
+from orchestrator.provenance import config_hash
 from tests.helpers import results
 from tests.helpers.cluster import head
 from tests.helpers.command import toscore
@@ -25,7 +27,7 @@ data: "mydata:load"
 network: {{name: fc, hidden: [8]}}
 minima: {{count: {minima}, epochs: 4}}
 paths: {{epochs: {epochs}, points: 9, checkpoint_every: 2}}
-resources: {{workers: 1}}
+resources: {{workers: 1, gpus_per_worker: 0}}
 """
 CODE = """
 import torch
@@ -43,7 +45,7 @@ SECRET = "a-secret-key-that-nobody-may-write-down"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
-    with head(home, "--num-cpus=1", AWS_SECRET_ACCESS_KEY=SECRET) as one:
+    with head(home, "--num-cpus=1", "--num-gpus=1", AWS_SECRET_ACCESS_KEY=SECRET) as one:
         yield one
 
 
@@ -147,7 +149,10 @@ def test_to_the_end(cluster, folder):
     assert code == 0, output
     assert "minimum 0 done" in output and "TO-score" in output
     status = json.loads(toscore("status", run, "--json").out)
-    assert status["complete"] and status["provenance"]["git_revision"] == "1234567"
+    assert status["complete"]
+    origin = status["provenance"]
+    assert origin["git_revision"] == "1234567" and origin["packages"]["toscore"]
+    assert origin["config_hash"] == config_hash(load(file)) and isinstance(origin["gpus"], list)
 
     alone = folder / "alone"
     quiet = subprocess.run(
@@ -164,6 +169,27 @@ def test_to_the_end(cluster, folder):
         assert secret not in json.dumps(jobs(cluster))
         for written in run.rglob("*"):
             assert not written.is_file() or secret.encode() not in written.read_bytes(), written
+
+
+def test_the_device_is_chosen_where_a_worker_runs(cluster):
+    """What is asked of a worker is answered in another process, with a worker's GPU in reach."""
+    script = """
+import os
+from orchestrator.config import Resources
+from orchestrator.ray_executor import ClusterSettings, ask_a_worker
+settings = ClusterSettings({address!r}, Resources(gpus_per_worker={gpus}))
+pid, devices = ask_a_worker(settings, lambda: (os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")))
+print(pid != os.getpid(), devices)
+"""
+    for gpus, seen in ((1, "0"), (0, "")):
+        told = subprocess.run(
+            [sys.executable, "-c", script.format(address=cluster.address, gpus=gpus)],
+            env=cluster.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert told.stdout.split() == f"True {seen}".split(), told.stderr
 
 
 def test_detached(cluster, folder):
