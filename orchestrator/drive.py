@@ -16,6 +16,7 @@ from orchestrator.executor import Executor, ExecutorEvent
 from orchestrator.lease import Lease
 from orchestrator.observe import Observer
 from orchestrator.plan import Plan
+from orchestrator.rounds import Rounds
 from orchestrator.state import (
     Added,
     Command,
@@ -114,22 +115,25 @@ class _Drive:
         self._scheduler = Scheduler(policy)
         self._open: dict[str, Task] = {}
         self._figures: dict[str, float] = {}
+        self._source: Iterator[Task] = iter(())
+        self._rounds: Rounds | None = None
+        self._started = clock()
         self._last_beat = -1.0
         self._gave_up = ""
 
     def run(self) -> Outcome:
-        source = self._resume()
-        if self._feed(source) and not self._scheduler.open_tasks:
+        self._resume()
+        if not self._work_left():
             return self._end(self._ending())
         try:
             with contextlib.closing(self._make_executor()) as executor:
                 self._executor = executor
                 self._handle(Tick())
-                return self._end(self._loop(source))
+                return self._end(self._loop())
         except (Interrupted, KeyboardInterrupt):
             return self._end(Ending.INTERRUPTED)
 
-    def _loop(self, source: Iterator[Task]) -> Ending:
+    def _loop(self) -> Ending:
         leaving = False
         while not self._gave_up:
             asked = self._stop()
@@ -140,7 +144,7 @@ class _Drive:
                 self._handle(StopRequested())
             if leaving and not self._scheduler.running:
                 return Ending.INTERRUPTED
-            if not leaving and self._feed(source) and not self._scheduler.open_tasks:
+            if not leaving and not self._work_left():
                 return self._ending()
             for event in self._executor.poll(POLL_SECONDS):
                 self._absorb(event)
@@ -158,7 +162,8 @@ class _Drive:
         )
         return Outcome(ending, failed, self._gave_up)
 
-    def _resume(self) -> Iterator[Task]:
+    def _resume(self) -> None:
+        """Look what the store holds, and start with what it lacks."""
         plan, store = self._plan, self._store
         completed = {kind: store.completed(kind) for kind in ("minima", "pairs", "simplices")}
         failures = store.failures()
@@ -170,21 +175,49 @@ class _Drive:
                 plan.run.name,
                 minima=len(minima),
                 minima_done=len(minima & completed["minima"]),
-                pairs=plan.pair_count,
-                pairs_done=sum(plan.pair_key(p) in completed["pairs"] for p in plan.pairs()),
+                pairs=plan.pair_count * len(plan.rungs),
+                pairs_done=sum(key in completed["pairs"] for key in plan.path_keys()),
+                adaptive=plan.adaptive,
                 simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
                 simplices_done=len(completed["simplices"]),
             )
         )
         done = completed["minima"] | completed["pairs"] | completed["simplices"]
-        return (task for task in plan.remaining(done) if task.key not in failures)
+        self._source = (task for task in plan.remaining(done) if task.key not in failures)
 
-    def _feed(self, source: Iterator[Task]) -> bool:
+    def _work_left(self) -> bool:
+        """Top up the window; false once everything is done."""
+        while self._feed() and not self._scheduler.open_tasks:
+            fresh = self._next_round()
+            if not fresh:
+                return False
+            self._source = iter(fresh)
+        return True
+
+    def _next_round(self) -> list[Task]:
+        """The paths of an adaptive rule's next round; none when the rule or its time is at an end."""
+        plan = self._plan
+        hours = plan.run.pairs.max_hours
+        if not plan.adaptive or (hours and self._clock() - self._started > 3600 * hours):
+            return []
+        heights = self._store.figures("pairs")
+        if self._rounds is None:
+            losses = self._store.figures("minima")
+            self._rounds = plan.rounds(
+                {i: losses[key] for i, key in enumerate(plan.minimum_keys) if key in losses}
+            )
+        self._rounds.advance(
+            lambda order: heights.get(plan.order_key(order)),
+            lambda order: plan.order_key(order) in self._scheduler.failed,
+        )
+        return [plan.path(order.pair, order.rung) for order in self._rounds.waiting]
+
+    def _feed(self) -> bool:
         """Top up the window; true once the source is dry."""
         room = WINDOW - self._scheduler.open_tasks
         if room < WINDOW // 4 and self._scheduler.open_tasks:
             return False
-        fresh = list(islice(source, room))
+        fresh = list(islice(self._source, room))
         for task in fresh:
             self._open[task.key] = task
         if fresh:

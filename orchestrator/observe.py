@@ -25,6 +25,8 @@ class RunStarted:
     pairs_done: int
     simplices: int = 0
     simplices_done: int = 0
+    adaptive: bool = False
+    """Whether `pairs` is a bound: a rule that looks at results may need far fewer."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ class Tally:
 
     def eta(self) -> float | None:
         """Seconds left at the rate so far of the kind of task that is most of what is left."""
+        if self.started is not None and self.started.adaptive:
+            return None
         for kind in ("path", "simplex", "minimum"):
             done = self.done[kind] + (self._share if self.done[kind] else 0.0)
             left = self.total(kind) - self.finished(kind) - self._share
@@ -244,7 +248,8 @@ class PlainLines:
     def _line(self, event: ObservedEvent) -> str:
         match event:
             case RunStarted(run=run, minima=minima, pairs=pairs, minima_done=m, pairs_done=p):
-                return f"{run}: {minima} minima ({m} done), {pairs} paths ({p} done)"
+                bound = "at most " if event.adaptive else ""
+                return f"{run}: {minima} minima ({m} done), {bound}{pairs} paths ({p} done)"
             case TaskDone(what=what, kind=kind, figure=figure):
                 count = f"{self._tally.finished(kind)}/{self._tally.total(kind)}"
                 label = {"minimum": "loss", "path": "pass", "simplex": "value"}[kind]

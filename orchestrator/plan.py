@@ -5,13 +5,14 @@ and resuming is a subtraction: the plan, less what the store holds.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
 from orchestrator.config import RunFile
-from orchestrator.pairs import listed_pairs
+from orchestrator.pairs import Pair, listed_pairs
+from orchestrator.rounds import Order, Rounds
 from workers.tasks import (
     ImportMinimum,
     OptimizePath,
@@ -24,8 +25,6 @@ from workers.tasks import (
     path_family,
     path_key,
 )
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,24 @@ class Plan:
         return replace(self.run.paths, heights=self.run.reduce.heights)
 
     @cached_property
-    def _family(self) -> str:
-        return path_family(self.problem, self.path_settings, self.run.seed)
+    def rungs(self) -> tuple[PathWork, ...]:
+        """Settings of the rungs of `pairs.rungs`; the last one is the whole optimisation."""
+        whole = self.path_settings
+        return (*(replace(whole, epochs=epochs) for epochs in self.run.pairs.rungs), whole)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether paths come in rounds, each chosen from the results of those before."""
+        return self.run.pairs.adaptive
+
+    def rounds(self, losses: Mapping[int, float]) -> Rounds:
+        """The rounds of an adaptive rule, from the losses of all minima that can be had."""
+        run = self.run
+        return Rounds(run.pairs, losses, len(self.minima), len(self.rungs), run.seed)
+
+    @cached_property
+    def _families(self) -> tuple[str, ...]:
+        return tuple(path_family(self.problem, rung, self.run.seed) for rung in self.rungs)
 
     def pairs(self) -> Iterator[Pair]:
         """The pairs that the rule names before anything is known, each (i, j) with i < j."""
@@ -87,14 +102,34 @@ class Plan:
             return n * (n - 1) // 2
         return sum(1 for _ in self.pairs())
 
-    def pair_key(self, pair: Pair) -> str:
+    def pair_key(self, pair: Pair, rung: int = -1) -> str:
+        """Key of the path of a pair on a rung, the last by default."""
         i, j = pair
-        return path_key(self._family, self.minimum_keys[i], self.minimum_keys[j])
+        return path_key(self._families[rung], self.minimum_keys[i], self.minimum_keys[j])
 
-    def path(self, pair: Pair) -> OptimizePath:
+    def path_keys(self) -> Iterator[str]:
+        """Keys of the paths of all pairs that the rule may name, on all rungs."""
+        return (
+            self.pair_key(pair, rung) for pair in self.pairs() for rung in range(len(self.rungs))
+        )
+
+    def order_key(self, order: Order) -> str:
+        return self.pair_key(order.pair, order.rung)
+
+    def path(self, pair: Pair, rung: int = -1) -> OptimizePath:
+        """The task of a pair on a rung, the last by default."""
         i, j = pair
-        a, b = self.minimum_keys[i], self.minimum_keys[j]
-        return OptimizePath(self.problem, self.path_settings, i, j, a, b, self.run.seed)
+        settings = self.rungs[rung]
+        return OptimizePath(
+            self.problem,
+            settings,
+            i,
+            j,
+            self.minimum_keys[i],
+            self.minimum_keys[j],
+            self.run.seed,
+            goes_on=settings != self.rungs[-1],
+        )
 
     @property
     def simplex_dimensions(self) -> range:
@@ -131,6 +166,8 @@ class Plan:
     def tasks(self) -> Iterator[Task]:
         """Every task known in advance, none before what it depends on."""
         yield from self.minima
+        if self.adaptive:
+            return
         for pair in self.pairs():
             yield self.path(pair)
         for dimension in self.simplex_dimensions:

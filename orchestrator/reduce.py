@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from orchestrator.plan import Pair, Plan
+from orchestrator.pairs import Pair
+from orchestrator.plan import Plan
+from orchestrator.standing import PairCounts, standing
+from orchestrator.undecided import Undecided, undecided
 from topo_core.barcode import Barcode, Method, barcode
 from topo_core.to_score import to_score
 from workers.schema import MinimumRecord, PairRecord, SimplexRecord
@@ -28,20 +31,6 @@ class FailedTask:
 
 
 @dataclass(frozen=True)
-class PairCounts:
-    """`skipped` pairs are those that the rule leaves out, or has proved unnecessary."""
-
-    total: int
-    done: int
-    skipped: int
-    failed: int
-
-    @property
-    def open(self) -> int:
-        return self.total - self.done - self.skipped - self.failed
-
-
-@dataclass(frozen=True)
 class Landscape:
     """A run, reduced. Minima are numbered as in the plan."""
 
@@ -54,6 +43,8 @@ class Landscape:
     simplices_expected: int = 0
     failures: tuple[FailedTask, ...] = ()
     damage: tuple[Damage, ...] = ()
+    tolerance: float = 0.0
+    """What the rule of the pairs may miss, in units of the loss."""
 
     @property
     def complete(self) -> bool:
@@ -71,12 +62,17 @@ class Landscape:
 
     @cached_property
     def heights(self) -> dict[Pair, float]:
-        """Of the passes whose two minima are there."""
+        """Of the passes whose two minima are there, which belong to the path (decision 6)."""
         return {
-            pair: record.height
+            pair: max(record.height, *(self.losses[end] for end in pair))
             for pair, record in sorted(self.passes.items())
             if pair[0] in self.minima and pair[1] in self.minima
         }
+
+    @cached_property
+    def undecided(self) -> Undecided:
+        """What paths that were not run could still change."""
+        return undecided(self.losses, self.heights, self.minima_expected, self.tolerance)
 
     @cached_property
     def barcodes(self) -> dict[str, Barcode]:
@@ -131,6 +127,15 @@ class Landscape:
                 }
             },
             "to_score": {"0": {m: _number(score) for m, score in self.to_scores.items()}},
+            "undecided": {
+                "pairs": self.undecided.pairs,
+                "tolerance": self.undecided.tolerance,
+                "proved": self.undecided.proved,
+                "bars": [
+                    {"minimum": minimum, "death_low": low}
+                    for minimum, low in sorted(self.undecided.death_low.items())
+                ],
+            },
             "failures": [
                 {"key": f.key, "task": f.what, "kind": f.kind, "reason": f.reason}
                 for f in self.failures
@@ -154,10 +159,6 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         for record in store.records(MinimumRecord)
         if record.key in minimum_of
     }
-    wanted = {plan.pair_key(pair): pair for pair in plan.pairs()}
-    passes = {
-        wanted[record.key]: record for record in store.records(PairRecord) if record.key in wanted
-    }
     simplices: dict[tuple[int, ...], SimplexRecord] = {}
     expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
     if expected:
@@ -175,23 +176,20 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         key: FailedTask(key, failure["what"], failure["kind"], failure["reason"])
         for key, failure in store.failures().items()
     }
-    failures = {k: f for k, f in failures.items() if k in wanted or k in minimum_of or expected}
-    dead = {index for key, index in minimum_of.items() if key in failures}
-    failed_pairs = sum(
-        1
-        for key, pair in wanted.items()
-        if pair not in passes and (key in failures or dead & set(pair))
-    )
-    n = len(plan.minima)
-    total = n * (n - 1) // 2
+    if failures:  # those of an earlier, different run file are passed over
+        asked = {*plan.minimum_keys, *plan.path_keys()}
+        failures = {key: f for key, f in failures.items() if key in asked or expected}
+    losses = {index: record.loss for index, record in minima.items()}
+    paths = standing(plan, losses, store.records(PairRecord), failures)
     return Landscape(
         run=plan.run.name,
         minima=minima,
-        passes=passes,
-        counts=PairCounts(total, len(passes), total - len(wanted), failed_pairs),
-        minima_expected=n,
+        passes=paths.passes,
+        counts=paths.counts,
+        minima_expected=len(plan.minima),
         simplices=simplices,
         simplices_expected=expected,
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
+        tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
     )

@@ -16,14 +16,13 @@ come first, so that a budget is spent where it matters. The likely height of a p
 floor plus the mean rise of its two minima over their floors so far.
 
 **Rungs.** A path is first optimised for few epochs. Those that hold up a bar (the minimum spanning
-tree) go on, and so do their challengers: those that would come below the tree's path if they fell as
-far as the best of the paths that went on before them. Each rung ends with its own annealing, because
-paths in the middle of their optimisation cannot be compared (Spearman's rank correlation with the
-final heights was seen as low as -0.15).
+tree) by more than the tolerance go on, and so do their challengers: those that would come below the
+tree's path if they fell as far as the best of the paths that went on before them. Each rung ends with
+its own annealing, because paths in the middle of their optimisation cannot be compared (Spearman's rank
+correlation with the final heights was seen as low as -0.15).
 """
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +75,9 @@ class Knowledge:
         return len(self.heights) - 1
 
     def learn(self, order: Order, height: float) -> None:
+        """Take in a height; the ends belong to the path, so it is never below the floor."""
         i, j = order.pair
+        height = max(height, float(self.floors[i, j]))
         self.heights[order.rung, i, j] = self.heights[order.rung, j, i] = height
 
     def fail(self, pair: Pair) -> None:
@@ -236,8 +237,13 @@ def _promotions(known: Knowledge, tolerance: float) -> list[Order]:
     if known.top == 0:
         return []
     tree, rung = known.tree(), known.rung
-    climbing = [Order(pair, int(rung[pair]) + 1) for pair in tree.edges if rung[pair] < known.top]
-    climbing = [order for order in climbing if not known.failed[order.pair]]
+    climbing = [
+        Order(pair, int(rung[pair]) + 1)
+        for pair in tree.edges
+        if rung[pair] < known.top
+        and not known.failed[pair]
+        and tree.minimax[pair] > known.floors[pair] + tolerance
+    ]
     if climbing:
         return climbing
     found = []
@@ -284,19 +290,23 @@ class Rounds:
         self._rule, self._seed = rule, seed
         self._next()
 
-    def advance(self, heights: Mapping[Order, float], failed: AbstractSet[Order]) -> None:
+    def advance(
+        self, height: Callable[[Order], float | None], failed: Callable[[Order], bool]
+    ) -> None:
         """Take in results, round after round, until one is not complete.
 
         Args:
-            heights: of finished orders. Others than those of the rounds are not looked at.
-            failed: orders that ended without a result.
+            height: of an order, or None while it is not finished. Nothing else than the orders of the
+                rounds is looked at.
+            failed: whether an order ended without a result.
         """
         while self.waiting:
             waiting = []
             for order in self.waiting:
-                if order in heights:
-                    self.known.learn(order, heights[order])
-                elif order in failed:
+                found = height(order)
+                if found is not None:
+                    self.known.learn(order, found)
+                elif failed(order):
                     self.known.fail(order.pair)
                 else:
                     waiting.append(order)

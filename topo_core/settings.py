@@ -152,12 +152,14 @@ class PathSettings:
     def depends_on_epochs_from(self, batches: int) -> int:
         """The first epoch that would go differently if ``epochs`` were larger.
 
-        A checkpoint of this epoch or an earlier one can be continued by a longer run.
+        A checkpoint of this epoch or an earlier one can be continued by a longer run. The last epoch
+        is always different: it ends with a measurement and without an insertion.
         """
         resolved = self.resolve(batches)
         return min(
             resolved.climbs_from,
             resolved.schedule.depends_on_epochs_from(resolved.epochs),
+            resolved.epochs - 1,
         )
 
     def with_epochs(self, epochs: int) -> "PathSettings":

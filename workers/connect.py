@@ -8,7 +8,7 @@ from torch import Tensor
 from topo_core.convergence import Outcome
 from topo_core.draws import seed_of
 from topo_core.optimize import PathSolution, advance, finished, init, solution
-from topo_core.starts import initial_path
+from topo_core.starts import find_start
 from topo_core.state import PathState, Record
 from workers.problem import Loaded
 from workers.results import FailureKind
@@ -33,15 +33,22 @@ def optimize_path_task(
     """
     settings = task.settings
     objective = loaded.objective(settings.batch_size)
-    seed = seed_of(task.seed, "path", task.key)
+    # Of the lineage, not of the key: a path with more epochs begins with the same draws.
+    seed = seed_of(task.seed, "path", task.lineage)
     total = settings.total_epochs(objective.batches)
-    state = _resume(task, store)
+    fork = settings.depends_on_epochs_from(objective.batches)
+    state = _resume(task, store, fork)
     if state is None:
         start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
-        state = init(objective, initial_path(objective, start, end, settings, seed), settings)
+        first = find_start(objective, start, end, settings, seed)
+        state = init(objective, first.points, settings, spent=first.gradient_evaluations)
     while not finished(state, settings):
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
+        if task.goes_on and state.epoch < fork:
+            until = min(until, fork)
         state = advance(objective, state, settings, seed, until_epoch=until)
+        if task.goes_on and state.epoch == fork and not state.failure:
+            store.publish_checkpoint(task.lineage, fork, state.tensors(), state.scalars())
         if not finished(state, settings):
             store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
         telling.share(task.key, state.epoch / total)
@@ -53,11 +60,16 @@ def optimize_path_task(
     if keep_points:
         name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
     store.drop_checkpoints(task.key)
+    if not task.goes_on:
+        store.drop_checkpoints(task.lineage)
     return _record(task, found, total, name)
 
 
-def _resume(task: OptimizePath, store: Store) -> PathState | None:
-    checkpoint = store.latest_checkpoint(task.key)
+def _resume(task: OptimizePath, store: Store, fork: int) -> PathState | None:
+    """The state to go on from: of this task, or of the same path with fewer epochs."""
+    checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
+        task.lineage, at_most=fork
+    )
     return PathState.restore(checkpoint.tensors, checkpoint.scalars) if checkpoint else None
 
 

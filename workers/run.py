@@ -112,7 +112,13 @@ class Worker:
                 case ImportMinimum():
                     record = import_minimum_task(task, loaded, self._store)
                 case OptimizePath():
-                    record = optimize_path_task(task, loaded, self._store, self._telling)
+                    record = optimize_path_task(
+                        task,
+                        loaded,
+                        self._store,
+                        self._telling,
+                        keep_points=self._context.keep_paths,
+                    )
                 case OptimizeSimplex():
                     from workers.fill import optimize_simplex_task  # type: ignore[import-not-found]
 

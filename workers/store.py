@@ -30,6 +30,9 @@ T = TypeVar("T")
 KEPT_CHECKPOINTS = 2
 """The newest, and one before it in case the newest is damaged."""
 
+FIGURES = {"minima": "loss", "pairs": "height", "simplices": "value"}
+"""The column that a barcode is made of."""
+
 REPAIR_BYTES = 2 << 30
 """A store on a folder up to this size is checked whole whenever its run is started."""
 
@@ -80,6 +83,14 @@ class Store:
     def records(self, kind: type[R]) -> list[R]:
         """The records of complete tasks of one kind, one a key."""
         return to_records(self.table(kind.collection), kind)
+
+    def figures(self, collection: str) -> dict[str, float]:
+        """Loss of each minimum, height of each pass or value of each simplex that is there, by key."""
+        column = FIGURES[collection]
+        table = self.table(collection, ("key", column))
+        return dict(
+            zip(table.column("key").to_pylist(), table.column(column).to_pylist(), strict=True)
+        )
 
     def completed(self, collection: str, *, deep: bool = False) -> frozenset[str]:
         """Keys of the tasks that are complete.

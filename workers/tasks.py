@@ -150,6 +150,9 @@ class OptimizePath:
     a: str
     b: str
     seed: int
+    goes_on: bool = False
+    """Whether the same path may be asked for with more epochs: then the state from which they could go
+    on is kept."""
 
     @cached_property
     def key(self) -> str:
@@ -157,10 +160,10 @@ class OptimizePath:
 
     @cached_property
     def lineage(self) -> str:
-        """Name of the checkpoints: the key without the number of epochs.
+        """The key without the number of epochs.
 
-        A path optimised for 100 epochs is the beginning of the same path optimised for 200, as long
-        as the rates do not look ahead to the end (`PathSettings.shared_epochs`).
+        A path optimised for 100 epochs begins as the same path optimised for 200, up to where the rates
+        look ahead to the end (`PathSettings.depends_on_epochs_from`).
         """
         settings = self.settings.payload()
         settings.pop("epochs")

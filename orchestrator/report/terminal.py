@@ -22,6 +22,8 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if landscape.minima:
         parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
         parts.append(_scores(landscape))
+        if landscape.complete and landscape.counts.skipped:
+            parts.append(_left_out(landscape))
     return Group(*parts)
 
 
@@ -93,6 +95,25 @@ def _scores(landscape: Landscape) -> Text:
         "loss on the best path found."
     )
     return text
+
+
+def _left_out(landscape: Landscape) -> Text:
+    """What the paths that were not run could still change."""
+    open_, skipped = landscape.undecided, landscape.counts.skipped
+    pairs = f"{skipped} of {landscape.counts.total} pairs were not run"
+    if open_.proved:
+        return Text(
+            f"Proved: {pairs}, and none of them can move a bar by more than {open_.tolerance:g}."
+        )
+    deaths = {bar.minimum: bar.death for bar in landscape.barcodes["elder"].bars}
+    falls = sorted(open_.death_low.items(), key=lambda item: item[1] - deaths[item[0]])
+    bars = ", ".join(f"{m} from {deaths[m]:.4g} to {low:.4g}" for m, low in falls[:3])
+    more = f" and {len(falls) - 3} more" if len(falls) > 3 else ""
+    return Text(
+        f"Open: {pairs}; {open_.pairs} of them could still lower bars, at most those of minima "
+        f"{bars}{more}.",
+        style="yellow",
+    )
 
 
 def _score(value: float) -> str:

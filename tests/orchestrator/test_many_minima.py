@@ -1,0 +1,143 @@
+"""Lazy pairs, rungs, growing and reusing runs, on real digits."""
+
+import json
+import signal
+
+import pytest
+
+from orchestrator.config import parse
+from orchestrator.identify import identify
+from orchestrator.plan import Plan
+from tests.helpers import results
+from tests.helpers.command import toscore
+from tests.helpers.process import started, wait_until
+from topo_core import barcode, bottleneck
+
+BASE = {
+    "data": "digits",
+    "network": {"name": "fc", "hidden": [16]},
+    "minima": {"count": 5, "epochs": 12, "optimizer": {"name": "adam", "lr": 0.02}},
+    "paths": {"epochs": 16, "points": 7, "checkpoint_every": 3, "evaluate_every": 4},
+}
+
+
+def write(folder, name, **changes):
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps({"name": name, "store": str(folder / "runs"), **BASE, **changes}))
+    return file
+
+
+def run(folder, name, **changes):
+    said = toscore("run", write(folder, name, **changes), "--in-process")
+    assert said.code == 0, said.err
+    return folder / "runs" / name
+
+
+def reduced(run_):
+    return json.loads(toscore("reduce", run_, "--json").out)
+
+
+def elder(result):
+    heights = {(h["i"], h["j"]): h["height"] for h in result["heights"]}
+    return barcode({m["id"]: m["loss"] for m in result["minima"]}, heights)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    """All pairs at full length."""
+    return run(tmp_path_factory.mktemp("everything"), "all")
+
+
+def test_lazy_pairs_have_the_barcode_of_all(everything, tmp_path):
+    """Within the tolerance, with fewer paths, and it says so."""
+    tolerance = 0.02
+    lazy = run(tmp_path, "lazy", pairs={"rule": "lazy", "tolerance": tolerance})
+    result, whole = reduced(lazy), reduced(everything)
+    assert result["complete"] is True
+    assert result["undecided"]["proved"] is True
+    assert result["pairs"]["done"] + result["pairs"]["skipped"] == 10
+    assert result["pairs"]["done"] == len(results.raw_records(lazy, "pairs"))
+    assert bottleneck(elder(result), elder(whole)) <= tolerance
+    assert "Proved" in toscore("reduce", lazy).out or not result["pairs"]["skipped"]
+
+
+def test_a_budget_ends_a_lazy_run_and_says_what_is_open(everything, tmp_path):
+    """The run is complete as asked; what the missing paths could change is bounded."""
+    few = run(tmp_path, "few", pairs={"rule": "lazy", "tolerance": 1e-9, "max_pairs": 4})
+    result = reduced(few)
+    assert result["complete"] is True
+    assert result["pairs"]["done"] == 4
+    assert result["undecided"]["proved"] is False
+    lows = {b["minimum"]: b["death_low"] for b in result["undecided"]["bars"]}
+    true = {bar.minimum: bar.death for bar in elder(reduced(everything)).finite}
+    for bar in elder(result).finite:
+        assert lows.get(bar.minimum, bar.death) - 1e-9 <= true[bar.minimum] <= bar.death
+    assert "Open" in toscore("reduce", few).out
+
+
+def test_a_path_that_went_on_is_the_path_in_one_go(everything, tmp_path):
+    """Rung after rung, from the state before the annealing: the same object, to the last bit."""
+    climbed = run(tmp_path, "rungs", pairs={"rule": "all", "rungs": [4, 8], "tolerance": 1e-6})
+    whole = {file.name for file in (everything / "paths").iterdir()}
+    shared = {file.name for file in (climbed / "paths").iterdir()} & whole
+    result = reduced(climbed)
+    assert result["complete"] is True
+    tops = [row for row in results.raw_records(climbed, "pairs") if row["epochs"] == 16]
+    assert len(tops) == len(shared) >= 4
+    assert len(results.raw_records(climbed, "pairs")) > len(tops)
+    kept = {row["key"]: row["height"] for row in results.raw_records(everything, "pairs")}
+    assert all(kept[row["key"]] == row["height"] for row in tops)
+
+
+def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
+    """On Ray, killed twice and continued: the objects of a quiet run in one process."""
+    rule = {"rule": "lazy", "tolerance": 1e-4, "rungs": [6]}
+    quiet = run(tmp_path, "quiet", pairs=rule)
+    file, killed = write(tmp_path, "killed", pairs=rule), tmp_path / "runs" / "killed"
+    for count in (1, 4):
+        with started(tmp_path, "run", file, "--set", "resources.workers=2") as process:
+            wait_until(lambda c=count: len(results.raw_records(killed, "pairs")) >= c, process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    said = toscore("run", file, "--in-process")
+    assert said.code == 0, said.err
+    assert results.bits(killed) == results.bits(quiet)
+    assert results.reduced(killed) == results.reduced(quiet)
+    assert set(results.times_completed(killed).values()) == {1}
+
+
+def test_growing_runs_only_what_is_new(tmp_path):
+    """From 10 to 14 minima: exactly the 4 new minima and the 46 new pairs."""
+    small = {
+        "minima": {"count": 10, "epochs": 2},
+        "paths": {"epochs": 1, "points": 3, "evaluate_every": 1},
+    }
+    grown = run(tmp_path, "grow", **small)
+    before = results.times_completed(grown)
+    assert len(before) == 10 + 45
+    small["minima"]["count"] = 14
+    run(tmp_path, "grow", **small)
+    after = results.times_completed(grown)
+    assert len(after) - len(before) == 4 + 46
+    assert set(after.values()) == {1}
+    assert before.keys() <= after.keys()
+
+
+def test_longer_paths_run_again_and_minima_do_not(tmp_path):
+    """More epochs are other paths between the same minima."""
+    small = {"minima": {"count": 3, "epochs": 2}, "paths": {"epochs": 2, "points": 3}}
+    longer = run(tmp_path, "longer", **small)
+    small["paths"]["epochs"] = 3
+    run(tmp_path, "longer", **small)
+    assert len(results.raw_records(longer, "minima")) == 3
+    assert len(results.raw_records(longer, "pairs")) == 6
+    assert reduced(longer)["pairs"]["done"] == 3
+
+
+def test_rounds_of_a_plan_are_keys_of_the_plan():
+    """The last rung has the keys of a run without rungs, so that either reuses the other."""
+    plain = parse({"name": "x", **BASE})
+    rungs = parse({"name": "x", **BASE, "pairs": {"rungs": [4]}})
+    identity = identify(plain)
+    assert Plan(plain, identity).pair_key((0, 1)) == Plan(rungs, identity).pair_key((0, 1))
+    assert len(set(Plan(rungs, identity).path_keys())) == 20
