@@ -25,6 +25,8 @@ class Record:
         stretch: longest segment over shortest segment.
         points: their number.
         gradient_evaluations: rows whose gradient was evaluated so far.
+        normal_norms, tangent_norms: of each moving point in the last step, in the order of the
+            path (the paper's Figures G.9 and G.8); empty where not all points moved in it.
     """
 
     epoch: int
@@ -38,6 +40,16 @@ class Record:
     stretch: float
     points: int
     gradient_evaluations: int
+    normal_norms: tuple[float, ...] = ()
+    tangent_norms: tuple[float, ...] = ()
+
+    @classmethod
+    def restore(cls, values: Mapping[str, Any]) -> "Record":
+        """The record that ``asdict`` and JSON made ``values`` of."""
+        norms: Any = {
+            name: tuple(values.get(name, ())) for name in ("normal_norms", "tangent_norms")
+        }
+        return cls(**{**values, **norms})
 
 
 @dataclass(frozen=True)
@@ -116,6 +128,6 @@ class PathState:
             slots=slots,
             **{
                 **scalars,
-                "history": tuple(Record(**record) for record in scalars["history"]),
+                "history": tuple(Record.restore(record) for record in scalars["history"]),
             },
         )

@@ -11,6 +11,7 @@ moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are 
 
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,7 +72,7 @@ def init(
         if math.isfinite(start.maximum)
         else "the loss on the starting path is not finite",
     )
-    first = _record(state, start.maximum, rate=0.0, norms=(0.0, 0.0))
+    first = _record(state, start.maximum, rate=0.0, norms=Norms())
     return replace(state, history=(first,))
 
 
@@ -168,6 +169,15 @@ def _epoch(objective: Objective, state: PathState, resolved: Resolved, seed: int
     return state
 
 
+class Norms(NamedTuple):
+    """Of the two parts of the gradient: root mean squares over the points, and of each point."""
+
+    normal: float = 0.0
+    tangent: float = 0.0
+    normals: tuple[float, ...] = ()
+    tangents: tuple[float, ...] = ()
+
+
 class _Walk:
     """The steps of one epoch, on copies of the state's tensors that are moved in place."""
 
@@ -184,6 +194,7 @@ class _Walk:
         self.scratch = torch.empty_like(self.points)
         self.last = False
         self.lengths = (torch.zeros(1), torch.zeros(1))
+        self.all_moved = False
         # Rows that move: all but the two ends of the part that is not frozen.
         self.low, self.high = state.frozen + 1, len(state.points) - state.frozen - 1
 
@@ -198,6 +209,7 @@ class _Walk:
         if self.high <= self.low:
             return
         rows = self._drawn(step)
+        self.all_moved = isinstance(rows, slice)
         moving = self.points[rows]
         losses, gradients = self.objective.gradients(moving, step)
         self.losses[rows, 0] = losses.to(self.losses.dtype)
@@ -331,10 +343,12 @@ class _Walk:
         density = 1 + self.resolved.focus * rise.square()
         return 0.5 * (density[1:] + density[:-1])
 
-    def norms(self) -> tuple[float, float]:
-        """Root mean squares of the normal and tangential parts in the last step."""
+    def norms(self) -> Norms:
+        """Of the normal and tangential parts in the last step."""
         normal, tangent = (float(part.square().mean().sqrt()) for part in self.lengths)
-        return normal, tangent
+        if not self.all_moved:
+            return Norms(normal, tangent)
+        return Norms(normal, tangent, *(tuple(part.tolist()) for part in self.lengths))
 
     def state(self, epoch: int) -> PathState:
         return replace(
@@ -381,7 +395,7 @@ def _evaluated(
     state: PathState,
     settings: PathSettings,
     rate: float,
-    norms: tuple[float, float],
+    norms: Norms,
 ) -> PathState:
     """The state with one more record, and with its path as the best if it is."""
     height = measure(objective, state.points, settings).maximum
@@ -397,7 +411,7 @@ def _evaluated(
     return state
 
 
-def _record(state: PathState, height: float, rate: float, norms: tuple[float, float]) -> Record:
+def _record(state: PathState, height: float, rate: float, norms: Norms) -> Record:
     lengths = segment_lengths(state.points)
     return Record(
         epoch=state.epoch,
@@ -405,10 +419,12 @@ def _record(state: PathState, height: float, rate: float, norms: tuple[float, fl
         time=state.time,
         max_loss=float(state.losses.max()),
         dense_maximum=height,
-        normal_norm=norms[0],
-        tangent_norm=norms[1],
+        normal_norm=norms.normal,
+        tangent_norm=norms.tangent,
         length=float(lengths.sum()),
         stretch=float(lengths.max() / lengths.min().clamp_min(1e-30)),
         points=len(state.points),
         gradient_evaluations=state.gradient_evaluations,
+        normal_norms=norms.normals,
+        tangent_norms=norms.tangents,
     )

@@ -1,8 +1,10 @@
 """Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
 
+import math
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from topo_core.convergence import Outcome
@@ -74,7 +76,25 @@ def _resume(task: OptimizePath, store: Store, fork: int) -> PathState | None:
 
 
 def _tensors(found: PathSolution) -> dict[str, Tensor]:
-    return {"points": found.points}
+    """The points, and where they are known the norms of both parts of the gradient at each of them.
+
+    `norm_epochs` [m, 1] are the epochs after which they were measured; `normal_norms` and
+    `tangent_norms` [m, n - 2] have a column a moving point, with NaN where there were fewer points.
+    """
+    rows = [row for row in found.history if row.normal_norms]
+    if not rows:
+        return {"points": found.points}
+    return {
+        "points": found.points,
+        "norm_epochs": torch.tensor([[row.epoch] for row in rows]),
+        "normal_norms": _padded([row.normal_norms for row in rows]),
+        "tangent_norms": _padded([row.tangent_norms for row in rows]),
+    }
+
+
+def _padded(rows: list[tuple[float, ...]]) -> Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in rows])
 
 
 def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | None) -> PairRecord:
@@ -111,5 +131,6 @@ def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | No
 
 def _history_row(row: Record) -> dict[str, Any]:
     values = asdict(row)
-    values.pop("time")
+    for name in ("time", "normal_norms", "tangent_norms"):  # the norms are beside the points
+        values.pop(name)
     return values

@@ -1,7 +1,10 @@
 """All that a report of one run shows, made from what its store holds."""
 
+import math
 from collections.abc import Iterator
 from functools import cache
+
+from torch import Tensor
 
 from orchestrator.reduce import Landscape
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
@@ -64,8 +67,13 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
         return PathPoints(
             positions,
             tensors["norm_epochs"][:, 0].tolist(),
-            tensors["normal_norms"].tolist(),
-            tensors["tangent_norms"].tolist(),
+            _without_padding(tensors["normal_norms"]),
+            _without_padding(tensors["tangent_norms"]),
         )
 
     return read
+
+
+def _without_padding(rows: Tensor) -> list[list[float]]:
+    """Rows of different lengths that NaN made equal."""
+    return [[value for value in row if not math.isnan(value)] for row in rows.tolist()]

@@ -278,9 +278,10 @@ def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | 
         title=f"Gradient at each point of path {_named(pair)}",
         caption=(
             f"The path that carries the longest bar, of length {number(bar.length)}, at different "
-            "moments of its optimisation, first to last from light to dark. Left: norm of the part "
-            "along the path (the paper's Figure G.8). Right: norm of the part across it (Figure G.9), "
-            "which goes to 0 as the path comes to rest."
+            "moments of its optimisation, from light to dark, each on the last minibatch of an epoch. "
+            "First the norm of the part along the path (the paper's Figure G.8), then of the part "
+            "across it (Figure G.9). Where the path rests, what is left of it is the scatter between "
+            "minibatches."
         ),
         alt=(
             f"Gradient norms at {len(found.normal[-1])} points of path {_named(pair)} from epoch "
@@ -315,5 +316,7 @@ def _draw_norms(found: PathPoints, wide: bool) -> Drawing:
         if spans_decades([v for k in chosen for v in norms[k]]):
             log_axis(ax, "y")
     axes[0].set_ylabel("norm of the gradient")
-    axes[-1].legend(fontsize=7)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6 if wide else 3
+    )
     return figure

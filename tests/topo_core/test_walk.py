@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -297,3 +298,26 @@ def test_height_agrees_with_a_dense_grid():
     )
     assert found.profile.maximum == pytest.approx(dense, rel=1e-4)
     assert loss_profile(objective, found.points).maximum == found.profile.maximum
+
+
+def test_norms_of_each_point_have_the_recorded_mean_square():
+    """One norm a moving point; their root mean square is the number of the record; JSON keeps them."""
+    landscape = two_wells()
+    settings = PathSettings(points=7, epochs=20, evaluate_every=10)
+    found = optimize_path(landscape.objective, *landscape.minima, settings)
+    for record in found.history[1:]:
+        for each, mean in (
+            (record.normal_norms, record.normal_norm),
+            (record.tangent_norms, record.tangent_norm),
+        ):
+            assert len(each) == 7 - 2
+            assert math.sqrt(sum(v * v for v in each) / len(each)) == pytest.approx(mean, rel=1e-6)
+        assert type(record).restore(json.loads(json.dumps(asdict(record)))) == record
+
+
+def test_norms_of_some_points_are_not_those_of_all():
+    """Where only a few points move in a step, no norm is ascribed to any."""
+    landscape = two_wells()
+    settings = PathSettings(points=7, epochs=20, evaluate_every=10, points_per_step=2)
+    found = optimize_path(landscape.objective, *landscape.minima, settings)
+    assert all(record.normal_norms == () for record in found.history)

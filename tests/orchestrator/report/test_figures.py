@@ -8,6 +8,7 @@ from matplotlib.collections import LineCollection
 
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
 from orchestrator.report.figure import Table
+from orchestrator.report.paths import PathPoints, norms_figure
 from orchestrator.report.style import styled
 from orchestrator.report.trees import matrix_figure, tree_figure
 from tests.helpers.made_run import HEIGHTS, LOSSES
@@ -104,3 +105,18 @@ def test_columns_of_different_lengths_are_refused():
     """A table that would lose rows in silence is none."""
     with pytest.raises(ValueError, match="different lengths"):
         Table({"a": [1], "b": []})
+
+
+def test_norms_of_each_point_are_drawn_where_they_were_kept():
+    """Insertion makes rows of different lengths; each is drawn as long as it is."""
+    bars = barcode(LOSSES, HEIGHTS)
+    points = PathPoints(
+        [0, 0.5, 1], [10, 20], [[1.0, 2.0], [0.5, 0.6, 0.7]], [[3.0, 4.0], [1, 2, 3]]
+    )
+    figure = norms_figure(bars, dict.fromkeys(HEIGHTS), lambda pair: points)
+    assert figure is not None and "path 0–3" in figure.title
+    assert figure.table.columns["normal norm"] == [1.0, 2.0, 0.5, 0.6, 0.7]
+    along, across = drawn(figure).axes
+    assert [len(line.get_ydata()) for line in along.lines] == [2, 3]
+    assert across.lines[1].get_ydata().tolist() == [0.5, 0.6, 0.7]
+    assert norms_figure(bars, dict.fromkeys(HEIGHTS), lambda pair: PathPoints([0, 1])) is None
