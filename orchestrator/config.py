@@ -231,6 +231,21 @@ class RunFile(Model):
             raise ValueError("pairs.rule is 'list' and pairs.pairs is empty: list the pairs")
         return self
 
+    @model_validator(mode="after")
+    def _simplices_have_their_edges(self) -> "RunFile":
+        index = self.reduce.max_index
+        if index and self.pairs.rule != "all":
+            raise ValueError(
+                f"reduce.max_index is {index} and pairs.rule is {self.pairs.rule!r}: triangles need "
+                "the paths of all pairs, so set pairs.rule to 'all' or reduce.max_index to 0"
+            )
+        if index and self.minima.total < 3:
+            raise ValueError(
+                f"reduce.max_index is {index} and there are {self.minima.total} minima: a loop "
+                "needs 3 of them"
+            )
+        return self
+
     @property
     def location(self) -> str:
         """The run's folder or URL: STORE/NAME."""

@@ -41,6 +41,8 @@ class Cost:
     minima: int
     paths: int
     simplices: int
+    simplex_sizes: tuple[int, ...]
+    """Vertices of the simplices that an index r needs: r + 2, and of those below."""
     minimum_epochs: int
     path_epochs: int
     gradient_evaluations: int
@@ -91,6 +93,7 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         minima=len(plan.minima),
         paths=plan.pair_count,
         simplices=simplices,
+        simplex_sizes=tuple(d + 1 for d in plan.simplex_dimensions),
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
         gradient_evaluations=plan.pair_count * steps * moving,
@@ -171,7 +174,8 @@ def estimate_view(cost: Cost) -> RenderableType:
     table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
     table.add_row("paths", f"{cost.paths:,}", f"{cost.path_epochs:,} epochs")
     if cost.simplices:
-        table.add_row("simplices", f"{cost.simplices:,}", "C(n, r+2) for each index r")
+        what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
+        table.add_row("simplices", f"{cost.simplices:,}", what)
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
     table.add_row(
         "gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from orchestrator.homology import Homology, homology
 from orchestrator.pairs import Pair
 from orchestrator.plan import Plan
 from orchestrator.standing import PairCounts, standing
@@ -41,6 +42,7 @@ class Landscape:
     minima_expected: int
     simplices: Mapping[tuple[int, ...], SimplexRecord] = field(default_factory=dict)
     simplices_expected: int = 0
+    max_index: int = 0
     failures: tuple[FailedTask, ...] = ()
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
@@ -83,8 +85,16 @@ class Landscape:
     def to_scores(self) -> dict[str, float]:
         return {method: to_score(bars) for method, bars in self.barcodes.items()}
 
+    @cached_property
+    def homology(self) -> Homology | None:
+        """Index 1 and more; None where the run does not ask for it."""
+        if not self.max_index or not self.minima:
+            return None
+        return homology(self.losses, self.heights, self.simplices, self.max_index)
+
     def to_json(self) -> dict[str, Any]:
         """The contract of `reduce --json`; what is infinite is null."""
+        higher = self.homology.barcodes if self.homology else {}
         return {
             "run": self.run,
             "complete": self.complete,
@@ -124,9 +134,24 @@ class Landscape:
                         for bar in bars.bars
                     ]
                     for method, bars in self.barcodes.items()
-                }
+                },
+                **{
+                    str(index): [
+                        {
+                            "birth": bar.birth,
+                            "death": _number(bar.death),
+                            "born": list(bar.born),
+                            "killed": list(bar.killed) if bar.killed else None,
+                        }
+                        for bar in bars.bars
+                    ]
+                    for index, bars in higher.items()
+                },
             },
-            "to_score": {"0": {m: _number(score) for m, score in self.to_scores.items()}},
+            "to_score": {
+                "0": {m: _number(score) for m, score in self.to_scores.items()},
+                **{str(index): _number(to_score(bars)) for index, bars in higher.items()},
+            },
             "undecided": {
                 "pairs": self.undecided.pairs,
                 "tolerance": self.undecided.tolerance,
@@ -189,6 +214,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         minima_expected=len(plan.minima),
         simplices=simplices,
         simplices_expected=expected,
+        max_index=plan.run.reduce.max_index,
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,

@@ -46,6 +46,7 @@ __all__ = [
     "edge_nodes",
     "finished",
     "init",
+    "known_maxima",
     "optimize_simplex",
     "solutions",
 ]
@@ -89,6 +90,21 @@ class Boundary:
 
     points: Tensor
     maxima: Mapping[Face, float]
+
+
+def known_maxima(around: Boundary, found: SimplexSolution) -> dict[Face, float]:
+    """The highest loss known on each face of an optimised simplex.
+
+    Where the maximum of the simplex is on a face it is one of the face, too: the two searches may
+    differ in the last digits, and that must not look like a bar.
+    """
+    count = len(found.profile.argmax)
+    return {
+        face: max(height, found.profile.maximum)
+        if all(float(found.profile.argmax[v]) == 0 for v in range(count) if v not in face)
+        else height
+        for face, height in around.maxima.items()
+    }
 
 
 def optimize_simplex(

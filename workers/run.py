@@ -15,6 +15,7 @@ import torch
 
 from workers.connect import optimize_path_task
 from workers.evaluation import Evaluation, prepare
+from workers.fill import optimize_simplex_task
 from workers.minima import import_minimum_task, train_minimum_task
 from workers.objects import StoreFull, StoreUnreachable, open_objects
 from workers.problem import Loaded, load_problem
@@ -120,8 +121,6 @@ class Worker:
                         keep_points=self._context.keep_paths,
                     )
                 case OptimizeSimplex():
-                    from workers.fill import optimize_simplex_task  # type: ignore[import-not-found]
-
                     record = optimize_simplex_task(task, loaded, self._store, self._telling)
         except Interrupted:
             raise

@@ -37,6 +37,20 @@ _TRAINING = pa.list_(
     pa.struct([("epoch", pa.int32()), ("loss", pa.float64()), ("rate", pa.float64())])
 )
 
+_SIMPLEX_HISTORY = pa.list_(
+    pa.struct(
+        [
+            ("epoch", pa.int32()),
+            ("rate", pa.float64()),
+            ("max_loss", pa.float64()),
+            ("dense_maximum", pa.float64()),
+            ("normal_norm", pa.float64()),
+            ("tangent_norm", pa.float64()),
+            ("gradient_evaluations", pa.int64()),
+        ]
+    )
+)
+
 _HISTORY = pa.list_(
     pa.struct(
         [
@@ -131,10 +145,18 @@ class SimplexRecord(ResultRecord):
     vertices: Sequence[int] = _column(pa.list_(pa.int32()))
     faces: Sequence[str] = _column(pa.list_(pa.string()))
     value: float = _column(pa.float64())
+    """The highest loss on it, its faces included."""
+    value_high: float = _column(pa.float64())
+    """With what may lie between the samples."""
     own_maximum: float = _column(pa.float64())
+    face_maxima: Sequence[float] = _column(_FLOATS)
+    """Of each of `faces`, as it lies on the lattice: an edge is a polygon there."""
     outcome: str = _column(pa.string())
+    reason: str = _column(pa.string())
+    remaining_fall: float = _column(pa.float64())
     epochs: int = _column(pa.int32())
     gradient_evaluations: int = _column(pa.int64())
+    history: Sequence[Mapping[str, Any]] = _column(_SIMPLEX_HISTORY, ())
     object: str | None = _column(pa.string(), None)
 
 

@@ -7,11 +7,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.homology import Homology
 from orchestrator.reduce import Landscape
-from topo_core.barcode import Bar, Barcode
+from topo_core.barcode import Barcode, Interval
+from topo_core.persistence import HomologyBarcode
+from topo_core.to_score import to_score
 
 LOG_SCALE_FROM = 30.0
 """Ratio of the largest to the smallest loss from which the axis is logarithmic."""
+
+SHOWN_BARS = 12
+"""Of an index of 1 or more: the longest, for there may be thousands."""
+
+_CLASSES = {1: "loops", 2: "cavities"}
 
 
 def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
@@ -24,6 +32,11 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
         parts.append(_scores(landscape))
         if landscape.complete and landscape.counts.skipped:
             parts.append(_left_out(landscape))
+        if landscape.homology:
+            parts += [
+                higher_bars(bars, landscape.homology, max(20, width - 46))
+                for bars in landscape.homology.barcodes.values()
+            ]
     return Group(*parts)
 
 
@@ -57,10 +70,39 @@ def _bars(bars: Barcode, width: int) -> Table:
     return table
 
 
+def higher_bars(bars: HomologyBarcode, homology: Homology, width: int) -> RenderableType:
+    """The longest bars of an index of 1 or more, and their TO-score."""
+    what = f"Index {bars.index} ({_CLASSES.get(bars.index, 'cycles')} of optimised simplices)"
+    if not bars.bars:
+        return Text(f"\n{what}: no bar has a length; TO-score 0.")
+    shown = sorted(bars.bars, key=lambda bar: -bar.length)[:SHOWN_BARS]
+    axis = _Axis(shown, width)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("born on", justify="right")
+    table.add_column(axis.label, no_wrap=True)
+    table.add_column("birth", justify="right")
+    table.add_column("death", justify="right")
+    table.add_column("filled by", justify="left")
+    for bar in shown:
+        death = f"{bar.death:.4g}" if math.isfinite(bar.death) else "∞"
+        killed = "–".join(map(str, bar.killed)) if bar.killed else ""
+        born = "–".join(map(str, bar.born))
+        table.add_row(born, axis.draw(bar), f"{bar.birth:.4g}", death, killed)
+    score = to_score(bars)
+    if math.isfinite(score):
+        text = Text(f"TO-score of index {bars.index} ")
+        text.append(f"{score:.4g} ± {homology.epsilon:.2g}", style="bold")
+    else:
+        text = Text(f"{len(bars.infinite)} of them not filled yet: the TO-score is infinite")
+    rest = len(bars.bars) - len(shown)
+    more = f"; {rest} shorter bars not shown" if rest else ""
+    return Group(Text(f"\n{what}"), table, text.append(f"{more}."))
+
+
 class _Axis:
     """Losses to columns, linear or logarithmic by the range of what is shown."""
 
-    def __init__(self, bars: Sequence[Bar], width: int) -> None:
+    def __init__(self, bars: Sequence[Interval], width: int) -> None:
         values = [b.birth for b in bars] + [b.death for b in bars if math.isfinite(b.death)]
         self._low, self._high, self._width = min(values), max(values), width
         self._log = self._low > 0 and self._high / self._low >= LOG_SCALE_FROM
@@ -75,7 +117,7 @@ class _Axis:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return round((self._width - 2) * (value - low) / (high - low))
 
-    def draw(self, bar: Bar) -> Text:
+    def draw(self, bar: Interval) -> Text:
         start = self.column(bar.birth)
         if not math.isfinite(bar.death):
             return Text(" " * start + "━" * (self._width - 1 - start) + "▶", style="cyan")
