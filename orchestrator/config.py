@@ -232,13 +232,8 @@ class RunFile(Model):
         return self
 
     @model_validator(mode="after")
-    def _simplices_have_their_edges(self) -> "RunFile":
+    def _loops_have_three_minima(self) -> "RunFile":
         index = self.reduce.max_index
-        if index and self.pairs.rule != "all":
-            raise ValueError(
-                f"reduce.max_index is {index} and pairs.rule is {self.pairs.rule!r}: triangles need "
-                "the paths of all pairs, so set pairs.rule to 'all' or reduce.max_index to 0"
-            )
         if index and self.minima.total < 3:
             raise ValueError(
                 f"reduce.max_index is {index} and there are {self.minima.total} minima: a loop "

@@ -8,7 +8,7 @@ are never interpolated.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 
 import torch
@@ -106,7 +106,8 @@ class ModuleObjective:
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [k] over the training set, added up in float64."""
-        return self.measure(points, self._inputs, self._targets)[0]
+        with torch.no_grad():
+            return torch.cat([self._losses(rows) for rows in points.split(_AT_ONCE)])
 
     def measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] and accuracies [k] (float64) of `points` on any examples.
@@ -117,15 +118,27 @@ class ModuleObjective:
             found = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 
+    def _losses(self, points: Tensor) -> Tensor:
+        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        for logits, y in self._logits(points, self._inputs, self._targets):
+            total += _summed_losses(logits, y)
+        return total / len(self._inputs)
+
     def _measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        buffers = self._statistics.at(points, self._inputs) if self._statistics else None
         total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
         right = torch.zeros_like(total)
-        for x, y in zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True):
-            logits = self._evaluation.logits(points, x, buffers)
+        for logits, y in self._logits(points, inputs, targets):
             total += _summed_losses(logits, y)
             right += (logits.argmax(-1) == y).sum(1)
         return total / len(inputs), right / len(inputs)
+
+    def _logits(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits [k, n, classes] and targets [n] of the chunks of a set."""
+        buffers = self._statistics.at(points, self._inputs) if self._statistics else None
+        for x, y in zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True):
+            yield self._evaluation.logits(points, x, buffers), y
 
     def full_gradient(self, point: Tensor) -> Tensor:
         """Gradient [d] of the mean loss over the training set at `point` [d], by chunks.

@@ -25,7 +25,7 @@ data: digits
 network: {name: fc, hidden: [8]}
 minima: {count: 4, epochs: 40, checkpoint_every: 20}
 paths: {epochs: 10, points: 9, checkpoint_every: 5, evaluate_every: 5}
-simplices: {epochs: 8, subdivisions: 4, checkpoint_every: 2, evaluate_every: 4}
+simplices: {epochs: 8, subdivisions: 3, height_tolerance: 0.01, checkpoint_every: 2, evaluate_every: 4}
 reduce: {max_index: 2}
 """
 
@@ -101,7 +101,7 @@ def test_values_from_the_stored_points_alone(undisturbed):
         table = pq.read_table(run / row["object"]).to_pylist()
         points = np.array([line["values"] for line in table if line["name"] == "points"])
         points = torch.as_tensor(points).double()
-        places, weights = samples(2, 4, 6)
+        places, weights = samples(2, 3, 8)
         dense = max(
             loss((w[:, None] * points[p]).sum(0)) for p, w in zip(places, weights, strict=True)
         )
@@ -145,7 +145,7 @@ def test_without_a_triangle_its_loop_is_open(undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("pairs.rule=lazy", "all pairs"),
+        ("pairs.rule=lazy", "pairs.rule all"),
         ("minima.count=2", "a loop needs 3"),
         ("simplices.subdivisions=1", "subdivisions is 1"),
     ],
