@@ -177,6 +177,28 @@ def retry(
 
 
 @app.command()
+def verify(
+    run: RunArgument,
+    heights: Annotated[int, typer.Option(help="Heights to compute again from their points.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Check every object of a run against its digest, and some heights against their points.
+
+    Example: `toscore verify runs/demo --heights 50`
+    """
+    from orchestrator.report.verification import verification_view
+    from orchestrator.runs import open_run
+    from orchestrator.verify import verify as verify_run
+
+    found = verify_run(open_run(run), heights)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2, allow_nan=False))
+    else:
+        Console().print(verification_view(found))
+    raise typer.Exit(Exit.COMPLETE if found.sound else Exit.FAILED_TASKS)
+
+
+@app.command()
 def reduce(run: RunArgument, as_json: AsJson = False) -> None:
     """The barcodes and TO-scores of what a run has so far.
 

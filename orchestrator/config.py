@@ -194,6 +194,10 @@ class RunFile(Model):
     reduce: Reduce = Field(default_factory=Reduce)
     resources: Resources = Field(default_factory=Resources)
     reuse: tuple[str, ...] = Field((), description="Runs whose results count as this one's.")
+    keep_paths: Literal["all", "bars", "none"] = Field(
+        "all",
+        description="Whose points stay in the store: of all paths, those that hold up bars, none.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -226,6 +230,11 @@ class RunFile(Model):
             raise ValueError(
                 f"reduce.max_index is {self.reduce.max_index}, which needs every path whole: "
                 "use pairs.rule all without pairs.rungs"
+            )
+        if self.keep_paths != "all" and self.reduce.max_index > 0:
+            raise ValueError(
+                f"keep_paths is {self.keep_paths!r} and reduce.max_index {self.reduce.max_index}: "
+                "simplices are spanned by paths, keep all of them"
             )
         if self.pairs.rule == "list" and not self.pairs.pairs:
             raise ValueError("pairs.rule is 'list' and pairs.pairs is empty: list the pairs")

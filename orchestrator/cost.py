@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -97,8 +97,7 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
         gradient_evaluations=plan.pair_count * steps * moving,
-        store_bytes=len(plan.minima) * row
-        + plan.pair_count * (RECORD_BYTES + settings.points * row),
+        store_bytes=len(plan.minima) * row + plan.pair_count * path_bytes(plan, loaded.dimension),
         store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpoints),
         free_bytes=free_bytes(run.store),
         seconds_per_minimum=per_minimum,
@@ -107,15 +106,34 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
     )
 
 
-def refuse_what_cannot_fit(cost: Cost) -> None:
-    """Raises:
-    BadRunFile: the disk under the store has no room for the run.
+def path_bytes(plan: Plan, dimension: int) -> int:
+    """What a finished path takes in the store."""
+    points = 0 if plan.run.keep_paths == "none" else plan.path_settings.points
+    return RECORD_BYTES + 4 * points * dimension
+
+
+def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: Collection[str]) -> None:
+    """See that the disk under the store has room for what is left to do.
+
+    Of a lazy rule at least a path a minimum is known to be needed.
+
+    Args:
+        plan: of the run.
+        loaded: its problem.
+        done: keys of the finished paths.
+
+    Raises:
+        BadRunFile: it has not.
     """
-    if cost.free_bytes is not None and cost.store_bytes > cost.free_bytes:
+    free = free_bytes(plan.run.store)
+    lazy = plan.run.pairs.rule == "lazy"
+    left = (len(plan.minima) - 1 if lazy else plan.pair_count) - len(done)
+    needed = max(0, left) * path_bytes(plan, loaded.dimension)
+    if free is not None and needed > free:
         raise BadRunFile(
-            f"store is {cost.location}, which has {human_bytes(cost.free_bytes)} free, and the run "
-            f"needs about {human_bytes(cost.store_bytes)}: choose another disk, or ask for fewer "
-            "minima or points."
+            f"store is {plan.run.location}, which has {human_bytes(free)} free, and the paths need "
+            f"about {human_bytes(needed)}: choose another disk, ask for fewer minima or points, or "
+            "set keep_paths to none"
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 
-from orchestrator import observe
+from orchestrator import observe, tidy
 from orchestrator.executor import Executor, ExecutorEvent
 from orchestrator.lease import Lease
 from orchestrator.observe import Observer
@@ -118,6 +118,7 @@ class _Drive:
         self._source: Iterator[Task] = iter(())
         self._rounds: Rounds | None = None
         self._started = clock()
+        self._packs = 0
         self._last_beat = -1.0
         self._gave_up = ""
 
@@ -237,6 +238,9 @@ class _Drive:
                 )
                 event = WorkerLost(worker, how, cause, frozenset(ran & published))
             case PackFinished(results=results):
+                self._packs += 1
+                if self._packs % tidy.SEGMENTS == 0:
+                    tidy.compact(self._store, self._lease.epoch, self._lease.confirm)
                 self._figures |= {r.key: r.figure for r in results if isinstance(r, Done)}
         self._handle(event)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from orchestrator.cluster_token import present_own_token, protect_own_cluster
 from orchestrator.config import RunFile
+from orchestrator.cost import refuse_what_cannot_fit
 from orchestrator.drive import Ending, Outcome, Stop, drive
 from orchestrator.errors import BadRunFile, UserError
 from orchestrator.executor import Executor, InProcess, WorkersUnavailable
@@ -23,9 +24,11 @@ from orchestrator.plan import Plan
 from orchestrator.provenance import provenance
 from orchestrator.reduce import reduce_run
 from orchestrator.report.terminal import barcode_view
+from orchestrator.reuse import reuse, sources
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
 from orchestrator.stopping import StopWatch
+from orchestrator.tidy import compact, prune
 from workers.evaluation import Evaluation
 from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
@@ -87,7 +90,9 @@ def launch(
     plan = Plan(run, identify(run))
     loaded = load_for(plan)
     check_checkpoints(plan, loaded)
+    others = sources(run.reuse)
     store = open_store(run.location)
+    refuse_what_cannot_fit(plan, loaded, store.completed("pairs"))
     try:
         lease = Lease.acquire(store.objects)
     except LeaseHeld as error:
@@ -101,7 +106,10 @@ def launch(
             evaluation = _prepare(plan, store, loaded, lease, address)
         except WorkersUnavailable as error:
             raise UserError(str(error)) from None
-        context = WorkerContext(run.location, lease.epoch, evaluation)
+        if others and (copied := reuse(plan, store, others, lease.epoch)):
+            print(f"{copied} results of other runs count here too.", file=sys.stderr)
+        keep_paths = run.keep_paths != "none"
+        context = WorkerContext(run.location, lease.epoch, evaluation, keep_paths)
 
         def workers() -> Executor:
             executor = _executor(context, run, address, in_process)
@@ -119,6 +127,8 @@ def launch(
                 policy=Policy(max_attempts=run.resources.max_attempts),
                 stop=switch,
             )
+            compact(store, lease.epoch, lease.confirm)
+            prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
     return _say(outcome, plan, store, source, quiet)

@@ -165,6 +165,17 @@ class Lease:
                 "Another driver has taken this run over; this one has stopped writing to it."
             )
 
+    def confirm(self) -> None:
+        """Ask the store whether the lease is still ours, before something is deleted.
+
+        Raises:
+            Fenced: it is not.
+        """
+        self.renew()
+        if self._read(self._objects)[0].token != self._holder.token:
+            self._fenced = True
+            self.renew()
+
     def close(self) -> None:
         """Let go, so that the next driver need not wait."""
         self._closing.set()

@@ -161,7 +161,7 @@ class SimplexRecord(ResultRecord):
 
 
 Record = MinimumRecord | PairRecord | SimplexRecord
-R = TypeVar("R", MinimumRecord, PairRecord, SimplexRecord)
+R = TypeVar("R", bound=Record)
 KINDS: Mapping[str, type[Record]] = {
     kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord)
 }

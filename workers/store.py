@@ -7,7 +7,7 @@ is damaged counts as absent: it is named, it never enters a result, and the next
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -109,6 +109,38 @@ class Store:
             )
             return frozenset(key for key, name in pairs if name not in bad)
         return frozenset(table.column("key").to_pylist())
+
+    def adopt(self, other: "Store", kind: type[R], keys: frozenset[str], *, epoch: int) -> int:
+        """Copy results of another run's store: objects first, then their records.
+
+        Args:
+            other: the store to copy from.
+            kind: of the records.
+            keys: of tasks that are complete there.
+            epoch: of the lease that is held on this store.
+
+        Returns:
+            How many were copied; what is damaged there is left out.
+        """
+        sound = []
+        for record in other.records(kind):
+            if record.key not in keys:
+                continue
+            if record.object is not None:
+                try:
+                    data = other._published.read(record.object, lambda data: data)
+                except (Damaged, NotFound):
+                    continue
+                self.objects.put(record.object, data)
+            sound.append(replace(record, lease_epoch=epoch))
+        if sound:
+            self.publish_records(sound, epoch=epoch)
+        return len(sound)
+
+    def delete_objects(self, names: Iterable[str]) -> None:
+        """Let go of tensors that no record names any more."""
+        self._published.delete(names)
+        self._found.clear()
 
     def fence(self, epoch: int) -> None:
         """Close the books of former leases: what they have published so far counts, nothing later.

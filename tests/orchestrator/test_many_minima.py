@@ -1,10 +1,13 @@
 """Lazy pairs, rungs, growing and reusing runs, on real digits."""
 
 import json
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 
+from orchestrator import cost, tidy
 from orchestrator.config import parse
 from orchestrator.identify import identify
 from orchestrator.plan import Plan
@@ -12,6 +15,9 @@ from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
 from topo_core import barcode, bottleneck
+from workers.objects import open_objects
+from workers.schema import PairRecord, decode_table, to_records
+from workers.store import Store
 
 BASE = {
     "data": "digits",
@@ -141,3 +147,113 @@ def test_rounds_of_a_plan_are_keys_of_the_plan():
     identity = identify(plain)
     assert Plan(plain, identity).pair_key((0, 1)) == Plan(rungs, identity).pair_key((0, 1))
     assert len(set(Plan(rungs, identity).path_keys())) == 20
+
+
+def test_results_of_another_run_are_reused(everything, tmp_path):
+    """What has the same key is copied, to the bit, and only the rest is run."""
+    said = toscore(
+        "run",
+        write(
+            tmp_path,
+            "next",
+            minima={**BASE["minima"], "count": 6},
+            reuse=[str(everything)],
+        ),
+        "--in-process",
+    )
+    assert said.code == 0, said.err
+    assert "15 results of other runs" in said.err
+    bits, before = results.bits(tmp_path / "runs" / "next"), results.bits(everything)
+    assert before.items() <= bits.items()
+    assert len(bits) == len(before) + 1 + 5
+
+
+def test_reusing_what_is_not_there_is_refused(tmp_path):
+    """One sentence, and nothing is written."""
+    said = toscore("run", write(tmp_path, "next", reuse=[str(tmp_path / "none")]), "--in-process")
+    assert said.code == 2
+    assert "reuse names" in said.err and "holds no run" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("none", 0), ("bars", None)])
+def test_points_that_are_not_kept_change_no_number(everything, tmp_path, keep, kept):
+    """Fewer paths in the store, the same passes and bars, and the run stays complete."""
+    thrifty = run(tmp_path, "thrifty", keep_paths=keep)
+    result = reduced(thrifty)
+    assert {**result, "run": ""}["heights"] == reduced(everything)["heights"]
+    assert result["complete"] is True
+    saddles = {
+        tuple(bar["saddle"])
+        for bars in result["barcodes"]["0"].values()
+        for bar in bars
+        if bar["saddle"]
+    }
+    files = list((thrifty / "paths").glob("*"))
+    assert len(files) == (len(saddles) if kept is None else kept) < 10
+    run(tmp_path, "thrifty", keep_paths=keep)
+    assert len(reduced(thrifty)["heights"]) == 10
+    verified = json.loads(toscore("verify", thrifty, "--json").out)
+    assert verified["sound"] is True
+    assert len(verified["heights"]) == len(files)
+
+
+def test_verify_recomputes_heights(everything):
+    """Every height, from the stored points by the plain evaluation, within the stated tolerance."""
+    said = toscore("verify", everything, "--heights", "10", "--json")
+    found = json.loads(said.out)
+    assert said.code == 0
+    assert found["sound"] is True
+    assert len(found["heights"]) == 10
+    assert all(h["agrees"] and h["allowed"] < 1e-3 * h["stored"] for h in found["heights"])
+
+
+@pytest.mark.parametrize("kind", ["minima", "paths", "records/pairs"])
+def test_verify_names_what_is_damaged(everything, tmp_path, kind):
+    """A flipped bit anywhere: exit code 3 and the object's name."""
+    copy = tmp_path / "copy"
+    shutil.copytree(everything, copy)
+    victim = sorted((copy / kind).iterdir())[0]
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 4
+    victim.write_bytes(bytes(data))
+    said = toscore("verify", copy, "--heights", "0")
+    assert said.code == 3
+    assert victim.name in said.out.replace("\n", "")
+
+
+def test_verify_finds_a_false_height(everything, tmp_path):
+    """A record whose digest is right and whose height is not: the points tell."""
+    copy = tmp_path / "copy"
+    shutil.copytree(everything, copy)
+    segment = sorted((copy / "records" / "pairs").iterdir())[0]
+    records = to_records(decode_table(segment.read_bytes(), PairRecord), PairRecord)
+    segment.unlink()
+    lied = [replace(record, height=0.9 * record.height) for record in records]
+    # Published as a worker would, so that name and digest agree.
+    Store(open_objects(str(copy))).publish_records(lied, epoch=1)
+    said = toscore("verify", copy, "--heights", "10")
+    assert said.code == 3
+    assert "computed again" in said.out
+
+
+def test_what_cannot_fit_the_disk_is_refused(tmp_path, monkeypatch):
+    """Before anything is written: how much there is, how much is needed, what to do."""
+    monkeypatch.setattr(cost, "free_bytes", lambda store: 1_000_000)
+    file = write(tmp_path, "big", minima={**BASE["minima"], "count": 400})
+    said = toscore("run", file, "--in-process")
+    assert said.code == 2
+    assert "1 MB free" in said.err and "keep_paths" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_many_segments_become_few(everything, tmp_path, monkeypatch):
+    """A run that left many segments is compacted by the next driver, and nothing changes."""
+    monkeypatch.setattr(tidy, "SEGMENTS", 2)
+    copy = tmp_path / "runs" / "all"
+    shutil.copytree(everything, copy)
+    assert len(list((copy / "records" / "pairs").iterdir())) > 2
+    before = reduced(copy)
+    run(tmp_path, "all")
+    assert len(list((copy / "records" / "pairs").iterdir())) == 1
+    assert reduced(copy) == before
