@@ -1,4 +1,21 @@
 """Decides what runs, watches it, and reduces it to barcodes.
 
 The road of the data, one file a step: config → plan → (drive: state, executor) → store → reduce → report.
+From Python, `load_run("runs/demo")` reads a run; see `orchestrator.api`.
 """
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.api import LoadedPath, LoadedRun, load_run
+
+__all__ = ["LoadedPath", "LoadedRun", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: most of a command's time would go into what it does not use."""
+    if name in __all__:
+        import orchestrator.api
+
+        return getattr(orchestrator.api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -237,6 +237,44 @@ def report(
 
 
 @app.command()
+def export(
+    run: RunArgument,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", help="parquet, json, npz, gudhi, safetensors or tensorboard; repeatable."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; NAME-export by default.")
+    ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="I,J", help="Write the network at a point of this path.")
+    ] = None,
+    at: Annotated[
+        str, typer.Option(help="Where on --path: 0 to 1 of its arc length, or peak.")
+    ] = "peak",
+) -> None:
+    """Write the numbers of a run, or the network at a point of a path, for other programs.
+
+    Example: `toscore export runs/demo --format parquet --format gudhi`
+    """
+    from orchestrator.api import load_run
+    from orchestrator.export import Format, export, export_point, parse_format, parse_pair
+
+    wanted = [parse_format(name) for name in formats or ()]
+    loaded = load_run(run)
+    folder = out or Path(f"{loaded.name}-export")
+    if path is not None:
+        print(export_point(loaded, parse_pair(path), at, folder))
+    elif not wanted:
+        wanted = [Format.PARQUET]
+    for name in wanted:
+        for file in export(loaded, name, folder):
+            print(file)
+
+
+@app.command()
 def schema() -> None:
     """The JSON Schema of a run file, for editors.
 
