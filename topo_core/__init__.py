@@ -34,6 +34,7 @@ from topo_core.optimize import (
 from topo_core.optimizers import OptimizerSettings
 from topo_core.persistence import HomologyBar, HomologyBarcode, persistence
 from topo_core.profile import Profile, loss_profile
+from topo_core.saddle import Saddle, SaddleSettings, find_saddle
 from topo_core.schedule import Schedule
 from topo_core.settings import PathSettings
 from topo_core.simplex import SimplexSettings, SimplexSolution, optimize_simplex
@@ -66,6 +67,8 @@ __all__ = [
     "PathState",
     "Profile",
     "Record",
+    "Saddle",
+    "SaddleSettings",
     "Schedule",
     "SegmentObjective",
     "SimplexSettings",
@@ -78,6 +81,7 @@ __all__ = [
     "dense_barcode",
     "descend",
     "filtration",
+    "find_saddle",
     "finished",
     "from_function",
     "generator",

@@ -72,7 +72,7 @@ def himmelblau() -> Landscape:
         return (x * x + y - 11) ** 2 + (x + y * y - 7) ** 2
 
     # The saddles are at 13.3119 (3.385, 0.074), 67.7192 (0.087, 2.884), 104.0152 and 178.337.
-    low, middle, high = 13.311926, 67.719241, 104.015168
+    low, middle, high = 13.311926, 67.719150, 104.015163
     near = [(3.0, 2.0), (3.584428, -1.848127), (-2.805118, 3.131312), (-3.77931, -3.283186)]
     passes = {(0, 1): low, (0, 2): middle, (1, 2): middle}
     return _landscape(loss, near, {**passes, (0, 3): high, (1, 3): high, (2, 3): high})

@@ -1,0 +1,326 @@
+"""Is the peak of a path a saddle? Climb to it, and count the ways down.
+
+The highest point of a polygon is a height that was attained, not a pass. From there a climbing image
+(Henkelman, Uberuaga & Jónsson 2000) goes up along one direction and down along all others: the
+direction is the path's at first and then the one of lowest curvature, followed as in the dimer
+method. Newton steps, with the equations solved by MINRES, take the last digits. Where the gradient
+vanishes, Lanczos counts the negative eigenvalues of the Hessian, and a pass has one of them.
+
+Hessian-vector products are central differences of exact gradients. A network with ReLU has no second
+derivatives at its kinks, so what is found is checked for a kink and for a flat top.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.draws import generator
+
+Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Exact losses [k] and gradients [k, d] of points [k, d]."""
+
+_DIFFERENCE = 1e-4  # of a finite difference, in spacings
+_MOVE = 0.3  # longest step of the climb, in spacings
+_MODES = 4  # products spent on the direction of lowest curvature in a step
+_FLAT = 1e-3  # of the barrier: a smaller fall within one spacing is a flat top
+_KINK = 0.5  # a jump of slopes that keeps this part of itself on a tenth of the distance is a kink
+_ZERO = 1e-6  # eigenvalues below this fraction of the largest count as zero
+
+
+@dataclass(frozen=True)
+class SaddleSettings:
+    """What may be spent.
+
+    Attributes:
+        climb: steps of the climbing image.
+        polish: Newton steps.
+        lanczos: products with the Hessian in the count of its negative eigenvalues, and in each
+            Newton step.
+        tolerance: a gradient this small, as a fraction of the barrier over the spacing, is zero.
+    """
+
+    climb: int = 150
+    polish: int = 12
+    lanczos: int = 40
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for key, least in (("climb", 0), ("polish", 0), ("lanczos", 2)):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} is {getattr(self, key)}; it must be {least} or more.")
+        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise ValueError(f"tolerance is {self.tolerance}; it must be a finite number above 0.")
+
+
+@dataclass(frozen=True)
+class Saddle:
+    """What a peak turned out to be.
+
+    Attributes:
+        point: [d], where the search ended.
+        loss: there.
+        peak_loss: at the peak it started from.
+        distance: between the two.
+        gradient_norm: at ``point``.
+        stationary: whether that is zero within the tolerance.
+        negative: negative eigenvalues of the Hessian that Lanczos saw; with fewer products than
+            dimensions a lower bound. 1 at a pass.
+        eigenvalues: the lowest Ritz values, increasing, at most five.
+        direction: [d], unit vector of the lowest one.
+        kink: whether slopes jump across ``point``: no Hessian describes it.
+        flat: whether the loss does not fall on both sides along ``direction``.
+        gradient_evaluations: rows whose gradient was evaluated.
+    """
+
+    point: Tensor
+    loss: float
+    peak_loss: float
+    distance: float
+    gradient_norm: float
+    stationary: bool
+    negative: int
+    eigenvalues: tuple[float, ...]
+    direction: Tensor
+    kink: bool
+    flat: bool
+    gradient_evaluations: int
+
+    @property
+    def verdict(self) -> str:
+        """One word: pass, saddle (of a higher index), minimum, kink, flat or moving."""
+        if self.kink:
+            return "kink"
+        if self.flat:
+            return "flat"
+        if not self.stationary:
+            return "moving"
+        return {0: "minimum", 1: "pass"}.get(self.negative, "saddle")
+
+
+def find_saddle(
+    gradients: Gradients,
+    peak: Tensor,
+    tangent: Tensor,
+    *,
+    spacing: float,
+    barrier: float,
+    settings: SaddleSettings | None = None,
+    seed: int = 0,
+) -> Saddle:
+    """The stationary point near the peak of a path, and its index.
+
+    Args:
+        gradients: exact losses and gradients; float64 is worth its price here.
+        peak: [d], the highest place of the path.
+        tangent: [d], the direction of the path there, of any length.
+        spacing: distance of the path's points there: the length scale of all steps.
+        barrier: height of the peak above the higher end: the scale of losses.
+        settings: all defaults when None.
+        seed: of the first Lanczos vector.
+
+    Raises:
+        ValueError: a tangent without length, or scales that are not positive.
+    """
+    settings = settings or SaddleSettings()
+    if not (spacing > 0 and barrier > 0 and float(tangent.norm()) > 0):
+        raise ValueError(
+            f"the spacing is {spacing}, the barrier {barrier} and the tangent has the length "
+            f"{float(tangent.norm())}; a peak inside a path has all three above 0."
+        )
+    counted = _Counted(gradients, _DIFFERENCE * spacing)
+    enough = settings.tolerance * barrier / spacing
+    climbed, along = _climb(counted, peak, tangent / tangent.norm(), spacing, enough, settings)
+    point = _polished(counted, climbed, spacing, enough, settings)
+    loss, gradient = counted(point)
+    values, direction = _lowest(counted, point, along, settings.lanczos, seed)
+    scale = max(abs(float(values[0])), abs(float(values[-1])), 1e-300)
+    peak_loss, _ = counted(peak)
+    norm = float(gradient.norm())
+    return Saddle(
+        point=point,
+        loss=loss,
+        peak_loss=peak_loss,
+        distance=float((point - peak).norm()),
+        gradient_norm=norm,
+        stationary=norm <= enough,
+        negative=int((values < -_ZERO * scale).sum()),
+        eigenvalues=tuple(values[:5].tolist()),
+        direction=direction,
+        kink=_has_kink(counted, point, along, spacing),
+        flat=_is_flat(counted, point, along, spacing, barrier),
+        gradient_evaluations=counted.rows,
+    )
+
+
+class _Counted:
+    """Gradients at single points, products with the Hessian, and how many rows they took."""
+
+    def __init__(self, gradients: Gradients, step: float) -> None:
+        self._gradients, self._step, self.rows = gradients, step, 0
+
+    def __call__(self, point: Tensor) -> tuple[float, Tensor]:
+        losses, gradients = self.batch(point[None])
+        return float(losses[0]), gradients[0]
+
+    def batch(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        self.rows += len(points)
+        return self._gradients(points)
+
+    def product(self, point: Tensor, vector: Tensor) -> Tensor:
+        """The Hessian at ``point`` times ``vector``."""
+        size = vector.norm()
+        if not size > 0:
+            return torch.zeros_like(vector)
+        move = vector * (self._step / size)
+        _, (ahead, behind) = self.batch(torch.stack([point + move, point - move]))
+        return (ahead - behind) * (size / (2 * self._step))
+
+
+def _climb(
+    gradients: _Counted,
+    point: Tensor,
+    along: Tensor,
+    spacing: float,
+    enough: float,
+    settings: SaddleSettings,
+) -> tuple[Tensor, Tensor]:
+    """Up along the direction of lowest curvature, down across it."""
+    longest = _MOVE * spacing
+    step = 0.0
+    before: tuple[Tensor, Tensor] | None = None
+    for _ in range(settings.climb):
+        _, gradient = gradients(point)
+        if float(gradient.norm()) <= 100 * enough:
+            break
+        along, bend = _followed(gradients, point, along)
+        slope = float(gradient @ along)
+        across = gradient - slope * along
+        if before is not None:
+            moved, change = point - before[0], across - before[1]
+            met, bent = float(moved @ change), float(change @ change)
+            step = min(2 * step, met / bent) if met > 0 and bent > 0 else 2 * step
+        else:
+            step = 0.02 * spacing / max(float(across.norm()), 1e-300)
+        down = -step * across
+        down *= min(1.0, longest / max(float(down.norm()), 1e-300))
+        # Newton's step to the top along one direction where it is concave, else a plain one up.
+        up = -slope / bend if bend < 0 else math.copysign(longest, slope)
+        up = max(-longest, min(longest, up))
+        before = point, across
+        point = point + down + up * along
+    return point, along
+
+
+def _followed(gradients: _Counted, point: Tensor, along: Tensor) -> tuple[Tensor, float]:
+    """``along`` turned towards the lowest curvature by a short Lanczos, and the curvature."""
+    values, vectors = _lanczos(gradients, point, along, _MODES)
+    turned = vectors[:, 0]
+    return turned * math.copysign(1.0, float(turned @ along)), float(values[0])
+
+
+def _polished(
+    gradients: _Counted, point: Tensor, spacing: float, enough: float, settings: SaddleSettings
+) -> Tensor:
+    """Newton steps to the stationary point nearby, as long as the gradient gets smaller."""
+    _, gradient = gradients(point)
+    for _ in range(settings.polish):
+        norm = float(gradient.norm())
+        if norm <= 1e-3 * enough:
+            break
+        step = _minres(lambda v: gradients.product(point, v), -gradient, settings.lanczos)  # noqa: B023
+        step *= min(1.0, _MOVE * spacing / max(float(step.norm()), 1e-300))
+        found = gradients(point + step)[1]
+        if not float(found.norm()) < norm:
+            step *= 0.25
+            found = gradients(point + step)[1]
+            if not float(found.norm()) < norm:
+                break
+        point, gradient = point + step, found
+    return point
+
+
+def _minres(product: Callable[[Tensor], Tensor], right: Tensor, products: int) -> Tensor:
+    """The least-squares solution of H x = right in a Krylov space (Paige & Saunders 1975)."""
+    size = right.norm()
+    basis, images = [right / size], list[Tensor]()
+    for _ in range(min(products, len(right))):
+        image = product(basis[-1])
+        images.append(image)
+        rest = image
+        for _ in range(2):
+            for vector in basis:
+                rest = rest - (vector @ rest) * vector
+        length = rest.norm()
+        if not length > 1e-10 * image.norm():
+            break
+        basis.append(rest / length)
+    columns = torch.stack(images, dim=1)
+    # Few columns: a small least-squares problem; directions that the Hessian does not see stay 0.
+    weights = torch.linalg.lstsq(
+        columns.T @ columns, columns.T @ right[:, None], rcond=1e-12, driver="gelsd"
+    ).solution
+    return torch.stack(basis[: len(images)], dim=1) @ weights[:, 0]
+
+
+def _lanczos(
+    gradients: _Counted, point: Tensor, start: Tensor, products: int
+) -> tuple[Tensor, Tensor]:
+    """Ritz values [k] (increasing) and vectors [d, k] of the Hessian (Lanczos 1950).
+
+    With full reorthogonalisation, so that no value comes twice.
+    """
+    basis, images = [start / start.norm()], list[Tensor]()
+    while True:
+        images.append(gradients.product(point, basis[-1]))
+        rest = images[-1]
+        if len(images) >= min(products, len(start)):
+            break
+        for _ in range(2):
+            for vector in basis:
+                rest = rest - (vector @ rest) * vector
+        length = rest.norm()
+        if not length > 1e-8 * images[-1].norm():
+            break
+        basis.append(rest / length)
+    frame = torch.stack(basis, dim=1)
+    small = frame.T @ torch.stack(images, dim=1)
+    values, vectors = torch.linalg.eigh(0.5 * (small + small.T))
+    return values, frame @ vectors
+
+
+def _lowest(
+    gradients: _Counted, point: Tensor, along: Tensor, products: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Ritz values, and the unit vector of the lowest; from a start with parts in all directions."""
+    draw = torch.randn(len(point), generator=generator(seed, "lanczos"), dtype=torch.float64)
+    draw = draw.to(point)
+    values, vectors = _lanczos(gradients, point, along + draw / draw.norm(), products)
+    return values, vectors[:, 0] / vectors[:, 0].norm()
+
+
+def _has_kink(gradients: _Counted, point: Tensor, along: Tensor, spacing: float) -> bool:
+    """Whether the slope along ``along`` jumps at ``point``.
+
+    Where the loss is smooth a change of slope shrinks with the distance over which it is seen.
+    """
+    jumps = []
+    for size in (1e-2 * spacing, 1e-3 * spacing):
+        _, (ahead, behind) = gradients.batch(
+            torch.stack([point + size * along, point - size * along])
+        )
+        jumps.append((float((ahead - behind) @ along), float(ahead.norm() + behind.norm())))
+    (wide, _), (near, slopes) = jumps
+    return abs(near) > _KINK * abs(wide) and abs(near) > 1e-3 * slopes
+
+
+def _is_flat(
+    gradients: _Counted, point: Tensor, along: Tensor, spacing: float, barrier: float
+) -> bool:
+    """Whether the loss stays within a small part of the barrier on one side or the other."""
+    around = torch.stack([point + spacing * along, point, point - spacing * along])
+    losses, _ = gradients.batch(around)
+    fall = losses[1] - torch.maximum(losses[0], losses[2])
+    return bool(fall.abs() < _FLAT * barrier)
