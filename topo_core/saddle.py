@@ -176,7 +176,8 @@ class _Counted:
             return torch.zeros_like(vector)
         move = vector * (self._step / size)
         _, (ahead, behind) = self.batch(torch.stack([point + move, point - move]))
-        return (ahead - behind) * (size / (2 * self._step))
+        found: Tensor = (ahead - behind) * (size / (2 * self._step))
+        return found
 
 
 def _climb(
@@ -262,7 +263,8 @@ def _minres(product: Callable[[Tensor], Tensor], right: Tensor, products: int) -
     weights = torch.linalg.lstsq(
         columns.T @ columns, columns.T @ right[:, None], rcond=1e-12, driver="gelsd"
     ).solution
-    return torch.stack(basis[: len(images)], dim=1) @ weights[:, 0]
+    step: Tensor = torch.stack(basis[: len(images)], dim=1) @ weights[:, 0]
+    return step
 
 
 def _lanczos(
