@@ -1,5 +1,6 @@
 """argv and stdout, nothing else: config → plan → train → optimise → store → reduce → report."""
 
+import contextlib
 import json
 import os
 import sys
@@ -234,6 +235,29 @@ def report(
     print(
         f"{written.page}\n{written.figures}{os.sep}  {written.count} figures: png, pdf, csv, json"
     )
+
+
+@app.command()
+def watch(
+    run: RunArgument,
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8787,
+    host: Annotated[
+        str, typer.Option(help="Address to serve at; this machine alone by default.")
+    ] = ("127.0.0.1"),
+) -> None:
+    """Serve a page that shows a run while it goes; reads the store only. Ctrl-C ends it.
+
+    Example: `toscore watch runs/demo --port 8787`
+    """
+    from orchestrator.live import LOOPBACK, serve, url_of
+    from orchestrator.runs import open_run
+
+    server = serve(open_run(run), host, port)
+    print(f"{url_of(server)}  (Ctrl-C ends it)", flush=True)
+    if host not in LOOPBACK:
+        print("Whoever can reach this address can read the run.", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt), server:
+        server.serve_forever()
 
 
 @app.command()

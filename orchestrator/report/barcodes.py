@@ -17,6 +17,7 @@ from orchestrator.report.style import (
     NARROW,
     SECOND,
     WIDE,
+    few_ticks,
     log_axis,
     number,
     spans_decades,
@@ -108,19 +109,21 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
     ends = [v for v in ends if math.isfinite(v)]
     log = spans_decades(ends)
     low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    room = _room(low, high, log)
+    room = room_for(low, high, log)
     for ax, panel in zip(axes, panels, strict=True):
         ax.set_title(panel.title)
         draw_bars(ax, panel.bars, right=room[1])
         ax.set_xlim(*room)
         if log:
             log_axis(ax, "x")
+        else:
+            few_ticks(ax, wide and not beside)
     for ax in axes if beside else axes[-1:]:
         ax.set_xlabel("training loss")
     return figure
 
 
-def _room(low: float, high: float, log: bool) -> tuple[float, float]:
+def room_for(low: float, high: float, log: bool) -> tuple[float, float]:
     """Limits with some space on both sides."""
     if log:
         factor = (high / low) ** 0.08
@@ -194,7 +197,7 @@ def _draw_diagram(panels: Sequence[Panel], wide: bool) -> Drawing:
     ends = [v for p in panels for bar in p.bars.bars for v in (bar.birth, bar.death)]
     ends = [v for v in ends if math.isfinite(v)] or [0.0, 1.0]
     log = spans_decades(ends)
-    low, high = _room(min(ends), max(ends), log)
+    low, high = room_for(min(ends), max(ends), log)
     steps = [low + (high - low) * k / 100 for k in range(101)]
     ax.fill_between([low, high], [low, low], [low, high], color=GRID, alpha=0.5, lw=0)
     ax.plot([low, high], [low, high], color=MUTED, lw=1)
@@ -215,6 +218,8 @@ def _draw_diagram(panels: Sequence[Panel], wide: bool) -> Drawing:
     if log:
         log_axis(ax, "x")
         log_axis(ax, "y")
+    else:
+        few_ticks(ax, wide)
     ax.set_box_aspect(1)
     ax.legend(loc="lower right")
     return figure

@@ -15,6 +15,7 @@ from orchestrator.report.style import (
     NARROW,
     SECOND,
     WIDE,
+    few_ticks,
     log_axis,
     number,
     spans_decades,
@@ -152,6 +153,7 @@ def _draw_generalisation(
     ax.grid()
     ax.set_axisbelow(True)
     ax.margins(0.1)
+    few_ticks(ax, wide)
     if not math.isnan(found.rho):
         ax.set_title(f"ρ = {found.rho:.2f}  [{found.low:.2f}, {found.high:.2f}]")
     return figure

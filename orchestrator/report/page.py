@@ -73,12 +73,12 @@ def render(page: Page) -> str:
             "id": section.id,
             "title": section.title,
             "text": section.text,
-            "figures": [_figure(figure) for figure in section.figures],
+            "figures": [figure_values(figure) for figure in section.figures],
             "tables": [
                 {
                     "name": item.name,
                     "title": item.title,
-                    "shown": _shown(item.table),
+                    "shown": shown(item.table),
                     "download": _download(item.table),
                 }
                 for item in section.tables
@@ -120,14 +120,16 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _figure(figure: Figure) -> dict[str, Any]:
+def figure_values(figure: Figure, *, files: bool = True) -> dict[str, Any]:
+    """What `parts.html` shows a figure with; `files` says whether it lies in files beside the page."""
     return {
+        "files": files,
         "name": figure.name,
         "title": figure.title,
         "caption": figure.caption,
         "wide": figure.svg(wide=True),
         "narrow": figure.svg(wide=False),
-        "shown": _shown(figure.table),
+        "shown": shown(figure.table),
         "download": _download(figure.table),
     }
 
@@ -140,8 +142,8 @@ def _download(table: Table) -> str:
     return "data:text/csv;charset=utf-8;base64," + base64.b64encode(data).decode()
 
 
-def _shown(table: Table) -> dict[str, Any]:
-    """The first rows of a table, in words."""
+def shown(table: Table) -> dict[str, Any]:
+    """What `parts.html` shows a table with: its first rows, in words."""
     columns = []
     for name, values in table.columns.items():
         texts = [v for v in values[:SHOWN_ROWS] if isinstance(v, str)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INK, MUTED, GRID = "#1b1f24", "#5b636e", "#d5d9df"
 FIRST, SECOND, THIRD, FOURTH = "#0067a5", "#c44e00", "#007a5a", "#a4397f"
@@ -113,6 +113,11 @@ def log_axis(axes: Axes, which: str) -> None:
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def few_ticks(axes: Axes, wide: bool) -> None:
+    """So few numbers on a horizontal axis that they do not run into each other."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4))
 
 
 def number(value: float) -> str:
