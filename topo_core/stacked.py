@@ -18,6 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.strategies import Strategy
+from topo_core.strategies.channels_last import ChannelsLast, has_convolutions
+from topo_core.strategies.convolutional import Convolutional, plan_of
 from topo_core.strategies.functional import Functional
 from topo_core.strategies.linear import Linear, linear_layers
 from topo_core.strategies.literal import Literal
@@ -27,6 +29,8 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
     "functional": Functional,
     "linear": Linear,
+    "convolutional": Convolutional,
+    "channels_last": ChannelsLast,
 }
 
 CHUNK = 1000
@@ -37,6 +41,10 @@ def possible_strategies(module: nn.Module) -> tuple[str, ...]:
     """Strategies that this network allows, the likely fastest first."""
     if linear_layers(module) is not None:
         return ("linear", "functional", "literal")
+    if plan_of(module) is not None:
+        return ("convolutional", "channels_last", "literal", "functional")
+    if has_convolutions(module):
+        return ("channels_last", "literal", "functional")
     return ("literal", "functional")
 
 

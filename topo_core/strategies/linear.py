@@ -1,7 +1,8 @@
 """Fully connected networks: stacked products and a backward pass written out.
 
-Activations are kept as [k, width, batch], so that every product is one batched matrix product; the
-first layer, whose input all points share, is a single product of all their weights.
+Activations are kept as [k, width, batch], so that every product is one batched matrix product. The
+first layer holds most of the arithmetic, and all points share its input: on a GPU it is a single product
+of all their weights, on a CPU one product a point, which reads weights and writes gradients in place.
 """
 
 from collections.abc import Mapping
@@ -47,8 +48,22 @@ class Linear:
     def first_layer(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
         """Outputs [k, width, n] of the first layer before its ReLU, for `inputs` [n, in]."""
         k, width, _ = weight.shape
-        product = weight.reshape(k * width, -1) @ inputs.T
-        return product.view(k, width, -1).add_(bias)
+        if weight.is_cuda:
+            return (weight.reshape(k * width, -1) @ inputs.T).view(k, width, -1).add_(bias)
+        outputs = weight.new_empty(k, width, len(inputs))
+        for row in range(k):
+            torch.mm(weight[row], inputs.T, out=outputs[row])
+        return outputs.add_(bias)
+
+    @staticmethod
+    def _first_gradient(into: Tensor, delta: Tensor, inputs: Tensor) -> None:
+        """Write the gradient [k, width, in] of the first weights from that of their outputs."""
+        k, width, _ = delta.shape
+        if delta.is_cuda:
+            into.copy_((delta.view(k * width, -1) @ inputs).view(k, width, -1))
+            return
+        for row in range(k):
+            torch.mm(delta[row], inputs, out=into[row])
 
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
         """Activations after each layer, from the outputs of the first; the last are the logits."""
@@ -62,23 +77,17 @@ class Linear:
         parameters = self._parameters(points)
         rows = inputs.flatten(1)
         activations = self._forward(parameters, self.first_layer(*parameters[0], rows))
-        logs = torch.log_softmax(activations[-1], dim=1)
-        index = targets.expand(len(points), 1, -1)
-        losses = -logs.gather(1, index).mean(dim=(1, 2))
-        delta = logs.exp_()
-        delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
-        delta.div_(len(rows))
+        losses, delta = _cross_entropy_(activations.pop(), targets)
         gradients = torch.empty_like(points)
         into = self._parameters(gradients)
         for layer in range(self._depth - 1, 0, -1):
-            weight = parameters[layer][0]
-            below = activations[layer - 1]
+            weight, below = parameters[layer][0], activations[layer - 1]
             into[layer][0].copy_(torch.bmm(delta, below.transpose(1, 2)))
-            into[layer][1].copy_(delta.sum(dim=2, keepdim=True))
-            delta = torch.bmm(weight.transpose(1, 2), delta).mul_(below > 0)
-        k, width, _ = delta.shape
-        into[0][0].copy_((delta.view(k * width, -1) @ rows).view(k, width, -1))
-        into[0][1].copy_(delta.sum(dim=2, keepdim=True))
+            torch.sum(delta, dim=2, keepdim=True, out=into[layer][1])
+            delta = torch.bmm(weight.transpose(1, 2), delta)
+            delta = torch.ops.aten.threshold_backward(delta, below, 0)
+        self._first_gradient(into[0][0], delta, rows)
+        torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
         return losses, gradients
 
     def logits(
@@ -102,3 +111,18 @@ class Linear:
         mixed = torch.lerp(first[:, None], last[:, None], weights[:, :, None, None]).flatten(0, 1)
         points = torch.lerp(starts[:, None], ends[:, None], weights[:, :, None]).flatten(0, 1)
         return self._forward(self._parameters(points), mixed)[-1].transpose(1, 2)
+
+
+def _cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean losses [k] of `logits` [k, classes, n], and the gradient, which takes their memory.
+
+    Written out because `log_softmax` is slow along an axis that is not the innermost.
+    """
+    index = targets.expand(len(logits), 1, -1)
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    chosen = logits.gather(1, index)
+    total = logits.exp_().sum(dim=1, keepdim=True)
+    losses = (total.log() - chosen).mean(dim=(1, 2))
+    delta = logits.div_(total)
+    delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
+    return losses, delta.div_(targets.shape[-1])
