@@ -35,6 +35,7 @@ class _Convolution:
     """A convolution and, in the order in which they are carried out, its max-pool and ReLU."""
 
     layer: nn.Conv2d
+    padding: Pair
     pool: nn.MaxPool2d | None
     relu: bool
 
@@ -92,7 +93,7 @@ def _convolutions(layers: Sequence[nn.Module]) -> tuple[_Convolution, ...] | Non
                 relu = True
             else:
                 return None
-        found.append(_Convolution(layer, pool, relu))
+        found.append(_Convolution(layer, _pair(layer.padding), pool, relu))
     return tuple(found)
 
 
@@ -149,8 +150,8 @@ class Convolutional:
             return _Start(channels_innermost(x), (0, 0))
         layer = self._plan.convolutions[0].layer
         (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
-        (ph, pw) = layer.padding  # type: ignore[misc]
-        padded = nn.functional.pad(x, (int(pw), int(pw), int(ph), int(ph)))
+        ph, pw = self._plan.convolutions[0].padding
+        padded = nn.functional.pad(x, (pw, pw, ph, ph))
         windows = padded.unfold(2, kh, sh).unfold(3, kw, sw)  # [n, c, height, width, kh, kw]
         n, c, height, width = windows.shape[:4]
         # A column of ones makes the bias one more weight, and its gradient one more product.
@@ -178,7 +179,7 @@ class Convolutional:
                     channels_innermost(weight),
                     bias,
                     layer.stride,
-                    layer.padding,  # type: ignore[arg-type]
+                    convolution.padding,
                     layer.dilation,
                 )
             before, chosen = x, None
