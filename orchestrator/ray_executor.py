@@ -29,6 +29,7 @@ from workers.run import Worker, WorkerContext
 from workers.tasks import Task
 
 Answer = TypeVar("Answer")
+MakeWorker = Callable[[WorkerContext, str], Worker]
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
@@ -49,8 +50,8 @@ class ClusterSettings:
 class _Actor:
     """The worker as Ray sees it."""
 
-    def __init__(self, context: WorkerContext, name: str) -> None:
-        self._worker = Worker(context, name)
+    def __init__(self, context: WorkerContext, name: str, make: MakeWorker) -> None:
+        self._worker = make(context, name)
 
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
@@ -112,8 +113,15 @@ class RayExecutor:
         WorkersUnavailable: no cluster at the address, or the token was refused.
     """
 
-    def __init__(self, context: WorkerContext, settings: ClusterSettings) -> None:
-        self._context, self._settings = context, settings
+    def __init__(
+        self, context: WorkerContext, settings: ClusterSettings, make: MakeWorker = Worker
+    ) -> None:
+        """Args:
+        context: for every worker.
+        settings: of the cluster.
+        make: a worker from the context and its name; another one in measurements of the driver.
+        """
+        self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, _Member] = {}
         self._waiting: dict[Any, _Member] = {}
         self._packs: dict[Any, str] = {}
@@ -241,7 +249,7 @@ class RayExecutor:
         while len(self._members) < max(1, wanted):
             name = f"worker-{self._count}"
             self._count += 1
-            member = _Member(name, self._remote.remote(self._context, name))
+            member = _Member(name, self._remote.remote(self._context, name, self._make))
             self._members[name] = member
             self._expect(member)
 
