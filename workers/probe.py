@@ -27,7 +27,14 @@ def choose_evaluation(loaded: Loaded, settings: PathWork) -> Evaluation:
     candidates = possible_strategies(loaded.module)
     if candidates[0] == "linear":  # never slower than the others on the networks that it takes
         return replace(base, strategy="linear")
-    times = {name: _seconds(replace(base, strategy=name), loaded, settings) for name in candidates}
+    times = {}
+    for name in candidates:
+        try:
+            times[name] = _seconds(replace(base, strategy=name), loaded, settings)
+        except RuntimeError:
+            # `vmap` refuses, for instance, a forward pass that looks at values.
+            if name == "literal":
+                raise
     return replace(base, strategy=min(times, key=lambda name: times[name]))
 
 

@@ -1,0 +1,99 @@
+"""What can happen to a run, each as a function that does it once."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from tests.helpers.process import workers_of
+
+Process = subprocess.Popen[str]
+Injury = Callable[[Process, random.Random], None]
+
+
+def kill_a_worker(process: Process, draw: random.Random) -> None:
+    """SIGKILL of one of the actors."""
+    if victims := workers_of(process):
+        _signal(draw.choice(victims), signal.SIGKILL)
+
+
+def stop_a_worker_for_a_while(process: Process, draw: random.Random) -> None:
+    """SIGSTOP, and SIGCONT a little later."""
+    if victims := workers_of(process):
+        victim = draw.choice(victims)
+        _signal(victim, signal.SIGSTOP)
+        time.sleep(draw.uniform(0.5, 3.0))
+        _signal(victim, signal.SIGCONT)
+
+
+def kill_the_raylet(process: Process, draw: random.Random) -> None:
+    """The node of Ray goes away, and with it everything that ran on it."""
+    del draw
+    for child in _children(process):
+        if child.name() == "raylet":
+            _signal(child, signal.SIGKILL)
+
+
+def kill_the_head(process: Process, draw: random.Random) -> None:
+    """The control store of Ray dies."""
+    del draw
+    for child in _children(process):
+        if child.name() == "gcs_server":
+            _signal(child, signal.SIGKILL)
+
+
+def kill_the_driver(process: Process, draw: random.Random) -> None:
+    """SIGKILL: nothing is flushed, nobody is told."""
+    del draw
+    process.kill()
+
+
+def interrupt_the_driver(process: Process, draw: random.Random) -> None:
+    """Ctrl-C or a scheduler's SIGTERM."""
+    process.send_signal(draw.choice([signal.SIGINT, signal.SIGTERM]))
+
+
+PROCESSES: tuple[Injury, ...] = (
+    kill_a_worker,
+    stop_a_worker_for_a_while,
+    kill_the_raylet,
+    kill_the_head,
+    kill_the_driver,
+    interrupt_the_driver,
+)
+
+
+def damage_an_object(run: Path, draw: random.Random) -> None:
+    """Tear or flip a published object of a run that is not running."""
+    files = [
+        file
+        for folder in ("records", "minima", "paths", "checkpoints")
+        for file in sorted((run / folder).rglob("*.*"))
+        if file.is_file() and not file.name.startswith(".")
+    ]
+    if not files:
+        return
+    victim = draw.choice(files)
+    data = victim.read_bytes()
+    if draw.random() < 0.5:
+        victim.write_bytes(data[: draw.randrange(len(data))])
+    else:
+        place = draw.randrange(len(data))
+        victim.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+
+
+def _children(process: Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return list(psutil.Process(process.pid).children(recursive=True))
+    return []
+
+
+def _signal(victim: psutil.Process, number: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        os.kill(victim.pid, number)

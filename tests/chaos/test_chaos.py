@@ -1,0 +1,155 @@
+"""Whatever happens to a run, it ends with the bits of a run that nothing happened to.
+
+Three rounds are in the default suite; `make chaos` runs thirty. A round is named by its seed, and a
+seed always draws the same injuries, though not at the same microsecond.
+"""
+
+import itertools
+import json
+import random
+import time
+
+import psutil
+import pytest
+
+from tests.chaos.injuries import PROCESSES, damage_an_object, kill_a_worker, kill_the_driver
+from tests.helpers import flaky_proxy, results, s3_server
+from tests.helpers.command import toscore
+from tests.helpers.process import started
+from workers.objects import open_objects
+from workers.schema import MinimumRecord, PairRecord
+from workers.store import Store
+
+SETTINGS = {
+    "data": {"name": "digits", "subset": 600},
+    "network": {"name": "fc", "hidden": [12]},
+    "minima": {"count": 4, "epochs": 10, "checkpoint_every": 3},
+    "paths": {"epochs": 16, "points": 9, "checkpoint_every": 2, "evaluate_every": 4},
+    "resources": {"workers": 2},
+}
+SHORT_CUT = range(3)
+ROUNDS = range(3, 33)
+INJURIES = 3
+RESTARTS = 25
+
+
+def write(folder, name, store=None):
+    file = folder / f"{name}.yaml"
+    file.write_text(json.dumps({"name": name, "store": store or str(folder / "runs"), **SETTINGS}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    said = toscore("run", write(folder, "quiet"), "--in-process")
+    assert said.code == 0, said.err
+    return folder / "runs" / "quiet"
+
+
+def injured(folder, file, draw, injuries, between=lambda: None):
+    """Run with injuries at drawn moments, starting again whenever it ends before its time."""
+    left = [draw.choice(injuries) for _ in range(INJURIES)]
+    for _ in range(RESTARTS):
+        with started(folder, "run", file) as process:
+            while left and process.poll() is None:
+                time.sleep(draw.uniform(1.0, 5.0))
+                if process.poll() is None:
+                    left.pop()(process, draw)
+            output, _ = process.communicate(timeout=240)
+        if process.returncode == 0:
+            return output
+        between()
+    raise AssertionError(f"not complete after {RESTARTS} starts: {output}")
+
+
+def no_orphans(folder):
+    """Processes that were started by a run and outlived it."""
+    mark = str(folder)
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        environment = process.info["environ"] or {}
+        if environment.get("HOME") == mark and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(" ".join(process.info["cmdline"] or []))
+    return found
+
+
+def check(undisturbed, run):
+    assert results.bits(run) == results.bits(undisturbed)
+    assert results.reduced(run) == results.reduced(undisturbed)
+    assert set(results.times_completed(run).values()) == {1}
+
+
+def chaos_round(undisturbed, folder, seed):
+    draw = random.Random(seed)
+    file, run = write(folder, "hurt"), folder / "runs" / "hurt"
+    damages = [1] if draw.random() < 0.5 else []
+
+    def between():
+        if damages:
+            damages.pop()
+            damage_an_object(run, draw)
+
+    injured(folder, file, draw, PROCESSES, between)
+    check(undisturbed, run)
+    gone = time.monotonic() + 20
+    while no_orphans(folder) and time.monotonic() < gone:
+        time.sleep(0.2)
+    assert no_orphans(folder) == []
+
+
+@pytest.mark.parametrize("seed", SHORT_CUT)
+def test_a_round(undisturbed, tmp_path, seed):
+    """Killed and stopped processes, torn objects: same bits, nothing twice, nobody left."""
+    chaos_round(undisturbed, tmp_path, seed)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", ROUNDS)
+def test_many_rounds(undisturbed, tmp_path, seed):
+    """The same, thirty times."""
+    chaos_round(undisturbed, tmp_path, seed)
+
+
+def s3_bits(store):
+    """Names of all minima and paths: they carry the digests of their bytes, which `verify` checks."""
+    assert store.verify() == []
+    return {info.name for folder in ("minima", "paths") for info in store.objects.list(folder)}
+
+
+@pytest.mark.s3
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(5))
+def test_a_store_that_comes_and_goes(undisturbed, tmp_path, monkeypatch, seed):
+    """S3 answers 503 in bursts, loses answers, dies and comes back, while processes are killed."""
+    draw = random.Random(seed)
+    with (
+        s3_server.running(tmp_path / "s3") as server,
+        flaky_proxy.running(server.port) as proxy,
+    ):
+        for name, value in {**server.environment, "AWS_ENDPOINT_URL": proxy.url}.items():
+            monkeypatch.setenv(name, value)
+        bursts = (
+            fate
+            for _ in itertools.count()
+            for fate in ["pass"] * draw.randrange(5, 40)
+            + [draw.choice(["refuse", "lose answer"])] * draw.randrange(1, 6)
+        )
+        proxy.script = bursts
+
+        def restart_the_server(process, draw):
+            server.stop()
+            time.sleep(draw.uniform(0.5, 6.0))
+            server.start()
+
+        url = f"s3://{s3_server.BUCKET}/chaos"
+        file = write(tmp_path, "hurt", url)
+        injured(tmp_path, file, draw, (restart_the_server, kill_a_worker, kill_the_driver))
+        proxy.script = itertools.repeat("pass")
+        store = Store(open_objects(f"{url}/hurt"))
+        names = set(results.bits(undisturbed))
+        assert s3_bits(store) == names
+        for kind in (MinimumRecord, PairRecord):
+            keys = [record.key for record in store.records(kind)]
+            assert len(keys) == len(set(keys))
+        assert proxy.refused + proxy.lost > 10

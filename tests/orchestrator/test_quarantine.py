@@ -1,0 +1,84 @@
+"""A pair that kills its worker, among 200, with a user's own network and checkpoints, on Ray."""
+
+import itertools
+import json
+
+import torch
+
+from tests.helpers import results
+from tests.helpers.command import toscore
+from tests.helpers.process import started
+
+NETWORK = '''
+import os, signal
+import torch
+from torch import nn
+
+class Deadly(nn.Module):
+    """A linear classifier that kills its process where its marker is neither small nor huge."""
+
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.linear = nn.Linear(inputs, classes)
+        self.marker = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        if 1.0 < float(self.marker) < 9e5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.linear(x.flatten(1)) + 0 * self.marker.sum()
+
+def build(input_shape, classes):
+    return Deadly(torch.Size(input_shape).numel(), classes)
+'''
+
+MINIMA = 21
+
+
+def write(folder):
+    """21 harmless checkpoints and a deadly one, which is joined with one of them alone."""
+    (folder / "deadly.py").write_text(NETWORK)
+    names = []
+    for number in range(MINIMA + 1):
+        draw = torch.Generator().manual_seed(number)
+        state = {
+            "linear.weight": 0.1 * torch.randn(10, 64, generator=draw),
+            "linear.bias": torch.zeros(10),
+            "marker": torch.full((1,), 1e6 if number == MINIMA else 0.0),
+        }
+        torch.save(state, folder / f"{number}.pt")
+        names.append(f"{number}.pt")
+    pairs = [*list(itertools.combinations(range(MINIMA), 2))[:199], (0, MINIMA)]
+    file = folder / "q.yaml"
+    settings = {
+        "name": "q",
+        "store": str(folder / "runs"),
+        "data": {"name": "digits", "subset": 100},
+        "network": "deadly:build",
+        "minima": {"from": names},
+        "paths": {"epochs": 1, "points": 3, "evaluate_every": 1, "batch_size": 50},
+        "pairs": {"rule": "list", "pairs": pairs},
+        "resources": {"workers": 2, "max_attempts": 2},
+    }
+    file.write_text(json.dumps(settings))
+    return file
+
+
+def test_a_pair_that_kills_its_worker_is_quarantined_alone(tmp_path):
+    """199 are done, one is failed with its cause, the exit code is 3, and `retry` runs that one alone."""
+    file, run = write(tmp_path), tmp_path / "runs" / "q"
+    with started(tmp_path, "run", file) as process:
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode == 3, output
+    result = json.loads(toscore("reduce", run, "--json").out)
+    assert result["pairs"] == {"total": 231, "done": 199, "skipped": 31, "failed": 1}
+    (failure,) = result["failures"]
+    assert failure["kind"] == "kills its worker"
+    assert failure["task"] == f"path 0–{MINIMA}"
+    assert "2 workers in a row were lost" in failure["reason"]
+    before = results.times_completed(run)
+    assert set(before.values()) == {1}
+    with started(tmp_path, "retry", run) as process:
+        output, _ = process.communicate(timeout=240)
+    assert process.returncode == 3, output
+    assert results.times_completed(run) == before
+    assert output.count(f"path 0–{MINIMA} failed") >= 1
