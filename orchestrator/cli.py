@@ -31,7 +31,10 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-RunFileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A run file (YAML).")]
+RunFileArgument = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A run file (YAML), or a study: a file or study:NAME."),
+]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run: its folder or URL, or its run file.")
 ]
@@ -55,17 +58,28 @@ def run(
     in_process: InProcess = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a run file, or go on where it stopped.
+    """Run a run file or a study, or go on where it stopped.
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
     from orchestrator.config import load
     from orchestrator.launch import launch
+    from orchestrator.study import is_study, load_study
 
-    settings = load(file, set_ or ())
     source = " ".join([str(file), *(f"--set {item}" for item in set_ or ())])
     try:
-        code = launch(settings, source=source, address=address, in_process=in_process, quiet=quiet)
+        if is_study(file):
+            from orchestrator.study_run import run_study
+
+            study = load_study(file, set_ or ())
+            code = run_study(
+                study, source=source, address=address, in_process=in_process, quiet=quiet
+            )
+        else:
+            settings = load(file, set_ or ())
+            code = launch(
+                settings, source=source, address=address, in_process=in_process, quiet=quiet
+            )
     except KeyboardInterrupt:  # before anything ran
         print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
         code = Exit.INTERRUPTED
@@ -127,13 +141,23 @@ def plan(
     as_json: AsJson = False,
     sample: Annotated[bool, typer.Option(help="Time a short sample on this machine.")] = True,
 ) -> None:
-    """What a run would do and cost; nothing is run and nothing is written.
+    """What a run or a study would do and cost; nothing is run and nothing is written.
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
     from orchestrator.config import load
     from orchestrator.cost import estimate, estimate_view
+    from orchestrator.study import is_study, load_study
 
+    if is_study(file):
+        from orchestrator.study_run import plan_study, plan_view
+
+        plans = plan_study(load_study(file, set_ or ()), sample=sample)
+        if as_json:
+            print(json.dumps([found.to_json() for found in plans], indent=2))
+        else:
+            Console().print(plan_view(plans))
+        return
     cost = estimate(load(file, set_ or ()), sample=sample)
     if as_json:
         print(json.dumps(cost.to_json(), indent=2))
@@ -307,6 +331,36 @@ def schema() -> None:
     from orchestrator.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def studies(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="STUDY", help="study:NAME or a file: its results so far."),
+    ] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """The studies of the paper that are shipped, and what they cost; or the results of one so far.
+
+    Example: `toscore studies study:fig2-mnist --set scale=reduced`
+    """
+    from orchestrator import study_compare, study_list
+    from orchestrator.study import load_study
+
+    if study is None:
+        listed = list(study_list.listed())
+        if as_json:
+            print(json.dumps({"studies": [item.to_json() for item in listed]}, indent=2))
+        else:
+            Console().print(study_list.view(listed))
+        return
+    compared = study_compare.compare(load_study(study, set_ or ()))
+    if as_json:
+        print(json.dumps(compared.to_json(), allow_nan=False, indent=2))
+    else:
+        Console().print(study_compare.view(compared))
 
 
 @app.command()

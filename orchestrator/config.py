@@ -9,9 +9,9 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -325,11 +325,25 @@ def parse(values: Mapping[str, Any]) -> RunFile:
     Raises:
         BadRunFile: the first thing that is wrong, in one sentence.
     """
+    return checked(RunFile, values, json_schema, "a run file")
+
+
+M = TypeVar("M", bound=Model)
+
+
+def checked(
+    model: type[M], values: Mapping[str, Any], schema: Callable[[], dict[str, Any]], what: str
+) -> M:
+    """Values as a model; `schema` and `what` are for the message.
+
+    Raises:
+        BadRunFile: the first thing that is wrong, in one sentence.
+    """
     _refuse_non_finite(values, ())
     try:
-        return RunFile.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise BadRunFile(_sentence(error.errors()[0])) from None
+        raise BadRunFile(_sentence(error.errors()[0], schema(), what)) from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -422,14 +436,14 @@ def _refuse_non_finite(value: Any, path: tuple[str, ...]) -> None:
 _UNWRITTEN = {"training", "function-before[parse()]"}
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: ErrorDetails, schema: dict[str, Any], what: str) -> str:
     path = [str(p) for p in error["loc"] if str(p) not in _UNWRITTEN]
     path = ["from" if p == "from_" else p for p in path]
     key = ".".join(path)
     value = error["input"]
     match error["type"]:
         case "extra_forbidden" | "unexpected_keyword_argument":
-            allowed = _keys_beside(path)
+            allowed = _keys_beside(path, schema)
             close = difflib.get_close_matches(path[-1], allowed, 1)
             parent = ".".join(path[:-1])
             hint = (
@@ -437,9 +451,9 @@ def _sentence(error: ErrorDetails) -> str:
                 if close
                 else f"the keys {'of ' + parent if parent else 'there'} are {', '.join(allowed)}."
             )
-            return f"{key} is not a key of a run file; {hint}"
+            return f"{key} is not a key of {what}; {hint}"
         case "missing":
-            return f"{key} is missing; a run file needs at least name, data and network."
+            return f"{key} is missing; {what} needs at least {', '.join(schema['required'])}."
         case "value_error":
             return f"{_located(path, str(error['ctx']['error']).rstrip('.'))}."
         case _:
@@ -464,9 +478,8 @@ def _show(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
-def _keys_beside(path: Sequence[str]) -> list[str]:
+def _keys_beside(path: Sequence[str], schema: dict[str, Any]) -> list[str]:
     """The keys allowed where the last part of the path was written."""
-    schema = json_schema()
     here: dict[str, Any] = schema
     for part in path[:-1]:
         inner = here.get("items") if part.isdigit() else here.get("properties", {}).get(part)

@@ -64,6 +64,19 @@ class _Switch:
         self.asked = Stop.NOW
 
 
+@dataclass(frozen=True)
+class Carried:
+    """How a run ended for now, and where to read what there is of it."""
+
+    outcome: Outcome
+    plan: Plan
+    store: Store
+
+    @property
+    def code(self) -> int:
+        return EXIT[self.outcome.ending]
+
+
 def launch(
     run: RunFile,
     *,
@@ -72,7 +85,7 @@ def launch(
     in_process: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run what is left of a run.
+    """Run what is left of a run, and print what came of it.
 
     Args:
         run: the run file.
@@ -83,6 +96,18 @@ def launch(
 
     Returns:
         The exit code.
+
+    Raises:
+        BadRunFile, UserError: nothing has been run.
+    """
+    carried = carry_out(run, address=address, in_process=in_process, quiet=quiet)
+    return _say(carried.outcome, carried.plan, carried.store, source, quiet)
+
+
+def carry_out(
+    run: RunFile, *, address: str | None = None, in_process: bool = False, quiet: bool = False
+) -> Carried:
+    """Run what is left of a run: as `launch`, without a last word.
 
     Raises:
         BadRunFile, UserError: nothing has been run.
@@ -131,7 +156,7 @@ def launch(
             prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
-    return _say(outcome, plan, store, source, quiet)
+    return Carried(outcome, plan, store)
 
 
 def _prepare(

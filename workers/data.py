@@ -29,6 +29,41 @@ HELD_OUT = {"mnist5k": 1000, "digits": 360}
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Of a known data set, without loading it: training and test examples, shape of one, classes."""
+
+    train: int
+    test: int
+    input_shape: tuple[int, ...]
+    classes: int = 10
+
+
+SIZES = {
+    "mnist5k": Sizes(4000, 1000, (1, 28, 28)),
+    "digits": Sizes(1437, 360, (1, 8, 8)),
+    "mnist": Sizes(60_000, 10_000, (1, 28, 28)),
+    "fmnist": Sizes(60_000, 10_000, (1, 28, 28)),
+    "cifar10": Sizes(50_000, 10_000, (3, 32, 32)),
+    "svhn": Sizes(73_257, 26_032, (3, 32, 32)),
+}
+
+
+def sizes(spec: DataSpec) -> Sizes:
+    """The sizes of what `load_dataset` returns; loads only what is not in the table.
+
+    Raises:
+        BadReference: it has to be loaded, and is not there.
+    """
+    known = SIZES.get(spec.name)
+    if known is None:
+        data = load_dataset(spec)
+        train, test = len(data.train_inputs), len(data.test_inputs)
+        return Sizes(train, test, data.input_shape, data.classes)
+    subset = spec.option("subset", None)
+    return replace(known, train=subset) if isinstance(subset, int) else known
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images and labels, or windows of text and the characters after them, as tensors.
 

@@ -165,23 +165,27 @@ def _widen(before: int, after: int) -> list[nn.Module]:
 
 
 def _resnet(*, as_printed: bool) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
+    """The residual network of Table E.7; `channels` of its first stage are 16 in the paper."""
+
     def make(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+        narrow = spec.option("channels", 16)
+        middle, wide = 2 * narrow, 4 * narrow
         side = shape[-1] // 8
-        last = _widen(64, 64) if as_printed else [nn.MaxPool2d(2)]
+        last = _widen(wide, wide) if as_printed else [nn.MaxPool2d(2)]
         pool = 2 if as_printed else side
-        outputs = 64 * (side // pool) ** 2
+        outputs = wide * (side // pool) ** 2
         return nn.Sequential(
-            nn.Conv2d(shape[0], 16, 3, padding=1),
+            nn.Conv2d(shape[0], narrow, 3, padding=1),
             nn.ReLU(),
-            _Residual(16),
-            *_widen(16, 32),
-            _Residual(32),
-            *_widen(32, 64),
-            _Residual(64),
+            _Residual(narrow),
+            *_widen(narrow, middle),
+            _Residual(middle),
+            *_widen(middle, wide),
+            _Residual(wide),
             *last,
-            _Residual(64),
+            _Residual(wide),
             nn.MaxPool2d(pool),
-            nn.BatchNorm2d(64),
+            nn.BatchNorm2d(wide),
             nn.Flatten(),
             nn.Linear(outputs, classes),
         )

@@ -84,8 +84,8 @@ class NetworkSpec(Spec):
         "cnn1": ("channels", "batch_norm"),
         "cnn2": ("channels", "batch_norm"),
         "cnn3": ("channels", "batch_norm"),
-        "resnet": (),
-        "resnet_e7": (),
+        "resnet": ("channels",),
+        "resnet_e7": ("channels",),
         "transformer": ("width", "heads", "layers"),
     }
 

@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import torch
 
-from workers.data import load_dataset
+from workers.data import load_dataset, sizes
 from workers.references import BadReference
 from workers.specs import DataSpec
 from workers.torchvision_import import datasets
@@ -204,6 +204,15 @@ def test_the_split_is_fixed(name, held_out):
     """The held-out images are the same on every machine: their labels, in order, are pinned."""
     targets = load_dataset(spec(name)).test_targets
     assert hashlib.sha256(bytes(targets.tolist())).hexdigest()[:16] == held_out
+
+
+@pytest.mark.parametrize("given", [spec("mnist5k"), spec("digits", subset=50), spec("text")])
+def test_sizes_without_loading(given):
+    """What the table says of a data set is what loading it shows."""
+    data = load_dataset(given)
+    found = sizes(given)
+    assert (found.train, found.test) == (len(data.train_inputs), len(data.test_inputs))
+    assert (found.input_shape, found.classes) == (data.input_shape, data.classes)
 
 
 def test_subset():

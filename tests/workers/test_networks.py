@@ -60,6 +60,14 @@ def test_counts_in_figures(name, options, count):
     assert count_parameters(build(spec(name, **options), CIFAR, 10)) == count
 
 
+def test_a_narrow_residual_network():
+    """With 16 channels replaced by 4, every product of widths is a sixteenth, every width a quarter."""
+    narrow = build(spec("resnet", channels=4), CIFAR, 10)
+    stages = [(3, 4), (4, 4), (4, 4), (4, 8), (8, 8), (8, 8), (8, 16), *[(16, 16)] * 4]
+    expected = sum(conv(a, b, 3) for a, b in stages) + batch_norm(16) + linear(16, 10)
+    assert count_parameters(narrow) == expected
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_batch_norm_is_before_the_activation(depth):
     """Each convolution is followed by its normalisation, then ReLU, then the pool (section 2.2)."""

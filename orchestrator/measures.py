@@ -1,0 +1,128 @@
+"""Numbers by which runs of a study are compared: one run reduced to one row.
+
+Passes and bars are those of Algorithm 1 (`direct`), which the paper uses, unless the name says `elder`.
+A mean over bars is over the finite ones: the lowest minimum has none.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from statistics import fmean, median
+
+from scipy import stats
+
+from orchestrator.gradient_norms import GradientNorms
+from orchestrator.reduce import Landscape
+from topo_core.barcode import Bar, Method
+from workers.schema import MinimumRecord, PairRecord
+
+Measure = Callable[[Landscape], float | None]
+
+
+def _over_minima(value: Callable[[MinimumRecord], float]) -> Measure:
+    return lambda run: _mean(value(m) for m in run.minima.values())
+
+
+def _over_passes(value: Callable[[PairRecord], float]) -> Measure:
+    def measure(run: Landscape) -> float | None:
+        found = [value(record) for record in run.passes.values()]
+        return median(found) if found else None
+
+    return measure
+
+
+def _bar_length(method: Method) -> Measure:
+    return lambda run: _mean(bar.length for bar in run.barcodes[method].finite)
+
+
+def _score(method: Method) -> Measure:
+    def measure(run: Landscape) -> float | None:
+        score = run.to_scores[method]
+        return score if math.isfinite(score) else None
+
+    return measure
+
+
+def bars_and_errors(run: Landscape, method: Method = "direct") -> list[tuple[Bar, float]]:
+    """The finite bars, each with the test error of its minimum."""
+    return [
+        (bar, 1 - run.minima[int(bar.minimum)].test_accuracy) for bar in run.barcodes[method].finite
+    ]
+
+
+def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Measure:
+    """Spearman's rank correlation over minima; positive: the larger the value, the larger the error."""
+
+    def measure(run: Landscape) -> float | None:
+        pairs = [(value(bar), error) for bar, error in bars_and_errors(run, method)]
+        if len(pairs) < 3:
+            return None
+        found = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+        return None if math.isnan(found) else found
+
+    return measure
+
+
+def _overshoot(record: PairRecord) -> float:
+    """How far the polygon rises above the points that were optimised, at the last measurement.
+
+    A ratio; the points' losses are those of their last minibatches.
+    """
+    return float(record.history[-1]["dense_maximum"]) / float(record.history[-1]["max_loss"])
+
+
+MEASURES: Mapping[str, tuple[str, Measure]] = {
+    "to_score": ("TO-score by direct paths (Algorithm 1)", _score("direct")),
+    "to_score_elder": ("TO-score by the elder rule", _score("elder")),
+    "bar": ("mean length of the finite bars", _bar_length("direct")),
+    "bar_elder": ("mean length of the finite bars, elder rule", _bar_length("elder")),
+    "saddle": (
+        "mean upper end of the finite bars",
+        lambda run: _mean(bar.death for bar in run.barcodes["direct"].finite),
+    ),
+    "height": ("median height of the passes", _over_passes(lambda r: r.height)),
+    "train_loss": ("mean training loss of the minima", _over_minima(lambda m: m.loss)),
+    "test_loss": ("mean test loss of the minima", _over_minima(lambda m: m.test_loss)),
+    "train_accuracy": ("mean training accuracy", _over_minima(lambda m: m.accuracy)),
+    "test_accuracy": ("mean test accuracy", _over_minima(lambda m: m.test_accuracy)),
+    "bar_with_error": (
+        "Spearman's ρ of bar length and test error over minima",
+        _with_error(lambda bar: bar.length),
+    ),
+    "bar_with_error_elder": (
+        "the same by the elder rule",
+        _with_error(lambda bar: bar.length, "elder"),
+    ),
+    "saddle_with_error": (
+        "Spearman's ρ of a bar's upper end and test error over minima",
+        _with_error(lambda bar: bar.death),
+    ),
+    "overshoot": (
+        "height of the polygon over its highest optimised point",
+        _over_passes(_overshoot),
+    ),
+}
+"""Each measure's name in a study file, what it is, and how it is taken from a reduced run."""
+
+
+FROM_POINTS: Mapping[str, tuple[str, Callable[[GradientNorms], float]]] = {
+    "normal_norm": ("normal part of the gradient on paths", lambda n: n.root_mean_square(n.normal)),
+    "tangent_norm": (
+        "tangential part of the gradient on paths",
+        lambda n: n.root_mean_square(n.tangent),
+    ),
+    "tangent_norm_middle": (
+        "tangential part of the gradient in the middle third of paths",
+        lambda n: n.root_mean_square(n.tangent, middle=True),
+    ),
+}
+"""Measures for which the loss is evaluated again, at the stored points: taken only if a claim asks."""
+
+
+def row_of(run: Landscape) -> dict[str, float | None]:
+    """All measures of a run; None where it has not got that far."""
+    return {name: measure(run) for name, (_, measure) in MEASURES.items()}
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return fmean(found) if found else None

@@ -1,0 +1,178 @@
+"""The runs of a study side by side, and its claims judged: reads stores only, so at any time."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from statistics import fmean, median, stdev
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.claims import Judgement, Labels, judge
+from orchestrator.errors import BadRunFile, UserError
+from orchestrator.gradient_norms import gradient_norms
+from orchestrator.measures import FROM_POINTS, MEASURES, row_of
+from orchestrator.runs import StartedRun, open_run
+from orchestrator.study import Cell, Study
+from workers.data import sizes
+from workers.networks import build, count_parameters
+
+SEED = "seed"
+"""The axis whose places are repetitions, averaged over in the table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run of a study, reduced.
+
+    Attributes:
+        minima, paths: done so far.
+        seconds: of work on workers, minima and paths.
+        measures: by name; None where there is nothing to measure yet.
+    """
+
+    labels: Labels
+    run: str
+    complete: bool
+    parameters: int
+    minima: int
+    paths: int
+    seconds: float
+    measures: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    study: Study
+    rows: tuple[Row, ...]
+
+    @cached_property
+    def judgements(self) -> tuple[Judgement, ...]:
+        """Of the claims, on the runs that are complete."""
+        return tuple(
+            judge(
+                claim,
+                self.study.axes[claim.along] if claim.along else (),
+                {r.labels: r.measures[claim.measure] for r in self.rows if r.complete},
+            )
+            for claim in self.study.claims
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "study": self.study.name,
+            "scale": self.study.scale,
+            "complete": all(row.complete for row in self.rows),
+            "runs": [{**asdict(row), "labels": dict(row.labels)} for row in self.rows],
+            "claims": [judgement.to_json() for judgement in self.judgements],
+        }
+
+
+def compare(study: Study) -> Comparison:
+    """Reduce every run of a study that was started.
+
+    Raises:
+        BadRunFile: a claim names a measure that is not known.
+    """
+    for claim in study.claims:
+        if claim.measure not in MEASURES and claim.measure not in FROM_POINTS:
+            raise BadRunFile(
+                f"{study.name} has the measure {claim.measure!r}; choose one of "
+                f"{', '.join([*MEASURES, *FROM_POINTS])}."
+            )
+    return Comparison(study, tuple(_row(cell, study) for cell in study.cells))
+
+
+def _row(cell: Cell, study: Study) -> Row:
+    run, found = cell.run, sizes(cell.run.data)
+    parameters = count_parameters(build(run.network, found.input_shape, found.classes))
+    costly = [c.measure for c in study.claims if c.measure in FROM_POINTS]
+    nothing: dict[str, float | None] = dict.fromkeys([*MEASURES, *costly])
+    try:
+        started = open_run(run.location)
+    except UserError:
+        return Row(cell.labels, run.name, False, parameters, 0, 0, 0.0, nothing)
+    landscape = started.landscape()
+    measures = nothing
+    if landscape.complete:
+        measures = row_of(landscape) | _from_points(started, costly)
+    records = [*landscape.minima.values(), *landscape.passes.values()]
+    return Row(
+        cell.labels,
+        run.name,
+        landscape.complete,
+        parameters,
+        len(landscape.minima),
+        len(landscape.passes),
+        sum(record.seconds for record in records),
+        measures,
+    )
+
+
+def _from_points(started: StartedRun, names: Sequence[str]) -> dict[str, float | None]:
+    """Medians over paths."""
+    if not names:
+        return {}
+    norms = list(gradient_norms(started))
+    return {name: median(map(FROM_POINTS[name][1], norms)) if norms else None for name in names}
+
+
+_COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_score_elder")
+
+
+def view(comparison: Comparison) -> RenderableType:
+    """Means over seeds with their standard deviations, and the claims under them."""
+    study = comparison.study
+    groups: dict[Labels, list[Row]] = {}
+    for row in comparison.rows:
+        key = tuple((axis, label) for axis, label in row.labels if axis != SEED)
+        groups.setdefault(key, []).append(row)
+    named = list(dict.fromkeys(j.claim.measure for j in comparison.judgements))
+    columns = [*_COLUMNS, *(name for name in named if name not in _COLUMNS)]
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for axis in study.axes:
+        if axis != SEED:
+            table.add_column(axis)
+    for heading in ("parameters", "runs", *columns):
+        table.add_column(heading, justify="right")
+    for labels, rows in groups.items():
+        done = [row for row in rows if row.complete]
+        table.add_row(
+            *(label for _, label in labels),
+            f"{rows[0].parameters:,}",
+            f"{len(done)}/{len(rows)}",
+            *(_mean_and_deviation(row.measures[name] for row in done) for name in columns),
+        )
+    parts: list[RenderableType] = [Text(study.title, style="bold"), table]
+    parts += [_claim(judgement) for judgement in comparison.judgements]
+    hours = sum(row.seconds for row in comparison.rows) / 3600
+    parts.append(Text(f"{hours:.2f} hours of work on workers", style="dim"))
+    return Group(*parts)
+
+
+def _mean_and_deviation(values: Iterable[float | None]) -> str:
+    found = [v for v in values if v is not None]
+    if not found:
+        return "–"
+    if len(found) == 1:
+        return f"{found[0]:.3g}"
+    return f"{fmean(found):.3g} ± {stdev(found):.1g}"
+
+
+def _claim(judgement: Judgement) -> Text:
+    claim = judgement.claim
+    style = {"holds": "green", "does not hold": "red"}.get(judgement.verdict, "yellow")
+    text = Text(f"{judgement.verdict}: ", style=style)
+    along = f" along {claim.along}" if claim.along else ""
+    text.append(f"{claim.say} ({claim.measure} {claim.expect}{along}")
+    if math.isnan(judgement.p):
+        text.append(")")
+    else:
+        text.append(
+            f"; {judgement.agreeing} of {judgement.blocks} blocks agree, "
+            f"τ = {judgement.tau:.2f}, p = {judgement.p:.2g})"
+        )
+    return text

@@ -1,0 +1,93 @@
+"""What a study costs, before it starts and on any machine: minima, paths, and floating-point operations.
+
+Operations are counted by torch on one example (a backward pass is taken as two forward passes), so a
+study can be priced without its data and without the device that it will run on.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from orchestrator.config import RunFile
+from orchestrator.plan import Identity, Plan
+from orchestrator.study import Study
+from workers.data import sizes
+from workers.networks import build
+from workers.specs import DataSpec, NetworkSpec
+
+PROFILE_POINTS = 4
+"""Evaluations of the loss on a segment of a path in one measurement: the grid before bisection."""
+
+
+@dataclass(frozen=True)
+class StudyCost:
+    """Of a whole study, as if nothing of it were done.
+
+    Attributes:
+        gradients: gradients of a point on a minibatch, on paths.
+        operations: floating-point operations, training and paths and measurements.
+    """
+
+    runs: int
+    minima: int
+    paths: int
+    gradients: int
+    operations: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def study_cost(study: Study) -> StudyCost:
+    """Raises:
+    BadReference: a data set that is not one of the known ones is not there.
+    """
+    return _total(_run_cost(cell.run) for cell in study.cells)
+
+
+def _total(costs: Iterable[StudyCost]) -> StudyCost:
+    rows = list(costs)
+    return StudyCost(
+        sum(c.runs for c in rows),
+        sum(c.minima for c in rows),
+        sum(c.paths for c in rows),
+        sum(c.gradients for c in rows),
+        sum(c.operations for c in rows),
+    )
+
+
+def _run_cost(run: RunFile) -> StudyCost:
+    plan = Plan(run, Identity("", "", ("",) * len(run.minima.from_)))
+    examples = sizes(run.data).train
+    forward = forward_operations(run.network, run.data)
+    settings = plan.path_settings
+    batches = math.ceil(examples / settings.batch_size)
+    epochs = settings.total_epochs(batches)
+    moving = settings.points_per_step or settings.points - 2
+    measured = (epochs // settings.evaluate_every + 1) * PROFILE_POINTS * settings.points
+    on_path = 3 * epochs * moving + measured
+    trained = sum(3 * t.epochs * n for t, n in Counter(run.minima.trainings).items())
+    return StudyCost(
+        runs=1,
+        minima=run.minima.total,
+        paths=plan.pair_count,
+        gradients=plan.pair_count * epochs * batches * moving,
+        operations=float(forward * examples * (trained + plan.pair_count * on_path)),
+    )
+
+
+@cache
+def forward_operations(network: NetworkSpec, data: DataSpec) -> int:
+    """Floating-point operations of one example through a network: two for each multiplication."""
+    found = sizes(data)
+    module = build(network, found.input_shape, found.classes).eval()
+    dtype = torch.int64 if data.name == "text" else torch.float32
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(torch.zeros(1, *found.input_shape, dtype=dtype))
+    return int(counter.get_total_flops())

@@ -1,0 +1,114 @@
+"""Carry a study out: its runs one after another, each resumed from its own store."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.config import RunFile
+from orchestrator.cost import Cost, estimate, human_bytes
+from orchestrator.launch import EXIT, carry_out
+from orchestrator.observe import human_seconds
+from orchestrator.study import Study
+from orchestrator.study_compare import compare, view
+
+_INTERRUPTED = 130
+_FAILED = 3
+
+
+def run_study(
+    study: Study,
+    *,
+    source: str,
+    address: str | None = None,
+    in_process: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Run what is left of a study, and print how its runs compare.
+
+    A run that fails does not keep the others from running.
+
+    Returns:
+        The exit code: that of a run, 3 if any of them has failed.
+
+    Raises:
+        BadRunFile, UserError: of the first run that cannot start.
+    """
+    codes = set()
+    for number, cell in enumerate(study.cells, start=1):
+        began = time.monotonic()
+        if not quiet:
+            print(f"{study.name} {number} of {len(study.cells)}: {cell.run.name}", file=sys.stderr)
+        carried = carry_out(
+            cell.run,
+            address=address,
+            in_process=in_process,
+            quiet=quiet or not sys.stderr.isatty(),
+        )
+        codes.add(carried.code)
+        if carried.code == _INTERRUPTED:
+            print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
+            return _INTERRUPTED
+        if not quiet:
+            spent = human_seconds(time.monotonic() - began)
+            print(f"  {carried.outcome.ending.value} after {spent}", file=sys.stderr)
+    Console().print(view(compare(study)))
+    return _FAILED if codes != {0} else 0
+
+
+assert {_INTERRUPTED, _FAILED} <= set(EXIT.values())
+
+
+@dataclass(frozen=True)
+class PlannedRuns:
+    """Runs of a study that differ in nothing but their seed, and the cost of one of them."""
+
+    runs: int
+    each: Cost
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_study(study: Study, *, sample: bool = True) -> tuple[PlannedRuns, ...]:
+    """The cost of a study, each kind of run timed once.
+
+    Raises:
+        BadRunFile: a name in one of its runs stands for nothing here.
+    """
+    kinds: dict[RunFile, list[RunFile]] = {}
+    for cell in study.cells:
+        kinds.setdefault(cell.run.model_copy(update={"seed": 0, "name": "any"}), []).append(
+            cell.run
+        )
+    return tuple(
+        PlannedRuns(len(runs), estimate(runs[0], sample=sample)) for runs in kinds.values()
+    )
+
+
+def plan_view(plans: Sequence[PlannedRuns]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("runs", justify="right")
+    table.add_column("like", no_wrap=True)
+    for heading in ("minima", "paths", "gradients", "time", "store"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for plan in plans:
+        cost = plan.each
+        seconds = cost.device_seconds
+        table.add_row(
+            str(plan.runs),
+            cost.run,
+            f"{plan.runs * cost.minima:,}",
+            f"{plan.runs * cost.paths:,}",
+            f"{plan.runs * cost.gradient_evaluations:.2g}",
+            human_seconds(plan.runs * seconds) if seconds is not None else "",
+            human_bytes(plan.runs * cost.store_bytes),
+        )
+    total = sum(plan.runs * (plan.each.device_seconds or 0) for plan in plans)
+    last = f"{human_seconds(total)} on one worker of this machine" if total else "not timed"
+    return Group(table, Text(last, style="bold"))
