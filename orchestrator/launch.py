@@ -134,7 +134,8 @@ def carry_out(
         if others and (copied := reuse(plan, store, others, lease.epoch)):
             print(f"{copied} results of other runs count here too.", file=sys.stderr)
         keep_paths = run.keep_paths != "none"
-        context = WorkerContext(run.location, lease.epoch, evaluation, keep_paths)
+        # Absolute: a worker on another node is started in another folder.
+        context = WorkerContext(store.objects.url, lease.epoch, evaluation, keep_paths)
 
         def workers() -> Executor:
             executor = _executor(context, run, address, in_process)

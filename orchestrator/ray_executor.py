@@ -13,11 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from orchestrator.cluster_token import HOW_TO_SET
 from orchestrator.config import Resources
@@ -33,6 +39,9 @@ MakeWorker = Callable[[WorkerContext, str], Worker]
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
+
+DOUBT_SECONDS = 20.0
+"""Longer than a head takes to see that a node is gone, with the settings of the files in `deploy/`."""
 
 WAITING_SECONDS = 10.0
 """Room for a worker that is not there by then is worth a word."""
@@ -64,6 +73,14 @@ class _Actor:
         return dict(self._worker.progress())
 
 
+@dataclass(frozen=True)
+class _Doubt:
+    """A worker that cannot be reached: its process may have died, or all of its node."""
+
+    error: Exception
+    since: float
+
+
 @dataclass
 class _Member:
     """What the driver knows of one actor."""
@@ -72,6 +89,7 @@ class _Member:
     handle: ActorHandle
     node: str = ""
     joined: bool = False
+    doubt: "_Doubt | None" = None
     asked: Any = None
     asked_at: float = 0.0
     progress: dict[str, float] = field(default_factory=dict)
@@ -144,6 +162,8 @@ class RayExecutor:
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         member = self._members[worker]
+        if member.doubt is not None:
+            return  # it is about to be reported lost, this pack included
         self._packs[member.handle.run.remote(list(pack))] = worker
 
     def poll(self, timeout: float) -> list[ExecutorEvent]:
@@ -175,13 +195,15 @@ class RayExecutor:
         member = self._waiting.pop(ref, None)
         if member is not None:
             try:
-                member.node = ray.get(ref)
+                node = ray.get(ref)
             except RayActorError as error:
                 if _could_not_start(error):
                     raise WorkersUnavailable(f"No worker can start: {_last_line(error)}") from None
                 self._expect(member)  # died while it started; Ray is starting it again
                 return
-            member.joined = True
+            if member.doubt is not None:  # its process died, and was started again
+                self._lose(member, _blame(member.doubt.error, member.node), member.doubt.error)
+            member.joined, member.node = True, node
             self._events.append(WorkerJoined(member.name))
             return
         worker = self._packs.pop(ref, None)
@@ -189,17 +211,40 @@ class RayExecutor:
             return  # another pack of a worker that was just reported lost
         try:
             results, seconds = ray.get(ref)
+        except ActorUnavailableError as error:
+            self._doubt(self._members[worker], error)
         except (RayActorError, RayTaskError, RayError) as error:
-            self._lose(self._members[worker], _blame(error, self._members[worker].node), error)
+            member = self._members[worker]
+            self._lose(member, _blame(error, member.node), error)
+            self._expect(member)
         else:
             self._events.append(PackFinished(worker, results, seconds))
 
+    def _doubt(self, member: _Member, error: Exception) -> None:
+        """Wait until it is known whether only its process went away, for which its pack is to blame.
+
+        The connection to a node that loses its power breaks seconds before the node counts as lost.
+        """
+        self._forget_packs(member)
+        member.doubt = _Doubt(error, time.monotonic())
+        self._expect(member)
+
+    def _settle_doubts(self, now: float) -> None:
+        for member in [m for m in self._members.values() if m.doubt is not None]:
+            doubt = cast(_Doubt, member.doubt)
+            how = _blame(doubt.error, member.node)
+            if how is Loss.PREEMPTED or now - doubt.since > DOUBT_SECONDS:
+                self._lose(member, how, doubt.error)
+
     def _lose(self, member: _Member, how: Loss, error: Exception) -> None:
+        self._forget_packs(member)
+        member.doubt = None
+        self._events.append(WorkerLost(member.name, how, _first_line(error)))
+
+    def _forget_packs(self, member: _Member) -> None:
         for ref in [ref for ref, worker in self._packs.items() if worker == member.name]:
             self._packs.pop(ref)
         member.joined, member.asked, member.progress = False, None, {}
-        self._events.append(WorkerLost(member.name, how, _first_line(error)))
-        self._expect(member)
 
     def _expect(self, member: _Member) -> None:
         """It joins, at first or again, when it says on which node it is."""
@@ -212,6 +257,7 @@ class RayExecutor:
         if now - self._surveyed < SURVEY_SECONDS:
             return
         self._surveyed = now
+        self._settle_doubts(now)
         self._grow()
         for member in self._members.values():
             if not member.joined:
@@ -231,6 +277,7 @@ class RayExecutor:
                 ray.kill(member.handle, no_restart=False)
                 silent = TimeoutError(f"no answer for {now - member.asked_at:.0f} s")
                 self._lose(member, Loss.STALLED, silent)
+                self._expect(member)
         except RayError:
             member.asked = None  # its pack comes back with the error
 

@@ -49,6 +49,8 @@ class S3Server:
     """SeaweedFS with one bucket; what it holds survives `stop` and `start`."""
 
     folder: Path
+    host: str = "127.0.0.1"
+    """The address that it listens on."""
     ports: list[int] = field(default_factory=lambda: free_ports(4))
     process: subprocess.Popen[bytes] | None = None
 
@@ -60,7 +62,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """What a client needs in its environment."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT_URL": f"http://{self.host}:{self.port}",
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
@@ -75,8 +77,8 @@ class S3Server:
                 str(program()),
                 "mini",
                 f"-dir={self.folder}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
+                f"-ip={self.host}",
+                f"-ip.bind={self.host}",
                 f"-bucket={BUCKET}",
                 "-s3.autoCreateBucket=false",
                 "-admin.ui=false",
@@ -106,7 +108,7 @@ class S3Server:
         """Whether the bucket is there."""
         store = S3Store(
             BUCKET,
-            endpoint=f"http://127.0.0.1:{self.port}",
+            endpoint=f"http://{self.host}:{self.port}",
             access_key_id=KEY,
             secret_access_key=SECRET,
             region="us-east-1",
