@@ -226,10 +226,15 @@ class RunFile(Model):
                 f"pairs.rungs ends with {rungs[-1]}, not below paths.epochs = {self.paths.epochs}: "
                 "the last rung is paths.epochs itself, leave it out"
             )
-        if self.pairs.adaptive and self.reduce.max_index > 0:
+        if self.adaptive and self.reduce.max_index > 0:
             raise ValueError(
                 f"reduce.max_index is {self.reduce.max_index}, which needs every path whole: "
-                "use pairs.rule all without pairs.rungs"
+                "use pairs.rule all without pairs.rungs, and another start than through"
+            )
+        if self.keep_paths != "all" and self.paths.start == "through":
+            raise ValueError(
+                f"keep_paths is {self.keep_paths!r} and paths.start 'through': later paths start from "
+                "earlier ones, keep all of them"
             )
         if self.keep_paths != "all" and self.reduce.max_index > 0:
             raise ValueError(
@@ -249,6 +254,11 @@ class RunFile(Model):
                 "needs 3 of them"
             )
         return self
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether later paths depend on the results of earlier ones."""
+        return self.pairs.adaptive or self.paths.start == "through"
 
     @property
     def location(self) -> str:

@@ -207,11 +207,12 @@ class _Drive:
             self._rounds = plan.rounds(
                 {i: losses[key] for i, key in enumerate(plan.minimum_keys) if key in losses}
             )
-        self._rounds.advance(
-            lambda order: heights.get(plan.order_key(order)),
-            lambda order: plan.order_key(order) in self._scheduler.failed,
+        rounds = self._rounds
+        rounds.advance(
+            lambda order: heights.get(plan.order_key(order, rounds)),
+            lambda order: plan.order_key(order, rounds) in self._scheduler.failed,
         )
-        return [plan.path(order.pair, order.rung) for order in self._rounds.waiting]
+        return [plan.ordered_path(order, rounds) for order in rounds.waiting]
 
     def _feed(self) -> bool:
         """Top up the window; true once the source is dry."""

@@ -80,12 +80,15 @@ class Plan:
     @property
     def adaptive(self) -> bool:
         """Whether paths come in rounds, each chosen from the results of those before."""
-        return self.run.pairs.adaptive
+        return self.run.adaptive
 
     def rounds(self, losses: Mapping[int, float]) -> Rounds:
         """The rounds of an adaptive rule, from the losses of all minima that can be had."""
         run = self.run
-        return Rounds(run.pairs, losses, len(self.minima), len(self.rungs), run.seed)
+        through = run.paths.start == "through"
+        return Rounds(
+            run.pairs, losses, len(self.minima), len(self.rungs), run.seed, through=through
+        )
 
     @cached_property
     def _families(self) -> tuple[str, ...]:
@@ -113,11 +116,19 @@ class Plan:
             self.pair_key(pair, rung) for pair in self.pairs() for rung in range(len(self.rungs))
         )
 
-    def order_key(self, order: Order) -> str:
-        return self.pair_key(order.pair, order.rung)
+    def order_key(self, order: Order, rounds: Rounds) -> str:
+        """Key of an order of these rounds."""
+        if not order.via:
+            return self.pair_key(order.pair, order.rung)
+        return self.ordered_path(order, rounds).key
 
-    def path(self, pair: Pair, rung: int = -1) -> OptimizePath:
-        """The task of a pair on a rung, the last by default."""
+    def ordered_path(self, order: Order, rounds: Rounds) -> OptimizePath:
+        """The task of an order of these rounds."""
+        via = tuple(self.order_key(rounds.issued[rung], rounds) for rung in order.via)
+        return self.path(order.pair, order.rung, via)
+
+    def path(self, pair: Pair, rung: int = -1, via: tuple[str, ...] = ()) -> OptimizePath:
+        """The task of a pair on a rung, the last by default, through other paths."""
         i, j = pair
         settings = self.rungs[rung]
         return OptimizePath(
@@ -129,6 +140,7 @@ class Plan:
             self.minimum_keys[j],
             self.run.seed,
             goes_on=settings != self.rungs[-1],
+            via=via,
         )
 
     @property

@@ -23,7 +23,7 @@ correlation with the final heights was seen as low as -0.15).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +40,22 @@ _PART = 8
 other, more would need fewer rounds, at whose ends workers wait for the last path."""
 
 
+Rung = tuple[Pair, int]
+"""A path up to a rung, which is ordered at most once."""
+
+
 @dataclass(frozen=True)
 class Order:
-    """One path to be optimised up to a rung."""
+    """One path to be optimised up to a rung.
+
+    Attributes:
+        via: finished paths from the first minimum of the pair to the second, whose concatenation it
+            starts from; none for a start of its own.
+    """
 
     pair: Pair
     rung: int
+    via: tuple[Rung, ...] = ()
 
 
 class Knowledge:
@@ -164,22 +174,32 @@ def _tree(count: int, merged: Iterable[tuple[float, int, int]]) -> Tree:
     return Tree(edges, minimax, crossed)
 
 
-def next_round(rule: Pairs, known: Knowledge, seed: int) -> list[Order]:
+def next_round(rule: Pairs, known: Knowledge, seed: int, *, through: bool = False) -> list[Order]:
     """The next paths, most informative first; none when the rule is satisfied or its budget is spent.
 
     Args:
         rule: `pairs:` of the run file.
         known: the results of all rounds before.
         seed: of the run, for the random rule.
+        through: paths start from those already done: a spanning tree comes first, and every later
+            path starts as the route through the tree.
     """
     if not np.isfinite(known.heights).any() and not known.failed.any():
-        return _within_budget(rule, known, _first_round(rule, known, seed))
+        first = _first_round(rule, known, seed)
+        if through and rule.rule != "lazy":
+            first = _spanning(first, known)
+        return _within_budget(rule, known, first)
+    if through and rule.rule != "lazy":
+        rest = [o for o in _first_round(rule, known, seed) if known.open[o.pair]]
+        if rest := _within_budget(rule, known, rest):
+            return _routed(rest, known)
     promoted = _promotions(known, rule.tolerance)
     if promoted:
         return promoted
     if rule.rule != "lazy":
         return []
-    return _within_budget(rule, known, _most_informative(known, rule.tolerance))
+    chosen = _within_budget(rule, known, _most_informative(known, rule.tolerance))
+    return _routed(chosen, known) if through else chosen
 
 
 def _within_budget(rule: Pairs, known: Knowledge, orders: list[Order]) -> list[Order]:
@@ -197,6 +217,49 @@ def _first_round(rule: Pairs, known: Knowledge, seed: int) -> list[Order]:
     lowest = int(known.losses.argmin())
     others = sorted(np.flatnonzero(there).tolist(), key=lambda i: (known.losses[i], i))
     return [Order((min(lowest, i), max(lowest, i)), 0) for i in others if i != lowest]
+
+
+def _spanning(orders: list[Order], known: Knowledge) -> list[Order]:
+    """Of the orders those that connect their minima, of lowest floors first: a star if it can be."""
+    passes = {order.pair: float(known.floors[order.pair]) for order in orders}
+    losses = {end: float(known.losses[end]) for pair in passes for end in pair}
+    found = check_passes(losses, passes)
+    tree = {found.pair(merge.index) for merge in merges(found)}
+    return [order for order in orders if order.pair in tree]
+
+
+def _routed(orders: list[Order], known: Knowledge) -> list[Order]:
+    """The orders with their routes through the tree; without, where it does not join a pair."""
+    tree, rung = known.tree(), known.rung
+    near: dict[int, list[int]] = {}
+    for i, j in tree.edges:
+        near.setdefault(i, []).append(j)
+        near.setdefault(j, []).append(i)
+    towards: dict[int, dict[int, int]] = {}
+    routed = []
+    for order in orders:
+        i, j = order.pair
+        if j not in towards:  # the next minimum on the way to j, from everywhere
+            towards[j] = _parents(j, near)
+        here, via = i, list[Rung]()
+        while here != j and here in towards[j]:
+            there = towards[j][here]
+            pair = (min(here, there), max(here, there))
+            via.append((pair, int(rung[pair])))
+            here = there
+        routed.append(Order(order.pair, order.rung, tuple(via) if here == j else ()))
+    return routed
+
+
+def _parents(root: int, near: Mapping[int, list[int]]) -> dict[int, int]:
+    parents, waiting = {}, [root]
+    while waiting:
+        here = waiting.pop()
+        for there in near.get(here, ()):
+            if there != root and there not in parents:
+                parents[there] = here
+                waiting.append(there)
+    return parents
 
 
 def _most_informative(known: Knowledge, tolerance: float) -> list[Order]:
@@ -274,20 +337,30 @@ class Rounds:
         known: from the results of the orders.
         orders: everything that was ordered so far.
         waiting: those of the last round without a result; empty when the rule is satisfied.
+        issued: the orders, by pair and rung.
     """
 
     def __init__(
-        self, rule: Pairs, losses: Mapping[int, float], count: int, rungs: int, seed: int
+        self,
+        rule: Pairs,
+        losses: Mapping[int, float],
+        count: int,
+        rungs: int,
+        seed: int,
+        *,
+        through: bool = False,
     ) -> None:
         """Args:
         losses: of the minima that are there.
         count: of all minima.
         rungs: how many there are.
+        through: whether paths start from those already done.
         """
         self.known = Knowledge(losses, count, rungs)
         self.orders: list[Order] = []
         self.waiting: tuple[Order, ...] = ()
-        self._rule, self._seed = rule, seed
+        self.issued: dict[Rung, Order] = {}
+        self._rule, self._seed, self._through = rule, seed, through
         self._next()
 
     def advance(
@@ -316,5 +389,11 @@ class Rounds:
             self._next()
 
     def _next(self) -> None:
-        self.waiting = tuple(next_round(self._rule, self.known, self._seed))
+        chosen = next_round(self._rule, self.known, self._seed, through=self._through)
+        # A path that goes on goes on from where it started.
+        self.waiting = tuple(
+            replace(order, via=self.issued[order.pair, 0].via) if order.rung else order
+            for order in chosen
+        )
         self.orders.extend(self.waiting)
+        self.issued |= {(order.pair, order.rung): order for order in self.waiting}

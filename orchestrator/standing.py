@@ -84,13 +84,13 @@ def _of_rounds(
     rounds = plan.rounds(losses)
 
     def height(order: Order) -> float | None:
-        record = by_key.get(plan.order_key(order))
+        record = by_key.get(plan.order_key(order, rounds))
         return record.height if record else None
 
-    rounds.advance(height, lambda order: plan.order_key(order) in failed)
+    rounds.advance(height, lambda order: plan.order_key(order, rounds) in failed)
     passes: dict[Pair, PairRecord] = {}
     for order in rounds.orders:
-        record = by_key.get(plan.order_key(order))
+        record = by_key.get(plan.order_key(order, rounds))
         best = passes.get(order.pair)
         if record and (best is None or record.height <= best.height):
             passes[order.pair] = record

@@ -1,7 +1,7 @@
 """Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -9,8 +9,10 @@ from torch import Tensor
 
 from topo_core.convergence import Outcome
 from topo_core.draws import seed_of
+from topo_core.objective import Objective
 from topo_core.optimize import PathSolution, advance, finished, init, solution
-from topo_core.starts import find_start
+from topo_core.path import through
+from topo_core.starts import Start, find_start
 from topo_core.state import PathState, Record
 from workers.problem import Loaded
 from workers.results import FailureKind
@@ -41,8 +43,7 @@ def optimize_path_task(
     fork = settings.depends_on_epochs_from(objective.batches)
     state = _resume(task, store, fork)
     if state is None:
-        start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
-        first = find_start(objective, start, end, settings, seed)
+        first = _start(task, loaded, store, objective, seed)
         state = init(objective, first.points, settings, spent=first.gradient_evaluations)
     while not finished(state, settings):
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
@@ -65,6 +66,26 @@ def optimize_path_task(
     if not task.goes_on:
         store.drop_checkpoints(task.lineage)
     return _record(task, found, total, name)
+
+
+def _start(
+    task: OptimizePath, loaded: Loaded, store: Store, objective: Objective, seed: int
+) -> Start:
+    """The first path, as the settings say."""
+    start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
+    settings = task.settings
+    if settings.start != "through":
+        return find_start(objective, start, end, settings, seed)
+    if not task.via:  # nothing to start from yet
+        return find_start(objective, start, end, replace(settings, start="auto"), seed)
+    here, parts = start, []
+    for key in task.via:
+        points = store.read_path(key)["points"].to(start)
+        if (points[0] - here).norm() > (points[-1] - here).norm():
+            points = points.flip(0)
+        parts.append(points)
+        here = points[-1]
+    return Start(through(parts, settings.points), 0)
 
 
 def _resume(task: OptimizePath, store: Store, fork: int) -> PathState | None:

@@ -153,10 +153,13 @@ class OptimizePath:
     goes_on: bool = False
     """Whether the same path may be asked for with more epochs: then the state from which they could go
     on is kept."""
+    via: tuple[str, ...] = ()
+    """Paths from `a` to `b` whose concatenation it starts from (`start: through`)."""
 
     @cached_property
     def key(self) -> str:
-        return path_key(path_family(self.problem, self.settings, self.seed), self.a, self.b)
+        key = path_key(path_family(self.problem, self.settings, self.seed), self.a, self.b)
+        return digest("through", key, self.via) if self.via else key
 
     @cached_property
     def lineage(self) -> str:
@@ -167,11 +170,11 @@ class OptimizePath:
         """
         settings = self.settings.payload()
         settings.pop("epochs")
-        return digest("lineage", self.problem.key, settings, self.seed, self.a, self.b)
+        return digest("lineage", self.problem.key, settings, self.seed, self.a, self.b, self.via)
 
     @property
     def depends_on(self) -> tuple[str, ...]:
-        return (self.a, self.b)
+        return (self.a, self.b, *self.via)
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,14 @@ class FlakyProxy:
                 if fate == "refuse":
                     self._answer(503, {}, b"<Error><Code>SlowDown</Code></Error>")
                     return
-                upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                upstream.request(self.command, self.path, body, dict(self.headers))
-                response = upstream.getresponse()
-                data = response.read()
-                upstream.close()
+                try:
+                    upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                    upstream.request(self.command, self.path, body, dict(self.headers))
+                    response = upstream.getresponse()
+                    data = response.read()
+                    upstream.close()
+                except (OSError, http.client.HTTPException):  # the server is down
+                    fate = "lose answer"
                 if fate == "lose answer":
                     self.close_connection = True
                     return

@@ -112,6 +112,29 @@ def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
     assert set(results.times_completed(killed).values()) == {1}
 
 
+def test_paths_through_others_start_lower(everything, tmp_path):
+    """With `start: through` a path begins as a route over finished ones: lower than the line."""
+    paths = {**BASE["paths"], "start": "through"}
+    routed = run(tmp_path, "through", paths=paths)
+    assert reduced(routed)["complete"] is True
+
+    def starts(run_):
+        rows = results.raw_records(run_, "pairs")
+        return {(row["i"], row["j"]): row["history"][0]["dense_maximum"] for row in rows}
+
+    lines, routes = starts(everything), starts(routed)
+    changed = [pair for pair in lines if routes[pair] != lines[pair]]
+    assert len(changed) == 10 - 4
+    assert all(routes[pair] < lines[pair] for pair in changed)
+    killed = write(tmp_path, "killed", paths=paths)
+    with started(tmp_path, "run", killed, "--set", "resources.workers=2") as process:
+        rows = tmp_path / "runs" / "killed"
+        wait_until(lambda: len(results.raw_records(rows, "pairs")) >= 5, process)
+        process.kill()
+    assert toscore("run", killed, "--in-process").code == 0
+    assert results.bits(rows) == results.bits(routed)
+
+
 def test_growing_runs_only_what_is_new(tmp_path):
     """From 10 to 14 minima: exactly the 4 new minima and the 46 new pairs."""
     small = {

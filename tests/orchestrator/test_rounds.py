@@ -32,9 +32,9 @@ def synthetic(seed, n, kind):
     return losses, heights
 
 
-def run_rounds(rule, losses, height, *, rungs=1, failed=frozenset()):
+def run_rounds(rule, losses, height, *, rungs=1, failed=frozenset(), through=False):
     """Rounds until the rule is satisfied; `height` gives the result of an order."""
-    rounds = Rounds(rule, dict(enumerate(losses)), len(losses), rungs, 0)
+    rounds = Rounds(rule, dict(enumerate(losses)), len(losses), rungs, 0, through=through)
     while rounds.waiting:
         found = {order: height(order) for order in rounds.waiting if order not in failed}
         rounds.advance(found.get, failed.__contains__)
@@ -192,3 +192,28 @@ def test_a_satisfied_rule_orders_nothing():
     rule = Pairs(rule="lazy", tolerance=0.05)
     where = run_lazily(rule, losses, heights)
     assert next_round(rule, where.known, 0) == []
+
+
+@pytest.mark.parametrize("rule", ["all", "lazy", "random"])
+def test_later_paths_start_from_finished_ones(rule):
+    """Each route leads from the first minimum to the second over paths ordered in earlier rounds."""
+    losses, heights = synthetic(5, 14, "rough")
+    chosen = Pairs(rule=rule, tolerance=1e-3, rungs=(5,), per_minimum=4)
+    rounds = run_rounds(chosen, losses, lambda o: heights[o.pair], rungs=2, through=True)
+    plain = run_rounds(chosen, losses, lambda o: heights[o.pair], rungs=2)
+    if rule != "lazy":
+        assert {o.pair for o in rounds.orders} == {o.pair for o in plain.orders}
+    done = set()
+    for order in rounds.orders:
+        here = order.pair[0]
+        for (i, j), rung in order.via:
+            assert ((i, j), rung) in done
+            assert here in (i, j)
+            here = j if here == i else i
+        assert not order.via or here == order.pair[1]
+        done.add((order.pair, order.rung))
+        if order.rung:
+            assert order.via == rounds.issued[order.pair, 0].via
+    starts = [order for order in rounds.orders if not order.via and order.rung == 0]
+    assert len(starts) == 13
+    assert len(rounds.orders) > 26
