@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,13 +12,18 @@ from rich.text import Text
 
 from orchestrator.config import RunFile
 from orchestrator.cost import Cost, estimate, human_bytes
+from orchestrator.drive import Ending
+from orchestrator.errors import UserError
+from orchestrator.identify import identify
 from orchestrator.launch import EXIT, carry_out
 from orchestrator.observe import human_seconds
+from orchestrator.plan import Identity, Plan
+from orchestrator.reduce import reduce_run
+from orchestrator.runs import open_run
 from orchestrator.study import Study
 from orchestrator.study_compare import compare, view
 
-_INTERRUPTED = 130
-_FAILED = 3
+_INTERRUPTED, _FAILED = EXIT[Ending.INTERRUPTED], EXIT[Ending.FAILED]
 
 
 def run_study(
@@ -31,7 +36,8 @@ def run_study(
 ) -> int:
     """Run what is left of a study, and print how its runs compare.
 
-    A run that fails does not keep the others from running.
+    Minima that an earlier run of the study has trained are not trained again. A run that fails does not
+    keep the others from running.
 
     Returns:
         The exit code: that of a run, 3 if any of them has failed.
@@ -40,12 +46,17 @@ def run_study(
         BadRunFile, UserError: of the first run that cannot start.
     """
     codes = set()
-    for number, cell in enumerate(study.cells, start=1):
+    identities = _Identities()
+    for number, cell in enumerate(study.cells):
         began = time.monotonic()
+        if identities.is_complete(cell.run):
+            continue
         if not quiet:
-            print(f"{study.name} {number} of {len(study.cells)}: {cell.run.name}", file=sys.stderr)
+            place = f"{study.name} {number + 1} of {len(study.cells)}"
+            print(f"{place}: {cell.run.name}", file=sys.stderr)
+        earlier = [other.run for other in study.cells[:number]]
         carried = carry_out(
-            cell.run,
+            cell.run.model_copy(update={"reuse": (*cell.run.reuse, *shared(cell.run, earlier))}),
             address=address,
             in_process=in_process,
             quiet=quiet or not sys.stderr.isatty(),
@@ -58,10 +69,35 @@ def run_study(
             spent = human_seconds(time.monotonic() - began)
             print(f"  {carried.outcome.ending.value} after {spent}", file=sys.stderr)
     Console().print(view(compare(study)))
-    return _FAILED if codes != {0} else 0
+    return _FAILED if codes - {0} else 0
 
 
-assert {_INTERRUPTED, _FAILED} <= set(EXIT.values())
+def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:
+    """Where the minima of a run may be already: earlier runs with the same ones."""
+
+    def minima(of: RunFile) -> tuple[object, ...]:
+        return (of.data, of.network, of.minima, of.seed)
+
+    return (other.location for other in earlier if minima(other) == minima(run))
+
+
+class _Identities:
+    """Data and code of runs, each looked at once for all the runs that have them in common."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], Identity] = {}
+
+    def is_complete(self, run: RunFile) -> bool:
+        """Whether a store holds all of a run, of the same data and code."""
+        try:
+            found = open_run(run.location)
+        except UserError:
+            return False
+        named = (run.data, run.network, run.minima.from_)
+        if named not in self._known:
+            self._known[named] = identify(run)
+        plan = Plan(run, self._known[named])
+        return reduce_run(plan, found.store).complete
 
 
 @dataclass(frozen=True)

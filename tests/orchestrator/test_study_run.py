@@ -75,6 +75,30 @@ def test_resuming_adds_what_is_missing(file, first_half):
         assert len(results.times_completed(runs / name)) == 3 + 3
 
 
+def test_a_complete_study_does_nothing(file, first_half):
+    """Running it again starts no run: no lease is taken, nothing is written."""
+    runs = file.parent / "runs" / "tiny-full"
+    before = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()}
+    said = toscore("run", file, "--in-process")
+    assert said.code == 0 and "of 4" not in said.err
+    assert "wider is lower" in said.out
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == before
+
+
+def test_minima_are_trained_once_for_runs_that_share_them(tmp_path):
+    """Runs that differ in their paths alone have the same minima, and the second one copies them."""
+    file = tmp_path / "paths.yaml"
+    run = {**STUDY["run"], "network": {"name": "fc", "hidden": [3]}}
+    matrix = {"points": {"few": {"paths.points": 4}, "many": {"paths.points": 6}}}
+    study = {"study": "p", "store": str(tmp_path), "run": run, "matrix": matrix}
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    said = toscore("run", file, "--in-process")
+    assert said.code == 0 and "3 results of other runs count here too" in said.err
+    few, many = (tmp_path / "p-full" / name for name in ("few", "many"))
+    names = [sorted(p.name for p in (run / "minima").iterdir()) for run in (few, many)]
+    assert names[0] == names[1] and len(names[0]) == 3
+
+
 def test_the_comparison_is_that_of_the_runs(file, first_half):
     """Every number comes out of the reduced runs, and claims are judged over seeds."""
     found = json.loads(toscore("studies", file, "--json").out)
