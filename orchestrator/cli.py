@@ -262,6 +262,28 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Two runs or more.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write compare.html and figures into this folder.")
+    ] = None,
+) -> None:
+    """Several runs beside each other: barcodes, scores against size, distances.
+
+    Example: `toscore compare runs/narrow runs/wide --out comparison`
+    """
+    from orchestrator.report.compare import compared, comparison_view
+    from orchestrator.report.write import write_comparison
+    from orchestrator.runs import open_run
+
+    found = compared([open_run(run) for run in runs])
+    Console().print(comparison_view(found))
+    if out is not None:
+        written = write_comparison(found, out)
+        print(f"{written.page}\n{written.figures}{os.sep}  {written.count} figures")
+
+
+@app.command()
 def watch(
     run: RunArgument,
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8787,

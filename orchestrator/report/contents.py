@@ -6,9 +6,11 @@ from functools import cache
 
 from torch import Tensor
 
+from orchestrator.plan import Plan
 from orchestrator.reduce import Landscape
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
 from orchestrator.report.figure import Figure
+from orchestrator.report.groups import groups_figure, groups_of
 from orchestrator.report.minima import generalisation_figure, training_figure
 from orchestrator.report.paths import (
     PathPoints,
@@ -27,7 +29,7 @@ from workers.published import Damaged
 Pair = tuple[int, int]
 
 
-def figures(landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
+def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
     """The figures of a run, those that have something to show."""
     if not landscape.minima:
         return
@@ -35,6 +37,9 @@ def figures(landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
     yield barcode_figure(
         [Panel("Elder rule", elder), Panel("Direct paths only (Algorithm 1)", direct)], index=0
     )
+    if landscape.homology:
+        for index, bars in landscape.homology.barcodes.items():
+            yield barcode_figure([Panel("Optimised simplices", bars)], index=index)
     yield diagram_figure({"elder rule": elder, "direct paths only": direct})
     tree = merge_tree(landscape.losses, landscape.heights)
     yield tree_figure(tree)
@@ -42,6 +47,7 @@ def figures(landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
     made = (
         losses_figure(elder, landscape.passes, points),
         generalisation_figure(landscape.minima, elder, landscape.run),
+        groups_figure(groups_of(plan, landscape)),
         training_figure(landscape.minima, landscape.run),
         history_figure(elder, landscape.passes),
         norms_figure(elder, landscape.passes, points),

@@ -31,7 +31,7 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
         parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
         parts.append(_scores(landscape))
         if landscape.complete and landscape.counts.skipped:
-            parts.append(_left_out(landscape))
+            parts.append(left_out(landscape))
         if landscape.homology:
             parts += [
                 higher_bars(bars, landscape.homology, max(20, width - 46))
@@ -139,7 +139,7 @@ def _scores(landscape: Landscape) -> Text:
     return text
 
 
-def _left_out(landscape: Landscape) -> Text:
+def left_out(landscape: Landscape) -> Text:
     """What the paths that were not run could still change."""
     open_, skipped = landscape.undecided, landscape.counts.skipped
     pairs = f"{skipped} of {landscape.counts.total} pairs were not run"

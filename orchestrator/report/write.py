@@ -1,7 +1,7 @@
 """`toscore report`: a run as one HTML file, and its figures for a paper with their data beside them."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,20 +14,27 @@ from orchestrator.errors import UserError
 from orchestrator.observe import human_seconds
 from orchestrator.reduce import METHODS, Landscape
 from orchestrator.report.barcodes import RULES
+from orchestrator.report.compare import (
+    Compared,
+    comparison_figures,
+    comparison_page,
+    comparison_table,
+)
 from orchestrator.report.contents import figures, points_of
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
 from orchestrator.report.style import number
-from orchestrator.report.terminal import what_is_missing
+from orchestrator.report.terminal import left_out, what_is_missing
 from orchestrator.runs import StartedRun
 from topo_core.certificate import HeightInterval, certify
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "barcodes": ("Barcodes", ("barcode-", "persistence-diagram")),
+    "barcodes": ("Barcodes", ("barcode-0", "persistence-diagram")),
+    "loops": ("Higher barcodes", ("barcode-",)),
     "basins": ("Basins", ("disconnectivity-graph", "pass-heights")),
     "paths": ("Paths", ("loss-along-paths", "path-optimisation", "gradient-norms")),
-    "minima": ("Minima", ("length-and-test-error", "training-curves")),
+    "minima": ("Minima", ("length-and-test-error", "groups-of-minima", "training-curves")),
 }
 """Which figures stand together, by the beginnings of their names."""
 
@@ -50,7 +57,7 @@ def write_report(run: StartedRun, out: Path) -> Written:
     with writing_to(out):
         (out / "figures").mkdir(parents=True, exist_ok=True)  # before work that would be in vain
     landscape = run.landscape()
-    made = list(figures(landscape, points_of(run, landscape)))
+    made = list(figures(run.plan, landscape, points_of(run, landscape)))
     page = render(report_page(run, landscape, made))
     with writing_to(out):
         write_figures(out / "figures", made)
@@ -58,6 +65,24 @@ def write_report(run: StartedRun, out: Path) -> Written:
             replace_file(out / "figures" / f"{item.name}.csv", item.table.to_csv().encode())
         replace_file(out / "report.html", page.encode())
     return Written(out / "report.html", out / "figures", len(made))
+
+
+def write_comparison(runs: Sequence[Compared], out: Path) -> Written:
+    """Write `out/compare.html` and `out/figures/`.
+
+    Raises:
+        UserError: `out` cannot be written to.
+    """
+    with writing_to(out):
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    made = comparison_figures(runs)
+    page = render(comparison_page(runs, made))
+    with writing_to(out):
+        write_figures(out / "figures", made)
+        table = comparison_table(runs)
+        replace_file(out / "figures" / "runs.csv", table.to_csv().encode())
+        replace_file(out / "compare.html", page.encode())
+    return Written(out / "compare.html", out / "figures", len(made))
 
 
 @contextmanager
@@ -88,20 +113,24 @@ def replace_file(file: Path, data: bytes) -> None:
 def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Page:
     """What the report of a run says."""
     tables = _tables(landscape)
-    sections = []
+    sections: list[Section] = []
     for id_, (title, names) in SECTIONS.items():
-        shown = [figure for figure in made if figure.name.startswith(names)]
+        taken = {figure.name for section in sections for figure in section.figures}
+        shown = [f for f in made if f.name.startswith(names) and f.name not in taken]
         own = [item for item in tables if id_ == "minima" and item.name == "minima"]
         if shown or own:
             sections.append(Section(id_, title, figures=shown, tables=own))
     sections.append(_failed(landscape, tables))
     sections.append(_provenance(run))
     spec = run.plan.run
+    missing = "" if landscape.complete else what_is_missing(landscape)
+    if landscape.complete and landscape.counts.skipped:
+        missing = left_out(landscape).plain
     return Page(
         title=landscape.run,
         subtitle=f"{spec.network.name} on {spec.data.name}, seed {spec.seed}. "
         "Every loss is the plain training loss (mean cross entropy, no weight decay).",
-        missing="" if landscape.complete else what_is_missing(landscape),
+        missing=missing,
         numbers=_numbers(landscape),
         sections=sections,
     )

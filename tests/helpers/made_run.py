@@ -124,15 +124,15 @@ def _row(epoch: int, height: float) -> dict[str, float]:
     }
 
 
-def made_run(folder: Path, minima: int, name: str = "made", **run_file: object) -> MadeRun:
-    """A started run of `minima` minima and all their pairs, with nothing done."""
+def made_run(folder: Path, count: int, name: str = "made", **run_file: object) -> MadeRun:
+    """A started run of `count` minima and all their pairs, with nothing done."""
     run = parse(
         {
             "name": name,
             "store": str(folder),
             "data": "digits",
             "network": {"name": "fc", "hidden": [2]},
-            "minima": {"count": minima},
+            "minima": {"count": count},
             **run_file,
         }
     )

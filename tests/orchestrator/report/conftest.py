@@ -1,7 +1,7 @@
 import pytest
 
 from tests.helpers.command import toscore
-from tests.helpers.made_run import complete_run
+from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run
 
 
 @pytest.fixture(scope="session")
@@ -17,4 +17,35 @@ def report(made, tmp_path_factory):
     said = toscore("report", made.folder, "--out", out)
     assert said.code == 0, said.err
     assert str(out / "report.html") in said.out
+    return out
+
+
+RAISED = {pair: height + 0.25 for pair, height in HEIGHTS.items()}
+
+
+def run_with(folder, name, heights=HEIGHTS, **run_file):
+    made = made_run(folder, len(LOSSES), name, **run_file)
+    made.minima(dict(enumerate(LOSSES)))
+    made.paths(heights, LOSSES)
+    return made
+
+
+@pytest.fixture(scope="session")
+def compared_runs(tmp_path_factory):
+    """Two depths of one network, and one network with and without batch norm."""
+    folder = tmp_path_factory.mktemp("runs")
+    return [
+        run_with(folder, "shallow", RAISED, network={"name": "fc", "hidden": [8]}),
+        run_with(folder, "deep", network={"name": "fc", "hidden": [8, 8]}),
+        run_with(folder, "plain", RAISED, network={"name": "cnn1", "channels": 4}),
+        run_with(folder, "normed", network={"name": "cnn1", "channels": 4, "batch_norm": True}),
+    ]
+
+
+@pytest.fixture(scope="session")
+def comparison(compared_runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("compared")
+    said = toscore("compare", *(made.folder for made in compared_runs), "--out", out)
+    assert said.code == 0, said.err
+    assert "bottleneck distances" in said.out and "0.25" in said.out
     return out

@@ -24,6 +24,16 @@ def test_the_report_is_sound_in_a_browser(report, size, scheme):
         assert seen.faults() == []
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_a_comparison_is_sound_in_a_browser(comparison, size, scheme):
+    """The same of `toscore compare`."""
+    with opened((comparison / "compare.html").as_uri(), size=size, scheme=scheme) as seen:
+        assert seen.errors == [] and seen.overflow() <= 0
+        assert seen.page.locator("figure svg:visible").count() == 5
+        assert seen.faults() == []
+
+
 def test_it_can_be_read_by_keyboard(report):
     """The first key leads to the figures; data tables open by Enter and can be scrolled."""
     with opened((report / "report.html").as_uri(), size=PHONE) as seen:

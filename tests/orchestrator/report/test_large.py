@@ -14,6 +14,7 @@ MEGABYTES, SECONDS = 20, 3.0
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(1800)
 def test_a_large_report_is_small_and_opens_at_once(tmp_path):
     """Under 20 MB, and drawn within 3 s of being asked for."""
     source = np.random.default_rng(0)

@@ -188,7 +188,7 @@ def test_every_figure_is_described_in_words(made):
     """Captions and alternative texts are whole sentences, and differ from each other."""
     run = open_run(str(made.folder))
     landscape = run.landscape()
-    found = list(figures(landscape, points_of(run, landscape)))
+    found = list(figures(run.plan, landscape, points_of(run, landscape)))
     assert {figure.name for figure in found} == FIGURES
     for figure in found:
         assert figure.alt.endswith(".") and figure.caption.endswith((".", "rest."))
