@@ -1,7 +1,7 @@
 """Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,11 +9,9 @@ from torch import Tensor
 
 from topo_core.convergence import Outcome
 from topo_core.draws import seed_of
-from topo_core.objective import Objective
 from topo_core.optimize import PathSolution, advance, finished, init, solution
-from topo_core.path import through
-from topo_core.starts import Start, find_start
 from topo_core.state import PathState, Record
+from workers.first_path import first_path
 from workers.problem import Loaded
 from workers.results import FailureKind
 from workers.schema import PairRecord
@@ -31,7 +29,7 @@ def optimize_path_task(
     the newest readable one and gives the same bits as one that was never interrupted.
 
     Raises:
-        TaskFailure: the loss diverged.
+        TaskFailure: the loss diverged, or `settings.start` is not possible here.
         Damaged: a minimum that the path starts from cannot be read.
         Interrupted: asked to stop.
     """
@@ -43,7 +41,7 @@ def optimize_path_task(
     fork = settings.depends_on_epochs_from(objective.batches)
     state = _resume(task, store, fork)
     if state is None:
-        first = _start(task, loaded, store, objective, seed)
+        first = first_path(task, loaded, objective, store, seed)
         state = init(objective, first.points, settings, spent=first.gradient_evaluations)
     while not finished(state, settings):
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
@@ -66,26 +64,6 @@ def optimize_path_task(
     if not task.goes_on:
         store.drop_checkpoints(task.lineage)
     return _record(task, found, total, name)
-
-
-def _start(
-    task: OptimizePath, loaded: Loaded, store: Store, objective: Objective, seed: int
-) -> Start:
-    """The first path, as the settings say."""
-    start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
-    settings = task.settings
-    if settings.start != "through":
-        return find_start(objective, start, end, settings, seed)
-    if not task.via:  # nothing to start from yet
-        return find_start(objective, start, end, replace(settings, start="auto"), seed)
-    here, parts = start, []
-    for key in task.via:
-        points = store.read_path(key)["points"].to(start)
-        if (points[0] - here).norm() > (points[-1] - here).norm():
-            points = points.flip(0)
-        parts.append(points)
-        here = points[-1]
-    return Start(through(parts, settings.points), 0)
 
 
 def _resume(task: OptimizePath, store: Store, fork: int) -> PathState | None:
@@ -147,6 +125,7 @@ def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | No
         gradient_evaluations=found.gradient_evaluations,
         history=[_history_row(row) for row in found.history],
         object=name,
+        quotient=task.settings.start == "aligned",
     )
 
 

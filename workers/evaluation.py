@@ -1,5 +1,7 @@
 """How the arithmetic is carried out: fixed once for a run, so that every worker computes the same bits."""
 
+import contextlib
+import ctypes
 import os
 from dataclasses import dataclass
 
@@ -32,8 +34,27 @@ def worker_environment(evaluation: Evaluation) -> dict[str, str]:
 
 
 def prepare(evaluation: Evaluation) -> None:
-    """Settle threads and determinism in this process; safe to call again."""
+    """Settle threads, memory and determinism in this process; safe to call again."""
     torch.set_num_threads(evaluation.threads)
+    with contextlib.suppress(RuntimeError):  # settled by now, where work has begun
+        torch.set_num_interop_threads(1)
+    keep_memory()
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def keep_memory() -> None:
+    """Keep what is freed in this process, as `worker_environment` has it for those that are started.
+
+    Does nothing where the C library is not glibc.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    trim, top_pad, mmap = -1, -2, -3  # of malloc.h
+    mallopt(trim, (1 << 31) - 1)
+    mallopt(top_pad, 64 << 20)
+    if not mallopt(mmap, 1 << 30):  # older releases refuse more than half a heap
+        mallopt(mmap, 1 << 25)

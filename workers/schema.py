@@ -134,6 +134,8 @@ class PairRecord(ResultRecord):
     history: Sequence[Mapping[str, Any]] = _column(_HISTORY, ())
     object: str | None = _column(pa.string(), None)
     """Name of its points in the store; none where paths are not kept."""
+    quotient: bool = _column(pa.bool_(), False)
+    """The path ends at `b` with hidden units renumbered: a height on the quotient by that symmetry."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,11 +57,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class PathWork(PathSettings):
-    """`PathSettings` and what only a worker needs to know: minibatches and checkpoints."""
+    """`PathSettings` and what only a worker needs to know: minibatches, checkpoints, other runs.
+
+    Attributes:
+        warm_from: folder or URL of the run whose paths `start: warm` goes on from.
+    """
 
     epochs: int | None = 100
     batch_size: int = 256
     checkpoint_every: int = 10
+    warm_from: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -69,10 +74,17 @@ class PathWork(PathSettings):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.start == "warm" and self.warm_from is None:
+            raise ValueError("start is 'warm', which needs warm_from: the folder or URL of a run")
+        if self.start != "warm" and self.warm_from is not None:
+            raise ValueError(
+                f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm reads it"
+            )
 
     def payload(self) -> dict[str, Any]:
         """What the result depends on: where the checkpoints lie does not change it."""
-        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+        left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,123 @@
+"""The first path of a task. Those that need only the loss are in `topo_core.starts`; the others need what
+a worker has: the network (`aligned`), the store (`through`), or the store of another run (`warm`)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from topo_core.path import line, resample, through
+from topo_core.stacked import ModuleObjective
+from topo_core.starts import find_start
+from topo_core.symmetry import weight_matching
+from workers.objects import NotWritable, StoreUnreachable, open_objects
+from workers.problem import Loaded
+from workers.published import Damaged
+from workers.results import FailureKind
+from workers.store import Store
+from workers.tasks import OptimizePath
+from workers.telling import TaskFailure
+
+_SAME_LOSS = 1e-4
+"""Relative; sums over renumbered units are rounded differently."""
+
+
+@dataclass(frozen=True)
+class FirstPath:
+    """Where the optimisation starts.
+
+    Attributes:
+        points: [n, d].
+        gradient_evaluations: rows whose gradient it took to find it.
+        quotient: whether it ends at a renumbered copy of the second minimum, so that its height is
+            one on the quotient by the symmetries of the network.
+    """
+
+    points: Tensor
+    gradient_evaluations: int = 0
+    quotient: bool = False
+
+
+def first_path(
+    task: OptimizePath, loaded: Loaded, objective: ModuleObjective, store: Store, seed: int
+) -> FirstPath:
+    """The first path of a task, as `settings.start` says.
+
+    Raises:
+        TaskFailure: the start is not possible for this network, this objective or these minima.
+        Damaged: a minimum, or the path of the other run, cannot be read.
+    """
+    settings = task.settings
+    start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
+    try:
+        if settings.start == "aligned":
+            points = line(start, _aligned(loaded, objective, start, end, seed), settings.points)
+            return FirstPath(points, quotient=True)
+        if settings.start == "warm":
+            return FirstPath(_warm(task, start, end))
+        if settings.start == "through":
+            if task.via:
+                return FirstPath(_through(task, store, start))
+            settings = replace(settings, start="auto")  # nothing to start from yet
+        found = find_start(objective, start, end, settings, seed)
+    except ValueError as error:
+        raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
+    return FirstPath(found.points, found.gradient_evaluations)
+
+
+def _aligned(
+    loaded: Loaded, objective: ModuleObjective, start: Tensor, end: Tensor, seed: int
+) -> Tensor:
+    """`end` [d], its hidden units renumbered to lie near `start`; its loss is seen to be the same."""
+    found = weight_matching(loaded.module, start, end, seed=seed)
+    before, after = objective.losses(torch.stack([end, found])).tolist()
+    if abs(after - before) > _SAME_LOSS * abs(before):
+        raise ValueError(
+            f"renumbering the hidden units changed the loss from {before:.6g} to {after:.6g}, so they "
+            "are not exchangeable in this network; choose another start than aligned."
+        )
+    return found
+
+
+def _through(task: OptimizePath, store: Store, start: Tensor) -> Tensor:
+    """The optimised paths `task.via` one after the other, from `start` [d]."""
+    here, parts = start, []
+    for key in task.via:
+        points = store.read_path(key)["points"].to(start)
+        if (points[0] - here).norm() > (points[-1] - here).norm():
+            points = points.flip(0)
+        parts.append(points)
+        here = points[-1]
+    return through(parts, task.settings.points)
+
+
+def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
+    """The path between these minima in the store of another run, with as many points as asked for."""
+    location = task.settings.warm_from
+    assert location is not None  # seen to by PathWork
+    try:
+        other = Store(open_objects(location))
+        rows = other.table("pairs", ("key", "a", "b", "object")).to_pylist()
+    except (NotWritable, StoreUnreachable) as error:
+        raise ValueError(f"warm_from: {error}") from None
+    for row in rows:
+        if {row["a"], row["b"]} == {task.a, task.b} and row["object"] is not None:
+            break
+    else:
+        raise ValueError(
+            f"warm_from names {location}, which has no path between the minima {task.i} and "
+            f"{task.j} of this run; choose another start, or a run with the same minima."
+        )
+    try:
+        points = other.read_path(row["key"])["points"].to(start)
+    except Damaged as error:
+        raise TaskFailure(FailureKind.DAMAGED, f"warm_from names {location}: {error}") from None
+    if row["a"] != task.a:
+        points = points.flip(0)
+    points = resample(points, task.settings.points)
+    if not (torch.equal(points[0], start) and torch.equal(points[-1], end)):
+        raise ValueError(
+            f"the path between the minima {task.i} and {task.j} in {location} ends at a renumbered "
+            "copy of one of them; choose a run whose start was not aligned."
+        )
+    return points
