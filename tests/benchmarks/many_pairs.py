@@ -1,8 +1,10 @@
 """The driver on half a million pairs whose work is a sleep: what it costs, and how fast it resumes.
 
-    python -m tests.benchmarks.many_pairs STORE [--minima 1000] [--milliseconds 1]
+    python -m tests.benchmarks.many_pairs STORE [--minima 1000] [--instant]
+    python -m tests.benchmarks.many_pairs --baseline 20000
 
-Prints one JSON object a line: `started` when the first pack is handed out, `ended` at the end.
+Prints one JSON object a line: `started` when the first pack is handed out, `ended` at the end. The
+baseline is one Ray task for each pair, which stores nothing.
 """
 
 import argparse
@@ -90,10 +92,14 @@ def with_minima(plan: Plan, store: Store, epoch: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("location")
+    parser.add_argument("location", nargs="?")
     parser.add_argument("--minima", type=int, default=1000)
     parser.add_argument("--instant", action="store_true")
+    parser.add_argument("--baseline", type=int, metavar="PAIRS")
     options = parser.parse_args()
+    if options.baseline:
+        baseline(options.baseline)
+        return
     launched = time.time()
     plan = plan_of(options.location, options.minima)
     store = Store(open_objects(options.location))
@@ -136,6 +142,27 @@ def main() -> None:
         peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
     lease.close()
+
+
+def baseline(pairs: int) -> None:
+    """A task for each pair, waited for one by one; the cluster is started before the clock."""
+    protect_own_cluster()
+    import ray
+
+    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
+    task = ray.remote(_nothing)
+    ray.get([task.remote(0) for _ in range(100)])
+    cpu, wall = time.process_time(), time.time()
+    left = [task.remote(pair) for pair in range(pairs)]
+    while left:
+        done, left = ray.wait(left, num_returns=1)
+        ray.get(done)
+    say("baseline", pairs=pairs, wall=time.time() - wall, driver_cpu=time.process_time() - cpu)
+    ray.shutdown()
+
+
+def _nothing(pair: int) -> int:
+    return pair
 
 
 def say(what: str, **figures: Any) -> None:
