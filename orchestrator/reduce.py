@@ -20,6 +20,9 @@ from topo_core.to_score import to_score
 from workers.schema import MinimumRecord, PairRecord, SimplexRecord
 from workers.store import Damage, Store
 
+PROFILES_UP_TO = 50_000
+"""Pairs up to which their profiles and histories are read along."""
+
 METHODS: tuple[Method, ...] = ("elder", "direct")
 
 
@@ -177,6 +180,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     """Read what the store holds of a plan.
 
     Records of tasks that the plan does not ask for (of an earlier, different run file) are passed over.
+    Of very many paths the profiles and histories are left in the store: they would fill the memory.
     """
     minimum_of = {key: index for index, key in enumerate(plan.minimum_keys)}
     minima = {
@@ -205,7 +209,8 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         asked = {*plan.minimum_keys, *plan.path_keys()}
         failures = {key: f for key, f in failures.items() if key in asked or expected}
     losses = {index: record.loss for index, record in minima.items()}
-    paths = standing(plan, losses, store.records(PairRecord), failures)
+    lists = plan.pair_count <= PROFILES_UP_TO
+    paths = standing(plan, losses, store.records(PairRecord, lists=lists), failures)
     return Landscape(
         run=plan.run.name,
         minima=minima,

@@ -60,10 +60,10 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], epoch: int) -> int:
     }
     copied = 0
     for other in others:
-        for collection, kind in KINDS.items():
+        for collection in KINDS:
             missing = wanted[collection] - store.completed(collection)
             keys = sorted(missing & other.completed(collection)) if missing else []
             for start in range(0, len(keys), AT_ONCE):
                 part = frozenset(keys[start : start + AT_ONCE])
-                copied += store.adopt(other, kind, part, epoch=epoch)
+                copied += store.adopt(other, collection, part, epoch=epoch)
     return copied

@@ -73,6 +73,8 @@ _HISTORY = pa.list_(
 class ResultRecord:
     """What every record says of how it came about."""
 
+    collection: ClassVar[str]
+
     key: str = _column(pa.string())
     """Of the task: a hash of all that the result depends on."""
     attempt: int = _column(pa.int32(), 1)
@@ -163,13 +165,13 @@ class SimplexRecord(ResultRecord):
 
 
 Record = MinimumRecord | PairRecord | SimplexRecord
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=ResultRecord)
 KINDS: Mapping[str, type[Record]] = {
     kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord)
 }
 
 
-def arrow_schema(kind: type[Record]) -> pa.Schema:
+def arrow_schema(kind: type[ResultRecord]) -> pa.Schema:
     """The columns of a kind, in the order of its fields; the version is in the metadata."""
     columns = [pa.field(f.name, f.metadata["arrow"]) for f in fields(kind)]
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
@@ -183,13 +185,18 @@ def to_table(records: Sequence[Record]) -> pa.Table:
 
 
 def to_records(table: pa.Table, kind: type[R]) -> list[R]:
-    """The rows of a table with all columns of a kind; lists come back as tuples."""
-    lists = [f.name for f in table.schema if pa.types.is_list(f.type)]
+    """The rows of a table; lists come back as tuples, and empty where their columns were not read."""
+    lists = list_columns(kind)
     rows = table.to_pylist()
     for row in rows:
         for name in lists:
-            row[name] = tuple(row[name])
+            row[name] = tuple(row.get(name, ()))
     return [kind(**row) for row in rows]
+
+
+def list_columns(kind: type[ResultRecord]) -> tuple[str, ...]:
+    """The columns of a kind that hold lists: profiles and histories."""
+    return tuple(f.name for f in fields(kind) if pa.types.is_list(f.metadata["arrow"]))
 
 
 def encode_records(records: Sequence[Record]) -> bytes:

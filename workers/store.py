@@ -19,7 +19,15 @@ from workers import layout
 from workers.layout import Name
 from workers.objects import NotFound, Objects
 from workers.published import Damage, Damaged, Published, json_bytes
-from workers.schema import KINDS, R, Record, SchemaError, to_records
+from workers.schema import (
+    KINDS,
+    R,
+    Record,
+    SchemaError,
+    arrow_schema,
+    list_columns,
+    to_records,
+)
 from workers.segments import Segments
 from workers.tensors import decode_tensors, encode_tensors
 
@@ -80,9 +88,17 @@ class Store:
         """
         return self._segments.table(collection, columns)
 
-    def records(self, kind: type[R]) -> list[R]:
-        """The records of complete tasks of one kind, one a key."""
-        return to_records(self.table(kind.collection), kind)
+    def records(self, kind: type[R], *, lists: bool = True) -> list[R]:
+        """The records of complete tasks of one kind, one a key.
+
+        Args:
+            kind: of the records.
+            lists: read profiles and histories as well; without, they are empty.
+        """
+        columns = None
+        if not lists:
+            columns = set(arrow_schema(kind).names) - set(list_columns(kind))
+        return to_records(self.table(kind.collection, columns), kind)
 
     def figures(self, collection: str) -> dict[str, float]:
         """Loss of each minimum, height of each pass or value of each simplex that is there, by key."""
@@ -110,20 +126,20 @@ class Store:
             return frozenset(key for key, name in pairs if name not in bad)
         return frozenset(table.column("key").to_pylist())
 
-    def adopt(self, other: "Store", kind: type[R], keys: frozenset[str], *, epoch: int) -> int:
+    def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, epoch: int) -> int:
         """Copy results of another run's store: objects first, then their records.
 
         Args:
             other: the store to copy from.
-            kind: of the records.
+            collection: of the records.
             keys: of tasks that are complete there.
             epoch: of the lease that is held on this store.
 
         Returns:
             How many were copied; what is damaged there is left out.
         """
-        sound = []
-        for record in other.records(kind):
+        sound: list[Record] = []
+        for record in to_records(other.table(collection), KINDS[collection]):
             if record.key not in keys:
                 continue
             if record.object is not None:
