@@ -171,6 +171,21 @@ def test_to_the_end(cluster, folder):
             assert not written.is_file() or secret.encode() not in written.read_bytes(), written
 
 
+@pytest.mark.slow
+def test_a_shipped_study(cluster, folder):
+    """A study is submitted by its name alone, and all its runs are carried out where the cluster is."""
+    small = ("minima.count=2", "minima.epochs=1", "paths.epochs=1", "resources.workers=1")
+    cells = ("scale=reduced", "matrix.depth=[fc2, fc3]", "matrix.seed=[0]", f"store={folder}/runs")
+    options = [f"--set={setting}" for setting in (*small, *cells)]
+    code, output = submit(
+        cluster, folder, "study:fig2-fmnist", "--address", cluster.dashboard, *options
+    )
+    assert code == 0, output
+    assert "toscore studies study:fig2-fmnist" in output and "TO-scores fall with depth" in output
+    found = json.loads(toscore("studies", "study:fig2-fmnist", *options, "--json").out)
+    assert [run["complete"] for run in found["runs"]] == [True, True]
+
+
 def test_the_device_is_chosen_where_a_worker_runs(cluster):
     """What is asked of a worker is answered in another process, with a worker's GPU in reach."""
     script = """
