@@ -7,7 +7,7 @@ moment, and the next one finds in the store what is done.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from itertools import islice
 
@@ -98,6 +98,15 @@ def drive(
     return _Drive(plan, store, executor, lease, notify, policy or Policy(), stop, clock).run()
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Where a task was sent, and which time that was."""
+
+    worker: str = ""
+    node: str = ""
+    attempt: int = 0
+
+
 class _Drive:
     def __init__(
         self,
@@ -120,6 +129,9 @@ class _Drive:
         self._started = clock()
         self._packs = 0
         self._last_beat = -1.0
+        self._nodes: dict[str, str] = {}
+        # Where each open task runs or ran last, and which time that is.
+        self._attempts: dict[str, Attempt] = {}
         self._gave_up = ""
 
     def run(self) -> Outcome:
@@ -228,8 +240,9 @@ class _Drive:
 
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
-            case WorkerJoined(worker):
-                self._notify(observe.WorkerCame(worker))
+            case WorkerJoined(worker, node):
+                self._nodes[worker] = node
+                self._notify(observe.WorkerCame(worker, node))
             case WorkerLost(worker, how, cause):
                 self._notify(observe.WorkerWent(worker, how.value, cause))
                 # It may have published more than it lived to tell.
@@ -255,19 +268,28 @@ class _Drive:
                 tasks = [self._open[key] for key in pack]
                 self._executor.submit(worker, tasks)
                 for task in tasks:
-                    self._notify(observe.TaskStarted(task.key, describe(task), worker))
+                    before = self._attempts.get(task.key, Attempt())
+                    this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
+                    self._attempts[task.key] = this
+                    self._notify(observe.TaskStarted(task.key, describe(task), **asdict(this)))
             case Complete(key):
                 task = self._open.pop(key)
                 figure = self._figures.pop(key, float("nan"))
-                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure))
+                where = asdict(self._attempts.pop(key, Attempt()))
+                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure, **where))
             case Fail(failure, lasting):
                 task = self._open.pop(failure.key)
                 if lasting:
                     self._record(failure, task)
-                what = describe(task)
+                where = asdict(self._attempts.pop(failure.key, Attempt()))
                 self._notify(
                     observe.TaskFailed(
-                        failure.key, what, kind_of(task), failure.kind, failure.reason
+                        failure.key,
+                        describe(task),
+                        kind_of(task),
+                        failure.kind,
+                        failure.reason,
+                        **where,
                     )
                 )
             case GiveUp(reason):
