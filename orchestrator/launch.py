@@ -173,6 +173,8 @@ def carry_out(
             prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
+        except (StoreUnreachable, StoreFull) as error:  # everything is done but for tidying up
+            outcome = Outcome(Ending.GAVE_UP, reason=str(error))
     return Carried(outcome, plan, store)
 
 
@@ -297,6 +299,7 @@ def _say(outcome: Outcome, plan: Plan, store: Store, source: str, quiet: bool) -
         return EXIT[outcome.ending]
     if outcome.ending is Ending.GAVE_UP:
         print(f"Gave up: {outcome.reason} To go on: toscore run {source}", file=sys.stderr)
+        return EXIT[outcome.ending]
     landscape = reduce_run(plan, store)
     console = Console()
     console.print(barcode_view(landscape, console.width))
