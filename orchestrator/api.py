@@ -54,12 +54,21 @@ class LoadedPath:
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """[m], where its loss was evaluated: fractions of the arc length."""
+        """[m], where its loss was evaluated: fractions of the arc length.
+
+        Raises:
+            UserError: the run has so many paths that their profiles are left in the store.
+        """
+        if not len(self.record.positions):
+            raise UserError(
+                "Of so many paths the profiles are left in the store: read the columns positions and "
+                "losses of its records/pairs/*.parquet, with DuckDB for instance."
+            )
         return np.asarray(self.record.positions)
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """[m], the loss there."""
+        """[m], the loss there; see ``positions``."""
         return np.asarray(self.record.losses)
 
     @property

@@ -75,10 +75,7 @@ class Added:
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """`node` is where it runs, for logs."""
-
     worker: str
-    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -215,7 +212,7 @@ class Scheduler:
             case Added(tasks):
                 for task in tasks:
                     self._add(task, commands)
-            case WorkerJoined(worker=worker):
+            case WorkerJoined(worker):
                 if worker in self._queues:
                     raise IllegalTransition(f"worker {worker} joined twice")
                 self._queues[worker] = deque()

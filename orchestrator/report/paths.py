@@ -71,7 +71,8 @@ def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
 
 def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
     """Loss along every path that carries a bar; None where none does."""
-    carried = carrying(bars, passes)
+    # Of very many paths the profiles are left in the store.
+    carried = [item for item in carrying(bars, passes) if len(passes[item[1]].positions)]
     if not carried:
         return None
     shown = carried[:PANELS]
