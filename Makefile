@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 ## test: lint, types, import contracts, and the default tests
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

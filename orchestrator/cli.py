@@ -47,6 +47,10 @@ InProcess = Annotated[
     bool, typer.Option("--in-process", help="No Ray: one worker, in this process.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only the result.")]
+Log = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="One JSON line an event, appended; '-' is standard error."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
@@ -57,6 +61,7 @@ def run(
     address: Address = None,
     in_process: InProcess = False,
     quiet: Quiet = False,
+    log: Log = None,
 ) -> None:
     """Run a run file or a study, or go on where it stopped.
 
@@ -72,13 +77,22 @@ def run(
             from orchestrator.study_run import run_study
 
             study = load_study(file, set_ or ())
+            if log is not None:
+                from orchestrator.errors import UserError
+
+                raise UserError("--log is of a single run: a study is several.")
             code = run_study(
                 study, source=source, address=address, in_process=in_process, quiet=quiet
             )
         else:
             settings = load(file, set_ or ())
             code = launch(
-                settings, source=source, address=address, in_process=in_process, quiet=quiet
+                settings,
+                source=source,
+                address=address,
+                in_process=in_process,
+                quiet=quiet,
+                log=log,
             )
     except KeyboardInterrupt:  # before anything ran
         print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)

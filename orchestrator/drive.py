@@ -7,14 +7,16 @@ moment, and the next one finds in the store what is done.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import partial
 from itertools import islice
 
 from orchestrator import observe, tidy
 from orchestrator.executor import Executor, ExecutorEvent
 from orchestrator.lease import Lease
 from orchestrator.observe import Observer
+from orchestrator.patience import Patience
 from orchestrator.plan import Plan
 from orchestrator.rounds import Rounds
 from orchestrator.state import (
@@ -34,7 +36,9 @@ from orchestrator.state import (
     WorkerJoined,
     WorkerLost,
 )
+from workers.objects import StoreFull, StoreUnreachable
 from workers.results import Done, Failed, FailureKind
+from workers.schema import KINDS
 from workers.store import Store
 from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Task, TrainMinimum
 from workers.telling import Interrupted
@@ -43,6 +47,8 @@ WINDOW = 4096
 """Open tasks held at once; enough for any number of workers, few enough to forget about memory."""
 
 POLL_SECONDS = 0.25
+
+_STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
 
 
 class Ending(Enum):
@@ -98,6 +104,15 @@ def drive(
     return _Drive(plan, store, executor, lease, notify, policy or Policy(), stop, clock).run()
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """Where a task was sent, and which time that was."""
+
+    worker: str = ""
+    node: str = ""
+    attempt: int = 0
+
+
 class _Drive:
     def __init__(
         self,
@@ -120,10 +135,26 @@ class _Drive:
         self._started = clock()
         self._packs = 0
         self._last_beat = -1.0
+        self._nodes: dict[str, str] = {}
+        # Where each open task runs or ran last, and which time that is.
+        self._attempts: dict[str, Attempt] = {}
         self._gave_up = ""
+        self._patiently = Patience(
+            policy, lambda reason: notify(observe.Waiting(reason)), self._leaving
+        )
 
     def run(self) -> Outcome:
-        self._resume()
+        try:
+            return self._run()
+        except (StoreUnreachable, StoreFull) as error:  # after all patience
+            self._gave_up = str(error)
+            return self._end(Ending.INTERRUPTED if self._leaving() else Ending.GAVE_UP)
+
+    def _leaving(self) -> bool:
+        return self._stop() is Stop.NOW
+
+    def _run(self) -> Outcome:
+        self._patiently(self._resume)
         if not self._work_left():
             return self._end(self._ending())
         try:
@@ -166,7 +197,7 @@ class _Drive:
     def _resume(self) -> None:
         """Look what the store holds, and start with what it lacks."""
         plan, store = self._plan, self._store
-        completed = {kind: store.completed(kind) for kind in ("minima", "pairs", "simplices")}
+        completed = {kind: store.completed(kind) for kind in KINDS}
         failures = store.failures()
         for key, failure in failures.items():
             self._scheduler.failed[key] = FailureKind(failure["kind"])
@@ -189,7 +220,7 @@ class _Drive:
     def _work_left(self) -> bool:
         """Top up the window; false once everything is done."""
         while self._feed() and not self._scheduler.open_tasks:
-            fresh = self._next_round()
+            fresh = self._patiently(self._next_round)
             if not fresh:
                 return False
             self._source = iter(fresh)
@@ -228,22 +259,29 @@ class _Drive:
 
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
-            case WorkerJoined(worker):
-                self._notify(observe.WorkerCame(worker))
+            case WorkerJoined(worker, node):
+                self._nodes[worker] = node
+                self._notify(observe.WorkerCame(worker, node))
             case WorkerLost(worker, how, cause):
                 self._notify(observe.WorkerWent(worker, how.value, cause))
                 # It may have published more than it lived to tell.
                 ran = {key for pack in self._scheduler.packs_on(worker) for key in pack}
-                published = frozenset().union(
-                    *(self._store.completed(kind) for kind in ("minima", "pairs", "simplices"))
-                )
+                published = self._patiently(self._published)
                 event = WorkerLost(worker, how, cause, frozenset(ran & published))
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % tidy.SEGMENTS == 0:
-                    tidy.compact(self._store, self._lease.epoch, self._lease.confirm)
+                    with contextlib.suppress(StoreUnreachable, StoreFull):  # another time
+                        tidy.compact(self._store, self._lease.epoch, self._lease.confirm)
+                away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
+                if away:
+                    self._notify(observe.Waiting(away[0].reason))
                 self._figures |= {r.key: r.figure for r in results if isinstance(r, Done)}
         self._handle(event)
+
+    def _published(self) -> frozenset[str]:
+        """Keys of all tasks that are complete."""
+        return frozenset().union(*(self._store.completed(kind) for kind in KINDS))
 
     def _handle(self, event: Event) -> None:
         for command in self._scheduler.handle(event, self._clock()):
@@ -255,19 +293,28 @@ class _Drive:
                 tasks = [self._open[key] for key in pack]
                 self._executor.submit(worker, tasks)
                 for task in tasks:
-                    self._notify(observe.TaskStarted(task.key, describe(task), worker))
+                    before = self._attempts.get(task.key, Attempt())
+                    this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
+                    self._attempts[task.key] = this
+                    self._notify(observe.TaskStarted(task.key, describe(task), **asdict(this)))
             case Complete(key):
                 task = self._open.pop(key)
                 figure = self._figures.pop(key, float("nan"))
-                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure))
+                where = asdict(self._attempts.pop(key, Attempt()))
+                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure, **where))
             case Fail(failure, lasting):
                 task = self._open.pop(failure.key)
                 if lasting:
-                    self._record(failure, task)
-                what = describe(task)
+                    self._patiently(partial(self._record, failure, task))
+                where = asdict(self._attempts.pop(failure.key, Attempt()))
                 self._notify(
                     observe.TaskFailed(
-                        failure.key, what, kind_of(task), failure.kind, failure.reason
+                        failure.key,
+                        describe(task),
+                        kind_of(task),
+                        failure.kind,
+                        failure.reason,
+                        **where,
                     )
                 )
             case GiveUp(reason):

@@ -1,12 +1,14 @@
 """Start a run or go on with it: lease, workers, the loop, and what is said at the end."""
 
 import contextlib
+import functools
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import FrameType
 
 from rich.console import Console
@@ -19,7 +21,7 @@ from orchestrator.errors import BadRunFile, UserError
 from orchestrator.executor import Executor, InProcess, WorkersUnavailable
 from orchestrator.identify import identify
 from orchestrator.lease import Fenced, Lease, LeaseHeld
-from orchestrator.observe import LiveDisplay, ObservedEvent, Observer, PlainLines
+from orchestrator.observe import JsonLines, LiveDisplay, Observers, PlainLines
 from orchestrator.plan import Plan
 from orchestrator.provenance import provenance
 from orchestrator.reduce import reduce_run
@@ -84,6 +86,7 @@ def launch(
     address: str | None = None,
     in_process: bool = False,
     quiet: bool = False,
+    log: str | None = None,
 ) -> int:
     """Run what is left of a run, and print what came of it.
 
@@ -93,6 +96,8 @@ def launch(
         address: a Ray cluster that is up, or None for one of our own.
         in_process: no Ray at all.
         quiet: print nothing but the result.
+        log: a file that gets one JSON object an event, appended; `-` for standard error, in place of
+            the display.
 
     Returns:
         The exit code.
@@ -100,12 +105,17 @@ def launch(
     Raises:
         BadRunFile, UserError: nothing has been run.
     """
-    carried = carry_out(run, address=address, in_process=in_process, quiet=quiet)
+    carried = carry_out(run, address=address, in_process=in_process, quiet=quiet, log=log)
     return _say(carried.outcome, carried.plan, carried.store, source, quiet)
 
 
 def carry_out(
-    run: RunFile, *, address: str | None = None, in_process: bool = False, quiet: bool = False
+    run: RunFile,
+    *,
+    address: str | None = None,
+    in_process: bool = False,
+    quiet: bool = False,
+    log: str | None = None,
 ) -> Carried:
     """Run what is left of a run: as `launch`, without a last word.
 
@@ -137,8 +147,14 @@ def carry_out(
         # Absolute: a worker on another node is started in another folder.
         context = WorkerContext(store.objects.url, lease.epoch, evaluation, keep_paths)
 
+        observers = stack.enter_context(_observers(quiet, log, run.name, lease.epoch))
+
         def workers() -> Executor:
             executor = _executor(context, run, address, in_process)
+            if not in_process:
+                from orchestrator.ray_executor import DriverMetrics
+
+                observers.add(DriverMetrics(run.name, observers.tally))
             # After Ray, which would take SIGTERM for itself.
             stack.enter_context(_signals(switch))
             return executor
@@ -149,7 +165,7 @@ def carry_out(
                 store,
                 workers,
                 lease,
-                notify=_observer(quiet),
+                notify=observers,
                 policy=Policy(max_attempts=run.resources.max_attempts),
                 stop=switch,
             )
@@ -157,6 +173,8 @@ def carry_out(
             prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
+        except (StoreUnreachable, StoreFull) as error:  # everything is done but for tidying up
+            outcome = Outcome(Ending.GAVE_UP, reason=str(error))
     return Carried(outcome, plan, store)
 
 
@@ -252,16 +270,27 @@ def _signals(switch: _Switch) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _observer(quiet: bool) -> Observer:
-    if quiet:
-        return _silent
-    if sys.stderr.isatty():
-        return LiveDisplay(Console(stderr=True))
-    return PlainLines()
-
-
-def _silent(event: ObservedEvent) -> None:
-    del event
+@contextlib.contextmanager
+def _observers(quiet: bool, log: str | None, run: str, lease_epoch: int) -> Iterator[Observers]:
+    """The display and the log that were asked for."""
+    context = {"run": run, "lease_epoch": lease_epoch}
+    clock = functools.partial(datetime.now, UTC)
+    if log == "-":
+        yield Observers(JsonLines(sys.stderr, context, clock))
+        return
+    observers = Observers()
+    if not quiet:
+        observers.add(LiveDisplay(Console(stderr=True)) if sys.stderr.isatty() else PlainLines())
+    if log is None:
+        yield observers
+        return
+    try:
+        stream = open(log, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise UserError(f"--log {log} cannot be written to ({error.strerror}).") from None
+    with stream:
+        observers.add(JsonLines(stream, context, clock))
+        yield observers
 
 
 def _say(outcome: Outcome, plan: Plan, store: Store, source: str, quiet: bool) -> int:
@@ -270,6 +299,7 @@ def _say(outcome: Outcome, plan: Plan, store: Store, source: str, quiet: bool) -
         return EXIT[outcome.ending]
     if outcome.ending is Ending.GAVE_UP:
         print(f"Gave up: {outcome.reason} To go on: toscore run {source}", file=sys.stderr)
+        return EXIT[outcome.ending]
     landscape = reduce_run(plan, store)
     console = Console()
     console.print(barcode_view(landscape, console.width))

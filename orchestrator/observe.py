@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -32,6 +33,7 @@ class RunStarted:
 @dataclass(frozen=True)
 class WorkerCame:
     worker: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ class WorkerWent:
 
 @dataclass(frozen=True)
 class TaskStarted:
+    """`attempt` counts from 1 and grows when a worker was lost or the store was away."""
+
     key: str
     what: str
     worker: str
+    node: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class TaskDone:
     what: str
     kind: str
     figure: float
+    worker: str = ""
+    node: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ class TaskFailed:
     kind: str
     failure: FailureKind
     reason: str
+    worker: str = ""
+    node: str = ""
+    attempt: int = 1
 
 
 @dataclass(frozen=True)
@@ -266,17 +278,38 @@ class PlainLines:
                 return ""
 
 
-class JsonLines:
-    """The structured log: one JSON object an event."""
+class Observers:
+    """Several that listen as one, after the tally that all may read."""
 
-    def __init__(self, stream: TextIO, context: dict[str, Any], clock: Callable[[], float]) -> None:
+    def __init__(self, *observers: Observer) -> None:
+        self.tally = Tally()
+        self._observers: list[Observer] = [self.tally, *observers]
+
+    def add(self, observer: Observer) -> None:
+        self._observers.append(observer)
+
+    def __call__(self, event: ObservedEvent) -> None:
+        for observer in self._observers:
+            observer(event)
+
+
+class JsonLines:
+    """The structured log: one JSON object an event.
+
+    Every line has `time` (ISO 8601, UTC), `event` and the context; lines about a task have its `key`, what
+    it is, and `worker`, `node` and `attempt` of where it runs. Beats are left out.
+    """
+
+    def __init__(
+        self, stream: TextIO, context: dict[str, Any], clock: Callable[[], datetime]
+    ) -> None:
         self._stream, self._context, self._clock = stream, context, clock
 
     def __call__(self, event: ObservedEvent) -> None:
         if isinstance(event, Beat):
             return
         row = {
-            "time": self._clock(),
+            "time": self._clock().isoformat(timespec="milliseconds"),
             "event": type(event).__name__,
             **self._context,
             **asdict(event),

@@ -24,10 +24,12 @@ from ray.exceptions import (
     RayError,
     RayTaskError,
 )
+from ray.util.metrics import Counter, Gauge, Histogram
 
 from orchestrator.cluster_token import HOW_TO_SET
 from orchestrator.config import Resources
 from orchestrator.executor import ExecutorEvent, WorkersUnavailable
+from orchestrator.observe import Beat, ObservedEvent, RunFinished, Tally, TaskFailed, WorkerWent
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
 from workers.evaluation import Evaluation, worker_environment
 from workers.results import TaskResult
@@ -36,6 +38,9 @@ from workers.tasks import Task
 
 Answer = TypeVar("Answer")
 MakeWorker = Callable[[WorkerContext, str], Worker]
+
+TASK_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
+"""Upper bounds of the histogram of task times."""
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
@@ -56,20 +61,95 @@ class ClusterSettings:
     """A worker that does not answer for so long is replaced."""
 
 
+class WorkerMetrics:
+    """What Prometheus is told by a worker; every name begins with `ray_` there."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, float] = {}
+        self._counters = {
+            "path_epochs": Counter("toscore_path_epochs", "Epochs of path optimisation."),
+            "checkpoint_bytes": Counter(
+                "toscore_checkpoint_bytes", "Bytes of checkpoints published."
+            ),
+            "idle_seconds": Counter("toscore_worker_idle_seconds", "Time of workers without work."),
+        }
+        self._seconds = Histogram(
+            "toscore_task_seconds",
+            "Time that a task took on its worker.",
+            boundaries=TASK_SECONDS,
+            tag_keys=("kind",),
+        )
+
+    def counted(self, counters: Mapping[str, float]) -> None:
+        """Tell how much each counter has grown since the last call."""
+        for name, value in counters.items():
+            grown = value - self._told.get(name, 0.0)
+            if grown > 0:
+                self._counters[name].inc(grown)
+                self._told[name] = value
+
+    def finished(self, pack: Sequence[Task], seconds: float) -> None:
+        """Tell how long the tasks of a pack took, each its share."""
+        for task in pack:
+            self._seconds.observe(seconds / len(pack), tags={"kind": type(task).__name__})
+
+
+class DriverMetrics:
+    """An observer: tasks by kind and state, workers present and lost."""
+
+    def __init__(self, run: str, tally: Tally) -> None:
+        self._run, self._tally = run, tally
+        self._failed = dict.fromkeys(tally.done, 0)
+        self._tasks = Gauge("toscore_tasks", "Tasks of a run.", tag_keys=("run", "kind", "state"))
+        self._running = Gauge("toscore_tasks_running", "Tasks given to workers.", tag_keys=("run",))
+        self._workers = Gauge("toscore_workers", "Workers that have joined.", tag_keys=("run",))
+        self._lost = Counter("toscore_workers_lost", "Workers lost.", tag_keys=("run", "how"))
+
+    def __call__(self, event: ObservedEvent) -> None:
+        match event:
+            case WorkerWent(how=how):
+                self._lost.inc(tags={"run": self._run, "how": how})
+            case TaskFailed(kind=kind):
+                self._failed[kind] += 1
+            case Beat() | RunFinished():
+                self._tell()
+            case _:
+                pass
+
+    def _tell(self) -> None:
+        tally, run = self._tally, {"run": self._run}
+        self._workers.set(tally.workers, tags=run)
+        self._running.set(tally.running, tags=run)
+        for kind in tally.done:
+            states = {
+                "total": tally.total(kind),
+                "done": tally.finished(kind),
+                "failed": self._failed[kind],
+            }
+            for state, count in states.items():
+                self._tasks.set(count, tags={**run, "kind": kind, "state": state})
+
+
 class _Actor:
     """The worker as Ray sees it."""
 
     def __init__(self, context: WorkerContext, name: str, make: MakeWorker) -> None:
         self._worker = make(context, name)
+        self._metrics = WorkerMetrics()
 
     def node(self) -> str:
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, pack: list[Task]) -> tuple[list[TaskResult], float]:
         started = time.monotonic()
-        return self._worker.run(pack), time.monotonic() - started
+        results = self._worker.run(pack)
+        seconds = time.monotonic() - started
+        self._metrics.finished(pack, seconds)
+        return results, seconds
 
     def progress(self) -> dict[str, float]:
+        """Asked every few seconds, which is when the metrics are told as well."""
+        self._metrics.counted(self._worker.counters())
         return dict(self._worker.progress())
 
 
@@ -204,7 +284,7 @@ class RayExecutor:
             if member.doubt is not None:  # its process died, and was started again
                 self._lose(member, _blame(member.doubt.error, member.node), member.doubt.error)
             member.joined, member.node = True, node
-            self._events.append(WorkerJoined(member.name))
+            self._events.append(WorkerJoined(member.name, node))
             return
         worker = self._packs.pop(ref, None)
         if worker is None:

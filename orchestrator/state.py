@@ -75,7 +75,10 @@ class Added:
 
 @dataclass(frozen=True)
 class WorkerJoined:
+    """`node` is where it runs, for logs."""
+
     worker: str
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +215,7 @@ class Scheduler:
             case Added(tasks):
                 for task in tasks:
                     self._add(task, commands)
-            case WorkerJoined(worker):
+            case WorkerJoined(worker=worker):
                 if worker in self._queues:
                     raise IllegalTransition(f"worker {worker} joined twice")
                 self._queues[worker] = deque()

@@ -30,9 +30,10 @@ import orchestrator
 import topo_core
 import workers
 from orchestrator.cluster_token import HOW_TO_SET
-from orchestrator.config import RunFile, load
+from orchestrator.config import load
 from orchestrator.errors import BadRunFile, UserError
 from orchestrator.provenance import REVISION, VERSION, revision, version
+from orchestrator.study import PREFIX, is_study, load_study
 
 RECONNECT_SECONDS = 60.0
 """How long the head may be out of reach before we stop following; the run goes on without us."""
@@ -78,12 +79,12 @@ def submit(
         BadRunFile: the run file, found before anything is sent.
         UserError: the cluster cannot be reached, refuses, or could not start the job.
     """
-    run = load(file, overrides)
-    _refuse_private_store(run)
-    job = f"toscore-{run.name}-{secrets.token_hex(4)}"
-    with _payload(file, working_dir) as (folder, name):
+    name, location, store = _target(file, overrides)
+    _refuse_private_store(store)
+    job = f"toscore-{name}-{secrets.token_hex(4)}"
+    with _payload(file, working_dir) as (folder, path):
         client = _client(address)
-        command = ["python", "-m", "orchestrator", "run", name, "--address", "auto"]
+        command = ["python", "-m", "orchestrator", "run", path, "--address", "auto"]
         for override in overrides:
             command += ["--set", override]
         environment = {"working_dir": str(folder), "env_vars": _origin()}
@@ -95,30 +96,49 @@ def submit(
                 entrypoint=shlex.join(command),
                 submission_id=job,
                 runtime_env=environment,
-                metadata={"run": run.location},
+                metadata={"run": location},
             )
         except (*_UNREACHABLE, ValueError) as error:
             raise UserError(f"{address} did not take the job: {_brief(error)}") from None
     print(
-        f"Submitted as {job}; `toscore status {run.location}` tells how far it is.", file=sys.stderr
+        f"Submitted as {job}; `{_ask(file, overrides, location)}` tells how far it is.",
+        file=sys.stderr,
     )
     if detach:
         return 0
     try:
         return _exit_code(_follow(client, job, say), address)
     except KeyboardInterrupt:
+        part = "/RUN" if is_study(file) else ""
         print(
-            f"No longer following. The run goes on; to end it: toscore stop {run.location}",
+            f"No longer following. The run goes on; to end it: toscore stop {location}{part}",
             file=sys.stderr,
         )
         return 130
 
 
-def _refuse_private_store(run: RunFile) -> None:
+def _target(file: Path, overrides: Sequence[str]) -> tuple[str, str, str]:
+    """Name, location and store of what is submitted: a run, or a study with its runs under one folder."""
+    if not is_study(file):
+        run = load(file, overrides)
+        return run.name, run.location, run.store
+    study = load_study(file, overrides)
+    store = study.cells[0].run.store
+    return study.name, store, store
+
+
+def _ask(file: Path, overrides: Sequence[str], location: str) -> str:
+    """The command that tells how far a run, or a study, is."""
+    if not is_study(file):
+        return f"toscore status {location}"
+    return shlex.join(["toscore", "studies", str(file), *(f"--set={o}" for o in overrides)])
+
+
+def _refuse_private_store(store: str) -> None:
     """A folder below the job's own would be gone with the job."""
-    if "://" not in run.store and not os.path.isabs(run.store):
+    if "://" not in store and not os.path.isabs(store):
         raise BadRunFile(
-            f"store is {run.store!r}, a folder relative to where the job runs, which goes with the job: "
+            f"store is {store!r}, a folder relative to where the job runs, which goes with the job: "
             "name an absolute folder that every node mounts, or s3://bucket/prefix"
         )
 
@@ -126,10 +146,15 @@ def _refuse_private_store(run: RunFile) -> None:
 @contextlib.contextmanager
 def _payload(file: Path, working_dir: Path | None) -> Iterator[tuple[Path, str]]:
     """The folder to send, and the run file's name in it."""
+    shipped = str(file).startswith(PREFIX)  # with the program, which the cluster has
     if working_dir is None:
         with tempfile.TemporaryDirectory(prefix="toscore-") as folder:
-            shutil.copy(file, folder)
-            yield Path(folder), file.name
+            if not shipped:
+                shutil.copy(file, folder)
+            yield Path(folder), str(file) if shipped else file.name
+        return
+    if shipped:
+        yield working_dir, str(file)
         return
     try:
         name = file.resolve().relative_to(working_dir.resolve(strict=True))

@@ -179,10 +179,7 @@ class ModuleObjective:
         total = torch.zeros_like(alphas, dtype=torch.float64)
         with torch.no_grad():
             for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
-                for s in range(len(starts)):  # one segment at a time stays in the cache
-                    part = slice(s, s + 1)
-                    logits = linear.logits_on_segments(starts[part], ends[part], alphas[part], x)
-                    total[s] += _summed_losses(logits, y)
+                total += linear.losses_on_segments(starts, ends, alphas, x, y)
         return total / len(self._inputs)
 
 

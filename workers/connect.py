@@ -47,7 +47,9 @@ def optimize_path_task(
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
         if task.goes_on and state.epoch < fork:
             until = min(until, fork)
+        since = state.epoch
         state = advance(objective, state, settings, seed, until_epoch=until)
+        telling.path_epochs += state.epoch - since
         if task.goes_on and state.epoch == fork and not state.failure:
             store.publish_checkpoint(task.lineage, fork, state.tensors(), state.scalars())
         if not finished(state, settings):

@@ -54,6 +54,9 @@ class Worker:
         self._telling = Telling(stopping)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
+        self._busy_since: float | None = None
+        self._idle_since = time.monotonic()
+        self._idle = 0.0
 
     def _load(self, problem: Problem) -> Loaded:
         return load_problem(problem, self._context.evaluation)
@@ -61,6 +64,15 @@ class Worker:
     def progress(self) -> Mapping[str, float]:
         """Share done of the running task, for displays and for telling slow from hung."""
         return self._telling.progress()
+
+    def counters(self) -> Mapping[str, float]:
+        """What only grows: epochs of paths, bytes of checkpoints, seconds without work."""
+        waiting = time.monotonic() - self._idle_since if self._busy_since is None else 0.0
+        return {
+            "path_epochs": self._telling.path_epochs,
+            "checkpoint_bytes": self._store.checkpoint_bytes,
+            "idle_seconds": self._idle + waiting,
+        }
 
     def run(self, pack: Sequence[Task]) -> list[TaskResult]:
         """Carry out a pack.
@@ -77,6 +89,8 @@ class Worker:
         results: dict[str, TaskResult] = {}
         records: list[Record] = []
         flushed = time.monotonic()
+        self._idle += flushed - self._idle_since
+        self._busy_since = flushed
         try:
             for task in pack:
                 results[task.key] = self._run_one(task, records)
@@ -85,6 +99,7 @@ class Worker:
                     flushed = time.monotonic()
         finally:
             self._publish(records, results)
+            self._idle_since, self._busy_since = time.monotonic(), None
         return [results[task.key] for task in pack]
 
     def _publish(self, records: list[Record], results: dict[str, TaskResult]) -> None:

@@ -61,6 +61,8 @@ class Store:
         self.objects = objects
         self._published = Published(objects)
         self._segments = Segments(self._published)
+        self.checkpoint_bytes = 0
+        """Bytes of the checkpoints published through this object."""
         # Where the object of a key was found; immutable objects do not move.
         self._found: dict[tuple[str, str], list[Name]] = {}
 
@@ -228,6 +230,7 @@ class Store:
         """Publish the state of a task in progress, then let go of older ones."""
         folder = layout.checkpoint_folder(key)
         data = encode_tensors(tensors, scalars)
+        self.checkpoint_bytes += len(data)
         self._published.publish(folder, layout.epoch_stem(epoch), "parquet", data)
         self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
 

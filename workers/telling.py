@@ -23,6 +23,8 @@ class Telling:
 
     def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
         self._stopping = stopping
+        self.path_epochs = 0
+        """Epochs of path optimisation since the start, summed over paths: what throughput is told by."""
         self._running: tuple[str, float] | None = None
         self.last_word = time.monotonic()
 

@@ -1,5 +1,6 @@
 """What holds for all of deploy/: the token on, no credential, shell that parses, a page in each folder."""
 
+import json
 import re
 import subprocess
 
@@ -82,3 +83,25 @@ def test_slurm_requeues_before_the_limit():
     assert re.fullmatch(r"B:TERM@\d+", options["signal"])
     assert "requeue" in options and options["open-mode"] == "append"
     assert 'scontrol requeue "$SLURM_JOB_ID"' in text
+
+
+def test_the_dashboard():
+    """Panels do not overlap, and ask for metrics that the page next to it explains, and for no others."""
+    folder = DEPLOY / "prometheus"
+    board = json.loads((folder / "grafana.json").read_text())
+    page = (folder / "README.md").read_text()
+    explained = set(re.findall(r"`(ray_toscore_\w+)", page))
+    asked = {
+        name.removesuffix("_bucket")
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_toscore_\w+", target["expr"])
+    }
+    assert asked == explained
+    places = [
+        (x, y)
+        for panel in board["panels"]
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    ]
+    assert len(places) == len(set(places)) and max(x for x, _ in places) < 24

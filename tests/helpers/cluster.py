@@ -38,6 +38,7 @@ class Head:
     dashboard_port: int
     token: str
     home: Path
+    metrics_port: int = 8080
     extra: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -89,7 +90,12 @@ def head(home: Path, *options: str, **extra: str) -> Iterator[Head]:
         "ray-client-server-port",
         "runtime-env-agent-port",
     )
-    one = Head("127.0.0.1", ports[0], ports[1], secrets.token_hex(16), home, extra)
+    quick = {"RAY_metrics_report_interval_ms": "1000"}
+    one = Head(
+        *("127.0.0.1", ports[0], ports[1], secrets.token_hex(16), home),
+        metrics_port=ports[2 + names.index("metrics-export-port")],
+        extra=quick | extra,
+    )
     # Sockets live below the temporary folder, and a socket's path may have 107 characters.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as temporary:
         command = [

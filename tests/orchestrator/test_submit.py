@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from orchestrator.provenance import config_hash
 from tests.helpers import results
 from tests.helpers.cluster import head
 from tests.helpers.command import toscore
-from tests.helpers.process import wait_until
+from tests.helpers.process import ROOT, wait_until
 from workers.layout import STOP
 
 RUN_FILE = """
@@ -105,6 +106,42 @@ def jobs(cluster):
         return {job["submission_id"]: job for job in json.load(answer)}
 
 
+def metrics_of_the_dashboard():
+    """The metrics that the Grafana dashboard asks for."""
+    board = json.loads((ROOT / "deploy" / "prometheus" / "grafana.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    return {name for text in asked for name in re.findall(r"ray_toscore_\w+", text)}
+
+
+@pytest.mark.slow
+def test_metrics_reach_prometheus(cluster, folder):
+    """While a run goes on, every metric that the dashboard asks for can be scraped, and grows."""
+    file, run = write(folder, minima=8, epochs=150), folder / "runs" / "a"
+    options = ("--address", cluster.dashboard, "--working-dir", folder / "code")
+    # Nobody is lost in this run.
+    wanted = metrics_of_the_dashboard() - {"ray_toscore_workers_lost_total"}
+    assert len(wanted) == 7
+    told = ""
+
+    def all_there():
+        nonlocal told
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{cluster.metrics_port}") as answer:
+                told = answer.read().decode()
+        except urllib.error.URLError:  # the node's agent has not started to serve them yet
+            return False
+        lines = [line for line in told.splitlines() if not line.startswith("#")]
+        return all(any(line.startswith(f"{name}{{") for line in lines) for name in wanted)
+
+    with submitting(cluster, folder, file, *options) as process:
+        wait_until(all_there, process)
+        assert 'kind="path"' in told and 'state="done"' in told
+        epochs = re.search(r"^ray_toscore_path_epochs_total\{.*\} (\S+)$", told, re.MULTILINE)
+        assert float(epochs[1]) > 0
+        assert toscore("stop", run).code == 0
+        process.communicate(timeout=120)
+
+
 @pytest.mark.slow
 def test_two_at_once_then_stopped_then_again(cluster, folder):
     """Of two submitted at once one runs and the other says who does; stopped, it leaves with 130;
@@ -169,6 +206,21 @@ def test_to_the_end(cluster, folder):
         assert secret not in json.dumps(jobs(cluster))
         for written in run.rglob("*"):
             assert not written.is_file() or secret.encode() not in written.read_bytes(), written
+
+
+@pytest.mark.slow
+def test_a_shipped_study(cluster, folder):
+    """A study is submitted by its name alone, and all its runs are carried out where the cluster is."""
+    small = ("minima.count=2", "minima.epochs=1", "paths.epochs=1", "resources.workers=1")
+    cells = ("scale=reduced", "matrix.depth=[fc2, fc3]", "matrix.seed=[0]", f"store={folder}/runs")
+    options = [f"--set={setting}" for setting in (*small, *cells)]
+    code, output = submit(
+        cluster, folder, "study:fig2-fmnist", "--address", cluster.dashboard, *options
+    )
+    assert code == 0, output
+    assert "toscore studies study:fig2-fmnist" in output and "TO-scores fall with depth" in output
+    found = json.loads(toscore("studies", "study:fig2-fmnist", *options, "--json").out)
+    assert [run["complete"] for run in found["runs"]] == [True, True]
 
 
 def test_the_device_is_chosen_where_a_worker_runs(cluster):

@@ -97,20 +97,64 @@ class Linear:
         first = self.first_layer(*parameters[0], inputs.flatten(1))
         return self._forward(parameters, first)[-1].transpose(1, 2)
 
-    def logits_on_segments(
-        self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor
+    def losses_on_segments(
+        self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """Outputs [s * m, n, classes] at points of s segments, m on each.
+        """Cross entropies [s, m] (float64), summed over examples, at places of s segments, m on each.
 
-        The first layer is linear in the parameters: it is evaluated at the ends and interpolated.
+        The first layer is linear in the parameters: it is evaluated at the ends and interpolated, and
+        an end that two segments in a row share is evaluated once.
         """
-        rows = inputs.flatten(1)
-        first = self.first_layer(*self._parameters(starts)[0], rows)
-        last = self.first_layer(*self._parameters(ends)[0], rows)
+        found = torch.zeros(alphas.shape, dtype=torch.float64, device=starts.device)
+        nodes, before, after = _shared_ends(starts, ends)
+        weight, bias = self._parameters(nodes)[0]
+        width, inner = weight.shape[1:]
+        matrix = weight.reshape(-1, inner)
+        head = width * inner  # what comes after the weights of the first layer
         weights = alphas.to(starts.dtype)
-        mixed = torch.lerp(first[:, None], last[:, None], weights[:, :, None, None]).flatten(0, 1)
-        points = torch.lerp(starts[:, None], ends[:, None], weights[:, :, None]).flatten(0, 1)
-        return self._forward(self._parameters(points), mixed)[-1].transpose(1, 2)
+        points = starts.new_empty(*alphas.shape, starts.shape[1])
+        for s in range(len(starts)):
+            torch.lerp(
+                starts[s, head:], ends[s, head:], weights[s, :, None], out=points[s, :, head:]
+            )
+        parameters = [self._parameters(rows) for rows in points]
+        for x, y in zip(inputs.flatten(1).split(_BLOCK), targets.split(_BLOCK), strict=True):
+            at_nodes = (matrix @ x.T).view(len(nodes), width, -1).add_(bias)
+            first = starts.new_empty(alphas.shape[1], width, len(x))
+            for s in range(len(starts)):
+                low = at_nodes[before[s]]
+                rise = at_nodes[after[s]] - low
+                for place, share in enumerate(
+                    weights[s].tolist()
+                ):  # faster than weights in a tensor
+                    torch.add(low, rise, alpha=share, out=first[place])
+                found[s] += _summed_cross_entropy(self._forward(parameters[s], first)[-1], y)
+        return found
+
+
+_BLOCK = 512
+"""Examples whose activations at all ends are held at once: they stay in the cache."""
+
+
+def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[int]]:
+    """Different ends [n, d] of segments in a row, and the indices of each one's start and end."""
+    rows, before, after = [starts[0]], [0], [1]
+    rows.append(ends[0])
+    for s in range(1, len(starts)):
+        if not torch.equal(starts[s], ends[s - 1]):
+            rows.append(starts[s])
+        before.append(len(rows) - 1)
+        rows.append(ends[s])
+        after.append(len(rows) - 1)
+    return torch.stack(rows), before, after
+
+
+def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropies [k] of `logits` [k, classes, n], summed in float64; the logits are used up."""
+    logits.sub_(logits.amax(dim=1, keepdim=True))
+    chosen = logits.gather(1, targets.expand(len(logits), 1, -1))
+    each = logits.exp_().sum(dim=1, keepdim=True).log_().sub_(chosen)
+    return each.sum(dim=(1, 2), dtype=torch.float64)
 
 
 def _cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
