@@ -231,6 +231,12 @@ class RunFile(Model):
                 f"reduce.max_index is {self.reduce.max_index}, which needs every path whole: "
                 "use pairs.rule all without pairs.rungs, and another start than through"
             )
+        if self.minima.discover and (self.pairs.rule == "list" or self.keep_paths != "all"):
+            raise ValueError(
+                f"minima.discover is true with pairs.rule {self.pairs.rule!r} and keep_paths "
+                f"{self.keep_paths!r}: minima that are found are joined by rule all, lazy or random, and "
+                "start from paths that are kept"
+            )
         if self.keep_paths != "all" and self.paths.start == "through":
             raise ValueError(
                 f"keep_paths is {self.keep_paths!r} and paths.start 'through': later paths start from "

@@ -7,12 +7,13 @@ moment, and the next one finds in the store what is done.
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import partial
 from itertools import islice
 
 from orchestrator import observe, tidy
+from orchestrator.discovery import discovered
 from orchestrator.executor import Executor, ExecutorEvent
 from orchestrator.lease import Lease
 from orchestrator.observe import Observer
@@ -40,7 +41,14 @@ from workers.objects import StoreFull, StoreUnreachable
 from workers.results import Done, Failed, FailureKind
 from workers.schema import KINDS
 from workers.store import Store
-from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Task, TrainMinimum
+from workers.tasks import (
+    DescendMinimum,
+    ImportMinimum,
+    OptimizePath,
+    OptimizeSimplex,
+    Task,
+    TrainMinimum,
+)
 from workers.telling import Interrupted
 
 WINDOW = 4096
@@ -202,25 +210,24 @@ class _Drive:
         for key, failure in failures.items():
             self._scheduler.failed[key] = FailureKind(failure["kind"])
         minima = set(plan.minimum_keys)
-        self._notify(
-            observe.RunStarted(
-                plan.run.name,
-                minima=len(minima),
-                minima_done=len(minima & completed["minima"]),
-                pairs=plan.pair_count * len(plan.rungs),
-                pairs_done=sum(key in completed["pairs"] for key in plan.path_keys()),
-                adaptive=plan.adaptive,
-                simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
-                simplices_done=len(completed["simplices"]),
-            )
+        self._announced = observe.RunStarted(
+            plan.run.name,
+            minima=len(minima),
+            minima_done=len(minima & completed["minima"]),
+            pairs=plan.pair_count * len(plan.rungs),
+            pairs_done=sum(key in completed["pairs"] for key in plan.path_keys()),
+            adaptive=plan.adaptive,
+            simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
+            simplices_done=len(completed["simplices"]),
         )
+        self._notify(self._announced)
         done = completed["minima"] | completed["pairs"] | completed["simplices"]
         self._source = (task for task in plan.remaining(done) if task.key not in failures)
 
     def _work_left(self) -> bool:
         """Top up the window; false once everything is done."""
         while self._feed() and not self._scheduler.open_tasks:
-            fresh = self._patiently(self._next_round)
+            fresh = self._patiently(self._next_round) or self._patiently(self._discovered)
             if not fresh:
                 return False
             self._source = iter(fresh)
@@ -244,6 +251,21 @@ class _Drive:
             lambda order: plan.order_key(order, rounds) in self._scheduler.failed,
         )
         return [plan.ordered_path(order, rounds) for order in rounds.waiting]
+
+    def _discovered(self) -> list[Task]:
+        """What minima inside the finished paths ask for, if the run asks for them."""
+        larger = discovered(self._plan, self._store)
+        if larger == self._plan:
+            return []
+        self._plan, self._rounds = larger, None
+        self._announced = replace(
+            self._announced,
+            minima=len(larger.minima),
+            pairs=larger.pair_count * len(larger.rungs),
+        )
+        self._notify(self._announced)
+        settled = self._published() | self._scheduler.failed.keys()
+        return [task for task in larger.tasks() if task.key not in settled]
 
     def _feed(self) -> bool:
         """Top up the window; true once the source is dry."""
@@ -348,6 +370,8 @@ def describe(task: Task) -> str:
     match task:
         case TrainMinimum(index=index):
             return f"minimum {index}"
+        case DescendMinimum(index=index):
+            return f"minimum {index} (found in a path)"
         case ImportMinimum(index=index):
             return f"minimum {index} (imported)"
         case OptimizePath(i=i, j=j):
@@ -358,7 +382,7 @@ def describe(task: Task) -> str:
 
 def kind_of(task: Task) -> str:
     match task:
-        case TrainMinimum() | ImportMinimum():
+        case TrainMinimum() | ImportMinimum() | DescendMinimum():
             return "minimum"
         case OptimizePath():
             return "path"

@@ -14,7 +14,9 @@ from orchestrator.config import RunFile
 from orchestrator.pairs import Pair, listed_pairs
 from orchestrator.rounds import Order, Rounds
 from workers.tasks import (
+    DescendMinimum,
     ImportMinimum,
+    Minimum,
     OptimizePath,
     OptimizeSimplex,
     PathWork,
@@ -38,10 +40,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Plan:
-    """All tasks of a run. Minima are numbered: first the user's checkpoints, then the trained ones."""
+    """All tasks of a run.
+
+    Minima are numbered: first the user's checkpoints, then the trained ones, then those that were found
+    inside paths (`orchestrator.discovery`).
+    """
 
     run: RunFile
     identity: Identity
+    found: tuple[DescendMinimum, ...] = ()
 
     @cached_property
     def problem(self) -> Problem:
@@ -49,7 +56,7 @@ class Plan:
         return Problem(run.network, run.data, self.identity.data, self.identity.network)
 
     @cached_property
-    def minima(self) -> tuple[TrainMinimum | ImportMinimum, ...]:
+    def minima(self) -> tuple[Minimum, ...]:
         run = self.run
         imported = [
             ImportMinimum(self.problem, index, location, content)
@@ -61,7 +68,7 @@ class Plan:
             TrainMinimum(self.problem, settings, index, run.seed)
             for index, settings in enumerate(run.minima.trainings)
         ]
-        return (*imported, *trained)
+        return (*imported, *trained, *self.found)
 
     @cached_property
     def minimum_keys(self) -> tuple[str, ...]:

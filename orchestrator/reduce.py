@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from orchestrator.discovery import discovered
 from orchestrator.homology import Homology, homology
 from orchestrator.pairs import Pair
 from orchestrator.plan import Plan
@@ -182,6 +183,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     Records of tasks that the plan does not ask for (of an earlier, different run file) are passed over.
     Of very many paths the profiles and histories are left in the store: they would fill the memory.
     """
+    plan = discovered(plan, store)
     minimum_of = {key: index for index, key in enumerate(plan.minimum_keys)}
     minima = {
         minimum_of[record.key]: record

@@ -1,7 +1,7 @@
-"""Run one `TrainMinimum` or `ImportMinimum`: from its last checkpoint to a record and a state dict."""
+"""Train, train on or import one minimum: from its last checkpoint to a record and a state dict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import safetensors
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from topo_core.draws import seed_of
+from topo_core.path import arc_positions, at_positions
 from workers.problem import Loaded
 from workers.references import BadReference
 from workers.results import FailureKind
 from workers.schema import MinimumRecord
 from workers.store import Store
-from workers.tasks import ImportMinimum, TrainMinimum
+from workers.tasks import DescendMinimum, ImportMinimum, Minimum, TrainMinimum
 from workers.telling import TaskFailure, Telling
 from workers.train import TrainingState, begin, train_until
 
@@ -29,14 +30,52 @@ def train_minimum_task(
         TaskFailure: the loss diverged.
         Interrupted: asked to stop.
     """
+    seed = seed_of(task.seed, "minimum", task.index)
+    return _trained(
+        task, loaded, store, telling, seed, lambda: loaded.initial_point(seed), source="trained"
+    )
+
+
+def descend_minimum_task(
+    task: DescendMinimum, loaded: Loaded, store: Store, telling: Telling
+) -> MinimumRecord:
+    """Train on from a dip inside a path: as from initial weights.
+
+    Raises:
+        TaskFailure: the loss diverged.
+        Damaged: the path cannot be read.
+        Interrupted: asked to stop.
+    """
+
+    def dip() -> Tensor:
+        points = store.read_path(task.path)["points"]
+        place = torch.tensor([task.position], dtype=torch.float64)
+        return at_positions(points, arc_positions(points), place)[0].to(loaded.evaluation.device)
+
+    seed = seed_of(task.seed, "descent", task.key)
+    return _trained(
+        task, loaded, store, telling, seed, dip, source=f"dip at {task.position:.4f} of {task.path}"
+    )
+
+
+def _trained(
+    task: TrainMinimum | DescendMinimum,
+    loaded: Loaded,
+    store: Store,
+    telling: Telling,
+    seed: int,
+    start: Callable[[], Tensor],
+    *,
+    source: str,
+) -> MinimumRecord:
+    """Train from the last checkpoint, or from where `start` says."""
     settings = task.settings
     objective = loaded.objective(settings.batch_size)
-    seed = seed_of(task.seed, "minimum", task.index)
     checkpoint = store.latest_checkpoint(task.key)
     state = (
         TrainingState.restore(checkpoint.tensors, checkpoint.scalars)
         if checkpoint
-        else begin(settings, loaded.initial_point(seed))
+        else begin(settings, start())
     )
     while not state.stop_reason:
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
@@ -46,9 +85,7 @@ def train_minimum_task(
         telling.share(task.key, state.epoch / settings.epochs)
     point = state.point[0]
     if state.stop_reason != "diverged":
-        record = _record(
-            task, loaded, store, point, source="trained", epochs=state.epoch, state=state
-        )
+        record = _record(task, loaded, store, point, source=source, epochs=state.epoch, state=state)
         if math.isfinite(record.loss):
             store.drop_checkpoints(task.key)
             return record
@@ -136,7 +173,7 @@ def check_state_dict(location: str, state: Mapping[str, Tensor], loaded: Loaded)
 
 
 def _record(
-    task: TrainMinimum | ImportMinimum,
+    task: Minimum,
     loaded: Loaded,
     store: Store,
     point: Tensor,

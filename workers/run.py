@@ -16,13 +16,21 @@ import torch
 from workers.connect import optimize_path_task
 from workers.evaluation import Evaluation, prepare
 from workers.fill import optimize_simplex_task
-from workers.minima import import_minimum_task, train_minimum_task
+from workers.minima import descend_minimum_task, import_minimum_task, train_minimum_task
 from workers.objects import StoreFull, StoreUnreachable, open_objects
 from workers.problem import Loaded, load_problem
 from workers.results import Done, Failed, FailureKind, TaskResult
 from workers.schema import MinimumRecord, PairRecord, Record, SimplexRecord
 from workers.store import Damaged, Store
-from workers.tasks import ImportMinimum, OptimizePath, OptimizeSimplex, Problem, Task, TrainMinimum
+from workers.tasks import (
+    DescendMinimum,
+    ImportMinimum,
+    OptimizePath,
+    OptimizeSimplex,
+    Problem,
+    Task,
+    TrainMinimum,
+)
 from workers.telling import Interrupted, TaskFailure, Telling
 
 FLUSH_SECONDS = 5.0
@@ -125,6 +133,8 @@ class Worker:
             match task:
                 case TrainMinimum():
                     record: Record = train_minimum_task(task, loaded, self._store, self._telling)
+                case DescendMinimum():
+                    record = descend_minimum_task(task, loaded, self._store, self._telling)
                 case ImportMinimum():
                     record = import_minimum_task(task, loaded, self._store)
                 case OptimizePath():

@@ -152,6 +152,37 @@ class ImportMinimum:
 
 
 @dataclass(frozen=True)
+class DescendMinimum:
+    """Train on from a dip inside a finished path, to a minimum that nobody had trained."""
+
+    problem: Problem
+    settings: MinimumSettings
+    index: int
+    path: str
+    position: float
+    """Of the dip: a fraction of the path's arc length."""
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "descend",
+            self.problem.key,
+            self.settings.payload(),
+            self.path,
+            self.position,
+            self.seed,
+        )
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (self.path,)
+
+
+Minimum = TrainMinimum | ImportMinimum | DescendMinimum
+
+
+@dataclass(frozen=True)
 class OptimizePath:
     """Join two minima by a path and push it down (section 1.2, Algorithm 2)."""
 
@@ -211,7 +242,7 @@ class OptimizeSimplex:
         return (*self.minima, *self.faces)
 
 
-Task = TrainMinimum | ImportMinimum | OptimizePath | OptimizeSimplex
+Task = Minimum | OptimizePath | OptimizeSimplex
 
 
 def path_family(problem: Problem, settings: PathWork, seed: int) -> str:

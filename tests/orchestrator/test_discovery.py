@@ -1,0 +1,80 @@
+"""Minima that nobody trained: found as dips inside paths, trained on, and joined with the others."""
+
+import json
+
+import pytest
+
+from tests.helpers import results
+from tests.helpers.command import toscore
+from tests.helpers.process import started, wait_until
+
+SETTINGS = {
+    "data": {"name": "digits", "subset": 500},
+    "network": {"name": "fc", "hidden": [12]},
+    # Trained for too short a time to be minima: paths find lower places between them.
+    "minima": {"count": 3, "epochs": 4, "discover": True},
+    "paths": {"epochs": 20, "points": 9, "evaluate_every": 5},
+    "resources": {"workers": 2},
+}
+
+
+def write(folder, name, **changes):
+    file = folder / f"{name}.yaml"
+    settings = {"name": name, "store": str(folder / "runs"), **SETTINGS, **changes}
+    file.write_text(json.dumps(settings))
+    return file
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("quiet")
+    said = toscore("run", write(folder, "quiet"), "--in-process")
+    assert said.code == 0, said.err
+    return folder / "runs" / "quiet"
+
+
+def test_dips_become_minima(quiet):
+    """They go on from the dip, end lower than it, and have a path to every other minimum."""
+    result = json.loads(toscore("reduce", quiet, "--json").out)
+    minima = results.raw_records(quiet, "minima")
+    found = [row for row in minima if row["source"].startswith("dip at")]
+    assert 1 <= len(found) <= 3
+    assert result["complete"] is True
+    count = 3 + len(found)
+    assert [m["id"] for m in result["minima"]] == list(range(count))
+    assert result["pairs"]["total"] == result["pairs"]["done"] == count * (count - 1) // 2
+    profiles = {row["key"]: row for row in results.raw_records(quiet, "pairs")}
+    for row in found:
+        path = profiles[row["source"].split()[-1]]
+        assert row["loss"] < min(path["losses"])
+    assert len(result["barcodes"]["0"]["elder"]) == count
+
+
+def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
+    """The same run without it has the three minima, and shares what it computed."""
+    minima = {**SETTINGS["minima"], "discover": False}
+    said = toscore("run", write(tmp_path, "plain", minima=minima), "--in-process")
+    assert said.code == 0
+    result = json.loads(toscore("reduce", tmp_path / "runs" / "plain", "--json").out)
+    assert len(result["minima"]) == 3
+    assert results.bits(tmp_path / "runs" / "plain").items() <= results.bits(quiet).items()
+
+
+def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):
+    """Killed while the found minima are joined: the same ones, to the bit, and nothing twice."""
+    file, run = write(tmp_path, "killed"), tmp_path / "runs" / "killed"
+    with started(tmp_path, "run", file) as process:
+        wait_until(lambda: len(results.raw_records(run, "minima")) >= 4, process)
+        process.kill()
+    assert toscore("run", file, "--in-process").code == 0
+    assert results.bits(run) == results.bits(quiet)
+    assert results.reduced(run) == results.reduced(quiet)
+    assert set(results.times_completed(run).values()) == {1}
+
+
+def test_a_list_of_pairs_cannot_join_what_is_found(tmp_path):
+    """One sentence, exit code 2."""
+    file = write(tmp_path, "list", pairs={"rule": "list", "pairs": [[0, 1]]})
+    said = toscore("run", file, "--in-process")
+    assert said.code == 2
+    assert "minima.discover" in said.err
