@@ -20,6 +20,11 @@ from topo_core.dips import DenseBarcode, Dip, dense_barcode
 from topo_core.draws import generator
 from topo_core.filtration import Filtration, filtration
 from topo_core.insertion import Insertion
+from topo_core.landscape_barcodes import (
+    LandscapeBarcodes,
+    LandscapeSettings,
+    landscape_barcodes,
+)
 from topo_core.landscapes import descend
 from topo_core.merge_tree import Join, Leaf, MergeTree, merge_tree
 from topo_core.objective import Objective, SegmentObjective, Step, from_function
@@ -57,6 +62,8 @@ __all__ = [
     "Insertion",
     "Jackknife",
     "Join",
+    "LandscapeBarcodes",
+    "LandscapeSettings",
     "Leaf",
     "MergeTree",
     "Objective",
@@ -89,6 +96,7 @@ __all__ = [
     "init",
     "initial_path",
     "jackknife",
+    "landscape_barcodes",
     "loss_profile",
     "merge_tree",
     "optimize_path",

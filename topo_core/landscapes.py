@@ -167,6 +167,29 @@ def gaussians(seed: int, wells: int = 8, size: float = 3.0) -> Landscape:
     return _landscape(loss, near, {})
 
 
+def hills(seed: int, wells: int = 10, tops: int = 10, size: float = 2.0) -> Landscape:
+    """A random sum of Gaussian wells and hills in [-size, size]² in a bowl 0.1 r².
+
+    Heights are in [0.5, 1.5], widths in [0.35, 0.65]: between the wells there are several passes,
+    and loops of them around the hills. Minima as for ``gaussians``.
+    """
+    draw = generator("hills", seed)
+    uniform = torch.rand(wells + tops, 4, generator=draw, dtype=torch.float64)
+    centres = (2 * uniform[:, :2] - 1) * size
+    heights, widths = 0.5 + uniform[:, 2], 0.35 + 0.3 * uniform[:, 3]
+    heights[:wells] *= -1
+
+    def loss(points: Tensor) -> Tensor:
+        square = torch.cdist(
+            points, centres.to(points), compute_mode="donot_use_mm_for_euclid_dist"
+        ).square()
+        waves = heights.to(points) * torch.exp(-square / (2 * widths.to(points) ** 2))
+        return 0.1 * points.square().sum(1) + waves.sum(1)
+
+    near = [(float(x), float(y)) for x, y in centres[:wells]]
+    return _landscape(loss, near, {})
+
+
 @dataclass(frozen=True)
 class Embedded:
     """A landscape of few dimensions in many: a rotation, and a bowl in the other directions.

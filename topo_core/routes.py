@@ -51,8 +51,8 @@ def lowest_route(
     objective = _Counted(objective)
     straight = line(start, end, points)
     atlas = _Map(objective, start, end)
-    first = torch.stack([straight, *_arches(objective, straight, seed)])
-    for path in _lowered(objective, first):
+    first = torch.stack([straight, *arches(objective, straight, seed)])
+    for path in lowered(objective, first):
         atlas.add(path, 0, 1)
     if (0, 1) not in atlas.edges:
         return straight, objective.rows  # the loss is not finite on any of them
@@ -63,12 +63,12 @@ def lowest_route(
             break
         tried.update(pairs)
         lines = [line(atlas.minima[i], atlas.minima[j], points) for i, j in pairs]
-        for path, (i, j) in zip(_lowered(objective, torch.stack(lines)), pairs, strict=True):
+        for path, (i, j) in zip(lowered(objective, torch.stack(lines)), pairs, strict=True):
             atlas.add(path, i, j)
     _, parts = atlas.route()
     route = resample(torch.cat(parts), points)
-    (lowered,) = _lowered(objective, route[None])
-    candidates = [straight, route, lowered, resample(atlas.edges[0, 1].path, points)]
+    (low,) = lowered(objective, route[None])
+    candidates = [straight, route, low, resample(atlas.edges[0, 1].path, points)]
     heights = [loss_profile(objective, path).maximum for path in candidates]
     return candidates[min(range(len(heights)), key=heights.__getitem__)], objective.rows
 
@@ -87,7 +87,7 @@ class _Counted:
         return self.inner.gradients(points, step)
 
 
-def _arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
+def arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
     """Bent copies of the line ``straight`` [n, d], on both sides."""
     start, points = straight[0], len(straight)
     chord = straight[-1] - start
@@ -114,7 +114,7 @@ def _arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
     return [resample(straight + sign * bend * arch, points) for bend in _BENDS for sign in (1, -1)]
 
 
-def _lowered(objective: Objective, paths: Tensor) -> Tensor:
+def lowered(objective: Objective, paths: Tensor) -> Tensor:
     """``paths`` [p, n, d] after some steps of the string method, all at once."""
     paths = paths.clone()
     count, size, width = paths.shape
@@ -154,11 +154,11 @@ def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
             rows[index, 1:-1] = at_positions(rows[index], positions, wanted)
 
 
-def _settled(objective: Objective, points: Tensor, spacing: float) -> Tensor:
-    """``points`` [k, d] after a descent, each on its own."""
+def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
+    """``points`` [k, d] after a descent, each on its own and in steps below its ``spacing``."""
     points = points.clone()
     slots = empty_slots(_SECANT, points)
-    near = points.new_full((len(points),), spacing)
+    near = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).expand(len(points))
     for _ in range(_STEPS):
         _, gradients = objective.gradients(points, _STEP)
         moved, slots = displacement(_SECANT, slots, gradients, 0.0, spacing=near, max_move=_MOVE)
@@ -192,7 +192,7 @@ class _Map:
         dips = self._dips(path)
         if not dips:
             return
-        found = _settled(self.objective, path[dips], self.chord / len(path))
+        found = settled(self.objective, path[dips], self.chord / len(path))
         stops = [i, *(self._index(minimum) for minimum in found), j]
         cuts = itertools.pairwise([0, *dips, len(path) - 1])
         for (a, b), (first, last) in zip(itertools.pairwise(stops), cuts, strict=True):

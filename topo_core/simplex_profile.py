@@ -16,8 +16,9 @@ from torch import Tensor
 from topo_core.lattice import Lattice, lattice, samples
 from topo_core.objective import Objective
 
-_BEAM = 48  # places of a simplex that are followed at once
+_BEAM = 96  # places of a simplex that are followed at once
 _ROUNDS = 14
+_COVER = 0.75  # no place is further from its nearest sample than this many steps, for r up to 3
 _ROWS = 256  # points materialised at once
 
 
@@ -66,7 +67,7 @@ def simplex_profiles(
     fine = lattice(r, nodes.subdivisions * grid).coordinates.to(torch.float64) / grid
     around = losses[:, _around(r, nodes.subdivisions * grid)]  # itself where there is none
     change = (losses[:, :, None] - around).abs().amax(2)
-    reach = (losses + change).nan_to_num(nan=torch.inf)
+    reach = (losses + _COVER * change).nan_to_num(nan=torch.inf)
     best = reach.topk(min(_BEAM, reach.shape[1] - 1), dim=1)
     search = _Search(
         objective,
@@ -149,8 +150,8 @@ class _Search:
         self.spent[rows] += inside.sum((1, 2))
         change = (losses - value[:, :, None]).abs().nan_to_num(nan=0.0).amax(2)
         # A place keeps its own reach, or gives way to what its neighbours have shown.
-        reach = torch.where(alive, value + change, self.reach[rows])
-        new = (losses + change[:, :, None]).nan_to_num(nan=-torch.inf)
+        reach = torch.where(alive, value + _COVER * change, self.reach[rows])
+        new = (losses + _COVER * change[:, :, None]).nan_to_num(nan=-torch.inf)
         centres = torch.cat([centre, around.flatten(1, 2)], dim=1)
         values = torch.cat([value, losses.nan_to_num(nan=-torch.inf).flatten(1)], dim=1)
         reaches = _without_repeats(centres, torch.cat([reach, new.flatten(1)], dim=1), self.step)

@@ -1,12 +1,28 @@
 """The TO-score (section 1.3): how far a barcode is from that of a loss with one minimum."""
 
 import math
+from typing import Protocol
 
-from topo_core.barcode import Barcode
-from topo_core.persistence import HomologyBarcode
+from topo_core.barcode import Interval
 
 
-def to_score(barcode: Barcode | HomologyBarcode) -> float:
+class Indexed(Protocol):
+    """A barcode of any index."""
+
+    @property
+    def index(self) -> int:
+        """Its index."""
+
+    @property
+    def finite(self) -> tuple[Interval, ...]:
+        """The bars that die."""
+
+    @property
+    def infinite(self) -> tuple[Interval, ...]:
+        """Those that never die."""
+
+
+def to_score(barcode: Indexed) -> float:
     """Bottleneck distance (L-infinity ground metric) to the ideal barcode.
 
     The ideal barcode has one infinite bar at the same loss in index 0, and no bar in any other

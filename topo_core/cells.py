@@ -1,0 +1,179 @@
+"""Minima, passes and discs as a cell complex, and its barcode of index 1.
+
+Where two minima are joined by several passes a simplicial complex on the minima is too poor. In a
+cell complex each pass is an edge of its own, and a disc may have any loop of edges as boundary.
+An edge between two components merges them; every other one opens a loop at its height. The
+boundaries of discs, lowest first, are reduced over Z/2 to a canonical form (Barannikov 1994): what
+is left of a boundary pairs the disc with the youngest loop that it fills.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from topo_core.barcode import Interval
+
+Edge = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A closed walk: edges in order, each with the direction in which it is gone along.
+
+    Attributes:
+        steps: (edge, forward) pairs; forward is from the first end to the second.
+    """
+
+    steps: tuple[tuple[int, bool], ...]
+
+    @property
+    def edges(self) -> frozenset[int]:
+        """The edges, without order."""
+        return frozenset(edge for edge, _ in self.steps)
+
+
+@dataclass(frozen=True)
+class LoopBar(Interval):
+    """A bar of index 1.
+
+    Attributes:
+        edge: the edge that opens the loop.
+        disc: the disc that fills it; None for an infinite bar.
+    """
+
+    edge: int
+    disc: int | None
+
+
+def loop_bars(
+    count: int,
+    edges: Sequence[Edge],
+    heights: Sequence[float],
+    boundaries: Sequence[frozenset[int]],
+    values: Sequence[float],
+) -> tuple[LoopBar, ...]:
+    """The bars of index 1 that have a length, by birth.
+
+    Args:
+        count: of the vertices.
+        edges: their ends; parallel edges and loops at one vertex are allowed.
+        heights: of the edges.
+        boundaries: of each disc the edges of its boundary, mod 2.
+        values: of the discs; raised to the heights of their boundaries where below.
+    """
+    order = sorted(range(len(edges)), key=lambda e: (heights[e], e))
+    rank = {edge: place for place, edge in enumerate(order)}
+    parent = list(range(count))
+
+    def root(node: int) -> int:
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    opens: set[int] = set()
+    for edge in order:
+        a, b = (root(end) for end in edges[edge])
+        if a == b:
+            opens.add(edge)
+        else:
+            parent[max(a, b)] = min(a, b)
+    raised = [
+        max([value, *(heights[edge] for edge in boundary)])
+        for value, boundary in zip(values, boundaries, strict=True)
+    ]
+    reduced: dict[int, frozenset[int]] = {}
+    bars = []
+    for disc in sorted(range(len(raised)), key=lambda d: (raised[d], d)):
+        column = boundaries[disc]
+        while column:
+            youngest = max(column, key=rank.__getitem__)
+            if youngest not in reduced:
+                reduced[youngest] = column
+                if raised[disc] > heights[youngest]:
+                    bars.append(LoopBar(heights[youngest], raised[disc], youngest, disc))
+                break
+            column = column ^ reduced[youngest]
+    bars += [LoopBar(heights[edge], math.inf, edge, None) for edge in opens if edge not in reduced]
+    return tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.edge)))
+
+
+def candidate_loops(
+    count: int, edges: Sequence[Edge], lengths: Sequence[float], *, most: int
+) -> list[Loop]:
+    """Short simple loops of a graph, a basis of all loops among them (Horton 1987).
+
+    For each vertex and each edge, the loop of that edge and the shortest ways from its ends to the
+    vertex. Then sums of two of these that are one simple loop, shortest first, up to ``most``.
+    """
+    found: dict[frozenset[int], float] = {}
+    for start in range(count):
+        ways = _shortest(start, count, edges, lengths)
+        for edge, (a, b) in enumerate(edges):
+            if a not in ways or b not in ways:
+                continue
+            first, second = ways[a], ways[b]
+            if edge in first or edge in second or set(first) & set(second):
+                continue
+            loop = frozenset([edge, *first, *second])
+            if _walk(loop, edges) is not None:
+                found[loop] = sum(lengths[e] for e in loop)
+    sums: dict[frozenset[int], float] = {}
+    for one, other in itertools.combinations(found, 2):
+        if one & other:
+            both = one ^ other
+            if both not in found and both not in sums:
+                sums[both] = sum(lengths[e] for e in both)
+    for loop in sorted(sums, key=lambda s: (sums[s], sorted(s))):
+        if len(found) >= most:
+            break
+        if _walk(loop, edges) is not None:
+            found[loop] = sums[loop]
+    walks = [_walk(loop, edges) for loop in sorted(found, key=lambda s: (found[s], sorted(s)))]
+    return [walk for walk in walks if walk is not None]
+
+
+def _shortest(
+    start: int, count: int, edges: Sequence[Edge], lengths: Sequence[float]
+) -> Mapping[int, tuple[int, ...]]:
+    """Edges of the shortest way from ``start`` to each vertex that can be reached (Dijkstra)."""
+    around: list[list[tuple[int, int]]] = [[] for _ in range(count)]
+    for edge, (a, b) in enumerate(edges):
+        around[a].append((b, edge))
+        around[b].append((a, edge))
+    ways: dict[int, tuple[int, ...]] = {}
+    queue: list[tuple[float, int, tuple[int, ...]]] = [(0.0, start, ())]
+    while queue:
+        length, node, way = heapq.heappop(queue)
+        if node in ways:
+            continue
+        ways[node] = way
+        for other, edge in around[node]:
+            if other not in ways:
+                heapq.heappush(queue, (length + lengths[edge], other, (*way, edge)))
+    return ways
+
+
+def _walk(loop: frozenset[int], edges: Sequence[Edge]) -> Loop | None:
+    """The loop as a closed walk; None where the edges are not one simple closed curve."""
+    degree: dict[int, int] = {}
+    for edge in loop:
+        for end in edges[edge]:
+            degree[end] = degree.get(end, 0) + 1
+    if not loop or any(value != 2 for value in degree.values()):
+        return None
+    first = min(loop)
+    start, here = edges[first]
+    steps, left = [(first, True)], set(loop) - {first}
+    while here != start:
+        onward = [e for e in sorted(left) if here in edges[e]]
+        if not onward:
+            return None
+        edge = onward[0]
+        left.discard(edge)
+        forward = edges[edge][0] == here
+        steps.append((edge, forward))
+        here = edges[edge][1] if forward else edges[edge][0]
+    return Loop(tuple(steps)) if not left else None

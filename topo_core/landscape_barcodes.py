@@ -1,0 +1,349 @@
+"""From a loss and its minima to the barcodes of all indices: section 1.4 in one call.
+
+Every pair of minima is joined by an optimised path, every triple filled by an optimised triangle,
+and so on up to the dimension that the highest index needs; the simplices enter at their
+highest losses, and persistent homology pairs those that open a class with those that close it.
+
+With ``subdivide`` the passes themselves are the edges (``subdivide``), and discs are spanned by short
+loops of them (``cells``), which is more than simplices on the minima can see; up to index 1.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from topo_core.barcode import Barcode, Bars, barcode
+from topo_core.cells import Loop, LoopBar, candidate_loops, loop_bars
+from topo_core.draws import seed_of
+from topo_core.filtration import Filtration, filtration
+from topo_core.objective import Objective
+from topo_core.optimize import optimize_path
+from topo_core.path import arc_positions, at_positions, segment_lengths
+from topo_core.persistence import HomologyBarcode, persistence
+from topo_core.profile import loss_profile
+from topo_core.settings import PathSettings
+from topo_core.simplex import (
+    Boundary,
+    SimplexSettings,
+    SimplexSolution,
+    advance_together,
+    boundary,
+    edge_nodes,
+    init,
+    known_maxima,
+    solutions,
+)
+from topo_core.subdivide import Pass, find_passes
+from topo_core.to_score import to_score
+
+Vertices = tuple[int, ...]
+
+_ROWS = 1 << 23  # numbers in the nodes of simplices that are optimised together
+
+
+@dataclass(frozen=True)
+class LandscapeSettings:
+    """How a whole landscape is reduced.
+
+    Attributes:
+        paths: of every pair of minima; not used by ``subdivide``.
+        simplices: of every simplex of dimension 2 or more, and of the discs.
+        subdivide: let passes be edges, several between two minima where there are several. Without
+            it loops are seen only where three minima or more surround them by paths that
+            do not all go the same way round.
+        discs: with ``subdivide``, discs for each independent loop.
+    """
+
+    paths: PathSettings = field(default_factory=PathSettings)
+    simplices: SimplexSettings = field(default_factory=SimplexSettings)
+    subdivide: bool = False
+    discs: int = 8
+
+
+@dataclass(frozen=True)
+class LoopBarcode(Bars[LoopBar]):
+    """The bars of index 1 of passes and discs."""
+
+    index: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class LandscapeBarcodes:
+    """The barcodes of a landscape and what they were made from.
+
+    Attributes:
+        minima: [n, d]; with ``subdivide`` those given, then those found on the way.
+        losses: of the minima.
+        heights: of the lowest path between two minima, by pair; index 0 is made from them.
+        passes: with ``subdivide``, all passes that were found.
+        simplices: optimised, by vertices, or by number for discs.
+        barcodes: by index; index 0 by the elder rule.
+        to_scores: by index.
+        epsilon: by index, how far a bar may be off for what dense sampling can have missed.
+    """
+
+    minima: Tensor
+    losses: tuple[float, ...]
+    heights: Mapping[tuple[int, int], float]
+    passes: tuple[Pass, ...]
+    simplices: Mapping[Vertices, SimplexSolution]
+    barcodes: Mapping[int, Barcode | HomologyBarcode | LoopBarcode]
+    to_scores: Mapping[int, float]
+    epsilon: Mapping[int, float]
+
+
+def landscape_barcodes(
+    objective: Objective,
+    minima: Tensor,
+    max_index: int = 1,
+    settings: LandscapeSettings | None = None,
+    *,
+    seed: int = 0,
+) -> LandscapeBarcodes:
+    """The barcodes of index 0 to ``max_index`` of a loss with known minima.
+
+    Optimises C(n, 2) paths, C(n, 3) triangles, ... up to C(n, max_index + 2) simplices.
+
+    Args:
+        objective: the loss; ``from_function`` makes one of a formula.
+        minima: [n, d], places where the gradient vanishes; ``landscapes.descend`` finds them.
+        max_index: the highest index.
+        settings: all defaults when None.
+        seed: names all draws.
+
+    Raises:
+        ValueError: no minimum; a negative ``max_index``, or one above 1 with
+            ``subdivide``; ``subdivide`` without exact gradients.
+    """
+    settings = settings or LandscapeSettings()
+    if minima.ndim != 2 or len(minima) < 1 or max_index < 0:
+        raise ValueError(
+            f"minima has shape {tuple(minima.shape)} and max_index is {max_index}; give a minimum "
+            "or more as rows, and an index of 0 or more."
+        )
+    if settings.subdivide:
+        if max_index > 1:
+            raise ValueError(
+                f"max_index is {max_index}, and subdivide knows passes and discs, which is index 0 "
+                "and 1; leave subdivide out for a higher index."
+            )
+        return _of_cells(objective, minima, max_index, settings, seed)
+    return _of_simplices(objective, minima, max_index, settings, seed)
+
+
+def _of_simplices(
+    objective: Objective, minima: Tensor, max_index: int, settings: LandscapeSettings, seed: int
+) -> LandscapeBarcodes:
+    paths, heights, bracket = {}, {}, 0.0
+    losses = objective.losses(minima).tolist()
+    for i, j in itertools.combinations(range(len(minima)), 2):
+        found = optimize_path(
+            objective, minima[i], minima[j], settings.paths, seed=seed_of(seed, "path", i, j)
+        )
+        # Ends are on their paths, whatever the rounding of a batched evaluation.
+        heights[i, j] = max(found.profile.maximum, losses[i], losses[j])
+        paths[i, j] = found.points
+        bracket = max(bracket, found.profile.bracket)
+    barcodes: dict[int, Barcode | HomologyBarcode | LoopBarcode] = {0: barcode(losses, heights)}
+    complex_ = None
+    if max_index:
+        complex_ = _Complex(objective, minima, paths, settings.simplices, seed)
+        for dimension in range(2, max_index + 2):
+            complex_.fill(dimension)
+        higher = persistence(complex_.filtration(losses), max_index)
+        barcodes.update({index: higher[index] for index in range(1, max_index + 1)})
+    return LandscapeBarcodes(
+        minima=minima,
+        losses=tuple(losses),
+        heights=heights,
+        passes=(),
+        simplices=complex_.simplices if complex_ else {},
+        barcodes=barcodes,
+        to_scores={index: to_score(bars) for index, bars in barcodes.items()},
+        epsilon={index: complex_.bracket if complex_ and index else bracket for index in barcodes},
+    )
+
+
+def _of_cells(
+    objective: Objective, minima: Tensor, max_index: int, settings: LandscapeSettings, seed: int
+) -> LandscapeBarcodes:
+    found = find_passes(objective, minima, seed=seed)
+    passes = found.passes
+    losses = objective.losses(found.minima).tolist()
+    edges = [one.ends for one in passes]
+    tops = [max(one.height, *(losses[end] for end in one.ends)) for one in passes]
+    heights: dict[tuple[int, int], float] = {}
+    for pair, height in zip(edges, tops, strict=True):
+        if pair[0] != pair[1]:
+            heights[pair] = min(height, heights.get(pair, height))
+    barcodes: dict[int, Barcode | HomologyBarcode | LoopBarcode] = {0: barcode(losses, heights)}
+    epsilon = {0: max((one.bracket for one in passes), default=0.0)}
+    discs: dict[Vertices, SimplexSolution] = {}
+    if max_index:
+        lengths = [float(segment_lengths(one.path).sum()) for one in passes]
+        independent = max(0, len(passes) - len(found.minima) + 1)
+        loops = candidate_loops(
+            len(found.minima), edges, lengths, most=settings.discs * independent
+        )
+        filled = _discs(objective, passes, loops, settings.simplices, seed)
+        discs = {(number,): disc for number, disc in enumerate(filled)}
+        bars = loop_bars(
+            len(found.minima),
+            edges,
+            tops,
+            [loop.edges for loop in loops],
+            [disc.value for disc in filled],
+        )
+        barcodes[1] = LoopBarcode(bars)
+        epsilon[1] = max([epsilon[0], *(_open(disc) for disc in filled)])
+    return LandscapeBarcodes(
+        minima=found.minima,
+        losses=tuple(losses),
+        heights=heights,
+        passes=passes,
+        simplices=discs,
+        barcodes=barcodes,
+        to_scores={index: to_score(bars) for index, bars in barcodes.items()},
+        epsilon=epsilon,
+    )
+
+
+def _discs(
+    objective: Objective,
+    passes: Sequence[Pass],
+    loops: Sequence[Loop],
+    settings: SimplexSettings,
+    seed: int,
+) -> list[SimplexSolution]:
+    """An optimised disc for each loop: a triangle whose sides are thirds of the loop."""
+    around = []
+    for loop in loops:
+        walk = _polygon(passes, loop)
+        positions = arc_positions(walk)
+        sides = []
+        for side in range(3):
+            low, high = side / 3, (side + 1) / 3
+            inside = walk[(positions > low) & (positions < high)]
+            ends = at_positions(walk, positions, positions.new_tensor([low, high]))
+            sides.append(torch.cat([ends[:1], inside, ends[1:]]))
+        sides[0][0] = sides[2][-1] = walk[0]
+        sides[1][0], sides[2][0] = sides[0][-1], sides[1][-1]
+        corners = torch.stack([side[0] for side in sides])
+        faces: dict[Vertices, Tensor] = {
+            (0, 1): sides[0],
+            (1, 2): sides[1],
+            (0, 2): sides[2].flip(0),
+        }
+        around.append(boundary(objective, corners, faces, settings))
+    return _optimized(objective, around, 2, settings, seed)
+
+
+def _polygon(passes: Sequence[Pass], loop: Loop) -> Tensor:
+    """The closed polygon [k, d] along the passes of ``loop``, from its highest saddle."""
+    parts = [
+        passes[edge].path if forward else passes[edge].path.flip(0) for edge, forward in loop.steps
+    ]
+    start = max(range(len(parts)), key=lambda k: passes[loop.steps[k][0]].height)
+    edge, forward = loop.steps[start]
+    top = passes[edge].top if forward else len(parts[start]) - 1 - passes[edge].top
+    turn = [parts[start][top:], *parts[start + 1 :], *parts[:start], parts[start][: top + 1]]
+    return torch.cat([turn[0], *(part[1:] for part in turn[1:])])
+
+
+def _optimized(
+    objective: Objective,
+    around: Sequence[Boundary],
+    dimension: int,
+    settings: SimplexSettings,
+    seed: int,
+) -> list[SimplexSolution]:
+    """Optimised simplices with given boundaries, many at a time."""
+    found: list[SimplexSolution] = []
+    if not around:
+        return found
+    each = max(1, _ROWS // (around[0].points.shape[1] * (settings.subdivisions + 1) ** dimension))
+    for first in range(0, len(around), each):
+        part = around[first : first + each]
+        states = init(
+            objective,
+            [one.points for one in part],
+            [max(one.maxima.values()) for one in part],
+            dimension,
+            settings,
+        )
+        states = advance_together(
+            objective,
+            states,
+            settings,
+            seed_of(seed, "simplices", dimension),
+            until_epoch=settings.total_epochs(objective.batches),
+        )
+        found += solutions(objective, states, settings)
+    return found
+
+
+def _open(simplex: SimplexSolution) -> float:
+    """How much higher the value of a simplex may be than what was evaluated."""
+    return max(0.0, simplex.profile.maximum + simplex.profile.bracket - simplex.value)
+
+
+class _Complex:
+    """The simplices of all dimensions, each made from those below it."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        minima: Tensor,
+        paths: Mapping[tuple[int, int], Tensor],
+        settings: SimplexSettings,
+        seed: int,
+    ) -> None:
+        self.objective, self.settings, self.seed = objective, settings, seed
+        self.minima = minima
+        self.edges = {pair: edge_nodes(path, settings) for pair, path in paths.items()}
+        self.maxima: dict[Vertices, float] = {}
+        self.bracket = 0.0
+        for pair, nodes in self.edges.items():
+            profile = loss_profile(objective, nodes, tolerance=settings.height_tolerance)
+            self.maxima[pair] = profile.maximum
+            self.bracket = max(self.bracket, profile.bracket)
+        self.simplices: dict[Vertices, SimplexSolution] = {}
+
+    def fill(self, dimension: int) -> None:
+        """Optimise all simplices of ``dimension``."""
+        wanted = list(itertools.combinations(range(len(self.minima)), dimension + 1))
+        around = [self._boundary(vertices) for vertices in wanted]
+        found = _optimized(self.objective, around, dimension, self.settings, self.seed)
+        for vertices, one, simplex in zip(wanted, around, found, strict=True):
+            self.simplices[vertices] = simplex
+            self.maxima[vertices] = simplex.profile.maximum
+            self.bracket = max(self.bracket, _open(simplex))
+            for face, height in known_maxima(one, simplex).items():
+                named = tuple(vertices[v] for v in face)
+                self.maxima[named] = max(self.maxima[named], height)
+
+    def filtration(self, losses: Sequence[float]) -> Filtration:
+        """Minima, edges as they lie on the lattice, and all simplices."""
+        by_dimension: dict[int, dict[Vertices, float]] = {}
+        for vertices, value in self.maxima.items():
+            by_dimension.setdefault(len(vertices) - 1, {})[vertices] = value
+        edges = {
+            (i, j): max(value, losses[i], losses[j])
+            for (i, j), value in by_dimension.pop(1).items()
+        }
+        return filtration(losses, edges, *(by_dimension[k] for k in sorted(by_dimension)))
+
+    def _boundary(self, vertices: Vertices) -> Boundary:
+        faces, maxima = {}, {}
+        for face in itertools.combinations(range(len(vertices)), len(vertices) - 1):
+            named = tuple(vertices[v] for v in face)
+            faces[face] = (
+                self.edges[named[0], named[1]] if len(named) == 2 else self.simplices[named].points
+            )
+            maxima[face] = self.maxima[named]
+        places = self.minima[list(vertices)]
+        return boundary(self.objective, places, faces, self.settings, maxima=maxima)
