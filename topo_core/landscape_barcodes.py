@@ -116,13 +116,13 @@ def landscape_barcodes(
         seed: names all draws.
 
     Raises:
-        ValueError: no minimum; a negative ``max_index``, or one above 1 with
+        ValueError: fewer than two minima; a negative ``max_index``, or one above 1 with
             ``subdivide``; ``subdivide`` without exact gradients.
     """
     settings = settings or LandscapeSettings()
-    if minima.ndim != 2 or len(minima) < 1 or max_index < 0:
+    if minima.ndim != 2 or len(minima) < 2 or max_index < 0:
         raise ValueError(
-            f"minima has shape {tuple(minima.shape)} and max_index is {max_index}; give a minimum "
+            f"minima has shape {tuple(minima.shape)} and max_index is {max_index}; give two minima "
             "or more as rows, and an index of 0 or more."
         )
     if settings.subdivide:

@@ -109,26 +109,10 @@ class _Search:
         self.objective, self.seed = objective, seed
         self.minima = list(minima)
         self.size = float(torch.cdist(minima, minima).max())
-        if not self.size > 0:
-            self.size = self._extent()
         self.saddles: list[Saddle] = []
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
         self._round = 0
-
-    def _extent(self) -> float:
-        """A distance at which the loss has risen above the only minimum by more than its size."""
-        place, base = self.minima[0], float(self.objective.losses(self.minima[0][None]))
-        draw = torch.randn(
-            place.shape, generator=generator(self.seed, "extent"), dtype=torch.float64
-        ).to(place)
-        sizes = [2.0**power for power in range(-20, 21)]
-        losses = self.objective.losses(
-            torch.stack([place + size * draw / draw.norm() for size in sizes])
-        )
-        rises = (losses - base).nan_to_num(nan=torch.inf).tolist()
-        enough = abs(base) or 1.0
-        return next((s for s, rise in zip(sizes, rises, strict=True) if rise > enough), 1.0)
 
     def explore(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Lower a line and arches between each of ``pairs``; follow their peaks to saddles."""
@@ -144,13 +128,8 @@ class _Search:
         middle = known.mean(0)
         # Coordinates in the span of what is known, of at most as many dimensions as places.
         _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
-        axes = axes[sizes > 1e-9 * self.size]
+        axes = axes[sizes > 1e-9 * sizes.max()]
         reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
-        if len(axes) < min(2, known.shape[1]):  # too little is known to span a plane
-            draw = generator(self.seed, "axes", self._round)
-            more = torch.randn(2, known.shape[1], generator=draw, dtype=torch.float64).to(known)
-            axes = torch.linalg.qr(torch.cat([axes, more])[:2].T).Q.T
-            reach = _WIDE * self.size * torch.ones_like(axes[:, 0])
         self._round += 1
         draw = generator(self.seed, "wander", self._round)
         starts = []
