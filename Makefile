@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint slow chaos benchmark clean
+.PHONY: demo test lint slow chaos benchmark docs clean
 
 ## demo: the main job on 5,000 real handwritten digits: 6 minima, 15 paths, a barcode
 demo: $(VENV)/.installed
@@ -29,6 +29,10 @@ chaos: $(VENV)/.installed-dev
 
 benchmark: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m benchmark -s
+
+## docs: the documents and the reference as pages in build/docs; a warning is an error
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

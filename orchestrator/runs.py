@@ -1,5 +1,6 @@
 """A run that was started: found by its folder, its URL or its run file, read from its store alone."""
 
+import difflib
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,7 +75,7 @@ def open_run(run: str) -> StartedRun:
     """
     location = location_of(run)
     if "://" not in location and not Path(location).is_dir():
-        raise UserError(f"There is no run at {location}: start it with `toscore run FILE`.")
+        raise UserError(f"There is no run at {location}: {_other_run(Path(location))}")
     store = Store(open_objects(location))
     config = store.latest_config()
     if config is None:
@@ -85,6 +86,14 @@ def open_run(run: str) -> StartedRun:
         provenance=config["provenance"],
         store=store,
     )
+
+
+def _other_run(wanted: Path) -> str:
+    """The run beside it whose name is close, or how to start one."""
+    folder = wanted.parent
+    runs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    close = difflib.get_close_matches(wanted.name, runs, 1)
+    return f"did you mean {folder / close[0]}?" if close else "start it with `toscore run FILE`."
 
 
 def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,14 @@ Lines of `sh` blocks that call `toscore` are called; `console` blocks need machi
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import topo_core as tc
 from orchestrator.config import parse
 from tests.helpers.command import toscore
 
@@ -20,6 +23,7 @@ HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "docs" / "idea.md", *HOWTO]
 LINKED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TO_COME = {"numbers.md", "performance.md"}
+"""Pages that the README names before they are written."""
 
 SMALL = ("minima.count=2", "minima.epochs=2", "paths.epochs=2", "paths.points=5")
 """The settings of the README's run are cut down to seconds; its commands are not."""
@@ -113,6 +117,17 @@ def test_the_notebook_runs():
     for cell in cells:
         exec(compile("".join(cell["source"]), str(file), "exec"), scope)
     assert len(cells) >= 5
+
+
+def test_the_pages_build_without_a_warning(tmp_path):
+    """Navigation, links, and a reference made from the docstrings of what users import."""
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    reference = (tmp_path / "reference" / "topo_core.html").read_text()
+    for name in tc.__all__:
+        assert re.search(rf'id="topo_core\.\w+\.{name}"', reference), name
 
 
 def test_every_command_shows_an_example():

@@ -1,0 +1,57 @@
+"""Human touches: a slip of the finger is answered with what was meant, and the shell completes names."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.command import toscore
+from tests.helpers.made_run import complete_run
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("reprot", "report"), ("compair", "compare"), ("exprot", "export")]
+)
+def test_a_mistyped_command_is_answered_with_the_right_one(wrong, meant):
+    """Exit code 2, and the name that was meant."""
+    said = toscore(wrong, "runs/demo")
+    assert said.code == 2 and "Did you mean" in said.err and f"'{meant}'" in said.err
+
+
+def test_a_mistyped_run_is_answered_with_its_neighbour(tmp_path):
+    """One sentence with the run that was meant; without a neighbour, how to start one."""
+    made = complete_run(tmp_path, "digits")
+    said = toscore("status", tmp_path / "digit")
+    assert said.code == 2 and said.err.startswith("toscore: There is no run at")
+    assert f"did you mean {made.folder}?" in said.err
+    assert "`toscore run FILE`" in toscore("status", tmp_path / "nothing-like-it").err
+
+
+def test_the_shell_completes_commands():
+    """What bash asks for is answered with the commands that begin so."""
+    environment = {
+        **os.environ,
+        "_TOSCORE_COMPLETE": "complete_bash",
+        "COMP_WORDS": "toscore re",
+        "COMP_CWORD": "1",
+    }
+    script = "from orchestrator.cli import app; app(prog_name='toscore')"
+    said = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert {"report", "reduce", "retry"} <= set(said.stdout.split())
+    assert "watch" not in said.stdout
+
+
+def test_help_is_fast_because_it_imports_nothing():
+    """`toscore --help` brings in neither torch's data nor Ray nor matplotlib."""
+    script = (
+        "import sys\nfrom orchestrator.cli import app\n"
+        "try:\n    app(['--help'], prog_name='toscore')\nexcept SystemExit:\n    pass\n"
+        "print('brought in:', [m for m in ('torch', 'ray', 'matplotlib', 'jinja2') if m in sys.modules])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert said.stdout.strip().endswith("brought in: []"), said.stdout[-200:]
