@@ -8,6 +8,7 @@ Each actor answers on two threads, so that it can say how far it is, or that it 
 import logging
 import os
 import secrets
+import socket
 import sys
 import time
 from collections import deque
@@ -400,17 +401,35 @@ def _connect(settings: ClusterSettings) -> None:
         count = os.cpu_count() or 1 if workers == "auto" else workers
         ray.init(num_cpus=count, include_dashboard=False, **common)
         return
+    _refuse_silence(settings.address)
     try:
         ray.init(address=settings.address, **common)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        text = str(error).lower()
+        # Somebody listens at an address that was named; who has the wrong token is told no more by Ray.
+        refused = settings.address != "auto" and isinstance(error, ConnectionError)
         hint = (
             HOW_TO_SET
-            if "auth" in str(error).lower() or "token" in str(error).lower()
-            else "check that its head runs there (`ray status`)"
+            if refused or "auth" in text or "token" in text
+            else "check that its head runs (`ray status`)"
         )
         raise WorkersUnavailable(
             f"No Ray cluster can be used at {settings.address}: {hint}."
         ) from error
+
+
+def _refuse_silence(address: str) -> None:
+    """Say at once that nobody listens at HOST:PORT; Ray would try for a minute and a half."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise WorkersUnavailable(
+            f"No Ray cluster can be used at {address}: nobody answers there "
+            f"({error.strerror or error}); check that its head runs (`ray status`)."
+        ) from None
 
 
 def _environment(evaluation: Evaluation) -> dict[str, str]:

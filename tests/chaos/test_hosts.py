@@ -20,7 +20,7 @@ from tests.helpers.cluster import (
 from tests.helpers.command import toscore
 from tests.helpers.hosts import can_make_hosts, network
 from tests.helpers.process import wait_until
-from tests.helpers.s3_server import BUCKET, S3Server, program
+from tests.helpers.s3_server import BUCKET, SECRET, S3Server, program
 from workers.objects import open_objects
 from workers.store import Store
 
@@ -164,6 +164,11 @@ def test_a_host_dies_another_is_cut_off_a_third_joins(tmp_path, monkeypatch):
             )
             assert done() == PAIRS and not paths.failures()
             on_hosts_bits, on_hosts_heights = objects_of(run), heights_of(run)
+            everything = open_objects(run)
+            for info in everything.list():
+                written = everything.get(info.name)
+                assert SECRET.encode() not in written and token.encode() not in written, info.name
+            assert SECRET not in said.text and token not in said.text
         finally:
             s3.stop()
     alone = tmp_path / "alone"

@@ -1,5 +1,6 @@
 """A Dockerfile as a list of steps, and as the commands that do the same in an empty root."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -96,8 +97,12 @@ def commands(
 def in_root(
     root: Path, user: str, folder: str, variables: Mapping[str, str], command: str
 ) -> list[str]:
-    """A shell command of a user below another root."""
+    """A shell command of a user below another root.
+
+    Of the caller's environment it has what pip is told alone: which mirrors and certificates to use.
+    """
     home = "/root" if user == "root" else f"/home/{user}"
     settings = [f"{name}={value}" for name, value in {**variables, "HOME": home}.items()]
+    settings += [f"{name}={value}" for name, value in os.environ.items() if name.startswith("PIP_")]
     inside = ["env", "--ignore-environment", *settings, "/bin/sh", "-c"]
     return ["chroot", f"--userspec={user}", root.as_posix(), *inside, f"cd {folder} && {command}"]

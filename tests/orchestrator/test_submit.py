@@ -279,6 +279,31 @@ def test_without_the_token(cluster, folder, change, said):
     assert not (folder / "runs").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("token", ["", "0" * 32])
+def test_a_driver_without_the_token(cluster, folder, token):
+    """`run --address` is refused as well, with the same sentence, and nobody's run is started."""
+    variables = cluster.environment() | {"RAY_AUTH_TOKEN": token, "HOME": str(folder)}
+    refused = subprocess.run(
+        [*RUN, write(folder), "--address", cluster.address],
+        cwd=folder / "code",
+        env={k: v for k, v in variables.items() if v},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN" in refused.stderr.splitlines()[-1]
+    assert not results.raw_records(folder / "runs" / "a", "minima")
+
+
+def test_nobody_there(folder):
+    """An address where nobody listens is told at once."""
+    with contextlib.chdir(folder / "code"):
+        said = toscore("run", write(folder), "--address", "127.0.0.1:9")
+    assert said.code == 2 and "nobody answers there (Connection refused)" in said.err
+
+
 def test_without_the_token_nothing_can_be_asked(cluster):
     """The jobs of the cluster are not shown to who has no token."""
     with pytest.raises(urllib.error.HTTPError, match="401"):
