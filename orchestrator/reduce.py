@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from orchestrator.certified import Certified, certified
 from orchestrator.discovery import discovered
 from orchestrator.homology import Homology, homology
 from orchestrator.pairs import Pair
@@ -90,6 +91,11 @@ class Landscape:
         return {method: to_score(bars) for method, bars in self.barcodes.items()}
 
     @cached_property
+    def certified(self) -> Certified | None:
+        """How right index 0 is; None without minima."""
+        return certified(self.losses, self.heights, self.passes) if self.minima else None
+
+    @cached_property
     def homology(self) -> Homology | None:
         """Index 1 and more; None where the run does not ask for it."""
         if not self.max_index or not self.minima:
@@ -165,6 +171,17 @@ class Landscape:
                     for minimum, low in sorted(self.undecided.death_low.items())
                 ],
             },
+            **(self.certified.to_json() if self.certified else {}),
+            **(
+                {
+                    "higher_certificate": {
+                        "epsilon": _number(self.homology.epsilon),
+                        "remaining_fall": _number(self.homology.remaining_fall),
+                    }
+                }
+                if self.homology
+                else {}
+            ),
             "failures": [
                 {"key": f.key, "task": f.what, "kind": f.kind, "reason": f.reason}
                 for f in self.failures

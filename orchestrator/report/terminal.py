@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.certified import Certified
 from orchestrator.homology import Homology
 from orchestrator.reduce import Landscape
 from topo_core.barcode import Barcode, Interval
@@ -30,6 +31,8 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if landscape.minima:
         parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
         parts.append(_scores(landscape))
+        if landscape.certified and landscape.counts.done:
+            parts += evidence(landscape.certified)
         if landscape.complete and landscape.counts.skipped:
             parts.append(left_out(landscape))
         if landscape.homology:
@@ -131,12 +134,44 @@ def _scores(landscape: Landscape) -> Text:
     scores = landscape.to_scores
     text = Text("TO-score ")
     text.append(_score(scores["elder"]), style="bold")
+    known = landscape.certified
+    if known and math.isfinite(scores["elder"]):
+        text.append(f" ± {known.certificate.epsilon:.2g}", style="bold")
     text.append(f" (elder rule), {_score(scores['direct'])} (direct paths only, Algorithm 1)")
     text.append(
         f"; {len(landscape.minima)} minima, {landscape.counts.done} passes, each the highest "
         "loss on the best path found."
     )
     return text
+
+
+def evidence(known: Certified) -> list[Text]:
+    """What ± does not say: an estimate of convergence, dips, and the choice of the minima."""
+    holding = sum(1 for bar in known.certificate.barcode.bars if bar.saddle)
+    lines = [
+        Text(
+            "± is what the dense sampling can have missed on these paths. Estimate, not a bound: with "
+            f"more epochs the passes that hold up bars would fall by up to {known.remaining_fall:.2g}; "
+            f"{known.unconverged} of {holding} had not converged."
+        )
+    ]
+    if known.jackknife and math.isfinite(known.jackknife.standard_error):
+        jack = known.jackknife
+        lines.append(
+            Text(
+                f"Jackknife over minima: {jack.standard_error:.2g}; minimum {jack.most_influential} "
+                "matters most."
+            )
+        )
+    if known.dense and known.dense.dips:
+        dip = known.dense.dips[0]
+        lines.append(
+            Text(
+                f"{len(known.dense.dips)} dips inside paths are basins that training has not reached, "
+                f"the deepest on path {dip.pair[0]}–{dip.pair[1]} at a loss of {dip.loss:.4g}."
+            )
+        )
+    return lines
 
 
 def left_out(landscape: Landscape) -> Text:
