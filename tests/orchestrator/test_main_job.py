@@ -1,11 +1,13 @@
 """The main job on real digits: what it computes, and that nothing that happens to it changes that."""
 
+import datetime
 import itertools
 import json
 import math
 import os
 import shutil
 import signal
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +15,10 @@ import pytest
 import safetensors.torch
 import torch
 
+import orchestrator.launch
+import orchestrator.lease
+import orchestrator.provenance
+import workers.run
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until, workers_of
@@ -238,3 +244,25 @@ def test_a_pair_that_diverges_fails_alone(undisturbed, folder):
     status = json.loads(toscore("status", run, "--json").out)
     assert len(status["failures"]) == 2
     assert toscore("retry", run, "--in-process").code == 3
+
+
+def test_a_clock_that_jumps_changes_nothing(undisturbed, folder, monkeypatch):
+    """The wall clock goes back and forth by days at every look: it is written down and decides nothing."""
+    jumps = itertools.cycle([0.0, 4e5, -9e5, 3e3, -7e6])
+    real = time.time
+
+    class Jumping(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls.fromtimestamp(real() + next(jumps), tz)
+
+    monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
+    for module in (workers.run, orchestrator.launch, orchestrator.lease, orchestrator.provenance):
+        monkeypatch.setattr(module, "datetime", Jumping)
+    file = write(folder, "e")
+    assert toscore("run", file, "--in-process").code == 0
+    assert toscore("run", file, "--in-process").code == 0
+    run = folder / "runs" / "e"
+    assert results.bits(run) == results.bits(undisturbed)
+    assert results.reduced(run) == results.reduced(undisturbed)
+    assert set(results.times_completed(run).values()) == {1}
