@@ -21,8 +21,10 @@ from topo_core.strategies import Strategy
 from topo_core.strategies.channels_last import ChannelsLast, has_convolutions
 from topo_core.strategies.convolutional import Convolutional, plan_of
 from topo_core.strategies.functional import Functional
+from topo_core.strategies.graphed import Graphed
 from topo_core.strategies.linear import Linear, linear_layers
 from topo_core.strategies.literal import Literal
+from topo_core.strategies.memory import Budgeted, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
@@ -31,14 +33,26 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "linear": Linear,
     "convolutional": Convolutional,
     "channels_last": ChannelsLast,
+    "linear_graph": lambda module, layout: Graphed(Linear(module, layout)),
+    "functional_graph": lambda module, layout: Graphed(Functional(module, layout)),
+    "channels_last_graph": lambda module, layout: Graphed(ChannelsLast(module, layout)),
 }
+_BATCHED = ("linear", "functional", "linear_graph", "functional_graph")
+"""They hold the activations of all points of a call at once."""
 
 CHUNK = 1000
 """Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
 
 
-def possible_strategies(module: nn.Module) -> tuple[str, ...]:
-    """Strategies that this network allows, the likely fastest first."""
+def possible_strategies(module: nn.Module, device: str = "cpu") -> tuple[str, ...]:
+    """Strategies that this network allows on a kind of device, the likely fastest first."""
+    if device == "cuda":
+        own: tuple[str, ...] = ()
+        if linear_layers(module) is not None:
+            own = ("linear_graph", "linear")
+        if has_convolutions(module):
+            own += ("channels_last_graph", "channels_last")
+        return (*own, "functional_graph", "functional", "literal")
     if linear_layers(module) is not None:
         return ("linear", "functional", "literal")
     if plan_of(module) is not None:
@@ -55,7 +69,7 @@ class ModuleObjective:
         module: the network; its parameters are not used, only their names and shapes.
         inputs, targets: training examples [n, ...] and classes [n].
         batch_size: of the minibatches; the last one of an epoch may be smaller.
-        strategy: one of `possible_strategies(module)`; None for the first of them.
+        strategy: one of `possible_strategies`; None for the first of them.
     """
 
     def __init__(
@@ -67,12 +81,10 @@ class ModuleObjective:
         batch_size: int,
         strategy: str | None = None,
     ) -> None:
-        name = strategy or possible_strategies(module)[0]
-        if name not in possible_strategies(module):
-            raise ValueError(
-                f"strategy is {name!r}; this network allows "
-                f"{', '.join(possible_strategies(module))}"
-            )
+        possible = possible_strategies(module, inputs.device.type)
+        name = strategy or possible[0]
+        if name not in possible:
+            raise ValueError(f"strategy is {name!r}; this network allows {', '.join(possible)}")
         self.layout = ParameterLayout.of(module)
         self.strategy = name
         self._inputs, self._targets = inputs, targets
@@ -84,10 +96,23 @@ class ModuleObjective:
                 layer.track_running_stats = False
                 layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         make = _STRATEGIES[name]
-        self._training = make(in_training, self.layout)
-        self._evaluation = make(in_evaluation, self.layout)
+        evaluation = make(in_evaluation, self.layout)
+        self._linear = evaluation if isinstance(evaluation, Linear) else None
+        if isinstance(evaluation, Graphed) and isinstance(evaluation.inner, Linear):
+            self._linear = evaluation.inner
+        in_steps, in_chunks = self._points_at_once(name, in_evaluation)
+        self._training = Budgeted(make(in_training, self.layout), in_steps)
+        self._evaluation = Budgeted(evaluation, in_chunks)
         self._statistics = _Statistics(module, self.layout) if self._norms else None
         self._order: tuple[tuple[int, int], Tensor] | None = None
+
+    def _points_at_once(self, name: str, module: nn.Module) -> tuple[int | None, int | None]:
+        """Points whose activations on a minibatch, and on a chunk, are within the budget."""
+        if name not in _BATCHED:
+            return None, None
+        each = activation_bytes(deepcopy(module), self._inputs[:1])
+        fits = budget(self._inputs.device) // each
+        return max(1, fits // self._batch_size), max(1, fits // min(CHUNK, len(self._inputs)))
 
     @property
     def dimension(self) -> int:
@@ -169,8 +194,8 @@ class ModuleObjective:
 
     def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
         """Losses [s, m] (float64) on segments, the first layer shared where the network allows it."""
-        if isinstance(self._evaluation, Linear):
-            return self._shared(self._evaluation, starts, ends, alphas)
+        if self._linear is not None:
+            return self._shared(self._linear, starts, ends, alphas)
         weights = alphas.to(starts.dtype)[:, :, None]
         points = torch.lerp(starts[:, None], ends[:, None], weights).flatten(0, 1)
         return self.losses(points).view(alphas.shape)

@@ -1,5 +1,7 @@
 """Every way to evaluate k copies of a network gives the numbers of a plain loop over them."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,10 @@ from torch import nn
 from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.stacked import ModuleObjective, possible_strategies
+from topo_core.strategies.graphed import Graphed
+from topo_core.strategies.linear import Linear
+from topo_core.strategies.memory import Budgeted, activation_bytes
+from topo_core.strategies.parameters import ParameterLayout
 
 CLASSES, EXAMPLES, BATCH = 4, 26, 11  # the last minibatch of an epoch is smaller
 
@@ -117,3 +123,87 @@ def test_unknown_strategies_are_refused():
     """A strategy that the network does not allow is refused by a sentence that lists those it does."""
     with pytest.raises(ValueError, match=r"'linear'; this network allows .*literal"):
         objective("unusual", "linear")
+
+
+class Small:
+    """A strategy on a device with room for three points: row sums, to be seen in the right order."""
+
+    def __init__(self, room):
+        self.room, self.asked = room, []
+
+    def gradients(self, points, inputs, targets):
+        self.asked.append(len(points))
+        if len(points) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return points.sum(1), 2 * points
+
+    def logits(self, points, inputs, buffers=None):
+        self.asked.append(len(points))
+        if len(points) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return points[:, None] + buffers["shift"][:, None]
+
+
+def test_out_of_memory_halves_and_goes_on():
+    """Where memory runs out, fewer points share a call, then and later; results are in order."""
+    small = Small(room=3)
+    budgeted = Budgeted(small)
+    rows = points(NETWORKS["one layer"], 10)
+    sums, doubled = budgeted.gradients(rows, *data())
+    assert torch.equal(sums, rows.sum(1)) and torch.equal(doubled, 2 * rows)
+    assert small.asked == [10, 5, 2, 2, 2, 2, 2]
+    shift = torch.arange(10.0)[:, None].double()
+    assert torch.equal(budgeted.logits(rows, data()[0], {"shift": shift}), (rows + shift)[:, None])
+    assert max(small.asked[7:]) == 2
+
+
+def test_a_single_point_that_does_not_fit_is_an_error():
+    """There is nothing to halve below one point."""
+    with pytest.raises(torch.OutOfMemoryError):
+        Budgeted(Small(room=0)).gradients(points(NETWORKS["one layer"], 2), *data())
+
+
+def test_points_at_once_follow_from_activations():
+    """Two layers of 4 float64 outputs, values and gradients: 128 bytes an example."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU()).double()
+    assert activation_bytes(module, torch.zeros(1, 3).double()) == 2 * (4 + 4) * 8
+
+
+def test_graphs_are_only_for_devices_that_have_them():
+    """On a CPU a graphed strategy is the strategy itself, and it is not offered there."""
+    inputs, targets = data()
+    layout = ParameterLayout.of(NETWORKS["two layers"])
+    inner = Linear(NETWORKS["two layers"], layout)
+    rows = points(NETWORKS["two layers"], 3)
+    for found, expected in zip(
+        Graphed(inner).gradients(rows, inputs, targets),
+        inner.gradients(rows, inputs, targets),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+    assert not any("graph" in name for name in possible_strategies(NETWORKS["two layers"]))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("network", "strategy"),
+    [
+        (network, strategy)
+        for network, module in NETWORKS.items()
+        for strategy in possible_strategies(module, "cuda")
+    ],
+)
+def test_gradients_agree_on_a_gpu(network, strategy):
+    """Each strategy of a GPU gives the literal loop's float64 numbers, on new data each time."""
+    inputs, targets = (value.cuda() for value in data())
+    module = NETWORKS[network].double()
+    on_gpu = ModuleObjective(
+        copy.deepcopy(module).cuda(), inputs, targets, batch_size=BATCH, strategy=strategy
+    )
+    rows = points(module, 3)
+    for batch in (0, 1, 2, 0):
+        losses, gradients = on_gpu.gradients(rows.cuda(), Step(5, 2, batch))
+        expected, slopes = objective(network, "literal").gradients(rows, Step(5, 2, batch))
+        assert torch.allclose(losses.cpu(), expected, rtol=1e-11)
+        assert torch.allclose(gradients.cpu(), slopes, rtol=1e-9, atol=1e-13)
+        rows = rows + 0.01

@@ -28,7 +28,7 @@ from workers.telling import Telling
 from workers.train import MinimumSettings
 
 NETWORK = NetworkSpec.parse({"name": "cnn2", "channels": 3, "batch_norm": True})
-STRATEGIES = ["literal", "functional"]
+STRATEGIES = ["literal", "functional", "channels_last"]
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,6 @@ def test_the_order_of_evaluation_does_not_matter(loaded):
         assert torch.equal(objective.losses(points[list(order)]), together[list(order)])
 
 
-def test_both_strategies_are_possible(loaded):
-    """The two strategies that these tests name are those that such a network allows."""
+def test_all_strategies_are_named(loaded):
+    """The strategies that these tests name are those that such a network allows."""
     assert set(possible_strategies(loaded.module)) == set(STRATEGIES)
