@@ -29,12 +29,13 @@ class PathSettings:
         start: how the starting path is made. ``line`` is the paper's; ``bezier`` a trained
             quadratic curve; ``routes`` the best of several bent starts. ``aligned``,
             ``through`` and ``warm`` name a path that the caller brings. ``auto`` is ``routes``
-            for exact gradients and ``line`` for minibatches.
+            for exact gradients, ``bezier`` for minibatches, and ``line`` with ``paper``.
         force: the rule of ``forces``.
         epochs: passes over the objective's minibatches; None for at least 100 epochs and
             2,000 steps.
-        optimizer: None for SGD at 0.05 on minibatches and for ``paper``, and for ``secant``
-            where gradients are exact.
+        optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
+            comparison), for SGD at 0.05 with ``paper``, and for ``secant`` where gradients are
+            exact.
         schedule: None for a final annealing, and for a constant rate with ``paper``.
         l2: weight decay, added to gradients before the projection and to no reported loss.
         insertion: Algorithm 3; None for a fixed number of points.
@@ -48,7 +49,7 @@ class PathSettings:
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: passes in which the curve of ``bezier`` is trained, on four points a
-            minibatch.
+            minibatch: 40 cost as much as 9 passes of 17 points.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -72,7 +73,7 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
-    bezier_epochs: int = 20
+    bezier_epochs: int = 40
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
@@ -125,7 +126,10 @@ class PathSettings:
         """
         literal, exact = self.force == "paper", batches == 1
         schedule = Schedule("constant") if literal else Schedule("anneal")
-        optimizer = OptimizerSettings(name="secant" if exact and not literal else "sgd")
+        optimizer = OptimizerSettings("secant") if exact else OptimizerSettings("adam", lr=0.003)
+        if literal:
+            optimizer = OptimizerSettings("sgd", lr=0.05)
+        start: StartName = "routes" if exact else "bezier"
         redistributed = self.force in ("improved", "string")
         return Resolved(
             settings=self,
@@ -140,9 +144,7 @@ class PathSettings:
             focus=(_FOCUS if exact else 0.0) if self.focus is None else self.focus,
             max_move=None if literal else self.max_move,
             settles=exact and self.insertion is None,
-            start=("routes" if exact and not literal else "line")
-            if self.start == "auto"
-            else self.start,
+            start=self.start if self.start != "auto" else "line" if literal else start,
         )
 
     def total_epochs(self, batches: int) -> int:

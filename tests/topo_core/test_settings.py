@@ -48,12 +48,20 @@ def test_impossible_optimizers_are_refused(numbers, message):
 
 
 def test_defaults_follow_the_objective():
-    """Minibatches get SGD with a final annealing, exact gradients the secant steps."""
+    """Minibatches get a trained curve, then Adam with a final annealing; exact gradients secant steps."""
     network, formula = PathSettings().resolve(16), PathSettings().resolve(1)
-    assert (network.optimizer, network.start) == (OptimizerSettings("sgd", lr=0.05), "line")
+    assert (network.optimizer, network.start) == (OptimizerSettings("adam", lr=0.003), "bezier")
     assert (formula.optimizer.name, formula.start) == ("secant", "routes")
     assert network.schedule.name == "anneal"
     assert (network.redistribute_every, network.epochs, formula.epochs) == (10, 125, 2000)
+
+
+@pytest.mark.parametrize("batches", [1, 16])
+def test_paper_is_the_text(batches):
+    """Algorithm 2 starts from the straight line and takes plain gradient steps at a constant rate."""
+    found = PathSettings(force="paper").resolve(batches)
+    assert (found.optimizer, found.start) == (OptimizerSettings("sgd", lr=0.05), "line")
+    assert (found.schedule.name, found.redistribute_every, found.max_move) == ("constant", 0, None)
 
 
 def test_what_is_given_is_kept():
