@@ -153,8 +153,9 @@ def _curve_alone(
     return loss_profile(objective, points).maximum, spent
 
 
-def table(rows: list[dict[str, object]]) -> None:
-    """Medians and worst pairs, and our default against the best of the others."""
+def table(rows: list[dict[str, object]]) -> dict[str, float]:
+    """Print medians and worst pairs; our default's median over that of the best other, by regime."""
+    ratios = {}
     for name in dict.fromkeys(str(row["regime"]) for row in rows):
         mine = [row for row in rows if row["regime"] == name]
         births = statistics.median(float(row["birth"]) for row in mine)  # type: ignore[arg-type]
@@ -172,18 +173,20 @@ def table(rows: list[dict[str, object]]) -> None:
         others = {m: statistics.median(h) for m, h in heights.items() if m not in OURS}
         best = min(others, key=lambda m: others[m])
         own = heights["our default"]
+        ratios[name] = statistics.median(own) / others[best]
         print(
             f"\nMedian over that of the best other ({best}): "
-            f"{statistics.median(own) / others[best]:.3f}; worst over own median: "
+            f"{ratios[name]:.3f}; worst over own median: "
             f"{max(own) / statistics.median(own):.2f}; with a third of the budget over the best "
             f"other: {statistics.median(heights['a third']) / others[best]:.3f}."
         )
+    return ratios
 
 
 OURS = ("our default", "a third")
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> dict[str, float]:
     """Measure regimes (and `seed=N` alone), or print the table of files of earlier rows."""
     prepare(Evaluation())
     files = [Path(a) for a in arguments if a.endswith(".jsonl")]
@@ -194,7 +197,7 @@ def main(arguments: list[str]) -> None:
     for name in [a for a in arguments if a in REGIMES] or ([] if files else ["fc"]):
         for seed in seeds:
             rows += measure(name, seed)
-    table(rows)
+    return table(rows)
 
 
 if __name__ == "__main__":

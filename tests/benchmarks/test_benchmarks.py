@@ -1,0 +1,36 @@
+"""`make benchmark`: each study prints its table; what must hold on any machine is asserted."""
+
+import pytest
+
+from tests.benchmarks import agreement, gaussians, heights, speed
+
+pytestmark = pytest.mark.benchmark
+
+
+@pytest.mark.timeout(3600)
+def test_speed():
+    """On one thread no row is slower than the literal loop; the ratios are in the table."""
+    ratios = speed.main()
+    assert all(ratio > 1 for row, ratio in ratios.items() if row != "two")
+
+
+@pytest.mark.timeout(3600)
+def test_agreement():
+    """In float64, fifty steps end where the literal loop's do."""
+    for (network, strategy, precision), apart in agreement.main().items():
+        if precision == "float64":
+            assert apart < 1e-12, (network, strategy)
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("regime", ["fc", "cnn", "noisy"])
+def test_heights(regime):
+    """At equal gradients our default is lower than any other method, in the median."""
+    assert heights.main([regime])[regime] < 1
+
+
+@pytest.mark.timeout(3600)
+def test_gaussians():
+    """At least 95 of 100 passes are found, in the plane and in 1,000 dimensions."""
+    for seeds in gaussians.main().values():
+        assert len(seeds) <= 5
