@@ -40,6 +40,8 @@ class Cost:
     parameters: int
     minima: int
     paths: int
+    """At most, where the rule looks at results."""
+    adaptive: bool
     simplices: int
     simplex_sizes: tuple[int, ...]
     """Vertices of the simplices that an index r needs: r + 2, and of those below."""
@@ -92,6 +94,7 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         parameters=loaded.dimension,
         minima=len(plan.minima),
         paths=plan.pair_count,
+        adaptive=plan.adaptive,
         simplices=simplices,
         simplex_sizes=tuple(d + 1 for d in plan.simplex_dimensions),
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
@@ -190,7 +193,8 @@ def _median_seconds(call: Callable[[], Any]) -> float:
 def estimate_view(cost: Cost) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
-    table.add_row("paths", f"{cost.paths:,}", f"{cost.path_epochs:,} epochs")
+    bound = "at most " if cost.adaptive else ""
+    table.add_row("paths", f"{bound}{cost.paths:,}", f"{bound}{cost.path_epochs:,} epochs")
     if cost.simplices:
         what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
         table.add_row("simplices", f"{cost.simplices:,}", what)
