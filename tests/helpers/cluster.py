@@ -117,7 +117,7 @@ def head(home: Path, *options: str, **extra: str) -> Iterator[Head]:
 def daemon(
     command: Sequence[str], environment: dict[str, str], out: object
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that starts others; all that carry its token in their environment end with it."""
+    """A process that starts others in its session; they end with it."""
     process = subprocess.Popen(
         list(command),
         env=environment,
@@ -132,21 +132,19 @@ def daemon(
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(15)
-        for left in marked(environment["RAY_AUTH_TOKEN"], below=process.pid):
+        for left in of_session(process.pid, environment["HOME"]):
             with contextlib.suppress(psutil.Error):
                 left.kill()
         process.kill()
         process.wait()
 
 
-def marked(token: str, below: int | None = None) -> list[psutil.Process]:
-    """The processes that have a token in their environment, those of a session (or orphaned) only."""
+def of_session(session: int, home: str) -> list[psutil.Process]:
+    """The processes of a session that have its HOME; to Ray's, a HOME of their own is given in tests."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get("RAY_AUTH_TOKEN") == token and (
-                below is None or process.pid == below or os.getsid(process.pid) == below
-            ):
+            if os.getsid(process.pid) == session and process.environ().get("HOME") == home:
                 found.append(process)
     return found
 
