@@ -238,7 +238,14 @@ def verify(
 
 
 @app.command()
-def reduce(run: RunArgument, as_json: AsJson = False) -> None:
+def reduce(
+    run: RunArgument,
+    as_json: AsJson = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify-saddles", help="Climb to the passes that hold up bars; minutes."),
+    ] = False,
+) -> None:
     """The barcodes and TO-scores of what a run has so far.
 
     Example: `toscore reduce runs/demo --json`
@@ -246,12 +253,21 @@ def reduce(run: RunArgument, as_json: AsJson = False) -> None:
     from orchestrator.report.terminal import barcode_view
     from orchestrator.runs import open_run
 
-    landscape = open_run(run).landscape()
+    started = open_run(run)
+    landscape = started.landscape()
+    saddles = []
+    if verify:
+        from orchestrator.saddles import saddles_view, verify_saddles
+
+        saddles = list(verify_saddles(started, landscape))
     if as_json:
-        print(json.dumps(landscape.to_json(), allow_nan=False))
+        checked = {"saddles": [one.to_json() for one in saddles]} if verify else {}
+        print(json.dumps({**landscape.to_json(), **checked}, allow_nan=False))
     else:
         console = Console()
         console.print(barcode_view(landscape, console.width))
+        if verify:
+            console.print(saddles_view(saddles))
 
 
 @app.command()
