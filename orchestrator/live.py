@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -60,12 +60,13 @@ class Look:
 
     def to_json(self) -> dict[str, Any]:
         """What `state.json` says."""
-        full = self.landscape.to_json()
         return {
             **self.progress.to_json(),
             "trouble": self.trouble,
-            "failures": full["failures"],
-            "damaged": full["damaged"],
+            "failures": [asdict(failure) for failure in self.landscape.failures],
+            "damaged": [
+                {"object": item.name, "reason": item.reason} for item in self.landscape.damage
+            ],
             "bars": [
                 {
                     "minimum": bar.minimum,

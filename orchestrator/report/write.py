@@ -12,7 +12,7 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.observe import human_seconds
-from orchestrator.reduce import METHODS, Landscape
+from orchestrator.reduce import Landscape
 from orchestrator.report.barcodes import RULES
 from orchestrator.report.compare import (
     Compared,
@@ -27,7 +27,7 @@ from orchestrator.report.page import Listing, NamedTable, Number, Page, Section,
 from orchestrator.report.style import number
 from orchestrator.report.terminal import left_out, what_is_missing
 from orchestrator.runs import StartedRun
-from topo_core.certificate import HeightInterval, certify
+from topo_core.to_score import to_score
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "barcodes": ("Barcodes", ("barcode-0", "persistence-diagram")),
@@ -37,6 +37,9 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "minima": ("Minima", ("length-and-test-error", "groups-of-minima", "training-curves")),
 }
 """Which figures stand together, by the beginnings of their names."""
+
+
+_TABLE_OF = {"minima": "minima", "paths": "dips"}
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
     for id_, (title, names) in SECTIONS.items():
         taken = {figure.name for section in sections for figure in section.figures}
         shown = [f for f in made if f.name.startswith(names) and f.name not in taken]
-        own = [item for item in tables if id_ == "minima" and item.name == "minima"]
+        own = [item for item in tables if item.name == _TABLE_OF.get(id_)]
         if shown or own:
             sections.append(Section(id_, title, figures=shown, tables=own))
     sections.append(_failed(landscape, tables))
@@ -145,24 +148,46 @@ def _numbers(landscape: Landscape) -> list[Number]:
         Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
         Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
     ]
-    if not landscape.minima:
+    known = landscape.certified
+    if known is None:
         return found
-    intervals = {
-        pair: HeightInterval(record.height, record.height_low, record.height_high)
-        for pair, record in landscape.passes.items()
-        if pair in landscape.heights
-    }
-    scores = []
-    for method in METHODS:
-        known = certify(landscape.losses, intervals, method)
-        if math.isinf(known.to_score):
-            note = "some minima are not connected yet"
-        else:
-            note = f"off by at most {known.epsilon:.1g} for these paths"
-        scores.append(Number(f"TO-score ({RULES[method]})", number(known.to_score), note))
+    certificate = known.certificate
+    if math.isinf(certificate.to_score):
+        note = "some minima are not connected yet"
+    else:
+        note = f"off by at most {certificate.epsilon:.1g} for these paths"
+    direct = landscape.to_scores["direct"]
     lowest = min(landscape.losses.items(), key=lambda item: (item[1], item[0]))
-    scores.append(Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"))
-    return [*scores, *found]
+    scores = [
+        Number(f"TO-score ({RULES['elder']})", number(certificate.to_score), note),
+        Number(f"TO-score ({RULES['direct']})", number(direct)),
+    ]
+    if landscape.homology:
+        scores += [
+            Number(
+                f"TO-score of index {index}",
+                number(to_score(bars)),
+                f"off by at most {landscape.homology.epsilon:.1g} for these simplices",
+            )
+            for index, bars in landscape.homology.barcodes.items()
+        ]
+    if known.unconverged and math.isfinite(known.remaining_fall):
+        scores.append(
+            Number(
+                "Passes may still fall by",
+                number(known.remaining_fall),
+                "an estimate for more epochs, not a bound",
+            )
+        )
+    if known.jackknife and math.isfinite(known.jackknife.standard_error):
+        scores.append(
+            Number(
+                "Jackknife over minima",
+                f"± {number(known.jackknife.standard_error)}",
+                f"minimum {known.jackknife.most_influential} matters most",
+            )
+        )
+    return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *found]
 
 
 def _tables(landscape: Landscape) -> list[NamedTable]:
@@ -170,6 +195,16 @@ def _tables(landscape: Landscape) -> list[NamedTable]:
     if landscape.minima:
         table = minima_table(landscape.minima, landscape.barcodes["elder"])
         found.append(NamedTable("minima", "Table of minima", table))
+    if landscape.certified and landscape.certified.dense and landscape.certified.dense.dips:
+        dips = landscape.certified.dense.dips
+        inside: dict[str, list[Any]] = {
+            "path": ["–".join(map(str, dip.pair)) for dip in dips],
+            "position": [dip.position for dip in dips],
+            "loss": [dip.loss for dip in dips],
+            "depth": [dip.depth for dip in dips],
+        }
+        title = "Dips inside paths: basins that no minimum belongs to, deepest first"
+        found.append(NamedTable("dips", title, Table(inside)))
     if landscape.failures:
         failures = landscape.failures
         columns: dict[str, list[Any]] = {

@@ -176,6 +176,16 @@ def test_a_report_changes_nothing_else_and_comes_out_the_same(made, report, tmp_
             assert same == file.read_bytes(), file
 
 
+def test_a_birth_above_its_height_by_rounding_is_no_obstacle(tmp_path):
+    """A minimum is measured with its path and alone, and the two may differ in the last digits."""
+    made = made_run(tmp_path, 3)
+    losses = (0.1, 0.2, 0.3)
+    made.minima(dict(enumerate(losses)))
+    made.paths({(0, 1): 0.5, (0, 2): 0.3 - 1e-9, (1, 2): 0.6}, losses)
+    said = toscore("report", made.folder)
+    assert said.code == 0, said.err
+
+
 def test_where_it_cannot_be_written_is_one_sentence(made, tmp_path):
     """A folder that is a file is refused with what to do, and exit code 2."""
     (tmp_path / "file").write_text("")
