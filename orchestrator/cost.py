@@ -20,10 +20,12 @@ from orchestrator.errors import BadRunFile
 from orchestrator.identify import identify
 from orchestrator.observe import human_seconds
 from orchestrator.plan import Plan
+from topo_core.bezier import PLACES
 from topo_core.objective import Step
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference
+from workers.tasks import PathWork
 
 RECORD_BYTES = 4_000
 """A pair's record with its profile and history, measured on runs of 100 epochs."""
@@ -99,7 +101,8 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         simplex_sizes=tuple(d + 1 for d in plan.simplex_dimensions),
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
-        gradient_evaluations=plan.pair_count * steps * moving,
+        gradient_evaluations=plan.pair_count
+        * (steps * moving + _start_gradients(settings, objective.batches)),
         store_bytes=len(plan.minima) * row + plan.pair_count * path_bytes(plan, loaded.dimension),
         store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpoints),
         free_bytes=free_bytes(run.store),
@@ -167,8 +170,16 @@ def _sample(plan: Plan, loaded: Loaded, path_steps: int) -> tuple[float, float]:
     step = _median_seconds(lambda: on_path.gradients(moving, Step(0, 0, 0)))
     dense = _median_seconds(lambda: on_path.losses(moving[:1])) * 4 * settings.points
     measurements = settings.total_epochs(on_path.batches) // settings.evaluate_every + 1
-    per_path = step * path_steps + dense * measurements
+    start = _start_gradients(settings, on_path.batches) / len(moving)  # as steps of a path
+    per_path = step * (path_steps + start) + dense * measurements
     return _training_seconds(plan, loaded, moving[:1]), per_path
+
+
+def _start_gradients(settings: PathWork, batches: int) -> int:
+    """Gradients that the first path of a pair takes."""
+    if settings.resolve(batches).start != "bezier":
+        return 0
+    return settings.bezier_epochs * batches * PLACES
 
 
 def _training_seconds(plan: Plan, loaded: Loaded, point: Tensor) -> float:

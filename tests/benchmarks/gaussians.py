@@ -46,10 +46,12 @@ def main(first: int = 0, last: int = 100) -> dict[str, list[int]]:
         for place, (excess, gradients) in excesses(seed).items():
             if abs(excess) > 0.01:
                 failed[place].append(seed)
-                print(
-                    f"seed {seed}, {place}: {100 * excess:+.1f} %, {gradients} gradients",
-                    flush=True,
-                )
+            verdict = "missed" if abs(excess) > 0.01 else "found"
+            print(
+                f"seed {seed}, {place}: {verdict}, {100 * excess:+.3f} % of the barrier above, "
+                f"{gradients} gradients",
+                flush=True,
+            )
     for place, seeds in failed.items():
         names = f"; not seeds {', '.join(map(str, seeds))}" if seeds else ""
         print(f"{place}: {last - first - len(seeds)} of {last - first} (goal {GOAL}){names}")

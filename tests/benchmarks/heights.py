@@ -14,6 +14,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +155,13 @@ def _curve_alone(
 
 
 def table(rows: list[dict[str, object]]) -> dict[str, float]:
-    """Print medians and worst pairs; our default's median over that of the best other, by regime."""
+    """Print medians and worst pairs, of the pairs that all methods have joined.
+
+    Returns the median of our default over that of the best other, by regime.
+    """
     ratios = {}
+    done = Counter((row["regime"], row["seed"], str(row["pair"])) for row in rows)
+    rows = [r for r in rows if done[r["regime"], r["seed"], str(r["pair"])] == len(METHODS)]
     for name in dict.fromkeys(str(row["regime"]) for row in rows):
         mine = [row for row in rows if row["regime"] == name]
         births = statistics.median(float(row["birth"]) for row in mine)  # type: ignore[arg-type]

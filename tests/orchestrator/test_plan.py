@@ -13,6 +13,7 @@ from orchestrator.cost import Cost, estimate
 from orchestrator.pairs import listed_pairs
 from orchestrator.plan import Identity, Plan
 from tests.helpers.command import toscore
+from topo_core.settings import PathSettings
 
 BASE = {"name": "x", "data": "digits", "network": {"name": "fc", "hidden": [16]}}
 
@@ -115,7 +116,8 @@ def test_the_cost_of_a_thousand_minima():
     assert cost.parameters == 64 * 16 + 16 + 16 * 10 + 10
     assert cost.path_epochs == 49_950_000
     batches = math.ceil(1437 / 256)
-    assert cost.gradient_evaluations == 499_500 * 100 * batches * 17
+    curve = PathSettings().bezier_epochs * 4
+    assert cost.gradient_evaluations == 499_500 * batches * (100 * 17 + curve)
 
 
 def test_plan_prints_and_writes_nothing(tmp_path):
