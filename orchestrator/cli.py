@@ -71,7 +71,8 @@ def run(
     from orchestrator.launch import launch
     from orchestrator.study import is_study, load_study
 
-    source = " ".join([str(file), *(f"--set {item}" for item in set_ or ())])
+    there = [f"--address {address}"] if address else []
+    source = " ".join([str(file), *(f"--set {item}" for item in set_ or ()), *there])
     try:
         if is_study(file):
             from orchestrator.study_run import run_study
