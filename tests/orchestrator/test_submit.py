@@ -212,7 +212,7 @@ def test_to_the_end(cluster, folder):
 def test_a_shipped_study(cluster, folder):
     """A study is submitted by its name alone, and all its runs are carried out where the cluster is."""
     small = ("minima.count=2", "minima.epochs=1", "paths.epochs=1", "resources.workers=1")
-    cells = ("scale=reduced", "matrix.depth=[fc2, fc3]", "matrix.seed=[0]", f"store={folder}/runs")
+    cells = ("scale=reduced", "matrix.depth=[fc2, fc4]", "matrix.seed=[0]", f"store={folder}/runs")
     options = [f"--set={setting}" for setting in (*small, *cells)]
     code, output = submit(
         cluster, folder, "study:fig2-fmnist", "--address", cluster.dashboard, *options
