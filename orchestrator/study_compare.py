@@ -150,6 +150,9 @@ def view(comparison: Comparison) -> RenderableType:
     parts += [_claim(judgement) for judgement in comparison.judgements]
     hours = sum(row.seconds for row in comparison.rows) / 3600
     parts.append(Text(f"{hours:.2f} hours of work on workers", style="dim"))
+    stores = {cell.run.store for cell in study.cells}
+    if len(stores) == 1 and not any("://" in store for store in stores):
+        parts.append(Text(f"Figures: toscore compare {stores.pop()}/* --out FOLDER", style="dim"))
     return Group(*parts)
 
 
