@@ -137,7 +137,7 @@ def view(comparison: Comparison) -> RenderableType:
         if axis != SEED:
             table.add_column(axis)
     for heading in ("parameters", "runs", *columns):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for labels, rows in groups.items():
         done = [row for row in rows if row.complete]
         table.add_row(
