@@ -50,7 +50,9 @@ def ray_start(*options, private):
 def worker(host, head, private, folder, environment):
     """One core of a host joins the cluster."""
     options = (f"--address={head.address}", f"--node-ip-address={host.address}", "--num-cpus=1")
-    command = [RAY, "start", "--block", *options, "--object-store-memory=100000000"]
+    start = [RAY, "start", "--block", *options, "--object-store-memory=100000000"]
+    # A busy machine may take longer to start a node than Ray waits for.
+    command = ["sh", "-c", 'until "$@"; do sleep 1; done', "sh", *start]
     host.run(command, environment, private, folder / f"{host.name}.log")
 
 
