@@ -1,7 +1,12 @@
 """Decides what runs, watches it, and reduces it to barcodes.
 
-The road of the data, one file a step: config → plan → (drive: state, executor) → store → reduce → report.
-From Python, `load_run("runs/demo")` reads a run; see `orchestrator.api`.
+The road of the data, one file a step:
+
+    config → identify → plan → launch (lease) → drive (state, rounds, executor) → store → reduce → report
+
+Beside it: `submit` and `stopping` for drivers elsewhere, `progress` and `live` for who watches, `verify`,
+`reuse` and `tidy` for stores, `studies` for many runs as one. From Python, `load_run("runs/demo")` reads a
+run; see `orchestrator.api`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -69,13 +69,13 @@ def run(
     """
     from orchestrator.config import load
     from orchestrator.launch import launch
-    from orchestrator.study import is_study, load_study
+    from orchestrator.studies.study import is_study, load_study
 
     there = [f"--address {address}"] if address else []
     source = " ".join([str(file), *(f"--set {item}" for item in set_ or ()), *there])
     try:
         if is_study(file):
-            from orchestrator.study_run import run_study
+            from orchestrator.studies.run import run_study
 
             study = load_study(file, set_ or ())
             if log is not None:
@@ -162,10 +162,10 @@ def plan(
     """
     from orchestrator.config import load
     from orchestrator.cost import estimate, estimate_view
-    from orchestrator.study import is_study, load_study
+    from orchestrator.studies.study import is_study, load_study
 
     if is_study(file):
-        from orchestrator.study_run import plan_study, plan_view
+        from orchestrator.studies.run import plan_study, plan_view
 
         plans = plan_study(load_study(file, set_ or ()), sample=sample)
         if as_json:
@@ -399,21 +399,22 @@ def studies(
 
     Example: `toscore studies study:fig2-mnist --set scale=reduced`
     """
-    from orchestrator import study_compare, study_list
-    from orchestrator.study import load_study
+    from orchestrator.studies import compare as comparison
+    from orchestrator.studies import shipped
+    from orchestrator.studies.study import load_study
 
     if study is None:
-        listed = list(study_list.listed())
+        listed = list(shipped.listed())
         if as_json:
             print(json.dumps({"studies": [item.to_json() for item in listed]}, indent=2))
         else:
-            Console().print(study_list.view(listed))
+            Console().print(shipped.view(listed))
         return
-    compared = study_compare.compare(load_study(study, set_ or ()))
+    compared = comparison.compare(load_study(study, set_ or ()))
     if as_json:
         print(json.dumps(compared.to_json(), allow_nan=False, indent=2))
     else:
-        Console().print(study_compare.view(compared))
+        Console().print(comparison.view(compared))
 
 
 @app.command()

@@ -33,7 +33,7 @@ from orchestrator.cluster_token import HOW_TO_SET
 from orchestrator.config import load
 from orchestrator.errors import BadRunFile, UserError
 from orchestrator.provenance import REVISION, VERSION, revision, version
-from orchestrator.study import PREFIX, is_study, load_study
+from orchestrator.studies.study import PREFIX, is_study, load_study
 
 RECONNECT_SECONDS = 60.0
 """How long the head may be out of reach before we stop following; the run goes on without us."""

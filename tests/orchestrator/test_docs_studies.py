@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.measures import FROM_POINTS, MEASURES
-from orchestrator.study import expand
+from orchestrator.studies.measures import FROM_POINTS, MEASURES
+from orchestrator.studies.study import expand
 
 PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
 

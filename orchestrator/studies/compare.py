@@ -11,12 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.claims import Judgement, Labels, judge
 from orchestrator.errors import BadRunFile, UserError
 from orchestrator.gradient_norms import gradient_norms
-from orchestrator.measures import FROM_POINTS, MEASURES, row_of
 from orchestrator.runs import StartedRun, open_run
-from orchestrator.study import Cell, Study
+from orchestrator.studies.claims import Judgement, Labels, judge
+from orchestrator.studies.measures import FROM_POINTS, MEASURES, row_of
+from orchestrator.studies.study import Cell, Study
 from workers.data import sizes
 from workers.networks import build, count_parameters
 

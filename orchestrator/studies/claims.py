@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from orchestrator.study import Claim
+from orchestrator.studies.study import Claim
 
 Verdict = Literal["holds", "same direction, not established", "does not hold", "not reached"]
 

@@ -6,8 +6,8 @@ import math
 import pytest
 import yaml
 
-from orchestrator.study import load_study
-from orchestrator.study_compare import compare
+from orchestrator.studies.compare import compare
+from orchestrator.studies.study import load_study
 from tests.helpers import results
 from tests.helpers.command import toscore
 

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from orchestrator.claims import judge
-from orchestrator.study import Claim
+from orchestrator.studies.claims import judge
+from orchestrator.studies.study import Claim
 
 FALLS = Claim(say="falls", measure="m", along="x", expect="falls")
 RISES = FALLS.model_copy(update={"expect": "rises"})

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.study import PREFIX, load_study, scales_of, shipped
-from orchestrator.study_cost import StudyCost, study_cost
+from orchestrator.studies.cost import StudyCost, study_cost
+from orchestrator.studies.study import PREFIX, load_study, scales_of, shipped
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from orchestrator.config import RunFile
 from orchestrator.plan import Identity, Plan
-from orchestrator.study import Study
+from orchestrator.studies.study import Study
 from workers.data import sizes
 from workers.networks import build
 from workers.specs import DataSpec, NetworkSpec

@@ -20,8 +20,8 @@ from orchestrator.observe import human_seconds
 from orchestrator.plan import Identity, Plan
 from orchestrator.reduce import reduce_run
 from orchestrator.runs import open_run
-from orchestrator.study import Study
-from orchestrator.study_compare import compare, view
+from orchestrator.studies.compare import compare, view
+from orchestrator.studies.study import Study
 
 _INTERRUPTED, _FAILED = EXIT[Ending.INTERRUPTED], EXIT[Ending.FAILED]
 

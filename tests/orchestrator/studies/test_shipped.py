@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from orchestrator.measures import FROM_POINTS, MEASURES
-from orchestrator.study import load_study, scales_of, shipped
-from orchestrator.study_cost import forward_operations
+from orchestrator.studies.cost import forward_operations
+from orchestrator.studies.measures import FROM_POINTS, MEASURES
+from orchestrator.studies.study import load_study, scales_of, shipped
 from tests.helpers.command import toscore
 from workers.networks import build, count_parameters
 from workers.specs import DataSpec, NetworkSpec

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from orchestrator.errors import BadRunFile
-from orchestrator.study import expand, is_study, load_study
+from orchestrator.studies.study import expand, is_study, load_study
 from tests.helpers.command import toscore
 
 STUDY = {
