@@ -9,7 +9,6 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 ## demo: the main job on 5,000 real handwritten digits: 6 minima, 15 paths, a barcode
 demo: $(VENV)/.installed
 	$(BIN)/toscore run examples/demo.yaml
-	$(BIN)/toscore reduce examples/demo.yaml
 
 ## test: lint, types, import contracts, and the default tests
 test: lint

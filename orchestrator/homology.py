@@ -41,7 +41,8 @@ def homology(
     place = {minimum: position for position, minimum in enumerate(sorted(losses))}
     edges = {**heights, **_edge_maxima(simplices.values())}
     known = {
-        (place[i], place[j]): height
+        # The ends belong to an edge; evaluated elsewhere, they may differ by rounding.
+        (place[i], place[j]): max(height, losses[i], losses[j])
         for (i, j), height in edges.items()
         if i in place and j in place
     }

@@ -129,7 +129,12 @@ class Landscape:
                 "failed": self.counts.failed,
             },
             "heights": [
-                {"i": i, "j": j, "height": record.height, "outcome": record.outcome}
+                {
+                    "i": i,
+                    "j": j,
+                    "height": self.heights.get((i, j), record.height),
+                    "outcome": record.outcome,
+                }
                 for (i, j), record in sorted(self.passes.items())
             ],
             "barcodes": {

@@ -18,7 +18,7 @@ from topo_core.objective import Objective
 
 _BEAM = 96  # places of a simplex that are followed at once
 _ROUNDS = 14
-_COVER = 0.75  # no place is further from its nearest sample than this many steps, for r up to 3
+_COVER = 1.0  # no place is further than 0.75 steps from a sample, for r up to 3; and a reserve
 _ROWS = 256  # points materialised at once
 
 

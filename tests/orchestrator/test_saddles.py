@@ -20,7 +20,7 @@ SETTINGS = """
 data: digits
 network: {name: fc, hidden: [3]}
 minima: {count: 2, epochs: 300}
-paths: {epochs: 12, points: 7}
+paths: {start: line, optimizer: {name: sgd, lr: 0.05}, epochs: 12, points: 7}
 """
 
 
