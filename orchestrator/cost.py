@@ -17,7 +17,7 @@ from torch import Tensor
 
 from orchestrator.config import RunFile
 from orchestrator.errors import BadRunFile
-from orchestrator.identify import identify
+from orchestrator.identify import identify_and_load
 from orchestrator.observe import human_seconds
 from orchestrator.plan import Plan
 from topo_core.bezier import PLACES
@@ -71,9 +71,10 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
     Raises:
         BadRunFile: a name in it stands for nothing.
     """
-    plan = Plan(run, identify(run))
+    identity, data = identify_and_load(run)
+    plan = Plan(run, identity)
     try:
-        loaded = load_problem(plan.problem, Evaluation())
+        loaded = load_problem(plan.problem, Evaluation(), data)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
     settings = plan.path_settings

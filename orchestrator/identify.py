@@ -6,7 +6,7 @@ from pathlib import Path
 from orchestrator.config import RunFile
 from orchestrator.errors import BadRunFile
 from orchestrator.plan import Identity
-from workers.data import load_dataset
+from workers.data import Dataset, load_dataset
 from workers.networks import network_fingerprint
 from workers.references import BadReference
 
@@ -17,16 +17,26 @@ def identify(run: RunFile) -> Identity:
     Raises:
         BadRunFile: a name stands for nothing, or a file is missing.
     """
+    return identify_and_load(run)[0]
+
+
+def identify_and_load(run: RunFile) -> tuple[Identity, Dataset]:
+    """As `identify`, with the data that it had to load for that.
+
+    Raises:
+        BadRunFile: a name stands for nothing, or a file is missing.
+    """
     try:
         data = load_dataset(run.data)
         network = network_fingerprint(run.network)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
-    return Identity(
+    identity = Identity(
         data=data.fingerprint,
         network=network,
         checkpoints=tuple(_content(location) for location in run.minima.from_),
     )
+    return identity, data
 
 
 def _content(location: str) -> str:

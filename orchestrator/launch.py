@@ -19,7 +19,7 @@ from orchestrator.cost import refuse_what_cannot_fit
 from orchestrator.drive import Ending, Outcome, Stop, drive
 from orchestrator.errors import BadRunFile, UserError
 from orchestrator.executor import Executor, InProcess, WorkersUnavailable
-from orchestrator.identify import identify
+from orchestrator.identify import identify_and_load
 from orchestrator.lease import Fenced, Lease, LeaseHeld
 from orchestrator.observe import JsonLines, LiveDisplay, Observers, PlainLines
 from orchestrator.plan import Plan
@@ -31,6 +31,7 @@ from orchestrator.runs import config_of
 from orchestrator.state import Policy
 from orchestrator.stopping import StopWatch
 from orchestrator.tidy import compact, prune
+from workers.data import Dataset
 from workers.evaluation import Evaluation
 from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
@@ -122,8 +123,9 @@ def carry_out(
     Raises:
         BadRunFile, UserError: nothing has been run.
     """
-    plan = Plan(run, identify(run))
-    loaded = load_for(plan)
+    identity, data = identify_and_load(run)
+    plan = Plan(run, identity)
+    loaded = load_for(plan, data)
     check_checkpoints(plan, loaded)
     others = sources(run.reuse)
     store = open_store(run.location)
@@ -230,14 +232,18 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
             raise BadRunFile(str(error)) from None
 
 
-def load_for(plan: Plan) -> Loaded:
+def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
     """The data and the network of a plan, in this process.
+
+    Args:
+        plan: of the run.
+        data: of its problem, where they have been loaded already.
 
     Raises:
         BadRunFile: they do not fit together.
     """
     try:
-        return load_problem(plan.problem, Evaluation())
+        return load_problem(plan.problem, Evaluation(), data)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
 

@@ -96,13 +96,18 @@ class Loaded:
         )
 
 
-def load_problem(problem: Problem, evaluation: Evaluation) -> Loaded:
+def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None = None) -> Loaded:
     """Load the data, build the network, and see that they fit.
+
+    Args:
+        problem: what is wanted.
+        evaluation: where, and how the arithmetic is carried out.
+        data: of the problem, where they have been loaded already.
 
     Raises:
         BadReference: they are not there, or do not fit together; one sentence.
     """
-    data = load_dataset(problem.data)
+    data = data or load_dataset(problem.data)
     module = build(problem.network, data.input_shape, data.classes)
     _check_fit(problem, data, module)
     device = torch.device(evaluation.device)
