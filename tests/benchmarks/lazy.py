@@ -1,0 +1,212 @@
+"""Lazy pairs and rungs against all pairs at full length, on real data.
+
+    python -m tests.benchmarks.lazy digits              # 12 minima of 64-32-32-10
+    python -m tests.benchmarks.lazy fc2 fc4             # of 784-32-32-10 and 784-32-32-32-32-10
+    python -m tests.benchmarks.lazy digits --store DIR  # keep the runs there, and go on with them
+
+First a run with rule `all`. Then runs with rule `lazy` at several tolerances, and with `rungs`, that
+take over what the first has computed (`reuse:`): the bits of a path depend on its key alone, so they
+ask for, reach and say exactly what they would with an empty store, and nothing is computed twice.
+What they asked for is counted from the rounds that `reduce` reads, not from what was copied.
+
+Prints a row a run: pairs that it asked for, its share of the path-epochs and of the gradients (with
+the trained curves that the paths start from), the bottleneck distance (GUDHI, exact) between its elder
+barcode and that of all pairs, and whether it is proved or what is still open.
+"""
+
+import argparse
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.config import parse
+from orchestrator.launch import carry_out
+from orchestrator.plan import Plan
+from orchestrator.reduce import Landscape, reduce_run
+from orchestrator.rounds import Rung
+from topo_core import bottleneck, to_score
+from topo_core.barcode import Barcode
+from topo_core.bezier import PLACES
+from workers.data import sizes
+from workers.store import Store
+
+TOLERANCES = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
+
+_PATHS: Mapping[str, Any] = {
+    "start": "bezier",
+    "points": 13,
+    "optimizer": {"name": "adam", "lr": 3e-3},
+    "schedule": {"name": "anneal"},
+    "batch_size": 256,
+}
+
+
+def _run_file(data: str, hidden: int, training: int, curve: int, epochs: int) -> Mapping[str, Any]:
+    return {
+        "data": {"name": data},
+        "network": {"name": "fc", "hidden": [32] * hidden},
+        "minima": {
+            "count": 12,
+            "epochs": training,
+            "batch_size": 64,
+            "optimizer": {"name": "adam", "lr": 3e-3},
+        },
+        "paths": {**_PATHS, "bezier_epochs": curve, "epochs": epochs},
+    }
+
+
+RUNS: Mapping[str, Mapping[str, Any]] = {
+    "digits": _run_file("digits", hidden=2, training=200, curve=60, epochs=40),
+    "fc2": _run_file("mnist5k", hidden=2, training=100, curve=30, epochs=20),
+    "fc4": _run_file("mnist5k", hidden=4, training=100, curve=30, epochs=20),
+}
+
+
+RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (10,), "fc2": (5,), "fc4": (5,)}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the paths of a run cost.
+
+    Attributes:
+        pairs: whose path was run, on whatever rung.
+        whole: those of them that were run to full length.
+        epochs: of paths.
+        gradients: of points on minibatches, those of the starting curves among them.
+    """
+
+    pairs: int
+    whole: int
+    epochs: int
+    gradients: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that was carried out."""
+
+    plan: Plan
+    landscape: Landscape
+    store: Store
+
+    @property
+    def bars(self) -> Barcode:
+        return self.landscape.barcodes["elder"]
+
+    @property
+    def orders(self) -> list[Rung]:
+        """Every path that was asked for, with its rung."""
+        plan = self.plan
+        if not plan.adaptive:
+            return [(pair, 0) for pair in plan.pairs()]
+        heights = self.store.figures("pairs")
+        rounds = plan.rounds(self.landscape.losses)
+        rounds.advance(
+            lambda order: heights.get(plan.order_key(order, rounds)), lambda order: False
+        )
+        assert not rounds.waiting
+        return [(order.pair, order.rung) for order in rounds.orders]
+
+    @property
+    def cost(self) -> Cost:
+        plan, orders = self.plan, self.orders
+        settings, top = plan.path_settings, len(plan.rungs) - 1
+        batches = math.ceil(sizes(plan.run.data).train / settings.batch_size)
+        epochs = 0
+        for _, rung in orders:
+            epochs += plan.rungs[rung].total_epochs(batches)
+            if rung:  # it went on from where the rung below began to anneal
+                epochs -= plan.rungs[rung - 1].depends_on_epochs_from(batches)
+        pairs = len({pair for pair, _ in orders})
+        return Cost(
+            pairs,
+            sum(rung == top for _, rung in orders),
+            epochs,
+            batches * (pairs * settings.bezier_epochs * PLACES + epochs * (settings.points - 2)),
+        )
+
+
+def carried_out(store: str, name: str, kind: str = "", **changes: Any) -> Finished:
+    """A run of RUNS, with changes, carried out in this process.
+
+    Args:
+        store: a folder.
+        name: of RUNS.
+        kind: of the changes, for the name of the run.
+        changes: keys of the run file.
+    """
+    run = parse({**RUNS[name], "name": f"{name}{kind}", "store": store, **changes})
+    found = carry_out(run, in_process=True, quiet=True)
+    assert found.code == 0, found.outcome
+    return Finished(found.plan, reduce_run(found.plan, found.store), found.store)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[tuple[str, str], float]:
+    """Print the table of each run that is named.
+
+    Returns:
+        By name and kind of run, the bottleneck distance to the barcode of all pairs.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", metavar="NAME", default=["digits"])
+    parser.add_argument("--store", help="A folder that keeps the runs.")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        apart = {}
+        for name in options.names:
+            apart |= {(name, k): d for k, d in _compare(options.store or temporary, name)}
+    return apart
+
+
+def _compare(store: str, name: str) -> Iterator[tuple[str, float]]:
+    everything = carried_out(store, name)
+    taken = {"reuse": [f"{store}/{name}"]}
+    whole, bars = everything.cost, everything.bars
+    losses = sorted(everything.landscape.losses.values())
+    deaths = sorted(bar.death for bar in bars.finite)
+    print(
+        f"\n{name}: {len(losses)} minima, losses {losses[0]:.2g} to {losses[-1]:.2g}; elder bars end "
+        f"at {deaths[0]:.2g} to {deaths[-1]:.2g}, TO-score {to_score(bars):.3g}; all "
+        f"{whole.pairs} pairs: {whole.epochs:,} path-epochs, {whole.gradients:.3g} gradients"
+    )
+    print("| run | pairs | to the end | path-epochs | gradients | bottleneck | |")
+    print("|---|---|---|---|---|---|---|")
+    lazy = {
+        f"lazy {tolerance:g}": {"rule": "lazy", "tolerance": tolerance} for tolerance in TOLERANCES
+    }
+    rungs = {
+        f"rungs {list(RUNGS[name])}, {tolerance:g}": {
+            "rungs": RUNGS[name],
+            "tolerance": tolerance,
+        }
+        for tolerance in TOLERANCES[:3]
+    }
+    for number, (title, rule) in enumerate((lazy | rungs).items()):
+        found = carried_out(store, name, f"-{number}", pairs=rule, **taken)
+        if "rungs" in rule:  # the lower rungs of the next ones are those of this one
+            taken = {"reuse": [f"{store}/{name}", f"{store}/{name}-{number}"]}
+        cost, distance = found.cost, bottleneck(found.bars, bars)
+        print(
+            f"| {title} | {cost.pairs} of {whole.pairs} | {cost.whole} "
+            f"| {cost.epochs / whole.epochs:.1%} | {cost.gradients / whole.gradients:.1%} "
+            f"| {distance:.2g} | {_said(found)} |",
+            flush=True,
+        )
+        yield title, distance
+
+
+def _said(found: Finished) -> str:
+    """What the run says about the paths that it did not run."""
+    open_ = found.landscape.undecided
+    if open_.proved:
+        return "Proved" if found.landscape.counts.skipped else "nothing left out"
+    deaths = {bar.minimum: bar.death for bar in found.bars.finite}
+    fall = max((deaths[m] - low for m, low in open_.death_low.items()), default=0.0)
+    return f"{open_.pairs} pairs open, bars may fall by {fall:.2g}"
+
+
+if __name__ == "__main__":
+    main()
