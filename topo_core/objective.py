@@ -6,7 +6,7 @@ networks, a formula, one row after the other); the path and simplex optimisers d
 rows to ask for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -55,6 +55,27 @@ class SegmentObjective(Protocol):
         """
 
 
+@runtime_checkable
+class PathsObjective(Protocol):
+    """An objective that evaluates several paths in one call, each on a minibatch of its own."""
+
+    def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] of ``points`` [p, m, d], path i on ``steps[i]``.
+
+        The p steps have one number of the batch.
+        """
+
+
+def gradients_of_paths(
+    objective: Objective, points: Tensor, steps: Sequence[Step]
+) -> tuple[Tensor, Tensor]:
+    """As ``PathsObjective``, path after path where the objective can do no better."""
+    if isinstance(objective, PathsObjective):
+        return objective.gradients_of_paths(points, steps)
+    found = [objective.gradients(rows, step) for rows, step in zip(points, steps, strict=True)]
+    return torch.stack([losses for losses, _ in found]), torch.stack([g for _, g in found])
+
+
 @dataclass(frozen=True)
 class FunctionObjective:
     """An objective given by a formula; see ``from_function``."""
@@ -73,6 +94,11 @@ class FunctionObjective:
                 return values, torch.zeros_like(points)
             (gradients,) = torch.autograd.grad(values.sum(), rows)
         return values.detach(), gradients
+
+    def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
+        """Values [p, m] and gradients [p, m, d]: rows are rows, whichever path they are on."""
+        losses, gradients = self.gradients(points.flatten(0, 1), steps[0])
+        return losses.reshape(points.shape[:2]), gradients.reshape(points.shape)
 
     def losses(self, points: Tensor) -> Tensor:
         """Values [k] in float64."""

@@ -78,6 +78,7 @@ def displacement(
     *,
     spacing: Tensor,
     max_move: float | None,
+    paths: int = 1,
 ) -> tuple[Tensor, Slots]:
     """The displacements [k, d] of k points, to be subtracted, and their slots after it.
 
@@ -88,6 +89,7 @@ def displacement(
         rate: the learning rate of this step.
         spacing: [k], distance to the nearer neighbour.
         max_move: longest displacement in units of ``spacing``; None for no bound.
+        paths: on how many paths the points are, equally many on each, path after path.
     """
     bound = None if max_move is None else max_move * spacing
     if settings.name == "momentum":
@@ -97,7 +99,7 @@ def displacement(
         moved, slots = _adam(settings, slots, normal, rate)
         return _bounded(moved, bound), slots
     if settings.name == "secant":
-        step = _secant_step(slots, normal, spacing)
+        step = _secant_step(slots, normal, spacing, paths)
         moved = _bounded(step * normal, bound)
         return moved, {"previous": normal, "moved": moved, "step": step}
     if bound is None:
@@ -127,13 +129,14 @@ def _adam(
     return torch.div(mean, scale).mul_(step), {"mean": mean, "square": square, "count": count}
 
 
-def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor) -> Tensor:
+def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor, paths: int) -> Tensor:
     change = normal - slots["previous"]
     met = torch.linalg.vecdot(slots["moved"], change).neg_()[:, None]
     bend = torch.linalg.vecdot(change, change)[:, None]
     old = slots["step"]
-    steepest = torch.linalg.vector_norm(normal, dim=1).max().clamp_min(1e-30)
-    first = (_FIRST_MOVE * spacing / steepest)[:, None]
+    norms = torch.linalg.vector_norm(normal, dim=1).view(paths, -1)
+    steepest = norms.amax(1, keepdim=True).clamp_min(1e-30)
+    first = (_FIRST_MOVE * spacing.view(paths, -1) / steepest).view(-1, 1)
     grown = old * _GROWTH
     step = torch.where((met > 0) & (bend > 0), torch.minimum(met / bend, grown), grown)
     return torch.where(old > 0, step, first)

@@ -8,7 +8,7 @@ are never interpolated.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 
 import torch
@@ -24,8 +24,9 @@ from topo_core.strategies.functional import Functional
 from topo_core.strategies.graphed import Graphed
 from topo_core.strategies.linear import Linear, linear_layers
 from topo_core.strategies.literal import Literal
-from topo_core.strategies.memory import Budgeted, activation_bytes, budget
+from topo_core.strategies.memory import Budgeted, BudgetedPaths, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.paths import for_paths
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
@@ -101,10 +102,12 @@ class ModuleObjective:
         if isinstance(evaluation, Graphed) and isinstance(evaluation.inner, Linear):
             self._linear = evaluation.inner
         in_steps, in_chunks = self._points_at_once(name, in_evaluation)
-        self._training = Budgeted(make(in_training, self.layout), in_steps)
+        training = make(in_training, self.layout)
+        self._training = Budgeted(training, in_steps)
+        self._paths = BudgetedPaths(for_paths(training, self.layout), self._training)
         self._evaluation = Budgeted(evaluation, in_chunks)
         self._statistics = _Statistics(module, self.layout) if self._norms else None
-        self._order: tuple[tuple[int, int], Tensor] | None = None
+        self._order: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
 
     def _points_at_once(self, name: str, module: nn.Module) -> tuple[int | None, int | None]:
         """Points whose activations on a minibatch, and on a chunk, are within the budget."""
@@ -124,18 +127,33 @@ class ModuleObjective:
 
     def minibatch(self, step: Step) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step: an epoch visits each example once, in the step's own order."""
-        if self._order is None or self._order[0] != (step.seed, step.epoch):
-            draw = generator(step.seed, "batch", step.epoch)
-            order = torch.randperm(len(self._inputs), generator=draw).to(self._inputs.device)
-            self._order = ((step.seed, step.epoch), order)
-        first = step.batch * self._batch_size
-        chosen = self._order[1][first : first + self._batch_size]
+        chosen = self._chosen([step])[0]
         return self._inputs[chosen], self._targets[chosen]
+
+    def _chosen(self, steps: Sequence[Step]) -> Tensor:
+        """The examples [p, b] of p steps that have one number of the batch."""
+        epochs = tuple((step.seed, step.epoch) for step in steps)
+        if self._order is None or self._order[0] != epochs:
+            draws = (generator(seed, "batch", epoch) for seed, epoch in epochs)
+            orders = [torch.randperm(len(self._inputs), generator=draw) for draw in draws]
+            self._order = epochs, torch.stack(orders).to(self._inputs.device)
+        (batch,) = {step.batch for step in steps}
+        first = batch * self._batch_size
+        return self._order[1][:, first : first + self._batch_size]
 
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Losses [k] and gradients [k, d] on the minibatch of `step`."""
         with torch.no_grad():
             return self._training.gradients(points, *self.minibatch(step))
+
+    def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], path i on the batch of `steps[i]`.
+
+        The steps have one number of the batch, so that all batches are of one size.
+        """
+        with torch.no_grad():
+            chosen = self._chosen(steps)
+            return self._paths.gradients(points, self._inputs[chosen], self._targets[chosen])
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [k] over the training set, added up in float64."""

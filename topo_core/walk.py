@@ -31,7 +31,7 @@ from topo_core.profile import Profile, loss_profile, losses_on_segments
 from topo_core.settings import PathSettings, Resolved
 from topo_core.state import PathState, Record
 
-_EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
+EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
 _RESTS = 3  # records without a normal component before the run ends
 _SHAKES = 10  # records of an unchanged height before the run ends
 
@@ -90,7 +90,7 @@ def advance(
     """
     resolved = settings.resolve(objective.batches)
     while state.epoch < until_epoch and not finished(state, settings):
-        state = _epoch(objective, state, resolved, seed)
+        state = one_epoch(objective, state, resolved, seed)
     return state
 
 
@@ -142,9 +142,9 @@ def measure(objective: Objective, points: Tensor, settings: PathSettings) -> Pro
     )
 
 
-def _epoch(objective: Objective, state: PathState, resolved: Resolved, seed: int) -> PathState:
+def one_epoch(objective: Objective, state: PathState, resolved: Resolved, seed: int) -> PathState:
     """One pass over the minibatches, then insertion and measurement where they are due."""
-    settings, epoch = resolved.settings, state.epoch
+    epoch = state.epoch
     climbs = epoch >= resolved.climbs_from
     walk = _Walk(objective, state, resolved, climbs)
     rate = 0.0
@@ -154,18 +154,33 @@ def _epoch(objective: Objective, state: PathState, resolved: Resolved, seed: int
             epoch, batch, state.batches, resolved.optimizer.lr, resolved.epochs
         )
         walk.step(step, rate, last=batch == state.batches - 1)
-    state = walk.state(epoch + 1)
+    return epoch_ended(objective, walk.state(epoch + 1), resolved, rate, walk.norms())
+
+
+def epoch_ended(
+    objective: Objective, state: PathState, resolved: Resolved, rate: float, norms: "Norms"
+) -> PathState:
+    """The state after the steps of an epoch, looked at: inserted into and measured where it is due.
+
+    Args:
+        objective: the loss.
+        state: with the points where the last step left them, and the epoch counted.
+        resolved: the settings on this objective.
+        rate: learning rate of the last step.
+        norms: of the gradients in it.
+    """
+    settings = resolved.settings
     if not bool(state.points.isfinite().all()):
         return replace(
             state,
             points=state.best,
-            failure=f"a point became infinite in epoch {epoch + 1}; lower the learning rate",
+            failure=f"a point became infinite in epoch {state.epoch}; lower the learning rate",
         )
     rule = settings.insertion
     if rule is not None and state.epoch % rule.every == 0 and state.epoch < resolved.epochs:
         state = _with_insertions(objective, state, rule)
     if state.epoch % settings.evaluate_every == 0 or state.epoch == resolved.epochs:
-        state = _evaluated(objective, state, settings, rate, walk.norms())
+        state = _evaluated(objective, state, settings, rate, norms)
     return state
 
 
@@ -176,6 +191,14 @@ class Norms(NamedTuple):
     tangent: float = 0.0
     normals: tuple[float, ...] = ()
     tangents: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, normals: Tensor, tangents: Tensor, *, of_all: bool) -> "Norms":
+        """Of the lengths [m] of both parts; ``of_all`` where every moving point is among them."""
+        normal, tangent = (float(part.square().mean().sqrt()) for part in (normals, tangents))
+        if not of_all:
+            return cls(normal, tangent)
+        return cls(normal, tangent, tuple(normals.tolist()), tuple(tangents.tolist()))
 
 
 class _Walk:
@@ -318,7 +341,7 @@ class _Walk:
         measure = segment_lengths(self.points[part]).to(torch.float64)
         if self.resolved.focus:
             measure *= self._density(self.losses[part, 0])
-        if bool(measure.max() <= _EVEN * measure.min()):
+        if bool(measure.max() <= EVEN * measure.min()):
             return
         positions = positions_of(measure)
         wanted = torch.linspace(
@@ -345,10 +368,7 @@ class _Walk:
 
     def norms(self) -> Norms:
         """Of the normal and tangential parts in the last step."""
-        normal, tangent = (float(part.square().mean().sqrt()) for part in self.lengths)
-        if not self.all_moved:
-            return Norms(normal, tangent)
-        return Norms(normal, tangent, *(tuple(part.tolist()) for part in self.lengths))
+        return Norms.of(*self.lengths, of_all=self.all_moved)
 
     def state(self, epoch: int) -> PathState:
         return replace(

@@ -77,7 +77,7 @@ class Linear:
         parameters = self._parameters(points)
         rows = inputs.flatten(1)
         activations = self._forward(parameters, self.first_layer(*parameters[0], rows))
-        losses, delta = _cross_entropy_(activations.pop(), targets)
+        losses, delta = cross_entropy_(activations.pop(), targets)
         gradients = torch.empty_like(points)
         into = self._parameters(gradients)
         for layer in range(self._depth - 1, 0, -1):
@@ -157,8 +157,10 @@ def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return each.sum(dim=(1, 2), dtype=torch.float64)
 
 
-def _cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Mean losses [k] of `logits` [k, classes, n], and the gradient, which takes their memory.
+
+    `targets` are [n], or [k, 1, n] where rows have examples of their own.
 
     Written out because `log_softmax` is slow along an axis that is not the innermost.
     """

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from topo_core.strategies.protocol import Strategy
+from topo_core.strategies.protocol import PathsStrategy, Strategy
 
 T = TypeVar("T")
 
@@ -44,50 +44,97 @@ def activation_bytes(module: nn.Module, example: Tensor) -> int:
     return max(total, 1)
 
 
-class Budgeted:
-    """A strategy that asks another one for at most `at_once` points at a time.
+class Parts:
+    """Work on many rows in parts that fit.
 
     Attributes:
-        at_once: points in a call; None for all. It is halved each time that memory runs out, and stays.
+        at_once: rows in a part; None for all. It is halved each time that memory runs out, and stays.
     """
 
+    def __init__(self, at_once: int | None) -> None:
+        self.at_once = at_once
+
+    def __call__(self, count: int, work: Callable[[slice], T], *, device: torch.device) -> list[T]:
+        """What `work` gives for consecutive parts of `count` rows.
+
+        Raises:
+            OutOfMemoryError: not even one row fits.
+        """
+        done: list[T] = []
+        first = 0
+        while first < count:
+            size = min(self.at_once or count, count - first)
+            try:
+                done.append(work(slice(first, first + size)))
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.at_once = size // 2
+            else:
+                first += size
+                continue
+            if device.type == "cuda":  # outside the handler, which holds on to what was allocated
+                torch.cuda.empty_cache()
+        return done
+
+
+class Budgeted:
+    """A strategy that asks another one for at most `at_once` points at a time."""
+
     def __init__(self, inner: Strategy, at_once: int | None = None) -> None:
-        self.inner, self.at_once = inner, at_once
+        self.inner, self.parts = inner, Parts(at_once)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        parts = self._in_parts(
-            points, lambda rows: self.inner.gradients(points[rows], inputs, targets)
+        return _joined(
+            self.parts(
+                len(points),
+                lambda rows: self.inner.gradients(points[rows], inputs, targets),
+                device=points.device,
+            )
         )
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
 
     def logits(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         own = buffers or {}
-        parts = self._in_parts(
-            points,
+        parts = self.parts(
+            len(points),
             lambda rows: self.inner.logits(
                 points[rows], inputs, {name: value[rows] for name, value in own.items()}
             ),
+            device=points.device,
         )
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _in_parts(self, points: Tensor, work: Callable[[slice], T]) -> list[T]:
-        done: list[T] = []
-        first = 0
-        while first < len(points):
-            count = min(self.at_once or len(points), len(points) - first)
-            try:
-                done.append(work(slice(first, first + count)))
-            except torch.OutOfMemoryError:
-                if count == 1:
-                    raise
-                self.at_once = count // 2
-            else:
-                first += count
-                continue
-            if points.is_cuda:  # outside the handler, which holds on to what was allocated
-                torch.cuda.empty_cache()
-        return done
+
+class BudgetedPaths:
+    """Gradients of several paths, as many of them in a call as leave room for their activations.
+
+    Where not even one path fits whole, its points are cut as `one` cuts them.
+    """
+
+    def __init__(self, several: PathsStrategy, one: Budgeted) -> None:
+        self.several, self.one = several, one
+        self.parts = Parts(None)
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
+        room = self.one.parts.at_once
+        if room is not None:
+            fits = max(1, room // points.shape[1])
+            self.parts.at_once = min(self.parts.at_once or fits, fits)
+
+        def work(paths: slice) -> tuple[Tensor, Tensor]:
+            if paths.stop - paths.start > 1:
+                return self.several.gradients(points[paths], inputs[paths], targets[paths])
+            i = paths.start
+            losses, gradients = self.one.gradients(points[i], inputs[i], targets[i])
+            return losses[None], gradients[None]
+
+        return _joined(self.parts(len(points), work, device=points.device))
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

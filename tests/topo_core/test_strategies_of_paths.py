@@ -1,0 +1,119 @@
+"""Several paths in one call, each on its own minibatch, give the numbers of one call a path."""
+
+import pytest
+import torch
+
+from tests.topo_core import test_strategies as single
+from topo_core.draws import generator
+from topo_core.objective import Step
+from topo_core.strategies.memory import Budgeted, BudgetedPaths
+
+CASES = [*single.CASES, *((network, "literal") for network in ("two layers", "unusual"))]
+
+
+def paths(module, p, m):
+    """p paths of m random points [p, m, d], rows of a larger tensor as those of a walk are."""
+    return single.points(module, p * (m + 2)).view(p, m + 2, -1)[:, 1:-1]
+
+
+@pytest.mark.parametrize(("network", "strategy"), CASES)
+@pytest.mark.parametrize("batch", [0, 2])
+def test_paths_agree_with_one_call_each(network, strategy, batch):
+    """Losses and gradients of three paths with different draws, on full and on smaller minibatches."""
+    rows = paths(single.NETWORKS[network].double(), 3, 4)
+    objective = single.objective(network, strategy)
+    steps = [Step(seed, 2, batch) for seed in (5, 6, 7)]
+    before = rows.clone()
+    losses, gradients = objective.gradients_of_paths(rows, steps)
+    for i, step in enumerate(steps):
+        expected, slopes = objective.gradients(rows[i], step)
+        assert torch.allclose(losses[i], expected, rtol=1e-13)
+        assert torch.allclose(gradients[i], slopes, rtol=1e-11, atol=1e-14)
+    assert torch.equal(rows, before)
+
+
+class Room:
+    """A strategy with room for so many rows, of one path or of several: row sums."""
+
+    def __init__(self, rows):
+        self.rows, self.asked = rows, []
+
+    def gradients(self, points, inputs, targets):
+        self.asked.append(tuple(points.shape[:-1]))
+        if points[..., 0].numel() > self.rows:
+            raise torch.OutOfMemoryError("no room")
+        share = inputs.sum(-1)[..., None] if points.ndim == 3 else inputs.sum()
+        return points.sum(-1) + share, 2 * points
+
+
+def given(p, m):
+    draw = generator("room")
+    points = torch.randn(p, m, 3, generator=draw, dtype=torch.float64)
+    inputs = torch.randn(p, 4, generator=draw, dtype=torch.float64)
+    return points, inputs, torch.zeros(p, 4, dtype=torch.int64)
+
+
+def check(found, points, inputs):
+    losses, gradients = found
+    assert torch.allclose(losses, points.sum(-1) + inputs.sum(-1)[:, None])
+    assert torch.equal(gradients, 2 * points)
+
+
+def test_out_of_memory_halves_the_paths():
+    """Where memory runs out fewer paths share a call, then and later; each keeps its minibatch."""
+    room = Room(rows=8)
+    budgeted = BudgetedPaths(room, Budgeted(room))
+    points, inputs, targets = given(6, 3)
+    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    assert room.asked == [(6, 3), (3, 3), (3,), (3,), (3,), (3,), (3,), (3,)]
+    room.asked.clear()
+    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    assert (6, 3) not in room.asked
+
+
+def test_a_path_that_does_not_fit_is_cut():
+    """Below one path its points are cut, as they are for a path alone."""
+    room = Room(rows=2)
+    points, inputs, targets = given(2, 5)
+    check(BudgetedPaths(room, Budgeted(room)).gradients(points, inputs, targets), points, inputs)
+    assert room.asked[-1] == (1,) or room.asked[-1] == (2,)
+
+
+def test_paths_in_a_call_follow_from_the_budget():
+    """Room for seven points is room for two paths of three."""
+    room = Room(rows=7)
+    points, inputs, targets = given(5, 3)
+    budgeted = BudgetedPaths(room, Budgeted(room, at_once=7))
+    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    assert room.asked == [(2, 3), (2, 3), (3,)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("network", "strategy"),
+    [
+        (network, strategy)
+        for network, module in single.NETWORKS.items()
+        for strategy in single.possible_strategies(module, "cuda")
+    ],
+)
+def test_paths_agree_on_a_gpu(network, strategy):
+    """On a GPU, graphs and streams included, the numbers of the literal loop in float64."""
+    import copy
+
+    from topo_core.stacked import ModuleObjective
+
+    module = single.NETWORKS[network].double()
+    inputs, targets = (value.cuda() for value in single.data())
+    on_gpu = ModuleObjective(
+        copy.deepcopy(module).cuda(), inputs, targets, batch_size=single.BATCH, strategy=strategy
+    )
+    rows = paths(module, 6, 4)
+    for batch in (0, 1, 2, 0):
+        steps = [Step(seed, 1, batch) for seed in range(6)]
+        losses, gradients = on_gpu.gradients_of_paths(rows.cuda(), steps)
+        for i, step in enumerate(steps):
+            expected, slopes = single.objective(network, "literal").gradients(rows[i], step)
+            assert torch.allclose(losses[i].cpu(), expected, rtol=1e-11)
+            assert torch.allclose(gradients[i].cpu(), slopes, rtol=1e-9, atol=1e-13)
+        rows = rows + 0.01

@@ -1,0 +1,244 @@
+"""Paths walked in lockstep are the paths that are walked one by one, up to rounding."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from tests.helpers.tiny_network import TinyNetwork
+from topo_core.draws import generator
+from topo_core.forces import ForceName
+from topo_core.insertion import Insertion
+from topo_core.landscapes import muller_brown
+from topo_core.objective import Step, from_function, gradients_of_paths
+from topo_core.optimizers import OptimizerName, OptimizerSettings
+from topo_core.path import line
+from topo_core.settings import PathSettings
+from topo_core.stacked import ModuleObjective
+from topo_core.together import advance_together
+from topo_core.walk import advance, init
+
+SEEDS = [3, 11, 5]
+COARSE = {"heights": "paper"}  # a measurement that takes no time
+RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "secant": 1.0}
+
+
+def perceptron(strategy="linear"):
+    """A small network on 26 examples in batches of 11: the last batch of an epoch is smaller."""
+    draw = generator("together")
+    inputs = torch.randn(26, 5, generator=draw, dtype=torch.float64)
+    targets = torch.randint(3, (26,), generator=draw)
+    module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    return ModuleObjective(module, inputs, targets, batch_size=11, strategy=strategy)
+
+
+def bent(objective, points=6, paths=3, scale=0.5):
+    """Paths with uneven points between random ends."""
+    draw = generator("bent", points)
+    found = []
+    for _ in range(paths):
+        ends = scale * torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
+        path = line(*ends, points)
+        noise = torch.randn(path[1:-1].shape, generator=draw, dtype=torch.float64)
+        path[1:-1] += 0.1 * scale * noise
+        found.append(path)
+    return found
+
+
+def assert_same(found, expected, bound=1e-12):
+    """States agree: tensors and what was recorded, to ``bound``; what is counted, exactly."""
+    assert found.tensors().keys() == expected.tensors().keys()
+    for name, rows in expected.tensors().items():
+        close = torch.allclose(found.tensors()[name], rows, rtol=bound, atol=bound)
+        assert close, (name, float((found.tensors()[name] - rows).abs().max()))
+    ours, theirs = found.scalars(), expected.scalars()
+    histories = ours.pop("history"), theirs.pop("history")
+    for one, other in [(ours, theirs), *zip(*histories, strict=True)]:
+        assert one.keys() == other.keys()
+        for name, value in other.items():
+            if isinstance(value, float | tuple | list):
+                assert one[name] == pytest.approx(value, rel=1e-9, abs=bound), name
+            else:
+                assert one[name] == value, name
+
+
+def both(objective, paths, settings, until=4):
+    """States walked together, and one by one."""
+    states = [init(objective, path, settings) for path in paths]
+    seeds = SEEDS[: len(states)]
+    together = advance_together(objective, states, settings, seeds, until_epoch=until)
+    alone = [
+        advance(objective, state, settings, seed, until_epoch=until)
+        for state, seed in zip(states, seeds, strict=True)
+    ]
+    return together, alone
+
+
+@pytest.mark.parametrize("force", ForceName.__args__)
+@pytest.mark.parametrize("optimizer", OptimizerName.__args__)
+def test_every_method_agrees(force, optimizer):
+    """All forces and optimisers, with redistribution, annealing and a climbing point at the end."""
+    objective = perceptron()
+    settings = PathSettings(
+        epochs=4,
+        force=force,
+        optimizer=OptimizerSettings(optimizer, lr=RATES[optimizer]),
+        redistribute_every=2,
+        focus=2.0 if optimizer == "adam" else 0.0,
+        climbing_epochs=2,
+        evaluate_every=4,
+        heights="paper",
+    )
+    together, alone = both(objective, bent(objective), settings)
+    for found, expected, path in zip(together, alone, bent(objective), strict=True):
+        assert_same(found, expected)
+        assert float((found.points - path).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("strategy", ["linear", "functional", "literal"])
+def test_every_strategy_agrees(strategy):
+    """The default settings, on each way to evaluate several paths."""
+    objective = perceptron(strategy)
+    together, alone = both(
+        objective, bent(objective), PathSettings(epochs=4, evaluate_every=2, **COARSE)
+    )
+    for found, expected in zip(together, alone, strict=True):
+        assert_same(found, expected)
+
+
+def test_an_objective_that_knows_one_path_is_enough():
+    """Without ``gradients_of_paths`` the paths of a step are evaluated one after the other."""
+    objective = TinyNetwork()
+    paths = bent(objective, 4, 2)
+    together, alone = both(
+        objective, paths, PathSettings(epochs=2, evaluate_every=2, **COARSE), until=2
+    )
+    for found, expected in zip(together, alone, strict=True):
+        assert_same(found, expected)
+
+
+def test_exact_gradients_agree_until_rest():
+    """With exact gradients a path that comes to rest leaves, and the others go on."""
+    landscape = muller_brown()
+    pairs = itertools.combinations(landscape.minima, 2)
+    paths = [line(a, b, 9) for a, b in pairs]
+    settings = PathSettings(points=9, epochs=300, **COARSE)
+    together, alone = both(landscape.objective, paths, settings, until=300)
+    assert len({state.epoch for state in alone}) > 1
+    for found, expected in zip(together, alone, strict=True):
+        assert found.epoch == expected.epoch
+        assert found.best_maximum == pytest.approx(expected.best_maximum, rel=1e-9)
+
+
+@pytest.mark.parametrize("ends", ["fixed", "paper"])
+def test_insertion_agrees(ends):
+    """Where insertion gives paths different numbers of points, they go on in groups of their own."""
+    objective = perceptron()
+    settings = PathSettings(
+        epochs=6,
+        evaluate_every=6,
+        heights="paper",
+        insertion=Insertion(every=2, threshold=1.1, ends=ends),
+        redistribute_every=0,
+    )
+    paths = bent(objective)
+    paths[0] = line(paths[0][0], paths[0][-1], 6)
+    together, alone = both(objective, paths, settings, until=6)
+    assert len({len(state.points) for state in alone}) > 1
+    for found, expected in zip(together, alone, strict=True):
+        assert_same(found, expected)
+
+
+def test_random_points_agree():
+    """With ``points_per_step`` each path draws its own points, and bits do not depend on company."""
+    objective = perceptron()
+    settings = PathSettings(epochs=3, points_per_step=2, evaluate_every=3, **COARSE)
+    together, alone = both(objective, bent(objective), settings, until=3)
+    for found, expected in zip(together, alone, strict=True):
+        assert torch.equal(found.points, expected.points)
+
+
+def test_a_path_that_diverges_harms_no_other():
+    """A path that becomes infinite ends as it does alone; those beside it are what they are alone."""
+    objective = from_function(
+        lambda x: torch.where(x[:, 0] < 5, (x**2).sum(1), x.exp().exp().sum(1))
+    )
+    settings = PathSettings(
+        epochs=4, evaluate_every=1, optimizer=OptimizerSettings(lr=0.05), max_move=None
+    )
+    good = line(torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 0.0]).double(), 5)
+    bad = line(torch.tensor([-1.0, 0.0]).double(), torch.tensor([9.0, 4.0]).double(), 5)
+    states = [init(objective, path, settings) for path in (good, good.clone())]
+    bad_state = replace(states[0], points=bad, best=good)
+    given = [states[0], bad_state, states[1]]
+    found = advance_together(objective, given, settings, SEEDS, until_epoch=4)
+    alone = advance(objective, bad_state, settings, SEEDS[1], until_epoch=4)
+    assert alone.failure and found[1].failure == alone.failure
+    for i in (0, 2):
+        assert_same(found[i], advance(objective, given[i], settings, SEEDS[i], until_epoch=4))
+        assert not found[i].failure
+
+
+def test_paths_behind_catch_up():
+    """Paths at different epochs, as checkpoints leave them, end where they end alone."""
+    objective = perceptron()
+    settings = PathSettings(epochs=5, evaluate_every=1, **COARSE)
+    states = [init(objective, path, settings) for path in bent(objective)]
+    ahead = advance(objective, states[1], settings, SEEDS[1], until_epoch=3)
+    found = advance_together(
+        objective, [states[0], ahead, states[2]], settings, SEEDS, until_epoch=5
+    )
+    for state, seed, end in zip(states, SEEDS, found, strict=True):
+        assert_same(end, advance(objective, state, settings, seed, until_epoch=5))
+
+
+def test_interruption_changes_no_bit():
+    """In one call or epoch by epoch: the same bits, and no given state is written to."""
+    objective = perceptron()
+    settings = PathSettings(epochs=4, evaluate_every=2, **COARSE)
+    states = [init(objective, path, settings) for path in bent(objective)]
+    before = [state.points.clone() for state in states]
+    whole = advance_together(objective, states, settings, SEEDS, until_epoch=4)
+    parts = states
+    for epoch in range(1, 5):
+        parts = advance_together(objective, parts, settings, SEEDS, until_epoch=epoch)
+    for one, other, state, points in zip(whole, parts, states, before, strict=True):
+        assert torch.equal(one.points, other.points) and torch.equal(one.best, other.best)
+        assert torch.equal(state.points, points)
+
+
+def test_many_paths_are_one_call():
+    """A step of p paths asks the objective once, for all of them, on p minibatches."""
+    asked = []
+
+    class Counting:
+        dimension, batches = 2, 3
+
+        def gradients(self, points, step):
+            raise AssertionError("asked for one path")
+
+        def gradients_of_paths(self, points, steps):
+            asked.append((tuple(points.shape), tuple(step.seed for step in steps)))
+            return (points**2).sum(2), 2 * points
+
+        def losses(self, points):
+            return (points**2).sum(1).double()
+
+    objective = Counting()
+    settings = PathSettings(epochs=1, optimizer=OptimizerSettings())
+    path = line(torch.tensor([-1.0, 0.5]), torch.tensor([1.0, 0.0]), 5)
+    states = [init(objective, path, settings) for _ in SEEDS]
+    advance_together(objective, states, settings, SEEDS, until_epoch=1)
+    assert asked == [((3, 3, 2), tuple(SEEDS))] * 3
+
+
+def test_steps_of_a_call_have_one_batch():
+    """Batches of different sizes cannot share a call: it is refused."""
+    objective = perceptron()
+    points = torch.zeros(2, 3, objective.dimension, dtype=torch.float64)
+    with pytest.raises(ValueError):
+        gradients_of_paths(objective, points, [Step(0, 0, 0), Step(1, 0, 1)])
+    assert math.isfinite(float(gradients_of_paths(objective, points, [Step(0, 0, 0)] * 2)[0].sum()))

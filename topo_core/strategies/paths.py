@@ -1,0 +1,123 @@
+"""Several paths in one call, each on its own minibatch: the counterpart of each strategy.
+
+Fully connected layers of all paths are batched matrix products, and `vmap` takes a second axis. Convolutions
+gain nothing from being batched over points (grouped kernels are slower than separate ones), so their paths
+stay a loop; on a GPU it is laid out over several streams, whose kernels run beside each other, and a CUDA
+graph can hold the whole of it.
+"""
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from topo_core.strategies.functional import Functional
+from topo_core.strategies.graphed import Graphed, GraphedPaths
+from topo_core.strategies.linear import Linear, cross_entropy_
+from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.protocol import PathsStrategy, Strategy
+
+STREAMS = 4
+"""Enough for small kernels to fill a GPU; each keeps a pool of memory of its own."""
+
+
+def for_paths(strategy: Strategy, layout: ParameterLayout) -> PathsStrategy:
+    """What evaluates several paths as `strategy` evaluates the points of one."""
+    if isinstance(strategy, Graphed):
+        return GraphedPaths(for_paths(strategy.inner, layout))
+    if isinstance(strategy, Linear):
+        return LinearPaths(layout)
+    if isinstance(strategy, Functional):
+        return FunctionalPaths(strategy)
+    return OneByOne(strategy)
+
+
+class LinearPaths:
+    """Fully connected networks with ReLU: each layer of all points of all paths is a batched product.
+
+    The backward pass is written out, as in `linear`; activations are [p * m, width, batch].
+    """
+
+    def __init__(self, layout: ParameterLayout) -> None:
+        self._layout = layout
+
+    def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """(weight [k, out, in], bias [k, out, 1]) of each layer."""
+        views = list(self._layout.views(points).values())
+        return [(w, b[..., None]) for w, b in zip(views[::2], views[1::2], strict=True)]
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        paths, size, dimension = points.shape
+        flat = points.reshape(paths * size, dimension)
+        gradients = torch.empty_like(flat)
+        parameters, into = self._parameters(flat), self._parameters(gradients)
+        rows = inputs.flatten(2)  # [p, b, in]
+        (weight, bias), others = parameters[0], parameters[1:]
+        width, inner = weight.shape[1:]
+        # The points of a path share its minibatch: one product of all their first weights.
+        first = torch.bmm(weight.reshape(paths, size * width, inner), rows.transpose(1, 2))
+        activations = [first.view(len(flat), width, -1).add_(bias)]
+        for weight, bias in others:
+            activations[-1].relu_()
+            activations.append(torch.baddbmm(bias, weight, activations[-1]))
+        index = targets[:, None].expand(-1, size, -1).reshape(len(flat), 1, -1)
+        losses, delta = cross_entropy_(activations.pop(), index)
+        for (weight, _), own, below in zip(
+            reversed(others), reversed(into[1:]), reversed(activations), strict=True
+        ):
+            own[0].copy_(torch.bmm(delta, below.transpose(1, 2)))
+            torch.sum(delta, dim=2, keepdim=True, out=own[1])
+            delta = torch.bmm(weight.transpose(1, 2), delta)
+            delta = torch.ops.aten.threshold_backward(delta, below, 0)
+        product = torch.bmm(delta.reshape(paths, size * width, -1), rows)
+        into[0][0].copy_(product.view(len(flat), width, inner))
+        torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
+        return losses.view(paths, size), gradients.view(points.shape)
+
+
+class FunctionalPaths:
+    """`vmap` over paths of `vmap` over points."""
+
+    def __init__(self, one: Functional) -> None:
+        self._gradients = vmap(one.gradients, randomness="error")
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        losses, gradients = self._gradients(points, inputs, targets)
+        return losses, gradients
+
+
+class OneByOne:
+    """A loop over the paths, on several streams where the device has them."""
+
+    def __init__(self, one: Strategy) -> None:
+        self._one = one
+        self._streams: list[torch.cuda.Stream] = []
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        each = zip(points, inputs, targets, strict=True)
+        if not points.is_cuda:
+            found = [self._one.gradients(*given) for given in each]
+        else:
+            found = self._on_streams(list(each), points.device)
+        return torch.stack([losses for losses, _ in found]), torch.stack([g for _, g in found])
+
+    def _on_streams(
+        self, each: list[tuple[Tensor, Tensor, Tensor]], device: torch.device
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Streams fork from the current one and join it again, so a graph can be recorded of them.
+
+        Memory of a side stream is only used again there, after it has waited for the current stream: no
+        tensor has to be kept longer for the sake of another stream.
+        """
+        if not self._streams:
+            self._streams = [torch.cuda.Stream(device) for _ in range(STREAMS)]
+        current = torch.cuda.current_stream(device)
+        used = self._streams[: len(each)]
+        for stream in used:
+            stream.wait_stream(current)
+        found = []
+        for i, given in enumerate(each):
+            with torch.cuda.stream(used[i % len(used)]):
+                found.append(self._one.gradients(*given))
+        for stream in used:
+            current.wait_stream(stream)
+        return found
