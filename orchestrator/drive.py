@@ -14,7 +14,7 @@ from itertools import islice
 
 from orchestrator import observe, tidy
 from orchestrator.discovery import discovered
-from orchestrator.executor import Executor, ExecutorEvent
+from orchestrator.executor import Executor, ExecutorEvent, WorkerSlow
 from orchestrator.lease import Lease
 from orchestrator.observe import Observer
 from orchestrator.patience import Patience
@@ -281,6 +281,10 @@ class _Drive:
 
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
+            case WorkerSlow(worker, key, seconds):
+                if task := self._open.get(key):
+                    self._notify(observe.TaskSlow(key, describe(task), worker, seconds))
+                return
             case WorkerJoined(worker, node):
                 self._nodes[worker] = node
                 self._notify(observe.WorkerCame(worker, node))

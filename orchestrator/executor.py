@@ -3,13 +3,24 @@
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.state import PackFinished, WorkerJoined, WorkerLost
 from workers.run import Worker, WorkerContext
 from workers.tasks import Task
 
-ExecutorEvent = WorkerJoined | WorkerLost | PackFinished
+
+@dataclass(frozen=True)
+class WorkerSlow:
+    """A task has been as far as it is for so many seconds; its worker answers, and goes on."""
+
+    worker: str
+    key: str
+    seconds: float
+
+
+ExecutorEvent = WorkerJoined | WorkerLost | PackFinished | WorkerSlow
 
 
 class WorkersUnavailable(Exception):

@@ -80,6 +80,16 @@ class TaskFailed:
 
 
 @dataclass(frozen=True)
+class TaskSlow:
+    """A task that has not come further for so many seconds, on a worker that answers."""
+
+    key: str
+    what: str
+    worker: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Nothing can be done for now, and why."""
 
@@ -110,6 +120,7 @@ ObservedEvent = (
     | TaskStarted
     | TaskDone
     | TaskFailed
+    | TaskSlow
     | Waiting
     | Beat
     | RunFinished
@@ -130,6 +141,11 @@ def human_seconds(seconds: float) -> str:
     if hours < 48:
         return f"{hours} h {minutes:02d} min"
     return f"{hours // 24} d {hours % 24} h"
+
+
+def _slowness(event: TaskSlow) -> str:
+    rest = human_seconds(event.seconds)
+    return f"{event.what} has been as far as it is for {rest}, longer than others ({event.worker})"
 
 
 class Tally:
@@ -202,7 +218,9 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._tally = Tally()
-        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._live = Live(
+            console=console, get_renderable=self._table, refresh_per_second=4, transient=True
+        )
         self._console = console
 
     def __call__(self, event: ObservedEvent) -> None:
@@ -211,15 +229,16 @@ class LiveDisplay:
             case RunStarted():
                 self._live.start()
             case RunFinished():
-                self._live.update(self._table())
                 self._live.stop()
                 self._console.print(self._table())
             case TaskFailed(what=what, failure=failure, reason=reason):
                 self._live.console.print(f"[yellow]{what} failed[/]: {failure.value}: {reason}")
             case WorkerWent(worker, how, cause):
                 self._live.console.print(f"[dim]{worker} went away: {how} ({cause})[/]")
+            case TaskSlow():
+                self._live.console.print(f"[dim]{_slowness(event)}[/]")
             case _:
-                self._live.update(self._table())
+                pass  # the next refresh shows it
 
     def _table(self) -> Table:
         tally = self._tally
@@ -272,6 +291,8 @@ class PlainLines:
                 return f"{what} failed: {failure.value}: {reason}"
             case WorkerWent(worker, how, cause):
                 return f"worker {worker} went away: {how} ({cause})"
+            case TaskSlow():
+                return _slowness(event)
             case Waiting(reason):
                 return f"waiting: {reason}"
             case _:

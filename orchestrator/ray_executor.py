@@ -29,7 +29,8 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from orchestrator.cluster_token import HOW_TO_SET
 from orchestrator.config import Resources
-from orchestrator.executor import ExecutorEvent, WorkersUnavailable
+from orchestrator.executor import ExecutorEvent, WorkerSlow, WorkersUnavailable
+from orchestrator.heartbeat import Finding, Heartbeat, Limits, Verdict
 from orchestrator.observe import Beat, ObservedEvent, RunFinished, Tally, TaskFailed, WorkerWent
 from orchestrator.state import Loss, PackFinished, WorkerJoined, WorkerLost
 from workers.evaluation import Evaluation, worker_environment
@@ -58,8 +59,8 @@ class ClusterSettings:
     address: str | None = None
     """`HOST:PORT` of a running cluster, `auto`, or None for one of our own in this machine."""
     resources: Resources = field(default_factory=Resources)
-    stall_seconds: float = 120.0
-    """A worker that does not answer for so long is replaced."""
+    limits: Limits = field(default_factory=Limits)
+    """How long a worker may be silent, and a task at rest."""
 
 
 class WorkerMetrics:
@@ -172,8 +173,9 @@ class _Member:
     joined: bool = False
     doubt: "_Doubt | None" = None
     asked: Any = None
-    asked_at: float = 0.0
     progress: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Of the tasks that it was given, by key."""
 
 
 def ask_a_worker(
@@ -225,6 +227,7 @@ class RayExecutor:
         self._waiting: dict[Any, _Member] = {}
         self._packs: dict[Any, str] = {}
         self._events: deque[ExecutorEvent] = deque()
+        self._heartbeat = Heartbeat(settings.limits)
         self._surveyed = 0.0
         self._count = 0
         _connect(settings)
@@ -245,6 +248,7 @@ class RayExecutor:
         member = self._members[worker]
         if member.doubt is not None:
             return  # it is about to be reported lost, this pack included
+        member.kinds |= {task.key: type(task).__name__ for task in pack}
         self._packs[member.handle.run.remote(list(pack))] = worker
 
     def poll(self, timeout: float) -> list[ExecutorEvent]:
@@ -299,6 +303,8 @@ class RayExecutor:
             self._lose(member, _blame(error, member.node), error)
             self._expect(member)
         else:
+            for result in results:
+                self._members[worker].kinds.pop(result.key, None)
             self._events.append(PackFinished(worker, results, seconds))
 
     def _doubt(self, member: _Member, error: Exception) -> None:
@@ -325,7 +331,8 @@ class RayExecutor:
     def _forget_packs(self, member: _Member) -> None:
         for ref in [ref for ref, worker in self._packs.items() if worker == member.name]:
             self._packs.pop(ref)
-        member.joined, member.asked, member.progress = False, None, {}
+        member.joined, member.asked, member.progress, member.kinds = False, None, {}, {}
+        self._heartbeat.gone(member.name)
 
     def _expect(self, member: _Member) -> None:
         """It joins, at first or again, when it says on which node it is."""
@@ -347,20 +354,31 @@ class RayExecutor:
                 self._hear(member, now)
             if member.asked is None and member.joined:
                 ask = member.handle.progress.options(concurrency_group="word")
-                member.asked, member.asked_at = ask.remote(), now
+                member.asked = ask.remote()
+                self._heartbeat.asked(member.name, now)
+        for verdict in self._heartbeat.verdicts(now):
+            self._act_on(verdict)
 
     def _hear(self, member: _Member, now: float) -> None:
         try:
             member.progress = ray.get(member.asked, timeout=0)
-            member.asked = None
         except GetTimeoutError:
-            if now - member.asked_at > self._settings.stall_seconds:
-                ray.kill(member.handle, no_restart=False)
-                silent = TimeoutError(f"no answer for {now - member.asked_at:.0f} s")
-                self._lose(member, Loss.STALLED, silent)
-                self._expect(member)
-        except RayError:
-            member.asked = None  # its pack comes back with the error
+            return
+        except RayError:  # its pack comes back with the error
+            self._heartbeat.gone(member.name)
+        else:
+            self._heartbeat.heard(member.name, member.progress, member.kinds, now)
+        member.asked = None
+
+    def _act_on(self, verdict: Verdict) -> None:
+        if verdict.finding is Finding.SLOW:
+            self._events.append(WorkerSlow(verdict.worker, verdict.key, verdict.seconds))
+            return
+        member = self._members[verdict.worker]
+        ray.kill(member.handle, no_restart=False)
+        what = "no answer" if verdict.finding is Finding.SILENT else "no step forward"
+        self._lose(member, Loss.STALLED, TimeoutError(f"{what} for {verdict.seconds:.0f} s"))
+        self._expect(member)
 
     def _grow(self) -> None:
         """As many actors as the cluster has room for, or as many as the run file asks for.

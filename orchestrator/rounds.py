@@ -312,8 +312,9 @@ def _promotions(known: Knowledge, tolerance: float) -> list[Order]:
     found = []
     for level in range(known.top):
         here = np.triu((rung == level) & ~known.failed, k=1)
-        rise = np.where(here, known.heights[level] - np.where(here, known.floors, 0.0), np.inf)
-        lowest = np.where(here, known.floors, np.inf) + _best_ratio(known, level) * rise
+        floors = np.where(here, known.floors, 0.0)
+        rise = np.where(here, known.heights[level], 0.0) - floors
+        lowest = np.where(here, floors + _best_ratio(known, level) * rise, np.inf)
         for i, j in zip(*np.nonzero(lowest < tree.minimax - tolerance), strict=True):
             found.append(Order((int(i), int(j)), level + 1))
     return found

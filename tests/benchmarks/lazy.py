@@ -36,7 +36,7 @@ TOLERANCES = (5e-5, 1e-4, 2e-4, 3e-4, 5e-4, 1e-3)
 
 _PATHS: Mapping[str, Any] = {
     "start": "bezier",
-    "points": 13,
+    "points": 9,
     "optimizer": {"name": "adam", "lr": 3e-3},
     "schedule": {"name": "anneal"},
     "batch_size": 256,
@@ -58,13 +58,13 @@ def _run_file(data: str, hidden: int, training: int, curve: int, epochs: int) ->
 
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "digits": _run_file("digits", hidden=2, training=200, curve=60, epochs=40),
-    "fc2": _run_file("mnist5k", hidden=2, training=100, curve=30, epochs=20),
-    "fc4": _run_file("mnist5k", hidden=4, training=100, curve=30, epochs=20),
+    "digits": _run_file("digits", hidden=2, training=150, curve=40, epochs=24),
+    "fc2": _run_file("mnist5k", hidden=2, training=60, curve=25, epochs=10),
+    "fc4": _run_file("mnist5k", hidden=4, training=60, curve=25, epochs=10),
 }
 
 
-RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (10,), "fc2": (5,), "fc4": (5,)}
+RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (6,), "fc2": (2,), "fc4": (2,)}
 
 
 @dataclass(frozen=True)

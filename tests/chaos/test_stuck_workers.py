@@ -1,0 +1,90 @@
+"""Workers that neither die nor go on: one is stopped by a signal, one waits for something that never comes."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import observe
+from orchestrator.config import Resources
+from orchestrator.drive import Ending, drive
+from orchestrator.heartbeat import Limits
+from orchestrator.lease import Lease
+from orchestrator.ray_executor import ClusterSettings, RayExecutor
+from tests.benchmarks.many_pairs import Sleeper, plan_of, with_minima
+from workers.evaluation import Evaluation
+from workers.objects import open_objects
+from workers.run import WorkerContext
+from workers.store import Store
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+
+STOPPED, HUNG = (0, 2), (1, 2)
+
+
+class Stuck(Sleeper):
+    """Paths of a few seconds; the first worker on two of them gets stuck."""
+
+    seconds = 3.0
+
+    def __init__(self, context, name):
+        super().__init__(context, name)
+        self._running = {}
+
+    def progress(self):
+        return dict(self._running)
+
+    def counters(self):
+        return {}
+
+    def _slept(self, task):
+        self._running = {task.key: 0.0}
+        if (task.i, task.j) in (STOPPED, HUNG) and self._first(task):
+            if (task.i, task.j) == STOPPED:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            while True:
+                time.sleep(1.0)
+        try:
+            return super()._slept(task)
+        finally:
+            self._running = {}
+
+    def _first(self, task):
+        try:
+            (Path(self._context.location) / f"{task.i}-{task.j}.was-here").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monkeypatch):
+    """Both are noticed by their heartbeat, every path completes once, nothing fails."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    location = str(tmp_path / "run")
+    plan = plan_of(location, 5)
+    store = Store(open_objects(location))
+    lease = Lease.acquire(store.objects)
+    store.fence(lease.epoch)
+    with_minima(plan, store, lease.epoch)
+    limits = Limits(silent=6.0, still=6.0, slow_factor=1.5, hung_factor=2.0)
+    context = WorkerContext(location, lease.epoch, Evaluation())
+    settings = ClusterSettings(resources=Resources(workers=2), limits=limits)
+    events = []
+    outcome = drive(
+        plan,
+        store,
+        lambda: RayExecutor(context, settings, Stuck),
+        lease,
+        notify=events.append,
+    )
+    lease.close()
+    assert outcome.ending is Ending.COMPLETE
+    assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
+    went = [event.cause for event in events if isinstance(event, observe.WorkerWent)]
+    assert len(went) == 2
+    assert any("no answer" in cause for cause in went)
+    assert any("no step forward" in cause for cause in went)
+    slow = [event.what for event in events if isinstance(event, observe.TaskSlow)]
+    assert f"path {HUNG[0]}–{HUNG[1]}" in slow
