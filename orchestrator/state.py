@@ -293,7 +293,7 @@ class Scheduler:
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
         """Only the pack at the head of the queue was running: the others are blameless."""
         packs = self._queues.pop(event.worker, deque())
-        for position, pack in enumerate(packs):
+        for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
             left = [key for key in pack if key not in event.done]
             for key in pack:
                 if key in event.done:

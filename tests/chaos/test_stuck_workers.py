@@ -1,4 +1,4 @@
-"""Workers that neither die nor go on: one is stopped by a signal, one waits for something that never comes."""
+"""Workers that neither die nor go on: one is stopped by a signal, one waits for what never comes."""
 
 import os
 import signal

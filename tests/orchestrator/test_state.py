@@ -101,6 +101,64 @@ def test_preemption_is_nobodys_fault():
         assert not scheduler.handle(WorkerLost(f"w{life}", Loss.PREEMPTED, "node left"), 0.0)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [FailureKind.BUG, FailureKind.DIVERGED, FailureKind.BAD_INPUT, FailureKind.OUT_OF_MEMORY],
+)
+def test_what_would_fail_again_is_not_tried_again(one_worker, kind):
+    """Its cause is written down for `retry`, the next task starts, and the worker is free for it."""
+    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    commands = finish(one_worker, "w", Failed("a", kind, "why", "the whole story"))
+    (fail,) = [c for c in commands if isinstance(c, Fail)]
+    assert fail.lasting
+    assert fail.failure == Failed("a", kind, "why", "the whole story")
+    assert runs(commands) == [("w", ("b",))]
+    finish(one_worker, "w", Done("b"))
+    assert not runs(one_worker.handle(Tick(), 1e6))
+    assert one_worker.open_tasks == 0
+
+
+def test_a_damaged_object_is_no_lasting_failure(one_worker):
+    """The next `run` finds the damage and makes the object again: nothing is left for `retry`."""
+    one_worker.handle(Added([Open("a")]), 0.0)
+    commands = finish(one_worker, "w", Failed("a", FailureKind.DAMAGED, "a flipped bit"))
+    assert [c.lasting for c in commands if isinstance(c, Fail)] == [False]
+
+
+def test_a_task_that_hangs_alone_is_given_up_with_its_cause():
+    """A worker that made no progress counts as killed by what it ran."""
+    scheduler = Scheduler(Policy(max_attempts=2))
+    scheduler.handle(Added([Open("endless"), Open("good")]), 0.0)
+    for life in range(2):
+        assert runs(scheduler.handle(WorkerJoined(f"w{life}"), 0.0)) == [(f"w{life}", ("endless",))]
+        lost = WorkerLost(f"w{life}", Loss.STALLED, "no step forward for 700 s")
+        commands = scheduler.handle(lost, 0.0)
+    (fail,) = [c for c in commands if isinstance(c, Fail)]
+    assert fail.failure.kind is FailureKind.KILLS_ITS_WORKER
+    assert "no step forward for 700 s" in fail.failure.reason
+
+
+def test_a_full_disk_is_waited_for_like_a_store_that_is_away(one_worker):
+    """Nothing is charged to the task, which runs when there is room."""
+    one_worker.handle(Added([Open("a")]), 0.0)
+    full = Failed("a", FailureKind.DISK_FULL, "no space left")
+    assert not runs(finish(one_worker, "w", full, now=0.0))
+    assert runs(one_worker.handle(Tick(), 1.0)) == [("w", ("a",))]
+    assert not one_worker.failed
+
+
+def test_results_that_come_after_the_loss_change_nothing():
+    """A pack that a lost worker finished after all: its tasks are with somebody else by then."""
+    scheduler = Scheduler()
+    scheduler.handle(WorkerJoined("w"), 0.0)
+    scheduler.handle(Added([Open("a")]), 0.0)
+    scheduler.handle(WorkerLost("w", Loss.STALLED, "no answer"), 1.0)
+    assert finish(scheduler, "w", Done("a")) == []
+    assert runs(scheduler.handle(WorkerJoined("v"), 2.0)) == [("v", ("a",))]
+    assert finish(scheduler, "v", Done("a")) == [Complete("a")]
+    assert scheduler.done == 1
+
+
 def short_tasks(count, policy=None):
     """A machine that has learnt that its tasks are short, so that it packs them."""
     scheduler = Scheduler(policy or Policy(pack_seconds=1.0))
@@ -135,6 +193,28 @@ def test_a_pack_that_kills_twice_is_split_and_the_killer_found():
     assert list(scheduler.failed) == ["t77"]
     assert scheduler.done == 200
     assert last_fatal == ("t77",)
+
+
+def test_the_pack_behind_a_killer_is_blameless():
+    """Only what was running is charged: a queued pack may be lost any number of times in company."""
+    scheduler, commands = short_tasks(2000, Policy(pack_seconds=1.0, max_attempts=1))
+    (_, head), (_, behind) = runs(commands)
+    for life in range(5):
+        done = frozenset(head)
+        scheduler.handle(WorkerLost(f"w{life}" if life else "w", Loss.CRASHED, "killed", done), 0.0)
+        (_, head), (_, behind) = runs(scheduler.handle(WorkerJoined(f"w{life + 1}"), 0.0))
+        assert len(head) > 1 and len(behind) > 1
+    assert not scheduler.failed
+
+
+def test_a_preempted_pack_stays_together():
+    """Its node left: nobody is suspected, so nobody has to run alone."""
+    scheduler, commands = short_tasks(200)
+    (_, pack), *_ = runs(commands)
+    for life in range(5):
+        scheduler.handle(WorkerLost(f"w{life}" if life else "w", Loss.PREEMPTED, "node left"), 0.0)
+        (_, again), *_ = runs(scheduler.handle(WorkerJoined(f"w{life + 1}"), 0.0))
+        assert again == pack
 
 
 def test_out_of_memory_in_company_is_tried_alone():
