@@ -81,6 +81,11 @@ class PathWork(PathSettings):
                 f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm reads it"
             )
 
+    @cached_property
+    def families(self) -> dict[tuple[str, int], str]:
+        """The `path_family` of each problem's key and seed that was asked for."""
+        return {}
+
     def payload(self) -> dict[str, Any]:
         """What the result depends on: where the checkpoints lie does not change it."""
         left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
@@ -247,7 +252,10 @@ Task = Minimum | OptimizePath | OptimizeSimplex
 
 def path_family(problem: Problem, settings: PathWork, seed: int) -> str:
     """What the keys of all paths of one run have in common; hashed once for half a million pairs."""
-    return digest("path", problem.key, settings.payload(), seed)
+    known, common = settings.families, (problem.key, seed)
+    if common not in known:
+        known[common] = digest("path", problem.key, settings.payload(), seed)
+    return known[common]
 
 
 def path_key(family: str, a: str, b: str) -> str:

@@ -3,8 +3,9 @@
     python -m tests.benchmarks.many_pairs STORE [--minima 1000] [--instant]
     python -m tests.benchmarks.many_pairs --baseline 20000
 
-Prints one JSON object a line: `started` when the first pack is handed out, `ended` at the end. The
-baseline is one Ray task for each pair, which stores nothing.
+Prints one JSON object a line: `cluster` when Ray is up, `started` when the first pack is handed out,
+`so far` fifty times, `ended` at the end. Times of a resumed run count from the start of its
+process. The baseline is one Ray task for each pair, with the same sleep, which stores nothing.
 """
 
 import argparse
@@ -12,12 +13,14 @@ import json
 import os
 import resource
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import psutil
+
+from orchestrator import observe
 from orchestrator.cluster_token import protect_own_cluster
 from orchestrator.config import Resources, parse
 from orchestrator.drive import drive
@@ -33,6 +36,9 @@ from workers.store import Store
 from workers.tasks import OptimizePath
 
 WORKERS = 2
+
+BASELINE_WINDOW = 64
+"""Tasks in flight: enough to keep the workers busy, few enough for `ray.wait` to be quick."""
 
 
 class Sleeper:
@@ -100,7 +106,6 @@ def main() -> None:
     if options.baseline:
         baseline(options.baseline)
         return
-    launched = time.time()
     plan = plan_of(options.location, options.minima)
     store = Store(open_objects(options.location))
     lease = Lease.acquire(store.objects)
@@ -111,57 +116,79 @@ def main() -> None:
 
     context = WorkerContext(options.location, lease.epoch, Evaluation())
     settings = ClusterSettings(resources=Resources(workers=WORKERS))
-    ready: list[float] = []
-    memory: list[int] = []
+    meter = Meter(max(1, plan.pair_count // 50))
 
     def executor() -> RayExecutor:
-        ready.append(time.time())
+        known = meter.age
         made = RayExecutor(context, settings, Instant if options.instant else Sleeper)
-        say("cluster", seconds=time.time() - ready[0])
+        say("cluster", left_known_in=known, ray=meter.age - known)
         return made
 
-    first = threading.Event()
-
-    def notify(event: Any) -> None:
-        if type(event).__name__ == "TaskStarted" and not first.is_set():
-            first.set()
-            say("started", resumed_in=ready[0] - launched, first_pack_in=time.time() - launched)
-        if type(event).__name__ == "Beat":
-            memory.append(_resident())
-
-    cpu, wall = time.process_time(), time.time()
-    outcome = drive(plan, store, executor, lease, notify=notify)
-    say(
-        "ended",
-        ending=outcome.ending.value,
-        pairs=plan.pair_count,
-        wall=time.time() - wall,
-        driver_cpu=time.process_time() - cpu,
-        memory_early=memory[len(memory) // 10] if memory else 0,
-        memory_late=memory[-1] if memory else 0,
-        peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    )
+    outcome = drive(plan, store, executor, lease, notify=meter)
+    say("ended", ending=outcome.ending.value, pairs=plan.pair_count, **meter.figures())
     lease.close()
 
 
+class Meter:
+    """An observer that measures the driver from its first pack on.
+
+    Args:
+        every: pairs between two lines about it.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._born = psutil.Process().create_time()
+        self._wall = self._cpu = 0.0
+        self._done, self._every = 0, every
+
+    @property
+    def age(self) -> float:
+        """Seconds since this process was started."""
+        return time.time() - self._born
+
+    def __call__(self, event: observe.ObservedEvent) -> None:
+        match event:
+            case observe.TaskStarted() if not self._wall:
+                self._wall, self._cpu = time.time(), time.process_time()
+                say("started", first_pack_in=self.age)
+            case observe.TaskDone():
+                self._done += 1
+                if self._done % self._every == 0:
+                    say("so far", **self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """Pairs done by this driver, seconds of wall and processor since its first pack, bytes."""
+        return {
+            "done": self._done,
+            "wall": time.time() - self._wall,
+            "driver_cpu": time.process_time() - self._cpu,
+            "memory": _resident(),
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
 def baseline(pairs: int) -> None:
-    """A task for each pair, waited for one by one; the cluster is started before the clock."""
+    """A task for each pair, a window of them at a time; the cluster is started before the clock."""
     protect_own_cluster()
     import ray
 
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)
-    task = ray.remote(_nothing)
+    task = ray.remote(_sleep)
     ray.get([task.remote(0) for _ in range(100)])
     cpu, wall = time.process_time(), time.time()
-    left = [task.remote(pair) for pair in range(pairs)]
-    while left:
-        done, left = ray.wait(left, num_returns=1)
-        ray.get(done)
+    waiting: list[Any] = []
+    for pair in range(pairs):
+        waiting.append(task.remote(pair))
+        while len(waiting) >= BASELINE_WINDOW:
+            done, waiting = ray.wait(waiting, num_returns=1)
+            ray.get(done)
+    ray.get(waiting)
     say("baseline", pairs=pairs, wall=time.time() - wall, driver_cpu=time.process_time() - cpu)
     ray.shutdown()
 
 
-def _nothing(pair: int) -> int:
+def _sleep(pair: int) -> int:
+    time.sleep(Sleeper.seconds)
     return pair
 
 
