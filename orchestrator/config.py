@@ -156,7 +156,9 @@ class Pairs(Model):
         (), description="Epochs after which paths are compared; only those that matter go on."
     )
     max_pairs: int | None = Field(None, ge=1, description="Budget: paths at most.")
-    max_hours: float | None = Field(None, gt=0, description="Budget: no new paths after so long.")
+    max_hours: float | None = Field(
+        None, gt=0, description="Budget: nothing new is started so long after a start of the run."
+    )
 
     @property
     def adaptive(self) -> bool:

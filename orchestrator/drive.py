@@ -174,7 +174,7 @@ class _Drive:
             return self._end(Ending.INTERRUPTED)
 
     def _loop(self) -> Ending:
-        leaving = False
+        leaving = late = False
         while not self._gave_up:
             asked = self._stop()
             if asked is Stop.NOW:
@@ -183,14 +183,23 @@ class _Drive:
                 leaving = True
                 self._handle(StopRequested())
             if leaving and not self._scheduler.running:
-                return Ending.INTERRUPTED
+                return self._ending() if late else Ending.INTERRUPTED
             if not leaving and not self._work_left():
                 return self._ending()
-            for event in self._executor.poll(POLL_SECONDS):
+            events = self._executor.poll(POLL_SECONDS)
+            if not leaving and self._out_of_time():  # before a free worker is given more
+                leaving = late = True
+                self._handle(StopRequested())
+            for event in events:
                 self._absorb(event)
             self._handle(Tick())
             self._beat()
         return Ending.GAVE_UP
+
+    def _out_of_time(self) -> bool:
+        """Whether `pairs.max_hours` are over, counted from the start of this driver."""
+        hours = self._plan.run.pairs.max_hours
+        return hours is not None and self._clock() - self._started > 3600 * hours
 
     def _ending(self) -> Ending:
         return Ending.FAILED if self._scheduler.failed else Ending.COMPLETE
@@ -234,10 +243,9 @@ class _Drive:
         return True
 
     def _next_round(self) -> list[Task]:
-        """The paths of an adaptive rule's next round; none when the rule or its time is at an end."""
+        """The paths of an adaptive rule's next round; none when the rule is at an end."""
         plan = self._plan
-        hours = plan.run.pairs.max_hours
-        if not plan.adaptive or (hours and self._clock() - self._started > 3600 * hours):
+        if not plan.adaptive:
             return []
         heights = self._store.figures("pairs")
         if self._rounds is None:

@@ -33,7 +33,7 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
         parts.append(_scores(landscape))
         if landscape.certified and landscape.counts.done:
             parts += evidence(landscape.certified)
-        if landscape.complete and landscape.counts.skipped:
+        if something_left_out(landscape):
             parts.append(left_out(landscape))
         if landscape.homology:
             parts += [
@@ -174,10 +174,22 @@ def evidence(known: Certified) -> list[Text]:
     return lines
 
 
+def something_left_out(landscape: Landscape) -> bool:
+    """Whether there is a word to say about paths that were not run.
+
+    Of a run that is under way only if its rule looks at results: that is what it goes by.
+    """
+    counts = landscape.counts
+    if landscape.complete:
+        return counts.skipped > 0
+    whole = len(landscape.minima) == landscape.minima_expected
+    return bool(landscape.tolerance) and whole and counts.done > 0
+
+
 def left_out(landscape: Landscape) -> Text:
     """What the paths that were not run could still change."""
-    open_, skipped = landscape.undecided, landscape.counts.skipped
-    pairs = f"{skipped} of {landscape.counts.total} pairs were not run"
+    open_, counts = landscape.undecided, landscape.counts
+    pairs = f"{counts.skipped + counts.open} of {counts.total} pairs were not run"
     if open_.proved:
         return Text(
             f"Proved: {pairs}, and none of them can move a bar by more than {open_.tolerance:g}."

@@ -25,7 +25,7 @@ from orchestrator.report.figure import Figure, Table
 from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
 from orchestrator.report.style import number
-from orchestrator.report.terminal import left_out, what_is_missing
+from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
 from orchestrator.runs import StartedRun
 from topo_core.to_score import to_score
 
@@ -127,8 +127,8 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
     sections.append(_provenance(run))
     spec = run.plan.run
     missing = "" if landscape.complete else what_is_missing(landscape)
-    if landscape.complete and landscape.counts.skipped:
-        missing = left_out(landscape).plain
+    if something_left_out(landscape):
+        missing = f"{missing} {left_out(landscape).plain}".strip()
     return Page(
         title=landscape.run,
         subtitle=f"{spec.network.name} on {spec.data.name}, seed {spec.seed}. "
