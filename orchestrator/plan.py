@@ -184,14 +184,15 @@ class Plan:
 
     def tasks(self) -> Iterator[Task]:
         """Every task known in advance, none before what it depends on."""
-        yield from self.minima
-        if self.adaptive:
-            return
-        for pair in self.pairs():
-            yield self.path(pair)
-        for dimension in self.simplex_dimensions:
-            yield from self.simplices(dimension)
+        return self.remaining(frozenset())
 
     def remaining(self, completed: frozenset[str]) -> Iterator[Task]:
         """What is still to be done: resuming is nothing else."""
-        return (task for task in self.tasks() if task.key not in completed)
+        yield from (task for task in self.minima if task.key not in completed)
+        if self.adaptive:
+            return
+        for pair in self.pairs():  # a task is made only of what is left: its key is cheaper
+            if self.pair_key(pair) not in completed:
+                yield self.path(pair)
+        for dimension in self.simplex_dimensions:
+            yield from (s for s in self.simplices(dimension) if s.key not in completed)

@@ -68,7 +68,7 @@ def _run_file(data: str, hidden: int, training: int, curve: int, epochs: int) ->
 RUNS: Mapping[str, Mapping[str, Any]] = {
     "digits": _run_file("digits", hidden=2, training=150, curve=40, epochs=24),
     "fc2": _run_file("mnist5k", hidden=2, training=60, curve=25, epochs=10),
-    "fc4": _run_file("mnist5k", hidden=4, training=60, curve=25, epochs=10),
+    "fc4": _run_file("mnist5k", hidden=4, training=40, curve=20, epochs=8),
 }
 
 
