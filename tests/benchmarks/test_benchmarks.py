@@ -1,8 +1,9 @@
 """`make benchmark`: each study prints its table; what must hold on any machine is asserted."""
 
 import pytest
+import torch
 
-from tests.benchmarks import agreement, gaussians, heights, speed
+from tests.benchmarks import agreement, fig5, gaussians, heights, speed
 
 pytestmark = pytest.mark.benchmark
 
@@ -34,3 +35,11 @@ def test_gaussians():
     """At least 95 of 100 passes are found, in the plane and in 1,000 dimensions."""
     for seeds in gaussians.main().values():
         assert len(seeds) <= 5
+
+
+@pytest.mark.timeout(3600)
+def test_fig5():
+    """On a GPU the ResNet study has a price: its paths and its training run at full minibatch."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU: on a processor this would time what nobody would run")
+    assert 0 < fig5.main() < float("inf")

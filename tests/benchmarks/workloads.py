@@ -61,7 +61,7 @@ class Workload:
     def ours(self) -> None:
         """One epoch of a path: evaluation, projection, and redistribution every ten steps."""
         if self.state is None:
-            self.state = init(_Unmeasured(self.objective), self.points, self.settings)
+            self.state = init(Unmeasured(self.objective), self.points, self.settings)
         self.state = advance(
             self.objective, self.state, self.settings, 0, until_epoch=self.state.epoch + 1
         )
@@ -104,7 +104,7 @@ class Workload:
         )
 
 
-class _Unmeasured:
+class Unmeasured:
     """An objective whose whole-set losses are not wanted: they would only delay the first step."""
 
     def __init__(self, inner: ModuleObjective) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import signal
 
 import pytest
 import yaml
@@ -10,6 +12,7 @@ from orchestrator.studies.compare import compare
 from orchestrator.studies.study import load_study
 from tests.helpers import results
 from tests.helpers.command import toscore
+from tests.helpers.process import started, wait_until
 
 STUDY = {
     "study": "tiny",
@@ -83,6 +86,28 @@ def test_a_complete_study_does_nothing(file, first_half):
     assert said.code == 0 and "of 4" not in said.err
     assert "wider is lower" in said.out
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on(tmp_path):
+    """SIGKILL amid its second run, and the same command again: each task of each run is completed once."""
+    file, runs = tmp_path / "tiny.yaml", tmp_path / "runs" / "tiny-full"
+    work = {**STUDY["run"], "minima": {**STUDY["run"]["minima"], "epochs": 60}}
+    study = {**STUDY, "run": work, "store": str(tmp_path / "runs")}
+    file.write_text(yaml.safe_dump(study, sort_keys=False))
+    amid = runs / "narrow.seed1"
+    with started(tmp_path, "run", file, "--in-process") as process:
+        wait_until(lambda: bool(list((amid / "minima").glob("*"))), process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {run: results.bits(run) for run in runs.iterdir()}
+    assert sum(map(len, before.values())) < 4 * 6
+    assert toscore("run", file, "--in-process", "--quiet").code == 0
+    for run in runs.iterdir():
+        assert set(results.times_completed(run).values()) == {1}
+        assert len(results.times_completed(run)) == 3 + 3
+    for run, bits in before.items():
+        assert bits.items() <= results.bits(run).items()
 
 
 def test_minima_are_trained_once_for_runs_that_share_them(tmp_path):
