@@ -168,7 +168,10 @@ def carry_out(
                 workers,
                 lease,
                 notify=observers,
-                policy=Policy(max_attempts=run.resources.max_attempts),
+                policy=Policy(
+                    max_attempts=run.resources.max_attempts,
+                    paths_at_once=evaluation.paths_at_once,
+                ),
                 stop=switch,
             )
             compact(store, lease.epoch, lease.confirm)

@@ -16,6 +16,7 @@ from enum import Enum
 from itertools import islice
 
 from workers.results import Failed, FailureKind, TaskResult
+from workers.tasks import OptimizePath
 
 
 class Status(Enum):
@@ -43,6 +44,8 @@ class Policy:
     pack_seconds: float = 2.0
     """Work that one pack should hold: much longer than sending it, much shorter than a run."""
     max_pack: int = 512
+    paths_at_once: int = 1
+    """Paths that a worker walks together: a pack should hold as many, if every worker gets its share."""
     backoff: float = 1.0
     """First pause after the store did not answer; it doubles up to `max_backoff`."""
     max_backoff: float = 30.0
@@ -391,11 +394,16 @@ class Scheduler:
 
     def _pack_size(self, kind: str) -> int:
         each = self._seconds_per_task.get(kind)
+        together = 1
+        if kind == OptimizePath.__name__:
+            idle = sum(not queue for queue in self._queues.values()) or len(self._queues)
+            share = -(-len(self._ready) // max(1, idle))
+            together = min(self.policy.paths_at_once, share)
         if each is None:
-            return 1
+            return max(1, together)
         fair = max(1, len(self._ready) // (2 * max(1, len(self._queues))))
         wanted = int(self.policy.pack_seconds / max(each, 1e-6))
-        return max(1, min(wanted, fair, self.policy.max_pack))
+        return max(1, together, min(wanted, fair, self.policy.max_pack))
 
     def _depth(self, kind: str) -> int:
         """Short packs are queued behind the running one, so that the worker never waits for us."""

@@ -10,8 +10,9 @@ from torch import Tensor
 from topo_core.convergence import Outcome
 from topo_core.draws import seed_of
 from topo_core.optimize import PathSolution, advance, finished, init, solution
+from topo_core.stacked import ModuleObjective
 from topo_core.state import PathState, Record
-from workers.first_path import first_path
+from workers.first_path import FirstPath, first_path
 from workers.problem import Loaded
 from workers.results import FailureKind
 from workers.schema import PairRecord
@@ -33,47 +34,92 @@ def optimize_path_task(
         Damaged: a minimum that the path starts from cannot be read.
         Interrupted: asked to stop.
     """
-    settings = task.settings
-    objective = loaded.objective(settings.batch_size)
-    # Of the lineage, not of the key: a path with more epochs begins with the same draws.
-    seed = seed_of(task.seed, "path", task.lineage)
-    total = settings.total_epochs(objective.batches)
-    fork = settings.depends_on_epochs_from(objective.batches)
-    state = _resume(task, store, fork)
+    run = PathRun(task, loaded, store)
+    state = run.resumed()
     if state is None:
-        first = first_path(task, loaded, objective, store, seed)
-        state = init(objective, first.points, settings, spent=first.gradient_evaluations)
-    while not finished(state, settings):
-        until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
-        if task.goes_on and state.epoch < fork:
-            until = min(until, fork)
+        state = run.begun(first_path(task, loaded, run.objective, store, run.seed))
+    while not run.finished(state):
         since = state.epoch
-        state = advance(objective, state, settings, seed, until_epoch=until)
+        state = advance(
+            run.objective, state, task.settings, run.seed, until_epoch=run.next_stop(since)
+        )
         telling.path_epochs += state.epoch - since
-        if task.goes_on and state.epoch == fork and not state.failure:
-            store.publish_checkpoint(task.lineage, fork, state.tensors(), state.scalars())
-        if not finished(state, settings):
+        run.keep(state)
+        telling.share(task.key, run.share(state))
+    return run.ended(state, keep_points=keep_points)
+
+
+class PathRun:
+    """What the path of one task does between its steps: where it begins, stops, is kept and ends.
+
+    Attributes:
+        task: what is asked for.
+        objective: the loss.
+        seed: of the draws.
+    """
+
+    def __init__(self, task: OptimizePath, loaded: Loaded, store: Store) -> None:
+        self.task, self._loaded, self._store = task, loaded, store
+        self.objective: ModuleObjective = loaded.objective(task.settings.batch_size)
+        # Of the lineage, not of the key: a path with more epochs begins with the same draws.
+        self.seed = seed_of(task.seed, "path", task.lineage)
+        self._total = task.settings.total_epochs(self.objective.batches)
+        self._fork = task.settings.depends_on_epochs_from(self.objective.batches)
+
+    def resumed(self) -> PathState | None:
+        """The state to go on from: of this task, or of the same path with fewer epochs."""
+        task, store = self.task, self._store
+        checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
+            task.lineage, at_most=self._fork
+        )
+        if checkpoint is None:
+            return None
+        return PathState.restore(self._loaded.on_device(checkpoint.tensors), checkpoint.scalars)
+
+    def begun(self, first: FirstPath) -> PathState:
+        """The state before the first step."""
+        spent = first.gradient_evaluations
+        return init(self.objective, first.points, self.task.settings, spent=spent)
+
+    def finished(self, state: PathState) -> bool:
+        return finished(state, self.task.settings)
+
+    def next_stop(self, epoch: int) -> int:
+        """The epoch after `epoch` at whose end the state is kept."""
+        every = self.task.settings.checkpoint_every
+        until = (epoch // every + 1) * every
+        return min(until, self._fork) if self.task.goes_on and epoch < self._fork else until
+
+    def keep(self, state: PathState) -> None:
+        """Publish the state, so that this task, or a longer one, can go on from it."""
+        task, store = self.task, self._store
+        if task.goes_on and state.epoch == self._fork and not state.failure:
+            store.publish_checkpoint(task.lineage, self._fork, state.tensors(), state.scalars())
+        if not self.finished(state):
             store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
-        telling.share(task.key, state.epoch / total)
-    found = solution(objective, state, settings)
-    if found.outcome is Outcome.DIVERGED:
+
+    def share(self, state: PathState) -> float:
+        """What is done of the whole, from 0 to 1."""
+        return state.epoch / self._total
+
+    def ended(self, state: PathState, *, keep_points: bool) -> PairRecord:
+        """Publish the path, let go of its checkpoints; its record.
+
+        Raises:
+            TaskFailure: the loss diverged.
+        """
+        task, store = self.task, self._store
+        found = solution(self.objective, state, task.settings)
+        if found.outcome is Outcome.DIVERGED:
+            store.drop_checkpoints(task.key)
+            raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)
+        name = None
+        if keep_points:
+            name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
         store.drop_checkpoints(task.key)
-        raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)
-    name = None
-    if keep_points:
-        name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
-    store.drop_checkpoints(task.key)
-    if not task.goes_on:
-        store.drop_checkpoints(task.lineage)
-    return _record(task, found, total, name)
-
-
-def _resume(task: OptimizePath, store: Store, fork: int) -> PathState | None:
-    """The state to go on from: of this task, or of the same path with fewer epochs."""
-    checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
-        task.lineage, at_most=fork
-    )
-    return PathState.restore(checkpoint.tensors, checkpoint.scalars) if checkpoint else None
+        if not task.goes_on:
+            store.drop_checkpoints(task.lineage)
+        return _record(task, found, self._total, name)
 
 
 def _tensors(found: PathSolution) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ class Evaluation:
     strategy: str = "auto"
     threads: int = 1
     """Two workers of one thread beat one of two, and suffer less under load."""
+    paths_at_once: int = 1
+    """Paths that a worker walks together: 1 on a CPU, where bits must not depend on company."""
 
 
 def worker_environment(evaluation: Evaluation) -> dict[str, str]:

@@ -45,7 +45,7 @@ def optimize_simplex_task(
     around = _boundary(task, loaded, store)
     checkpoint = store.latest_checkpoint(task.key)
     if checkpoint:
-        state = SimplexState.restore(checkpoint.tensors, checkpoint.scalars)
+        state = SimplexState.restore(loaded.on_device(checkpoint.tensors), checkpoint.scalars)
     else:
         floor = max(around.maxima.values())
         (state,) = init(objective, [around.points], [floor], len(task.vertices) - 1, settings)

@@ -1,11 +1,13 @@
 """The first path of a task. Those that need only the loss are in `topo_core.starts`; the others need what
 a worker has: the network (`aligned`), the store (`through`), or the store of another run (`warm`)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from topo_core.bezier import bezier_paths
 from topo_core.path import line, resample, through
 from topo_core.stacked import ModuleObjective
 from topo_core.starts import find_start
@@ -63,6 +65,45 @@ def first_path(
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
     return FirstPath(found.points, found.gradient_evaluations)
+
+
+def first_paths(
+    tasks: Sequence[OptimizePath],
+    loaded: Loaded,
+    objective: ModuleObjective,
+    store: Store,
+    seeds: Sequence[int],
+) -> list[FirstPath | Exception]:
+    """The first paths of several tasks with equal settings; trained curves are trained together.
+
+    Returns:
+        In place of a path, the exception with which `first_path` would have ended.
+    """
+
+    def alone(place: int) -> FirstPath | Exception:
+        try:
+            return first_path(tasks[place], loaded, objective, store, seeds[place])
+        except Exception as error:
+            return error
+
+    found: dict[int, FirstPath | Exception] = {}
+    settings = tasks[0].settings
+    if settings.start == "through" and not any(task.via for task in tasks):
+        settings = replace(settings, start="auto")
+    if settings.resolve(objective.batches).start == "bezier":
+        ends: dict[int, tuple[Tensor, Tensor]] = {}
+        for place, task in enumerate(tasks):
+            try:
+                a, b = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
+                ends[place] = a, b
+            except Exception as error:
+                found[place] = error
+        if ends:
+            starts, stops = (torch.stack(side) for side in zip(*ends.values(), strict=True))
+            own = [seeds[place] for place in ends]
+            points, spent = bezier_paths(objective, starts, stops, settings, own)
+            found |= {p: FirstPath(rows, spent) for p, rows in zip(ends, points, strict=True)}
+    return [found[i] if i in found else alone(i) for i in range(len(tasks))]
 
 
 def _aligned(

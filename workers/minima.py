@@ -73,7 +73,7 @@ def _trained(
     objective = loaded.objective(settings.batch_size)
     checkpoint = store.latest_checkpoint(task.key)
     state = (
-        TrainingState.restore(checkpoint.tensors, checkpoint.scalars)
+        TrainingState.restore(loaded.on_device(checkpoint.tensors), checkpoint.scalars)
         if checkpoint
         else begin(settings, start())
     )

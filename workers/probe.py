@@ -1,24 +1,32 @@
 """Which evaluation strategy is fastest here: timed once, when a run starts for the first time.
 
 What wins is written into the run, so that every worker and every resumed run computes the same bits. A
-strategy that fails here, or does not give the literal loop's numbers, is not a candidate.
+strategy that fails here, or does not give the literal loop's numbers, is not a candidate. On a GPU several
+paths are walked together; how many is a matter of the device's memory and the network, and is written down
+too.
 """
 
 import os
 import platform
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.stacked import possible_strategies
+from topo_core.strategies.memory import paths_that_fit
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
 from workers.tasks import PathWork, Problem
 
 REPEATS = 3
+TRIED_PATHS = 8
+"""Paths of a step that is timed where they are walked together: enough to tell strategies apart."""
 TOLERANCE = 0.05
 """Of the length of a gradient: kinks move float32 gradients by a percent between orders of memory."""
 
@@ -27,18 +35,34 @@ def choose_evaluation(loaded: Loaded, settings: PathWork) -> Evaluation:
     """The device of this machine, and the strategy that takes least time for a step of a path."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     base = replace(loaded.evaluation, device=device)
-    candidates = possible_strategies(loaded.module)
+    if device == "cuda":
+        fit = paths_that_fit(torch.device(device), settings.points, loaded.dimension)
+        base = replace(base, paths_at_once=fit)
+    candidates = possible_strategies(loaded.module, device)
     if candidates[0] == "linear":  # never slower than the others on the networks that it takes
         return replace(base, strategy="linear")
-    times = {}
+    found = fastest(loaded.moved(base), settings, candidates)
+    if device == "cuda":  # workers on this device have more use for the memory
+        torch.cuda.empty_cache()
+    return found
+
+
+def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Evaluation:
+    """The evaluation of `loaded` with that of `candidates` which takes least time and is right."""
+    literal = _trial(loaded, settings, "literal")
+    times = {"literal": literal.seconds}
+    allowed = TOLERANCE * torch.linalg.vector_norm(literal.gradients, dim=-1)
     for name in candidates:
+        if name == "literal":
+            continue
         try:
-            times[name] = _seconds(replace(base, strategy=name), loaded, settings)
+            trial = _trial(loaded, settings, name)
         except RuntimeError:
-            # `vmap` refuses, for instance, a forward pass that looks at values.
-            if name == "literal":
-                raise
-    return replace(base, strategy=min(times, key=lambda name: times[name]))
+            continue  # `vmap` refuses, for instance, a forward pass that looks at values
+        apart = torch.linalg.vector_norm(trial.gradients - literal.gradients, dim=-1)
+        if bool((apart <= allowed).all()):
+            times[name] = trial.seconds
+    return replace(loaded.evaluation, strategy=min(times, key=lambda name: times[name]))
 
 
 def choose_for(problem: Problem, settings: PathWork) -> tuple[Evaluation, dict[str, Any]]:
@@ -60,15 +84,35 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _seconds(evaluation: Evaluation, loaded: Loaded, settings: PathWork) -> float:
+@dataclass(frozen=True)
+class _Trial:
+    gradients: Tensor
+    seconds: float
+
+
+def _trial(loaded: Loaded, settings: PathWork, strategy: str) -> _Trial:
+    """The gradients of one step of a path (of a few, where paths are walked together), and its time."""
+    evaluation = replace(loaded.evaluation, strategy=strategy)
     objective = replace(loaded, evaluation=evaluation).objective(settings.batch_size)
-    points = loaded.initial_point(0).expand(settings.points - 2, -1).contiguous()
-    objective.gradients(points, Step(0, 0, 0))
+    paths = min(loaded.evaluation.paths_at_once, TRIED_PATHS)
+    start = loaded.initial_point(0)
+    noise = torch.randn(paths, settings.points - 2, len(start), generator=generator("probe"))
+    points = start + 0.01 * start.std() * noise.to(start)
+
+    def step(batch: int) -> Tensor:
+        steps = [Step(path, 0, batch) for path in range(paths)]
+        if paths > 1:
+            gradients = objective.gradients_of_paths(points, steps)[1]
+        else:
+            gradients = objective.gradients(points[0], steps[0])[1]
+        if points.is_cuda:
+            torch.cuda.synchronize()
+        return gradients
+
+    gradients = step(0)
     times = []
     for batch in range(REPEATS):
         started = time.perf_counter()
-        objective.gradients(points, Step(0, 0, batch % objective.batches))
-        if points.is_cuda:
-            torch.cuda.synchronize()
+        step(batch % objective.batches)
         times.append(time.perf_counter() - started)
-    return min(times)
+    return _Trial(gradients, min(times))

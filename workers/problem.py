@@ -72,6 +72,22 @@ class Loaded:
         """The point [d] of a state dict."""
         return self.layout.flatten(state).to(self.evaluation.device)
 
+    def on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of the store, by name, where the arithmetic is carried out."""
+        return {name: tensor.to(self.evaluation.device) for name, tensor in tensors.items()}
+
+    def moved(self, evaluation: Evaluation) -> "Loaded":
+        """The same problem on the device of another evaluation."""
+        device, data = torch.device(evaluation.device), self.data
+        there = Dataset(
+            data.train_inputs.to(device),
+            data.train_targets.to(device),
+            data.test_inputs.to(device),
+            data.test_targets.to(device),
+            data.classes,
+        )
+        return Loaded(self.problem, there, deepcopy(self.module).to(device), evaluation)
+
     def state_dict(self, point: Tensor) -> dict[str, Tensor]:
         """The state dict of a point [d], loadable by the user's own network.
 
@@ -110,15 +126,7 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
     data = data or load_dataset(problem.data)
     module = build(problem.network, data.input_shape, data.classes)
     _check_fit(problem, data, module)
-    device = torch.device(evaluation.device)
-    moved = Dataset(
-        data.train_inputs.to(device),
-        data.train_targets.to(device),
-        data.test_inputs.to(device),
-        data.test_targets.to(device),
-        data.classes,
-    )
-    return Loaded(problem, moved, module.to(device), evaluation)
+    return Loaded(problem, data, module, Evaluation()).moved(evaluation)
 
 
 def _check_fit(problem: Problem, data: Dataset, module: nn.Module) -> None:

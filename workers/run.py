@@ -6,7 +6,7 @@ evaluation) between the packs that it is given; it decides nothing and remembers
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,6 +14,7 @@ from functools import lru_cache
 import torch
 
 from workers.connect import optimize_path_task
+from workers.connect_together import optimize_paths_together
 from workers.evaluation import Evaluation, prepare
 from workers.fill import optimize_simplex_task
 from workers.minima import descend_minimum_task, import_minimum_task, train_minimum_task
@@ -30,6 +31,7 @@ from workers.tasks import (
     Problem,
     Task,
     TrainMinimum,
+    path_family,
 )
 from workers.telling import Interrupted, TaskFailure, Telling
 
@@ -51,7 +53,7 @@ class WorkerContext:
 
 
 class Worker:
-    """Runs packs of tasks, one task after another."""
+    """Runs packs of tasks: paths of a kind together where the evaluation says so, all else one by one."""
 
     def __init__(
         self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
@@ -100,8 +102,8 @@ class Worker:
         self._idle += flushed - self._idle_since
         self._busy_since = flushed
         try:
-            for task in pack:
-                results[task.key] = self._run_one(task, records)
+            for result in self._results(pack, records):
+                results[result.key] = result
                 if records and time.monotonic() - flushed > FLUSH_SECONDS:
                     self._publish(records, results)
                     flushed = time.monotonic()
@@ -124,10 +126,18 @@ class Worker:
                     results[record.key] = Failed(record.key, kind, str(error))
         records.clear()
 
+    def _results(self, pack: Sequence[Task], records: list[Record]) -> Iterator[TaskResult]:
+        """Carry out a pack; finished records are added to `records` before their result is told."""
+        for group in _groups(pack, self._context.evaluation.paths_at_once):
+            paths = [task for task in group if isinstance(task, OptimizePath)]
+            if len(paths) > 1:
+                yield from self._run_together(paths, records)
+            else:
+                yield from (self._run_one(task, records) for task in group)
+
     def _run_one(self, task: Task, records: list[Record]) -> TaskResult:
         started = time.monotonic()
-        key = task.key
-        self._telling.start(key)
+        self._telling.start(task.key)
         try:
             loaded = self._problem(task.problem)
             match task:
@@ -149,35 +159,83 @@ class Worker:
                     record = optimize_simplex_task(task, loaded, self._store, self._telling)
         except Interrupted:
             raise
-        except TaskFailure as failure:
-            return Failed(key, failure.kind, str(failure))
-        except (StoreUnreachable, StoreFull) as error:
-            return Failed(key, _store_failure(error), str(error))
-        except Damaged as error:
-            # Starting the run again finds the damage in the store and makes the object again.
-            return Failed(key, FailureKind.DAMAGED, str(error))
-        except torch.OutOfMemoryError as error:
-            return Failed(key, FailureKind.OUT_OF_MEMORY, str(error).splitlines()[0])
-        except Exception as error:  # a bug, ours or in the user's code: kept whole for its owner
-            reason = f"{type(error).__name__}: {error}"
-            return Failed(key, FailureKind.BUG, reason, traceback.format_exc())
+        except Exception as error:
+            return _failed(task.key, error)
         finally:
             self._telling.stop()
-        records.append(_signed(record, self._name, self._context.lease_epoch, started))
-        return Done(key, _figure(record))
+        return self._done(record, time.monotonic() - started, records)
+
+    def _run_together(
+        self, tasks: Sequence[OptimizePath], records: list[Record]
+    ) -> Iterator[TaskResult]:
+        """Paths of one problem with equal settings, in lockstep.
+
+        The record of each says a p-th of the time until it was there: together about that of the device.
+        """
+        started = time.monotonic()
+        try:
+            loaded = self._problem(tasks[0].problem)
+        except Exception as error:
+            yield from (_failed(task.key, error) for task in tasks)
+            return
+        try:
+            for task, outcome in optimize_paths_together(
+                tasks, loaded, self._store, self._telling, keep_points=self._context.keep_paths
+            ):
+                if isinstance(outcome, Exception):
+                    yield _failed(task.key, outcome)
+                else:
+                    yield self._done(outcome, (time.monotonic() - started) / len(tasks), records)
+        finally:
+            self._telling.stop()
+
+    def _done(self, record: Record, seconds: float, records: list[Record]) -> Done:
+        records.append(_signed(record, self._name, self._context.lease_epoch, seconds))
+        return Done(record.key, _figure(record))
+
+
+def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
+    """The tasks of a pack, paths of one problem with equal settings put together, in order otherwise."""
+    groups: dict[object, list[Task]] = {}
+    for task in pack:
+        alike = task.key
+        if isinstance(task, OptimizePath) and paths_at_once > 1:
+            alike = path_family(task.problem, task.settings, 0)
+        groups.setdefault(alike, []).append(task)
+    for group in groups.values():
+        size = max(1, paths_at_once)
+        yield from (group[first : first + size] for first in range(0, len(group), size))
+
+
+def _failed(key: str, error: Exception) -> Failed:
+    """What is told of a task that ended with `error`."""
+    match error:
+        case TaskFailure():
+            return Failed(key, error.kind, str(error))
+        case StoreUnreachable() | StoreFull():
+            return Failed(key, _store_failure(error), str(error))
+        case Damaged():
+            # Starting the run again finds the damage in the store and makes the object again.
+            return Failed(key, FailureKind.DAMAGED, str(error))
+        case torch.OutOfMemoryError():
+            return Failed(key, FailureKind.OUT_OF_MEMORY, str(error).splitlines()[0])
+        case _:  # a bug, ours or in the user's code: kept whole for its owner
+            reason = f"{type(error).__name__}: {error}"
+            told = "".join(traceback.format_exception(error))
+            return Failed(key, FailureKind.BUG, reason, told)
 
 
 def _store_failure(error: Exception) -> FailureKind:
     return FailureKind.DISK_FULL if isinstance(error, StoreFull) else FailureKind.STORE
 
 
-def _signed(record: Record, worker: str, lease_epoch: int, started: float) -> Record:
+def _signed(record: Record, worker: str, lease_epoch: int, seconds: float) -> Record:
     """The record with who made it, when, and how long it took."""
     return replace(
         record,
         worker=worker,
         lease_epoch=lease_epoch,
-        seconds=time.monotonic() - started,
+        seconds=seconds,
         finished_at=datetime.now(UTC),
     )
 

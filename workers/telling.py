@@ -19,35 +19,40 @@ class Interrupted(Exception):
 
 
 class Telling:
-    """The running task's share done, read from other threads while the task runs."""
+    """The running tasks' shares done, read from other threads while they run."""
 
     def __init__(self, stopping: Callable[[], bool] = lambda: False) -> None:
         self._stopping = stopping
         self.path_epochs = 0
         """Epochs of path optimisation since the start, summed over paths: what throughput is told by."""
-        self._running: tuple[str, float] | None = None
+        self._running: dict[str, float] = {}
         self.last_word = time.monotonic()
 
-    def start(self, key: str) -> None:
-        self._say((key, 0.0))
+    def start(self, *keys: str) -> None:
+        """These tasks run from now on, and no others."""
+        self._say(dict.fromkeys(keys, 0.0))
 
     def share(self, key: str, done: float) -> None:
-        """Say that `done` (0 to 1) of the task is done.
+        """Say that `done` (0 to 1) of a running task is done.
 
         Raises:
             Interrupted: somebody asked to stop.
         """
-        self._say((key, done))
+        self._say({**self._running, key: done})
         if self._stopping():
             raise Interrupted(key)
 
     def stop(self) -> None:
-        self._say(None)
+        """Nothing runs."""
+        self._say({})
+
+    def left(self, key: str) -> None:
+        """One of several running tasks has come to its end."""
+        self._say({k: share for k, share in self._running.items() if k != key})
 
     def progress(self) -> dict[str, float]:
-        running = self._running
-        return {running[0]: running[1]} if running else {}
+        return dict(self._running)
 
-    def _say(self, running: tuple[str, float] | None) -> None:
-        self._running = running
+    def _say(self, running: dict[str, float]) -> None:
+        self._running = running  # a new value each time, so that readers need no lock
         self.last_word = time.monotonic()

@@ -176,6 +176,34 @@ def test_short_tasks_travel_in_packs():
     assert scheduler.running == len(first) + len(second)
 
 
+@pytest.mark.parametrize(("workers", "sizes"), [(1, [8]), (2, [8, 8]), (4, [5, 5, 5, 5])])
+def test_paths_that_are_walked_together_travel_together(workers, sizes):
+    """Every idle worker gets as many paths as it walks together, or its share of those that are ready."""
+    scheduler = Scheduler(Policy(paths_at_once=8))
+    for i in range(workers):
+        scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
+    tasks = [Open(f"t{i}", kind="OptimizePath") for i in range(20)]
+    commands = runs(scheduler.handle(Added(tasks), 0.0))
+    assert [len(pack) for _, pack in commands] == sizes
+
+
+def test_only_paths_are_walked_together():
+    """Other tasks go one by one until it is known how long they take."""
+    scheduler = Scheduler(Policy(paths_at_once=8))
+    scheduler.handle(WorkerJoined("w"), 0.0)
+    ((_, pack),) = runs(scheduler.handle(Added([Open(t, kind="TrainMinimum") for t in "abc"]), 0.0))
+    assert pack == ("a",)
+
+
+def test_paths_that_did_not_fit_together_run_alone():
+    """A path for which there was no memory in company is tried once more without."""
+    scheduler = Scheduler(Policy(paths_at_once=8))
+    scheduler.handle(WorkerJoined("w"), 0.0)
+    scheduler.handle(Added([Open(t, kind="OptimizePath") for t in "abc"]), 0.0)
+    results = [Failed("a", FailureKind.OUT_OF_MEMORY, "full"), Done("b"), Done("c")]
+    assert [pack for _, pack in runs(finish(scheduler, "w", *results))] == [("a",)]
+
+
 def test_a_pack_that_kills_twice_is_split_and_the_killer_found():
     """Of 200 tasks one kills every worker: 199 complete, one is given up."""
     scheduler, _ = short_tasks(200)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
+from topo_core.bezier import bezier_path, bezier_paths
 from topo_core.draws import generator
 from topo_core.forces import ForceName
 from topo_core.insertion import Insertion
@@ -102,9 +103,8 @@ def test_every_method_agrees(force, optimizer):
 def test_every_strategy_agrees(strategy):
     """The default settings, on each way to evaluate several paths."""
     objective = perceptron(strategy)
-    together, alone = both(
-        objective, bent(objective), PathSettings(epochs=4, evaluate_every=2, **COARSE)
-    )
+    settings = PathSettings(epochs=1, evaluate_every=1, **COARSE)
+    together, alone = both(objective, bent(objective, 4, 2), settings, until=1)
     for found, expected in zip(together, alone, strict=True):
         assert_same(found, expected)
 
@@ -114,7 +114,7 @@ def test_an_objective_that_knows_one_path_is_enough():
     objective = TinyNetwork()
     paths = bent(objective, 4, 2)
     together, alone = both(
-        objective, paths, PathSettings(epochs=2, evaluate_every=2, **COARSE), until=2
+        objective, paths, PathSettings(epochs=1, evaluate_every=1, **COARSE), until=1
     )
     for found, expected in zip(together, alone, strict=True):
         assert_same(found, expected)
@@ -180,6 +180,21 @@ def test_a_path_that_diverges_harms_no_other():
     for i in (0, 2):
         assert_same(found[i], advance(objective, given[i], settings, SEEDS[i], until_epoch=4))
         assert not found[i].failure
+
+
+def test_curves_trained_together_agree():
+    """Bézier starts of several pairs of ends are those of each pair alone."""
+    objective = perceptron()
+    settings = PathSettings(points=6, bezier_epochs=4)
+    starts, ends = (
+        torch.stack(side) for side in zip(*((p[0], p[-1]) for p in bent(objective)), strict=True)
+    )
+    found, spent = bezier_paths(objective, starts, ends, settings, SEEDS)
+    for rows, start, end, seed in zip(found, starts, ends, SEEDS, strict=True):
+        expected, alone = bezier_path(objective, start, end, settings, seed)
+        assert spent == alone
+        assert torch.allclose(rows, expected, rtol=1e-12, atol=1e-12)
+        assert float((rows - line(start, end, 6)).abs().max()) > 1e-3
 
 
 def test_paths_behind_catch_up():

@@ -17,12 +17,25 @@ T = TypeVar("T")
 _CPU_BUDGET = 1 << 30
 _DEVICE_SHARE = 0.25  # of all the memory of a device: not of what is free, so that runs are alike
 
+_COPIES = 20
+_MOST_PATHS = 64
+
 
 def budget(device: torch.device) -> int:
     """Bytes that the activations of one call may take."""
     if device.type != "cuda":
         return _CPU_BUDGET
     return int(_DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory)
+
+
+def paths_that_fit(device: torch.device, points: int, dimension: int, itemsize: int = 4) -> int:
+    """Paths of ``points`` points that can be walked together: a number of the device and the network.
+
+    A step holds about ``_COPIES`` tensors of a path's size, from its points to the optimiser's slots. They
+    get as much memory as activations get; more paths than ``_MOST_PATHS`` fill no device any better.
+    """
+    each = _COPIES * points * dimension * itemsize
+    return max(1, min(_MOST_PATHS, budget(device) // each))
 
 
 def activation_bytes(module: nn.Module, example: Tensor) -> int:

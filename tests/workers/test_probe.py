@@ -1,0 +1,66 @@
+"""What the probe chooses is right, and fast; how many paths share a step follows from the device."""
+
+import pytest
+import torch
+
+from topo_core import stacked
+from topo_core.strategies import memory
+from topo_core.strategies.literal import Literal
+from topo_core.strategies.memory import paths_that_fit
+from workers.evaluation import Evaluation
+from workers.probe import choose_evaluation, fastest
+from workers.problem import load_problem
+from workers.specs import DataSpec, NetworkSpec
+from workers.tasks import PathWork, Problem
+
+WORK = PathWork(points=4, batch_size=16)
+
+
+def loaded(network="cnn1", paths_at_once=1):
+    options = {"channels": 2} if network == "cnn1" else {"hidden": [4]}
+    problem = Problem(
+        NetworkSpec.parse({"name": network, **options}),
+        DataSpec.parse({"name": "digits", "subset": 40}),
+        "data",
+        "network",
+    )
+    return load_problem(problem, Evaluation(paths_at_once=paths_at_once))
+
+
+class Wrong(Literal):
+    """Quick, and twice the gradient."""
+
+    def gradients(self, points, inputs, targets):
+        return super().gradients(points[:1], inputs, targets)[0], 2 * points
+
+
+@pytest.mark.parametrize("paths_at_once", [1, 3])
+def test_what_is_wrong_is_not_chosen(monkeypatch, paths_at_once):
+    """A strategy that does not give the literal loop's numbers is no candidate, however fast."""
+    monkeypatch.setitem(stacked._STRATEGIES, "functional", Wrong)
+    found = fastest(loaded(paths_at_once=paths_at_once), WORK, ("functional", "literal"))
+    assert found == Evaluation(strategy="literal", paths_at_once=paths_at_once)
+
+
+def test_what_fails_is_not_chosen(monkeypatch):
+    """A strategy that cannot evaluate this network is passed over."""
+
+    def refuses(module, layout):
+        raise RuntimeError("not this one")
+
+    monkeypatch.setitem(stacked._STRATEGIES, "functional", refuses)
+    assert fastest(loaded(), WORK, ("functional", "literal")).strategy == "literal"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+def test_on_a_cpu_paths_go_one_by_one():
+    """There a path's bits must not depend on its company."""
+    assert choose_evaluation(loaded("fc"), WORK) == Evaluation(strategy="linear")
+
+
+def test_paths_that_fit_follow_from_memory(monkeypatch):
+    """Twenty copies of a path of 10 points of 1,000 float32 are 800 kB; never none, never too many."""
+    device = torch.device("cpu")
+    for room, paths in ((8_100_000, 10), (1, 1), (1 << 40, 64)):
+        monkeypatch.setattr(memory, "_CPU_BUDGET", room)
+        assert paths_that_fit(device, 10, 1000) == paths
