@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import BadRunFile
+from topo_core.strategies.precision import Precision
 from workers.specs import DataSpec, NetworkSpec
 from workers.tasks import PathWork, SimplexWork
 from workers.train import MinimumSettings
@@ -179,6 +180,10 @@ class Resources(Model):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0, le=8)] = "auto"
     max_attempts: int = Field(3, ge=1, description="Tries of a task that keeps killing its worker.")
+    precision: Precision = Field(
+        "float32",
+        description="Of gradients on a GPU: float32, tf32 or bf16. Losses are measured in float32.",
+    )
 
 
 class RunFile(Model):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 
+import torch
 from rich.console import Console
 
 from orchestrator.cluster_token import present_own_token, protect_own_cluster
@@ -31,11 +32,12 @@ from orchestrator.runs import config_of
 from orchestrator.state import Policy
 from orchestrator.stopping import StopWatch
 from orchestrator.tidy import compact, prune
+from topo_core.strategies.precision import check_precision
 from workers.data import Dataset
 from workers.evaluation import Evaluation
 from workers.minima import check_state_dict, read_state_dict
 from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
-from workers.probe import choose_evaluation, choose_for, hardware
+from workers.probe import choose_evaluation, choose_for, device_here, hardware
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference
 from workers.run import WorkerContext
@@ -127,6 +129,8 @@ def carry_out(
     plan = Plan(run, identity)
     loaded = load_for(plan, data)
     check_checkpoints(plan, loaded)
+    if address is None:
+        check_device(run)
     others = sources(run.reuse)
     store = open_store(run.location)
     refuse_what_cannot_fit(plan, loaded, store.completed("pairs"))
@@ -190,22 +194,37 @@ def _prepare(
     for damage in store.repair():
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
     store.fence(lease.epoch)
-    config = store.latest_config()
+    config, precision = store.latest_config(), plan.run.resources.precision
     if config is not None:
         evaluation = Evaluation(**config["evaluation"])
         here = hardware()
         machine = here if address is None else {k: config["provenance"].get(k) for k in here}
     elif address is None:
-        evaluation, machine = choose_evaluation(loaded, plan.path_settings), hardware()
+        evaluation = choose_evaluation(loaded, plan.path_settings, precision)
+        machine = hardware()
     else:  # the driver's machine may have no GPU where the workers have one
         present_own_token()
         from orchestrator.ray_executor import ClusterSettings, ask_a_worker
 
         there = ClusterSettings(address, plan.run.resources)
-        evaluation, machine = ask_a_worker(there, choose_for, plan.problem, plan.path_settings)
+        evaluation, machine = ask_a_worker(
+            there, choose_for, plan.problem, plan.path_settings, precision
+        )
     written = config_of(plan, evaluation, provenance(plan.run, machine))
     store.publish_config(written, epoch=lease.epoch)
     return evaluation
+
+
+def check_device(run: RunFile) -> None:
+    """This machine's device computes as precisely as is asked for.
+
+    Raises:
+        BadRunFile: it has no units for that.
+    """
+    try:
+        check_precision(run.resources.precision, torch.device(device_here()))
+    except ValueError as error:
+        raise BadRunFile(f"resources.{error}.") from None
 
 
 def open_store(location: str) -> Store:

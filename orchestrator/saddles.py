@@ -58,7 +58,9 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
     Raises:
         UserError: the data or the network of the run is not here, or a path was not kept.
     """
-    evaluation = run.evaluation
+    evaluation = replace(
+        run.evaluation, precision="float32"
+    )  # a gradient of nothing is searched for
     if evaluation.device != "cpu" and not torch.cuda.is_available():
         evaluation = replace(evaluation, device="cpu")
     prepare(evaluation)

@@ -116,7 +116,7 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
             "its heights cannot be computed again: verify where they are as they were, or use "
             "--heights 0 to check the objects alone."
         )
-    evaluation = replace(run.evaluation, strategy="literal", device="cpu")
+    evaluation = replace(run.evaluation, strategy="literal", device="cpu", precision="float32")
     prepare(evaluation)
     try:
         objective = load_problem(run.plan.problem, evaluation).objective(settings.batch_size)

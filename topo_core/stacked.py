@@ -27,6 +27,7 @@ from topo_core.strategies.literal import Literal
 from topo_core.strategies.memory import Budgeted, BudgetedPaths, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
 from topo_core.strategies.paths import for_paths
+from topo_core.strategies.precision import Precision, arithmetic, check_precision
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
@@ -45,11 +46,16 @@ CHUNK = 1000
 """Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
 
 
-def possible_strategies(module: nn.Module, device: str = "cpu") -> tuple[str, ...]:
-    """Strategies that this network allows on a kind of device, the likely fastest first."""
+def possible_strategies(
+    module: nn.Module, device: str = "cpu", precision: Precision = "float32"
+) -> tuple[str, ...]:
+    """Strategies that this network allows on a kind of device, the likely fastest first.
+
+    Those whose backward pass is written out do not know bf16.
+    """
     if device == "cuda":
         own: tuple[str, ...] = ()
-        if linear_layers(module) is not None:
+        if linear_layers(module) is not None and precision != "bf16":
             own = ("linear_graph", "linear")
         if has_convolutions(module):
             own += ("channels_last_graph", "channels_last")
@@ -71,6 +77,7 @@ class ModuleObjective:
         inputs, targets: training examples [n, ...] and classes [n].
         batch_size: of the minibatches; the last one of an epoch may be smaller.
         strategy: one of `possible_strategies`; None for the first of them.
+        precision: of gradients on a GPU; losses are always measured in full.
     """
 
     def __init__(
@@ -81,13 +88,15 @@ class ModuleObjective:
         *,
         batch_size: int,
         strategy: str | None = None,
+        precision: Precision = "float32",
     ) -> None:
-        possible = possible_strategies(module, inputs.device.type)
+        check_precision(precision, inputs.device)
+        possible = possible_strategies(module, inputs.device.type, precision)
         name = strategy or possible[0]
         if name not in possible:
             raise ValueError(f"strategy is {name!r}; this network allows {', '.join(possible)}")
         self.layout = ParameterLayout.of(module)
-        self.strategy = name
+        self.strategy, self.precision = name, precision
         self._inputs, self._targets = inputs, targets
         self._batch_size = min(batch_size, len(inputs))
         self._norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
@@ -143,7 +152,7 @@ class ModuleObjective:
 
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Losses [k] and gradients [k, d] on the minibatch of `step`."""
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic(self.precision, points.device):
             return self._training.gradients(points, *self.minibatch(step))
 
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
@@ -151,13 +160,13 @@ class ModuleObjective:
 
         The steps have one number of the batch, so that all batches are of one size.
         """
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic(self.precision, points.device):
             chosen = self._chosen(steps)
             return self._paths.gradients(points, self._inputs[chosen], self._targets[chosen])
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [k] over the training set, added up in float64."""
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic("float32", points.device):
             return torch.cat([self._losses(rows) for rows in points.split(_AT_ONCE)])
 
     def measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +174,7 @@ class ModuleObjective:
 
         Batch-norm statistics come from the training set, whatever is measured.
         """
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic("float32", points.device):
             found = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
         return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
 
@@ -198,7 +207,7 @@ class ModuleObjective:
         """
         total = torch.zeros_like(point, dtype=torch.float64)
         chunks = zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True)
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic("float32", point.device):
             for x, y in chunks:
                 total += self._training.gradients(point[None], x, y)[1][0].double() * len(x)
         return (total / len(self._inputs)).to(point.dtype)
@@ -207,7 +216,8 @@ class ModuleObjective:
         """Batch-norm buffers at `point` [d], by name; empty for networks without."""
         if self._statistics is None:
             return {}
-        buffers = self._statistics.at(point[None], self._inputs)
+        with arithmetic("float32", point.device):
+            buffers = self._statistics.at(point[None], self._inputs)
         return {name: rows[0] for name, rows in buffers.items()}
 
     def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
@@ -220,7 +230,7 @@ class ModuleObjective:
 
     def _shared(self, linear: Linear, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
         total = torch.zeros_like(alphas, dtype=torch.float64)
-        with torch.no_grad():
+        with torch.no_grad(), arithmetic("float32", starts.device):
             for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
                 total += linear.losses_on_segments(starts, ends, alphas, x, y)
         return total / len(self._inputs)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from topo_core.strategies.precision import Precision
+
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -20,6 +22,8 @@ class Evaluation:
     """Two workers of one thread beat one of two, and suffer less under load."""
     paths_at_once: int = 1
     """Paths that a worker walks together: 1 on a CPU, where bits must not depend on company."""
+    precision: Precision = "float32"
+    """Of gradients on a GPU (`topo_core.strategies.precision`); losses are always measured in full."""
 
 
 def worker_environment(evaluation: Evaluation) -> dict[str, str]:
@@ -42,6 +46,7 @@ def prepare(evaluation: Evaluation) -> None:
         torch.set_num_interop_threads(1)
     keep_memory()
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False  # it may unless told otherwise
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 

@@ -20,8 +20,10 @@ from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.stacked import possible_strategies
 from topo_core.strategies.memory import paths_that_fit
+from topo_core.strategies.precision import Precision, check_precision
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
+from workers.references import BadReference
 from workers.tasks import PathWork, Problem
 
 REPEATS = 3
@@ -31,14 +33,24 @@ TOLERANCE = 0.05
 """Of the length of a gradient: kinks move float32 gradients by a percent between orders of memory."""
 
 
-def choose_evaluation(loaded: Loaded, settings: PathWork) -> Evaluation:
-    """The device of this machine, and the strategy that takes least time for a step of a path."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    base = replace(loaded.evaluation, device=device)
+def choose_evaluation(
+    loaded: Loaded, settings: PathWork, precision: Precision = "float32"
+) -> Evaluation:
+    """The device of this machine, and the strategy that takes least time for a step of a path.
+
+    Raises:
+        BadReference: the device has no units for the precision.
+    """
+    device = device_here()
+    try:
+        check_precision(precision, torch.device(device))
+    except ValueError as error:
+        raise BadReference(f"resources.{error}") from None
+    base = replace(loaded.evaluation, device=device, precision=precision)
     if device == "cuda":
         fit = paths_that_fit(torch.device(device), settings.points, loaded.dimension)
         base = replace(base, paths_at_once=fit)
-    candidates = possible_strategies(loaded.module, device)
+    candidates = possible_strategies(loaded.module, device, precision)
     if candidates[0] == "linear":  # never slower than the others on the networks that it takes
         return replace(base, strategy="linear")
     found = fastest(loaded.moved(base), settings, candidates)
@@ -65,14 +77,22 @@ def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Ev
     return replace(loaded.evaluation, strategy=min(times, key=lambda name: times[name]))
 
 
-def choose_for(problem: Problem, settings: PathWork) -> tuple[Evaluation, dict[str, Any]]:
+def choose_for(
+    problem: Problem, settings: PathWork, precision: Precision = "float32"
+) -> tuple[Evaluation, dict[str, Any]]:
     """`choose_evaluation` for a machine that holds nothing of the run yet, and what machine it is.
 
     Raises:
-        BadReference: the data or the network cannot be loaded here.
+        BadReference: the data or the network cannot be loaded here, or the precision is refused.
     """
     prepare(Evaluation())
-    return choose_evaluation(load_problem(problem, Evaluation()), settings), hardware()
+    loaded = load_problem(problem, Evaluation())
+    return choose_evaluation(loaded, settings, precision), hardware()
+
+
+def device_here() -> str:
+    """The kind of device that this machine computes on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def hardware() -> dict[str, Any]:

@@ -59,6 +59,7 @@ class Loaded:
                 self.data.train_targets,
                 batch_size=batch_size,
                 strategy=None if strategy == "auto" else strategy,
+                precision=self.evaluation.precision,
             )
         return self._objectives[batch_size]
 

@@ -41,6 +41,7 @@ BAD = {
     "no such module": ({"network": "nosuchmodule:build"}, "nosuchmodule", "no module"),
     "no such pair": ({"pairs": {"rule": "list", "pairs": [[0, 99]]}}, "(0, 99)", "0 to 9"),
     "bad name": ({"name": "a/b"}, "name is 'a/b'", "pattern"),
+    "unknown precision": ({"resources": {"precision": "fp8"}}, "resources.precision", "'bf16'"),
     "unwritable store": ({"store": "/proc/no"}, "store", "/proc/no"),
 }
 
@@ -70,6 +71,15 @@ def test_bad_run_file(folder, case):
     assert names in sentence and hint in sentence
     assert sentence.endswith((".", "?"))
     assert [p.name for p in folder.iterdir()] == ["run.yaml"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+def test_precision_without_a_gpu(folder):
+    """What this machine's device cannot do is refused before anything is written."""
+    file = write(folder, GOOD | {"resources": {"precision": "tf32"}})
+    said = toscore("run", file)
+    assert said.code == 2 and [p.name for p in folder.iterdir()] == ["run.yaml"]
+    assert said.err.startswith("resources.precision is 'tf32', which needs a CUDA GPU")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from topo_core.strategies.memory import paths_that_fit
 from workers.evaluation import Evaluation
 from workers.probe import choose_evaluation, fastest
 from workers.problem import load_problem
+from workers.references import BadReference
 from workers.specs import DataSpec, NetworkSpec
 from workers.tasks import PathWork, Problem
 
@@ -64,3 +65,12 @@ def test_paths_that_fit_follow_from_memory(monkeypatch):
     for room, paths in ((8_100_000, 10), (1, 1), (1 << 40, 64)):
         monkeypatch.setattr(memory, "_CPU_BUDGET", room)
         assert paths_that_fit(device, 10, 1000) == paths
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+def test_a_precision_that_is_not_to_be_had_is_refused():
+    """The sentence names the key of the run file."""
+    with pytest.raises(
+        BadReference, match=r"resources\.precision is 'tf32', which needs a CUDA GPU"
+    ):
+        choose_evaluation(loaded("fc"), WORK, "tf32")
