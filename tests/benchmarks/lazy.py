@@ -44,14 +44,14 @@ DRAWS = 200
 
 _PATHS: Mapping[str, Any] = {
     "start": "bezier",
-    "points": 9,
     "optimizer": {"name": "adam", "lr": 3e-3},
     "schedule": {"name": "anneal"},
-    "batch_size": 256,
 }
 
 
-def _run_file(data: str, hidden: int, training: int, curve: int, epochs: int) -> Mapping[str, Any]:
+def _run_file(
+    data: str, hidden: int, *, training: int, batch: int, points: int, curve: int, epochs: int
+) -> Mapping[str, Any]:
     return {
         "data": {"name": data},
         "network": {"name": "fc", "hidden": [32] * hidden},
@@ -61,17 +61,21 @@ def _run_file(data: str, hidden: int, training: int, curve: int, epochs: int) ->
             "batch_size": 64,
             "optimizer": {"name": "adam", "lr": 3e-3},
         },
-        "paths": {**_PATHS, "bezier_epochs": curve, "epochs": epochs},
+        "paths": {
+            **_PATHS,
+            "batch_size": batch,
+            "points": points,
+            "bezier_epochs": curve,
+            "epochs": epochs,
+        },
     }
 
 
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "digits": _run_file("digits", hidden=2, training=150, curve=40, epochs=24),
-    "fc2": _run_file("mnist5k", hidden=2, training=60, curve=25, epochs=10),
-    "fc4": _run_file("mnist5k", hidden=4, training=40, curve=20, epochs=8),
+    "digits": _run_file("digits", 2, training=150, batch=256, points=9, curve=40, epochs=24),
+    "fc2": _run_file("mnist5k", 2, training=60, batch=512, points=7, curve=20, epochs=8),
+    "fc4": _run_file("mnist5k", 4, training=40, batch=512, points=7, curve=20, epochs=8),
 }
-
-
 RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (6,), "fc2": (2,), "fc4": (2,)}
 
 
