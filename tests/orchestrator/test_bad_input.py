@@ -79,7 +79,7 @@ def test_precision_without_a_gpu(folder):
     file = write(folder, GOOD | {"resources": {"precision": "tf32"}})
     said = toscore("run", file)
     assert said.code == 2 and [p.name for p in folder.iterdir()] == ["run.yaml"]
-    assert said.err.startswith("resources.precision is 'tf32', which needs a CUDA GPU")
+    assert said.err.startswith("toscore: resources.precision is 'tf32', which needs a CUDA GPU")
 
 
 @pytest.mark.parametrize(
