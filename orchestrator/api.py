@@ -4,6 +4,7 @@
     run.losses                  # numpy, one a minimum
     run.heights                 # numpy [n, n], infinite where no pass is known
     run.barcode("elder").bars   # as topo_core gives them
+    run.loops(1).bars           # index 1, where the run file has `reduce: {max_index: 1}`
     run.path(0, 3).points       # numpy [k, d], read from the store when asked for
     run.frame("bars")           # pandas; run.table("bars") is the same for pyarrow
 
@@ -27,13 +28,15 @@ from orchestrator.runs import StartedRun, open_run
 from topo_core.barcode import Barcode, Method
 from topo_core.merge_tree import MergeTree, merge_tree
 from topo_core.path import arc_positions, at_positions
+from topo_core.persistence import HomologyBarcode
+from topo_core.to_score import to_score
 from workers.objects import NotFound
 from workers.published import Damaged
-from workers.schema import MinimumRecord, PairRecord
+from workers.schema import MinimumRecord, PairRecord, SimplexRecord
 
 Pair = tuple[int, int]
-TableName = Literal["minima", "passes", "bars", "profiles"]
-TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "profiles")
+TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices"]
+TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
 
 _LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_epoch", "attempt"})
 """Columns of records that are not for tables: lists, and how the store keeps house."""
@@ -210,6 +213,26 @@ class LoadedRun:
         """Half the longest finite bar; infinite while some minima are not connected."""
         return self.landscape.to_scores[method]
 
+    @property
+    def higher(self) -> Mapping[int, HomologyBarcode]:
+        """The barcodes of index 1 and more, by index; empty where the run does not ask for them."""
+        found = self.landscape.homology
+        return found.barcodes if found else {}
+
+    def loops(self, index: int = 1) -> HomologyBarcode:
+        """The barcode of an index above 0, of optimised simplices; `to_score` of topo_core takes it.
+
+        Raises:
+            UserError: the run has none of this index.
+        """
+        try:
+            return self.higher[index]
+        except KeyError:
+            raise UserError(
+                f"{self.name} has no barcode of index {index}: set reduce.max_index in its run file "
+                "to it and run it again; index 0 is `barcode()`."
+            ) from None
+
     @cached_property
     def merge_tree(self) -> MergeTree:
         return merge_tree(self.landscape.losses, self.landscape.heights)
@@ -218,9 +241,12 @@ class LoadedRun:
         """A table as pyarrow has it.
 
         Args:
-            name: `minima` and `passes` have a row a record; `bars` has `index`, `method`, `minimum`,
-                `birth`, `death` (infinite bars: infinity) and the pair `saddle_i`, `saddle_j`;
-                `profiles` has the loss along every path, a row a place.
+            name: `minima`, `passes` and `simplices` have a row a record; `bars` has `index`, `method`,
+                `birth` and `death` (infinite bars: infinity), the minima of the simplex at which a
+                bar is `born` and of the one at which it is `killed` (none for an infinite bar), and
+                for index 0 the same as numbers: `minimum`, and the pair `saddle_i`, `saddle_j`;
+                `scores` has the TO-score of each barcode, and how far dense sampling can have put
+                it off; `profiles` has the loss along every path, a row a place.
 
         Raises:
             UserError: there is no such table.
@@ -230,8 +256,12 @@ class LoadedRun:
                 return _records(MinimumRecord, self.minima)
             case "passes":
                 return _records(PairRecord, self.landscape.passes)
+            case "simplices":
+                return _records(SimplexRecord, self.landscape.simplices)
             case "bars":
-                return _bars(self.landscape)
+                return _bars(self)
+            case "scores":
+                return _scores(self)
             case "profiles":
                 return _profiles(self.landscape)
         raise UserError(f"There is no table {name!r}: choose one of {', '.join(TABLES)}.")
@@ -276,20 +306,88 @@ def _records(kind: type[Any], records: Mapping[Any, Any]) -> pa.Table:
     )
 
 
-def _bars(landscape: Landscape) -> pa.Table:
-    rows = [(method, bar) for method in METHODS for bar in landscape.barcodes[method].bars]
-    saddles = [bar.saddle or (None, None) for _, bar in rows]
-    return pa.table(
+SIMPLICES = "simplices"
+"""The method of bars of index 1 and more, beside the two of index 0."""
+
+
+def _bars(run: LoadedRun) -> pa.Table:
+    rows: list[dict[str, Any]] = [
         {
-            "index": pa.array([0] * len(rows), pa.int32()),
-            "method": pa.array([method for method, _ in rows], pa.string()),
-            "minimum": pa.array([bar.minimum for _, bar in rows], pa.int32()),
-            "birth": pa.array([bar.birth for _, bar in rows], pa.float64()),
-            "death": pa.array([bar.death for _, bar in rows], pa.float64()),
-            "saddle_i": pa.array([i for i, _ in saddles], pa.int32()),
-            "saddle_j": pa.array([j for _, j in saddles], pa.int32()),
+            "index": 0,
+            "method": method,
+            "minimum": bar.minimum,
+            "birth": bar.birth,
+            "death": bar.death,
+            "saddle_i": bar.saddle[0] if bar.saddle else None,
+            "saddle_j": bar.saddle[1] if bar.saddle else None,
+            "born": (bar.minimum,),
+            "killed": bar.saddle,
         }
-    )
+        for method in METHODS
+        for bar in run.barcode(method).bars
+    ]
+    rows += [
+        {
+            "index": index,
+            "method": SIMPLICES,
+            "birth": bar.birth,
+            "death": bar.death,
+            "born": bar.born,
+            "killed": bar.killed,
+        }
+        for index, bars in run.higher.items()
+        for bar in bars.bars
+    ]
+    return pa.Table.from_pylist(rows, schema=_BARS)
+
+
+_BARS = pa.schema(
+    {
+        "index": pa.int32(),
+        "method": pa.string(),
+        "minimum": pa.int32(),
+        "birth": pa.float64(),
+        "death": pa.float64(),
+        "saddle_i": pa.int32(),
+        "saddle_j": pa.int32(),
+        "born": pa.list_(pa.int32()),
+        "killed": pa.list_(pa.int32()),
+    }
+)
+
+
+def _scores(run: LoadedRun) -> pa.Table:
+    landscape = run.landscape
+    rows: list[dict[str, Any]] = []
+    for method in METHODS:
+        count = len(run.barcode(method).bars)
+        row = {"index": 0, "method": method, "to_score": run.to_score(method), "bars": count}
+        if method == "elder" and landscape.certified:
+            row["epsilon"] = landscape.certified.certificate.epsilon
+        rows.append(row)
+    for index, bars in run.higher.items():
+        assert landscape.homology is not None  # where the bars are from
+        rows.append(
+            {
+                "index": index,
+                "method": SIMPLICES,
+                "to_score": to_score(bars),
+                "bars": len(bars.bars),
+                "epsilon": landscape.homology.epsilon,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=_SCORES)
+
+
+_SCORES = pa.schema(
+    {
+        "index": pa.int32(),
+        "method": pa.string(),
+        "to_score": pa.float64(),
+        "epsilon": pa.float64(),
+        "bars": pa.int32(),
+    }
+)
 
 
 def _profiles(landscape: Landscape) -> pa.Table:

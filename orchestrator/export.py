@@ -3,18 +3,22 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import safetensors.torch
+from numpy.typing import NDArray
 
 from orchestrator.api import TABLES, LoadedRun
 from orchestrator.errors import UserError
 from orchestrator.reduce import METHODS
 from orchestrator.report.write import replace_file, writing_to
+from topo_core.barcode import Interval
+from topo_core.to_score import to_score
 
 
 class Format(StrEnum):
@@ -90,6 +94,8 @@ def _parquet(run: LoadedRun, out: Path) -> list[Path]:
     """One file a table; ids of runs and units are in the metadata."""
     files = []
     for name in TABLES:
+        if name == "simplices" and not run.higher:
+            continue
         table = run.table(name)
         described = {"toscore.run": run.name, "toscore.complete": json.dumps(run.complete)}
         table = table.replace_schema_metadata(described)
@@ -109,12 +115,21 @@ def _json(run: LoadedRun, out: Path) -> list[Path]:
 
 
 def _npz(run: LoadedRun, out: Path) -> list[Path]:
-    """Losses, heights, and bars as arrays [m, 2] of birth and death with their minima."""
-    arrays = {"losses": run.losses, "heights": run.heights}
+    """Losses, heights, scores, and bars as arrays [m, 2] of birth and death with what they join."""
+    arrays: dict[str, NDArray[Any]] = {"losses": run.losses, "heights": run.heights}
     for method in METHODS:
         bars = run.barcode(method).bars
-        arrays[f"{method}_bars"] = np.array([(b.birth, b.death) for b in bars]).reshape(-1, 2)
+        arrays[f"{method}_bars"] = _births_and_deaths(bars)
         arrays[f"{method}_minima"] = np.array([b.minimum for b in bars], dtype=np.int64)
+        arrays[f"{method}_to_score"] = np.array(run.to_score(method))
+    for index, barcode in run.higher.items():
+        # The minima of the simplex that ends an infinite bar are none: -1.
+        none = (-1,) * (index + 2)
+        born, killed = [b.born for b in barcode.bars], [b.killed or none for b in barcode.bars]
+        arrays[f"index_{index}_bars"] = _births_and_deaths(barcode.bars)
+        arrays[f"index_{index}_born"] = np.array(born, dtype=np.int64).reshape(-1, index + 1)
+        arrays[f"index_{index}_killed"] = np.array(killed, dtype=np.int64).reshape(-1, index + 2)
+        arrays[f"index_{index}_to_score"] = np.array(to_score(barcode))
     file = out / f"{run.name}.npz"
     part = file.with_name(file.name + ".part")
     with part.open("wb") as stream:
@@ -123,13 +138,22 @@ def _npz(run: LoadedRun, out: Path) -> list[Path]:
     return [file]
 
 
+def _births_and_deaths(bars: Iterable[Interval]) -> NDArray[np.float64]:
+    return np.array([(b.birth, b.death) for b in bars], dtype=np.float64).reshape(-1, 2)
+
+
 def _gudhi(run: LoadedRun, out: Path) -> list[Path]:
-    """GUDHI's text format of intervals, `dimension birth death` a line, one file a rule."""
+    """GUDHI's text format of intervals, `dimension birth death` a line, one file a rule.
+
+    Bars of index 1 and more stand in the file of the elder rule, which is homology as they are;
+    Algorithm 1 has none.
+    """
     files = []
     for method in METHODS:
+        barcodes = [run.barcode(method), *(run.higher.values() if method == "elder" else ())]
         lines = [
             f"{bars.index} {bar.birth!r} {bar.death if math.isfinite(bar.death) else 'inf'}"
-            for bars in [run.barcode(method)]
+            for bars in barcodes
             for bar in bars.bars
         ]
         file = out / f"{run.name}-{method}.pers"
@@ -164,6 +188,8 @@ def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
     for name, rows in histories:
         kind = name.split("-")[0]
         if rows:
+            for earlier in (folder / name).glob("events.out.tfevents.*"):
+                earlier.unlink()  # or a second export would double every point
             with SummaryWriter(str(folder / name)) as writer:
                 for row in rows:
                     for tag, value in row.items():

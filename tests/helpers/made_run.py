@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from orchestrator.plan import Identity, Plan
 from orchestrator.runs import config_of
 from workers.evaluation import Evaluation
 from workers.objects import open_objects
-from workers.schema import MinimumRecord, PairRecord
+from workers.schema import MinimumRecord, PairRecord, SimplexRecord
 from workers.store import Store
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -35,6 +36,13 @@ class MadeRun:
     def paths(self, heights: Mapping[Pair, float], losses: Sequence[float]) -> None:
         """Publish paths of these heights between minima with these losses."""
         records = [self._path(pair, height, losses) for pair, height in heights.items()]
+        self.store.publish_records(records, epoch=1)
+
+    def triangles(
+        self, maxima: Mapping[tuple[int, ...], float], heights: Mapping[Pair, float]
+    ) -> None:
+        """Publish triangles with these maxima of their own, on edges of these heights."""
+        records = [self._triangle(vertices, own, heights) for vertices, own in maxima.items()]
         self.store.publish_records(records, epoch=1)
 
     def fails(self, pair: Pair, reason: str) -> None:
@@ -107,6 +115,30 @@ class MadeRun:
             object=self.store.publish_path(key, {"points": points}, a="", b=""),
         )
 
+    def _triangle(
+        self, vertices: tuple[int, ...], own: float, heights: Mapping[Pair, float]
+    ) -> SimplexRecord:
+        edges = list(combinations(vertices, 2))
+        value = max(own, *(heights[edge] for edge in edges))
+        keys = {simplex.vertices: simplex.key for simplex in self.plan.simplices(2)}
+        return SimplexRecord(
+            key=keys[vertices],
+            worker="w0",
+            seconds=2.0,
+            finished_at=BEGUN + timedelta(minutes=2),
+            vertices=vertices,
+            faces=[self.plan.pair_key(edge) for edge in edges],
+            value=value,
+            value_high=value + 1e-4,
+            own_maximum=own,
+            face_maxima=[heights[edge] for edge in edges],
+            outcome="budget",
+            reason="made by hand",
+            remaining_fall=0.01,
+            epochs=10,
+            gradient_evaluations=10,
+        )
+
 
 def _row(epoch: int, height: float) -> dict[str, float]:
     fall = 1 + math.exp(-epoch / 5)
@@ -162,6 +194,23 @@ def complete_run(folder: Path, name: str = "made", **run_file: object) -> MadeRu
     made = made_run(folder, len(LOSSES), name, **run_file)
     made.minima(dict(enumerate(LOSSES)))
     made.paths(HEIGHTS, LOSSES)
+    return made
+
+
+TRIANGLES: Mapping[tuple[int, ...], float] = {
+    (0, 1, 2): 0.6,
+    (0, 1, 3): 1.3,
+    (1, 2, 3): 1.5,
+    (0, 2, 3): 1.6,
+}
+"""Index 1: the loop that edge (0, 2) closes at 0.9 is filled by (0, 1, 3) at 1.3, that of (2, 3) at 1.2 by
+(1, 2, 3) at 1.5; (0, 1, 2) fills its own at once, and nothing is left for (0, 2, 3) to fill."""
+
+
+def run_with_loops(folder: Path, name: str = "loops") -> MadeRun:
+    """The same with triangles, whose barcode of index 1 is known by hand too."""
+    made = complete_run(folder, name, reduce={"max_index": 1})
+    made.triangles(TRIANGLES, HEIGHTS)
     return made
 
 
