@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -234,7 +234,9 @@ def retry(
 @app.command()
 def verify(
     run: RunArgument,
-    heights: Annotated[int, typer.Option(help="Heights to compute again from their points.")] = 10,
+    heights: Annotated[
+        int, typer.Option(help="Heights to compute again from their points.", min=0)
+    ] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Check every object of a run against its digest, and some heights against their points.
@@ -459,5 +461,15 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"toscore: {error}", file=sys.stderr)
-        sys.exit(Exit.BAD_INPUT)
+        _leave(error)
+    except Exception as error:
+        from workers.objects import NotWritable, StoreFull, StoreUnreachable
+
+        if isinstance(error, NotWritable | StoreFull | StoreUnreachable):
+            _leave(error)  # of the store's place, rights or room: nothing is wrong with the program
+        raise
+
+
+def _leave(error: Exception) -> NoReturn:
+    print(f"toscore: {error}", file=sys.stderr)
+    sys.exit(Exit.BAD_INPUT)

@@ -138,7 +138,9 @@ class Minima(Model):
                 f"minima.count is {self.count} and minima.recipes have counts of their own: "
                 "leave one of them out"
             )
-        if (self.count or 0) < 0 or self.total < 2:
+        if (self.count or 0) < 0:
+            raise ValueError(f"minima.count is {self.count}; it must be 0 or more")
+        if self.total < 2:
             raise ValueError(
                 f"a barcode needs at least 2 minima and this asks for {self.total}: "
                 "raise minima.count or name more checkpoints in minima.from"
@@ -305,9 +307,18 @@ def read_values(file: Path) -> dict[str, Any]:
     try:
         return values_of(file.read_text(), str(file))
     except FileNotFoundError:
-        raise BadRunFile(f"There is no run file {file}: check the path.") from None
+        raise BadRunFile(f"There is no run file {file}; {_other_file(file)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadRunFile(f"The run file {file} cannot be read: {error}.") from None
+
+
+def _other_file(wanted: Path) -> str:
+    """The run file beside it whose name is close, or what else to do."""
+    folder = wanted.parent
+    beside = folder.iterdir() if folder.is_dir() else ()
+    files = [file.name for file in beside if file.suffix in (".yaml", ".yml")]
+    close = difflib.get_close_matches(wanted.name, files, 1)
+    return f"did you mean {folder / close[0]}?" if close else "check the path."
 
 
 def values_of(text: str, name: str) -> dict[str, Any]:
@@ -319,14 +330,23 @@ def values_of(text: str, name: str) -> dict[str, Any]:
     try:
         values = _load_yaml(text)
     except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise BadRunFile(f"The run file {name} is not valid YAML: {where}.") from None
+        raise BadRunFile(f"The run file {name} is not valid YAML: {_yaml_fault(error)}.") from None
     if not isinstance(values, dict):
+        held = "is empty" if values is None else f"holds a {type(values).__name__}"
         raise BadRunFile(
-            f"The run file {name} holds {type(values).__name__}, not keys with values: "
-            "start with `name:`, `data:` and `network:`."
+            f"The run file {name} {held} and should hold keys with values: start with `name:`, "
+            "`data:` and `network:`."
         )
     return values
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """What is wrong, and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    said = getattr(error, "problem", None) or "it cannot be read"
+    return f"{said}, in line {mark.line + 1}, column {mark.column + 1}"
 
 
 def with_checkpoints_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -478,9 +498,12 @@ def _sentence(error: ErrorDetails, schema: dict[str, Any], what: str) -> str:
         case "missing":
             return f"{key} is missing; {what} needs at least {', '.join(schema['required'])}."
         case "value_error":
-            return f"{_located(path, str(error['ctx']['error']).rstrip('.'))}."
+            return _located(path, str(error["ctx"]["error"]).rstrip("."))
         case _:
-            message = error["msg"].replace("Input should be", "it must be").rstrip(".")
+            message = error["msg"].partition(", unable to parse")[0]
+            message = message.replace("Input should be", "it must be").rstrip(".")
+            message = message.replace("a valid integer", "a whole number")
+            message = message.replace("a valid number", "a number")
             message = message[0].lower() + message[1:]
             return f"{key} is {_show(value)}; {message}."
 

@@ -262,8 +262,8 @@ def serve(run: StartedRun, host: str, port: int) -> _Server:
         return _Server((host, port), Watcher(run))
     except OSError as error:
         raise UserError(
-            f"{host}:{port} cannot be served at ({error.strerror}): choose another --port, or 0 for "
-            "a free one."
+            f"{host}:{port} cannot be served at ({error.strerror}): choose another --port, 0 for a "
+            "free one, or another --host."
         ) from None
 
 

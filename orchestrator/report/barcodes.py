@@ -64,6 +64,8 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
 
 def described(bars: AnyBarcode) -> str:
     """A barcode in a sentence or two."""
+    if not bars.bars:
+        return "No bar has a length."
     longest = bars.longest
     text = f"{len(bars.finite)} finite and {len(bars.infinite)} infinite bars."
     if longest is not None:
@@ -114,7 +116,9 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
         ax.set_title(panel.title)
         draw_bars(ax, panel.bars, right=room[1])
         ax.set_xlim(*room)
-        if log:
+        if not ends:
+            ax.set_xticks([])  # an empty scale would be made up
+        elif log:
             log_axis(ax, "x")
         else:
             few_ticks(ax, wide and not beside)
@@ -136,14 +140,12 @@ def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum
     """Bars from the lowest birth down; infinite ones end in an arrow at ``right``."""
     shown = bars.bars
     width = 5.0 if len(shown) <= 20 else max(0.6, 100 / len(shown))
-    finite, endless, points = [], [], []
+    finite, endless = [], []
     for place, bar in enumerate(shown):
         if not math.isfinite(bar.death):
             endless.append([(bar.birth, place), (right, place)])
-        elif bar.length > 0:
-            finite.append([(bar.birth, place), (bar.death, place)])
         else:
-            points.append((bar.birth, place))
+            finite.append([(bar.birth, place), (bar.death, place)])
     ax.grid(axis="x")
     ax.set_axisbelow(True)
     many = len(shown) > 5 * LABELLED
@@ -156,12 +158,15 @@ def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum
             [right] * len(endless), [line[1][1] for line in endless], ">", color=SECOND, ms=6,
             clip_on=False,
         )  # fmt: skip
-    if points:
-        ax.plot(
-            *zip(*points, strict=True), "|", color=FIRST, ms=max(2.0, width + 3), rasterized=many
-        )
+    # A bar too short to be seen still has its birth.
+    births = [line[0] for line in finite]
+    if births:
+        ax.plot(*zip(*births, strict=True), "|", color=FIRST, ms=max(2.0, width), rasterized=many)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    if len(shown) <= LABELLED:
+    if not shown:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "no bar has a length", transform=ax.transAxes, ha="center", va="center")
+    elif len(shown) <= LABELLED:
         ax.set_yticks(range(len(shown)), [_born(bar) for bar in shown])
         ax.tick_params(axis="y", length=0)
         ax.set_ylabel(label if bars.index == 0 else "simplex")
@@ -219,7 +224,8 @@ def _draw_diagram(panels: Sequence[Panel], wide: bool) -> Drawing:
         log_axis(ax, "x")
         log_axis(ax, "y")
     else:
-        few_ticks(ax, wide)
+        few_ticks(ax, wide=False)
+        ax.yaxis.set_major_locator(ax.xaxis.get_major_locator())
     ax.set_box_aspect(1)
     ax.legend(loc="lower right")
     return figure

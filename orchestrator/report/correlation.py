@@ -3,14 +3,22 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from scipy.stats import rankdata
 
+from orchestrator.report.style import signed
 from topo_core.draws import generator
 
 RESAMPLES = 4000
 LEVEL = 0.95
+
+FEW = 10
+"""Pairs below which a percentile interval is known to be too narrow, down to a single point."""
+
+ALL_ORDERS_UP_TO = 7
+"""Pairs up to which every order is tried; beyond, ``RESAMPLES`` random ones."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,8 @@ class RankCorrelation:
         level: of the interval.
         count: pairs.
         resamples: of the bootstrap in which both sides varied.
+        p: the share of orders of one side in which |rho| is as large (a permutation test, in which
+            the order at hand counts too).
     """
 
     rho: float
@@ -31,6 +41,7 @@ class RankCorrelation:
     level: float
     count: int
     resamples: int
+    p: float = math.nan
 
     @property
     def sentence(self) -> str:
@@ -40,11 +51,16 @@ class RankCorrelation:
                 f"Spearman's ρ is not defined for these {self.count} minima: "
                 "three or more with different values are needed."
             )
-        if math.isnan(self.low):
-            return f"Spearman's ρ = {self.rho:.2f} (n = {self.count})."
+        few = (
+            f" {self.count} minima are few: such an interval is too narrow then, go by the p."
+            if self.count < FEW
+            else ""
+        )
         return (
-            f"Spearman's ρ = {self.rho:.2f}, {self.level:.0%} bootstrap interval "
-            f"[{self.low:.2f}, {self.high:.2f}] (n = {self.count}, {self.resamples} resamples)."
+            f"Spearman's ρ = {signed(self.rho)}, {self.level:.0%} bootstrap interval "
+            f"[{signed(self.low)}, {signed(self.high)}] (n = {self.count}, {self.resamples} "
+            f"resamples); unrelated values in any order would give a ρ as far from 0 with p = "
+            f"{self.p:.2g}.{few}"
         )
 
 
@@ -73,7 +89,21 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *draws: int | str) 
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (math.nan, math.nan)
-    return RankCorrelation(rho, float(low), float(high), LEVEL, count, len(drawn))
+    p = _permutation_p(both[0], both[1], source)
+    return RankCorrelation(rho, float(low), float(high), LEVEL, count, len(drawn), p)
+
+
+def _permutation_p(x: np.ndarray, y: np.ndarray, source: np.random.Generator) -> float:
+    """Of a permutation test (Good 2005) of Spearman's rho, two-sided."""
+    a, b = rankdata(x), rankdata(y)
+    a -= a.mean()
+    b -= b.mean()
+    observed = abs(float(a @ b)) * (1 - 1e-9)  # equal but for rounding counts as equal
+    if len(b) <= ALL_ORDERS_UP_TO:
+        orders = np.array(list(permutations(b)))
+        return float(np.mean(np.abs(orders @ a) >= observed))
+    beyond = sum(abs(float(source.permutation(b) @ a)) >= observed for _ in range(RESAMPLES))
+    return (1 + beyond) / (1 + RESAMPLES)
 
 
 def _rho(x: np.ndarray, y: np.ndarray) -> np.ndarray:

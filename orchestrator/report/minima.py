@@ -18,6 +18,7 @@ from orchestrator.report.style import (
     few_ticks,
     log_axis,
     number,
+    signed,
     spans_decades,
 )
 from topo_core.barcode import Barcode
@@ -155,5 +156,8 @@ def _draw_generalisation(
     ax.margins(0.1)
     few_ticks(ax, wide)
     if not math.isnan(found.rho):
-        ax.set_title(f"ρ = {found.rho:.2f}  [{found.low:.2f}, {found.high:.2f}]")
+        ax.set_title(
+            f"ρ = {signed(found.rho)} [{signed(found.low)}, {signed(found.high)}], "
+            f"n = {found.count}, p = {found.p:.2g}"
+        )
     return figure

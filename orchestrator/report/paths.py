@@ -20,6 +20,7 @@ from orchestrator.report.style import (
     SECOND,
     THIRD,
     WIDE,
+    few_ticks,
     log_axis,
     number,
     spans_decades,
@@ -131,7 +132,7 @@ def _draw_losses(
     log = spans_decades([v for _, pair in shown for v in passes[pair].losses])
     for ax, (bar, pair) in zip(axes, shown, strict=False):
         _draw_path(ax, bar, passes[pair], knots[pair])
-        ax.set_title(_named(pair), fontsize=8)
+        ax.set_title(f"path {_named(pair)}", fontsize=8)
     for ax in axes[len(shown) :]:
         ax.set_visible(False)
     for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the lowest of each column
@@ -312,6 +313,7 @@ def _draw_norms(found: PathPoints, wide: bool) -> Drawing:
             )  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel("point")
+        few_ticks(ax, wide, integer=True)
         ax.grid(axis="y", color=GRID)
         ax.set_axisbelow(True)
         if spans_decades([v for k in chosen for v in norms[k]]):

@@ -115,9 +115,14 @@ def log_axis(axes: Axes, which: str) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def few_ticks(axes: Axes, wide: bool) -> None:
+def few_ticks(axes: Axes, wide: bool, *, integer: bool = False) -> None:
     """So few numbers on a horizontal axis that they do not run into each other."""
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4, integer=integer))
+
+
+def signed(value: float) -> str:
+    """Two decimals, with a minus sign and not a hyphen."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float) -> str:

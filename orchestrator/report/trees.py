@@ -15,6 +15,7 @@ from orchestrator.report.style import (
     FIRST,
     INK,
     MISSING,
+    MUTED,
     NARROW,
     SECOND,
     SEQUENTIAL,
@@ -129,7 +130,7 @@ def matrix_figure(
         caption=(
             "Each cell is the highest loss on the best path found between two minima, the diagonal "
             "their own losses. The minima stand in the order of the disconnectivity graph, so that "
-            "basins show as blocks. Grey cells have no path."
+            "basins show as blocks. Hatched cells have no path."
         ),
         alt=f"Matrix of the heights of {len(known)} of {possible} passes{between}.",
         table=Table(
@@ -147,6 +148,8 @@ def _draw_matrix(matrix: np.ndarray, order: tuple[int, ...], wide: bool) -> Draw
     figure = Drawing(figsize=(5.0, 4.2) if wide else (NARROW, 4.2))
     ax = figure.subplots()
     ax.set_facecolor(MISSING)
+    # The map of heights passes through grey, so grey alone would not say that there is nothing.
+    ax.patch.set(hatch="////", edgecolor=MUTED, linewidth=0)
     known = matrix[np.isfinite(matrix)]
     log = spans_decades(known.tolist())
     span = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)

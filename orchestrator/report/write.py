@@ -39,6 +39,9 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Which figures stand together, by the beginnings of their names."""
 
 
+BUILT_IN = "builtin-"
+"""How the fingerprint of a network of toscore's own begins; that of a user's is a SHA-256."""
+
 _TABLE_OF = {"minima": "minima", "paths": "dips"}
 
 
@@ -257,7 +260,11 @@ def _provenance(run: StartedRun) -> Section:
             text = "not known" if value is None else _readable(str(value))
         facts[name.replace("_", " ")] = text
     identity = run.plan.identity
-    facts |= {"data, SHA-256": identity.data, "network code, SHA-256": identity.network}
+    facts["data, SHA-256"] = identity.data
+    if identity.network.startswith(BUILT_IN):
+        facts["network code"] = f"of toscore, version {identity.network.removeprefix(BUILT_IN)}"
+    else:
+        facts["network code, SHA-256"] = identity.network
     facts |= {name.replace("_", " "): str(v) for name, v in asdict(run.evaluation).items()}
     facts["store"] = run.store.objects.url
     described = run.plan.run.model_dump(mode="json", by_alias=True)

@@ -6,6 +6,7 @@ other; its store is STORE/STUDY-SCALE and its name the labels of its place. Noth
 down: what is done of a study is what its runs' stores hold.
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -238,7 +239,9 @@ def _read(reference: str) -> tuple[dict[str, Any], Path]:
     name = reference.removeprefix(PREFIX)
     known = tuple(shipped())
     if name not in known:
-        raise BadRunFile(f"There is no study {name!r} in this package; it has {', '.join(known)}.")
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {PREFIX}{close[0]}?" if close else f"it has {', '.join(known)}."
+        raise BadRunFile(f"There is no study {name!r} in this package; {hint}")
     text = resources.files("orchestrator.studies").joinpath(f"{name}.yaml").read_text("utf-8")
     return values_of(text, f"{name}.yaml"), Path()
 

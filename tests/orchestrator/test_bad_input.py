@@ -18,8 +18,10 @@ BAD = {
     "wrong type": ({"minima": {"epochs": "many"}}, "minima.epochs", "'many'"),
     "zero points": ({"paths": {"points": 0}}, "paths.points is 0", "3 or more"),
     "one minimum": ({"minima": {"count": 1}}, "at least 2 minima", "minima.count"),
+    "fewer than none": ({"minima": {"count": -2}}, "minima.count is -2", "0 or more"),
+    "a word for a number": ({"minima": {"count": "x"}}, "minima.count is 'x'", "a whole number."),
     "missing checkpoint": ({"minima": {"from": ["no.pt", "no2.pt"]}}, "no.pt", "cannot be read"),
-    "unknown network": ({"network": "fcc"}, "network.name is 'fcc'", "did you mean fc"),
+    "unknown network": ({"network": "fcc"}, "network.name is 'fcc'", "did you mean fc?"),
     "unknown network option": ({"network": {"name": "fc", "hiden": [3]}}, "hiden", "hidden"),
     "unknown data": ({"data": "digit"}, "data.name is 'digit'", "digits"),
     "missing key": ({"network": None}, "network", "name"),
@@ -86,9 +88,10 @@ def test_precision_without_a_gpu(folder):
     ("text", "names"),
     [
         ("name: [", "not valid YAML"),
-        ("- a\n- b", "holds list"),
+        ("name: a\n  data: b\n", "in line 2, column 7"),
+        ("- a\n- b", "holds a list"),
+        ("", "is empty"),
         ("name: a\nname: b\n", "appears twice"),
-        ("", "not keys with values"),
     ],
 )
 def test_not_a_run_file(folder, text, names):

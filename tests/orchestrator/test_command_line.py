@@ -28,6 +28,30 @@ def test_a_mistyped_run_is_answered_with_its_neighbour(tmp_path):
     assert "`toscore run FILE`" in toscore("status", tmp_path / "nothing-like-it").err
 
 
+def test_a_mistyped_file_or_study_is_answered_with_its_neighbour(tmp_path):
+    """The run file beside it, and the study of the package, whose names are close."""
+    (tmp_path / "mine.yaml").write_text("")
+    said = toscore("run", tmp_path / "mien.yaml")
+    assert said.code == 2 and f"did you mean {tmp_path / 'mine.yaml'}?" in said.err
+    assert "check the path" in toscore("plan", tmp_path / "nowhere" / "mine.yaml").err
+    said = toscore("studies", "study:fig2-mnst")
+    assert said.code == 2 and "did you mean study:fig2-mnist?" in said.err
+
+
+@pytest.mark.parametrize("command", ["status", "reduce", "report", "retry", "stop", "export"])
+def test_a_store_that_refuses_is_one_sentence(command, monkeypatch):
+    """Without credentials every command says which to set, with exit code 2 and no traceback."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    said = toscore(
+        command, "s3://bucket/runs/demo", *(["--out", "x"] if command == "report" else [])
+    )
+    assert said.code == 2 and said.err.startswith("toscore: ") and "AWS_ACCESS_KEY_ID" in said.err
+    assert len(said.err.splitlines()) == 1
+
+
 def test_the_shell_completes_commands():
     """What bash asks for is answered with the commands that begin so."""
     environment = {

@@ -46,6 +46,24 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.87 * 80 <= inside <= 80
 
 
+def test_a_perfect_order_of_few_is_not_sold_as_certain():
+    """Of five pairs in one order the interval is a point; p is 2 of 120, and the sentence warns."""
+    found = rank_correlation([1, 2, 3, 4, 5], [9, 7, 5, 3, 1], "few")
+    assert (found.low, found.high) == (-1, -1)
+    assert found.p == pytest.approx(2 / 120)
+    assert "5 minima are few" in found.sentence and "ρ = −1.00" in found.sentence
+
+
+def test_p_is_that_of_chance():
+    """Unrelated pairs have a p below 0.1 about one time in ten, related ones a tiny one."""
+    source = np.random.default_rng(3)
+    ps = [rank_correlation(*source.normal(size=(2, 12)), k).p for k in range(60)]
+    assert 1 <= sum(p < 0.1 for p in ps) <= 13
+    x = source.normal(size=50)
+    strong = rank_correlation(x, x + 0.1 * source.normal(size=50), "strong")
+    assert strong.p < 1e-3 and "few" not in strong.sentence
+
+
 def test_pairs_without_a_number_are_left_out():
     """A minimum without a test set counts neither in rho nor in n."""
     found = rank_correlation([1, 2, 3, 4], [1, 2, 3, math.nan], "x")

@@ -14,6 +14,7 @@ from orchestrator.report.trees import matrix_figure, tree_figure
 from tests.helpers.made_run import HEIGHTS, LOSSES
 from topo_core.barcode import barcode
 from topo_core.merge_tree import merge_tree
+from topo_core.persistence import HomologyBarcode
 
 
 def drawn(figure, wide=True):
@@ -41,6 +42,25 @@ def test_bars_are_drawn_from_birth_to_death(wide):
     assert {(bar.birth, bar.death) for bar in bars.finite} <= lines
     assert (bars.infinite[0].birth, ax.get_xlim()[1]) in lines
     assert len(lines) == len(bars.bars)
+
+
+def test_a_bar_too_short_to_be_seen_has_a_mark():
+    """A length of a millionth of the axis still shows where the bar is; the endless bar needs none."""
+    bars = barcode((0.1, 0.2), {(0, 1): 0.2 + 1e-6})
+    (marks,) = [
+        line
+        for line in drawn(barcode_figure([Panel("elder", bars)], index=0)).axes[0].lines
+        if line.get_marker() == "|"
+    ]
+    assert marks.get_xydata().tolist() == [[0.2, 1.0]]
+
+
+def test_an_empty_barcode_says_so_and_has_no_scale():
+    """Where no class lives for a while there is nothing to draw; it is said, in both forms."""
+    figure = barcode_figure([Panel("simplices", HomologyBarcode((), 1, 2))], index=1)
+    ax = drawn(figure).axes[0]
+    assert [text.get_text() for text in ax.texts] == ["no bar has a length"]
+    assert not len(ax.get_xticks()) and "No bar has a length." in figure.alt
 
 
 def test_points_of_the_diagram_are_the_bars():
@@ -85,6 +105,7 @@ def test_the_matrix_is_symmetric_in_the_order_of_the_tree():
     ax = drawn(matrix_figure(tree, dict(enumerate(LOSSES)), heights)).axes[0]
     order = [int(label.get_text()) for label in ax.get_xticklabels()]
     cells = ax.images[0].get_array()
+    assert ax.patch.get_hatch()  # seen through the masked cells: no colour of the map is hatched
     for a, i in enumerate(order):
         for b, j in enumerate(order):
             wanted = LOSSES[i] if i == j else heights.get((min(i, j), max(i, j)))

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.report.contents import figures, points_of
 from orchestrator.runs import open_run
 from tests.helpers.command import toscore
-from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run
+from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run, run_with_loops
 
 FIGURES = {
     "barcode-0",
@@ -113,6 +113,19 @@ def test_the_barcode_is_the_known_one(report):
     assert bars["Elder rule", "3"] == (0.15, 0.8, "0–3")
     assert bars["Direct paths only (Algorithm 1)", "1"] == (0.2, 0.7, "1–3")
     assert len(bars) == 2 * len(LOSSES)
+
+
+def test_bars_of_index_1_are_shown_where_the_run_has_them(tmp_path):
+    """A barcode of its own with the bars worked out by hand, in every form, and its score on top."""
+    made = run_with_loops(tmp_path)
+    assert toscore("report", made.folder).code == 0
+    bars = [(float(r["birth"]), float(r["death"])) for r in read(made.folder, "barcode-1")]
+    assert bars == [(0.9, 1.3), (1.2, 1.5)]
+    assert [r["dies at"] for r in read(made.folder, "barcode-1")] == ["0–1–3", "1–2–3"]
+    assert (made.folder / "figures" / "barcode-1.pdf").read_bytes().startswith(b"%PDF")
+    page = (made.folder / "report.html").read_text()
+    assert '<figure id="barcode-1">' in page
+    assert re.search(r"TO-score of index 1</dt><dd>0\.2<", page)
 
 
 def test_heights_and_profiles_are_those_of_the_store(report, made):
