@@ -22,10 +22,11 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.barcode import Barcode
+from topo_core.barcode import Barcode, Interval
 from topo_core.persistence import HomologyBarcode
 
 AnyBarcode = Barcode | HomologyBarcode
+Line = list[tuple[float, float]]
 
 LABELLED = 40
 """Bars up to which each is named on the axis."""
@@ -47,10 +48,10 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
     births = (
         "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
         "one: its length is the climb that the minimum asks for. The bar of the lowest minimum never "
-        "ends."
+        "ends." + _open_bars(panels, "no path to a lower minimum is known yet")
         if index == 0
         else f"A bar begins where optimised {index}-simplices close a cycle and ends where those of "
-        f"one dimension more fill it."
+        f"one dimension more fill it." + _open_bars(panels, "nothing that fills it is known yet")
     )
     return Figure(
         name=name or f"barcode-{index}",
@@ -60,6 +61,16 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
         table=bars_table(panels),
         draw=partial(_draw_barcodes, panels),
     )
+
+
+def _open_bars(panels: Sequence[Panel], why: str) -> str:
+    found = any(left_open(panel.bars) for panel in panels)
+    return f" A dashed bar has no end so far: {why}." if found else ""
+
+
+def left_open(bars: AnyBarcode) -> tuple[Interval, ...]:
+    """Infinite bars that would not be there if nothing were missing."""
+    return bars.infinite[1 if bars.index == 0 else 0 :]
 
 
 def described(bars: AnyBarcode) -> str:
@@ -102,7 +113,7 @@ def _dies(bar: object) -> str:
 
 def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
     most = max((len(p.bars.bars) for p in panels), default=1)
-    height = min(4.6, 1.0 + 0.2 * most)
+    height = min(6.4 if most <= LABELLED else 4.6, 1.0 + 0.2 * most)
     beside = wide and len(panels) > 1
     rows, columns = (1, len(panels)) if beside else (len(panels), 1)
     figure = Drawing(figsize=(WIDE if wide else NARROW, max(1.5, height) * rows))
@@ -137,13 +148,18 @@ def room_for(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum") -> None:
-    """Bars from the lowest birth down; infinite ones end in an arrow at ``right``."""
+    """Bars from the lowest birth down; infinite ones end in an arrow at ``right``, dashed where something
+    is missing that would end them."""
     shown = bars.bars
     width = 5.0 if len(shown) <= 20 else max(0.6, 100 / len(shown))
-    finite, endless = [], []
+    finite: list[Line] = []
+    endless: list[Line] = []
+    dashed: list[Line] = []
+    unknown = set(map(id, left_open(bars)))
     for place, bar in enumerate(shown):
         if not math.isfinite(bar.death):
-            endless.append([(bar.birth, place), (right, place)])
+            lines = dashed if id(bar) in unknown else endless
+            lines.append([(bar.birth, place), (right, place)])
         else:
             finite.append([(bar.birth, place), (bar.death, place)])
     ax.grid(axis="x")
@@ -153,11 +169,18 @@ def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum
         drawn = LineCollection(lines, colors=colour, linewidths=width, capstyle="butt")
         drawn.set_rasterized(many)
         ax.add_collection(drawn)
-    if endless:
-        ax.plot(
-            [right] * len(endless), [line[1][1] for line in endless], ">", color=SECOND, ms=6,
-            clip_on=False,
-        )  # fmt: skip
+    ax.add_collection(
+        LineCollection(
+            dashed, colors=SECOND, linewidths=max(0.6, width / 2.5), linestyles=(0, (2, 1)),
+            rasterized=many,
+        )
+    )  # fmt: skip
+    for lines, fill in ((endless, "full"), (dashed, "none")):
+        if lines:
+            ax.plot(
+                [right] * len(lines), [line[1][1] for line in lines], ">", color=SECOND,
+                ms=6 if len(shown) <= LABELLED else 3, fillstyle=fill, clip_on=False,
+            )  # fmt: skip
     # A bar too short to be seen still has its birth.
     births = [line[0] for line in finite]
     if births:
@@ -216,8 +239,11 @@ def _draw_diagram(panels: Sequence[Panel], wide: bool) -> Drawing:
             alpha=0.85, label=panel.title, fillstyle="full" if mark == "x" else "none",
             rasterized=len(finite) > 500,
         )  # fmt: skip
-    for bar in panels[0].bars.infinite if panels else ():
-        ax.plot([bar.birth], [high], "^", color=SECOND, ms=7, clip_on=False)
+    infinite = panels[0].bars.infinite if panels else ()
+    unknown = set(map(id, left_open(panels[0].bars))) if panels else set()
+    for bar in infinite:
+        fill = "none" if id(bar) in unknown else "full"
+        ax.plot([bar.birth], [high], "^", color=SECOND, ms=7, fillstyle=fill, clip_on=False)
     ax.set(xlim=(low, high), ylim=(low, high), xlabel="birth: loss of the minimum")
     ax.set_ylabel("death: height of the pass")
     if log:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from orchestrator.plan import Plan
 from orchestrator.reduce import Landscape
+from orchestrator.report.anytime import anytime_bars, anytime_figure
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
 from orchestrator.report.figure import Figure
 from orchestrator.report.groups import groups_figure, groups_of
@@ -33,6 +34,8 @@ def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Fi
     """The figures of a run, those that have something to show."""
     if not landscape.minima:
         return
+    if not landscape.complete:
+        yield anytime_figure(landscape, anytime_bars(landscape, adaptive=plan.adaptive))
     elder, direct = landscape.barcodes["elder"], landscape.barcodes["direct"]
     yield barcode_figure(
         [Panel("Elder rule", elder), Panel("Direct paths only (Algorithm 1)", direct)], index=0

@@ -104,7 +104,8 @@ def _draw_training(curves: Mapping[int, list[tuple[int, float, float]]], wide: b
     if spans_decades([loss for line in losses for _, loss in line]):
         log_axis(top, "y")
     top.set_ylabel("training loss")
-    bottom.set(xlabel="epoch", ylabel="rate")
+    bottom.set(xlabel="epoch", ylabel="learning rate" if wide else "rate")
+    few_ticks(bottom, wide, integer=True)
     bottom.set_ylim(bottom=0)
     return figure
 

@@ -249,6 +249,7 @@ def _draw_history(
         ax.grid(axis="y")
         ax.set_axisbelow(True)
     axes[-1].set_xlabel("epoch")
+    few_ticks(axes[-1], wide, integer=True)
     return figure
 
 

@@ -166,7 +166,8 @@ def _draw_matrix(matrix: np.ndarray, order: tuple[int, ...], wide: bool) -> Draw
         ax.set_yticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set(xlabel="minimum", ylabel="minimum")
+    label = "minimum" if count <= 24 else f"{count} minima, as in the graph"
+    ax.set(xlabel=label, ylabel=label)
     bar = figure.colorbar(
         image,
         ax=ax,

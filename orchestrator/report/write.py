@@ -30,7 +30,7 @@ from orchestrator.runs import StartedRun
 from topo_core.to_score import to_score
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "barcodes": ("Barcodes", ("barcode-0", "persistence-diagram")),
+    "barcodes": ("Barcodes", ("barcode-so-far", "barcode-0", "persistence-diagram")),
     "loops": ("Higher barcodes", ("barcode-",)),
     "basins": ("Basins", ("disconnectivity-graph", "pass-heights")),
     "paths": ("Paths", ("loss-along-paths", "path-optimisation", "gradient-norms")),

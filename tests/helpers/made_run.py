@@ -24,6 +24,26 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Shape:
+    """What a made path looks like between its minima.
+
+    Attributes:
+        samples: odd, places where its loss was evaluated.
+        valleys: places on either half where the loss falls and rises again: dips inside the path.
+        norms: epochs after which the norms of the gradient at each point were kept.
+    """
+
+    samples: int = SAMPLES
+    valleys: int = 0
+    norms: int = 0
+
+    def rise(self, x: float) -> float:
+        """From 0 at the ends to 1 at the peak in the middle."""
+        dip = 0.6 * math.sin(2 * math.pi * self.valleys * x) ** 2
+        return math.sin(math.pi * x) * (1 - dip)
+
+
+@dataclass(frozen=True)
 class MadeRun:
     folder: Path
     plan: Plan
@@ -33,9 +53,12 @@ class MadeRun:
         """Publish minima with these losses; the test error grows with the index."""
         self.store.publish_records([self._minimum(i, loss) for i, loss in losses.items()], epoch=1)
 
-    def paths(self, heights: Mapping[Pair, float], losses: Sequence[float]) -> None:
+    def paths(
+        self, heights: Mapping[Pair, float], losses: Sequence[float], shape: "Shape | None" = None
+    ) -> None:
         """Publish paths of these heights between minima with these losses."""
-        records = [self._path(pair, height, losses) for pair, height in heights.items()]
+        shape = shape or Shape()
+        records = [self._path(pair, height, losses, shape) for pair, height in heights.items()]
         self.store.publish_records(records, epoch=1)
 
     def triangles(
@@ -75,17 +98,26 @@ class MadeRun:
             object=self.store.publish_minimum(key, state),
         )
 
-    def _path(self, pair: Pair, height: float, losses: Sequence[float]) -> PairRecord:
+    def _path(
+        self, pair: Pair, height: float, losses: Sequence[float], shape: "Shape"
+    ) -> PairRecord:
         i, j = pair
         key = self.plan.pair_key(pair)
-        positions = [k / (SAMPLES - 1) for k in range(SAMPLES)]
+        positions = [k / (shape.samples - 1) for k in range(shape.samples)]
         peak = 0.5
         curve = [
-            (height - (losses[i] if x < peak else losses[j])) * math.sin(math.pi * x)
+            (height - (losses[i] if x < peak else losses[j])) * shape.rise(x)
             + (losses[i] if x < peak else losses[j])
             for x in positions
         ]
         points = torch.tensor([[float(i), 0.0], [0.5 * (i + j), 1.0], [float(j), 0.0]])
+        tensors = {"points": points}
+        if shape.norms:
+            tensors |= {
+                "norm_epochs": torch.tensor([[10 * k] for k in range(1, 1 + shape.norms)]),
+                "normal_norms": torch.rand(shape.norms, 1),
+                "tangent_norms": torch.rand(shape.norms, 1),
+            }
         return PairRecord(
             key=key,
             worker=f"w{(i + j) % 2}",
@@ -112,7 +144,7 @@ class MadeRun:
             points=3,
             gradient_evaluations=20,
             history=tuple(_row(epoch, height) for epoch in (0, 10, 20)),
-            object=self.store.publish_path(key, {"points": points}, a="", b=""),
+            object=self.store.publish_path(key, tensors, a="", b=""),
         )
 
     def _triangle(

@@ -55,6 +55,29 @@ def test_a_bar_too_short_to_be_seen_has_a_mark():
     assert marks.get_xydata().tolist() == [[0.2, 1.0]]
 
 
+def test_a_bar_that_waits_for_a_path_is_not_drawn_as_endless():
+    """With one path missing a second bar has no end: it is dashed and hollow, and the caption says why."""
+    bars = barcode((0.1, 0.2, 0.3), {(0, 1): 0.5})
+    figure = barcode_figure([Panel("elder", bars)], index=0)
+    ax = drawn(figure).axes[0]
+    dashed = [
+        segment
+        for collection in ax.collections
+        for segment, (_, dashes) in zip(
+            collection.get_segments(), collection.get_linestyle(), strict=False
+        )
+        if dashes
+    ]
+    assert [segment[0].tolist() for segment in dashed] == [[0.3, 2.0]]
+    ends = {
+        line.get_fillstyle(): len(line.get_xdata()) for line in ax.lines if line.get_marker() == ">"
+    }
+    assert ends == {"full": 1, "none": 1}
+    assert "A dashed bar has no end so far" in figure.caption
+    whole = barcode_figure([Panel("elder", barcode(LOSSES, HEIGHTS))], index=0)
+    assert "dashed" not in whole.caption
+
+
 def test_an_empty_barcode_says_so_and_has_no_scale():
     """Where no class lives for a while there is nothing to draw; it is said, in both forms."""
     figure = barcode_figure([Panel("simplices", HomologyBarcode((), 1, 2))], index=1)

@@ -164,6 +164,10 @@ def test_an_incomplete_run_says_so_first(tmp_path):
     assert page.index("Incomplete: without") < page.index("<figure")
     assert "a point became &lt;infinite&gt; in epoch 3" in page
     assert "toscore retry" in page and "<infinite>" not in page
+    # What is undecided is drawn as such.
+    rows = {row["minimum"]: row for row in read(made.folder, "barcode-so-far")}
+    assert page.index('id="barcode-so-far"') < page.index('id="barcode-0"')
+    assert rows["3"]["decided"] == "no" and rows["0"]["decided"] == "yes"
 
 
 def test_a_run_without_results_has_a_report(tmp_path):
