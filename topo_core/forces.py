@@ -34,16 +34,24 @@ ForceName = Literal["improved", "paper", "string", "spring"]
 class Chords:
     """The two chords of each of k moving points, and their inner products [k].
 
-    ``scratch`` holds products while they are summed. Memory that is written again and again
-    stays in the cache; a new block for each product doubles the time of a step.
+    ``pairs`` is [k, 2, d], back chord and front chord. For a whole path it is a view of its chords in
+    a row: memory that is read again and again stays in the cache.
     """
 
-    back: Tensor
-    front: Tensor
+    pairs: Tensor
     back_back: Tensor
     front_front: Tensor
     back_front: Tensor
-    scratch: Tensor
+
+    @property
+    def back(self) -> Tensor:
+        """[k, d], from the left neighbour to the point."""
+        return self.pairs[:, 0]
+
+    @property
+    def front(self) -> Tensor:
+        """[k, d], from the point to the right neighbour."""
+        return self.pairs[:, 1]
 
     @classmethod
     def of(
@@ -51,31 +59,31 @@ class Chords:
     ) -> "Chords":
         """The chords at interior rows of ``points`` [n, d]: all, or those of ``index`` [k].
 
-        ``scratch`` is any tensor of the shape of ``points``.
+        ``scratch`` is any tensor of at least the shape of ``points``; chords of all rows lie in it.
         """
-        scratch = torch.empty_like(points) if scratch is None else scratch
         if index is None:
-            chords = points[1:] - points[:-1]
-            squares = _dot(chords, chords, scratch)
-            back, front = chords[:-1], chords[1:]
-            across = _dot(back, front, scratch)
-            return cls(back, front, squares[:-1], squares[1:], across, scratch)
+            scratch = torch.empty_like(points) if scratch is None else scratch
+            chords = torch.sub(points[1:], points[:-1], out=scratch[: len(points) - 1])
+            return cls._with_products(chords.unfold(0, 2, 1).transpose(1, 2))
         back = points[index] - points[index - 1]
         front = points[index + 1] - points[index]
-        return cls._with_products(back, front, scratch)
+        return cls._with_products(torch.stack([back, front], dim=1))
 
     @classmethod
     def of_paths(cls, paths: Tensor) -> "Chords":
         """The chords at the interior points of ``paths`` [p, n, d], path after path."""
         chords = paths[:, 1:] - paths[:, :-1]
-        back, front = chords[:, :-1].flatten(0, 1), chords[:, 1:].flatten(0, 1)
-        scratch = torch.empty_like(back)
-        return cls._with_products(back, front, scratch)
+        return cls._with_products(torch.stack([chords[:, :-1], chords[:, 1:]], 2).flatten(0, 1))
 
     @classmethod
-    def _with_products(cls, back: Tensor, front: Tensor, scratch: Tensor) -> "Chords":
-        squares = _dot(back, back, scratch), _dot(front, front, scratch)
-        return cls(back, front, *squares, _dot(back, front, scratch), scratch)
+    def _with_products(cls, pairs: Tensor) -> "Chords":
+        products = _products(pairs, pairs)
+        return cls(pairs, products[:, 0, 0], products[:, 1, 1], products[:, 0, 1])
+
+    def along(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products [k] of ``rows`` [k, d] with the back and with the front chords."""
+        back, front = _products(rows[:, None], self.pairs)[:, 0].unbind(1)
+        return back, front
 
 
 def upwind_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,8 +127,7 @@ def descent_(
     Returns:
         Lengths [k] of what was taken out of each gradient.
     """
-    along_back = _dot(gradients, chords.back, chords.scratch)
-    along_front = _dot(gradients, chords.front, chords.scratch)
+    along_back, along_front = chords.along(gradients)
     if force == "paper":
         from_back = 0.5 * _ratio(along_back, chords.back_back)
         from_front = 0.5 * _ratio(along_front, chords.front_front)
@@ -152,8 +159,12 @@ def descent_(
     return taken.clamp_min(0).sqrt()
 
 
-def _dot(left: Tensor, right: Tensor, scratch: Tensor) -> Tensor:
-    return torch.mul(left, right, out=scratch[: len(left)]).sum(1)
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products [k, m, n] of the rows of ``left`` [k, m, d] with those of ``right`` [k, n, d].
+
+    Each array is read once, where a product and a sum would write and read one more.
+    """
+    return torch.bmm(left, right.transpose(1, 2))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

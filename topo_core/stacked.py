@@ -107,9 +107,8 @@ class ModuleObjective:
                 layer.running_mean = layer.running_var = layer.num_batches_tracked = None
         make = _STRATEGIES[name]
         evaluation = make(in_evaluation, self.layout)
-        self._linear = evaluation if isinstance(evaluation, Linear) else None
-        if isinstance(evaluation, Graphed) and isinstance(evaluation.inner, Linear):
-            self._linear = evaluation.inner
+        inner = evaluation.inner if isinstance(evaluation, Graphed) else evaluation
+        self._linear = inner if isinstance(inner, Linear) and inner.depth > 1 else None
         in_steps, in_chunks = self._points_at_once(name, in_evaluation)
         training = make(in_training, self.layout)
         self._training = Budgeted(training, in_steps)
@@ -137,7 +136,8 @@ class ModuleObjective:
     def minibatch(self, step: Step) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step: an epoch visits each example once, in the step's own order."""
         chosen = self._chosen([step])[0]
-        return self._inputs[chosen], self._targets[chosen]
+        # Several times as fast as an index in brackets.
+        return self._inputs.index_select(0, chosen), self._targets.index_select(0, chosen)
 
     def _chosen(self, steps: Sequence[Step]) -> Tensor:
         """The examples [p, b] of p steps that have one number of the batch."""
@@ -229,10 +229,8 @@ class ModuleObjective:
         return self.losses(points).view(alphas.shape)
 
     def _shared(self, linear: Linear, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
-        total = torch.zeros_like(alphas, dtype=torch.float64)
         with torch.no_grad(), arithmetic("float32", starts.device):
-            for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
-                total += linear.losses_on_segments(starts, ends, alphas, x, y)
+            total = linear.losses_on_segments(starts, ends, alphas, self._inputs, self._targets)
         return total / len(self._inputs)
 
 

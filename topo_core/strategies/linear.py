@@ -1,8 +1,9 @@
 """Fully connected networks: stacked products and a backward pass written out.
 
 Activations are kept as [k, width, batch], so that every product is one batched matrix product. The
-first layer holds most of the arithmetic, and all points share its input: on a GPU it is a single product
-of all their weights, on a CPU one product a point, which reads weights and writes gradients in place.
+first layer holds most of the arithmetic, and all points share its input: it is a single product of all
+their weights, and another one for all their gradients. Copying the weights together for it costs less
+than a product a point loses, each of which would read the images from beyond the cache.
 """
 
 from collections.abc import Mapping
@@ -37,33 +38,24 @@ class Linear:
         layers = linear_layers(module)
         if layers is None:
             raise ValueError("not a plain fully connected network")
-        self._depth, self._layout = len(layers), layout
+        self.depth, self._layout = len(layers), layout
 
     def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [k, out, in], bias [k, out, 1]) of each layer."""
         views = list(self._layout.views(points).values())
-        return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self._depth)]
+        return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self.depth)]
 
     @staticmethod
     def first_layer(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
         """Outputs [k, width, n] of the first layer before its ReLU, for `inputs` [n, in]."""
         k, width, _ = weight.shape
-        if weight.is_cuda:
-            return (weight.reshape(k * width, -1) @ inputs.T).view(k, width, -1).add_(bias)
-        outputs = weight.new_empty(k, width, len(inputs))
-        for row in range(k):
-            torch.mm(weight[row], inputs.T, out=outputs[row])
-        return outputs.add_(bias)
+        return (weight.reshape(k * width, -1) @ inputs.T).view(k, width, -1).add_(bias)
 
     @staticmethod
     def _first_gradient(into: Tensor, delta: Tensor, inputs: Tensor) -> None:
         """Write the gradient [k, width, in] of the first weights from that of their outputs."""
         k, width, _ = delta.shape
-        if delta.is_cuda:
-            into.copy_((delta.view(k * width, -1) @ inputs).view(k, width, -1))
-            return
-        for row in range(k):
-            torch.mm(delta[row], inputs, out=into[row])
+        into.copy_((delta.view(k * width, -1) @ inputs).view(k, width, -1))
 
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
         """Activations after each layer, from the outputs of the first; the last are the logits."""
@@ -80,7 +72,7 @@ class Linear:
         losses, delta = cross_entropy_(activations.pop(), targets)
         gradients = torch.empty_like(points)
         into = self._parameters(gradients)
-        for layer in range(self._depth - 1, 0, -1):
+        for layer in range(self.depth - 1, 0, -1):
             weight, below = parameters[layer][0], activations[layer - 1]
             into[layer][0].copy_(torch.bmm(delta, below.transpose(1, 2)))
             torch.sum(delta, dim=2, keepdim=True, out=into[layer][1])
@@ -102,6 +94,7 @@ class Linear:
     ) -> Tensor:
         """Cross entropies [s, m] (float64), summed over examples, at places of s segments, m on each.
 
+        Only for networks with a hidden layer.
         The first layer is linear in the parameters: it is evaluated at the ends and interpolated, and
         an end that two segments in a row share is evaluated once.
         """
@@ -110,30 +103,43 @@ class Linear:
         weight, bias = self._parameters(nodes)[0]
         width, inner = weight.shape[1:]
         matrix = weight.reshape(-1, inner)
-        head = width * inner  # what comes after the weights of the first layer
-        weights = alphas.to(starts.dtype)
-        points = starts.new_empty(*alphas.shape, starts.shape[1])
-        for s in range(len(starts)):
-            torch.lerp(
-                starts[s, head:], ends[s, head:], weights[s, :, None], out=points[s, :, head:]
-            )
-        parameters = [self._parameters(rows) for rows in points]
-        for x, y in zip(inputs.flatten(1).split(_BLOCK), targets.split(_BLOCK), strict=True):
+        shares = alphas.to(starts.dtype)
+        maps = self._later_layers(starts, ends, shares, head=width * inner)
+        rows = inputs.flatten(1)
+        for x, y in zip(rows.split(_BLOCK), targets.split(_BLOCK), strict=True):
             at_nodes = (matrix @ x.T).view(len(nodes), width, -1).add_(bias)
-            first = starts.new_empty(alphas.shape[1], width, len(x))
+            layers = [x.new_ones(alphas.shape[1], m.shape[-1], len(x)) for m in maps]
+            logits = x.new_empty(alphas.shape[1], maps[-1].shape[2], len(x))
             for s in range(len(starts)):
                 low = at_nodes[before[s]]
                 rise = at_nodes[after[s]] - low
-                for place, share in enumerate(
-                    weights[s].tolist()
-                ):  # faster than weights in a tensor
-                    torch.add(low, rise, alpha=share, out=first[place])
-                found[s] += _summed_cross_entropy(self._forward(parameters[s], first)[-1], y)
+                for place, share in enumerate(shares[s].tolist()):
+                    torch.add(low, rise, alpha=share, out=layers[0][place, :-1])
+                for m, below, above in zip(maps, layers, layers[1:], strict=False):
+                    below[:, :-1].relu_()
+                    torch.bmm(m[s], below, out=above[:, :-1])
+                layers[-1][:, :-1].relu_()
+                found[s] += _summed_cross_entropy(torch.bmm(maps[-1][s], layers[-1], out=logits), y)
         return found
 
+    def _later_layers(
+        self, starts: Tensor, ends: Tensor, shares: Tensor, head: int
+    ) -> list[Tensor]:
+        """Weights and bias [s, m, out, in + 1] of the layers after the first, at places of segments.
 
-_BLOCK = 512
-"""Examples whose activations at all ends are held at once: they stay in the cache."""
+        The bias is a weight more, of an input that is always one: it costs nothing in a product, and a
+        pass over the outputs beside it.
+        """
+        points = starts.new_empty(*shares.shape, starts.shape[1])
+        torch.lerp(
+            starts[:, None, head:], ends[:, None, head:], shares[..., None], out=points[..., head:]
+        )
+        parameters = self._parameters(points.flatten(0, 1))[1:]
+        return [torch.cat(pair, dim=2).unflatten(0, shares.shape) for pair in parameters]
+
+
+_BLOCK = 1000
+"""Examples whose activations are held at once: many for the products, few for the cache."""
 
 
 def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[int]]:
@@ -150,11 +156,19 @@ def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[
 
 
 def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropies [k] of `logits` [k, classes, n], summed in float64; the logits are used up."""
-    logits.sub_(logits.amax(dim=1, keepdim=True))
+    """Cross entropies [k] of `logits` [k, classes, n], summed in float64; the logits are used up.
+
+    Logits are taken relative to that of the target, which needs no maximum. Where one is so much larger
+    that its exponential overflows, the sum is infinite, and is done again in the careful way.
+    """
     chosen = logits.gather(1, targets.expand(len(logits), 1, -1))
-    each = logits.exp_().sum(dim=1, keepdim=True).log_().sub_(chosen)
-    return each.sum(dim=(1, 2), dtype=torch.float64)
+    relative = logits.sub_(chosen)
+    exponentials = torch.exp(relative, out=torch.empty_like(relative))
+    each = exponentials.sum(dim=1).log_()
+    found = each.sum(dim=1, dtype=torch.float64)
+    if not bool(found.isfinite().all()):
+        return relative.logsumexp(dim=1).sum(dim=1, dtype=torch.float64)
+    return found
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
