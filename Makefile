@@ -10,9 +10,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 demo: $(VENV)/.installed
 	$(BIN)/toscore run examples/demo.yaml
 
-## test: lint, types, import contracts, and the default tests
+## test: lint, types, import contracts, and the default tests; files in their order, for the long ones with
+## few tests (orchestrator) must not be left for the end, as they are when files with many tests go first
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -147,9 +147,9 @@ def test_ray_gives_the_same_bits_and_survives_its_workers(undisturbed, folder):
     assert not results.checkpoint_epochs(run)
 
 
-def interrupted(folder, file, reached, blow):
+def interrupted(folder, file, reached, blow, *options):
     """Start a run, hit it when something more than before is seen, and return what it said."""
-    with started(folder, "run", file) as process:
+    with started(folder, "run", file, *options) as process:
         wait_until(reached, process)
         os.kill(process.pid, blow)
         output, _ = process.communicate(timeout=60)
@@ -157,16 +157,23 @@ def interrupted(folder, file, reached, blow):
 
 
 def test_a_killed_driver_is_continued(undisturbed, folder):
-    """SIGKILL while minima train, paths are half-way and paths are done: same bits, nothing twice."""
+    """SIGKILL while minima train, paths are half-way and paths are done: same bits, nothing twice.
+
+    In the middle it is a driver with a Ray cluster; `make chaos` and its short cut kill many more of those.
+    """
     file, run = write(folder, "c"), folder / "runs" / "c"
-    for reached in (
-        lambda: len(results.raw_records(run, "minima")) >= 1,
-        lambda: (
-            len(results.raw_records(run, "minima")) == MINIMA and results.checkpoint_epochs(run)
+    alone = ("--in-process",)
+    for reached, options in (
+        (lambda: len(results.raw_records(run, "minima")) >= 1, alone),
+        (
+            lambda: (
+                len(results.raw_records(run, "minima")) == MINIMA and results.checkpoint_epochs(run)
+            ),
+            (),
         ),
-        lambda: len(results.raw_records(run, "pairs")) >= 2,
+        (lambda: len(results.raw_records(run, "pairs")) >= 2, alone),
     ):
-        interrupted(folder, file, reached, signal.SIGKILL)
+        interrupted(folder, file, reached, signal.SIGKILL, *options)
     check_continued(undisturbed, file, run)
 
 

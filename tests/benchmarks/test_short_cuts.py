@@ -1,0 +1,83 @@
+"""A row of each benchmark at its smallest, in the default suite and without a clock: they cannot rot.
+
+`make benchmark` runs them at full size. That of many pairs has its short cut beside it.
+"""
+
+import contextlib
+import io
+import json
+import textwrap
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.benchmarks import agreement, gaussians, heights, test_barcode_speed, workloads
+
+
+def test_a_workload_of_speed():
+    """The literal loop and ours do the same work: losses at the same places agree, points move."""
+    work = workloads.Workload("fc", None)
+    theirs, ours = work.dense_literal(), work.dense_ours()
+    assert theirs.shape == ours.shape
+    assert torch.allclose(theirs.double(), ours.double(), rtol=1e-4)
+    begun = work.points.clone()
+    work.ours()
+    work.literal()
+    assert work.state is not None and work.state.epoch == 1
+    for after in (work.state.points, torch.stack(work.path)):
+        moved = (after - begun).norm(dim=1)
+        assert moved[0] == moved[-1] == 0 and (moved[1:-1] > 0).all()
+
+
+def test_a_row_of_agreement(monkeypatch):
+    """Ten steps of `paper` on a network end where the literal loop's do."""
+    monkeypatch.setattr(agreement, "STEPS", 10)
+    assert agreement.distance("fc", "linear", torch.float64) < 1e-12
+
+
+def test_a_table_of_heights(monkeypatch, capsys):
+    """Every method joins one pair of tiny minima, no height is below its ends, and the ratio is told."""
+    tiny = replace(
+        heights.REGIMES["fc"],
+        network={"name": "fc", "hidden": [4]},
+        data={"name": "digits"},
+        epochs=2,
+        units=6,
+    )
+    monkeypatch.setattr(heights, "REGIMES", {"fc": tiny})
+    monkeypatch.setattr(heights, "MINIMA", 2)
+    assert heights.main(["fc", "seed=0"])["fc"] > 0
+    said = capsys.readouterr()
+    rows = [json.loads(line) for line in said.err.splitlines() if line.startswith("{")]
+    assert {row["method"] for row in rows} == set(heights.METHODS)
+    # Its ends belong to a path; measured alone they may differ in the last digits of a float32.
+    assert all(row["height"] >= row["birth"] * (1 - 1e-5) for row in rows)
+    assert "| our default |" in said.out
+
+
+def test_the_gaussians_name_the_seeds_that_missed(monkeypatch, capsys):
+    """Passes within 1 % count as found; what a seed takes is measured by tests of the default start."""
+    found = {"in the plane": (0.009, 5), "in 1,000 dimensions": (0.02, 5)}
+    assert set(found) == set(gaussians.PLACES)
+    monkeypatch.setattr(gaussians, "excesses", lambda seed: found)
+    assert gaussians.main(3, 4) == {"in the plane": [], "in 1,000 dimensions": [3]}
+    assert "in 1,000 dimensions: 0 of 1 (goal 95); not seeds 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("program", "size", "small"),
+    [
+        (test_barcode_speed.INDEX_0, "1000", "30"),
+        (test_barcode_speed.INDEX_1, "n = 200", "n = 9"),
+    ],
+)
+def test_a_small_barcode(program, size, small):
+    """The timed programs run with few minima and count what they should."""
+    assert size in program
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(textwrap.dedent(program.replace(size, small)), {})
+    found = json.loads(out.getvalue())
+    assert found.get("bars", 30) == 30
+    assert found.get("same", True) and found.get("triangles", 84) == 84
