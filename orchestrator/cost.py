@@ -20,7 +20,6 @@ from orchestrator.errors import BadRunFile
 from orchestrator.identify import identify_and_load
 from orchestrator.observe import human_seconds
 from orchestrator.plan import Plan
-from topo_core.bezier import PLACES
 from topo_core.objective import Step
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
@@ -180,7 +179,7 @@ def _start_gradients(settings: PathWork, batches: int) -> int:
     """Gradients that the first path of a pair takes."""
     if settings.resolve(batches).start != "bezier":
         return 0
-    return settings.bezier_epochs * batches * PLACES
+    return settings.bezier_epochs * batches
 
 
 def _training_seconds(plan: Plan, loaded: Loaded, point: Tensor) -> float:

@@ -21,7 +21,7 @@ from workers.train import MinimumSettings
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits."""
 
-RESULTS_VERSION = 1
+RESULTS_VERSION = 2
 """Raised when the meaning of a result changes, so that older results are not taken for newer ones."""
 
 

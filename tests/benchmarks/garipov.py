@@ -1,19 +1,22 @@
-"""The quadratic Bézier curve of Garipov et al. (2018), trained as published: SGD with momentum 0.9."""
+"""The quadratic Bézier curve of Garipov et al. (2018), trained as published.
+
+SGD with momentum 0.9, and for each minibatch one place on the curve, drawn evenly from [0, 1].
+"""
 
 import torch
 from torch import Tensor
 
-from topo_core.bezier import PLACES, curve
+from topo_core.bezier import curve
 from topo_core.draws import generator
 from topo_core.objective import Objective, Step
 from topo_core.path import resample
 from topo_core.settings import PathSettings
 
-RATE, MOMENTUM = 0.05, 0.9
+MOMENTUM = 0.9
 
 
 def trained_curve(
-    objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
+    objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, rate: float, seed: int
 ) -> tuple[Tensor, int]:
     """The curve as points [settings.points, d], and the gradients that it took."""
     control, velocity = 0.5 * (start + end), torch.zeros_like(start)
@@ -21,16 +24,15 @@ def trained_curve(
     for number in range(steps):
         step = Step(seed, *divmod(number, objective.batches))
         draw = generator(seed, "garipov", number)
-        times = (torch.arange(PLACES) + torch.rand(PLACES, generator=draw)).double() / PLACES
-        points = curve(start, control, end, times)
-        _, gradients = objective.gradients(points, step)
-        share = (2 * times * (1 - times)).to(start.dtype)
-        slope = share @ (gradients + settings.l2 * points) / PLACES
-        velocity = MOMENTUM * velocity + slope
+        time = torch.rand(1, generator=draw, dtype=torch.float64)
+        point = curve(start, control, end, time)
+        _, gradient = objective.gradients(point, step)
+        share = (2 * time * (1 - time)).to(start.dtype)
+        velocity = MOMENTUM * velocity + share * (gradient + settings.l2 * point)[0]
         # Half of the run at the full rate, then linearly to a hundredth of it, as in its code.
         done = number / steps
-        rate = RATE * (1.0 if done < 0.5 else max(0.01, 1 - (done - 0.5) / 0.4 * 0.99))
-        control = control - rate * velocity
+        decay = 1.0 if done < 0.5 else max(0.01, 1 - (done - 0.5) / 0.4 * 0.99)
+        control = control - rate * decay * velocity
     fine = curve(start, control, end, torch.linspace(0, 1, 257, dtype=torch.float64))
     fine[0], fine[-1] = start, end
-    return resample(fine, settings.points), steps * PLACES
+    return resample(fine, settings.points), steps

@@ -2,29 +2,36 @@
 
     python -m tests.benchmarks.heights fc               # 3 seeds x 3 pairs of 784-32-32-10 on mnist5k
     python -m tests.benchmarks.heights cnn noisy        # CNN-2-8, and FC with half of the labels random
+    python -m tests.benchmarks.heights fc seed=10 budget=250 into=rows.jsonl   # in pieces
+    python -m tests.benchmarks.heights rows.jsonl       # the table of rows measured before
 
 The budget is counted in gradients of a point on a minibatch, in units of one epoch of 17 points. Every
-method has the whole budget, with its own optimiser: the published one, or SGD at 0.05, which was not
-tuned here. Heights are adaptive dense maxima over the whole training set of the best path seen. `a third`
-is our default with a third of the budget, annealed within it.
+method has the whole budget and its own optimiser, at the rate that was best on other minima than those
+measured here (seed 100; docs/performance.md has the trials). Heights are adaptive dense maxima over
+the whole training set of the best path seen. `a third` is our default with a third of the budget,
+annealed within it.
 """
 
 import itertools
 import json
+import math
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tests.benchmarks.garipov import trained_curve
 from topo_core.insertion import Insertion
 from topo_core.optimize import PathSettings, optimize_path
 from topo_core.optimizers import OptimizerSettings
+from topo_core.profile import loss_profile
 from topo_core.schedule import Schedule
 from topo_core.stacked import ModuleObjective
 from topo_core.strategies.parameters import ParameterLayout
@@ -35,7 +42,19 @@ from workers.specs import DataSpec, NetworkSpec
 from workers.train import MinimumSettings, begin, train_until
 
 MOVING = 17
-SEEDS, MINIMA = (0, 1, 2), 3  # three pairs a seed
+SEEDS, MINIMA = (10, 11, 12), 3  # three pairs a seed; rates were chosen on seed 100
+CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
+CURVE_SHARE = 0.5  # of the gradients of our default
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The learning rate of each method that is not ours; our default has its own everywhere."""
+
+    paper: float
+    string: float
+    curve: float
+    springs: float
 
 
 @dataclass(frozen=True)
@@ -47,63 +66,158 @@ class Regime:
     data: dict[str, object]
     epochs: int
     units: int
+    rates: Rates
+    batch_size: int = 256
+    strategy: str | None = None
 
 
 REGIMES = {
-    "fc": Regime("FC 784-32-32-10", {"name": "fc"}, {"name": "mnist5k"}, 150, 24),
-    "cnn": Regime("CNN-2-8", {"name": "cnn2", "channels": 8}, {"name": "mnist5k"}, 20, 12),
+    "fc": Regime(
+        "FC 784-32-32-10",
+        {"name": "fc"},
+        {"name": "mnist5k"},
+        150,
+        24,
+        Rates(paper=0.05, string=0.2, curve=0.1, springs=0.03),
+    ),
+    "cnn": Regime(
+        "CNN-2-8 on 600 digits",
+        {"name": "cnn2", "channels": 8},
+        {"name": "mnist5k", "subset": 600},
+        60,
+        8,
+        Rates(paper=0.05, string=0.2, curve=0.1, springs=0.03),
+        batch_size=64,
+        strategy="channels_last",
+    ),
     "noisy": Regime(
         "FC 784-32-32-10, half of the labels random",
         {"name": "fc"},
         {"name": "mnist5k", "label_noise": 0.5},
         200,
-        24,
+        12,
+        Rates(paper=0.05, string=0.2, curve=0.1, springs=0.03),
     ),
 }
 
 
-def default(units: float) -> PathSettings:
-    """Ours: the trained curve and the path have half of the budget each."""
-    return PathSettings(
-        bezier_epochs=max(1, round(units * MOVING / 4 / 2)), epochs=max(2, round(units / 2))
+class Joined(NamedTuple):
+    """What a method reached, and the gradients that it took."""
+
+    height: float
+    gradients: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A pair of minima to be joined with so many units, at so many gradients a unit."""
+
+    objective: ModuleObjective
+    start: Tensor
+    end: Tensor
+    units: float
+    rates: Rates
+    seed: int
+
+    def path(self, settings: PathSettings) -> Joined:
+        """The path that ``settings`` finds. Only its end is measured, and the start."""
+        settings = replace(settings, evaluate_every=10**6)
+        found = optimize_path(self.objective, self.start, self.end, settings, seed=self.seed)
+        return Joined(found.profile.maximum, found.gradient_evaluations)
+
+
+def paper(task: Task) -> Joined:
+    """Algorithm 2 on the straight line, at a constant rate."""
+    rate = OptimizerSettings("sgd", lr=task.rates.paper)
+    return task.path(PathSettings(force="paper", optimizer=rate, epochs=round(task.units)))
+
+
+def string(task: Task) -> Joined:
+    """The string method: redistribution, and a final annealing."""
+    rate = OptimizerSettings("sgd", lr=task.rates.string)
+    return task.path(PathSettings(start="line", optimizer=rate, epochs=round(task.units)))
+
+
+def curve_alone(task: Task) -> Joined:
+    """Garipov et al.: the quadratic curve and nothing else, with momentum as published."""
+    settings = PathSettings(points=CURVE_POINTS, bezier_epochs=round(task.units * MOVING))
+    points, spent = trained_curve(
+        task.objective, task.start, task.end, settings, task.rates.curve, task.seed
+    )
+    return Joined(loss_profile(task.objective, points).maximum, spent)
+
+
+def springs(task: Task) -> Joined:
+    """AutoNEB: springs, momentum, growing where the loss between two points rises above them.
+
+    How many gradients a number of epochs takes depends on when points come, so it is run again
+    with a number that spends the budget to within a twentieth.
+    """
+    budget = task.units * MOVING * task.objective.batches
+    epochs, found = round(task.units * MOVING / 15), Joined(math.inf, 0)
+    for _ in range(3):
+        found = task.path(
+            PathSettings(
+                start="line",
+                force="spring",
+                optimizer=OptimizerSettings("momentum", lr=task.rates.springs),
+                points=11,
+                insertion=Insertion(
+                    every=max(1, round(task.units / 5)), criterion="residual", max_points=37
+                ),
+                schedule=Schedule("anneal"),
+                epochs=epochs,
+            )
+        )
+        better = max(1, round(epochs * budget / found.gradients))
+        if better == epochs or abs(found.gradients / budget - 1) < 0.05:
+            break
+        epochs = better
+    return found
+
+
+def default(task: Task) -> Joined:
+    """Ours, with the budget split between the curve and the path."""
+    return task.path(
+        PathSettings(
+            bezier_epochs=round(task.units * MOVING * CURVE_SHARE),
+            epochs=max(1, round(task.units * (1 - CURVE_SHARE))),
+        )
     )
 
 
-METHODS: dict[str, Callable[[int], PathSettings]] = {
-    "paper's recipe, from the line": lambda units: PathSettings(force="paper", epochs=units),
-    "with redistribution, annealed": lambda units: PathSettings(
-        start="line", optimizer=OptimizerSettings("sgd", lr=0.05), epochs=units
-    ),
-    # As much as a curve of four points can be trained; then read as a polygon of 37 points.
-    "Bézier alone": lambda units: PathSettings(
-        start="bezier", points=37, epochs=1, bezier_epochs=round(units * MOVING / 4)
-    ),
-    # AutoNEB: springs, momentum, growing where the loss between two points rises above them.
-    "springs, insertion by residual": lambda units: PathSettings(
-        start="line",
-        force="spring",
-        optimizer=OptimizerSettings("momentum", lr=0.01),
-        points=11,
-        insertion=Insertion(every=max(1, units // 5), criterion="residual", max_points=37),
-        schedule=Schedule("anneal"),
-        epochs=round(units * MOVING / 14),
-    ),
+def third(task: Task) -> Joined:
+    """Ours with a third of the budget."""
+    return default(replace(task, units=task.units / 3))
+
+
+METHODS: dict[str, Callable[[Task], Joined]] = {
+    "paper's recipe, from the line": paper,
+    "SGD with redistribution, annealed": string,
+    "Bézier alone": curve_alone,
+    "springs, insertion by residual": springs,
     "our default": default,
-    "a third": lambda units: default(units / 3),
+    "a third": third,
 }
 
 
 def minima(regime: Regime, seed: int) -> tuple[ModuleObjective, list[Tensor]]:
-    """The loss in minibatches of 256, and trained points [d]."""
+    """The loss in the minibatches of paths, and points [d] trained on half as large ones."""
     data = load_dataset(DataSpec.parse(regime.data))
     spec = NetworkSpec.parse(regime.network)
     module = build(spec, data.input_shape, data.classes)
     layout = ParameterLayout.of(module)
     objectives = [
-        ModuleObjective(module, data.train_inputs, data.train_targets, batch_size=size)
-        for size in (128, 256)
+        ModuleObjective(
+            module,
+            data.train_inputs,
+            data.train_targets,
+            batch_size=size,
+            strategy=regime.strategy,
+        )
+        for size in (regime.batch_size // 2, regime.batch_size)
     ]
-    settings = MinimumSettings(epochs=regime.epochs, batch_size=128)
+    settings = MinimumSettings(epochs=regime.epochs, batch_size=regime.batch_size // 2)
     found = []
     for index in range(MINIMA):
         start = build(spec, data.input_shape, data.classes, 1000 * seed + index)
@@ -113,45 +227,44 @@ def minima(regime: Regime, seed: int) -> tuple[ModuleObjective, list[Tensor]]:
     return objectives[1], found
 
 
-def measure(name: str, seed: int) -> list[dict[str, object]]:
-    """A row for each method and pair of one seed; printed as they come."""
+def measure(
+    name: str, seed: int, done: Collection[tuple[str, int, str, str]] = (), until: float = math.inf
+) -> Iterator[dict[str, object]]:
+    """A row for each method and pair of one seed, as they come.
+
+    What is in ``done`` is left out, and nothing is begun after ``until`` on the wall clock.
+    """
     regime = REGIMES[name]
+    pairs = list(itertools.combinations(range(MINIMA), 2))
+    wanted = [
+        (pair, method)
+        for pair in pairs
+        for method in METHODS
+        if (name, seed, str(list(pair)), method) not in done
+    ]
+    if not wanted or time.time() > until:
+        return
     objective, points = minima(regime, seed)
     births = objective.losses(torch.stack(points)).tolist()
-    rows = []
-    for i, j in itertools.combinations(range(MINIMA), 2):
-        for method, settings in METHODS.items():
-            started = time.process_time()
-            chosen = settings(regime.units)
-            if method == "Bézier alone":
-                height, rows_used = _curve_alone(objective, points[i], points[j], chosen, seed)
-            else:
-                found = optimize_path(objective, points[i], points[j], chosen, seed=seed)
-                height, rows_used = found.profile.maximum, found.gradient_evaluations
-            row = {
-                "regime": name,
-                "seed": seed,
-                "pair": [i, j],
-                "method": method,
-                "height": height,
-                "birth": max(births[i], births[j]),
-                "units": rows_used / MOVING / objective.batches,
-                "seconds": time.process_time() - started,
-            }
-            print(json.dumps(row, ensure_ascii=False), file=sys.stderr, flush=True)
-            rows.append(row)
-    return rows
+    for (i, j), method in wanted:
+        if time.time() > until:
+            return
+        task = Task(objective, points[i], points[j], regime.units, regime.rates, seed)
+        started = time.process_time()
+        found = METHODS[method](task)
+        yield {
+            "regime": name,
+            "seed": seed,
+            "pair": [i, j],
+            "method": method,
+            "height": found.height,
+            "birth": max(births[i], births[j]),
+            "units": found.gradients / MOVING / objective.batches,
+            "seconds": time.process_time() - started,
+        }
 
 
-def _curve_alone(
-    objective: ModuleObjective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
-) -> tuple[float, int]:
-    """Garipov et al.: the quadratic curve and nothing else, with momentum as published."""
-    from tests.benchmarks.garipov import trained_curve
-    from topo_core.profile import loss_profile
-
-    points, spent = trained_curve(objective, start, end, settings, seed)
-    return loss_profile(objective, points).maximum, spent
+OURS = ("our default", "a third")
 
 
 def table(rows: list[dict[str, object]]) -> dict[str, float]:
@@ -189,20 +302,33 @@ def table(rows: list[dict[str, object]]) -> dict[str, float]:
     return ratios
 
 
-OURS = ("our default", "a third")
-
-
 def main(arguments: list[str]) -> dict[str, float]:
-    """Measure regimes (and `seed=N` alone), or print the table of files of earlier rows."""
+    """Measure regimes (and `seed=N` alone), or print the table of files of earlier rows.
+
+    `into=FILE` keeps rows and goes on where it stopped; `budget=S` begins nothing after S seconds.
+    """
     prepare(Evaluation())
-    files = [Path(a) for a in arguments if a.endswith(".jsonl")]
+    options = dict(a.split("=", 1) for a in arguments if "=" in a)
+    files = [Path(a) for a in arguments if a.endswith(".jsonl") and "=" not in a]
+    into = Path(options["into"]) if "into" in options else None
+    until = time.time() + float(options.get("budget", "inf"))
     rows = [
-        json.loads(line) for f in files for line in f.read_text().splitlines() if line[:1] == "{"
+        json.loads(line)
+        for f in [*files, *([into] if into and into.exists() else [])]
+        for line in f.read_text().splitlines()
+        if line[:1] == "{"
     ]
-    seeds = [int(a[5:]) for a in arguments if a.startswith("seed=")] or SEEDS
+    done = {(r["regime"], r["seed"], str(r["pair"]), r["method"]) for r in rows}
+    seeds = [int(options["seed"])] if "seed" in options else SEEDS
     for name in [a for a in arguments if a in REGIMES] or ([] if files else ["fc"]):
         for seed in seeds:
-            rows += measure(name, seed)
+            for row in measure(name, seed, done, until):
+                line = json.dumps(row, ensure_ascii=False)
+                print(line, file=sys.stderr, flush=True)
+                if into is not None:
+                    with into.open("a") as sink:
+                        sink.write(line + "\n")
+                rows.append(row)
     return table(rows)
 
 

@@ -33,7 +33,6 @@ from orchestrator.reduce import Landscape, reduce_run
 from orchestrator.rounds import Rung
 from topo_core import barcode, bottleneck, to_score
 from topo_core.barcode import Barcode
-from topo_core.bezier import PLACES
 from workers.data import sizes
 from workers.store import Store
 
@@ -137,7 +136,7 @@ class Finished:
             pairs,
             sum(rung == top for _, rung in orders),
             epochs,
-            batches * (pairs * settings.bezier_epochs * PLACES + epochs * (settings.points - 2)),
+            batches * (pairs * settings.bezier_epochs + epochs * (settings.points - 2)),
         )
 
 

@@ -119,6 +119,17 @@ def test_losses_on_segments_agree(network, strategy):
     assert torch.allclose(found, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("network", ["two layers", "three layers"])
+def test_losses_on_segments_do_not_overflow(network):
+    """Where a wrong class is ahead by more than an exponential can hold, the loss is still that number."""
+    rows = 40 * points(NETWORKS[network], 3)
+    alphas = torch.tensor([[0.0, 0.25], [0.5, 0.9]], dtype=torch.float64)
+    found = objective(network, "linear").losses_on_segments(rows[:-1], rows[1:], alphas)
+    assert bool((found > 800).all())  # exp(710) is infinite in float64
+    expected = objective(network, "literal").losses_on_segments(rows[:-1], rows[1:], alphas)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
 def test_unknown_strategies_are_refused():
     """A strategy that the network does not allow is refused by a sentence that lists those it does."""
     with pytest.raises(ValueError, match=r"'linear'; this network allows .*literal"):

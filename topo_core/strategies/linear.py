@@ -6,6 +6,7 @@ their weights, and another one for all their gradients. Copying the weights toge
 than a product a point loses, each of which would read the images from beyond the cache.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -105,21 +106,29 @@ class Linear:
         matrix = weight.reshape(-1, inner)
         shares = alphas.to(starts.dtype)
         maps = self._later_layers(starts, ends, shares, head=width * inner)
-        rows = inputs.flatten(1)
-        for x, y in zip(rows.split(_BLOCK), targets.split(_BLOCK), strict=True):
+        places = alphas.shape[1]
+        layers: list[Tensor] = []
+        for x, y in zip(
+            inputs.flatten(1).split(_BLOCK),
+            targets.expand(places, 1, -1).split(_BLOCK, 2),
+            strict=True,
+        ):
             at_nodes = (matrix @ x.T).view(len(nodes), width, -1).add_(bias)
-            layers = [x.new_ones(alphas.shape[1], m.shape[-1], len(x)) for m in maps]
-            logits = x.new_empty(alphas.shape[1], maps[-1].shape[2], len(x))
+            if not layers or layers[0].shape[-1] != len(x):
+                layers = [x.new_ones(places, m.shape[-1], len(x)) for m in maps]
+                inner_rows = [layer[:, :-1] for layer in layers]  # all but the row of ones
+                firsts = list(inner_rows[0])
+                logits = x.new_empty(places, maps[-1].shape[2], len(x))
             for s in range(len(starts)):
                 low = at_nodes[before[s]]
                 rise = at_nodes[after[s]] - low
-                for place, share in enumerate(shares[s].tolist()):
-                    torch.add(low, rise, alpha=share, out=layers[0][place, :-1])
-                for m, below, above in zip(maps, layers, layers[1:], strict=False):
-                    below[:, :-1].relu_()
-                    torch.bmm(m[s], below, out=above[:, :-1])
-                layers[-1][:, :-1].relu_()
-                found[s] += _summed_cross_entropy(torch.bmm(maps[-1][s], layers[-1], out=logits), y)
+                for into, share in zip(firsts, shares[s].tolist(), strict=True):
+                    torch.add(low, rise, alpha=share, out=into)
+                for layer in range(len(maps)):
+                    inner_rows[layer].relu_()
+                    above = logits if layer == len(maps) - 1 else inner_rows[layer + 1]
+                    torch.bmm(maps[layer][s], layers[layer], out=above)
+                found[s] += _summed_cross_entropy(logits, y)
         return found
 
     def _later_layers(
@@ -156,19 +165,16 @@ def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[
 
 
 def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropies [k] of `logits` [k, classes, n], summed in float64; the logits are used up.
+    """Cross entropies [k], summed in float64, of `logits` [k, classes, n] for `targets` [k, 1, n].
 
-    Logits are taken relative to that of the target, which needs no maximum. Where one is so much larger
-    that its exponential overflows, the sum is infinite, and is done again in the careful way.
+    Logits are taken relative to that of the target, which needs no maximum; they are used up. Where one
+    is so much larger that its exponential overflows, the sum is infinite and is done in the careful way.
     """
-    chosen = logits.gather(1, targets.expand(len(logits), 1, -1))
-    relative = logits.sub_(chosen)
-    exponentials = torch.exp(relative, out=torch.empty_like(relative))
-    each = exponentials.sum(dim=1).log_()
-    found = each.sum(dim=1, dtype=torch.float64)
-    if not bool(found.isfinite().all()):
-        return relative.logsumexp(dim=1).sum(dim=1, dtype=torch.float64)
-    return found
+    relative = logits.sub_(logits.gather(1, targets))
+    found = torch.exp(relative).sum(dim=1).log_().sum(dim=1, dtype=torch.float64)
+    if math.isfinite(float(found.sum())):
+        return found
+    return relative.logsumexp(dim=1).sum(dim=1, dtype=torch.float64)
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
