@@ -49,7 +49,7 @@ class PathSettings:
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
-            minibatch: 160 cost as much as 9 passes of 17 points.
+            minibatch: 80 cost as much as 5 passes of 17 points.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -73,7 +73,7 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
-    bezier_epochs: int = 160
+    bezier_epochs: int = 80
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
