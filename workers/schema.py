@@ -6,7 +6,7 @@ The version is in every file; a reader refuses versions that it does not know.
 import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
@@ -31,6 +31,7 @@ def _column(arrow: pa.DataType, default: Any = MISSING) -> Any:
 
 
 _TIME = pa.timestamp("us", "UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FLOATS = pa.list_(pa.float64())
 
 _TRAINING = pa.list_(
@@ -186,12 +187,36 @@ def to_table(records: Sequence[Record]) -> pa.Table:
 
 def to_records(table: pa.Table, kind: type[R]) -> list[R]:
     """The rows of a table; lists come back as tuples, and empty where their columns were not read."""
-    lists = list_columns(kind)
-    rows = table.to_pylist()
-    for row in rows:
-        for name in lists:
-            row[name] = tuple(row.get(name, ()))
-    return [kind(**row) for row in rows]
+    lists, columns = list_columns(kind), {}
+    for item in fields(kind):
+        if item.name in table.column_names:
+            values = _values(table.column(item.name))
+            columns[item.name] = [*map(tuple, values)] if item.name in lists else values
+        elif item.name in lists:
+            columns[item.name] = [()] * len(table)
+        elif item.default is not MISSING:
+            columns[item.name] = [item.default] * len(table)
+        else:
+            raise SchemaError(f"{kind.__name__} has no {item.name} without its column")
+    return [_record(kind, columns, row) for row in zip(*columns.values(), strict=True)]
+
+
+def _record(kind: type[R], names: Iterable[str], row: Iterable[Any]) -> R:
+    """What `kind(...)` makes; the constructor of a frozen class takes ten times as long."""
+    record = object.__new__(kind)
+    record.__dict__.update(zip(names, row, strict=True))
+    return record
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; equal strings are one object, of half a million rows a few thousand."""
+    if pa.types.is_timestamp(column.type):  # without pandas, which Arrow would ask
+        since = column.cast(pa.int64()).to_pylist()
+        return [None if us is None else _EPOCH + timedelta(microseconds=us) for us in since]
+    if not pa.types.is_string(column.type):
+        return list(column.to_pylist())
+    seen: dict[str, str] = {}
+    return [None if text is None else seen.setdefault(text, text) for text in column.to_pylist()]
 
 
 def list_columns(kind: type[ResultRecord]) -> tuple[str, ...]:

@@ -45,14 +45,22 @@ _PATHS: Mapping[str, Any] = {
     "start": "bezier",
     "optimizer": {"name": "adam", "lr": 3e-3},
     "schedule": {"name": "anneal"},
+    "evaluate_every": 20,
 }
 
 
 def _run_file(
-    data: str, hidden: int, *, training: int, batch: int, points: int, curve: int, epochs: int
+    data: Mapping[str, Any],
+    hidden: int,
+    *,
+    training: int,
+    batch: int,
+    points: int,
+    curve: int,
+    epochs: int,
 ) -> Mapping[str, Any]:
     return {
-        "data": {"name": data},
+        "data": data,
         "network": {"name": "fc", "hidden": [32] * hidden},
         "minima": {
             "count": 12,
@@ -70,12 +78,16 @@ def _run_file(
     }
 
 
+_MNIST = {"name": "mnist5k", "subset": 1000}
+
 RUNS: Mapping[str, Mapping[str, Any]] = {
-    "digits": _run_file("digits", 2, training=150, batch=256, points=9, curve=40, epochs=24),
-    "fc2": _run_file("mnist5k", 2, training=60, batch=512, points=7, curve=20, epochs=8),
-    "fc4": _run_file("mnist5k", 4, training=40, batch=512, points=7, curve=20, epochs=8),
+    "digits": _run_file(
+        {"name": "digits"}, 2, training=150, batch=256, points=9, curve=40, epochs=24
+    ),
+    "fc2": _run_file(_MNIST, 2, training=40, batch=500, points=7, curve=30, epochs=20),
+    "fc4": _run_file(_MNIST, 4, training=40, batch=500, points=7, curve=30, epochs=20),
 }
-RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (6,), "fc2": (2,), "fc4": (2,)}
+RUNGS: Mapping[str, tuple[int, ...]] = {"digits": (6,), "fc2": (5,), "fc4": (5,)}
 
 
 @dataclass(frozen=True)

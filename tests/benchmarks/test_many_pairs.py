@@ -35,8 +35,11 @@ def begin(home, *arguments):
 
 
 def figures(output):
-    """The last row of each kind that a process has printed."""
-    return {row["what"]: row for row in map(json.loads, output.splitlines())}
+    """The last row of each kind that a process has printed, and the first `so far`, as `early`."""
+    rows = [json.loads(line) for line in output.splitlines()]
+    early = [row for row in rows if row["what"] == "so far"][:1]
+    found = {row["what"]: row for row in rows}
+    return {**found, "early": early[0]} if early else found
 
 
 def until(process, pairs):
@@ -107,12 +110,17 @@ def test_half_a_million_pairs(tmp_path, monkeypatch, kind):
     finally:
         server.stop()
     print(f"\n{kind}, {os.cpu_count()} cores, {pairs:,} pairs of 1 ms")
-    for name, row in (("until SIGKILL", killed["so far"]), ("continued", continued["ended"])):
+    for name, found, last in (
+        ("until SIGKILL", killed, "so far"),
+        ("continued", continued, "ended"),
+    ):
+        row, early = found[last], found["early"]
         each = 1e6 / row["done"]
         print(
             f"{name}: {row['done']:,} pairs, wall {row['wall']:.0f} s, {each * row['wall']:.0f} µs a "
             f"pair; driver's processor {each * row['driver_cpu']:.0f} µs a pair; memory "
-            f"{row['memory'] / 1e6:.0f} MB at the end, {row['peak'] / 1e6:.0f} MB at most"
+            f"{early['memory'] / 1e6:.0f} MB after {early['done']:,} pairs, {row['memory'] / 1e6:.0f} MB "
+            f"at the end, {row['peak'] / 1e6:.0f} MB at most"
         )
     each = 1e6 / naive["pairs"]
     print(
