@@ -8,8 +8,9 @@ own slopes cannot carry it above the maximum. ``paper`` is the grid of section 2
 """
 
 import math
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from topo_core.objective import Objective, SegmentObjective
 from topo_core.path import arc_positions
 
 Heights = Literal["adaptive", "paper"]
+T = TypeVar("T")
 
 _GRID = 4  # intervals of a segment at first
 _PEAKS = 6  # peaks bisected in a round
@@ -109,29 +111,98 @@ def loss_profile(
         tolerance: bisection stops when it cannot change the maximum by more than this
             fraction of the range of losses along the path.
     """
+    (found,) = loss_profiles(objective, [points], heights=heights, tolerance=tolerance)
+    return found
+
+
+def loss_profiles(
+    objective: Objective,
+    paths: Sequence[Tensor],
+    *,
+    heights: Heights = "adaptive",
+    tolerance: float = 1e-5,
+) -> list[Profile]:
+    """As ``loss_profile`` for several polygons [n, d]; what they ask for next is one call.
+
+    Up to rounding: an objective may sum over more rows in another order.
+    """
+    asking = [_profile(points, heights, tolerance) for points in paths]
+    found: dict[int, Profile] = {}
+    waiting = {i: next(profile) for i, profile in enumerate(asking)}
+    while waiting:
+        answers = _answers(objective, waiting)
+        waiting = {}
+        for i, losses in answers.items():
+            try:
+                waiting[i] = asking[i].send(losses)
+            except StopIteration as end:
+                found[i] = end.value
+    return [found[i] for i in range(len(paths))]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Places whose losses are asked for: points [k, d], or ``alphas`` [s, m] of segments [s, d]."""
+
+    starts: Tensor
+    ends: Tensor | None = None
+    alphas: Tensor | None = None
+
+    @property
+    def width(self) -> int:
+        """m; 0 for points."""
+        return 0 if self.alphas is None else self.alphas.shape[1]
+
+
+_Asking = Generator[_Asked, Tensor, T]
+
+
+def _answers(objective: Objective, asked: Mapping[int, _Asked]) -> dict[int, Tensor]:
+    """The losses of each, those of one width in one call."""
+    found: dict[int, Tensor] = {}
+    for width in {each.width for each in asked.values()}:
+        alike = {i: each for i, each in asked.items() if each.width == width}
+        starts = _joined([each.starts for each in alike.values()])
+        if width == 0:
+            losses = objective.losses(starts)
+        else:
+            ends = _joined([each.ends for each in alike.values() if each.ends is not None])
+            alphas = _joined([each.alphas for each in alike.values() if each.alphas is not None])
+            losses = losses_on_segments(objective, starts, ends, alphas)
+        parts = losses.split([len(each.starts) for each in alike.values()])
+        found |= dict(zip(alike, parts, strict=True))
+    return found
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _profile(points: Tensor, heights: Heights, tolerance: float) -> _Asking[Profile]:
+    """The profile of a polygon [n, d]; it asks for losses and is sent them."""
     nodes = arc_positions(points)
     if heights == "paper":
         alphas = torch.tensor((0.0, *ALPHAS), dtype=torch.float64, device=points.device)
     else:
         alphas = torch.arange(_GRID, dtype=torch.float64, device=points.device) / _GRID
     grid = alphas.expand(len(points) - 1, -1)
-    inside = losses_on_segments(objective, points[:-1], points[1:], grid)
-    last = objective.losses(points[-1:])
+    inside = yield _Asked(points[:-1], points[1:], grid)
+    last = yield _Asked(points[-1:])
     losses = torch.cat([inside.flatten(), last])
     # A place is its segment plus alpha, so that zero-length segments keep their order.
     places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
     places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
     bracket = 0.0
     if heights == "adaptive":
-        places, losses, bracket = _bisected(objective, points, places, losses, tolerance)
+        places, losses, bracket = yield from _bisected(points, places, losses, tolerance)
     segment = places.floor().clamp(max=len(points) - 2).long()
     positions = torch.lerp(nodes[segment], nodes[segment + 1], places - segment)
     return Profile(positions, losses, bracket, len(losses))
 
 
 def _bisected(
-    objective: Objective, points: Tensor, places: Tensor, losses: Tensor, tolerance: float
-) -> tuple[Tensor, Tensor, float]:
+    points: Tensor, places: Tensor, losses: Tensor, tolerance: float
+) -> _Asking[tuple[Tensor, Tensor, float]]:
     """``places`` and ``losses`` with more places around the peaks, and what is left open."""
     bracket = math.inf
     for _ in range(_ROUNDS):
@@ -148,11 +219,9 @@ def _bisected(
         beside = beside[(beside >= 0) & (beside < len(places) - 1)]
         middles = 0.5 * (places[beside] + places[beside + 1])
         segment = middles.floor().clamp(max=len(points) - 2).long()
-        new = losses_on_segments(
-            objective, points[segment], points[segment + 1], (middles - segment)[:, None]
-        ).flatten()
+        new = yield _Asked(points[segment], points[segment + 1], (middles - segment)[:, None])
         places, order = torch.cat([places, middles]).sort()
-        losses = torch.cat([losses, new])[order]
+        losses = torch.cat([losses, new.flatten()])[order]
     return places, losses, bracket
 
 

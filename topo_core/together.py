@@ -2,8 +2,8 @@
 
 On a GPU one path keeps few of its units busy, and most of a step's time goes by between kernels. Paths
 of equal settings take equal steps, so p of them share every kernel: each step evaluates all paths in one
-call, each path on its own minibatch, and moves all points at once. Epochs end path by path, by the same
-functions as for one.
+call, each path on its own minibatch, and moves all points at once. Epochs end by the same functions as for
+one path; the heights that are due are measured in lockstep too.
 
 What shares an epoch are paths at the same epoch with the same number of points and of frozen points.
 Others go by themselves: those behind catch up first, paths whose numbers of points were made to differ by
@@ -23,9 +23,10 @@ from torch import Tensor
 from topo_core.forces import Chords, descent_
 from topo_core.objective import Objective, Step, gradients_of_paths
 from topo_core.optimizers import Slots, displacement
+from topo_core.profile import loss_profiles
 from topo_core.settings import PathSettings, Resolved
 from topo_core.state import PathState
-from topo_core.walk import EVEN, Norms, epoch_ended, finished, one_epoch
+from topo_core.walk import EVEN, Norms, finished, inserted, is_measured, one_epoch, recorded
 
 
 def advance_together(
@@ -84,10 +85,29 @@ def _epoch(
         rate = resolved.schedule.rate(epoch, batch, batches, resolved.optimizer.lr, resolved.epochs)
         steps = [Step(seed, epoch, batch) for seed in seeds]
         walk.step(steps, rate, last=batch == batches - 1)
-    return [
-        epoch_ended(objective, state, resolved, rate, norms)
-        for state, norms in zip(walk.states(epoch + 1), walk.norms(), strict=True)
-    ]
+    return _ended(objective, walk.states(epoch + 1), resolved, rate, walk.norms())
+
+
+def _ended(
+    objective: Objective,
+    states: Sequence[PathState],
+    resolved: Resolved,
+    rate: float,
+    norms: Sequence[Norms],
+) -> list[PathState]:
+    """The states at the end of an epoch; the heights that are due are measured together."""
+    settings = resolved.settings
+    after = [inserted(objective, state, resolved) for state in states]
+    due = [i for i, state in enumerate(after) if is_measured(state, resolved)]
+    profiles = loss_profiles(
+        objective,
+        [after[i].points for i in due],
+        heights=settings.heights,
+        tolerance=settings.height_tolerance,
+    )
+    for i, profile in zip(due, profiles, strict=True):
+        after[i] = recorded(after[i], profile.maximum, rate, norms[i])
+    return after
 
 
 class _Walks:

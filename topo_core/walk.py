@@ -160,7 +160,7 @@ def one_epoch(objective: Objective, state: PathState, resolved: Resolved, seed: 
 def epoch_ended(
     objective: Objective, state: PathState, resolved: Resolved, rate: float, norms: "Norms"
 ) -> PathState:
-    """The state after the steps of an epoch, looked at: inserted into and measured where it is due.
+    """The state after the steps of an epoch, inserted into and measured where it is due.
 
     Args:
         objective: the loss.
@@ -169,7 +169,16 @@ def epoch_ended(
         rate: learning rate of the last step.
         norms: of the gradients in it.
     """
-    settings = resolved.settings
+    state = inserted(objective, state, resolved)
+    if not is_measured(state, resolved):
+        return state
+    profile = measure(objective, state.points, resolved.settings)
+    return recorded(state, profile.maximum, rate, norms)
+
+
+def inserted(objective: Objective, state: PathState, resolved: Resolved) -> PathState:
+    """The state at the end of an epoch: failed where points are not finite, else with new points."""
+    rule = resolved.settings.insertion
     # The sum is finite where all points are, unless they are astronomical; a mask takes 20 times as long.
     if not bool(state.points.sum().isfinite()):
         return replace(
@@ -177,12 +186,15 @@ def epoch_ended(
             points=state.best,
             failure=f"a point became infinite in epoch {state.epoch}; lower the learning rate",
         )
-    rule = settings.insertion
     if rule is not None and state.epoch % rule.every == 0 and state.epoch < resolved.epochs:
         state = _with_insertions(objective, state, rule)
-    if state.epoch % settings.evaluate_every == 0 or state.epoch == resolved.epochs:
-        state = _evaluated(objective, state, settings, rate, norms)
     return state
+
+
+def is_measured(state: PathState, resolved: Resolved) -> bool:
+    """Whether the height is due at the end of this epoch."""
+    due = state.epoch % resolved.settings.evaluate_every == 0 or state.epoch == resolved.epochs
+    return due and not state.failure
 
 
 class Norms(NamedTuple):
@@ -414,15 +426,8 @@ def _with_insertions(
     )
 
 
-def _evaluated(
-    objective: Objective,
-    state: PathState,
-    settings: PathSettings,
-    rate: float,
-    norms: Norms,
-) -> PathState:
-    """The state with one more record, and with its path as the best if it is."""
-    height = measure(objective, state.points, settings).maximum
+def recorded(state: PathState, height: float, rate: float, norms: Norms) -> PathState:
+    """The state with one more record, and with its path as the best if ``height`` is the lowest."""
     if not math.isfinite(height):
         return replace(
             state,

@@ -32,10 +32,10 @@ def unusual():
 
 
 NETWORKS = {
-    "one layer": perceptron(),
-    "two layers": perceptron(7),
-    "three layers": perceptron(7, 6),
-    "unusual": unusual(),
+    "one layer": perceptron().double(),
+    "two layers": perceptron(7).double(),
+    "three layers": perceptron(7, 6).double(),
+    "unusual": unusual().double(),
 }
 CASES = [
     (network, strategy)

@@ -6,7 +6,10 @@ import torch
 from tests.topo_core import test_strategies as single
 from topo_core.draws import generator
 from topo_core.objective import Step
+from topo_core.strategies.linear import Linear
 from topo_core.strategies.memory import Budgeted, BudgetedPaths
+from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.paths import LinearPaths
 
 CASES = [*single.CASES, *((network, "literal") for network in ("two layers", "unusual"))]
 
@@ -30,6 +33,21 @@ def test_paths_agree_with_one_call_each(network, strategy, batch):
         assert torch.allclose(losses[i], expected, rtol=1e-13)
         assert torch.allclose(gradients[i], slopes, rtol=1e-11, atol=1e-14)
     assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize("network", ["two layers", "three layers"])
+def test_places_on_segments_at_once_agree(network):
+    """What a GPU does for all places at once gives the sums of one segment after the other."""
+    module = single.NETWORKS[network].double()
+    layout = ParameterLayout.of(module)
+    rows = single.points(module, 4)
+    alphas = torch.tensor([[0.0, 0.25, 1.0], [0.5, 0.75, 0.1], [0.2, 0.3, 0.4]]).double()
+    given = (rows[:-1], rows[1:], alphas, *single.data())
+    found = LinearPaths(layout).losses_on_segments(*given)
+    assert torch.allclose(found, Linear(module, layout).losses_on_segments(*given), rtol=1e-12)
+    objective = single.objective(network, "linear")
+    cut = objective._at_once(*given[:3]) / single.EXAMPLES
+    assert torch.allclose(cut, objective.losses_on_segments(*given[:3]), rtol=1e-12)
 
 
 class Room:

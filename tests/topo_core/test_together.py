@@ -17,6 +17,7 @@ from topo_core.landscapes import muller_brown
 from topo_core.objective import Step, from_function, gradients_of_paths
 from topo_core.optimizers import OptimizerName, OptimizerSettings
 from topo_core.path import line
+from topo_core.profile import loss_profile, loss_profiles
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
 from topo_core.together import advance_together
@@ -257,3 +258,31 @@ def test_steps_of_a_call_have_one_batch():
     with pytest.raises(ValueError):
         gradients_of_paths(objective, points, [Step(0, 0, 0), Step(1, 0, 1)])
     assert math.isfinite(float(gradients_of_paths(objective, points, [Step(0, 0, 0)] * 2)[0].sum()))
+
+
+def test_heights_measured_together_are_those_of_each():
+    """Adaptive profiles in lockstep look at the same places as alone, in fewer calls."""
+    landscape = muller_brown()
+    calls = []
+
+    def counted(points):
+        calls.append(len(points))
+        return landscape.objective.function(points)
+
+    objective = from_function(counted)
+    draw = generator("profiles")
+    paths = []
+    for n in (5, 9, 7):
+        start, end = landscape.minima[torch.randperm(3, generator=draw)[:2]]
+        path = line(start, end, n)
+        path[1:-1] += 0.1 * torch.randn(n - 2, 2, generator=draw, dtype=torch.float64)
+        paths.append(path)
+    found = loss_profiles(objective, paths)
+    together = len(calls)
+    expected = [loss_profile(objective, path) for path in paths]
+    assert together < len(calls) - together
+    for profile, alone in zip(found, expected, strict=True):
+        assert torch.equal(profile.positions, alone.positions)
+        assert torch.allclose(profile.losses, alone.losses, rtol=1e-13)
+        assert profile.evaluations == alone.evaluations
+        assert profile.bracket == pytest.approx(alone.bracket, rel=1e-9)
