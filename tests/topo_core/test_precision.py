@@ -88,3 +88,15 @@ def test_gradients_are_rounded_and_losses_are_not(precision, strategy):
     apart = float((found - expected).norm() / expected.norm())
     assert 0 < apart < 0.05
     assert torch.equal(full.losses(rows), rounded.losses(rows))
+
+
+@pytest.mark.parametrize("strategy", ["channels_last", "functional", "literal"])
+def test_rounded_gradients_are_near_those_in_full(strategy):
+    """Inputs rounded to bf16, here by the CPU's autocast: float32 gradients, a few percent off."""
+    rows, step = points(), Step(0, 0, 0)
+    chosen = objective(strategy=strategy)
+    expected = chosen.gradients(rows, step)[1]
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        losses, found = chosen.gradients_of_paths(rows[None], [step])
+    assert losses.dtype == found.dtype == torch.float32
+    assert 0 < float((found[0] - expected).norm() / expected.norm()) < 0.1

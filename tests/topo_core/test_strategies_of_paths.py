@@ -1,5 +1,8 @@
 """Several paths in one call, each on its own minibatch, give the numbers of one call a path."""
 
+import contextlib
+import itertools
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from topo_core.objective import Step
 from topo_core.strategies.linear import Linear
 from topo_core.strategies.memory import Budgeted, BudgetedPaths
 from topo_core.strategies.parameters import ParameterLayout
-from topo_core.strategies.paths import LinearPaths
+from topo_core.strategies.paths import STREAMS, LinearPaths, OneByOne
 
 CASES = [*single.CASES, *((network, "literal") for network in ("two layers", "unusual"))]
 
@@ -135,3 +138,45 @@ def test_paths_agree_on_a_gpu(network, strategy):
             assert torch.allclose(losses[i].cpu(), expected, rtol=1e-11)
             assert torch.allclose(gradients[i].cpu(), slopes, rtol=1e-9, atol=1e-13)
         rows = rows + 0.01
+
+
+class Device:
+    """Streams of a device that is not there: who waits for whom, in order."""
+
+    def __init__(self, monkeypatch):
+        self.log = []
+        made = itertools.count()
+
+        class Stream:
+            def __init__(this, device=None):
+                this.name = f"side{next(made)}"
+
+            def wait_stream(this, other):
+                self.log.append((this.name, "waits for", other.name))
+
+        @contextlib.contextmanager
+        def inside(stream):
+            self.log.append(("enters", stream.name))
+            yield
+
+        current = Stream()
+        current.name = "current"
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", inside)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current)
+
+
+def test_streams_fork_and_join(monkeypatch):
+    """Each path runs on a stream that waited for the current one, which waits for all at the end."""
+    device = Device(monkeypatch)
+    points, inputs, targets = given(6, 3)
+    loop = OneByOne(Room(rows=99))
+    each = list(zip(points, inputs, targets, strict=True))
+    found = loop._on_streams(each, torch.device("cuda"))
+    check((torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])), points, inputs)
+    names = {name for what, *rest in device.log if what == "enters" for name in rest}
+    assert len(names) == STREAMS
+    forks, joins = device.log[:STREAMS], device.log[-STREAMS:]
+    assert {fork[0] for fork in forks} == names and {fork[2] for fork in forks} == {"current"}
+    assert {join[0] for join in joins} == {"current"} and {join[2] for join in joins} == names
+    assert len(device.log) == STREAMS + 6 + STREAMS
