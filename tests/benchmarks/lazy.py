@@ -36,8 +36,9 @@ from topo_core.barcode import Barcode
 from workers.data import sizes
 from workers.store import Store
 
-TOLERANCES = (2e-4, 5e-4, 1e-3, 2e-3, 3e-3, 5e-3, 7e-3, 1e-2)
-RUNG_TOLERANCES = (5e-5, 2e-4)
+SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0)
+"""Tolerances, in lengths of the longest bar: what can be proved depends on them alone."""
+RUNG_SHARES = (0.01, 0.1)
 BUDGETS = (16, 22, 33)
 DRAWS = 200
 
@@ -198,11 +199,16 @@ def _compare(store: str, name: str) -> Iterator[tuple[str, float]]:
     )
     print("| run | pairs | to the end | path-epochs | gradients | bottleneck | |")
     print("|---|---|---|---|---|---|---|")
+    longest = 2 * to_score(bars)
     lazy: dict[str, dict[str, Any]] = {
-        f"lazy {tolerance:g}": {"rule": "lazy", "tolerance": tolerance} for tolerance in TOLERANCES
+        f"lazy, tolerance {share * longest:.2g} ({share:g} bars)": {
+            "rule": "lazy",
+            "tolerance": share * longest,
+        }
+        for share in SHARES
     }
     for budget in BUDGETS:
-        rule = {"rule": "lazy", "tolerance": TOLERANCES[0], "max_pairs": budget}
+        rule = {"rule": "lazy", "tolerance": SHARES[0] * longest, "max_pairs": budget}
         lazy[f"lazy, {budget} pairs"] = rule
     checked = False
     for title, rule in lazy.items():
@@ -213,12 +219,12 @@ def _compare(store: str, name: str) -> Iterator[tuple[str, float]]:
             program = carried_out(store, name, "-lazy", pairs=rule, **taken)
             assert (program.orders, program.bars) == (found.orders, found.bars)
         yield title, _row(title, found, everything)
-    for number, tolerance in enumerate(RUNG_TOLERANCES):
-        rule = {"rungs": RUNGS[name], "tolerance": tolerance}
+    for number, share in enumerate(RUNG_SHARES):
+        rule = {"rungs": RUNGS[name], "tolerance": share * longest}
         found = carried_out(store, name, f"-rungs-{number}", pairs=rule, **taken)
         # The lower rungs of the next one are those of this one.
         taken = {"reuse": [f"{store}/{name}", f"{store}/{name}-rungs-{number}"]}
-        title = f"rungs {list(RUNGS[name])}, {tolerance:g}"
+        title = f"rungs {list(RUNGS[name])}, tolerance {share * longest:.2g} ({share:g} bars)"
         yield title, _row(title, found, everything)
     for budget in BUDGETS:
         distance = _at_random(everything, budget)
