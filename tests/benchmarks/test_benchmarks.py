@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.benchmarks import agreement, fig5, gaussians, heights, speed
+from tests.benchmarks import agreement, fig5, gaussians, heights, lazy, pairs_needed, speed
 
 pytestmark = pytest.mark.benchmark
 
@@ -43,3 +43,20 @@ def test_fig5():
     if not torch.cuda.is_available():
         pytest.skip("no GPU: on a processor this would time what nobody would run")
     assert 0 < fig5.main() < float("inf")
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", list(lazy.RUNS))
+def test_lazy(name):
+    """What is proved is within its tolerance of all pairs, in the bottleneck distance."""
+    rows = lazy.main([name])
+    assert rows
+    for row in rows.values():
+        assert not row.proved or row.distance <= row.tolerance
+
+
+@pytest.mark.timeout(3600)
+def test_pairs_needed():
+    """Where passes are within the tolerance of their floors, little more than a star is needed."""
+    needed = pairs_needed.main()["connected", 3e-3]
+    assert needed[-1] < 1.2 * pairs_needed.COUNTS[-1]

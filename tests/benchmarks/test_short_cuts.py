@@ -12,7 +12,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.benchmarks import agreement, gaussians, heights, test_barcode_speed, workloads
+from tests.benchmarks import (
+    agreement,
+    gaussians,
+    heights,
+    lazy,
+    pairs_needed,
+    test_barcode_speed,
+    workloads,
+)
 
 
 def test_a_workload_of_speed():
@@ -63,6 +71,32 @@ def test_the_gaussians_name_the_seeds_that_missed(monkeypatch, capsys):
     monkeypatch.setattr(gaussians, "excesses", lambda seed: found)
     assert gaussians.main(3, 4) == {"in the plane": [], "in 1,000 dimensions": [3]}
     assert "in 1,000 dimensions: 0 of 1 (goal 95); not seeds 3" in capsys.readouterr().out
+
+
+def test_a_table_of_lazy_pairs(monkeypatch, tmp_path, capsys):
+    """The program agrees with what is read from the whole run, and what is proved is within tolerance."""
+    base = lazy.RUNS["digits"]
+    tiny = {
+        **base,
+        "data": {"name": "digits", "subset": 100},
+        "network": {"name": "fc", "hidden": [4]},
+        "minima": {**base["minima"], "count": 4, "epochs": 2},
+        "paths": {**base["paths"], "points": 4, "epochs": 3, "bezier_epochs": 1},
+    }
+    monkeypatch.setattr(lazy, "RUNS", {"digits": tiny})
+    monkeypatch.setattr(lazy, "RUNGS", {"digits": (1,)})
+    monkeypatch.setattr(lazy, "BUDGETS", (4,))
+    rows = lazy.main(["digits", "--store", str(tmp_path)])
+    assert any(row.proved for row in rows.values())
+    assert all(row.distance <= row.tolerance for row in rows.values() if row.proved)
+    assert "Proved" in capsys.readouterr().out
+
+
+def test_pairs_needed_by_connected_minima(monkeypatch):
+    """With passes within the tolerance of their floors the share falls with n."""
+    monkeypatch.setattr(pairs_needed, "SEEDS", 1)
+    few, many = pairs_needed.main((10, 40))["connected", 3e-3]
+    assert few <= 45 and many < 80
 
 
 @pytest.mark.parametrize(
