@@ -112,7 +112,7 @@ class ModuleObjective:
         in_steps, in_chunks = self._points_at_once(name, in_evaluation)
         training = make(in_training, self.layout)
         self._training = Budgeted(training, in_steps)
-        self._paths = BudgetedPaths(for_paths(training, self.layout), self._training)
+        self._paths = BudgetedPaths(for_paths(training), self._training)
         self._evaluation = Budgeted(evaluation, in_chunks)
         self._statistics = _Statistics(module, self.layout) if self._norms else None
         self._order: tuple[tuple[tuple[int, int], ...], Tensor] | None = None

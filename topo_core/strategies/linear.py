@@ -46,18 +46,6 @@ class Linear:
         views = list(self._layout.views(points).values())
         return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self.depth)]
 
-    @staticmethod
-    def first_layer(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
-        """Outputs [k, width, n] of the first layer before its ReLU, for `inputs` [n, in]."""
-        k, width, _ = weight.shape
-        return (weight.reshape(k * width, -1) @ inputs.T).view(k, width, -1).add_(bias)
-
-    @staticmethod
-    def _first_gradient(into: Tensor, delta: Tensor, inputs: Tensor) -> None:
-        """Write the gradient [k, width, in] of the first weights from that of their outputs."""
-        k, width, _ = delta.shape
-        into.copy_((delta.view(k * width, -1) @ inputs).view(k, width, -1))
-
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
         """Activations after each layer, from the outputs of the first; the last are the logits."""
         activations = [first]
@@ -67,28 +55,47 @@ class Linear:
         return activations
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        parameters = self._parameters(points)
-        rows = inputs.flatten(1)
-        activations = self._forward(parameters, self.first_layer(*parameters[0], rows))
-        losses, delta = cross_entropy_(activations.pop(), targets)
-        gradients = torch.empty_like(points)
-        into = self._parameters(gradients)
+        losses, gradients = self.gradients_of_paths(points[None], inputs[None], targets[None])
+        return losses[0], gradients[0]
+
+    def gradients_of_paths(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] at `points` [p, m, d], each path on its own minibatch.
+
+        ``inputs`` are [p, b, ...] and ``targets`` [p, b]. The points of a path share its minibatch: one
+        product of all their first weights, and another one for all their gradients.
+        """
+        paths, size, dimension = points.shape
+        flat = points.reshape(paths * size, dimension)
+        gradients = torch.empty_like(flat)
+        parameters, into = self._parameters(flat), self._parameters(gradients)
+        rows = inputs.flatten(2)
+        weight, bias = parameters[0]
+        width, inner = weight.shape[1:]
+        first = torch.bmm(weight.reshape(paths, size * width, inner), rows.transpose(1, 2))
+        activations = self._forward(parameters, first.view(len(flat), width, -1).add_(bias))
+        index = targets[:, None, None].expand(-1, size, -1, -1).reshape(len(flat), 1, -1)
+        losses, delta = _cross_entropy_(activations.pop(), index)
         for layer in range(self.depth - 1, 0, -1):
             weight, below = parameters[layer][0], activations[layer - 1]
             into[layer][0].copy_(torch.bmm(delta, below.transpose(1, 2)))
             torch.sum(delta, dim=2, keepdim=True, out=into[layer][1])
             delta = torch.bmm(weight.transpose(1, 2), delta)
             delta = torch.ops.aten.threshold_backward(delta, below, 0)
-        self._first_gradient(into[0][0], delta, rows)
+        product = torch.bmm(delta.reshape(paths, size * width, -1), rows)
+        into[0][0].copy_(product.view(len(flat), width, inner))
         torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
-        return losses, gradients
+        return losses.view(paths, size), gradients.view(points.shape)
 
     def logits(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         parameters = self._parameters(points)
-        first = self.first_layer(*parameters[0], inputs.flatten(1))
-        return self._forward(parameters, first)[-1].transpose(1, 2)
+        weight, bias = parameters[0]
+        k, width, inner = weight.shape
+        first = (weight.reshape(k * width, inner) @ inputs.flatten(1).T).view(k, width, -1)
+        return self._forward(parameters, first.add_(bias))[-1].transpose(1, 2)
 
     def losses_on_segments(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
@@ -177,18 +184,16 @@ def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return relative.logsumexp(dim=1).sum(dim=1, dtype=torch.float64)
 
 
-def cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean losses [k] of `logits` [k, classes, n], and the gradient, which takes their memory.
+def _cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean losses [k] of `logits` [k, classes, n] for `targets` [k, 1, n], and their gradient.
 
-    `targets` are [n], or [k, 1, n] where rows have examples of their own.
-
-    Written out because `log_softmax` is slow along an axis that is not the innermost.
+    The gradient takes the memory of the logits. Written out because `log_softmax` is slow along an axis
+    that is not the innermost.
     """
-    index = targets.expand(len(logits), 1, -1)
     logits.sub_(logits.amax(dim=1, keepdim=True))
-    chosen = logits.gather(1, index)
+    chosen = logits.gather(1, targets)
     total = logits.exp_().sum(dim=1, keepdim=True)
     losses = (total.log() - chosen).mean(dim=(1, 2))
     delta = logits.div_(total)
-    delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
+    delta.scatter_add_(1, targets, delta.new_full((), -1.0).expand(targets.shape))
     return losses, delta.div_(targets.shape[-1])

@@ -12,66 +12,29 @@ from torch.func import vmap
 
 from topo_core.strategies.functional import Functional
 from topo_core.strategies.graphed import Graphed, GraphedPaths
-from topo_core.strategies.linear import Linear, cross_entropy_
-from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.linear import Linear
 from topo_core.strategies.protocol import PathsStrategy, Strategy
 
 STREAMS = 4
 """Enough for small kernels to fill a GPU; each keeps a pool of memory of its own."""
 
 
-def for_paths(strategy: Strategy, layout: ParameterLayout) -> PathsStrategy:
+def for_paths(strategy: Strategy) -> PathsStrategy:
     """What evaluates several paths as `strategy` evaluates the points of one."""
     if isinstance(strategy, Graphed):
-        return GraphedPaths(for_paths(strategy.inner, layout))
+        return GraphedPaths(for_paths(strategy.inner))
     if isinstance(strategy, Linear):
-        return LinearPaths(layout)
+        return LinearPaths(strategy)
     if isinstance(strategy, Functional):
         return FunctionalPaths(strategy)
     return OneByOne(strategy)
 
 
 class LinearPaths:
-    """Fully connected networks with ReLU: each layer of all points of all paths is a batched product.
+    """Each layer of all points of all paths is a batched product, see `linear`."""
 
-    The backward pass is written out, as in `linear`; activations are [p * m, width, batch].
-    """
-
-    def __init__(self, layout: ParameterLayout) -> None:
-        self._layout = layout
-
-    def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(weight [k, out, in], bias [k, out, 1]) of each layer."""
-        views = list(self._layout.views(points).values())
-        return [(w, b[..., None]) for w, b in zip(views[::2], views[1::2], strict=True)]
-
-    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        paths, size, dimension = points.shape
-        flat = points.reshape(paths * size, dimension)
-        gradients = torch.empty_like(flat)
-        parameters, into = self._parameters(flat), self._parameters(gradients)
-        rows = inputs.flatten(2)  # [p, b, in]
-        (weight, bias), others = parameters[0], parameters[1:]
-        width, inner = weight.shape[1:]
-        # The points of a path share its minibatch: one product of all their first weights.
-        first = torch.bmm(weight.reshape(paths, size * width, inner), rows.transpose(1, 2))
-        activations = [first.view(len(flat), width, -1).add_(bias)]
-        for weight, bias in others:
-            activations[-1].relu_()
-            activations.append(torch.baddbmm(bias, weight, activations[-1]))
-        index = targets[:, None].expand(-1, size, -1).reshape(len(flat), 1, -1)
-        losses, delta = cross_entropy_(activations.pop(), index)
-        for (weight, _), own, below in zip(
-            reversed(others), reversed(into[1:]), reversed(activations), strict=True
-        ):
-            own[0].copy_(torch.bmm(delta, below.transpose(1, 2)))
-            torch.sum(delta, dim=2, keepdim=True, out=own[1])
-            delta = torch.bmm(weight.transpose(1, 2), delta)
-            delta = torch.ops.aten.threshold_backward(delta, below, 0)
-        product = torch.bmm(delta.reshape(paths, size * width, -1), rows)
-        into[0][0].copy_(product.view(len(flat), width, inner))
-        torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
-        return losses.view(paths, size), gradients.view(points.shape)
+    def __init__(self, one: Linear) -> None:
+        self.gradients = one.gradients_of_paths
 
     def losses_on_segments(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
