@@ -46,7 +46,9 @@ def optimize_path_task(
         telling.path_epochs += state.epoch - since
         run.keep(state)
         telling.share(task.key, run.share(state))
-    return run.ended(state, keep_points=keep_points)
+    record = run.ended(state, keep_points=keep_points)
+    run.let_go()
+    return record
 
 
 class PathRun:
@@ -103,7 +105,7 @@ class PathRun:
         return state.epoch / self._total
 
     def ended(self, state: PathState, *, keep_points: bool) -> PairRecord:
-        """Publish the path, let go of its checkpoints; its record.
+        """Publish the path; its record.
 
         Raises:
             TaskFailure: the loss diverged.
@@ -116,10 +118,13 @@ class PathRun:
         name = None
         if keep_points:
             name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
-        store.drop_checkpoints(task.key)
-        if not task.goes_on:
-            store.drop_checkpoints(task.lineage)
         return _record(task, found, self._total, name)
+
+    def let_go(self) -> None:
+        """Delete the checkpoints that nobody will go on from."""
+        self._store.drop_checkpoints(self.task.key)
+        if not self.task.goes_on:
+            self._store.drop_checkpoints(self.task.lineage)
 
 
 def _tensors(found: PathSolution) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@
 evaluation) between the packs that it is given; it decides nothing and remembers no task.
 """
 
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ class Worker:
         self._telling = Telling(stopping)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
+        self._once_published: dict[str, Callable[[], None]] = {}
         self._busy_since: float | None = None
         self._idle_since = time.monotonic()
         self._idle = 0.0
@@ -124,6 +126,10 @@ class Worker:
                 kind = _store_failure(error)
                 for record in group:
                     results[record.key] = Failed(record.key, kind, str(error))
+                    self._once_published.pop(record.key, None)
+            for record in group:
+                with contextlib.suppress(StoreUnreachable, StoreFull):  # what is left lies idle
+                    self._once_published.pop(record.key, _nothing)()
         records.clear()
 
     def _results(self, pack: Sequence[Task], records: list[Record]) -> Iterator[TaskResult]:
@@ -185,7 +191,9 @@ class Worker:
                 if isinstance(outcome, Exception):
                     yield _failed(task.key, outcome)
                 else:
-                    yield self._done(outcome, (time.monotonic() - started) / len(tasks), records)
+                    self._once_published[task.key] = outcome.let_go
+                    seconds = (time.monotonic() - started) / len(tasks)
+                    yield self._done(outcome.record, seconds, records)
         finally:
             self._telling.stop()
 
@@ -223,6 +231,10 @@ def _failed(key: str, error: Exception) -> Failed:
             reason = f"{type(error).__name__}: {error}"
             told = "".join(traceback.format_exception(error))
             return Failed(key, FailureKind.BUG, reason, told)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _store_failure(error: Exception) -> FailureKind:

@@ -298,6 +298,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
     if options.device == "cpu":
         torch.set_num_threads(1)
     device = "CPU" if options.device == "cpu" else torch.cuda.get_device_name()
+    if options.tiny:
+        print("Tiny sizes, whatever the rows say: the figures mean nothing.")
     print(f"{device}, gradients in {options.precision}; {machine()}\n")
     found = {}
     rows = [name for name in options.rows or (*ROWS, *STUDIES) if name in ROWS]

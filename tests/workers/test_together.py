@@ -11,7 +11,7 @@ from topo_core import together
 from topo_core.optimizers import OptimizerSettings
 from workers import connect_together
 from workers.evaluation import Evaluation
-from workers.objects import open_objects
+from workers.objects import StoreUnreachable, open_objects
 from workers.problem import load_problem
 from workers.results import Done, Failed, FailureKind
 from workers.run import Worker, WorkerContext
@@ -239,6 +239,45 @@ def test_goes_on_from_checkpoints_at_different_epochs(run, alone):
     again, store, _ = run(64, folder=folder)
     assert all(isinstance(result, Done) for result in again.run(tasks))
     assert_close(records(store), alone[0])
+
+
+def test_a_worker_that_dies_before_it_publishes_loses_no_path(run, alone, monkeypatch):
+    """Paths end within moments of each other; until their records are there, so are their checkpoints."""
+
+    class Killed(BaseException):
+        """The end of a process, as far as a test in one process can have it."""
+
+    def die(self, records, *, epoch):
+        raise Killed
+
+    worker, store, folder = run(64)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish_records", die)
+        with pytest.raises(Killed):
+            worker.run(pairs())
+    assert not records(store)
+    for task in pairs():
+        assert store.latest_checkpoint(task.key).epoch == 2
+    again, store, _ = run(64, folder=folder)
+    assert all(isinstance(result, Done) for result in again.run(pairs()))
+    assert again.counters()["path_epochs"] == 6 * (WORK.epochs - 2)
+    assert_close(records(store), alone[0])
+    assert not list((folder / "checkpoints").glob("*/*"))
+
+
+def test_what_could_not_be_published_can_go_on(run, monkeypatch):
+    """Where the store is away at the end, paths are not done and their checkpoints stay."""
+
+    def away(self, records, *, epoch):
+        raise StoreUnreachable("the store is away")
+
+    worker, store, _ = run(64)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish_records", away)
+        told = worker.run(pairs())
+    assert {result.kind for result in told} == {FailureKind.STORE}
+    assert all(store.latest_checkpoint(task.key).epoch == 2 for task in pairs())
+    assert all(isinstance(result, Done) for result in worker.run(pairs()))
 
 
 def test_progress_tells_of_every_path(run, monkeypatch):
