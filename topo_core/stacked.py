@@ -23,10 +23,11 @@ from topo_core.strategies.convolutional import Convolutional, plan_of
 from topo_core.strategies.functional import Functional
 from topo_core.strategies.graphed import Graphed
 from topo_core.strategies.linear import Linear, linear_layers
+from topo_core.strategies.linear_segments import LinearSegments
 from topo_core.strategies.literal import Literal
 from topo_core.strategies.memory import Budgeted, BudgetedPaths, Parts, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
-from topo_core.strategies.paths import LinearPaths, for_paths
+from topo_core.strategies.paths import for_paths
 from topo_core.strategies.precision import Precision, arithmetic, check_precision
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
@@ -238,13 +239,13 @@ class ModuleObjective:
 
     def _at_once(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
         """Summed losses [s, m] on segments, for a GPU: on as many of them as fit, all places at once."""
-        linear, room = LinearPaths(self.layout), self._evaluation.parts.at_once
+        linear, room = LinearSegments(self.layout), self._evaluation.parts.at_once
         parts = Parts(None if room is None else max(1, room // alphas.shape[1]))
         total = torch.zeros_like(alphas, dtype=torch.float64)
         for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
 
             def work(s: slice, x: Tensor = x, y: Tensor = y) -> Tensor:
-                return linear.losses_on_segments(starts[s], ends[s], alphas[s], x, y)
+                return linear.losses(starts[s], ends[s], alphas[s], x, y)
 
             total += torch.cat(parts(len(starts), work, device=starts.device))
         return total

@@ -10,9 +10,10 @@ from tests.topo_core import test_strategies as single
 from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.strategies.linear import Linear
+from topo_core.strategies.linear_segments import LinearSegments
 from topo_core.strategies.memory import Budgeted, BudgetedPaths
 from topo_core.strategies.parameters import ParameterLayout
-from topo_core.strategies.paths import STREAMS, LinearPaths, OneByOne
+from topo_core.strategies.paths import STREAMS, OneByOne
 
 CASES = [*single.CASES, *((network, "literal") for network in ("two layers", "unusual"))]
 
@@ -46,7 +47,7 @@ def test_places_on_segments_at_once_agree(network):
     rows = single.points(module, 4)
     alphas = torch.tensor([[0.0, 0.25, 1.0], [0.5, 0.75, 0.1], [0.2, 0.3, 0.4]]).double()
     given = (rows[:-1], rows[1:], alphas, *single.data())
-    found = LinearPaths(layout).losses_on_segments(*given)
+    found = LinearSegments(layout).losses(*given)
     assert torch.allclose(found, Linear(module, layout).losses_on_segments(*given), rtol=1e-12)
     objective = single.objective(network, "linear")
     cut = objective._at_once(*given[:3]) / single.EXAMPLES

@@ -36,34 +36,6 @@ class LinearPaths:
     def __init__(self, one: Linear) -> None:
         self.gradients = one.gradients_of_paths
 
-    def losses_on_segments(
-        self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
-    ) -> Tensor:
-        """As `Linear.losses_on_segments`, on all places at once: [s, m] (float64), summed over examples.
-
-        Only for networks with a hidden layer: the first one is evaluated at the ends and interpolated.
-        """
-        segments, places = alphas.shape
-        width, inner = self._layout.shapes[0]
-        head = width * inner  # what comes after the weights of the first layer
-        shares = alphas.to(starts.dtype)[:, :, None]
-        matrix = torch.stack([starts[:, :head], ends[:, :head]]).view(-1, inner)
-        low, high = (matrix @ inputs.flatten(1).T).view(2, segments, 1, width, -1)
-        first = torch.lerp(low, high, shares[..., None]).flatten(0, 1)
-        rest = torch.lerp(starts[:, None, head:], ends[:, None, head:], shares).flatten(0, 1)
-        bias, *others = (
-            part.unflatten(1, shape)
-            for part, shape in zip(
-                rest.split(self._layout.sizes[1:], dim=1), self._layout.shapes[1:], strict=True
-            )
-        )
-        out = first.add_(bias[..., None])
-        for weight, bias in zip(others[::2], others[1::2], strict=True):
-            out = torch.baddbmm(bias[..., None], weight, out.relu_())
-        chosen = out.gather(1, targets.expand(len(out), 1, -1))[:, 0]
-        found = (out.logsumexp(1) - chosen).sum(1, dtype=torch.float64)
-        return found.view(segments, places)
-
 
 class FunctionalPaths:
     """`vmap` over paths of `vmap` over points."""
