@@ -36,7 +36,7 @@ from topo_core.barcode import Barcode
 from workers.data import sizes
 from workers.store import Store
 
-SHARES = (0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0)
+SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 2.0)
 """Tolerances, in lengths of the longest bar: what can be proved depends on them alone."""
 RUNG_SHARES = (0.01, 0.1)
 BUDGETS = (16, 22, 33)
