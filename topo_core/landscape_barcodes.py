@@ -56,12 +56,18 @@ class LandscapeSettings:
             it loops are seen only where three minima or more surround them by paths that
             do not all go the same way round.
         discs: with ``subdivide``, discs for each independent loop.
+        walkers: with ``subdivide``, drawn starts of a round in the search for minima and passes
+            beside the routes; 0 keeps to the routes.
+        reach: how far from the mean of the given minima walkers may start, along each axis; None
+            for twice the largest distance between two of them.
     """
 
     paths: PathSettings = field(default_factory=PathSettings)
     simplices: SimplexSettings = field(default_factory=SimplexSettings)
     subdivide: bool = False
     discs: int = 8
+    walkers: int = 128
+    reach: float | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,8 @@ class LandscapeBarcodes:
         losses: of the minima.
         heights: of the lowest path between two minima, by pair; index 0 is made from them.
         passes: with ``subdivide``, all passes that were found.
+        quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that met
+            nothing new; with fewer than two something is likely to be missing.
         simplices: optimised, by vertices, or by number for discs.
         barcodes: by index; index 0 by the elder rule.
         to_scores: by index.
@@ -90,6 +98,7 @@ class LandscapeBarcodes:
     losses: tuple[float, ...]
     heights: Mapping[tuple[int, int], float]
     passes: tuple[Pass, ...]
+    quiet_rounds: int
     simplices: Mapping[Vertices, SimplexSolution]
     barcodes: Mapping[int, Barcode | HomologyBarcode | LoopBarcode]
     to_scores: Mapping[int, float]
@@ -116,11 +125,13 @@ def landscape_barcodes(
         seed: names all draws.
 
     Raises:
-        ValueError: fewer than two minima; a negative ``max_index``, or one above 1 with
-            ``subdivide``; ``subdivide`` without exact gradients.
+        ValueError: fewer than two minima (one is enough with ``subdivide`` and ``reach``); a
+            negative ``max_index``, or one above 1 with ``subdivide``; ``subdivide`` without exact
+            gradients.
     """
     settings = settings or LandscapeSettings()
-    if minima.ndim != 2 or len(minima) < 2 or max_index < 0:
+    least = 1 if settings.subdivide and settings.reach else 2
+    if minima.ndim != 2 or len(minima) < least or max_index < 0:
         raise ValueError(
             f"minima has shape {tuple(minima.shape)} and max_index is {max_index}; give two minima "
             "or more as rows, and an index of 0 or more."
@@ -161,6 +172,7 @@ def _of_simplices(
         losses=tuple(losses),
         heights=heights,
         passes=(),
+        quiet_rounds=0,
         simplices=complex_.simplices if complex_ else {},
         barcodes=barcodes,
         to_scores={index: to_score(bars) for index, bars in barcodes.items()},
@@ -171,7 +183,9 @@ def _of_simplices(
 def _of_cells(
     objective: Objective, minima: Tensor, max_index: int, settings: LandscapeSettings, seed: int
 ) -> LandscapeBarcodes:
-    found = find_passes(objective, minima, seed=seed)
+    found = find_passes(
+        objective, minima, seed=seed, walkers=settings.walkers, reach=settings.reach
+    )
     passes = found.passes
     losses = objective.losses(found.minima).tolist()
     edges = [one.ends for one in passes]
@@ -205,6 +219,7 @@ def _of_cells(
         losses=tuple(losses),
         heights=heights,
         passes=passes,
+        quiet_rounds=found.quiet,
         simplices=discs,
         barcodes=barcodes,
         to_scores={index: to_score(bars) for index, bars in barcodes.items()},

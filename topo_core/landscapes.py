@@ -167,16 +167,18 @@ def gaussians(seed: int, wells: int = 8, size: float = 3.0) -> Landscape:
     return _landscape(loss, near, {})
 
 
-def hills(seed: int, wells: int = 10, tops: int = 10, size: float = 2.0) -> Landscape:
-    """A random sum of Gaussian wells and hills in [-size, size]² in a bowl 0.1 r².
+def hills(
+    seed: int, wells: int = 10, tops: int = 10, size: float = 2.0, dimension: int = 2
+) -> Landscape:
+    """A random sum of Gaussian wells and hills in [-size, size]^dimension in a bowl 0.1 r².
 
     Heights are in [0.5, 1.5], widths in [0.35, 0.65]: between the wells there are several passes,
     and loops of them around the hills. Minima as for ``gaussians``.
     """
     draw = generator("hills", seed)
-    uniform = torch.rand(wells + tops, 4, generator=draw, dtype=torch.float64)
-    centres = (2 * uniform[:, :2] - 1) * size
-    heights, widths = 0.5 + uniform[:, 2], 0.35 + 0.3 * uniform[:, 3]
+    uniform = torch.rand(wells + tops, dimension + 2, generator=draw, dtype=torch.float64)
+    centres = (2 * uniform[:, :dimension] - 1) * size
+    heights, widths = 0.5 + uniform[:, dimension], 0.35 + 0.3 * uniform[:, dimension + 1]
     heights[:wells] *= -1
 
     def loss(points: Tensor) -> Tensor:
@@ -186,7 +188,7 @@ def hills(seed: int, wells: int = 10, tops: int = 10, size: float = 2.0) -> Land
         waves = heights.to(points) * torch.exp(-square / (2 * widths.to(points) ** 2))
         return 0.1 * points.square().sum(1) + waves.sum(1)
 
-    near = [(float(x), float(y)) for x, y in centres[:wells]]
+    near = [tuple(centre) for centre in centres[:wells].tolist()]
     return _landscape(loss, near, {})
 
 

@@ -4,14 +4,17 @@ Triangles of paths between minima see neither a loop made of two passes between 
 minima nor a ring with fewer than three of them; and where paths are the lowest possible, they
 see no loop that closes at a pass which merges nothing, for the lowest path goes another way.
 
-Here every pair of minima is joined along several routes, the peak of each is followed to its
-saddle, and from there a descent on each side finds the two minima that it joins. Those saddles are
-the edges of a graph with as many edges between two minima as there are passes.
+Here every pair of minima is joined along several routes, and the peak of each is followed to its
+saddle. Walkers from drawn starts (``scatter``) then go down to minima and climb to passes, round
+after round, until two rounds have met nothing new. From each saddle a descent on each side finds the
+two minima that it joins. Those saddles are the edges of a graph with as many edges between two minima
+as there are passes.
 
 Exact gradients are needed, as for ``routes``, whose starts and batched descents are used.
 """
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +26,7 @@ from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.routes import arches, lowered, settled
 from topo_core.saddle import Saddle, SaddleSettings, find_saddle
+from topo_core.scatter import climbed
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _POINTS = 19
@@ -31,10 +35,14 @@ _SAME = 1e-3  # places closer than this fraction of the size of the set of minim
 _RIPPLE = 1e-4  # of the range of losses on a path: shallower dips are none
 _DESCENT = 0.1  # a step of a recorded descent, in spacings
 _STEPS = 800  # of a recorded descent
-_ROUNDS = 2  # of wandering routes
-_WANDERERS = 48  # in a round
-_WIDE = 1.5  # how far they go, in extents of what is known
-_PEAKS = 40  # passes from which further routes start
+_ROUNDS = 12  # of walkers, at most
+_QUIET = 2  # rounds that meet nothing new, to stop
+_WIDE = 1.5  # how far out they start, in extents of what is known
+_FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
+_THIN = 0.25  # extents of what is known count as at least this part of the largest
+_ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
+_STRIDE = 0.05  # spacing of walkers, in sizes of the set of given minima
+_REST = 1e-3  # of the gradients at their starts: a walker with less is at rest
 _SEARCH = SaddleSettings(climb=60, polish=12, lanczos=8, tolerance=1e-4)
 
 
@@ -64,55 +72,74 @@ class Pass:
 
 @dataclass(frozen=True)
 class Passes:
-    """Attributes:
-    minima: [n, d]; those that were given come first, then those below passes and dips.
-    passes: lowest first.
+    """What was found.
+
+    Attributes:
+        minima: [n, d]; those that were given come first.
+        passes: lowest first.
+        quiet: rounds of walkers at the end that met nothing new; fewer than two mean that the
+            search stopped while it was still finding minima or passes.
     """
 
     minima: Tensor
     passes: tuple[Pass, ...]
+    quiet: int
 
 
-def find_passes(objective: Objective, minima: Tensor, *, seed: int) -> Passes:
-    """The passes that paths along several routes between ``minima`` [n, d] lead over.
+def find_passes(
+    objective: Objective,
+    minima: Tensor,
+    *,
+    seed: int,
+    walkers: int = 128,
+    reach: float | None = None,
+) -> Passes:
+    """The passes between ``minima`` [n, d], and the minima that were not known.
 
-    Routes first join all minima, then minima and the passes that were found; at last some wander
-    through drawn places in the span of what is known, closed ones among them.
+    Args:
+        objective: the loss, with exact gradients.
+        minima: two or more; one where ``reach`` is given.
+        seed: of all draws.
+        walkers: of a round; 0 leaves it at the passes that routes between the minima lead over.
+        reach: how far from the mean of ``minima`` walkers may start, along each axis; None for
+            twice the largest distance between two of them.
 
     Raises:
-        ValueError: for an objective with minibatches.
+        ValueError: for an objective with minibatches; a single minimum without ``reach``; a
+            ``reach`` that is not positive.
     """
     if objective.batches != 1:
         raise ValueError(
             f"subdivide needs exact gradients, and the objective has {objective.batches} "
             "minibatches; leave it out, or give an objective over the whole training set."
         )
-    search = _Search(objective, minima, seed)
+    if reach is None and len(minima) == 1:
+        raise ValueError(
+            "one minimum says nothing of how far to look for others; give reach, or two minima."
+        )
+    if reach is not None and not (math.isfinite(reach) and reach > 0):
+        raise ValueError(f"reach is {reach}; it must be a finite number above 0.")
+    search = _Search(objective, minima, seed, reach)
     search.explore(list(itertools.combinations(minima, 2)))
-    known = len(search.minima)
-    places = [*search.minima, *(found.point for found in search.saddles[:_PEAKS])]
-    search.explore(
-        [
-            (places[i], places[j])
-            for i, j in itertools.combinations(range(len(places)), 2)
-            if i < known and j >= len(minima)
-        ]
-    )
-    for _ in range(_ROUNDS):
-        search.wander()
+    quiet = rounds = 0
+    while walkers and quiet < _QUIET and rounds < _ROUNDS:
+        rounds += 1
+        quiet = 0 if search.scatter(walkers, rounds) else quiet + 1
     passes = sorted(search.passes(), key=lambda one: one.height)
-    return Passes(torch.stack(search.minima), tuple(passes))
+    return Passes(torch.stack(search.minima), tuple(passes), quiet)
 
 
 class _Search:
-    def __init__(self, objective: Objective, minima: Tensor, seed: int) -> None:
+    def __init__(
+        self, objective: Objective, minima: Tensor, seed: int, reach: float | None
+    ) -> None:
         self.objective, self.seed = objective, seed
+        self.given = minima
         self.minima = list(minima)
-        self.size = float(torch.cdist(minima, minima).max())
+        self.size = reach / _FAR if reach else float(torch.cdist(minima, minima).max())
         self.saddles: list[Saddle] = []
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
-        self._round = 0
 
     def explore(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Lower a line and arches between each of ``pairs``; follow their peaks to saddles."""
@@ -122,24 +149,61 @@ class _Search:
             starts += [straight, *arches(self.objective, straight, self.seed)]
         self._lower(starts)
 
-    def wander(self) -> None:
-        """Lower routes from minimum to minimum through two drawn places each."""
+    def scatter(self, walkers: int, number: int) -> bool:
+        """One round: each walker goes down, and climbs. Whether anything new was met."""
+        draw = generator(self.seed, "scatter", number)
+        middle, frame = self._region()
+        shape = walkers, len(frame)
+        places = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
+        along = torch.randn(shape, generator=draw, dtype=torch.float64).to(frame) @ frame
+        starts = middle + places.to(frame) @ frame
+        losses, gradients = self.objective.gradients(starts, _STEP)
+        usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
+        usable = losses.isfinite()
+        starts, along = starts[usable], along[usable]
+        before = len(self.minima) + len(self.saddles)
+        stride = _STRIDE * self.size
+        floor = settled(self.objective, starts, stride)
+        for row in self._at_rest(floor, _REST * usual):
+            self._index(floor[row])
+        tops, ways = climbed(self.objective, starts, along, stride)
+        self._climb_on(tops, ways, usual, stride)
+        return len(self.minima) + len(self.saddles) > before
+
+    def _region(self) -> tuple[Tensor, Tensor]:
+        """Where walkers start: the middle [d] of a box, and half its edges as rows [a, d]."""
         known = torch.stack([*self.minima, *(found.point for found in self.saddles)])
-        middle = known.mean(0)
-        # Coordinates in the span of what is known, of at most as many dimensions as places.
-        _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
-        axes = axes[sizes > 1e-9 * sizes.max()]
+        middle = self.given.mean(0)
+        if known.shape[1] <= _ALL_AXES:
+            axes = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+        else:
+            _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
+            axes = axes[sizes > 1e-9 * sizes.max()]
         reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
-        self._round += 1
-        draw = generator(self.seed, "wander", self._round)
-        starts = []
-        for _ in range(_WANDERERS):
-            ends = torch.randint(len(self.minima), (2,), generator=draw).tolist()
-            places = 2 * torch.rand(2, len(axes), generator=draw, dtype=torch.float64) - 1
-            through = middle + (places.to(known) * reach) @ axes
-            route = torch.stack([self.minima[ends[0]], *through, self.minima[ends[1]]])
-            starts.append(resample(route, _POINTS))
-        self._lower(starts)
+        # Of a lone minimum no extent is known yet.
+        least = max(_THIN * float(reach.max()), self.size if len(known) == 1 else 0.0)
+        reach = reach.clamp_min(least).clamp_max(_FAR * self.size)
+        return middle, reach[:, None] * axes
+
+    def _at_rest(self, places: Tensor, usual: float) -> list[int]:
+        """Rows of ``places`` with a loss, and next to no gradient."""
+        losses, gradients = self.objective.gradients(places, _STEP)
+        still = torch.linalg.vector_norm(gradients, dim=1) <= usual
+        found: list[int] = torch.nonzero(losses.isfinite() & still).flatten().tolist()
+        return found
+
+    def _climb_on(self, tops: Tensor, ways: Tensor, usual: float, stride: float) -> None:
+        """Check the places that walkers have climbed to."""
+        for row in self._at_rest(tops, usual):
+            known = [saddle.point for saddle in self.saddles]
+            if self._near(tops[row], known, _SAME * self.size):
+                continue
+            around = torch.stack([tops[row] + stride * ways[row], tops[row] - stride * ways[row]])
+            fall = float(
+                self.objective.losses(tops[row][None]) - self.objective.losses(around).max()
+            )
+            if fall > 0:
+                self._keep_pass(tops[row], ways[row], stride, fall)
 
     def _lower(self, starts: list[Tensor]) -> None:
         if not starts:
@@ -163,9 +227,13 @@ class _Search:
         if not spacing > 0 or self._near(path[top], self._tried, 0.5 * spacing):
             return
         self._tried.append(path[top])
+        self._keep_pass(path[top], tangent, spacing, barrier)
+
+    def _keep_pass(self, peak: Tensor, tangent: Tensor, spacing: float, barrier: float) -> None:
+        """Add the saddle near ``peak`` if it is a pass, and new."""
         found = find_saddle(
             lambda points: self.objective.gradients(points, _STEP),
-            path[top],
+            peak,
             tangent,
             spacing=spacing,
             barrier=barrier,

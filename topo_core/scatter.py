@@ -1,0 +1,109 @@
+"""Critical points from many drawn starts, all walkers at once.
+
+Routes between known minima find the passes that they lead over, and miss a shallow basin that lies
+beside all of them. Here walkers start at drawn places: some go down to the minimum below them, and
+some climb along their direction of lowest curvature and go down across it, which ends at a pass
+(minimum-mode following: Cerjan & Miller 1981; the dimer method of Henkelman & Jónsson 1999).
+
+Whether all have been found cannot be known. That a whole round of walkers has met nothing new is
+the evidence that there is.
+"""
+
+import torch
+from torch import Tensor
+
+from topo_core.objective import Objective, Step
+
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_DIFFERENCE = 1e-4  # of a finite difference, in spacings
+_CLIMB = 80  # steps
+_MOVE = 0.5  # longest step, in spacings
+_TURNS = 2  # products spent on the direction in a step
+
+
+def climbed(
+    objective: Objective, starts: Tensor, along: Tensor, spacing: float
+) -> tuple[Tensor, Tensor]:
+    """Places [k, d] that walkers from ``starts`` [k, d] have climbed to, and their directions.
+
+    Most are close to passes; some never come to rest, and which are passes is for the caller to
+    see.
+
+    Args:
+        objective: the loss, with exact gradients.
+        starts: where they start.
+        along: [k, d], the first directions, of any length.
+        spacing: the length scale of a step.
+    """
+    places = starts.clone()
+    along = _unit(along)
+    step = torch.full((len(places), 1), 0.0, dtype=places.dtype, device=places.device)
+    moved = across_before = torch.zeros_like(places)
+    longest = _MOVE * spacing
+    for number in range(_CLIMB):
+        _, gradients = objective.gradients(places, _STEP)
+        along, bend = _turned(objective, places, along, _DIFFERENCE * spacing)
+        slope = torch.linalg.vecdot(gradients, along)[:, None]
+        across = gradients - slope * along
+        size = torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-300)
+        if number:
+            change = across - across_before
+            met = torch.linalg.vecdot(moved, change)[:, None]
+            bent = torch.linalg.vecdot(change, change)[:, None]
+            fits = (met > 0) & (bent > 0)
+            step = torch.where(
+                fits, torch.minimum(2 * step, met / bent.clamp_min(1e-300)), 2 * step
+            )
+        else:
+            step = 0.02 * spacing / size
+        down = -step * across
+        down = down * (longest / torch.linalg.vector_norm(down, dim=1, keepdim=True)).clamp_max(1)
+        # Newton's step to the top where the direction is concave, else a plain one up.
+        up = torch.where(bend < 0, -slope / bend, longest * slope.sign())
+        up = up.clamp(-longest, longest)
+        across_before = across
+        moved = down + up * along
+        places = places + moved
+    return places, along
+
+
+def _unit(rows: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-300)
+    found: Tensor = rows / length
+    return found
+
+
+def _turned(
+    objective: Objective, places: Tensor, along: Tensor, size: float
+) -> tuple[Tensor, Tensor]:
+    """``along`` [k, d] turned towards the lowest curvature, and the curvature [k, 1].
+
+    In the plane of each direction and its residual: Rayleigh and Ritz, by finite differences.
+    """
+    image = _products(objective, places, along, size)
+    bend = torch.linalg.vecdot(along, image)[:, None]
+    for _ in range(_TURNS):
+        rest = image - bend * along
+        length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
+        other = rest / length.clamp_min(1e-300)
+        other_image = _products(objective, places, other, size)
+        # The 2x2 matrix [[a, b], [b, c]]: its lower eigenvalue and the angle of the vector.
+        a, b = bend, length
+        c = torch.linalg.vecdot(other, other_image)[:, None]
+        angle = 0.5 * torch.atan2(2 * b, a - c) + 0.5 * torch.pi
+        cosine, sine = angle.cos(), angle.sin()
+        sign = torch.where(cosine < 0, -1.0, 1.0)
+        along = sign * (cosine * along + sine * other)
+        image = sign * (cosine * image + sine * other_image)
+        along, scale = _unit(along), torch.linalg.vector_norm(along, dim=1, keepdim=True)
+        image = image / scale.clamp_min(1e-300)
+        bend = torch.linalg.vecdot(along, image)[:, None]
+    return along, bend
+
+
+def _products(objective: Objective, places: Tensor, vectors: Tensor, size: float) -> Tensor:
+    """Hessians at ``places`` times unit ``vectors``, both [k, d], by central differences."""
+    both = torch.cat([places + size * vectors, places - size * vectors])
+    _, gradients = objective.gradients(both, _STEP)
+    ahead, behind = gradients.chunk(2)
+    return (ahead - behind) / (2 * size)
