@@ -9,11 +9,12 @@ the paper looks at direct paths to lower minima alone (``direct``), so its bars 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from topo_core.passes import Heights, Minimum, Pair, Passes, check_passes, merges
+from topo_core.passes import Heights, Minimum, Pair, Passes, check_passes, merges, numbers
 
 Method = Literal["elder", "direct"]
 
@@ -69,6 +70,34 @@ class Bars(Generic[B]):
     def longest(self) -> B | None:
         """The longest finite bar; None where there is none."""
         return max(self.finite, key=lambda bar: bar.length, default=None)
+
+
+AnyBars: TypeAlias = Bars[Any] | ArrayLike
+"""A barcode, or its rows (birth, death) as plain numbers."""
+
+
+def intervals(bars: AnyBars) -> tuple[Interval, ...]:
+    """The bars of a barcode, or of rows (birth, death).
+
+    Raises:
+        ValueError: rows that are no pairs of numbers, an infinite birth, or a death below the birth.
+    """
+    if isinstance(bars, Bars):
+        return tuple(bars.bars)
+    rows = numbers(bars, "bars")
+    if rows.size == 0:
+        rows = rows.reshape(0, 2)
+    if rows.ndim != 2 or rows.shape[1] != 2:
+        raise ValueError(
+            f"bars has the shape {rows.shape}; give a barcode, or rows of a birth and a death."
+        )
+    wrong = ~(np.isfinite(rows[:, 0]) & (rows[:, 1] >= rows[:, 0]))
+    if wrong.any():
+        birth, death = rows[wrong][0].tolist()
+        raise ValueError(
+            f"a bar goes from {birth} to {death}; a birth is finite, and no death is below it."
+        )
+    return tuple(Interval(birth, death) for birth, death in rows.tolist())
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,13 @@ class Filtration:
         return tree
 
 
-def filtration(losses: Sequence[float], heights: Heights, *maxima: Maxima) -> Filtration:
+def filtration(
+    losses: Sequence[float] | Mapping[int, float], heights: Heights, *maxima: Maxima
+) -> Filtration:
     """The filtration of minima, passes and optimised simplices.
 
     Args:
-        losses: of the vertices 0 to n - 1.
+        losses: of the vertices 0 to n - 1, in this order or by number.
         heights: of the edges, as for ``barcode``. Infinite ones are left out.
         maxima: for dimension 2, 3, ... the dense maxima of simplices on their own: a mapping from
             vertices to values, or the pair of arrays [m, k + 1] and [m]. Vertices in any order.
@@ -69,7 +71,11 @@ def filtration(losses: Sequence[float], heights: Heights, *maxima: Maxima) -> Fi
         ValueError: as for ``barcode``; a simplex with a repeated or unknown vertex, with a value
             that is not a number, given twice, or with a face that is not there.
     """
-    passes = check_passes(list(losses), heights)
+    passes = check_passes(losses, heights)
+    if set(passes.ids) != set(range(len(passes.ids))):
+        raise ValueError(
+            "the vertices of a filtration are 0 to n - 1; give losses in that order, as a sequence."
+        )
     ids = np.array(passes.ids, dtype=np.int64)
     vertices = np.arange(len(ids))[:, None]
     births = np.empty(len(ids))
@@ -87,6 +93,25 @@ def filtration(losses: Sequence[float], heights: Heights, *maxima: Maxima) -> Fi
         simplices.append(rows)
         values.append(np.maximum(own, values[-1][faces].max(axis=1)))
     return Filtration(tuple(simplices), tuple(values))
+
+
+def of_simplices(values: Mapping[Simplex, float]) -> Filtration:
+    """The filtration of simplices (tuples of vertices 0 to n - 1) that enter at ``values``.
+
+    Raises:
+        ValueError: as for ``filtration``.
+    """
+    by_dimension: dict[int, dict[Simplex, float]] = {0: {}, 1: {}}
+    for simplex, value in values.items():
+        if not isinstance(simplex, tuple) or not simplex:
+            raise ValueError(
+                f"{simplex!r} is no simplex; name each by the tuple of its vertices, as in (0, 2)."
+            )
+        by_dimension.setdefault(len(simplex) - 1, {})[simplex] = value
+    top = max(by_dimension)
+    losses = {vertex: value for (vertex,), value in by_dimension[0].items()}
+    edges = {(i, j): value for (i, j), value in by_dimension[1].items()}
+    return filtration(losses, edges, *(by_dimension.get(k, {}) for k in range(2, top + 1)))
 
 
 def _as_arrays(maxima: Maxima) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

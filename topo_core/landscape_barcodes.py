@@ -10,7 +10,7 @@ loops of them (``cells``), which is more than simplices on the minima can see; u
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from topo_core.barcode import Barcode, Bars, barcode
 from topo_core.cells import Loop, LoopBar, candidate_loops, loop_bars
+from topo_core.closed_walk import closed_walk
 from topo_core.draws import seed_of
 from topo_core.filtration import Filtration, filtration
 from topo_core.objective import Objective
@@ -235,9 +236,10 @@ def _discs(
     seed: int,
 ) -> list[SimplexSolution]:
     """An optimised disc for each loop: a triangle whose sides are thirds of the loop."""
-    around = []
+    around, strips = [], []
     for loop in loops:
-        walk = _polygon(passes, loop)
+        walk, strip = closed_walk(objective, passes, loop)
+        strips.append(strip)
         positions = arc_positions(walk)
         sides = []
         for side in range(3):
@@ -254,19 +256,12 @@ def _discs(
             (0, 2): sides[2].flip(0),
         }
         around.append(boundary(objective, corners, faces, settings))
-    return _optimized(objective, around, 2, settings, seed)
-
-
-def _polygon(passes: Sequence[Pass], loop: Loop) -> Tensor:
-    """The closed polygon [k, d] along the passes of ``loop``, from its highest saddle."""
-    parts = [
-        passes[edge].path if forward else passes[edge].path.flip(0) for edge, forward in loop.steps
+    return [
+        replace(disc, value=max(disc.value, strip))
+        for disc, strip in zip(
+            _optimized(objective, around, 2, settings, seed), strips, strict=True
+        )
     ]
-    start = max(range(len(parts)), key=lambda k: passes[loop.steps[k][0]].height)
-    edge, forward = loop.steps[start]
-    top = passes[edge].top if forward else len(parts[start]) - 1 - passes[edge].top
-    turn = [parts[start][top:], *parts[start + 1 :], *parts[:start], parts[start][: top + 1]]
-    return torch.cat([turn[0], *(part[1:] for part in turn[1:])])
 
 
 def _optimized(

@@ -70,29 +70,64 @@ def check_passes(losses: Sequence[float] | Mapping[Minimum, float], heights: Hei
     """The input of ``barcode`` and ``merge_tree`` as arrays.
 
     Raises:
-        ValueError: a loss is not finite; a height names an unknown minimum, joins one to itself,
+        ValueError: losses or heights that are no numbers, or of a wrong shape; a loss is not
+            finite; a height names an unknown minimum, joins one to itself,
             is not a number, or is below one of its ends.
     """
-    births = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
+    births = _births(losses)
+    try:
+        ids = sorted(births, key=lambda minimum: (births[minimum], minimum))
+    except TypeError:
+        raise ValueError(
+            "two minima have the same loss and ids that have no order; give ids of one kind."
+        ) from None
+    rank = {minimum: place for place, minimum in enumerate(ids)}
+    values = np.array([births[minimum] for minimum in ids], dtype=np.float64)
+    if isinstance(heights, Mapping):
+        pairs = list(heights)
+        found = numbers(list(heights.values()), "heights")
+        first, second = _ranks(pairs, rank)
+    else:
+        pairs = None
+        first, second, found = _of_matrix(numbers(heights, "heights"), rank)
+    passes = Passes(ids, values, found, np.maximum(first, second), np.minimum(first, second), pairs)
+    _check_heights(passes)
+    return passes
+
+
+def numbers(values: object, name: str) -> NDArray[np.float64]:
+    """``values`` (nested sequences, an array, a tensor on the CPU) as an array of float64.
+
+    Raises:
+        ValueError: where they are no numbers, or rows of unequal lengths.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be numbers, in rows of equal length: {error}") from None
+
+
+def _births(losses: Sequence[float] | Mapping[Minimum, float]) -> dict[Minimum, float]:
+    """The losses by id, checked."""
+    ids: Sequence[Minimum]
+    if isinstance(losses, Mapping):
+        ids, values = list(losses), numbers(list(losses.values()), "losses")
+    else:
+        values = numbers(losses, "losses")
+        ids = range(len(values)) if values.ndim else ()
+    if values.ndim != 1:
+        raise ValueError(
+            f"losses has the shape {values.shape}; give one number for each minimum, or a mapping "
+            "from ids to numbers."
+        )
+    births = dict(zip(ids, values.tolist(), strict=True))
     for minimum, loss in births.items():
         if not np.isfinite(loss):
             raise ValueError(
                 f"losses has {loss} for the minimum {minimum!r}; losses must be finite, leave out "
                 "a minimum whose training diverged."
             )
-    ids = sorted(births, key=lambda minimum: (births[minimum], minimum))
-    rank = {minimum: place for place, minimum in enumerate(ids)}
-    values = np.array([births[minimum] for minimum in ids], dtype=np.float64)
-    if isinstance(heights, Mapping):
-        pairs = list(heights)
-        found = np.fromiter(heights.values(), dtype=np.float64, count=len(pairs))
-        first, second = _ranks(pairs, rank)
-    else:
-        pairs = None
-        first, second, found = _of_matrix(np.asarray(heights, dtype=np.float64), rank)
-    passes = Passes(ids, values, found, np.maximum(first, second), np.minimum(first, second), pairs)
-    _check_heights(passes)
-    return passes
+    return births
 
 
 def _ranks(
@@ -104,6 +139,10 @@ def _ranks(
         raise ValueError(
             f"heights names the minimum {missing.args[0]!r}, which has no loss; give its loss, or "
             "leave out its passes."
+        ) from None
+    except (TypeError, ValueError):
+        raise ValueError(
+            "a key of heights is no pair of ids; name each pass by the two minima that it joins."
         ) from None
     return both[:, 0], both[:, 1]
 

@@ -7,10 +7,11 @@ of their index is reported.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from topo_core.barcode import Bars, Interval
-from topo_core.filtration import Filtration, Simplex
+from topo_core.filtration import Filtration, Simplex, of_simplices
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,31 @@ class HomologyBarcode(Bars[HomologyBar]):
 
 
 def persistence(
-    filtration: Filtration, max_index: int, *, field: int = 2
+    filtration: Filtration | Mapping[Simplex, float], max_index: int, *, field: int = 2
 ) -> dict[int, HomologyBarcode]:
     """The barcodes of index 0 to ``max_index``.
 
     Args:
         filtration: with simplices up to dimension ``max_index + 1``, or fewer: what no simplex
-            fills never dies.
+            fills never dies. Or a mapping from simplices, as tuples of vertices 0 to n - 1, to
+            where they enter.
         max_index: the highest index.
         field: a prime p; homology is taken with coefficients in Z/p. The paper speaks of an
             alternated sum, which over Z/2 needs no signs; another field is a cross-check.
 
     Raises:
-        ValueError: a negative ``max_index``, or a ``field`` that is not a prime.
+        ValueError: a ``max_index`` that is no index, or a ``field`` that is not a prime; a mapping
+            as for ``filtration``.
     """
-    if max_index < 0:
-        raise ValueError(f"max_index is {max_index}; it must be 0 or more.")
+    if not isinstance(max_index, int) or max_index < 0:
+        raise ValueError(f"max_index is {max_index}; it must be a whole number, 0 or more.")
+    if isinstance(filtration, Mapping):
+        filtration = of_simplices(filtration)
+    elif not isinstance(filtration, Filtration):
+        raise ValueError(
+            "give a Filtration, or a mapping from simplices to where they enter, as in "
+            "{(0,): 0.0, (1,): 1.0, (0, 1): 2.0}."
+        )
     if field < 2 or any(field % divisor == 0 for divisor in range(2, math.isqrt(field) + 1)):
         raise ValueError(f"field is {field}; it must be a prime, for instance 2 or 3.")
     tree = filtration.tree(max_index + 1)

@@ -42,6 +42,8 @@ _FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not 
 _THIN = 0.25  # extents of what is known count as at least this part of the largest
 _ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
 _STRIDE = 0.05  # spacing of walkers, in sizes of the set of given minima
+_BESIDE = 8  # walkers that start close to each new place
+_HALVINGS = 6  # of the spacing, until a shallow pass falls on both sides
 _REST = 1e-3  # of the gradients at their starts: a walker with less is at rest
 _SEARCH = SaddleSettings(climb=60, polish=12, lanczos=8, tolerance=1e-4)
 
@@ -140,6 +142,7 @@ class _Search:
         self.saddles: list[Saddle] = []
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
+        self._visited = 0, 0  # minima and saddles that walkers have left from
 
     def explore(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Lower a line and arches between each of ``pairs``; follow their peaks to saddles."""
@@ -156,7 +159,9 @@ class _Search:
         shape = walkers, len(frame)
         places = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
         along = torch.randn(shape, generator=draw, dtype=torch.float64).to(frame) @ frame
-        starts = middle + places.to(frame) @ frame
+        starts = torch.cat([middle + places.to(frame) @ frame, self._beside(draw)])
+        beside = torch.randn(len(starts) - walkers, starts.shape[1], generator=draw).to(along)
+        along = torch.cat([along, beside])
         losses, gradients = self.objective.gradients(starts, _STEP)
         usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
         usable = losses.isfinite()
@@ -169,6 +174,22 @@ class _Search:
         tops, ways = climbed(self.objective, starts, along, stride)
         self._climb_on(tops, ways, usual, stride)
         return len(self.minima) + len(self.saddles) > before
+
+    def _beside(self, draw: torch.Generator) -> Tensor:
+        """[k, d], starts close to the minima and passes that were found since the last round.
+
+        A shallow pass beside a shallow minimum is seen from there and from few other places.
+        """
+        minima, saddles = self._visited
+        new = [*self.minima[minima:], *(found.point for found in self.saddles[saddles:])]
+        self._visited = len(self.minima), len(self.saddles)
+        if not new:
+            return self.given[:0]
+        places = torch.stack(new).repeat_interleave(_BESIDE, dim=0)
+        sides = torch.randn(places.shape, generator=draw, dtype=torch.float64).to(places)
+        sides /= torch.linalg.vector_norm(sides, dim=1, keepdim=True)
+        sizes = 10 ** (-1.5 * torch.rand(len(places), 1, generator=draw, dtype=torch.float64))
+        return places + _STRIDE * self.size * sizes.to(places) * sides
 
     def _region(self) -> tuple[Tensor, Tensor]:
         """Where walkers start: the middle [d] of a box, and half its edges as rows [a, d]."""
@@ -198,12 +219,18 @@ class _Search:
             known = [saddle.point for saddle in self.saddles]
             if self._near(tops[row], known, _SAME * self.size):
                 continue
-            around = torch.stack([tops[row] + stride * ways[row], tops[row] - stride * ways[row]])
-            fall = float(
-                self.objective.losses(tops[row][None]) - self.objective.losses(around).max()
-            )
-            if fall > 0:
-                self._keep_pass(tops[row], ways[row], stride, fall)
+            spacing = stride
+            for _ in range(_HALVINGS):
+                fall = self._fall(tops[row], spacing * ways[row])
+                if fall > 0:
+                    self._keep_pass(tops[row], ways[row], spacing, fall)
+                    break
+                spacing *= 0.5
+
+    def _fall(self, top: Tensor, move: Tensor) -> float:
+        """How much lower it is on both sides of ``top`` [d], at a distance ``move`` [d]."""
+        losses = self.objective.losses(torch.stack([top, top + move, top - move]))
+        return float(losses[0] - losses[1:].max())
 
     def _lower(self, starts: list[Tensor]) -> None:
         if not starts:

@@ -6,12 +6,14 @@ import math
 import gudhi
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from topo_core.barcode import Barcode, barcode
 from topo_core.bottleneck import bottleneck
 from topo_core.filtration import filtration
+from topo_core.merge_tree import merge_tree
 from topo_core.passes import check_passes, merges
 from topo_core.persistence import persistence
 from topo_core.to_score import to_score
@@ -259,6 +261,10 @@ def test_the_order_of_input_does_not_matter(landscape, random):
         ({(1, 1): 2.0}, "to itself"),
         (np.ones((3, 3)), "shape (3, 3) for 2 minima"),
         (np.array([[0.0, 2.0], [3.0, 0.0]]), "must be symmetric"),
+        ({(0, 1, 2): 2.0}, "no pair of ids"),
+        ({0: 2.0}, "no pair of ids"),
+        ({(0, 1): "high"}, "heights must be numbers"),
+        ([[0.0], [1.0, 2.0]], "heights must be numbers"),
     ],
 )
 def test_impossible_heights_are_refused(heights, words):
@@ -272,6 +278,68 @@ def test_a_loss_that_is_not_finite_is_refused():
     """A diverged minimum has to be left out."""
     with pytest.raises(ValueError, match="inf for the minimum 1"):
         barcode([0.0, math.inf], {})
+
+
+@pytest.mark.parametrize(
+    ("losses", "words"),
+    [
+        (["low", "high"], "losses must be numbers"),
+        ([1.0, None], "nan for the minimum 1"),
+        (np.ones((2, 2)), "shape (2, 2)"),
+        (1.0, "shape ()"),
+        ({"a": 1.0, 3: 1.0}, "ids of one kind"),
+    ],
+)
+def test_impossible_losses_are_refused(losses, words):
+    """One sentence says what to give instead."""
+    with pytest.raises(ValueError) as refused:
+        barcode(losses, {})
+    assert words in str(refused.value)
+
+
+@given(landscapes(complete=True))
+def test_lists_arrays_and_tensors_are_the_same(landscape):
+    """Barcode, merge tree and jackknife of plain numbers do not depend on what holds them."""
+    losses, heights = landscape
+    matrix = np.zeros((len(losses), len(losses)))
+    for (i, j), height in heights.items():
+        matrix[i, j] = matrix[j, i] = height
+    given_as = [
+        (losses, heights),
+        (tuple(losses), matrix.tolist()),
+        (np.array(losses), matrix),
+        (torch.tensor(losses, dtype=torch.float64), torch.tensor(matrix)),
+    ]
+    assert len({repr(barcode(*plain)) for plain in given_as}) == 1
+    assert len({repr(merge_tree(*plain)) for plain in given_as}) == 1
+
+
+@given(landscapes(complete=True), landscapes(complete=True))
+def test_distances_and_scores_of_plain_rows(one, other):
+    """Rows of births and deaths have the distance and the score of the barcodes they came from."""
+    first, second = barcode(*one), barcode(*other)
+    assert bottleneck(np.array(values(first)), values(second)) == bottleneck(first, second)
+    assert to_score(values(first)) == to_score(first)
+    finite = [(bar.birth, bar.death) for bar in first.finite]
+    assert to_score(np.array(finite).reshape(-1, 2), index=1) == to_score(first)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([0.0, 1.0], "shape (2,)"),
+        ([(0.0, 1.0, 2.0)], "shape (1, 3)"),
+        ([(2.0, 1.0)], "from 2.0 to 1.0"),
+        ([(math.nan, 1.0)], "from nan to 1.0"),
+        ([("a", "b")], "must be numbers"),
+    ],
+)
+def test_rows_that_are_no_bars_are_refused(rows, words):
+    """A bar begins at a finite loss and ends no lower."""
+    for measure in (to_score, lambda plain: bottleneck(plain, [])):
+        with pytest.raises(ValueError) as refused:
+            measure(rows)
+        assert words in str(refused.value)
 
 
 def test_index_0_of_the_complex_is_the_elder_barcode():

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from topo_core.bottleneck import bottleneck
 from topo_core.filtration import all_simplices, filtration
 from topo_core.persistence import persistence
 from topo_core.to_score import to_score
@@ -94,6 +95,67 @@ def test_agrees_with_gudhi_fed_simplex_by_simplex(data):
         assert found[index] == sorted(map(tuple, theirs))
 
 
+@settings(deadline=None)
+@given(complexes())
+def test_a_mapping_of_simplices_is_enough(data):
+    """``persistence`` of {simplex: value} is that of the filtration with these values."""
+    complex_ = filtration(*data)
+    plain = {
+        tuple(row): value
+        for rows, own in zip(complex_.simplices, complex_.values, strict=True)
+        for row, value in zip(rows.tolist(), own.tolist(), strict=True)
+    }
+    assert intervals(persistence(plain, 2)) == intervals(persistence(complex_, 2))
+
+
+@settings(deadline=None)
+@given(complexes(), st.randoms(use_true_random=False), st.integers(-8, 8), st.integers(-3, 3))
+def test_relabelling_shift_and_scale(data, random, shift, power):
+    """Bars of every index do not depend on names, and move with the loss."""
+    losses, *higher = data
+    new = list(range(len(losses)))
+    random.shuffle(new)
+    scale = 2.0**power  # exact
+
+    def changed(value):
+        return scale * value + shift
+
+    moved = [0.0] * len(losses)
+    for old, place in enumerate(new):
+        moved[place] = changed(losses[old])
+    # The own maximum of a higher simplex may be anything below that of its faces.
+    renamed = [
+        {tuple(new[v] for v in simplex): changed(value) for simplex, value in part.items()}
+        for part in higher
+    ]
+    before = intervals(persistence(filtration(*data), 2))
+    after = intervals(persistence(filtration(moved, *renamed), 2))
+    assert after == {
+        index: sorted((changed(b), changed(d)) for b, d in bars) for index, bars in before.items()
+    }
+
+
+@settings(deadline=None)
+@given(complexes(), st.floats(0, 2), st.data())
+def test_stability_of_every_index(data, epsilon, draw):
+    """Values that move by at most epsilon move the bars of every index by at most epsilon."""
+    complex_ = filtration(*data)
+    moves = st.floats(-epsilon, epsilon)
+    shifted = [
+        {
+            tuple(row): value + draw.draw(moves)
+            for row, value in zip(rows.tolist(), values.tolist(), strict=True)
+        }
+        for rows, values in zip(complex_.simplices, complex_.values, strict=True)
+    ]
+    vertices, edges, *rest = [*shifted, {}][: max(2, len(shifted))]
+    losses = [vertices[v,] for v in range(len(vertices))]
+    edges = {(i, j): max(value, losses[i], losses[j]) for (i, j), value in edges.items()}
+    before, after = persistence(complex_, 2), persistence(filtration(losses, edges, *rest), 2)
+    for index in before:
+        assert bottleneck(before[index], after[index]) <= epsilon + 1e-12
+
+
 @given(complexes())
 def test_two_fields_agree(data):
     """Z/2 and Z/3 give the same bars: with six vertices only RP² could have torsion."""
@@ -171,6 +233,30 @@ def test_impossible_simplices_are_refused(triples, words):
     with pytest.raises(ValueError) as refused:
         filtration([0.0] * 4, heights, triples)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("plain", "words"),
+    [
+        ([((0,), 0.0)], "mapping from simplices"),
+        ({0: 0.0}, "no simplex"),
+        ({(0,): 0.0, (2,): 1.0}, "0 to n - 1"),
+        ({(0,): 0.0, (1,): 1.0, (0, 1): 0.5}, "not below"),
+    ],
+)
+def test_what_is_no_filtration_is_refused(plain, words):
+    """One sentence says what to give."""
+    with pytest.raises(ValueError) as refused:
+        persistence(plain, 1)
+    assert words in str(refused.value)
+
+
+def test_losses_may_come_by_number():
+    """A mapping is read by its keys and not by its order."""
+    by_number = filtration({1: 0.5, 0: 0.25}, {(0, 1): 1.0})
+    assert by_number.values[0].tolist() == [0.25, 0.5]
+    with pytest.raises(ValueError, match="0 to n - 1"):
+        filtration({"a": 0.0, "b": 1.0}, {("a", "b"): 2.0})
 
 
 def test_a_field_must_be_a_prime():
