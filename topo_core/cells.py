@@ -106,7 +106,8 @@ def candidate_loops(
     """Short simple loops of a graph, a basis of all loops among them (Horton 1987).
 
     For each vertex and each edge, the loop of that edge and the shortest ways from its ends to the
-    vertex. Then sums of two of these that are one simple loop, shortest first, up to ``most``.
+    vertex. Then sums of two of these that are one simple loop, shortest first, up to ``most``; and
+    half as many of two that meet in a minimum, one after the other.
     """
     found: dict[frozenset[int], float] = {}
     for start in range(count):
@@ -131,8 +132,40 @@ def candidate_loops(
             break
         if _walk(loop, edges) is not None:
             found[loop] = sums[loop]
-    walks = [_walk(loop, edges) for loop in sorted(found, key=lambda s: (found[s], sorted(s)))]
-    return [walk for walk in walks if walk is not None]
+    order = sorted(found, key=lambda s: (found[s], sorted(s)))
+    walks = [walk for loop in order if (walk := _walk(loop, edges)) is not None]
+    return walks + _joined(walks[:most], edges, lengths, most // 2)
+
+
+def _joined(
+    loops: Sequence[Loop], edges: Sequence[Edge], lengths: Sequence[float], most: int
+) -> list[Loop]:
+    """Two loops that meet in a minimum and share no edge, one after the other, both ways round.
+
+    Where both go down one valley to that minimum, one of the two encloses what lies between them.
+    """
+    pairs: list[tuple[float, Loop, Loop, int]] = []
+    for one, other in itertools.combinations(loops, 2):
+        meet = {end for e in one.edges for end in edges[e]} & {
+            end for e in other.edges for end in edges[e]
+        }
+        if len(meet) == 1 and not one.edges & other.edges:
+            length = sum(lengths[e] for e in one.edges | other.edges)
+            pairs.append((length, one, other, meet.pop()))
+    pairs.sort(key=lambda pair: (pair[0], pair[1].steps, pair[2].steps))
+    found: list[Loop] = []
+    for _, one, other, vertex in pairs[: most // 2]:
+        first, second = (_from(vertex, loop, edges) for loop in (one, other))
+        back = tuple((edge, not forward) for edge, forward in reversed(second))
+        found += [Loop(first + second), Loop(first + back)]
+    return found
+
+
+def _from(vertex: int, loop: Loop, edges: Sequence[Edge]) -> tuple[tuple[int, bool], ...]:
+    """The steps of ``loop``, from ``vertex`` on."""
+    starts = [edges[edge][0 if forward else 1] for edge, forward in loop.steps]
+    place = starts.index(vertex)
+    return loop.steps[place:] + loop.steps[:place]
 
 
 def _shortest(

@@ -35,6 +35,8 @@ _SAME = 1e-3  # places closer than this fraction of the size of the set of minim
 _RIPPLE = 1e-4  # of the range of losses on a path: shallower dips are none
 _DESCENT = 0.1  # a step of a recorded descent, in spacings
 _STEPS = 800  # of a recorded descent
+_SETTLED = 1e-6  # of its steepest slope: a descent that has less has arrived
+_RESETTLES = 10
 _ROUNDS = 12  # of walkers, at most
 _QUIET = 2  # rounds that meet nothing new, to stop
 _WIDE = 1.5  # how far out they start, in extents of what is known
@@ -315,7 +317,8 @@ class _Search:
     def _descents(self, starts: Tensor, steps: Tensor) -> tuple[list[Tensor], Tensor]:
         """Steepest descents [k, d] from ``starts`` in even steps, and the minima below [s, d]."""
         places, trail = starts.clone(), [starts]
-        before, _ = self.objective.gradients(places, _STEP)
+        before, slopes = self.objective.gradients(places, _STEP)
+        steepest = torch.linalg.vector_norm(slopes, dim=1)
         size = steps.clone()
         for _ in range(_STEPS):
             losses, gradients = self.objective.gradients(places, _STEP)
@@ -325,9 +328,16 @@ class _Search:
                 break
             before = losses
             length = torch.linalg.vector_norm(gradients, dim=1).clamp_min(1e-300)
+            steepest = torch.maximum(steepest, length)
             places = places - (size / length)[:, None] * gradients
             trail.append(places)
         floor = settled(self.objective, places, steps)
+        for _ in range(_RESETTLES):  # in flat valleys: what has not arrived is no minimum
+            _, slopes = self.objective.gradients(floor, _STEP)
+            rough = torch.linalg.vector_norm(slopes, dim=1) > _SETTLED * steepest
+            if not bool(rough.any()):
+                break
+            floor[rough] = settled(self.objective, floor[rough], steps[rough])
         ways = torch.stack(trail, dim=1)
         return list(ways), floor
 
