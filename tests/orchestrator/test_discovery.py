@@ -63,7 +63,7 @@ def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
 def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):
     """Killed while the found minima are joined: the same ones, to the bit, and nothing twice."""
     file, run = write(tmp_path, "killed"), tmp_path / "runs" / "killed"
-    with started(tmp_path, "run", file) as process:
+    with started(tmp_path, "run", file, "--in-process") as process:
         wait_until(lambda: len(results.raw_records(run, "minima")) >= 4, process)
         process.kill()
     assert toscore("run", file, "--in-process").code == 0
