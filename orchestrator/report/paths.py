@@ -311,6 +311,7 @@ def _draw_norms(found: PathPoints, wide: bool) -> Drawing:
             ax.plot(
                 range(1, len(norms[k]) + 1), norms[k], color=INK if order + 1 == len(chosen) else FIRST,
                 alpha=strength, lw=1.0 + (order + 1 == len(chosen)), label=f"epoch {found.epochs[k]}",
+                marker="o" if len(norms[k]) == 1 else "",  # a lone point makes no line
             )  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel("point")
