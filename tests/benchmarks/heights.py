@@ -44,7 +44,8 @@ from workers.train import MinimumSettings, begin, train_until
 MOVING = 17
 SEEDS, MINIMA = (10, 11, 12), 3  # three pairs a seed; rates were chosen on seed 100
 CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
-CURVE_SHARE = 0.5  # of the gradients of our default
+# Of our default's units: the curve has three quarters of a short run, and this many of a longer one.
+CURVE_SHARE, CURVE_UNITS = 0.75, 12
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ REGIMES = {
         {"name": "cnn2", "channels": 8},
         {"name": "mnist5k", "subset": 600},
         60,
-        8,
-        Rates(paper=0.05, string=0.2, curve=0.1, springs=0.03),
+        4,
+        Rates(paper=0.01, string=0.2, curve=0.1, springs=0.01),
         batch_size=64,
         strategy="channels_last",
     ),
@@ -177,12 +178,13 @@ def springs(task: Task) -> Joined:
 
 
 def default(task: Task) -> Joined:
-    """Ours, with the budget split between the curve and the path."""
+    """Ours, with the budget split between the curve and the path.
+
+    A path needs some epochs to be better than the curve that it starts from.
+    """
+    curve = min(CURVE_SHARE * task.units, CURVE_UNITS)
     return task.path(
-        PathSettings(
-            bezier_epochs=round(task.units * MOVING * CURVE_SHARE),
-            epochs=max(1, round(task.units * (1 - CURVE_SHARE))),
-        )
+        PathSettings(bezier_epochs=round(curve * MOVING), epochs=max(1, round(task.units - curve)))
     )
 
 
@@ -283,11 +285,17 @@ def table(rows: list[dict[str, object]]) -> dict[str, float]:
         print(
             f"\n{REGIMES[name].title}, {len(heights['our default'])} pairs, higher minimum {births:.3g}\n"
         )
-        print("| method | units | median | worst | best |\n|---|---|---|---|---|")
+        # No path is below its higher end, so what a method could still gain is what lies above that.
+        above = {
+            m: [float(r["height"]) - float(r["birth"]) for r in mine if r["method"] == m]  # type: ignore[arg-type]
+            for m in METHODS
+        }
+        print("| method | units | median | worst | best | median above the higher minimum |")
+        print("|---|---|---|---|---|---|")
         for method, found in heights.items():
             print(
                 f"| {method} | {statistics.mean(used[method]):.1f} | {statistics.median(found):.4g} "
-                f"| {max(found):.4g} | {min(found):.4g} |"
+                f"| {max(found):.4g} | {min(found):.4g} | {statistics.median(above[method]):.2g} |"
             )
         others = {m: statistics.median(h) for m, h in heights.items() if m not in OURS}
         best = min(others, key=lambda m: others[m])
