@@ -55,6 +55,11 @@ class Spec:
                 names = ", ".join(allowed) or "no options"
                 hint = f"did you mean {close[0]}?" if close else f"{name} takes {names}."
                 raise ValueError(f"{cls.kind}.{option} is not an option of {name}; {hint}")
+            cls._check_value(option, options[option])
+
+    @classmethod
+    def _check_value(cls, option: str, value: Value) -> None:
+        """See that a known option has a possible value; raises ValueError, in one sentence."""
 
     @classmethod
     def names_help(cls) -> str:
@@ -76,6 +81,10 @@ def _thawed(value: Value) -> Any:
     return [_thawed(v) for v in value] if isinstance(value, tuple) else value
 
 
+def _counts(value: Value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 @dataclass(frozen=True)
 class NetworkSpec(Spec):
     kind: ClassVar[str] = "network"
@@ -88,6 +97,19 @@ class NetworkSpec(Spec):
         "resnet_e7": ("channels",),
         "transformer": ("width", "heads", "layers"),
     }
+
+    @classmethod
+    def _check_value(cls, option: str, value: Value) -> None:
+        if option == "hidden":
+            right = isinstance(value, tuple) and all(map(_counts, value))
+            wanted = "a list of whole numbers above 0, one a layer, as in [32, 32]"
+        elif option == "batch_norm":
+            right, wanted = isinstance(value, bool), "true or false"
+        else:
+            right, wanted = _counts(value), "a whole number above 0"
+        if not right:
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"network.{option} is {shown!r}; it must be {wanted}.")
 
     @classmethod
     def names_help(cls) -> str:

@@ -23,6 +23,16 @@ BAD = {
     "missing checkpoint": ({"minima": {"from": ["no.pt", "no2.pt"]}}, "no.pt", "cannot be read"),
     "unknown network": ({"network": "fcc"}, "network.name is 'fcc'", "did you mean fc?"),
     "unknown network option": ({"network": {"name": "fc", "hiden": [3]}}, "hiden", "hidden"),
+    "a word for widths": (
+        {"network": {"name": "fc", "hidden": "eight"}},
+        "network.hidden is 'eight'",
+        "as in [32, 32]",
+    ),
+    "no channels": (
+        {"network": {"name": "cnn2", "channels": 0}},
+        "network.channels is 0",
+        "a whole number above 0",
+    ),
     "unknown data": ({"data": "digit"}, "data.name is 'digit'", "digits"),
     "missing key": ({"network": None}, "network", "name"),
     "NaN learning rate": (
