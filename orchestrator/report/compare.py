@@ -6,14 +6,17 @@ against size) and 5 (groups of minima), and how far the barcodes are from each o
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
+from matplotlib.lines import Line2D
 from rich.console import Group as Rows
 from rich.console import RenderableType
 from rich.table import Table as TextTable
@@ -276,6 +279,8 @@ def _draw_scores(panels: list[tuple[str, str, list[Compared]]], wide: bool) -> D
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     values = [v for _, _, known in panels for i in known for v in (i.score, _highest_death(i))]
     log = spans_decades([v for v in values if v > 0])
+    labels = dict.fromkeys(item.label for _, _, known in panels for item in known)
+    numbers = {label: n for n, label in enumerate(labels, 1)} if len(labels) <= 10 else {}
     for ax, (name, label, known) in zip(axes, panels, strict=True):
         shown = sorted(known, key=lambda item: (getattr(item, name), item.label))
         sizes = [getattr(item, name) for item in shown]
@@ -285,12 +290,8 @@ def _draw_scores(panels: list[tuple[str, str, list[Compared]]], wide: bool) -> D
         ):
             heights = [what(item) if math.isfinite(what(item)) else math.nan for item in shown]
             ax.plot(sizes, heights, mark, color=colour, ms=6, alpha=0.85, label=title)
-        for item in shown if len(shown) <= 10 else ():
-            if math.isfinite(item.score):
-                ax.annotate(
-                    item.label, (getattr(item, name), item.score), xytext=(5, 4),
-                    textcoords="offset points", color=MUTED, fontsize=7,
-                )  # fmt: skip
+        if numbers:
+            _write_numbers(ax, [(getattr(i, name), i.score, numbers[i.label]) for i in shown])
         if spans_decades([float(s) for s in sizes]):
             log_axis(ax, "x")
         elif all(isinstance(s, int) for s in sizes) and max(sizes) <= 20:
@@ -303,7 +304,26 @@ def _draw_scores(panels: list[tuple[str, str, list[Compared]]], wide: bool) -> D
         log_axis(axes[0], "y")
     axes[0].set_ylabel("training loss")
     axes[0].legend()
+    if numbers:
+        keys = [Line2D([], [], ls="", marker=f"${n}$", color=MUTED) for n in numbers.values()]
+        figure.legend(keys, numbers, loc="outside lower center", ncols=4 if wide else 2, fontsize=7)
     return figure
+
+
+def _write_numbers(ax: Axes, dots: list[tuple[float, float, int]]) -> None:
+    """Numbers beside dots (size, score, number), left and right in turn where sizes are equal.
+
+    Names would lie over each other: runs of a study come in columns of equal size.
+    """
+    at_size: Counter[float] = Counter()
+    for size, score, number_of_run in sorted(dots):
+        if math.isfinite(score):
+            side = -1 if at_size[size] % 2 else 1
+            at_size[size] += 1
+            ax.annotate(
+                str(number_of_run), (size, score), xytext=(6 * side, 0), ha="left" if side > 0 else "right",
+                va="center", textcoords="offset points", color=MUTED, fontsize=7,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True)
