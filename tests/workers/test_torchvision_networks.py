@@ -70,8 +70,6 @@ def test_its_version_is_part_of_the_question():
         ("torchvision:nothing_like_it", {}, "it has alexnet"),
         ("torchvision:resnet18", {"depth": 3}, "unexpected keyword argument 'depth'"),
         ("torchvision:squeezenet1_1", {}, "draws random numbers in training (dropout?)"),
-        ("cnn1", {"channels": "many"}, "cannot be built with {'channels': 'many'}"),
-        ("fc", {"hidden": 3}, "cannot be built with {'hidden': 3}"),
         ("transformer", {}, "it reads windows of characters"),
     ],
 )
@@ -84,11 +82,22 @@ def test_refusals(name, options, names):
 
 
 @pytest.mark.parametrize(
-    ("options", "names"),
-    [({"heads": 3}, "network.width must be a multiple of network.heads, 3"), ({"heads": 0}, "0")],
+    ("name", "options", "names"),
+    [
+        ("cnn1", {"channels": "many"}, "network.channels is 'many'; it must be a whole number"),
+        ("fc", {"hidden": 3}, "network.hidden is 3; it must be a list"),
+        ("transformer", {"heads": 0}, "network.heads is 0; it must be a whole number above 0"),
+    ],
 )
-def test_impossible_transformers(options, names):
+def test_impossible_options(name, options, names):
+    """One sentence with the key, its value and what it must be, before anything is built."""
+    with pytest.raises(ValueError) as refused:
+        NetworkSpec.parse({"name": name, **options})
+    assert names in str(refused.value)
+
+
+def test_impossible_transformers():
     """Heads share the width."""
     with pytest.raises(BadReference) as refused:
-        build(NetworkSpec.parse({"name": "transformer", **options}), (8,), 20)
-    assert names in str(refused.value)
+        build(NetworkSpec.parse({"name": "transformer", "heads": 3}), (8,), 20)
+    assert "network.width must be a multiple of network.heads, 3" in str(refused.value)

@@ -143,6 +143,9 @@ def test_files(tmp_path):
 
 
 def test_a_study_that_is_not_shipped():
-    """The sentence lists those that are; exit code 2."""
-    said = toscore("run", "study:fig9")
-    assert said.code == 2 and "no study 'fig9'" in said.err and "fig2-mnist" in said.err
+    """The sentence names the one that was meant, or lists those that are; exit code 2."""
+    said = toscore("run", "study:fig2-mnits")
+    assert said.code == 2 and "no study 'fig2-mnits'" in said.err
+    assert "did you mean study:fig2-mnist?" in said.err
+    said = toscore("run", "study:something-else")
+    assert said.code == 2 and "fig2-mnist" in said.err and "generalisation" in said.err
