@@ -36,12 +36,13 @@ class Filtration:
         """The highest dimension."""
         return len(self.simplices) - 1
 
-    def faces(self, dimension: int) -> NDArray[np.int64]:
-        """Rows [m_k, k + 1] in dimension k - 1 of the faces of each k-simplex.
+    def faces(self, dimension: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Rows [m_k, k + 1] in dimension k - 1 of the faces of each k-simplex, or of some ``rows``.
 
         Column j is the face without vertex j; in the boundary it has the sign (-1)^j.
         """
-        return _faces(self.simplices[dimension], self.simplices[dimension - 1])
+        chosen = self.simplices[dimension]
+        return _faces(chosen if rows is None else chosen[rows], self.simplices[dimension - 1])
 
     def tree(self, max_dimension: int | None = None) -> Any:
         """The ``gudhi.SimplexTree`` of the simplices up to ``max_dimension``."""

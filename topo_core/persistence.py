@@ -4,6 +4,8 @@ The filtration brings the boundary operator to its canonical form (Barannikov 19
 either gives birth to a class or kills one. An r-simplex gives birth to a bar of index r and an
 (r+1)-simplex ends it, so the simplices of the highest dimension serve as deaths alone and no bar
 of their index is reported.
+
+Over Z/2 the reduction is our own (``cohomology``), over any other field GUDHI's.
 """
 
 import math
@@ -11,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from topo_core.barcode import Bars, Interval
+from topo_core.cohomology import pairings
 from topo_core.filtration import Filtration, Simplex, of_simplices
 
 
@@ -51,7 +54,8 @@ def persistence(
             where they enter.
         max_index: the highest index.
         field: a prime p; homology is taken with coefficients in Z/p. The paper speaks of an
-            alternated sum, which over Z/2 needs no signs; another field is a cross-check.
+            alternated sum, which over Z/2 needs no signs; another field is a cross-check, by
+            another engine.
 
     Raises:
         ValueError: a ``max_index`` that is no index, or a ``field`` that is not a prime; a mapping
@@ -68,6 +72,35 @@ def persistence(
         )
     if field < 2 or any(field % divisor == 0 for divisor in range(2, math.isqrt(field) + 1)):
         raise ValueError(f"field is {field}; it must be a prime, for instance 2 or 3.")
+    found = (
+        _of_bits(filtration, max_index) if field == 2 else _of_gudhi(filtration, max_index, field)
+    )
+    return {
+        index: HomologyBarcode(
+            tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.born))), index, field
+        )
+        for index, bars in found.items()
+    }
+
+
+def _of_bits(filtration: Filtration, max_index: int) -> dict[int, list[HomologyBar]]:
+    """Over Z/2, by our own reduction."""
+    found: dict[int, list[HomologyBar]] = {index: [] for index in range(max_index + 1)}
+    for index, pairing in enumerate(pairings(filtration, max_index)):
+        births, names = filtration.values[index], filtration.simplices[index]
+        for born, killed in zip(pairing.born.tolist(), pairing.killed.tolist(), strict=True):
+            birth, death, by = float(births[born]), math.inf, None
+            if killed >= 0:
+                death = float(filtration.values[index + 1][killed])
+                if death <= birth:
+                    continue
+                by = tuple(filtration.simplices[index + 1][killed].tolist())
+            found[index].append(HomologyBar(birth, death, tuple(names[born].tolist()), by))
+    return found
+
+
+def _of_gudhi(filtration: Filtration, max_index: int, field: int) -> dict[int, list[HomologyBar]]:
+    """Over any field, by GUDHI."""
     tree = filtration.tree(max_index + 1)
     # Births of the highest dimension count only where nothing is there to end them.
     open_top = tree.dimension() <= max_index
@@ -83,9 +116,4 @@ def persistence(
                 tuple(sorted(killed)) if killed else None,
             )
             found[len(born) - 1].append(bar)
-    return {
-        index: HomologyBarcode(
-            tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.born))), index, field
-        )
-        for index, bars in found.items()
-    }
+    return found
