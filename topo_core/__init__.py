@@ -46,7 +46,7 @@ from topo_core.simplex import SimplexSettings, SimplexSolution, optimize_simplex
 from topo_core.starts import initial_path
 from topo_core.state import PathState, Record
 from topo_core.to_score import to_score
-from topo_core.together import advance_together
+from topo_core.walk import advance_together
 
 __all__ = [
     "Bar",

@@ -29,7 +29,7 @@ _FINE = 129  # places on the curve from which points at equal arc length are tak
 
 
 def curve(start: Tensor, control: Tensor, end: Tensor, times: Tensor) -> Tensor:
-    """Points [k, d] of the curve at ``times`` [k] in [0, 1]."""
+    """Points [k, d] at ``times`` [k] in [0, 1] of the curve, or of k curves [k, d] one point each."""
     t = times.to(start.dtype)[:, None]
     return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
 
@@ -43,28 +43,9 @@ def places(seed: int, steps: int) -> Tensor:
 def bezier_path(
     objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
 ) -> tuple[Tensor, int]:
-    """The trained curve, [points, d] at equal arc length, and the gradients that it took.
-
-    Trained for ``settings.bezier_epochs`` with Adam, one place on the curve for each minibatch.
-    A curve that diverges is replaced by the straight line.
-    """
-    control = 0.5 * (start + end)
-    slots = empty_slots(_ADAM, control[None])
-    steps = settings.bezier_epochs * objective.batches
-    for number, time in enumerate(places(seed, steps).to(start.device)):
-        point = curve(start, control, end, time[None])
-        _, gradient = objective.gradients(point, Step(seed, *divmod(number, objective.batches)))
-        gradient = torch.add(gradient, point, alpha=settings.l2)
-        moved, slots = displacement(
-            _ADAM,
-            slots,
-            gradient * (2 * time * (1 - time)).to(start.dtype),
-            _ADAM.lr * (1 - number / steps),
-            spacing=start.new_ones(1),
-            max_move=None,
-        )
-        control = control - moved[0]
-    return _polygon(start, control, end, settings.points), steps
+    """The trained curve, [points, d] at equal arc length, and the gradients that it took."""
+    (points,), spent = bezier_paths(objective, start[None], end[None], settings, [seed])
+    return points, spent
 
 
 def bezier_paths(
@@ -74,25 +55,27 @@ def bezier_paths(
     settings: PathSettings,
     seeds: Sequence[int],
 ) -> tuple[list[Tensor], int]:
-    """As ``bezier_path`` for p pairs of ends [p, d] in lockstep, up to rounding.
+    """The trained curves of p pairs of ends [p, d], in lockstep.
+
+    Trained for ``settings.bezier_epochs`` with Adam, one place on each curve for each minibatch.
+    A curve that diverges is replaced by the straight line.
 
     Returns:
-        The polygons, and the gradients that each of them took.
+        The polygons [points, d] at equal arc length, and the gradients that each of them took.
     """
     controls = 0.5 * (starts + ends)
     slots = empty_slots(_ADAM, controls)
     steps = settings.bezier_epochs * objective.batches
-    times = torch.stack([places(seed, steps) for seed in seeds], dim=1).to(starts)[..., None]
-    for number, t in enumerate(times):
+    times = torch.stack([places(seed, steps) for seed in seeds], dim=1).to(starts.device)
+    for number, time in enumerate(times):
         each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]
-        share = 2 * t * (1 - t)  # [p, 1]
-        points = (1 - t) ** 2 * starts + share * controls + t**2 * ends
+        points = curve(starts, controls, ends, time)
         _, gradients = gradients_of_paths(objective, points[:, None], each)
         gradients = torch.add(gradients[:, 0], points, alpha=settings.l2)
-        moved, slots = displacement(
+        moved = displacement(
             _ADAM,
             slots,
-            share * gradients,
+            gradients * (2 * time * (1 - time)).to(starts.dtype)[:, None],
             _ADAM.lr * (1 - number / steps),
             spacing=starts.new_ones(len(starts)),
             max_move=None,

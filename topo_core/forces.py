@@ -35,7 +35,8 @@ class Chords:
     """The two chords of each of k moving points, and their inner products [k].
 
     ``pairs`` is [k, 2, d], back chord and front chord. For a whole path it is a view of its chords in
-    a row: memory that is read again and again stays in the cache.
+    a row: memory that is read again and again stays in the cache. Those of p paths have an axis more, the
+    first, in everything.
     """
 
     pairs: Tensor
@@ -46,53 +47,50 @@ class Chords:
     @property
     def back(self) -> Tensor:
         """[k, d], from the left neighbour to the point."""
-        return self.pairs[:, 0]
+        return self.pairs[..., 0, :]
 
     @property
     def front(self) -> Tensor:
         """[k, d], from the point to the right neighbour."""
-        return self.pairs[:, 1]
+        return self.pairs[..., 1, :]
 
     @classmethod
     def of(
         cls, points: Tensor, index: Tensor | None = None, scratch: Tensor | None = None
     ) -> "Chords":
-        """The chords at interior rows of ``points`` [n, d]: all, or those of ``index`` [k].
+        """The chords at interior rows of ``points`` [n, d] or [p, n, d]: all, or those of ``index`` [k].
 
         ``scratch`` is any tensor of at least the shape of ``points``; chords of all rows lie in it.
         """
         if index is None:
             scratch = torch.empty_like(points) if scratch is None else scratch
-            chords = torch.sub(points[1:], points[:-1], out=scratch[: len(points) - 1])
-            return cls._with_products(chords.unfold(0, 2, 1).transpose(1, 2))
-        back = points[index] - points[index - 1]
-        front = points[index + 1] - points[index]
-        return cls._with_products(torch.stack([back, front], dim=1))
-
-    @classmethod
-    def of_paths(cls, paths: Tensor) -> "Chords":
-        """The chords at the interior points of ``paths`` [p, n, d], path after path."""
-        chords = paths[:, 1:] - paths[:, :-1]
-        return cls._with_products(torch.stack([chords[:, :-1], chords[:, 1:]], 2).flatten(0, 1))
-
-    @classmethod
-    def _with_products(cls, pairs: Tensor) -> "Chords":
+            segments = points.shape[-2] - 1
+            chords = torch.sub(
+                points[..., 1:, :], points[..., :-1, :], out=scratch[..., :segments, :]
+            )
+            pairs = chords.unfold(-2, 2, 1).transpose(-1, -2)
+            if points.ndim == 3 and len(points) > 1:
+                pairs = pairs.contiguous()  # which products over all paths would do anew
+        else:
+            here = points[..., index, :]
+            back, front = here - points[..., index - 1, :], points[..., index + 1, :] - here
+            pairs = torch.stack([back, front], dim=-2)
         products = _products(pairs, pairs)
-        return cls(pairs, products[:, 0, 0], products[:, 1, 1], products[:, 0, 1])
+        return cls(pairs, products[..., 0, 0], products[..., 1, 1], products[..., 0, 1])
 
     def along(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Inner products [k] of ``rows`` [k, d] with the back and with the front chords."""
-        back, front = _products(rows[:, None], self.pairs)[:, 0].unbind(1)
+        back, front = _products(rows[..., None, :], self.pairs)[..., 0, :].unbind(-1)
         return back, front
 
 
 def upwind_weights(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights [k] of the back and of the front chord in the improved tangent.
+    """Weights [...] of the back and of the front chord in the improved tangent.
 
-    ``losses`` [k, 3] are those of the left neighbour, the point, and the right neighbour.
+    ``losses`` [..., 3] are those of the left neighbour, the point, and the right neighbour.
     Where the three are equal the tangent is that of ``string``.
     """
-    left, here, right = losses.unbind(1)
+    left, here, right = losses.unbind(-1)
     rising, falling = (right > here) & (here > left), (right < here) & (here < left)
     to_left, to_right = (left - here).abs(), (right - here).abs()
     large, small = torch.maximum(to_left, to_right), torch.minimum(to_left, to_right)
@@ -115,6 +113,8 @@ def descent_(
     climbing: Tensor | None = None,
 ) -> Tensor:
     """Turn ``gradients`` into the direction n [k, d] to be descended along, in place.
+
+    For p paths every tensor has an axis more, the first.
 
     Args:
         force: the rule.
@@ -149,8 +149,8 @@ def descent_(
         if climbing is not None:
             share = torch.where(climbing, 2 * along, share)
         from_back, from_front = share * back, share * front
-    gradients.addcmul_(from_back[:, None], chords.back, value=-1)
-    gradients.addcmul_(from_front[:, None], chords.front, value=-1)
+    gradients.addcmul_(from_back[..., None], chords.back, value=-1)
+    gradients.addcmul_(from_front[..., None], chords.front, value=-1)
     taken = (
         from_back * from_back * chords.back_back
         + 2 * from_back * from_front * chords.back_front
@@ -160,11 +160,11 @@ def descent_(
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """Inner products [k, m, n] of the rows of ``left`` [k, m, d] with those of ``right`` [k, n, d].
+    """Inner products [..., m, n] of the rows of ``left`` [..., m, d] with those of ``right`` [..., n, d].
 
     Each array is read once, where a product and a sum would write and read one more.
     """
-    return torch.bmm(left, right.transpose(1, 2))
+    return torch.matmul(left, right.transpose(-1, -2))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:

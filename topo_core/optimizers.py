@@ -78,65 +78,66 @@ def displacement(
     *,
     spacing: Tensor,
     max_move: float | None,
-    paths: int = 1,
-) -> tuple[Tensor, Slots]:
-    """The displacements [k, d] of k points, to be subtracted, and their slots after it.
+) -> Tensor:
+    """The displacements [k, d] of k points, to be subtracted.
+
+    For p paths every tensor has an axis more, the first.
 
     Args:
         settings: the method.
-        slots: rows of the k points.
-        normal: [k, d], the direction to descend along; it may be overwritten.
+        slots: rows of the k points; what is to be remembered is written into them.
+        normal: [k, d], the direction to descend along; used up, the displacements may lie in its memory.
         rate: the learning rate of this step.
         spacing: [k], distance to the nearer neighbour.
         max_move: longest displacement in units of ``spacing``; None for no bound.
-        paths: on how many paths the points are, equally many on each, path after path.
     """
     bound = None if max_move is None else max_move * spacing
     if settings.name == "momentum":
-        velocity = normal.add_(slots["velocity"], alpha=settings.momentum)
-        return _bounded(rate * velocity, bound), {"velocity": velocity}
+        velocity = slots["velocity"]
+        torch.add(normal, velocity, alpha=settings.momentum, out=velocity)
+        return _bounded(torch.mul(velocity, rate, out=normal), bound)
     if settings.name == "adam":
-        moved, slots = _adam(settings, slots, normal, rate)
-        return _bounded(moved, bound), slots
+        return _bounded(_adam(settings, slots, normal, rate), bound)
     if settings.name == "secant":
-        step = _secant_step(slots, normal, spacing, paths)
-        moved = _bounded(step * normal, bound)
-        return moved, {"previous": normal, "moved": moved, "step": step}
+        step = _secant_step(slots, normal, spacing)
+        slots["step"].copy_(step)
+        slots["previous"].copy_(normal)
+        moved = _bounded(normal.mul_(step), bound)
+        slots["moved"].copy_(moved)
+        return moved
     if bound is None:
-        return normal.mul_(rate), {}
-    longest = bound / torch.linalg.vector_norm(normal, dim=1).clamp_min(1e-30)
-    return normal.mul_(longest.clamp_max(rate)[:, None]), {}
+        return normal.mul_(rate)
+    longest = bound / torch.linalg.vector_norm(normal, dim=-1).clamp_min(1e-30)
+    return normal.mul_(longest.clamp_max(rate)[..., None])
 
 
 def _bounded(moved: Tensor, bound: Tensor | None) -> Tensor:
     """``moved`` with its rows cut to the lengths ``bound`` [k], in place."""
     if bound is None:
         return moved
-    length = torch.linalg.vector_norm(moved, dim=1)
-    return moved.mul_(torch.where(length > bound, bound / length, 1.0)[:, None])
+    length = torch.linalg.vector_norm(moved, dim=-1)
+    return moved.mul_(torch.where(length > bound, bound / length, 1.0)[..., None])
 
 
-def _adam(
-    settings: OptimizerSettings, slots: Slots, normal: Tensor, rate: float
-) -> tuple[Tensor, Slots]:
+def _adam(settings: OptimizerSettings, slots: Slots, normal: Tensor, rate: float) -> Tensor:
     first, second = settings.betas
-    mean = torch.lerp(slots["mean"], normal, 1 - first)
-    square = torch.mul(slots["square"], second).addcmul_(normal, normal, value=1 - second)
+    mean = slots["mean"].lerp_(normal, 1 - first)
+    square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)
     # Counted for each point: a random subset moves in a step, and new points come later.
-    count = slots["count"] + 1
+    count = slots["count"].add_(1)
     step = rate / (1 - first**count)
-    scale = (square / (1 - second**count)).sqrt_().add_(settings.eps)
-    return torch.div(mean, scale).mul_(step), {"mean": mean, "square": square, "count": count}
+    scale = torch.div(square, 1 - second**count, out=normal).sqrt_().add_(settings.eps)
+    return torch.div(mean, scale, out=scale).mul_(step)
 
 
-def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor, paths: int) -> Tensor:
+def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor) -> Tensor:
     change = normal - slots["previous"]
-    met = torch.linalg.vecdot(slots["moved"], change).neg_()[:, None]
-    bend = torch.linalg.vecdot(change, change)[:, None]
+    met = torch.linalg.vecdot(slots["moved"], change).neg_()[..., None]
+    bend = torch.linalg.vecdot(change, change)[..., None]
     old = slots["step"]
-    norms = torch.linalg.vector_norm(normal, dim=1).view(paths, -1)
-    steepest = norms.amax(1, keepdim=True).clamp_min(1e-30)
-    first = (_FIRST_MOVE * spacing.view(paths, -1) / steepest).view(-1, 1)
+    norms = torch.linalg.vector_norm(normal, dim=-1)
+    steepest = norms.amax(-1, keepdim=True).clamp_min(1e-30)
+    first = (_FIRST_MOVE * spacing / steepest)[..., None]
     grown = old * _GROWTH
     step = torch.where((met > 0) & (bend > 0), torch.minimum(met / bend, grown), grown)
     return torch.where(old > 0, step, first)

@@ -18,13 +18,13 @@ def line(start: Tensor, end: Tensor, points: int) -> Tensor:
 
 
 def segment_lengths(points: Tensor) -> Tensor:
-    """Lengths [n - 1] of the segments of ``points`` [n, d]."""
-    lengths: Tensor = torch.linalg.vector_norm(points[1:] - points[:-1], dim=1)
+    """Lengths [..., n - 1] of the segments of ``points`` [..., n, d]."""
+    lengths: Tensor = torch.linalg.vector_norm(points[..., 1:, :] - points[..., :-1, :], dim=-1)
     return lengths
 
 
 def arc_positions(points: Tensor) -> Tensor:
-    """Fraction of the arc length, [n] in float64 from 0 to 1, at which each point lies.
+    """Fraction of the arc length, [..., n] in float64 from 0 to 1, at which each point lies.
 
     A path without length is given equal steps.
     """
@@ -32,26 +32,28 @@ def arc_positions(points: Tensor) -> Tensor:
 
 
 def positions_of(measure: Tensor) -> Tensor:
-    """Positions [n] from 0 to 1 of points whose segments have the sizes ``measure`` [n - 1]."""
-    total = measure.sum()
-    if not total > 0:
-        size = len(measure) + 1
-        return torch.linspace(0, 1, size, dtype=torch.float64, device=measure.device)
-    positions = torch.cat([measure.new_zeros(1), measure.cumsum(0)]) / total
-    positions[-1] = 1.0
-    return positions
+    """Positions [..., n] from 0 to 1 of points whose segments have the sizes ``measure`` [..., n - 1]."""
+    total = measure.sum(-1, keepdim=True)
+    even = torch.linspace(0, 1, measure.shape[-1] + 1, dtype=measure.dtype, device=measure.device)
+    positions = torch.cat([torch.zeros_like(total), measure.cumsum(-1)], dim=-1) / total
+    positions[..., -1] = 1.0
+    return torch.where(total > 0, positions, even)
 
 
 def at_positions(rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-    """Rows [n, c], given at increasing ``positions`` [n], interpolated linearly at ``wanted`` [m].
+    """Rows at increasing ``positions``, interpolated linearly at ``wanted`` [m].
 
-    ``rows`` may be the points themselves or anything carried by them (optimiser slots).
+    ``rows`` [n, c] at ``positions`` [n] give [m, c]; those of p paths, [p, n, c] at [p, n], give [p, m, c].
+    They may be the points themselves or anything carried by them (optimiser slots).
     """
-    right = torch.searchsorted(positions, wanted, right=True).clamp(1, len(positions) - 1)
+    wanted = wanted.expand(*positions.shape[:-1], -1).contiguous()
+    right = torch.searchsorted(positions, wanted, right=True).clamp(1, positions.shape[-1] - 1)
     left = right - 1
-    gap = positions[right] - positions[left]
-    weight = torch.where(gap > 0, (wanted - positions[left]) / gap, torch.zeros_like(gap))
-    return torch.lerp(rows[left], rows[right], weight.clamp(0, 1).to(rows.dtype)[:, None])
+    before = positions.gather(-1, left)
+    gap = positions.gather(-1, right) - before
+    weight = torch.where(gap > 0, (wanted - before) / gap, torch.zeros_like(gap)).clamp(0, 1)
+    path = () if rows.ndim == 2 else (torch.arange(len(rows), device=rows.device)[:, None],)
+    return torch.lerp(rows[*path, left], rows[*path, right], weight.to(rows.dtype)[..., None])
 
 
 def resample(points: Tensor, count: int) -> Tensor:

@@ -126,19 +126,19 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
         inner = paths[:, 1:-1].reshape(count * moving, width)
         found, gradients = objective.gradients(inner, _STEP)
         losses[:, 1:-1] = found.reshape(count, moving)
-        chords = Chords.of_paths(paths)
-        around = losses.unfold(1, 3, 1).reshape(-1, 3)
-        descent_("improved", chords, gradients, around)
-        moved, after = displacement(
+        chords = Chords.of(paths)
+        descent_("improved", chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
+        rows = {name: slot[:, 1:-1].clone().flatten(0, 1) for name, slot in slots.items()}
+        moved = displacement(
             _SECANT,
-            {name: slot[:, 1:-1].reshape(count * moving, -1) for name, slot in slots.items()},
+            rows,
             gradients,
             0.0,
-            spacing=torch.minimum(chords.back_back, chords.front_front).sqrt(),
+            spacing=torch.minimum(chords.back_back, chords.front_front).sqrt().flatten(),
             max_move=_MOVE,
         )
         paths[:, 1:-1] -= moved.reshape(count, moving, width)
-        for name, slot in after.items():
+        for name, slot in rows.items():
             slots[name][:, 1:-1] = slot.reshape(count, moving, -1)
         if step % _SPREAD == 0:
             _spread(paths, [losses[:, :, None], *slots.values()])
@@ -148,10 +148,9 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
 def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
     """Redistribute each of ``paths`` [p, n, d] and what its points carry, in place."""
     wanted = torch.linspace(0, 1, paths.shape[1], dtype=torch.float64, device=paths.device)[1:-1]
-    for index, path in enumerate(paths):
-        positions = arc_positions(path)
-        for rows in (*carried, paths):
-            rows[index, 1:-1] = at_positions(rows[index], positions, wanted)
+    positions = arc_positions(paths)
+    for rows in (*carried, paths):
+        rows[:, 1:-1] = at_positions(rows, positions, wanted)
 
 
 def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
@@ -161,8 +160,7 @@ def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Te
     near = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).expand(len(points))
     for _ in range(_STEPS):
         _, gradients = objective.gradients(points, _STEP)
-        moved, slots = displacement(_SECANT, slots, gradients, 0.0, spacing=near, max_move=_MOVE)
-        points -= moved
+        points -= displacement(_SECANT, slots, gradients, 0.0, spacing=near, max_move=_MOVE)
     return points
 
 

@@ -363,7 +363,7 @@ class _Sheets:
             self._first(spacing)
         if self.settings.scales(self.before[0].batches):
             normal *= self.scale.to(normal)[:, None, None]
-        moved, self.slots = displacement(
+        moved = displacement(
             self.method,
             self.slots,
             normal.reshape(-1, width),

@@ -1,6 +1,6 @@
 """Run several `OptimizePath` of one kind together, as a GPU is well filled by them.
 
-The paths share the steps (`topo_core.together`); everything else stays path by path, so that the unit of
+The paths share the steps (`topo_core.walk`); everything else stays path by path, so that the unit of
 completion is the pair: each has checkpoints and a record of its own, may begin where its last checkpoint
 is, and may fail without harm to the others. What goes wrong in a shared step is not anybody's in
 particular, so the paths then go on in two halves (memory ran out) or alone (anything else), and the error
@@ -15,7 +15,7 @@ import torch
 
 from topo_core.state import PathState
 from topo_core.strategies.memory import Parts
-from topo_core.together import advance_together
+from topo_core.walk import advance_together
 from workers.connect import PathRun
 from workers.first_path import FirstPath, first_paths
 from workers.problem import Loaded

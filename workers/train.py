@@ -126,7 +126,8 @@ def train_until(
 def _epoch(
     objective: Objective, state: TrainingState, settings: MinimumSettings, seed: int
 ) -> TrainingState:
-    point, slots, rate = state.point.clone(), state.slots, 0.0
+    point, rate = state.point.clone(), 0.0
+    slots = {name: rows.clone() for name, rows in state.slots.items()}
     spacing = point.new_ones(1)  # a point alone has no neighbours and no bound on its steps
     losses = []
     for batch in range(objective.batches):
@@ -137,10 +138,9 @@ def _epoch(
         loss, gradient = objective.gradients(point, step)
         if settings.l2:
             gradient = torch.add(gradient, point, alpha=settings.l2)
-        moved, slots = displacement(
+        point -= displacement(
             settings.optimizer, slots, gradient, rate, spacing=spacing, max_move=None
         )
-        point -= moved
         losses.append(loss)
     mean = float(torch.cat(losses).double().mean())
     done = state.epoch + 1

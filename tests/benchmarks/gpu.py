@@ -28,8 +28,7 @@ from topo_core.optimizers import OptimizerSettings
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective, possible_strategies
 from topo_core.state import PathState
-from topo_core.together import advance_together
-from topo_core.walk import init, measure
+from topo_core.walk import advance_together, init, measure
 from workers.networks import build
 from workers.specs import NetworkSpec
 

@@ -20,8 +20,7 @@ from topo_core.path import line
 from topo_core.profile import loss_profile, loss_profiles
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
-from topo_core.together import advance_together
-from topo_core.walk import advance, init
+from topo_core.walk import advance, advance_together, init
 
 SEEDS = [3, 11, 5]
 COARSE = {"heights": "paper"}  # a measurement that takes no time

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import results
-from topo_core import together
+from topo_core import walk
 from topo_core.optimizers import OptimizerSettings
 from workers import connect_together
 from workers.evaluation import Evaluation
@@ -137,7 +137,7 @@ def test_out_of_memory_halves_the_pack(run, alone, monkeypatch):
         sizes.append(len(states))
         if len(states) > 2:
             raise torch.OutOfMemoryError("the device is full")
-        return together.advance_together(objective, states, *rest, **keywords)
+        return walk.advance_together(objective, states, *rest, **keywords)
 
     monkeypatch.setattr(connect_together, "advance_together", crowded)
     worker, store, _ = run(64)
@@ -154,7 +154,7 @@ def test_one_that_fits_nowhere_fails_alone(run, monkeypatch):
     def full(objective, states, *rest, **keywords):
         if any(bool((state.points[-1] == bad).all()) for state in states):
             raise torch.OutOfMemoryError("the device is full")
-        return together.advance_together(objective, states, *rest, **keywords)
+        return walk.advance_together(objective, states, *rest, **keywords)
 
     monkeypatch.setattr(connect_together, "advance_together", full)
     worker, store, _ = run(64)
@@ -202,7 +202,7 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
     def buggy(objective, states, settings, seeds, **keywords):
         if wrong in seeds:
             raise RuntimeError("no such kernel")
-        return together.advance_together(objective, states, settings, seeds, **keywords)
+        return walk.advance_together(objective, states, settings, seeds, **keywords)
 
     monkeypatch.setattr(connect_together, "advance_together", buggy)
     worker, store, _ = run(64)
