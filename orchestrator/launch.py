@@ -195,8 +195,10 @@ def _prepare(
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
     store.fence(lease.epoch)
     config, precision = store.latest_config(), plan.run.resources.precision
-    if config is not None:
-        evaluation = Evaluation(**config["evaluation"])
+    before = None if config is None else Evaluation(**config["evaluation"])
+    # Another precision asks for other results, which may need another strategy.
+    if config is not None and before is not None and before.precision == precision:
+        evaluation = before
         here = hardware()
         machine = here if address is None else {k: config["provenance"].get(k) for k in here}
     elif address is None:

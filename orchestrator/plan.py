@@ -52,8 +52,10 @@ class Plan:
 
     @cached_property
     def problem(self) -> Problem:
-        run = self.run
-        return Problem(run.network, run.data, self.identity.data, self.identity.network)
+        run, identity = self.run, self.identity
+        return Problem(
+            run.network, run.data, identity.data, identity.network, run.resources.precision
+        )
 
     @cached_property
     def minima(self) -> tuple[Minimum, ...]:

@@ -4,7 +4,8 @@ A task is a frozen value. Its key is a hash over everything that decides the res
 question always has the same name: a run that is started again, grown, or told to reuse another run
 finds what is already answered by comparing names. Two things are left out on purpose: the index of a
 minimum in its run (another run may number it differently), and how the arithmetic is carried out
-(strategy, threads), which moves only the last bits and is fixed once for a run.
+(strategy, threads), which moves only the last bits and is fixed once for a run. Gradients in less than
+float32 move more than that: their results have keys of their own.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 
 from topo_core.settings import PathSettings
 from topo_core.simplex import SimplexSettings
+from topo_core.strategies.precision import Precision
 from workers.specs import DataSpec, NetworkSpec
 from workers.train import MinimumSettings
 
@@ -37,21 +39,27 @@ class Problem:
 
     The fingerprints stand for what the names cannot say: the bytes of the data and, for a user's
     `module:callable`, the source of that module.
+
+    Attributes:
+        precision: of gradients (`topo_core.strategies.precision`). Rounded ones lead elsewhere.
     """
 
     network: NetworkSpec
     data: DataSpec
     data_fingerprint: str
     network_fingerprint: str
+    precision: Precision = "float32"
 
     @cached_property
     def key(self) -> str:
+        rounded = () if self.precision == "float32" else (self.precision,)
         return digest(
             "problem",
             RESULTS_VERSION,
             self.network.canonical(),
             self.network_fingerprint,
             self.data_fingerprint,
+            *rounded,
         )
 
 

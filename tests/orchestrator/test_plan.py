@@ -51,10 +51,11 @@ def test_tasks_come_after_what_they_depend_on():
         {"minima": {"epochs": 7}},
         {"minima": {"optimizer": {"name": "adam", "lr": 0.5}}},
         {"minima": {"l2": 0.1}},
+        {"resources": {"precision": "tf32"}},
     ],
 )
 def test_what_a_minimum_depends_on_changes_all_keys(changes):
-    """Seed, data, network and training decide minima, and so everything."""
+    """Seed, data, network, training and rounded gradients decide minima, and so everything."""
     base = plan()
     changed = plan(("other", "network") if "data" in changes else ("data", "network"), **changes)
     assert keys(base).isdisjoint(keys(changed))
