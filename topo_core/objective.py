@@ -69,8 +69,11 @@ class PathsObjective(Protocol):
 def gradients_of_paths(
     objective: Objective, points: Tensor, steps: Sequence[Step]
 ) -> tuple[Tensor, Tensor]:
-    """As ``PathsObjective``; path after path where there is only one, or the objective can do no better."""
-    if len(points) > 1 and isinstance(objective, PathsObjective):
+    """As ``PathsObjective``, path after path where the objective can do no better."""
+    if len(points) == 1:
+        losses, gradients = objective.gradients(points[0], steps[0])
+        return losses[None], gradients[None]
+    if isinstance(objective, PathsObjective):
         return objective.gradients_of_paths(points, steps)
     found = [objective.gradients(rows, step) for rows, step in zip(points, steps, strict=True)]
     return torch.stack([losses for losses, _ in found]), torch.stack([g for _, g in found])
