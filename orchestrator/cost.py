@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,7 @@ def path_bytes(plan: Plan, dimension: int) -> int:
     return RECORD_BYTES + 4 * points * dimension
 
 
-def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: Collection[str]) -> None:
+def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: int) -> None:
     """See that the disk under the store has room for what is left to do.
 
     Of a lazy rule at least a path a minimum is known to be needed.
@@ -126,14 +126,14 @@ def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: Collection[str]) ->
     Args:
         plan: of the run.
         loaded: its problem.
-        done: keys of the finished paths.
+        done: how many paths are finished.
 
     Raises:
         BadRunFile: it has not.
     """
     free = free_bytes(plan.run.store)
     lazy = plan.run.pairs.rule == "lazy"
-    left = (len(plan.minima) - 1 if lazy else plan.pair_count) - len(done)
+    left = (len(plan.minima) - 1 if lazy else plan.pair_count) - done
     needed = max(0, left) * path_bytes(plan, loaded.dimension)
     if free is not None and needed > free:
         raise BadRunFile(

@@ -6,11 +6,12 @@ moment, and the next one finds in the store what is done.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import partial
-from itertools import islice
+from itertools import chain, compress, islice
+from operator import not_
 
 from orchestrator import observe, tidy
 from orchestrator.discovery import discovered
@@ -214,7 +215,8 @@ class _Drive:
     def _resume(self) -> None:
         """Look what the store holds, and start with what it lacks."""
         plan, store = self._plan, self._store
-        completed = {kind: store.completed(kind) for kind in KINDS}
+        have, simplices = store.completed("minima"), store.completed("simplices")
+        done = store.are_complete("pairs", plan.path_keys())
         failures = store.failures()
         for key, failure in failures.items():
             self._scheduler.failed[key] = FailureKind(failure["kind"])
@@ -222,16 +224,19 @@ class _Drive:
         self._announced = observe.RunStarted(
             plan.run.name,
             minima=len(minima),
-            minima_done=len(minima & completed["minima"]),
+            minima_done=len(minima & have),
             pairs=plan.pair_count * len(plan.rungs),
-            pairs_done=sum(key in completed["pairs"] for key in plan.path_keys()),
+            pairs_done=sum(done),
             adaptive=plan.adaptive,
             simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
-            simplices_done=len(completed["simplices"]),
+            simplices_done=len(simplices),
         )
         self._notify(self._announced)
-        done = completed["minima"] | completed["pairs"] | completed["simplices"]
-        self._source = (task for task in plan.remaining(done) if task.key not in failures)
+        # An adaptive rule names its paths itself, round by round.
+        left = () if plan.adaptive else compress(plan.pairs(), map(not_, done))
+        self._source = (
+            task for task in plan.remaining(have | simplices, left) if task.key not in failures
+        )
 
     def _work_left(self) -> bool:
         """Top up the window; false once everything is done."""
@@ -272,8 +277,9 @@ class _Drive:
             pairs=larger.pair_count * len(larger.rungs),
         )
         self._notify(self._announced)
-        settled = self._published() | self._scheduler.failed.keys()
-        return [task for task in larger.tasks() if task.key not in settled]
+        tasks = list(larger.tasks())
+        settled = self._published([t.key for t in tasks]) | self._scheduler.failed.keys()
+        return [task for task in tasks if task.key not in settled]
 
     def _feed(self) -> bool:
         """Top up the window; true once the source is dry."""
@@ -299,9 +305,9 @@ class _Drive:
             case WorkerLost(worker, how, cause):
                 self._notify(observe.WorkerWent(worker, how.value, cause))
                 # It may have published more than it lived to tell.
-                ran = {key for pack in self._scheduler.packs_on(worker) for key in pack}
-                published = self._patiently(self._published)
-                event = WorkerLost(worker, how, cause, frozenset(ran & published))
+                ran = [key for pack in self._scheduler.packs_on(worker) for key in pack]
+                published = self._patiently(partial(self._published, ran))
+                event = WorkerLost(worker, how, cause, published)
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % tidy.SEGMENTS == 0:
@@ -313,9 +319,10 @@ class _Drive:
                 self._figures |= {r.key: r.figure for r in results if isinstance(r, Done)}
         self._handle(event)
 
-    def _published(self) -> frozenset[str]:
-        """Keys of all tasks that are complete."""
-        return frozenset().union(*(self._store.completed(kind) for kind in KINDS))
+    def _published(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of the keys whose tasks are complete."""
+        complete = (compress(keys, self._store.are_complete(kind, keys)) for kind in KINDS)
+        return frozenset(chain.from_iterable(complete))
 
     def _handle(self, event: Event) -> None:
         for command in self._scheduler.handle(event, self._clock()):

@@ -5,7 +5,7 @@ and resuming is a subtraction: the plan, less what the store holds.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -186,15 +186,18 @@ class Plan:
 
     def tasks(self) -> Iterator[Task]:
         """Every task known in advance, none before what it depends on."""
-        return self.remaining(frozenset())
+        return self.remaining(frozenset(), self.pairs())
 
-    def remaining(self, completed: frozenset[str]) -> Iterator[Task]:
-        """What is still to be done: resuming is nothing else."""
+    def remaining(self, completed: frozenset[str], pairs: Iterable[Pair]) -> Iterator[Task]:
+        """What is still to be done: resuming is nothing else.
+
+        Args:
+            completed: keys of the minima and simplices that are there.
+            pairs: those of `pairs()` without a path.
+        """
         yield from (task for task in self.minima if task.key not in completed)
         if self.adaptive:
             return
-        for pair in self.pairs():  # a task is made only of what is left: its key is cheaper
-            if self.pair_key(pair) not in completed:
-                yield self.path(pair)
+        yield from map(self.path, pairs)
         for dimension in self.simplex_dimensions:
             yield from (s for s in self.simplices(dimension) if s.key not in completed)

@@ -4,8 +4,8 @@ The version is in every file; a reader refuses versions that it does not know.
 """
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -251,14 +251,40 @@ def decode_table(
     Raises:
         SchemaError: unreadable, or of a version or kind that is not known.
     """
+    file = _opened(data)
     wanted = [f for f in fields(kind) if columns is None or f.name in columns]
+    present = set(file.schema_arrow.names)
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        check_version(file.schema_arrow.metadata)
-        present = set(file.schema_arrow.names)
         table = file.read([f.name for f in wanted if f.name in present])
     except (pa.ArrowException, OSError) as error:
         raise SchemaError(f"it is not readable as Parquet ({error})") from None
+    return _as_known(table, kind, wanted)
+
+
+def decode_pieces(data: bytes, kind: type[Record]) -> Iterator[pa.Table]:
+    """The records of a file, a row group at a time: a large file need never be unpacked whole.
+
+    Raises:
+        SchemaError: as for `decode_table`; at once, not with the first piece.
+    """
+    file = _opened(data)
+    wanted = fields(kind)
+    _as_known(file.schema_arrow.empty_table(), kind, wanted)
+    return (_as_known(file.read_row_group(g), kind, wanted) for g in range(file.num_row_groups))
+
+
+def _opened(data: bytes) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise SchemaError(f"it is not readable as Parquet ({error})") from None
+    check_version(file.schema_arrow.metadata)
+    return file
+
+
+def _as_known(table: pa.Table, kind: type[Record], wanted: Sequence[Field[Any]]) -> pa.Table:
+    """The wanted columns of what was read, as this program's schema has them."""
+    present = set(table.column_names)
     arrays = []
     for f in wanted:
         expected = f.metadata["arrow"]
@@ -267,7 +293,7 @@ def decode_table(
             if array.type != expected:
                 raise SchemaError(f"its column {f.name} is of {array.type}, not {expected}")
         elif f.default is not MISSING:
-            array = pa.chunked_array([pa.array([f.default] * file.metadata.num_rows, expected)])
+            array = pa.chunked_array([pa.array([f.default] * table.num_rows, expected)])
         else:
             raise SchemaError(f"it has no column {f.name}, which {kind.collection} have")
         arrays.append(array)

@@ -30,6 +30,7 @@ from workers.schema import (
     KINDS,
     Record,
     arrow_schema,
+    decode_pieces,
     decode_table,
     empty_table,
     encode_records,
@@ -229,10 +230,14 @@ class Segments:
             for name in names:
                 if name not in rows:  # damaged: left for whoever repairs the store
                     continue
-                table = self._published.read(name, lambda data: decode_table(data, kind))
+                read = self._published.read(name, lambda data: decode_pieces(data, kind))
                 done.append(name)
-                if (kept := table.filter(rows[name])).num_rows:
-                    yield kept
+                start = 0
+                for piece in read:
+                    counts = rows[name].slice(start, len(piece))
+                    start += len(piece)
+                    if (kept := piece.filter(counts)).num_rows:
+                        yield kept
 
         groups = _row_groups(pieces())
         first = next(groups, None)

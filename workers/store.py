@@ -8,9 +8,11 @@ is damaged counts as absent: it is named, it never enters a result, and the next
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import safetensors
 import safetensors.torch
 from torch import Tensor
@@ -40,6 +42,8 @@ KEPT_CHECKPOINTS = 2
 
 FIGURES = {"minima": "loss", "pairs": "height", "simplices": "value"}
 """The column that a barcode is made of."""
+
+_KEYS_AT_ONCE = 1 << 17
 
 REPAIR_BYTES = 2 << 30
 """A store on a folder up to this size is checked whole whenever its run is started."""
@@ -127,6 +131,22 @@ class Store:
             )
             return frozenset(key for key, name in pairs if name not in bad)
         return frozenset(table.column("key").to_pylist())
+
+    def are_complete(self, collection: str, keys: Iterable[str]) -> bytearray:
+        """For each of the keys, in order, 1 if its task is complete and 0 if not.
+
+        Keys pass through in pieces, so that half a million of them are never held at once.
+        """
+        there = self.table(collection, ("key",)).column("key")
+        answers, rest = bytearray(), iter(keys)
+        while piece := list(islice(rest, _KEYS_AT_ONCE)):
+            found = pc.is_in(pa.array(piece, pa.string()), value_set=there)
+            answers += found.to_numpy(zero_copy_only=False).tobytes()
+        return answers
+
+    def count(self, collection: str) -> int:
+        """How many tasks are complete."""
+        return self.table(collection, ("key",)).num_rows
 
     def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, epoch: int) -> int:
         """Copy results of another run's store: objects first, then their records.
