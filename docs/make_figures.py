@@ -17,7 +17,7 @@ import topo_core as tc
 from orchestrator.report.barcodes import draw_bars
 from orchestrator.report.style import FIRST, INK, MUTED, SECOND, THIRD, styled
 from topo_core.landscapes import Landscape, gaussians, muller_brown, ring_valley
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 
 IMAGES = Path(__file__).parent / "images"
 

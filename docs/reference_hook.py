@@ -17,8 +17,8 @@ def reference() -> str:
     """A heading a module, in the words of its first line, and below it what is exported from it."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text())
     parts = []
-    for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module:
+    for node in ast.walk(tree):  # those that wait for torch are indented
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("topo_core."):
             parts.append(f"## {_title(node.module)}")
             parts += [f"::: {node.module}.{alias.name}" for alias in node.names]
     return "\n\n".join(parts)

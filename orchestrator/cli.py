@@ -169,9 +169,16 @@ def plan(
     file: RunFileArgument,
     set_: Overrides = None,
     as_json: AsJson = False,
-    sample: Annotated[bool, typer.Option(help="Time a short sample on this machine.")] = True,
+    sample: Annotated[
+        bool | None,
+        typer.Option(
+            "--sample/--no-sample",
+            help="Time a short sample on this machine anew, or none; by default it is timed once and "
+            "remembered.",
+        ),
+    ] = None,
 ) -> None:
-    """What a run or a study would do and cost; nothing is run and nothing is written.
+    """What a run or a study would do and cost; nothing of it is run or written.
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """

@@ -29,10 +29,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import BadRunFile
-from topo_core.strategies.precision import Precision
+from topo_core.precision import Precision
+from workers.minimum_settings import MinimumSettings
 from workers.specs import DataSpec, NetworkSpec
 from workers.tasks import PathWork, SimplexWork
-from workers.train import MinimumSettings
 
 
 class Model(BaseModel):

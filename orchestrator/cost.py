@@ -1,35 +1,26 @@
 """What a run would cost, before it starts: tasks, epochs, device-hours, bytes, requests."""
 
+import math
 import shutil
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from orchestrator.config import RunFile
 from orchestrator.errors import BadRunFile
-from orchestrator.identify import identify_and_load
+from orchestrator.identify import checkpoint_contents
 from orchestrator.observe import human_seconds
-from orchestrator.plan import Plan
-from topo_core.objective import Step
-from workers.evaluation import Evaluation, prepare
-from workers.problem import Loaded, load_problem
-from workers.references import BadReference
+from orchestrator.plan import Identity, Plan
+from orchestrator.sample import Sample, remember, remembered
 from workers.tasks import PathWork
 
 RECORD_BYTES = 4_000
 """A pair's record with its profile and history, measured on runs of 100 epochs."""
-
-SAMPLE_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -55,45 +46,51 @@ class Cost:
     seconds_per_minimum: float | None
     seconds_per_path: float | None
     device_seconds: float | None
+    timed_at: str | None
+    """When the sample was timed, ISO 8601."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def estimate(run: RunFile, *, sample: bool = True) -> Cost:
+def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     """The cost of a whole run, as if nothing of it were done.
 
     Args:
         run: the run file.
-        sample: time a few steps on this machine, one worker of one thread.
+        sample: time a few steps on this machine, one worker of one thread: True, now; False, not at
+            all; None, if that was not done before.
 
     Raises:
         BadRunFile: a name in it stands for nothing.
     """
-    identity, data = identify_and_load(run)
-    plan = Plan(run, identity)
-    try:
-        loaded = load_problem(plan.problem, Evaluation(), data)
-    except BadReference as error:
-        raise BadRunFile(str(error)) from None
+    checkpoints = checkpoint_contents(run)
+    known = None if sample else remembered(run)
+    if known is None:  # torch is imported here alone: it takes longer than all the rest
+        from orchestrator.timing import sizes_of, timed
+
+        if sample is not False:
+            known = timed(run)
+            remember(run, known)
+    parameters, examples = (known.parameters, known.examples) if known else sizes_of(run)
+    plan = Plan(run, Identity("", "", checkpoints))  # the keys of its tasks are not looked at
     settings = plan.path_settings
-    objective = loaded.objective(settings.batch_size)
-    path_epochs = settings.total_epochs(objective.batches)
+    batches = math.ceil(examples / settings.batch_size)
+    path_epochs = settings.total_epochs(batches)
     moving = settings.points_per_step or settings.points - 2
-    steps = path_epochs * objective.batches
+    steps = path_epochs * batches
     simplices = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
-    row = 4 * loaded.dimension
-    checkpoints = max(1, path_epochs // settings.checkpoint_every)
+    row = 4 * parameters
+    checkpointed = max(1, path_epochs // settings.checkpoint_every)
     per_minimum = per_path = total = None
-    if sample:
-        prepare(Evaluation())
-        training, per_path = _sample(plan, loaded, steps)
+    if known and sample is not False:
+        training, per_path = _training_seconds(known, run), _path_seconds(known, settings, batches)
         per_minimum = training / max(1, run.minima.trained)
         total = training + plan.pair_count * per_path
     return Cost(
         run=run.name,
         location=run.location,
-        parameters=loaded.dimension,
+        parameters=parameters,
         minima=len(plan.minima),
         paths=plan.pair_count,
         adaptive=plan.adaptive,
@@ -102,13 +99,14 @@ def estimate(run: RunFile, *, sample: bool = True) -> Cost:
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
         gradient_evaluations=plan.pair_count
-        * (steps * moving + _start_gradients(settings, objective.batches)),
-        store_bytes=len(plan.minima) * row + plan.pair_count * path_bytes(plan, loaded.dimension),
-        store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpoints),
+        * (steps * moving + _start_gradients(settings, batches)),
+        store_bytes=len(plan.minima) * row + plan.pair_count * path_bytes(plan, parameters),
+        store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpointed),
         free_bytes=free_bytes(run.store),
         seconds_per_minimum=per_minimum,
         seconds_per_path=per_path,
         device_seconds=total,
+        timed_at=known.timed_at if known and total is not None else None,
     )
 
 
@@ -118,14 +116,14 @@ def path_bytes(plan: Plan, dimension: int) -> int:
     return RECORD_BYTES + 4 * points * dimension
 
 
-def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: int) -> None:
+def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int) -> None:
     """See that the disk under the store has room for what is left to do.
 
     Of a lazy rule at least a path a minimum is known to be needed.
 
     Args:
         plan: of the run.
-        loaded: its problem.
+        dimension: parameters of its network.
         done: how many paths are finished.
 
     Raises:
@@ -134,7 +132,7 @@ def refuse_what_cannot_fit(plan: Plan, loaded: Loaded, done: int) -> None:
     free = free_bytes(plan.run.store)
     lazy = plan.run.pairs.rule == "lazy"
     left = (len(plan.minima) - 1 if lazy else plan.pair_count) - done
-    needed = max(0, left) * path_bytes(plan, loaded.dimension)
+    needed = max(0, left) * path_bytes(plan, dimension)
     if free is not None and needed > free:
         raise BadRunFile(
             f"store is {plan.run.location}, which has {human_bytes(free)} free, and the paths need "
@@ -161,18 +159,13 @@ def human_bytes(count: float) -> str:
     raise AssertionError
 
 
-def _sample(plan: Plan, loaded: Loaded, path_steps: int) -> tuple[float, float]:
-    """Seconds of all minima and of one path, from a few steps at random weights."""
-    settings = plan.path_settings
-    point = loaded.initial_point(seed=0)
-    moving = point.expand(settings.points - 2, -1).contiguous()
-    on_path = loaded.objective(settings.batch_size)
-    step = _median_seconds(lambda: on_path.gradients(moving, Step(0, 0, 0)))
-    dense = _median_seconds(lambda: on_path.losses(moving[:1])) * 4 * settings.points
-    measurements = settings.total_epochs(on_path.batches) // settings.evaluate_every + 1
-    start = _start_gradients(settings, on_path.batches) / len(moving)  # as steps of a path
-    per_path = step * (path_steps + start) + dense * measurements
-    return _training_seconds(plan, loaded, moving[:1]), per_path
+def _path_seconds(sample: Sample, settings: PathWork, batches: int) -> float:
+    """Steps, the first path, and measurements of the dense maximum."""
+    epochs = settings.total_epochs(batches)
+    start = _start_gradients(settings, batches) / (settings.points - 2)  # as steps of a path
+    measurements = epochs // settings.evaluate_every + 1
+    dense = sample.path_losses * 4 * settings.points
+    return sample.path_step * (epochs * batches + start) + dense * measurements
 
 
 def _start_gradients(settings: PathWork, batches: int) -> int:
@@ -182,23 +175,14 @@ def _start_gradients(settings: PathWork, batches: int) -> int:
     return settings.bezier_epochs * batches
 
 
-def _training_seconds(plan: Plan, loaded: Loaded, point: Tensor) -> float:
-    total = 0.0
-    for training, minima in Counter(plan.run.minima.trainings).items():
-        objective = loaded.objective(training.batch_size)
-        step = _median_seconds(partial(objective.gradients, point, Step(0, 0, 0)))
-        total += minima * step * objective.batches * training.epochs
-    return total
-
-
-def _median_seconds(call: Callable[[], Any]) -> float:
-    call()
-    times = []
-    for _ in range(SAMPLE_STEPS):
-        started = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - started)
-    return float(torch.tensor(times).median())
+def _training_seconds(sample: Sample, run: RunFile) -> float:
+    return sum(
+        count
+        * sample.training_steps[training.batch_size]
+        * math.ceil(sample.examples / training.batch_size)
+        * training.epochs
+        for training, count in Counter(run.minima.trainings).items()
+    )
 
 
 def estimate_view(cost: Cost) -> RenderableType:
@@ -214,7 +198,8 @@ def estimate_view(cost: Cost) -> RenderableType:
         "gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches"
     )
     if cost.device_seconds is not None:
-        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker of this machine"
+        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker of this machine "
+        each += f"({(cost.timed_at or '')[:10]})"
         table.add_row("time", human_seconds(cost.device_seconds), each)
     free = f"{human_bytes(cost.free_bytes)} free" if cost.free_bytes is not None else ""
     table.add_row("store", human_bytes(cost.store_bytes), free)

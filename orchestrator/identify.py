@@ -2,13 +2,15 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator.config import RunFile
 from orchestrator.errors import BadRunFile
 from orchestrator.plan import Identity
-from workers.data import Dataset, load_dataset
-from workers.networks import network_fingerprint
 from workers.references import BadReference
+
+if TYPE_CHECKING:
+    from workers.data import Dataset
 
 
 def identify(run: RunFile) -> Identity:
@@ -20,23 +22,31 @@ def identify(run: RunFile) -> Identity:
     return identify_and_load(run)[0]
 
 
-def identify_and_load(run: RunFile) -> tuple[Identity, Dataset]:
+def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
     """As `identify`, with the data that it had to load for that.
 
     Raises:
         BadRunFile: a name stands for nothing, or a file is missing.
     """
+    # Imported here: for `checkpoint_contents` alone nobody has to wait for torch.
+    from workers.data import load_dataset
+    from workers.networks import network_fingerprint
+
     try:
         data = load_dataset(run.data)
         network = network_fingerprint(run.network)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
-    identity = Identity(
-        data=data.fingerprint,
-        network=network,
-        checkpoints=tuple(_content(location) for location in run.minima.from_),
-    )
-    return identity, data
+    return Identity(data.fingerprint, network, checkpoint_contents(run)), data
+
+
+def checkpoint_contents(run: RunFile) -> tuple[str, ...]:
+    """SHA-256 of each of the checkpoints in `minima.from`.
+
+    Raises:
+        BadRunFile: one cannot be read.
+    """
+    return tuple(_content(location) for location in run.minima.from_)
 
 
 def _content(location: str) -> str:

@@ -133,7 +133,7 @@ def carry_out(
         check_device(run)
     others = sources(run.reuse)
     store = open_store(run.location)
-    refuse_what_cannot_fit(plan, loaded, store.count("pairs"))
+    refuse_what_cannot_fit(plan, loaded.dimension, store.count("pairs"))
     try:
         lease = Lease.acquire(store.objects)
     except LeaseHeld as error:

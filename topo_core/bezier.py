@@ -18,7 +18,8 @@ from torch import Tensor
 
 from topo_core.draws import generator
 from topo_core.objective import Objective, Step, gradients_of_paths
-from topo_core.optimizers import OptimizerSettings, displacement, empty_slots
+from topo_core.optimizer_settings import OptimizerSettings
+from topo_core.optimizers import displacement, empty_slots
 from topo_core.path import resample
 from topo_core.settings import PathSettings
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from topo_core import insertion as inserting
+from topo_core.insertion_settings import Insertion
 from topo_core.objective import Objective, Step
 from topo_core.path import segment_lengths
 from topo_core.profile import loss_profiles, losses_on_segments
@@ -82,9 +83,7 @@ def _is_measured(state: PathState, resolved: Resolved) -> bool:
     return due and not state.failure
 
 
-def _with_insertions(
-    objective: Objective, state: PathState, rule: inserting.Insertion
-) -> PathState:
+def _with_insertions(objective: Objective, state: PathState, rule: Insertion) -> PathState:
     """Algorithm 3 on the part of the path that is not frozen."""
     first, last = state.frozen, len(state.points) - state.frozen
     path = state.points[first:last]

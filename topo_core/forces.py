@@ -22,12 +22,11 @@ goes up along the path and down across it, to the saddle.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-ForceName = Literal["improved", "paper", "string", "spring"]
+from topo_core.settings import ForceName
 
 
 @dataclass(frozen=True)

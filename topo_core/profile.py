@@ -10,7 +10,7 @@ own slopes cannot carry it above the maximum. ``paper`` is the grid of section 2
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +18,8 @@ from torch import Tensor
 from topo_core.insertion import ALPHAS
 from topo_core.objective import Objective, SegmentObjective
 from topo_core.path import arc_positions
+from topo_core.settings import Heights
 
-Heights = Literal["adaptive", "paper"]
 T = TypeVar("T")
 
 _GRID = 4  # intervals of a segment at first

@@ -25,7 +25,8 @@ from torch import Tensor
 from topo_core.draws import generator
 from topo_core.forces import Chords, descent_
 from topo_core.objective import Objective, Step
-from topo_core.optimizers import OptimizerSettings, displacement, empty_slots
+from topo_core.optimizer_settings import OptimizerSettings
+from topo_core.optimizers import displacement, empty_slots
 from topo_core.path import arc_positions, at_positions, line, resample
 from topo_core.profile import loss_profile
 

@@ -4,12 +4,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
-from topo_core.forces import ForceName
-from topo_core.insertion import Insertion
-from topo_core.optimizers import OptimizerSettings
-from topo_core.profile import Heights
+from topo_core.insertion_settings import Insertion
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.schedule import Schedule
 
+ForceName = Literal["improved", "paper", "string", "spring"]
+Heights = Literal["adaptive", "paper"]
 StartName = Literal["auto", "line", "bezier", "routes", "aligned", "through", "warm"]
 
 _EPOCHS = 100

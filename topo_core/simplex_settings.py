@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.schedule import Schedule
 
 _EPOCHS = 50

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from topo_core.draws import generator
 from topo_core.objective import Step
+from topo_core.precision import Precision
 from topo_core.strategies import Strategy
 from topo_core.strategies.channels_last import ChannelsLast, has_convolutions
 from topo_core.strategies.convolutional import Convolutional, plan_of
@@ -28,7 +29,7 @@ from topo_core.strategies.literal import Literal
 from topo_core.strategies.memory import Budgeted, BudgetedPaths, Parts, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
 from topo_core.strategies.paths import for_paths
-from topo_core.strategies.precision import Precision, arithmetic, check_precision
+from topo_core.strategies.precision import arithmetic, check_precision
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from topo_core.strategies.precision import Precision
+from topo_core.precision import Precision
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

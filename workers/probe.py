@@ -18,9 +18,10 @@ from torch import Tensor
 
 from topo_core.draws import generator
 from topo_core.objective import Step
+from topo_core.precision import Precision
 from topo_core.stacked import possible_strategies
 from topo_core.strategies.memory import paths_that_fit
-from topo_core.strategies.precision import Precision, check_precision
+from topo_core.strategies.precision import check_precision
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference

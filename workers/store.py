@@ -146,7 +146,7 @@ class Store:
 
     def count(self, collection: str) -> int:
         """How many tasks are complete."""
-        return self.table(collection, ("key",)).num_rows
+        return len(self.table(collection, ("key",)))
 
     def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, epoch: int) -> int:
         """Copy results of another run's store: objects first, then their records.

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from topo_core.precision import Precision
 from topo_core.settings import PathSettings
-from topo_core.simplex import SimplexSettings
-from topo_core.strategies.precision import Precision
+from topo_core.simplex_settings import SimplexSettings
+from workers.minimum_settings import MinimumSettings
 from workers.specs import DataSpec, NetworkSpec
-from workers.train import MinimumSettings
 
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits."""

@@ -111,7 +111,7 @@ class PlannedRuns:
         return asdict(self)
 
 
-def plan_study(study: Study, *, sample: bool = True) -> tuple[PlannedRuns, ...]:
+def plan_study(study: Study, *, sample: bool | None = None) -> tuple[PlannedRuns, ...]:
     """The cost of a study, each kind of run timed once.
 
     Raises:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tests.helpers.cubical import exact_bars, nearest
-from topo_core.landscape_barcodes import LandscapeSettings, landscape_barcodes
+from topo_core.all_indices import LandscapeSettings, landscape_barcodes
 from topo_core.landscapes import (
     Landscape,
     gaussians,
@@ -33,7 +33,7 @@ from topo_core.landscapes import (
 )
 from topo_core.objective import from_function
 from topo_core.settings import PathSettings
-from topo_core.simplex import SimplexSettings
+from topo_core.simplex_settings import SimplexSettings
 
 PASSES = LandscapeSettings(subdivide=True, simplices=SimplexSettings(subdivisions=8))
 RANDOM = replace(PASSES, reach=4.0)  # where wells are drawn; some have one minimum to start from

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tests.benchmarks import literal
 from tests.benchmarks.speed import machine
 from topo_core.objective import Step
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective, possible_strategies
 from topo_core.state import PathState

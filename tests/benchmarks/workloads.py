@@ -9,7 +9,7 @@ import torch
 
 from tests.benchmarks import literal
 from topo_core.objective import Step
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
 from topo_core.state import PathState

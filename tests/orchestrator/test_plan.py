@@ -3,6 +3,8 @@
 import itertools
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,9 @@ from orchestrator.config import Pairs, parse
 from orchestrator.cost import Cost, estimate
 from orchestrator.pairs import listed_pairs
 from orchestrator.plan import Identity, Plan
+from orchestrator.sample import remembered
 from tests.helpers.command import toscore
+from tests.helpers.process import ROOT, environment
 from topo_core.settings import PathSettings
 
 BASE = {"name": "x", "data": "digits", "network": {"name": "fc", "hidden": [16]}}
@@ -121,8 +125,9 @@ def test_the_cost_of_a_thousand_minima():
     assert cost.gradient_evaluations == 499_500 * batches * (100 * 17 + curve)
 
 
-def test_plan_prints_and_writes_nothing(tmp_path):
+def test_plan_prints_and_writes_nothing(tmp_path, monkeypatch):
     """`toscore plan`, with its timed sample and as JSON."""
+    monkeypatch.setenv("HOME", str(tmp_path))
     file = tmp_path / "x.yaml"
     file.write_text(
         json.dumps({**BASE, "store": str(tmp_path / "runs"), "reduce": {"max_index": 1}})
@@ -134,3 +139,30 @@ def test_plan_prints_and_writes_nothing(tmp_path):
     assert cost["device_seconds"] > 0
     assert not (tmp_path / "runs").exists()
     assert "45" in toscore("plan", file, "--no-sample").out
+
+
+def test_a_sample_is_timed_once(tmp_path, monkeypatch):
+    """The second plan of a problem takes the first one's sample, whatever the number of minima."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    first, second = (
+        estimate(parse({**BASE, "minima": {"count": count}, "seed": count})) for count in (3, 1000)
+    )
+    assert first.timed_at is not None
+    assert second.seconds_per_path == first.seconds_per_path
+    assert second.seconds_per_minimum == first.seconds_per_minimum
+    other = parse({**BASE, "network": {"name": "fc", "hidden": [17]}})
+    assert remembered(other) is None
+    assert remembered(parse({**BASE, "network": {"name": "mine:build"}})) is None
+
+
+def test_a_remembered_sample_needs_no_torch(tmp_path):
+    """Importing torch takes longer than all else that a plan does, and a plan should answer at once."""
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps(BASE))
+    plans = (
+        "import sys; from orchestrator.cost import estimate; from orchestrator.config import load; "
+        f"estimate(load({str(file)!r})); sys.exit('torch' in sys.modules)"
+    )
+    command, home = [sys.executable, "-c", plans], environment(tmp_path)
+    found = [subprocess.run(command, check=False, cwd=ROOT, env=home).returncode for _ in range(2)]
+    assert found == [1, 0]

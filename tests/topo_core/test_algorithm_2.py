@@ -7,10 +7,10 @@ import torch
 
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.draws import generator
-from topo_core.insertion import Insertion
+from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import embedded, muller_brown
 from topo_core.objective import Step
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.path import line
 from topo_core.schedule import Schedule
 from topo_core.settings import PathSettings

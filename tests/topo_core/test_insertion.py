@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from topo_core.insertion import Insertion, chosen, insert, scores
+from topo_core.insertion import chosen, insert, scores
+from topo_core.insertion_settings import Insertion
 
 
 def test_equal_spacing_scores_one():

@@ -7,9 +7,9 @@ import torch
 
 from tests.benchmarks.barcodes import KNOWN, PASSES, in_space, in_the_plane
 from tests.helpers.cubical import distance, grid_bars
+from topo_core.all_indices import LandscapeSettings, landscape_barcodes
 from topo_core.barcode import barcode
 from topo_core.bottleneck import bottleneck
-from topo_core.landscape_barcodes import LandscapeSettings, landscape_barcodes
 from topo_core.landscapes import (
     embedded,
     gaussians,
@@ -21,7 +21,7 @@ from topo_core.landscapes import (
 )
 from topo_core.objective import from_function
 from topo_core.settings import PathSettings
-from topo_core.simplex import SimplexSettings
+from topo_core.simplex_settings import SimplexSettings
 
 
 def agrees(row):

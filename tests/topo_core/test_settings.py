@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from topo_core.insertion import Insertion
+from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import two_wells
 from topo_core.optimize import optimize_path
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
 from topo_core.walk import init
 

@@ -12,7 +12,7 @@ from topo_core.convergence import Outcome
 from topo_core.draws import generator
 from topo_core.lattice import lattice, samples
 from topo_core.objective import from_function
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.path import line
 from topo_core.profile import loss_profile
 from topo_core.simplex import (

@@ -11,14 +11,13 @@ from torch import nn
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.bezier import bezier_path, bezier_paths
 from topo_core.draws import generator
-from topo_core.forces import ForceName
-from topo_core.insertion import Insertion
+from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import muller_brown
 from topo_core.objective import Step, from_function, gradients_of_paths
-from topo_core.optimizers import OptimizerName, OptimizerSettings
+from topo_core.optimizer_settings import OptimizerName, OptimizerSettings
 from topo_core.path import line
 from topo_core.profile import loss_profile, loss_profiles
-from topo_core.settings import PathSettings
+from topo_core.settings import ForceName, PathSettings
 from topo_core.stacked import ModuleObjective
 from topo_core.walk import advance, advance_together, init
 

@@ -11,11 +11,11 @@ import torch
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.convergence import Outcome, further_fall
 from topo_core.draws import generator
-from topo_core.insertion import Insertion
+from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import muller_brown, two_wells
 from topo_core.objective import from_function
 from topo_core.optimize import optimize_path, solution
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.path import line
 from topo_core.profile import loss_profile
 from topo_core.schedule import Schedule

@@ -18,6 +18,7 @@ from topo_core.path import line
 from topo_core.stacked import CHUNK, ModuleObjective, possible_strategies
 from workers.evaluation import Evaluation
 from workers.minima import train_minimum_task
+from workers.minimum_settings import MinimumSettings
 from workers.networks import build
 from workers.objects import open_objects
 from workers.problem import load_problem
@@ -25,7 +26,6 @@ from workers.specs import DataSpec, NetworkSpec
 from workers.store import Store
 from workers.tasks import PathWork, Problem, TrainMinimum
 from workers.telling import Telling
-from workers.train import MinimumSettings
 
 NETWORK = NetworkSpec.parse({"name": "cnn2", "channels": 3, "batch_norm": True})
 STRATEGIES = ["literal", "functional", "channels_last"]

@@ -8,7 +8,7 @@ import torch
 
 from tests.helpers import results
 from topo_core import walk
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from workers import connect_together
 from workers.evaluation import Evaluation
 from workers.objects import StoreUnreachable, open_objects

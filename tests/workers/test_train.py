@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from topo_core.objective import Step
-from topo_core.optimizers import OptimizerSettings
+from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.schedule import Schedule
 from workers.evaluation import Evaluation
 from workers.minima import train_minimum_task
+from workers.minimum_settings import MinimumSettings
 from workers.networks import build
 from workers.objects import open_objects
 from workers.problem import load_problem
@@ -20,7 +21,7 @@ from workers.specs import DataSpec, NetworkSpec
 from workers.store import Store
 from workers.tasks import Problem, TrainMinimum
 from workers.telling import Interrupted, TaskFailure, Telling
-from workers.train import MinimumSettings, TrainingState, begin, train_until
+from workers.train import TrainingState, begin, train_until
 
 NETWORK = NetworkSpec.parse({"name": "fc", "hidden": [8]})
 DATA = DataSpec.parse({"name": "digits", "subset": 300})

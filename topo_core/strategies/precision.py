@@ -1,21 +1,11 @@
-"""How precisely a GPU multiplies while it computes gradients.
-
-``float32``  every product in full; the default.
-``tf32``     inputs of products and convolutions with 10 bits after the point, sums in float32.
-``bf16``     inputs with 7 bits; only for strategies that leave the arithmetic to autograd.
-
-Rounded gradients send a path another way, as other minibatches would: each height is still the true one of
-the path that was found, since losses are always measured in full, but paths may end higher. A CPU computes
-in full whatever is asked for, so it refuses the others.
-"""
+"""What a device does for each `Precision`."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "tf32", "bf16"]
+from topo_core.precision import Precision
 
 _AMPERE = (8, 0)  # compute capability of the first GPUs with units for either
 

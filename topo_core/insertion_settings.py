@@ -1,0 +1,47 @@
+"""When a path gets new points: the numbers of `insertion`."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+Criterion = Literal["distance", "loss", "residual"]
+Ends = Literal["fixed", "paper"]
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """When and where points are inserted.
+
+    Attributes:
+        every: epochs between two insertions.
+        criterion: what is measured on a segment.
+        threshold: D above which a segment gets a midpoint.
+        ends: ``paper`` freezes the outermost two points at each insertion, as Algorithm 3 moves
+            them to B (they stay on the curve and count in its height), so that the number of
+            optimised points is constant. ``fixed`` keeps the ends and lets the path grow.
+        max_points: most points of a path with fixed ends.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    every: int = 25
+    criterion: Criterion = "distance"
+    threshold: float = 1.2
+    ends: Ends = "fixed"
+    max_points: int = 37
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"insertion.every is {self.every}; it must be 1 epoch or more.")
+        if self.criterion not in get_args(Criterion):
+            names = ", ".join(get_args(Criterion))
+            raise ValueError(f"insertion.criterion is {self.criterion!r}; choose one of {names}.")
+        if self.ends not in get_args(Ends):
+            names = ", ".join(get_args(Ends))
+            raise ValueError(f"insertion.ends is {self.ends!r}; choose one of {names}.")
+        if not (math.isfinite(self.threshold) and self.threshold > 0):
+            raise ValueError(
+                f"insertion.threshold is {self.threshold}; it must be a finite number above 0."
+            )
+        if self.max_points < 3:
+            raise ValueError(f"insertion.max_points is {self.max_points}; it must be 3 or more.")
