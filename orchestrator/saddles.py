@@ -18,8 +18,12 @@ from workers.references import BadReference
 from workers.store import Damaged
 from workers.verify import exact_objective, verify_peak
 
-SETTINGS = SaddleSettings(climb=60, polish=8, lanczos=24, tolerance=1e-3)
-"""Of a network: each gradient is one over the whole training set, and there are about a thousand."""
+SETTINGS = SaddleSettings(
+    climb=60, polish=4, lanczos=24, tolerance=0.05, radius=1.0, difference=1e-2
+)
+"""Of a network, held between the neighbours of the peak. Each gradient is one over the whole training
+set, and there are a hundred or a few. What is left of one may change the loss by a twentieth of the
+barrier over one spacing; curvature is that over a hundredth of it, for below lie kinks alone."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class Verified:
             "verdict": found.verdict,
             "loss": found.loss,
             "peak_loss": found.peak_loss,
+            "barrier": found.barrier,
+            "barrier_left": found.barrier_left,
             "distance": found.distance,
+            "peak_gradient_norm": found.peak_gradient_norm,
             "gradient_norm": found.gradient_norm,
             "stationary": found.stationary,
             "negative_eigenvalues": found.negative,
@@ -88,7 +95,17 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
 def saddles_view(found: list[Verified]) -> Table:
     """A table for a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for name in ("pass", "verdict", "peak", "loss", "gradient", "negative", "lowest eigenvalues"):
+    for name in (
+        "pass",
+        "verdict",
+        "peak",
+        "barrier",
+        "left",
+        "gradient",
+        "from",
+        "negative",
+        "lowest eigenvalues",
+    ):
         table.add_column(name, justify="left" if name in ("pass", "verdict") else "right")
     for one in found:
         pair, saddle = f"{one.pair[0]}–{one.pair[1]}", one.saddle
@@ -100,8 +117,10 @@ def saddles_view(found: list[Verified]) -> Table:
             pair,
             saddle.verdict,
             f"{saddle.peak_loss:.4g}",
-            f"{saddle.loss:.4g}",
+            f"{saddle.barrier:.3g}",
+            f"{max(saddle.barrier_left, 0.0):.3g}",
             f"{saddle.gradient_norm:.1e}",
+            f"{saddle.peak_gradient_norm:.1e}",
             str(saddle.negative),
             values,
         )

@@ -55,7 +55,9 @@ def plain_loss(point):
 def test_what_is_told_is_true_of_the_plain_network(run, monkeypatch):
     """Loss, gradient norm and the lowest eigenvalue are those of autograd at the same point."""
     # One product for each of the 160 dimensions, so that Lanczos has seen them all.
-    monkeypatch.setattr(saddles, "SETTINGS", replace(saddles.SETTINGS, climb=3, lanczos=160))
+    monkeypatch.setattr(
+        saddles, "SETTINGS", replace(saddles.SETTINGS, climb=3, lanczos=160, difference=1e-4)
+    )
     started = open_run(str(run))
     (found,) = verify_saddles(started, started.landscape())
     saddle = found.saddle
@@ -76,7 +78,12 @@ def test_the_command_adds_one_entry_a_bar_that_ends(run):
     (entry,) = result["saddles"]
     bar = next(b for b in result["barcodes"]["0"]["elder"] if b["saddle"])
     assert [entry["i"], entry["j"]] == bar["saddle"]
-    assert entry["verdict"] in {"pass", "saddle", "minimum", "kink", "flat", "moving"}
+    verdicts = {"pass", "saddle", "minimum", "sinks", "kink", "flat", "moving"}
+    assert entry["verdict"] in verdicts
+    assert entry["barrier_left"] == pytest.approx(
+        entry["barrier"] - entry["peak_loss"] + entry["loss"]
+    )
+    assert (entry["barrier_left"] <= 0) == (entry["verdict"] == "sinks")
     assert entry["peak_loss"] == pytest.approx(bar["death"], rel=1e-3)
     assert len(entry["eigenvalues"]) == 5 and entry["gradient_evaluations"] > 0
     assert "saddles" not in json.loads(toscore("reduce", run, "--json").out)

@@ -16,7 +16,7 @@ def exact(objective):
     return lambda points: objective.gradients(points, Step(0, 0, 0))
 
 
-def saddle_of(objective, start, end, points=9):
+def saddle_of(objective, start, end, points=9, saddle_settings=None):
     """The saddle at the peak of a rough path between two minima."""
     settings = PathSettings(points=points, start="line", epochs=60)
     path = optimize_path(objective, start, end, settings)
@@ -29,6 +29,7 @@ def saddle_of(objective, start, end, points=9):
         tangent,
         spacing=0.5 * float(tangent.norm()),
         barrier=float(losses[top] - max(losses[0], losses[-1])),
+        settings=saddle_settings,
     )
 
 
@@ -43,11 +44,16 @@ KNOWN = [
 ]
 
 
+@pytest.mark.parametrize("radius", [None, 1.0])
 @pytest.mark.parametrize(("landscape", "pair", "place", "height"), KNOWN)
-def test_published_saddles(landscape, pair, place, height):
-    """From a path of nine points to the published place, loss and one negative eigenvalue."""
+def test_published_saddles(landscape, pair, place, height, radius):
+    """From a path of nine points to the published place, loss and one negative eigenvalue.
+
+    A search held near the peak gets there as a free climb does.
+    """
     known = landscape()
-    found = saddle_of(known.objective, known.minima[pair[0]], known.minima[pair[1]])
+    start, end = known.minima[list(pair)]
+    found = saddle_of(known.objective, start, end, saddle_settings=SaddleSettings(radius=radius))
     assert found.verdict == "pass"
     assert found.loss == pytest.approx(height, rel=1e-6)
     assert torch.allclose(found.point, torch.tensor(place, dtype=torch.float64), atol=2e-6)
@@ -65,6 +71,56 @@ def test_a_saddle_in_two_hundred_dimensions():
     assert found.loss == pytest.approx(13.31193, rel=1e-6)
     flat = found.direction @ hidden.frame
     assert float(flat.norm()) == pytest.approx(1, abs=1e-4)
+
+
+def sloping(across, down):
+    """A ridge x = 0 whose height falls by ``down`` a unit of y, and bends down by ``across``."""
+    return from_function(lambda x: -(x[:, 0] ** 2) - down * x[:, 1] - across * x[:, 1] ** 2)
+
+
+@pytest.mark.parametrize(
+    ("across", "down", "barrier", "verdict"),
+    [(0.0, 0.1, 1.0, "moving"), (0.05, 0.1, 1.0, "moving"), (0.0, 0.1, 0.01, "sinks")],
+)
+def test_a_search_held_near_the_peak_stays_there(across, down, barrier, verdict):
+    """Where no saddle is near it ends one spacing away, and says what is left of the barrier."""
+    found = find_saddle(
+        exact(sloping(across, down)),
+        torch.tensor([0.03, 0.0], dtype=torch.float64),
+        torch.tensor([1.0, 0.0], dtype=torch.float64),
+        spacing=0.5,
+        barrier=barrier,
+        settings=SaddleSettings(radius=1.0, polish=4),
+    )
+    assert found.verdict == verdict
+    assert found.distance == pytest.approx(0.5, rel=0.01)
+    assert abs(float(found.point[0])) < 1e-3  # on top of the ridge
+    fall = down * 0.5 + across * 0.25
+    assert found.barrier_left == pytest.approx(barrier - fall, abs=2e-3)
+
+
+def test_a_search_held_near_the_peak_climbs_no_ripple():
+    """Where small ripples beside the path bend more than the path, a free climb follows them.
+
+    It goes up to the crest of a ripple and falls off the path; held, the peak stays on top.
+    """
+    objective = from_function(
+        lambda x: -0.5 * x[:, 0] ** 2 + x[:, 1] ** 2 + 0.01 * torch.cos(40 * x[:, 1])
+    )
+    held, free = (
+        find_saddle(
+            exact(objective),
+            torch.tensor([0.02, 0.15], dtype=torch.float64),
+            torch.tensor([1.0, 0.05], dtype=torch.float64),
+            spacing=1.0,
+            barrier=1.0,
+            settings=SaddleSettings(radius=1.0 if near else None),
+        )
+        for near in (True, False)
+    )
+    assert held.verdict == "pass" and abs(float(held.point[0])) < 1e-6
+    assert held.distance < 0.3 and held.loss < held.peak_loss
+    assert free.distance > 1
 
 
 def quadratic(curvatures):
