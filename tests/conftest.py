@@ -1,10 +1,13 @@
 """What many tests share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers import s3_server
+from tests.helpers import process, s3_server
+
+os.environ.update(process.NORMAL_PRIORITY)
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,7 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.slow
 def test_the_notebook_runs():
     """Its cells run in order, and what it shows is what they print now."""
     file = ROOT / "docs" / "own_loss.ipynb"

@@ -24,12 +24,18 @@ SETTINGS = {
     "data": {"name": "digits", "subset": 600},
     "network": {"name": "fc", "hidden": [12]},
     "minima": {"count": 4, "epochs": 10, "checkpoint_every": 3},
-    "paths": {"epochs": 16, "points": 9, "checkpoint_every": 2, "evaluate_every": 4},
+    "paths": {
+        "bezier_epochs": 30,
+        "epochs": 16,
+        "points": 9,
+        "checkpoint_every": 2,
+        "evaluate_every": 4,
+    },
     "resources": {"workers": 2},
 }
 SHORT_CUT = range(3)
 ROUNDS = range(3, 33)
-INJURIES = 3
+INJURIES, IN_A_SHORT_CUT = 3, 2
 RESTARTS = 25
 
 
@@ -47,9 +53,9 @@ def undisturbed(tmp_path_factory):
     return folder / "runs" / "quiet"
 
 
-def injured(folder, file, draw, injuries, between=lambda: None):
+def injured(folder, file, draw, injuries, count=INJURIES, between=lambda: None):
     """Run with injuries at drawn moments, starting again whenever it ends before its time."""
-    left = [draw.choice(injuries) for _ in range(INJURIES)]
+    left = [draw.choice(injuries) for _ in range(count)]
     for _ in range(RESTARTS):
         with started(folder, "run", file) as process:
             while left and process.poll() is None:
@@ -80,7 +86,7 @@ def check(undisturbed, run):
     assert set(results.times_completed(run).values()) == {1}
 
 
-def chaos_round(undisturbed, folder, seed):
+def chaos_round(undisturbed, folder, seed, injuries=INJURIES):
     draw = random.Random(seed)
     file, run = write(folder, "hurt"), folder / "runs" / "hurt"
     damages = [1] if draw.random() < 0.5 else []
@@ -90,7 +96,7 @@ def chaos_round(undisturbed, folder, seed):
             damages.pop()
             damage_an_object(run, draw)
 
-    injured(folder, file, draw, PROCESSES, between)
+    injured(folder, file, draw, PROCESSES, injuries, between)
     check(undisturbed, run)
     gone = time.monotonic() + 20
     while no_orphans(folder) and time.monotonic() < gone:
@@ -101,7 +107,7 @@ def chaos_round(undisturbed, folder, seed):
 @pytest.mark.parametrize("seed", SHORT_CUT)
 def test_a_round(undisturbed, tmp_path, seed):
     """Killed and stopped processes, torn objects: same bits, nothing twice, nobody left."""
-    chaos_round(undisturbed, tmp_path, seed)
+    chaos_round(undisturbed, tmp_path, seed, IN_A_SHORT_CUT)
 
 
 @pytest.mark.chaos

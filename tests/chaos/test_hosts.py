@@ -38,7 +38,7 @@ store: {store}
 data: digits
 network: {{name: fc, hidden: [16]}}
 minima: {{count: 6, epochs: 8}}
-paths: {{epochs: 60, points: 9, checkpoint_every: 3}}
+paths: {{bezier_epochs: 20, epochs: 60, points: 9, checkpoint_every: 3}}
 """
 PAIRS = 15
 

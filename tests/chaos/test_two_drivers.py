@@ -25,7 +25,7 @@ store: {store}
 data: digits
 network: {{name: fc, hidden: [8]}}
 minima: {{count: 4, epochs: 2, checkpoint_every: 1}}
-paths: {{epochs: 30, points: 7, checkpoint_every: 5}}
+paths: {{bezier_epochs: 20, epochs: 30, points: 7, checkpoint_every: 5}}
 """
 TASKS = 4 + 6
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers.process import ROOT
+from tests.helpers.process import NORMAL_PRIORITY, ROOT
 
 RAY = str(Path(sys.executable).with_name("ray"))
 FAST_HEALTH_CHECKS = {
@@ -57,17 +57,21 @@ class Head:
 def cluster_environment(home: Path, token: str) -> dict[str, str]:
     """Ours, without what another cluster would leave in it, with a HOME and a token of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
-    return kept | {
-        "HOME": str(home),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "COLUMNS": "100",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": token,
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
+    return (
+        kept
+        | NORMAL_PRIORITY
+        | {
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "COLUMNS": "100",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": token,
+            "RAY_DEDUP_LOGS": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
 
 
 def free_ports(count: int) -> list[int]:

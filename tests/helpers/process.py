@@ -12,12 +12,14 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
+# Ray runs workers at nice 15, where on two cores they starve beside the tests of a second process.
+NORMAL_PRIORITY = {"RAY_worker_niceness": "0"}
 
 
 def environment(home: Path) -> dict[str, str]:
     """Ours, without what a cluster would leave in it, and with a HOME that may be written to."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(home), "COLUMNS": "100"}
+    return {**kept, **NORMAL_PRIORITY, "PYTHONPATH": str(ROOT), "HOME": str(home), "COLUMNS": "100"}
 
 
 @contextlib.contextmanager

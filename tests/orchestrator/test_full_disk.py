@@ -15,7 +15,7 @@ SETTINGS = {
     "data": "digits",
     "network": {"name": "fc", "hidden": [16]},
     "minima": {"count": 4, "epochs": 4},
-    "paths": {"epochs": 4, "points": 30, "evaluate_every": 4},
+    "paths": {"bezier_epochs": 4, "epochs": 4, "points": 30, "evaluate_every": 4},
 }
 
 

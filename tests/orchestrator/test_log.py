@@ -13,7 +13,7 @@ store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [4]}}
 minima: {{count: 3, epochs: 1}}
-paths: {{epochs: 2, points: 5}}
+paths: {{bezier_epochs: 2, epochs: 2, points: 5}}
 """
 
 

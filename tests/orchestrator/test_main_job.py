@@ -30,7 +30,7 @@ SETTINGS = """
 data: digits
 network: {name: fc, hidden: [16]}
 minima: {count: 4, epochs: 12, checkpoint_every: 4}
-paths: {epochs: 12, points: 9, checkpoint_every: 3, evaluate_every: 4}
+paths: {bezier_epochs: 12, epochs: 12, points: 9, checkpoint_every: 3, evaluate_every: 4}
 resources: {workers: 2}
 """
 MINIMA, PAIRS = 4, 6
@@ -177,12 +177,14 @@ def test_a_killed_driver_is_continued(undisturbed, folder):
     check_continued(undisturbed, file, run)
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_says_how_to_go_on(undisturbed, folder, blow):
+@pytest.mark.parametrize(
+    ("blow", "options"), [(signal.SIGINT, ()), (signal.SIGTERM, ("--in-process",))]
+)
+def test_ctrl_c_says_how_to_go_on(undisturbed, folder, blow, options):
     """An interrupted run leaves with 130 and the line that continues it, and continues."""
     file, run = write(folder, "c"), folder / "runs" / "c"
     code, output = interrupted(
-        folder, file, lambda: len(results.raw_records(run, "pairs")) >= 1, blow
+        folder, file, lambda: len(results.raw_records(run, "pairs")) >= 1, blow, *options
     )
     assert code == 130, output
     assert f"toscore run {file}" in output

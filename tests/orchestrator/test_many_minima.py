@@ -104,12 +104,12 @@ def test_a_path_that_went_on_is_the_path_in_one_go(everything, tmp_path):
 
 
 def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
-    """On Ray, killed twice and continued: the objects of a quiet run in one process."""
+    """Killed twice, once on Ray, and continued: the objects of a quiet run in one process."""
     rule = {"rule": "lazy", "tolerance": 1e-4, "rungs": [6]}
     quiet = run(tmp_path, "quiet", pairs=rule)
     file, killed = write(tmp_path, "killed", pairs=rule), tmp_path / "runs" / "killed"
-    for count in (1, 4):
-        with started(tmp_path, "run", file, "--set", "resources.workers=2") as process:
+    for count, options in ((1, ("--set", "resources.workers=2")), (4, ("--in-process",))):
+        with started(tmp_path, "run", file, *options) as process:
             wait_until(lambda c=count: len(results.raw_records(killed, "pairs")) >= c, process)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -133,7 +133,7 @@ def test_paths_through_others_start_lower(everything, tmp_path):
     lines, routes = starts(everything), starts(routed)
     assert all(routes[pair] < lines[pair] for pair in lines)
     killed = write(tmp_path, "killed", paths=paths)
-    with started(tmp_path, "run", killed, "--set", "resources.workers=2") as process:
+    with started(tmp_path, "run", killed, "--in-process") as process:
         rows = tmp_path / "runs" / "killed"
         wait_until(lambda: len(results.raw_records(rows, "pairs")) >= 5, process)
         process.kill()
@@ -145,7 +145,7 @@ def test_growing_runs_only_what_is_new(tmp_path):
     """From 10 to 14 minima: exactly the 4 new minima and the 46 new pairs."""
     small = {
         "minima": {"count": 10, "epochs": 2},
-        "paths": {"epochs": 1, "points": 3, "evaluate_every": 1},
+        "paths": {"start": "line", "epochs": 1, "points": 3, "evaluate_every": 1},
     }
     grown = run(tmp_path, "grow", **small)
     before = results.times_completed(grown)
@@ -160,7 +160,10 @@ def test_growing_runs_only_what_is_new(tmp_path):
 
 def test_longer_paths_run_again_and_minima_do_not(tmp_path):
     """More epochs are other paths between the same minima."""
-    small = {"minima": {"count": 3, "epochs": 2}, "paths": {"epochs": 2, "points": 3}}
+    small = {
+        "minima": {"count": 3, "epochs": 2},
+        "paths": {"bezier_epochs": 2, "epochs": 2, "points": 3},
+    }
     longer = run(tmp_path, "longer", **small)
     small["paths"]["epochs"] = 3
     run(tmp_path, "longer", **small)

@@ -12,7 +12,7 @@ SETTINGS = {
     "data": {"name": "digits", "subset": 400},
     "network": {"name": "fc", "hidden": [12]},
     "minima": {"count": 3, "epochs": 6},
-    "paths": {"epochs": 6, "points": 5, "evaluate_every": 3},
+    "paths": {"bezier_epochs": 6, "epochs": 6, "points": 5, "evaluate_every": 3},
 }
 
 pytestmark = pytest.mark.s3

@@ -1,8 +1,10 @@
-"""A pair that kills its worker, among 200, with a user's own network and checkpoints, on Ray."""
+"""A pair that kills its worker, among others, with a user's own network and checkpoints, on Ray."""
 
 import itertools
 import json
+import math
 
+import pytest
 import torch
 
 from tests.helpers import results
@@ -31,23 +33,21 @@ def build(input_shape, classes):
     return Deadly(torch.Size(input_shape).numel(), classes)
 '''
 
-MINIMA = 21
 
-
-def write(folder):
-    """21 harmless checkpoints and a deadly one, which is joined with one of them alone."""
+def write(folder, harmless, pairs, workers):
+    """Harmless checkpoints and a deadly one, which is joined with one of them alone."""
     (folder / "deadly.py").write_text(NETWORK)
     names = []
-    for number in range(MINIMA + 1):
+    for number in range(harmless + 1):
         draw = torch.Generator().manual_seed(number)
         state = {
             "linear.weight": 0.1 * torch.randn(10, 64, generator=draw),
             "linear.bias": torch.zeros(10),
-            "marker": torch.full((1,), 1e6 if number == MINIMA else 0.0),
+            "marker": torch.full((1,), 1e6 if number == harmless else 0.0),
         }
         torch.save(state, folder / f"{number}.pt")
         names.append(f"{number}.pt")
-    pairs = [*list(itertools.combinations(range(MINIMA), 2))[:199], (0, MINIMA)]
+    joined = [*list(itertools.combinations(range(harmless), 2))[: pairs - 1], (0, harmless)]
     file = folder / "q.yaml"
     settings = {
         "name": "q",
@@ -55,25 +55,35 @@ def write(folder):
         "data": {"name": "digits", "subset": 100},
         "network": "deadly:build",
         "minima": {"from": names},
-        "paths": {"epochs": 1, "points": 3, "evaluate_every": 1, "batch_size": 50},
-        "pairs": {"rule": "list", "pairs": pairs},
-        "resources": {"workers": 2, "max_attempts": 2},
+        "paths": {"start": "line", "epochs": 1, "points": 3, "evaluate_every": 1, "batch_size": 50},
+        "pairs": {"rule": "list", "pairs": joined},
+        "resources": {"workers": workers, "max_attempts": 2},
     }
     file.write_text(json.dumps(settings))
     return file
 
 
-def test_a_pair_that_kills_its_worker_is_quarantined_alone(tmp_path):
-    """199 are done, one is failed with its cause, the exit code is 3, and `retry` runs that one alone."""
-    file, run = write(tmp_path), tmp_path / "runs" / "q"
+@pytest.mark.parametrize(
+    ("harmless", "pairs", "workers"),
+    [(4, 7, 1), pytest.param(21, 200, 2, marks=pytest.mark.chaos)],
+)
+def test_a_pair_that_kills_its_worker_is_quarantined_alone(tmp_path, harmless, pairs, workers):
+    """The others are done, it is failed with its cause, the exit code is 3; `retry` runs it alone."""
+    file, run = write(tmp_path, harmless, pairs, workers), tmp_path / "runs" / "q"
     with started(tmp_path, "run", file) as process:
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 3, output
     result = json.loads(toscore("reduce", run, "--json").out)
-    assert result["pairs"] == {"total": 231, "done": 199, "skipped": 31, "failed": 1}
+    total, done = math.comb(harmless + 1, 2), pairs - 1
+    assert result["pairs"] == {
+        "total": total,
+        "done": done,
+        "skipped": total - pairs,
+        "failed": 1,
+    }
     (failure,) = result["failures"]
     assert failure["kind"] == "kills its worker"
-    assert failure["task"] == f"path 0–{MINIMA}"
+    assert failure["task"] == f"path 0–{harmless}"
     assert "2 workers in a row were lost" in failure["reason"]
     before = results.times_completed(run)
     assert set(before.values()) == {1}
@@ -81,4 +91,4 @@ def test_a_pair_that_kills_its_worker_is_quarantined_alone(tmp_path):
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 3, output
     assert results.times_completed(run) == before
-    assert output.count(f"path 0–{MINIMA} failed") >= 1
+    assert output.count(f"path 0–{harmless} failed") >= 1

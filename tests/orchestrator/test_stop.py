@@ -20,7 +20,7 @@ store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [8]}}
 minima: {{count: 8, epochs: 4}}
-paths: {{epochs: 60, points: 9, checkpoint_every: 2}}
+paths: {{bezier_epochs: 20, epochs: 60, points: 9, checkpoint_every: 2}}
 resources: {{workers: 1}}
 """
 PAIRS = 28

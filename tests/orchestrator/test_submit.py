@@ -27,7 +27,7 @@ store: {folder}/runs
 data: "mydata:load"
 network: {{name: fc, hidden: [8]}}
 minima: {{count: {minima}, epochs: 4}}
-paths: {{epochs: {epochs}, points: 9, checkpoint_every: 2}}
+paths: {{bezier_epochs: 6, epochs: {epochs}, points: 9, checkpoint_every: 2}}
 resources: {{workers: 1, gpus_per_worker: 0}}
 """
 CODE = """
@@ -223,6 +223,7 @@ def test_a_shipped_study(cluster, folder):
     assert [run["complete"] for run in found["runs"]] == [True, True]
 
 
+@pytest.mark.slow
 def test_the_device_is_chosen_where_a_worker_runs(cluster):
     """What is asked of a worker is answered in another process, with a worker's GPU in reach."""
     script = """
@@ -244,6 +245,7 @@ print(pid != os.getpid(), devices)
         assert told.stdout.split() == f"True {seen}".split(), told.stderr
 
 
+@pytest.mark.slow
 def test_detached(cluster, folder):
     """`--detach` returns at once, and the run completes without us."""
     file = write(folder)
