@@ -102,9 +102,8 @@ def saddles_view(found: list[Verified]) -> Table:
         "barrier",
         "left",
         "gradient",
-        "from",
         "negative",
-        "lowest eigenvalues",
+        "lowest eigenvalue",
     ):
         table.add_column(name, justify="left" if name in ("pass", "verdict") else "right")
     for one in found:
@@ -112,7 +111,6 @@ def saddles_view(found: list[Verified]) -> Table:
         if saddle is None:
             table.add_row(pair, "no barrier")
             continue
-        values = " ".join(f"{value:.2g}" for value in saddle.eigenvalues[:3])
         table.add_row(
             pair,
             saddle.verdict,
@@ -120,8 +118,7 @@ def saddles_view(found: list[Verified]) -> Table:
             f"{saddle.barrier:.3g}",
             f"{max(saddle.barrier_left, 0.0):.3g}",
             f"{saddle.gradient_norm:.1e}",
-            f"{saddle.peak_gradient_norm:.1e}",
             str(saddle.negative),
-            values,
+            f"{saddle.eigenvalues[0]:.2g}",
         )
     return table

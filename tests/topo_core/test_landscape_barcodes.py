@@ -5,7 +5,15 @@ import itertools
 import pytest
 import torch
 
-from tests.benchmarks.barcodes import KNOWN, PASSES, in_space, in_the_plane
+from tests.helpers.compared_landscapes import (
+    KNOWN,
+    PASSES,
+    SOLIDS,
+    TRIANGLES,
+    in_space,
+    in_the_plane,
+    turned,
+)
 from tests.helpers.cubical import distance, grid_bars
 from topo_core.all_indices import LandscapeSettings, landscape_barcodes
 from topo_core.barcode import barcode
@@ -21,7 +29,6 @@ from topo_core.landscapes import (
 )
 from topo_core.objective import from_function
 from topo_core.settings import PathSettings
-from topo_core.simplex_settings import SimplexSettings
 
 
 def agrees(row):
@@ -53,7 +60,7 @@ def test_random_landscapes_in_space(seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_landscapes(name):
-    """Müller-Brown, Himmelblau, Rastrigin, rings and a sphere."""
+    """Müller-Brown, Himmelblau, Rastrigin and rings, by passes and discs."""
     agrees(KNOWN[name]())
 
 
@@ -81,13 +88,9 @@ def test_one_minimum_is_enough_to_start_from():
 
 def test_a_ring_has_one_long_loop():
     """Triangles of minima on a ring: the loop is born at the passes and dies at the centre."""
-    known = ring_valley()
-    settings = LandscapeSettings(
-        PathSettings(start="line"), SimplexSettings(subdivisions=16, height_tolerance=1e-5)
-    )
     # A line between opposite minima leads over the centre, and would fill the loop with nothing.
-    turned = known.minima + torch.tensor([0.0, 1e-12], dtype=torch.float64)
-    found = landscape_barcodes(known.objective, turned, 1, settings)
+    known = turned(ring_valley())
+    found = landscape_barcodes(known.objective, known.minima, 1, TRIANGLES)
     first, *rest = sorted(found.barcodes[1].bars, key=lambda bar: -bar.length)
     height = min(known.passes.values())
     assert first.birth == pytest.approx(height, abs=5e-3)
@@ -128,8 +131,7 @@ def test_the_same_in_a_thousand_dimensions():
 def test_a_sphere_has_one_cavity():
     """Six minima on a sphere: one long bar of index 2, from the tops of the valley to the centre."""
     known = sphere_valley()
-    settings = LandscapeSettings(simplices=SimplexSettings(subdivisions=6))
-    found = landscape_barcodes(known.objective, known.minima, 2, settings)
+    found = landscape_barcodes(known.objective, known.minima, 2, SOLIDS)
     long_ = [bar for bar in found.barcodes[2].bars if bar.length > 0.2]
     assert len(long_) == 1
     assert long_[0].death == pytest.approx(1, abs=0.02)
