@@ -36,6 +36,9 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "functional": Functional,
     "linear": Linear,
     "convolutional": Convolutional,
+    "convolutional_128": lambda module, layout: Convolutional(
+        module, layout, micro_batch=128, pixelwise=True
+    ),
     "channels_last": ChannelsLast,
     "linear_graph": lambda module, layout: Graphed(Linear(module, layout)),
     "functional_graph": lambda module, layout: Graphed(Functional(module, layout)),
@@ -65,7 +68,7 @@ def possible_strategies(
     if linear_layers(module) is not None:
         return ("linear", "functional", "literal")
     if plan_of(module) is not None:
-        return ("convolutional", "channels_last", "literal", "functional")
+        return ("convolutional", "convolutional_128", "channels_last", "literal", "functional")
     if has_convolutions(module):
         return ("channels_last", "literal", "functional")
     return ("literal", "functional")

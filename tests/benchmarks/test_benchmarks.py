@@ -17,7 +17,7 @@ def test_speed():
 
 @pytest.mark.timeout(3600)
 def test_agreement():
-    """In float64, fifty steps end where the literal loop's do."""
+    """In float64, all gradients of fifty steps are the literal loop's."""
     for (network, strategy, precision), apart in agreement.main().items():
         if precision == "float64":
             assert apart < 1e-12, (network, strategy)

@@ -11,11 +11,16 @@ from tests.benchmarks import literal
 from topo_core.objective import Step
 from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
-from topo_core.stacked import ModuleObjective
+from topo_core.stacked import ModuleObjective, possible_strategies
 from topo_core.state import PathState
 from topo_core.walk import advance, init
+from workers.data import Dataset
+from workers.evaluation import Evaluation
 from workers.networks import build
-from workers.specs import NetworkSpec
+from workers.probe import fastest
+from workers.problem import Loaded
+from workers.specs import DataSpec, NetworkSpec
+from workers.tasks import PathWork, Problem
 
 NETWORKS = {
     # name: (network, shape of an example, batch, moving points, minibatches in one measurement)
@@ -28,7 +33,7 @@ ENDLESS = 1_000_000  # epochs: no measurement of heights falls into what is time
 
 
 class Workload:
-    """A network, random data, and a path; `device` and `dtype` as given."""
+    """A network, random data, and a path on a device; a strategy that is None is what a run would choose."""
 
     def __init__(self, network: str, strategy: str | None = None, device: str = "cpu") -> None:
         spec, shape, batch, moving, batches = NETWORKS[network]
@@ -37,6 +42,7 @@ class Workload:
         self.x = torch.randn(batch * batches, *shape, generator=draw).to(device)
         self.y = torch.randint(10, (len(self.x),), generator=draw).to(device)
         self.module = build(NetworkSpec.parse(spec), shape, 10).to(device)
+        strategy = strategy or self._probed(NetworkSpec.parse(spec))
         self.objective = ModuleObjective(
             copy.deepcopy(self.module), self.x, self.y, batch_size=batch, strategy=strategy
         )
@@ -51,6 +57,17 @@ class Workload:
             optimizer=OptimizerSettings("sgd", lr=1e-3),
         )
         self.state: PathState | None = None
+
+    def _probed(self, spec: NetworkSpec) -> str:
+        """The strategy that the probe at the start of a run takes."""
+        candidates = possible_strategies(self.module, self.x.device.type)
+        if "linear" in candidates[0]:
+            return candidates[0]
+        evaluation = Evaluation(str(self.x.device), threads=torch.get_num_threads())
+        data = Dataset(self.x, self.y, self.x, self.y, 10)
+        loaded = Loaded(Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation)
+        settings = PathWork(points=self.moving + 2, batch_size=self.batch)
+        return fastest(loaded, settings, candidates).strategy
 
     def literal(self) -> None:
         """One epoch of the literal loop."""

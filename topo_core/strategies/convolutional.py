@@ -4,11 +4,15 @@ Batching the points does not pay for convolutions: grouped kernels are slower th
 activations of one point already leave the cache. What pays is
 
 * channels-last memory, in which max-pooling is vectorised (an order of magnitude) and kernels are faster;
-* parts of the batch that stay in the cache, gradients added up;
+* parts of the batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
 * ReLU after max-pooling, where the text has it before: both are monotone, so values are equal, and
   gradients too, since a window's maximum passes one exactly where it is positive;
-* the first layer as a matrix product: its input is the same at all points, so the image patches are
-  laid out once for all of them.
+* the first layer as a product with image patches: its input is the same at all points, so they are laid
+  out once for all of them.
+
+The best size of a part, and whether MKL (a product of matrices) or oneDNN (a convolution of one pixel) is
+faster on the patches, depends on the processor. ``convolutional`` is one choice of both,
+``convolutional_128`` another, and a run's probe takes the faster.
 
 The backward pass is written out, with the kernels that autograd would call.
 """
@@ -21,9 +25,6 @@ from torch import Tensor, nn
 
 from topo_core.strategies.channels_last import channels_innermost
 from topo_core.strategies.parameters import ParameterLayout
-
-MICRO_BATCH = 32
-"""Examples whose activations are held at once: large enough for the kernels, small for the cache."""
 
 _WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
 
@@ -98,14 +99,27 @@ def _convolutions(layers: Sequence[nn.Module]) -> tuple[_Convolution, ...] | Non
 
 
 class Convolutional:
-    """Only for networks that `plan_of` knows."""
+    """Only for networks that `plan_of` knows.
 
-    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
+    Args:
+        module, layout: the network.
+        micro_batch: examples whose activations are held at once.
+        pixelwise: whether the product with the patches is a convolution of one pixel.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: ParameterLayout,
+        *,
+        micro_batch: int = 32,
+        pixelwise: bool = False,
+    ) -> None:
         plan = plan_of(module)
         if plan is None:
             raise ValueError("not a plain convolutional network")
         self._plan, self._layout = plan, layout
-        self.micro_batch = MICRO_BATCH
+        self.micro_batch, self._pixelwise = micro_batch, pixelwise
         first = plan.convolutions[0].layer
         self._as_product = first.weight[0].numel() <= _WIDEST_PATCH and first.dilation == (1, 1)
 
@@ -162,6 +176,8 @@ class Convolutional:
 
     def _first(self, weight: Tensor, bias: Tensor, start: "_Start") -> Tensor:
         matrix = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+        if self._pixelwise:
+            return torch.conv2d(start.pixels, matrix[:, :, None, None])
         rows = start.data @ matrix.T
         return rows.view(-1, *start.size, len(weight)).permute(0, 3, 1, 2)
 
@@ -194,7 +210,7 @@ class Convolutional:
         for weight, bias in weights[len(kept) : -1]:
             rows.append(torch.addmm(bias, rows[-1], weight.T).relu_())
         weight, bias = weights[-1]
-        return _Forward(kept, rows, torch.addmm(bias, rows[-1], weight.T))
+        return _Forward(start, kept, rows, torch.addmm(bias, rows[-1], weight.T))
 
     def _backward(
         self,
@@ -222,18 +238,40 @@ class Convolutional:
                     delta, kept.convolved, *_window(convolution.pool), kept.chosen
                 )
             if place == 0 and self._as_product:
-                self._first_backward(into[0], kept.before, delta)
+                self._first_backward(into[0], forward.start, delta)
             else:
                 delta = self._convolution_backward(
                     convolution.layer, weights[place][0], into[place], kept.before, delta, place > 0
                 )
 
-    @staticmethod
-    def _first_backward(into: tuple[Tensor, Tensor], patches: Tensor, delta: Tensor) -> None:
-        rows = delta.permute(0, 2, 3, 1).reshape(len(patches), -1)
-        product = rows.T @ patches
+    def _first_backward(self, into: tuple[Tensor, Tensor], start: "_Start", delta: Tensor) -> None:
+        if self._pixelwise:
+            product = self._pixels_backward(start.pixels, delta)
+        else:
+            rows = delta.permute(0, 2, 3, 1).reshape(len(start.data), -1)
+            product = rows.T @ start.data
         into[0].flatten(1).add_(product[:, :-1])
         into[1].add_(product[:, -1])
+
+    @staticmethod
+    def _pixels_backward(pixels: Tensor, delta: Tensor) -> Tensor:
+        """The gradient [out, inputs + 1] of the kernel of one pixel."""
+        kernel = delta.new_empty(delta.shape[1], pixels.shape[1], 1, 1)
+        _, slope, _ = torch.ops.aten.convolution_backward(
+            delta,
+            pixels,
+            kernel,
+            None,
+            [1, 1],
+            [0, 0],
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            [False, True, False],
+        )
+        assert isinstance(slope, Tensor)
+        return slope.flatten(1)
 
     @staticmethod
     def _convolution_backward(
@@ -270,6 +308,11 @@ class _Start:
     data: Tensor
     size: Pair
 
+    @property
+    def pixels(self) -> Tensor:
+        """The patches as images [n, inputs + 1, height, width] in channels-last memory."""
+        return self.data.view(-1, *self.size, self.data.shape[1]).permute(0, 3, 1, 2)
+
 
 @dataclass(frozen=True)
 class _Kept:
@@ -283,6 +326,7 @@ class _Kept:
 
 @dataclass(frozen=True)
 class _Forward:
+    start: _Start
     kept: list[_Kept]
     rows: list[Tensor]  # inputs of the linear layers
     logits: Tensor
