@@ -31,7 +31,7 @@ from orchestrator.reuse import reuse, sources
 from orchestrator.runs import config_of
 from orchestrator.state import Policy
 from orchestrator.stopping import StopWatch
-from orchestrator.tidy import compact, prune
+from orchestrator.tidy import compact, drop_idle_checkpoints, prune
 from topo_core.strategies.precision import check_precision
 from workers.data import Dataset
 from workers.evaluation import Evaluation
@@ -179,6 +179,7 @@ def carry_out(
                 stop=switch,
             )
             compact(store, lease.epoch, lease.confirm)
+            drop_idle_checkpoints(plan, store)
             prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None

@@ -1,7 +1,8 @@
-"""Keeping a store small: few segments, and the paths that are asked to be kept."""
+"""Keeping a store small: few segments, no idle checkpoints, and the paths that are asked to be kept."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import compress
 
 from orchestrator.plan import Plan
 from orchestrator.reduce import Landscape
@@ -28,6 +29,23 @@ def compact(store: Store, epoch: int, confirm: Callable[[], None]) -> None:
         folder = layout.records_folder(collection)
         if len(store.objects.list(folder)) > SEGMENTS:
             store.compact(collection, epoch=epoch, confirm=confirm)
+
+
+def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
+    """Let go of what a worker had no time to: it was killed after it had published a result.
+
+    Between rungs the state from which a path goes on is kept under its lineage; it is idle once the path of
+    the last rung is there.
+    """
+    lying = store.checkpointed()
+    if not lying:
+        return
+    idle = {key for kind in KINDS for key in compress(lying, store.are_complete(kind, lying))}
+    if len(plan.rungs) > 1:
+        whole = store.are_complete("pairs", map(plan.pair_key, plan.pairs()))
+        idle.update(plan.path(pair).lineage for pair in compress(plan.pairs(), whole))
+    for name in idle.intersection(lying):
+        store.drop_checkpoints(name)
 
 
 def prune(

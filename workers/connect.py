@@ -46,9 +46,7 @@ def optimize_path_task(
         telling.path_epochs += state.epoch - since
         run.keep(state)
         telling.share(task.key, run.share(state))
-    record = run.ended(state, keep_points=keep_points)
-    run.let_go()
-    return record
+    return run.ended(state, keep_points=keep_points)
 
 
 class PathRun:
@@ -119,12 +117,6 @@ class PathRun:
         if keep_points:
             name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
         return _record(task, found, self._total, name)
-
-    def let_go(self) -> None:
-        """Delete the checkpoints that nobody will go on from."""
-        self._store.drop_checkpoints(self.task.key)
-        if not self.task.goes_on:
-            self._store.drop_checkpoints(self.task.lineage)
 
 
 def _tensors(found: PathSolution) -> dict[str, Tensor]:

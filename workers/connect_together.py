@@ -8,7 +8,7 @@ is left with the one that makes it there.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,22 +24,7 @@ from workers.store import Store
 from workers.tasks import OptimizePath
 from workers.telling import Interrupted, Telling
 
-
-@dataclass(frozen=True)
-class Ended:
-    """A path that came to its end.
-
-    Attributes:
-        record: to be published.
-        let_go: deletes its checkpoints, for when the record is published. Many paths end within moments
-            and their records travel together: a worker that dies before must not take hours of all along.
-    """
-
-    record: PairRecord
-    let_go: Callable[[], None]
-
-
-Outcome = tuple[OptimizePath, Ended | Exception]
+Outcome = tuple[OptimizePath, PairRecord | Exception]
 
 
 def optimize_paths_together(
@@ -52,7 +37,8 @@ def optimize_paths_together(
 ) -> Iterator[Outcome]:
     """Optimise paths of one problem and with equal settings; each outcome as soon as it is there.
 
-    An outcome is a path that ended, or the exception with which `optimize_path_task` would have.
+    An outcome is the record of a path that ended, or the exception with which `optimize_path_task` would
+    have.
 
     Raises:
         Interrupted: asked to stop; the last checkpoints are published.
@@ -170,8 +156,7 @@ class _Walk:
 
     def _ended(self, path: _Path) -> Outcome:
         try:
-            record = path.run.ended(path.state, keep_points=self.keep_points)
-            return path.run.task, Ended(record, path.run.let_go)
+            return path.run.task, path.run.ended(path.state, keep_points=self.keep_points)
         except Interrupted:
             raise
         except Exception as error:

@@ -62,7 +62,6 @@ def optimize_simplex_task(
     name = store.publish_simplex(
         task.key, {"points": found.points}, vertices=list(task.vertices), minima=list(task.minima)
     )
-    store.drop_checkpoints(task.key)
     return _record(task, around, found, total, name)
 
 

@@ -87,7 +87,6 @@ def _trained(
     if state.stop_reason != "diverged":
         record = _record(task, loaded, store, point, source=source, epochs=state.epoch, state=state)
         if math.isfinite(record.loss):
-            store.drop_checkpoints(task.key)
             return record
     store.drop_checkpoints(task.key)
     raise TaskFailure(

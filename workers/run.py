@@ -65,7 +65,9 @@ class Worker:
         self._telling = Telling(stopping)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
-        self._once_published: dict[str, Callable[[], None]] = {}
+        # Tasks that ended and whose record is not published yet: until then their checkpoints stay, so
+        # that a worker that dies takes no path along that took hours and waited for company.
+        self._ended: dict[str, Task] = {}
         self._busy_since: float | None = None
         self._idle_since = time.monotonic()
         self._idle = 0.0
@@ -126,11 +128,20 @@ class Worker:
                 kind = _store_failure(error)
                 for record in group:
                     results[record.key] = Failed(record.key, kind, str(error))
-                    self._once_published.pop(record.key, None)
+                continue
             for record in group:
-                with contextlib.suppress(StoreUnreachable, StoreFull):  # what is left lies idle
-                    self._once_published.pop(record.key, _nothing)()
+                with contextlib.suppress(
+                    StoreUnreachable, StoreFull
+                ):  # tidied up at the end of the run
+                    self._let_go(self._ended[record.key])
         records.clear()
+        self._ended.clear()
+
+    def _let_go(self, task: Task) -> None:
+        """Delete the checkpoints that nobody will go on from."""
+        self._store.drop_checkpoints(task.key)
+        if isinstance(task, OptimizePath) and not task.goes_on:
+            self._store.drop_checkpoints(task.lineage)
 
     def _results(self, pack: Sequence[Task], records: list[Record]) -> Iterator[TaskResult]:
         """Carry out a pack; finished records are added to `records` before their result is told."""
@@ -169,7 +180,7 @@ class Worker:
             return _failed(task.key, error)
         finally:
             self._telling.stop()
-        return self._done(record, time.monotonic() - started, records)
+        return self._done(task, record, time.monotonic() - started, records)
 
     def _run_together(
         self, tasks: Sequence[OptimizePath], records: list[Record]
@@ -191,13 +202,13 @@ class Worker:
                 if isinstance(outcome, Exception):
                     yield _failed(task.key, outcome)
                 else:
-                    self._once_published[task.key] = outcome.let_go
                     seconds = (time.monotonic() - started) / len(tasks)
-                    yield self._done(outcome.record, seconds, records)
+                    yield self._done(task, outcome, seconds, records)
         finally:
             self._telling.stop()
 
-    def _done(self, record: Record, seconds: float, records: list[Record]) -> Done:
+    def _done(self, task: Task, record: Record, seconds: float, records: list[Record]) -> Done:
+        self._ended[task.key] = task
         records.append(_signed(record, self._name, self._context.lease_epoch, seconds))
         return Done(record.key, _figure(record))
 
@@ -231,10 +242,6 @@ def _failed(key: str, error: Exception) -> Failed:
             reason = f"{type(error).__name__}: {error}"
             told = "".join(traceback.format_exception(error))
             return Failed(key, FailureKind.BUG, reason, told)
-
-
-def _nothing() -> None:
-    pass
 
 
 def _store_failure(error: Exception) -> FailureKind:

@@ -274,6 +274,11 @@ class Store:
         """Let go of all checkpoints of a task."""
         self._published.delete(self._published.names(layout.checkpoint_folder(key)))
 
+    def checkpointed(self) -> list[str]:
+        """Keys and lineages of which there are checkpoints, sorted."""
+        found = self._published.names(layout.CHECKPOINTS)
+        return sorted({name.folder.removeprefix(f"{layout.CHECKPOINTS}/") for name in found})
+
     # Failures and the run's own description.
 
     def publish_failure(self, key: str, failure: Mapping[str, Any]) -> None:

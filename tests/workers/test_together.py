@@ -241,7 +241,10 @@ def test_goes_on_from_checkpoints_at_different_epochs(run, alone):
     assert_close(records(store), alone[0])
 
 
-def test_a_worker_that_dies_before_it_publishes_loses_no_path(run, alone, monkeypatch):
+@pytest.mark.parametrize("paths_at_once", [1, 64])
+def test_a_worker_that_dies_before_it_publishes_loses_no_path(
+    run, alone, monkeypatch, paths_at_once
+):
     """Paths end within moments of each other; until their records are there, so are their checkpoints."""
 
     class Killed(BaseException):
@@ -250,7 +253,7 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(run, alone, monkey
     def die(self, records, *, epoch):
         raise Killed
 
-    worker, store, folder = run(64)
+    worker, store, folder = run(paths_at_once)
     with monkeypatch.context() as patch:
         patch.setattr(Store, "publish_records", die)
         with pytest.raises(Killed):
@@ -258,7 +261,7 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(run, alone, monkey
     assert not records(store)
     for task in pairs():
         assert store.latest_checkpoint(task.key).epoch == 2
-    again, store, _ = run(64, folder=folder)
+    again, store, _ = run(paths_at_once, folder=folder)
     assert all(isinstance(result, Done) for result in again.run(pairs()))
     assert again.counters()["path_epochs"] == 6 * (WORK.epochs - 2)
     assert_close(records(store), alone[0])
