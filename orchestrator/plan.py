@@ -121,8 +121,9 @@ class Plan:
 
     def path_keys(self) -> Iterator[str]:
         """Keys of the paths of all pairs that the rule may name, on all rungs."""
+        families, minima = self._families, self.minimum_keys
         return (
-            self.pair_key(pair, rung) for pair in self.pairs() for rung in range(len(self.rungs))
+            path_key(family, minima[i], minima[j]) for i, j in self.pairs() for family in families
         )
 
     def order_key(self, order: Order, rounds: Rounds) -> str:

@@ -35,6 +35,7 @@ from workers.schema import (
     empty_table,
     encode_records,
     encode_tables,
+    strings,
 )
 
 COMPACTED_BYTES = 64 << 20
@@ -200,7 +201,7 @@ class Segments:
         if pc.all(none).as_py():
             return none
         listed = self._published.objects.list(layout.OBJECTS_OF[collection])
-        present = pa.array([info.name for info in listed], pa.string())
+        present = strings([info.name for info in listed])
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
     def _first_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:

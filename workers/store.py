@@ -28,6 +28,7 @@ from workers.schema import (
     SchemaError,
     arrow_schema,
     list_columns,
+    strings,
     to_records,
 )
 from workers.segments import Segments
@@ -140,8 +141,8 @@ class Store:
         there = self.table(collection, ("key",)).column("key")
         answers, rest = bytearray(), iter(keys)
         while piece := list(islice(rest, _KEYS_AT_ONCE)):
-            found = pc.is_in(pa.array(piece, pa.string()), value_set=there)
-            answers += found.to_numpy(zero_copy_only=False).tobytes()
+            found = pc.is_in(strings(piece), value_set=there)
+            answers.extend(found.to_pylist())
         return answers
 
     def count(self, collection: str) -> int:

@@ -6,6 +6,8 @@ import io
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.helpers.records import minimum_record, pair_record
 from workers.schema import (
@@ -14,6 +16,7 @@ from workers.schema import (
     SchemaError,
     decode_table,
     encode_records,
+    strings,
     to_records,
 )
 
@@ -67,3 +70,15 @@ def test_a_file_of_another_shape_is_refused(change, words):
     """What is missing or of a wrong type is named."""
     with pytest.raises(SchemaError, match=words):
         decode_table(rewritten(encode_records([pair_record("a")]), change), KINDS["pairs"])
+
+
+@given(st.lists(st.text()))
+def test_strings_are_those_of_arrow(values):
+    """The column that is made without pandas equals the one that Arrow makes."""
+    try:
+        expected = pa.array(values, pa.string())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return
+    found = strings(values)
+    found.validate(full=True)
+    assert found.equals(expected)
