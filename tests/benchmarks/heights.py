@@ -181,12 +181,11 @@ def springs(task: Task) -> Joined:
 def default(task: Task) -> Joined:
     """Ours, with the budget split between the curve and the path.
 
-    A path needs some epochs to be better than the curve that it starts from.
+    A path needs some epochs to be better than the curve that it starts from, and one to be a path.
     """
-    curve = min(CURVE_SHARE * task.units, CURVE_UNITS)
-    return task.path(
-        PathSettings(bezier_epochs=round(curve * MOVING), epochs=max(1, round(task.units - curve)))
-    )
+    epochs = max(1, round(task.units - min(CURVE_SHARE * task.units, CURVE_UNITS)))
+    curve = min(CURVE_SHARE * task.units, CURVE_UNITS, task.units - epochs)
+    return task.path(PathSettings(bezier_epochs=max(1, round(curve * MOVING)), epochs=epochs))
 
 
 def third(task: Task) -> Joined:
