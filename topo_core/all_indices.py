@@ -5,7 +5,10 @@ and so on up to the dimension that the highest index needs; the simplices enter 
 highest losses, and persistent homology pairs those that open a class with those that close it.
 
 With ``subdivide`` the passes themselves are the edges (``subdivide``), and discs are spanned by short
-loops of them (``cells``), which is more than simplices on the minima can see; up to index 1.
+loops of them (``cells``), which is more than simplices on the minima can see; up to index 1. An
+optimised disc hangs above the lowest one. So its peak is followed to a critical point of index 2
+(``index_two``), walkers look for others, and the discs that descend from all of them
+(``descending``) fill loops too. Each disc is attained: of all that fill a loop the lowest counts.
 """
 
 import itertools
@@ -17,10 +20,13 @@ import torch
 from torch import Tensor
 
 from topo_core.barcode import Barcode, Bars, barcode
-from topo_core.cells import Loop, LoopBar, candidate_loops, loop_bars
+from topo_core.cells import Loop, LoopBar, candidate_loops, fillings, loop_bars
 from topo_core.closed_walk import closed_walk
+from topo_core.descending import DescendingDisc, descending_discs
 from topo_core.draws import seed_of
 from topo_core.filtration import Filtration, filtration
+from topo_core.index_two import find_tops
+from topo_core.lattice import lattice
 from topo_core.objective import Objective
 from topo_core.optimize import optimize_path
 from topo_core.path import arc_positions, at_positions, segment_lengths
@@ -38,7 +44,7 @@ from topo_core.simplex import (
     known_maxima,
     solutions,
 )
-from topo_core.subdivide import Pass, find_passes
+from topo_core.subdivide import Pass, Passes, find_passes
 from topo_core.to_score import to_score
 
 Vertices = tuple[int, ...]
@@ -56,9 +62,10 @@ class LandscapeSettings:
         subdivide: let passes be edges, several between two minima where there are several. Without
             it loops are seen only where three minima or more surround them by paths that
             do not all go the same way round.
-        discs: with ``subdivide``, discs for each independent loop.
+        discs: with ``subdivide``, optimised discs for each independent loop.
         walkers: with ``subdivide``, drawn starts of a round in the search for minima and passes
-            beside the routes; 0 keeps to the routes.
+            beside the routes, and for critical points of index 2 beside the peaks of discs; 0
+            keeps to the routes and the peaks.
         reach: how far from the mean of the given minima walkers may start, along each axis; None
             for twice the largest distance between two of them.
     """
@@ -90,6 +97,10 @@ class LandscapeBarcodes:
         quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that met
             nothing new; with fewer than two something is likely to be missing.
         simplices: optimised, by vertices, or by number for discs.
+        descending: with ``subdivide``, the discs that descend from critical points of index 2.
+            Bars of index 1 number them after those of ``simplices``.
+        unread: critical points of index 2 whose disc is left out, for its boundary could not be
+            read: a pass or a minimum beside it may be missing.
         barcodes: by index; index 0 by the elder rule.
         to_scores: by index.
         epsilon: by index, how far a bar may be off for what dense sampling can have missed.
@@ -101,6 +112,8 @@ class LandscapeBarcodes:
     passes: tuple[Pass, ...]
     quiet_rounds: int
     simplices: Mapping[Vertices, SimplexSolution]
+    descending: tuple[DescendingDisc, ...]
+    unread: int
     barcodes: Mapping[int, Barcode | HomologyBarcode | LoopBarcode]
     to_scores: Mapping[int, float]
     epsilon: Mapping[int, float]
@@ -175,6 +188,8 @@ def _of_simplices(
         passes=(),
         quiet_rounds=0,
         simplices=complex_.simplices if complex_ else {},
+        descending=(),
+        unread=0,
         barcodes=barcodes,
         to_scores={index: to_score(bars) for index, bars in barcodes.items()},
         epsilon={index: complex_.bracket if complex_ and index else bracket for index in barcodes},
@@ -190,42 +205,98 @@ def _of_cells(
     passes = found.passes
     losses = objective.losses(found.minima).tolist()
     edges = [one.ends for one in passes]
-    tops = [max(one.height, *(losses[end] for end in one.ends)) for one in passes]
+    rims = [max(one.height, *(losses[end] for end in one.ends)) for one in passes]
     heights: dict[tuple[int, int], float] = {}
-    for pair, height in zip(edges, tops, strict=True):
+    for pair, height in zip(edges, rims, strict=True):
         if pair[0] != pair[1]:
             heights[pair] = min(height, heights.get(pair, height))
     barcodes: dict[int, Barcode | HomologyBarcode | LoopBarcode] = {0: barcode(losses, heights)}
     epsilon = {0: max((one.bracket for one in passes), default=0.0)}
-    discs: dict[Vertices, SimplexSolution] = {}
+    discs = _Discs()
     if max_index:
-        lengths = [float(segment_lengths(one.path).sum()) for one in passes]
-        independent = max(0, len(passes) - len(found.minima) + 1)
-        loops = candidate_loops(
-            len(found.minima), edges, lengths, most=settings.discs * independent
-        )
-        filled = _discs(objective, passes, loops, settings.simplices, seed)
-        discs = {(number,): disc for number, disc in enumerate(filled)}
-        bars = loop_bars(
-            len(found.minima),
-            edges,
-            tops,
-            [loop.edges for loop in loops],
-            [disc.value for disc in filled],
-        )
-        barcodes[1] = LoopBarcode(bars)
-        epsilon[1] = max([epsilon[0], *(_open(disc) for disc in filled)])
+        discs = _fill(objective, found, len(minima), settings, seed)
+        complex_ = len(found.minima), edges, rims, discs.boundaries, discs.values, discs.brackets
+        barcodes[1] = LoopBarcode(loop_bars(*complex_))
+        epsilon[1] = max([epsilon[0], *(one.open for one in fillings(*complex_)[0])])
     return LandscapeBarcodes(
         minima=found.minima,
         losses=tuple(losses),
         heights=heights,
         passes=passes,
         quiet_rounds=found.quiet,
-        simplices=discs,
+        simplices={(number,): disc for number, disc in enumerate(discs.optimised)},
+        descending=discs.descending,
+        unread=discs.unread,
         barcodes=barcodes,
         to_scores={index: to_score(bars) for index, bars in barcodes.items()},
         epsilon=epsilon,
     )
+
+
+@dataclass(frozen=True)
+class _Discs:
+    """Discs on loops of passes, optimised ones first.
+
+    Attributes:
+        loops: that the optimised ones span.
+        optimised: on a lattice.
+        descending: from critical points of index 2.
+        unread: critical points whose disc has an unknown boundary.
+    """
+
+    loops: tuple[Loop, ...] = ()
+    optimised: tuple[SimplexSolution, ...] = ()
+    descending: tuple[DescendingDisc, ...] = ()
+    unread: int = 0
+
+    @property
+    def boundaries(self) -> list[frozenset[int]]:
+        """The passes on the boundary of each, mod 2."""
+        return [loop.edges for loop in self.loops] + [disc.boundary for disc in self.descending]
+
+    @property
+    def values(self) -> list[float]:
+        """The highest loss on each."""
+        return [disc.value for disc in self.optimised] + [disc.value for disc in self.descending]
+
+    @property
+    def brackets(self) -> list[float]:
+        """How much higher each may be."""
+        return [_open(disc) for disc in self.optimised] + [d.bracket for d in self.descending]
+
+
+def _fill(
+    objective: Objective, found: Passes, given: int, settings: LandscapeSettings, seed: int
+) -> _Discs:
+    """Optimised discs on short loops, and discs that descend from their peaks and from elsewhere."""
+    edges = [one.ends for one in found.passes]
+    lengths = [float(segment_lengths(one.path).sum()) for one in found.passes]
+    independent = max(0, len(edges) - len(found.minima) + 1)
+    if not independent:
+        return _Discs()
+    loops = candidate_loops(len(found.minima), edges, lengths, most=settings.discs * independent)
+    optimised = _discs(objective, found.passes, loops, settings.simplices, seed)
+    tops = find_tops(
+        objective,
+        found.minima,
+        found.passes,
+        [_peak(disc, settings.simplices) for disc in optimised],
+        given=given,
+        size=found.size,
+        walkers=settings.walkers,
+        seed=seed,
+    )
+    descending = descending_discs(objective, tops, found.minima, found.passes, size=found.size)
+    unread = len(tops) - len(descending)
+    return _Discs(tuple(loops), tuple(optimised), tuple(descending), unread)
+
+
+def _peak(disc: SimplexSolution, settings: SimplexSettings) -> Tensor:
+    """[d], the highest place of an optimised disc."""
+    nodes = lattice(2, settings.subdivisions)
+    corners, weights = nodes.interpolation(disc.profile.argmax[None] * settings.subdivisions)
+    place: Tensor = weights[0].to(disc.points) @ disc.points[corners[0]]
+    return place
 
 
 def _discs(

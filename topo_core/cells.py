@@ -47,14 +47,55 @@ class LoopBar(Interval):
     disc: int | None
 
 
+@dataclass(frozen=True)
+class Filling:
+    """A loop and the disc that fills it, at once where the bar has no length.
+
+    Attributes:
+        edge: the edge that opens the loop.
+        disc: the disc.
+        death: its value, or the height of the edge where that is higher.
+        open: how much higher the death may be.
+    """
+
+    edge: int
+    disc: int
+    death: float
+    open: float
+
+
 def loop_bars(
     count: int,
     edges: Sequence[Edge],
     heights: Sequence[float],
     boundaries: Sequence[frozenset[int]],
     values: Sequence[float],
+    brackets: Sequence[float] | None = None,
 ) -> tuple[LoopBar, ...]:
-    """The bars of index 1 that have a length, by birth.
+    """The bars of index 1 that have a length, by birth; arguments as of ``fillings``."""
+    filled, unfilled = fillings(count, edges, heights, boundaries, values, brackets)
+    bars = [
+        LoopBar(heights[one.edge], one.death, one.edge, one.disc)
+        for one in filled
+        if one.death > heights[one.edge]
+    ]
+    bars += [LoopBar(heights[edge], math.inf, edge, None) for edge in unfilled]
+    return tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.edge)))
+
+
+def fillings(
+    count: int,
+    edges: Sequence[Edge],
+    heights: Sequence[float],
+    boundaries: Sequence[frozenset[int]],
+    values: Sequence[float],
+    brackets: Sequence[float] | None = None,
+) -> tuple[list[Filling], list[int]]:
+    """The discs that fill loops, and the edges whose loops no disc fills.
+
+    Discs enter in the order of the highest that they may be, value and bracket together: one that
+    is known well is taken before one that may be as low or not. A disc that fills nothing would
+    fill nothing if it were higher, so its bracket is no part of the uncertainty of the bars.
 
     Args:
         count: of the vertices.
@@ -62,6 +103,7 @@ def loop_bars(
         heights: of the edges.
         boundaries: of each disc the edges of its boundary, mod 2.
         values: of the discs; raised to the heights of their boundaries where below.
+        brackets: how much higher each disc may be; not at all where None.
     """
     order = sorted(range(len(edges)), key=lambda e: (heights[e], e))
     rank = {edge: place for place, edge in enumerate(order)}
@@ -80,24 +122,26 @@ def loop_bars(
             opens.add(edge)
         else:
             parent[max(a, b)] = min(a, b)
-    raised = [
-        max([value, *(heights[edge] for edge in boundary)])
-        for value, boundary in zip(values, boundaries, strict=True)
+    floors = [max((heights[e] for e in boundary), default=-math.inf) for boundary in boundaries]
+    upper = [
+        max(value + bracket, floor)
+        for value, bracket, floor in zip(
+            values, brackets or [0.0] * len(boundaries), floors, strict=True
+        )
     ]
     reduced: dict[int, frozenset[int]] = {}
-    bars = []
-    for disc in sorted(range(len(raised)), key=lambda d: (raised[d], d)):
+    filled = []
+    for disc in sorted(range(len(upper)), key=lambda d: (upper[d], d)):
         column = boundaries[disc]
         while column:
             youngest = max(column, key=rank.__getitem__)
             if youngest not in reduced:
                 reduced[youngest] = column
-                if raised[disc] > heights[youngest]:
-                    bars.append(LoopBar(heights[youngest], raised[disc], youngest, disc))
+                death = max(values[disc], floors[disc])
+                filled.append(Filling(youngest, disc, death, upper[disc] - death))
                 break
             column = column ^ reduced[youngest]
-    bars += [LoopBar(heights[edge], math.inf, edge, None) for edge in opens if edge not in reduced]
-    return tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.edge)))
+    return filled, sorted(opens - reduced.keys())
 
 
 def candidate_loops(

@@ -19,6 +19,11 @@ _DIFFERENCE = 1e-4  # of a finite difference, in spacings
 _CLIMB = 80  # steps
 _MOVE = 0.5  # longest step, in spacings
 _TURNS = 2  # products spent on the direction in a step
+_WIDE = 1.5  # how far out walkers start, in extents of what is known
+FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
+_THIN = 0.25  # extents of what is known count as at least this part of the largest
+_ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
+_BESIDE = 8  # walkers that start close to each new place
 
 
 def climbed(
@@ -65,6 +70,36 @@ def climbed(
         moved = down + up * along
         places = places + moved
     return places, along
+
+
+def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
+    """Where walkers start: half the edges, as rows [a, d], of a box around ``middle`` [d].
+
+    Args:
+        middle: of the box.
+        known: [k, d], minima and passes: the box reaches somewhat further than they do.
+        size: of the set of given minima.
+    """
+    if known.shape[1] <= _ALL_AXES:
+        axes = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+    else:
+        _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
+        axes = axes[sizes > 1e-9 * sizes.max()]
+    reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
+    # Of a lone minimum no extent is known yet.
+    least = max(_THIN * float(reach.max()), size if len(known) == 1 else 0.0)
+    reach = reach.clamp_min(least).clamp_max(FAR * size)
+    edges: Tensor = reach[:, None] * axes
+    return edges
+
+
+def beside(places: Tensor, stride: float, draw: torch.Generator) -> Tensor:
+    """[8 k, d], starts around each of ``places`` [k, d], at distances up to ``stride``."""
+    middles = places.repeat_interleave(_BESIDE, dim=0)
+    ways = torch.randn(middles.shape, generator=draw, dtype=torch.float64).to(places)
+    ways /= torch.linalg.vector_norm(ways, dim=1, keepdim=True)
+    sizes = 10 ** (-1.5 * torch.rand(len(middles), 1, generator=draw, dtype=torch.float64))
+    return middles + stride * sizes.to(places) * ways
 
 
 def _unit(rows: Tensor) -> Tensor:

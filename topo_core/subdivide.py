@@ -26,7 +26,7 @@ from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.routes import arches, lowered, settled
 from topo_core.saddle import Saddle, SaddleSettings, find_saddle
-from topo_core.scatter import climbed
+from topo_core.scatter import FAR, beside, box, climbed
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _POINTS = 19
@@ -39,12 +39,7 @@ _SETTLED = 1e-6  # of its steepest slope: a descent that has less has arrived
 _RESETTLES = 10
 _ROUNDS = 12  # of walkers, at most
 _QUIET = 2  # rounds that meet nothing new, to stop
-_WIDE = 1.5  # how far out they start, in extents of what is known
-_FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
-_THIN = 0.25  # extents of what is known count as at least this part of the largest
-_ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
 _STRIDE = 0.05  # spacing of walkers, in sizes of the set of given minima
-_BESIDE = 8  # walkers that start close to each new place
 _HALVINGS = 6  # of the spacing, until a shallow pass falls on both sides
 _REST = 1e-3  # of the gradients at their starts: a walker with less is at rest
 _SEARCH = SaddleSettings(climb=60, polish=12, lanczos=8, tolerance=1e-4)
@@ -83,11 +78,13 @@ class Passes:
         passes: lowest first.
         quiet: rounds of walkers at the end that met nothing new; fewer than two mean that the
             search stopped while it was still finding minima or passes.
+        size: the length scale of the search.
     """
 
     minima: Tensor
     passes: tuple[Pass, ...]
     quiet: int
+    size: float
 
 
 def find_passes(
@@ -130,7 +127,7 @@ def find_passes(
         rounds += 1
         quiet = 0 if search.scatter(walkers, rounds) else quiet + 1
     passes = sorted(search.passes(), key=lambda one: one.height)
-    return Passes(torch.stack(search.minima), tuple(passes), quiet)
+    return Passes(torch.stack(search.minima), tuple(passes), quiet, search.size)
 
 
 class _Search:
@@ -140,7 +137,7 @@ class _Search:
         self.objective, self.seed = objective, seed
         self.given = minima
         self.minima = list(minima)
-        self.size = reach / _FAR if reach else float(torch.cdist(minima, minima).max())
+        self.size = reach / FAR if reach else float(torch.cdist(minima, minima).max())
         self.saddles: list[Saddle] = []
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
@@ -157,13 +154,15 @@ class _Search:
     def scatter(self, walkers: int, number: int) -> bool:
         """One round: each walker goes down, and climbs. Whether anything new was met."""
         draw = generator(self.seed, "scatter", number)
-        middle, frame = self._region()
+        known = torch.stack([*self.minima, *(found.point for found in self.saddles)])
+        middle = self.given.mean(0)
+        frame = box(middle, known, self.size)
         shape = walkers, len(frame)
         places = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
         along = torch.randn(shape, generator=draw, dtype=torch.float64).to(frame) @ frame
         starts = torch.cat([middle + places.to(frame) @ frame, self._beside(draw)])
-        beside = torch.randn(len(starts) - walkers, starts.shape[1], generator=draw).to(along)
-        along = torch.cat([along, beside])
+        others = torch.randn(len(starts) - walkers, starts.shape[1], generator=draw).to(along)
+        along = torch.cat([along, others])
         losses, gradients = self.objective.gradients(starts, _STEP)
         usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
         usable = losses.isfinite()
@@ -187,26 +186,7 @@ class _Search:
         self._visited = len(self.minima), len(self.saddles)
         if not new:
             return self.given[:0]
-        places = torch.stack(new).repeat_interleave(_BESIDE, dim=0)
-        sides = torch.randn(places.shape, generator=draw, dtype=torch.float64).to(places)
-        sides /= torch.linalg.vector_norm(sides, dim=1, keepdim=True)
-        sizes = 10 ** (-1.5 * torch.rand(len(places), 1, generator=draw, dtype=torch.float64))
-        return places + _STRIDE * self.size * sizes.to(places) * sides
-
-    def _region(self) -> tuple[Tensor, Tensor]:
-        """Where walkers start: the middle [d] of a box, and half its edges as rows [a, d]."""
-        known = torch.stack([*self.minima, *(found.point for found in self.saddles)])
-        middle = self.given.mean(0)
-        if known.shape[1] <= _ALL_AXES:
-            axes = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
-        else:
-            _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
-            axes = axes[sizes > 1e-9 * sizes.max()]
-        reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
-        # Of a lone minimum no extent is known yet.
-        least = max(_THIN * float(reach.max()), self.size if len(known) == 1 else 0.0)
-        reach = reach.clamp_min(least).clamp_max(_FAR * self.size)
-        return middle, reach[:, None] * axes
+        return beside(torch.stack(new), _STRIDE * self.size, draw)
 
     def _at_rest(self, places: Tensor, usual: float) -> list[int]:
         """Rows of ``places`` with a loss, and next to no gradient."""
