@@ -177,7 +177,7 @@ def _frames(places: Tensor, count: int) -> Tensor:
     width = places.shape[1]
     draw = generator(0, "directions", count)
     rows = torch.randn(width, count, generator=draw, dtype=torch.float64)
-    frame = torch.linalg.qr(rows).Q.T.to(places)
+    frame: Tensor = torch.linalg.qr(rows).Q.T.to(places)
     return frame.expand(len(places), -1, -1)
 
 
