@@ -25,7 +25,7 @@ from topo_core.closed_walk import closed_walk
 from topo_core.descending import DescendingDisc, descending_discs
 from topo_core.draws import seed_of
 from topo_core.filtration import Filtration, filtration
-from topo_core.index_two import find_tops
+from topo_core.index_two import Top, find_tops
 from topo_core.lattice import lattice
 from topo_core.objective import Objective
 from topo_core.optimize import optimize_path
@@ -44,11 +44,12 @@ from topo_core.simplex import (
     known_maxima,
     solutions,
 )
-from topo_core.subdivide import Pass, Passes, find_passes
+from topo_core.subdivide import Pass, Passes, find_passes, more_passes
 from topo_core.to_score import to_score
 
 Vertices = tuple[int, ...]
 
+_EXTENSIONS = 3  # of the passes by those that discs have shown to be missing
 _ROWS = 1 << 23  # numbers in the nodes of simplices that are optimised together
 
 
@@ -202,6 +203,10 @@ def _of_cells(
     found = find_passes(
         objective, minima, seed=seed, walkers=settings.walkers, reach=settings.reach
     )
+    tops: list[Top] = []
+    descending: list[DescendingDisc] = []
+    if max_index and _loops_of(found):
+        found, tops, descending = _descend(objective, found, len(minima), settings, seed)
     passes = found.passes
     losses = objective.losses(found.minima).tolist()
     edges = [one.ends for one in passes]
@@ -214,7 +219,7 @@ def _of_cells(
     epsilon = {0: max((one.bracket for one in passes), default=0.0)}
     discs = _Discs()
     if max_index:
-        discs = _fill(objective, found, len(minima), settings, seed)
+        discs = _fill(objective, found, tops, descending, settings, seed)
         complex_ = len(found.minima), edges, rims, discs.boundaries, discs.values, discs.brackets
         barcodes[1] = LoopBarcode(loop_bars(*complex_))
         epsilon[1] = max([epsilon[0], *(one.open for one in fillings(*complex_)[0])])
@@ -265,30 +270,68 @@ class _Discs:
         return [_open(disc) for disc in self.optimised] + [d.bracket for d in self.descending]
 
 
-def _fill(
+def _loops_of(found: Passes) -> int:
+    """How many independent loops the passes make."""
+    return max(0, len(found.passes) - len(found.minima) + 1)
+
+
+def _descend(
     objective: Objective, found: Passes, given: int, settings: LandscapeSettings, seed: int
+) -> tuple[Passes, list[Top], list[DescendingDisc]]:
+    """Critical points of index 2, the discs below them, and the passes that these have shown."""
+    for left in reversed(range(_EXTENSIONS + 1)):
+        tops = find_tops(
+            objective,
+            found.minima,
+            found.passes,
+            given=given,
+            size=found.size,
+            walkers=settings.walkers,
+            seed=seed,
+        )
+        discs, partings = descending_discs(
+            objective, tops, found.minima, found.passes, size=found.size
+        )
+        if not partings or not left:
+            break
+        places, ways = ([one.place for one in partings], [one.way for one in partings])
+        more = more_passes(found, torch.stack(places), torch.stack(ways))
+        if more is None:
+            break
+        found = more
+    return found, tops, discs
+
+
+def _fill(
+    objective: Objective,
+    found: Passes,
+    tops: list[Top],
+    descending: list[DescendingDisc],
+    settings: LandscapeSettings,
+    seed: int,
 ) -> _Discs:
-    """Optimised discs on short loops, and discs that descend from their peaks and from elsewhere."""
-    edges = [one.ends for one in found.passes]
-    lengths = [float(segment_lengths(one.path).sum()) for one in found.passes]
-    independent = max(0, len(edges) - len(found.minima) + 1)
+    """Optimised discs on short loops, and with those known the discs that descend from their peaks."""
+    independent = _loops_of(found)
     if not independent:
         return _Discs()
+    edges = [one.ends for one in found.passes]
+    lengths = [float(segment_lengths(one.path).sum()) for one in found.passes]
     loops = candidate_loops(len(found.minima), edges, lengths, most=settings.discs * independent)
     optimised = _discs(objective, found.passes, loops, settings.simplices, seed)
-    tops = find_tops(
+    more = find_tops(
         objective,
         found.minima,
         found.passes,
         [_peak(disc, settings.simplices) for disc in optimised],
-        given=given,
+        known=tops,
+        given=len(found.minima),
         size=found.size,
-        walkers=settings.walkers,
+        walkers=0,
         seed=seed,
     )
-    descending = descending_discs(objective, tops, found.minima, found.passes, size=found.size)
-    unread = len(tops) - len(descending)
-    return _Discs(tuple(loops), tuple(optimised), tuple(descending), unread)
+    others, _ = descending_discs(objective, more, found.minima, found.passes, size=found.size)
+    known = (*descending, *others)
+    return _Discs(tuple(loops), tuple(optimised), known, len(tops) + len(more) - len(known))
 
 
 def _peak(disc: SimplexSolution, settings: SimplexSettings) -> Tensor:

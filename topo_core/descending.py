@@ -8,7 +8,8 @@ and the ways down from it bound the disc. So the boundary can be read off a fan 
   of the disc;
 - neighbours that part bound two strips with the ways down from a pass between them, when nothing on
   these is higher than the point;
-- between other neighbours further descents are started.
+- between other neighbours further descents are started. Where they still part at the end, a pass
+  is missing: the place is handed back, to look for it there.
 
 What lies between two curves is evaluated on rungs that join places of one loss. A disc whose
 boundary could be read is attained: a loop is filled by it at the loss of the point. No part of that
@@ -30,8 +31,11 @@ from topo_core.subdivide import Pass
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _FIRST = 24  # descents of a fan, at first
-_MORE = 3  # between two that are not decided
+_TURN = 0.1234  # of the first: descents along an axis of symmetry would end at passes
+_PARTS = (0.23, 0.51, 0.77)  # of the angle between two that are not decided: further descents
 _ROUNDS = 14  # of further descents
+_MOST = 400  # descents of a fan
+_FEW = 3  # that end in known minima: with fewer there is no disc
 _CIRCLE = 0.05  # radius of the circle the descents start from, in sizes, at most
 _RADII = 40  # places on a ray from the point to the circle, and half as many smaller circles to try
 _WIDER = 1.25  # of one to the next
@@ -40,11 +44,12 @@ _GROWTH = 0.3  # and in distances from the point
 _STEPS = 500
 _SHORTEST = 1e-4  # of the longest step: a descent with shorter ones has arrived
 _SAME = 1e-3  # places closer than this fraction of the size are one
+_APART = 0.02  # of the size: descents that are further from each other have parted
 _HALF = 61  # places on a way down from a pass
 _RUNG = 5  # samples on a rung
 _CANDIDATES = 4  # passes that are tried between two descents
 _ALLOWED = 1e-5  # of the depth of a disc: what samples may leave open
-_ROWS = 1 << 22  # numbers in the recorded places of one batch
+_ROWS = 1 << 24  # numbers in the recorded places of one batch
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,19 @@ class DescendingDisc:
     bracket: float
 
 
+@dataclass(frozen=True)
+class Parting:
+    """A place where neighbours of a fan part and no known pass lies between them.
+
+    Attributes:
+        place: [d], between the two.
+        way: [d], from one to the other.
+    """
+
+    place: Tensor
+    way: Tensor
+
+
 def descending_discs(
     objective: Objective,
     tops: Sequence[Top],
@@ -71,8 +89,8 @@ def descending_discs(
     passes: Sequence[Pass],
     *,
     size: float,
-) -> list[DescendingDisc]:
-    """The discs below those of ``tops`` whose boundary could be read, in their order.
+) -> tuple[list[DescendingDisc], list[Parting]]:
+    """The discs below those of ``tops`` whose boundary could be read, and where others part.
 
     Args:
         objective: the loss, with exact gradients.
@@ -90,10 +108,17 @@ def descending_discs(
         rays = torch.stack([fan.ray(angle) for fan, angle in wanted])
         curves = _descents(objective, rays, minima, size)
         for (fan, angle), curve in zip(wanted, curves, strict=True):
-            fan.curves[angle] = curve
+            fan.add(angle, curve)
         for fan in fans:
             fan.decide()
-    return [disc for fan in fans if (disc := fan.disc()) is not None]
+    discs, partings = [], []
+    for fan in fans:
+        disc = fan.disc()
+        if disc is None:
+            partings += fan.partings(_APART * size)
+        else:
+            discs.append(disc)
+    return discs, partings
 
 
 @dataclass(frozen=True)
@@ -162,7 +187,8 @@ class _Fan:
     ) -> None:
         self.objective, self.top, self.passes, self.sides = objective, top, passes, sides
         self.curves: dict[float, _Curve] = {}
-        self.wanted = [2 * math.pi * k / _FIRST for k in range(_FIRST)]
+        self.wanted = [2 * math.pi * (k + _TURN) / _FIRST for k in range(_FIRST)]
+        self.started = 0
         self.strips: dict[tuple[float, float], _Strip | None] = {}
         self.radii = self._widest(size)
 
@@ -187,6 +213,12 @@ class _Fan:
         last = len(growing) - (len(falls) - rises[0] if rises else 0)
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.radii[last - _RADII : last]])
 
+    def add(self, angle: float, curve: _Curve) -> None:
+        """Keep a descent, unless it ends in no known minimum: at a pass, or in a place not known."""
+        self.started += 1
+        if curve.end is not None:
+            self.curves[angle] = curve
+
     def _pairs(self) -> list[tuple[float, float]]:
         angles = sorted(self.curves)
         return list(zip(angles, [*angles[1:], angles[0]], strict=True))
@@ -199,16 +231,14 @@ class _Fan:
         for one, other in self._pairs():
             if (one, other) not in self.strips:
                 self.strips[one, other] = self._between(self.curves[one], self.curves[other])
-            if self.strips[one, other] is None:
-                gap = (other - one) % (2 * math.pi)
-                angles = [one + gap * k / (_MORE + 1) for k in range(1, _MORE + 1)]
-                new = [angle % (2 * math.pi) for angle in angles]
-                if len({one, other, *new}) == _MORE + 2:
+            if self.strips[one, other] is None and self.started < _MOST:
+                gap = (other - one) % (2 * math.pi) or 2 * math.pi
+                new = [(one + part * gap) % (2 * math.pi) for part in _PARTS]
+                if len({one, other, *new}) == len(_PARTS) + 2:
                     self.wanted += new
 
     def _between(self, one: _Curve, other: _Curve) -> _Strip | None:
-        if one.end is None or other.end is None:
-            return None
+        assert one.end is not None and other.end is not None  # no others are kept
         if one.end == other.end:
             strip = self._joined([(one, other)], None)
             if strip is not None:
@@ -249,8 +279,26 @@ class _Fan:
             return None
         return _Strip(highest, reach, over)
 
+    def partings(self, apart: float) -> list[Parting]:
+        """Where neighbours that are not decided come to be further than ``apart`` from each other."""
+        found = []
+        for pair in self._pairs() if len(self.curves) >= _FEW else []:
+            if self.strips.get(pair) is None:
+                one, other = self.curves[pair[0]], self.curves[pair[1]]
+                levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
+                first, second = one.at(levels), other.at(levels)
+                wide = torch.linalg.vector_norm(second - first, dim=1) > apart
+                row = int(wide.to(torch.int64).argmax())
+                if wide[row]:
+                    found.append(
+                        Parting(0.5 * (first[row] + second[row]), second[row] - first[row])
+                    )
+        return found
+
     def disc(self) -> DescendingDisc | None:
         """The disc, if all around is decided."""
+        if len(self.curves) < _FEW:
+            return None
         strips = [self.strips.get(pair) for pair in self._pairs()]
         sure = [strip for strip in strips if strip is not None]
         if len(sure) < len(strips):

@@ -53,20 +53,22 @@ def find_tops(
     objective: Objective,
     minima: Tensor,
     passes: Sequence[Pass],
-    peaks: Sequence[Tensor],
+    peaks: Sequence[Tensor] = (),
     *,
+    known: Sequence[Top] = (),
     given: int,
     size: float,
     walkers: int,
     seed: int,
 ) -> list[Top]:
-    """Critical points of index 2 around known minima and passes.
+    """Critical points of index 2 around known minima and passes, lowest first.
 
     Args:
         objective: the loss, with exact gradients.
         minima: [n, d].
         passes: between them.
         peaks: [d] each, further starts: the highest places of discs.
+        known: those that are not to be found again.
         given: how many of the minima the user gave: their mean is the middle of the search.
         size: of the set of minima: the length scale.
         walkers: of a round; 0 starts from ``peaks`` alone.
@@ -84,12 +86,13 @@ def find_tops(
         rounds += 1
         draw = generator(seed, "tops", rounds)
         if walkers:
-            known = torch.cat([minima, saddles, *(top.point[None] for top in found)])
-            axes = box(middle, known, size)
+            places = torch.cat([minima, saddles, *(top.point[None] for top in found)])
+            axes = box(middle, places, size)
             places = 2 * torch.rand(walkers, len(axes), generator=draw, dtype=torch.float64) - 1
             drawn = middle + places.to(axes) @ axes
             starts = torch.cat([starts, drawn, beside(fresh, stride, draw)])
-        new = _new(objective, starts, [top.point for top in found], stride, _SAME * size)
+        met = [top.point for top in (*known, *found)]
+        new = _new(objective, starts, met, stride, _SAME * size)
         found += new
         quiet = 0 if new else quiet + 1
         if not walkers:

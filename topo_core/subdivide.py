@@ -15,7 +15,7 @@ Exact gradients are needed, as for ``routes``, whose starts and batched descents
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -79,12 +79,14 @@ class Passes:
         quiet: rounds of walkers at the end that met nothing new; fewer than two mean that the
             search stopped while it was still finding minima or passes.
         size: the length scale of the search.
+        search: that found them, for ``more_passes``.
     """
 
     minima: Tensor
     passes: tuple[Pass, ...]
     quiet: int
     size: float
+    search: "_Search" = field(repr=False, compare=False)
 
 
 def find_passes(
@@ -126,8 +128,18 @@ def find_passes(
     while walkers and quiet < _QUIET and rounds < _ROUNDS:
         rounds += 1
         quiet = 0 if search.scatter(walkers, rounds) else quiet + 1
-    passes = sorted(search.passes(), key=lambda one: one.height)
-    return Passes(torch.stack(search.minima), tuple(passes), quiet, search.size)
+    return search.found(quiet)
+
+
+def more_passes(found: Passes, starts: Tensor, along: Tensor) -> Passes | None:
+    """``found`` with the passes that climbs from ``starts`` [k, d] add; None where none is new.
+
+    Args:
+        found: what is known.
+        starts: places beside which a pass is likely to be.
+        along: [k, d], the first directions of the climbs, of any length.
+    """
+    return found.search.found(found.quiet) if found.search.follow(starts, along) else None
 
 
 class _Search:
@@ -142,6 +154,7 @@ class _Search:
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
         self._visited = 0, 0  # minima and saddles that walkers have left from
+        self._usual = math.inf  # the gradient of a walker at rest
 
     def explore(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Lower a line and arches between each of ``pairs``; follow their peaks to saddles."""
@@ -165,6 +178,7 @@ class _Search:
         along = torch.cat([along, others])
         losses, gradients = self.objective.gradients(starts, _STEP)
         usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
+        self._usual = min(self._usual, usual)
         usable = losses.isfinite()
         starts, along = starts[usable], along[usable]
         before = len(self.minima) + len(self.saddles)
@@ -175,6 +189,20 @@ class _Search:
         tops, ways = climbed(self.objective, starts, along, stride)
         self._climb_on(tops, ways, usual, stride)
         return len(self.minima) + len(self.saddles) > before
+
+    def follow(self, starts: Tensor, along: Tensor) -> bool:
+        """Climb from ``starts`` [k, d] along ``along``. Whether a new pass was met."""
+        before, stride = len(self.saddles), _STRIDE * self.size
+        _, gradients = self.objective.gradients(starts, _STEP)
+        usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
+        tops, ways = climbed(self.objective, starts, along, stride)
+        self._climb_on(tops, ways, min(self._usual, usual), stride)
+        return len(self.saddles) > before
+
+    def found(self, quiet: int) -> Passes:
+        """All that is known by now, after ``quiet`` rounds without news."""
+        passes = sorted(self.passes(), key=lambda one: one.height)
+        return Passes(torch.stack(self.minima), tuple(passes), quiet, self.size, self)
 
     def _beside(self, draw: torch.Generator) -> Tensor:
         """[k, d], starts close to the minima and passes that were found since the last round.

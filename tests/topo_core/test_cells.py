@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topo_core.cells import candidate_loops, loop_bars
+from topo_core.cells import candidate_loops, fillings, loop_bars
 from topo_core.filtration import filtration
 from topo_core.persistence import persistence
 
@@ -55,6 +55,22 @@ def test_a_disc_round_two_hills_ends_with_the_lower_hill_inside_filled():
     edges, heights = [(0, 1), (0, 1), (0, 1)], [0.0, 1.0, 2.0]
     bars = loop_bars(2, edges, heights, [frozenset({0, 1}), frozenset({1, 2})], [9.0, 5.0])
     assert [(bar.birth, bar.death) for bar in bars] == [(1.0, 9.0), (2.0, 5.0)]
+
+
+def test_of_two_discs_on_one_loop_the_one_that_is_known_well_fills_it():
+    """Its value is higher than the other's, and lower than what the other may be; no more is open."""
+    complex_ = 2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})] * 2, [5.0, 5.1], [0.5, 0.01]
+    (one,), unfilled = fillings(*complex_)
+    assert (one.disc, one.death, unfilled) == (1, 5.1, [])
+    assert one.open == pytest.approx(0.01)
+    assert [bar.death for bar in loop_bars(*complex_)] == [5.1]
+
+
+def test_a_loop_filled_at_once_leaves_open_that_it_lived():
+    """A disc no higher than its boundary makes no bar, but may make one as long as its bracket."""
+    complex_ = 2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})], [1.5], [0.75]
+    (one,), _ = fillings(*complex_)
+    assert (one.death, one.open) == (2.0, 0.25) and loop_bars(*complex_) == ()
 
 
 def test_short_loops_contain_a_basis():
