@@ -45,6 +45,7 @@ from topo_core.simplex import (
     solutions,
 )
 from topo_core.subdivide import Pass, Passes, find_passes, more_passes
+from topo_core.sweeps import swept
 from topo_core.to_score import to_score
 
 Vertices = tuple[int, ...]
@@ -384,8 +385,9 @@ def _optimized(
     dimension: int,
     settings: SimplexSettings,
     seed: int,
+    interiors: Sequence[Tensor] | None = None,
 ) -> list[SimplexSolution]:
-    """Optimised simplices with given boundaries, many at a time."""
+    """Optimised simplices with given boundaries, many at a time, from ``interiors`` if given."""
     found: list[SimplexSolution] = []
     if not around:
         return found
@@ -398,6 +400,7 @@ def _optimized(
             [max(one.maxima.values()) for one in part],
             dimension,
             settings,
+            interiors and interiors[first : first + each],
         )
         states = advance_together(
             objective,
@@ -407,6 +410,28 @@ def _optimized(
             until_epoch=settings.total_epochs(objective.batches),
         )
         found += solutions(objective, states, settings)
+    return found
+
+
+def _lowest_triangles(
+    objective: Objective, around: Sequence[Boundary], settings: SimplexSettings, seed: int
+) -> list[SimplexSolution]:
+    """For each boundary the lowest triangle of those from a harmonic start and from the sides."""
+    nodes = lattice(2, settings.subdivisions)
+    found = _optimized(objective, around, 2, settings, seed)
+    open_ = [k for k, one in enumerate(found) if one.value > max(around[k].maxima.values())]
+    sides = [(k, start) for k in open_ for start in swept(around[k].points, nodes)]
+    others = _optimized(
+        objective,
+        [around[k] for k, _ in sides],
+        2,
+        settings,
+        seed,
+        [start for _, start in sides],
+    )
+    for (k, _), other in zip(sides, others, strict=True):
+        if other.value < found[k].value:
+            found[k] = other
     return found
 
 
@@ -441,7 +466,10 @@ class _Complex:
         """Optimise all simplices of ``dimension``."""
         wanted = list(itertools.combinations(range(len(self.minima)), dimension + 1))
         around = [self._boundary(vertices) for vertices in wanted]
-        found = _optimized(self.objective, around, dimension, self.settings, self.seed)
+        if dimension == 2:
+            found = _lowest_triangles(self.objective, around, self.settings, self.seed)
+        else:
+            found = _optimized(self.objective, around, dimension, self.settings, self.seed)
         for vertices, one, simplex in zip(wanted, around, found, strict=True):
             self.simplices[vertices] = simplex
             self.maxima[vertices] = simplex.profile.maximum

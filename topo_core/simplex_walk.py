@@ -135,8 +135,9 @@ def init(
     floors: Sequence[float],
     dimension: int,
     settings: SimplexSettings,
+    interiors: Sequence[Tensor] | None = None,
 ) -> list[SimplexState]:
-    """The states before the first step of r-simplices with harmonic interiors.
+    """The states before the first step of r-simplices.
 
     Args:
         objective: the loss.
@@ -144,6 +145,7 @@ def init(
         floors: of each simplex the highest loss on its faces.
         dimension: r, of all of them.
         settings: of all of them.
+        interiors: of each simplex the first places [I, d] of the other nodes; harmonic where None.
     """
     if not boundaries:
         return []
@@ -151,8 +153,11 @@ def init(
     fixed = torch.stack(list(boundaries))
     points = fixed.new_empty(len(fixed), len(nodes.coordinates), fixed.shape[2])
     points[:, nodes.boundary] = fixed
-    weights = nodes.harmonic.to(fixed)
-    points[:, nodes.interior] = torch.einsum("ib,sbd->sid", weights, fixed)
+    if interiors is None:
+        weights = nodes.harmonic.to(fixed)
+        points[:, nodes.interior] = torch.einsum("ib,sbd->sid", weights, fixed)
+    else:
+        points[:, nodes.interior] = torch.stack(list(interiors))
     profiles = profiles_of(objective, points, nodes, floors, settings)
     method = settings.method(objective.batches)
     states = []
