@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.index_two import Top
+from topo_core.index_two import Top, largest_curvature
 from topo_core.objective import Objective, Step
 from topo_core.path import resample
 from topo_core.routes import settled
@@ -32,17 +32,19 @@ from topo_core.subdivide import Pass
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _FIRST = 24  # descents of a fan, at first
 _TURN = 0.1234  # of the first: descents along an axis of symmetry would end at passes
-_PARTS = (0.23, 0.51, 0.77)  # of the angle between two that are not decided: further descents
-_ROUNDS = 14  # of further descents
-_MOST = 400  # descents of a fan
+_PARTS = (0.11, 0.24, 0.36, 0.49, 0.63, 0.76, 0.89)  # of a rung: starts of further descents
+_ROUNDS = 40  # of further descents
+_MOST = 600  # descents of a fan
 _FEW = 3  # that end in known minima: with fewer there is no disc
 _CIRCLE = 0.05  # radius of the circle the descents start from, in sizes, at most
 _RADII = 40  # places on a ray from the point to the circle, and half as many smaller circles to try
 _WIDER = 1.25  # of one to the next
 _LONGEST = 0.02  # step of a descent, in sizes
 _GROWTH = 0.3  # and in distances from the point
-_STEPS = 500
-_SHORTEST = 1e-4  # of the longest step: a descent with shorter ones has arrived
+_STEPS = 3000
+_STIFF = 0.5  # of the inverse of the largest curvature: the rate of a descent
+_LOOK = 25  # steps between looks at whether all have arrived
+_CAUGHT = 0.5  # of the longest step: this close to a minimum a descent has arrived
 _SAME = 1e-3  # places closer than this fraction of the size are one
 _APART = 0.02  # of the size: descents that are further from each other have parted
 _HALF = 61  # places on a way down from a pass
@@ -100,28 +102,33 @@ def descending_discs(
         size: of the set of minima: the length scale.
     """
     sides = [_sides(objective, one) for one in passes]
+    saddles = [one.saddle for one in passes] + [top.point for top in tops]
+    places = torch.cat([minima, *(place[None] for place in saddles)])
+    time = _STIFF / largest_curvature(objective, places, size)
     fans = [_Fan(objective, top, passes, sides, size) for top in tops]
     for _ in range(_ROUNDS):
-        wanted = [(fan, angle) for fan in fans for angle in fan.wanted]
+        wanted = [(fan, want) for fan in fans for want in fan.wanted]
         if not wanted:
             break
-        rays = torch.stack([fan.ray(angle) for fan, angle in wanted])
-        curves = _descents(objective, rays, minima, size)
-        for (fan, angle), curve in zip(wanted, curves, strict=True):
-            fan.add(angle, curve)
+        ways = [want.way for _, want in wanted]
+        centres = torch.stack([fan.top.point for fan, _ in wanted])
+        curves = _descents(objective, ways, centres, minima, size, time)
         for fan in fans:
+            fan.add(
+                [curve for (owner, _), curve in zip(wanted, curves, strict=True) if owner is fan]
+            )
             fan.decide()
     discs, partings = [], []
     for fan in fans:
         disc = fan.disc()
         if disc is None:
-            partings += fan.partings(_APART * size)
+            partings += fan.partings()
         else:
             discs.append(disc)
     return discs, partings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Curve:
     """A descent as a polygon.
 
@@ -174,6 +181,19 @@ class _Strip:
     over: int | None
 
 
+@dataclass(frozen=True)
+class _Want:
+    """A descent that is wanted.
+
+    Attributes:
+        way: [k, d], to its start, from the critical point on.
+        after: its neighbour; None for the first of a fan.
+    """
+
+    way: Tensor
+    after: _Curve | None
+
+
 class _Fan:
     """The descents around one critical point."""
 
@@ -186,11 +206,13 @@ class _Fan:
         size: float,
     ) -> None:
         self.objective, self.top, self.passes, self.sides = objective, top, passes, sides
-        self.curves: dict[float, _Curve] = {}
-        self.wanted = [2 * math.pi * (k + _TURN) / _FIRST for k in range(_FIRST)]
-        self.started = 0
-        self.strips: dict[tuple[float, float], _Strip | None] = {}
+        self.apart = _APART * size
+        self.curves: list[_Curve] = []  # in order round the point
+        self.strips: dict[tuple[_Curve, _Curve], _Strip | None] = {}
+        self.angles = [2 * math.pi * (k + _TURN) / _FIRST for k in range(_FIRST)]
         self.radii = self._widest(size)
+        self.wanted = [_Want(self.ray(angle), None) for angle in self.angles]
+        self.started = 0
 
     def ray(self, angle: float) -> Tensor:
         """[k, d], from the point to the circle, in the plane of its negative curvatures."""
@@ -206,36 +228,55 @@ class _Fan:
         """
         growing = _WIDER ** torch.arange(-1.5 * _RADII, 1, dtype=torch.float64)
         self.radii = _CIRCLE * size * growing
-        rays = torch.stack([self.ray(angle) for angle in self.wanted])
+        rays = torch.stack([self.ray(angle) for angle in self.angles])
         losses = self.objective.losses(rays.flatten(0, 1)).reshape(rays.shape[:2])
         falls = (losses.diff(dim=1) < 0).all(0)[-_RADII // 2 :]
         rises = torch.nonzero(~falls).flatten().tolist()
         last = len(growing) - (len(falls) - rises[0] if rises else 0)
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.radii[last - _RADII : last]])
 
-    def add(self, angle: float, curve: _Curve) -> None:
-        """Keep a descent, unless it ends in no known minimum: at a pass, or in a place not known."""
-        self.started += 1
-        if curve.end is not None:
-            self.curves[angle] = curve
+    def add(self, found: list[_Curve]) -> None:
+        """Keep descents, except those that end in no known minimum: at a pass, or elsewhere."""
+        self.started += len(found)
+        after: dict[_Curve | None, list[_Curve]] = {}
+        for want, curve in zip(self.wanted, found, strict=True):
+            if curve.end is not None:
+                after.setdefault(want.after, []).append(curve)
+        order = after.get(None, [])
+        for curve in self.curves:
+            order += [curve, *after.get(curve, [])]
+        self.curves = order
 
-    def _pairs(self) -> list[tuple[float, float]]:
-        angles = sorted(self.curves)
-        return list(zip(angles, [*angles[1:], angles[0]], strict=True))
+    def _pairs(self) -> list[tuple[_Curve, _Curve]]:
+        return list(zip(self.curves, [*self.curves[1:], *self.curves[:1]], strict=True))
 
     def decide(self) -> None:
-        """Look at neighbours that are new, and say between which further descents are wanted."""
+        """Look at neighbours that are new, and say between which further descents are wanted.
+
+        These start on the rung where the neighbours come apart, however late: from the point itself
+        no start is close enough to the way to a pass at the end of a long ridge.
+        """
         if not self.wanted:
             return
         self.wanted = []
-        for one, other in self._pairs():
-            if (one, other) not in self.strips:
-                self.strips[one, other] = self._between(self.curves[one], self.curves[other])
-            if self.strips[one, other] is None and self.started < _MOST:
-                gap = (other - one) % (2 * math.pi) or 2 * math.pi
-                new = [(one + part * gap) % (2 * math.pi) for part in _PARTS]
-                if len({one, other, *new}) == len(_PARTS) + 2:
-                    self.wanted += new
+        for pair in self._pairs():
+            if pair not in self.strips:
+                self.strips[pair] = self._between(*pair)
+            rung = None if self.strips[pair] is not None else self._rung(*pair)
+            if rung is not None and self.started + len(self.wanted) < _MOST:
+                level, first, second = rung
+                before = pair[0].places[pair[0].levels > level]
+                for part in _PARTS:
+                    start = first + part * (second - first)
+                    self.wanted.append(_Want(torch.cat([before, start[None]]), pair[0]))
+
+    def _rung(self, one: _Curve, other: _Curve) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Where two descents come apart: the level, and the places [d] on both."""
+        levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
+        first, second = one.at(levels), other.at(levels)
+        wide = torch.linalg.vector_norm(second - first, dim=1) > self.apart
+        row = int(wide.to(torch.int64).argmax())
+        return (levels[row], first[row], second[row]) if wide[row] else None
 
     def _between(self, one: _Curve, other: _Curve) -> _Strip | None:
         assert one.end is not None and other.end is not None  # no others are kept
@@ -279,21 +320,11 @@ class _Fan:
             return None
         return _Strip(highest, reach, over)
 
-    def partings(self, apart: float) -> list[Parting]:
-        """Where neighbours that are not decided come to be further than ``apart`` from each other."""
-        found = []
-        for pair in self._pairs() if len(self.curves) >= _FEW else []:
-            if self.strips.get(pair) is None:
-                one, other = self.curves[pair[0]], self.curves[pair[1]]
-                levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
-                first, second = one.at(levels), other.at(levels)
-                wide = torch.linalg.vector_norm(second - first, dim=1) > apart
-                row = int(wide.to(torch.int64).argmax())
-                if wide[row]:
-                    found.append(
-                        Parting(0.5 * (first[row] + second[row]), second[row] - first[row])
-                    )
-        return found
+    def partings(self) -> list[Parting]:
+        """Where neighbours that are not decided come apart."""
+        open_ = [pair for pair in self._pairs() if self.strips.get(pair) is None]
+        rungs = [self._rung(*pair) for pair in open_]
+        return [Parting(0.5 * (one + two), two - one) for _, one, two in filter(None, rungs)]
 
     def disc(self) -> DescendingDisc | None:
         """The disc, if all around is decided."""
@@ -339,12 +370,23 @@ def _sides(objective: Objective, one: Pass) -> tuple[_Curve, _Curve]:
     return curves[0], curves[1]
 
 
-def _descents(objective: Objective, rays: Tensor, minima: Tensor, size: float) -> list[_Curve]:
-    """Descents from the ends of ``rays`` [k, r, d], which come first."""
-    each = max(1, _ROWS // (_STEPS * rays.shape[2]))
+def _descents(
+    objective: Objective,
+    ways: Sequence[Tensor],
+    centres: Tensor,
+    minima: Tensor,
+    size: float,
+    time: float,
+) -> list[_Curve]:
+    """Descents from the ends of ``ways`` [r, d], which come first, away from ``centres`` [k, d]."""
+    each = max(1, _ROWS // (_STEPS * minima.shape[1]))
     found = []
-    for part in rays.split(each):
-        trails, floors = _trails(objective, part[:, -1], part[:, 0], _LONGEST * size)
+    for first in range(0, len(ways), each):
+        part = ways[first : first + each]
+        starts = torch.stack([way[-1] for way in part])
+        trails, floors = _trails(
+            objective, starts, centres[first : first + each], minima, _LONGEST * size, time
+        )
         apart = torch.cdist(floors, minima).min(1)
         for ray, trail, near, index in zip(
             part, trails, apart.values.tolist(), apart.indices.tolist(), strict=True
@@ -359,29 +401,34 @@ def _descents(objective: Objective, rays: Tensor, minima: Tensor, size: float) -
 
 
 def _trails(
-    objective: Objective, starts: Tensor, centres: Tensor, longest: float
+    objective: Objective,
+    starts: Tensor,
+    centres: Tensor,
+    minima: Tensor,
+    longest: float,
+    time: float,
 ) -> tuple[list[Tensor], Tensor]:
-    """Places on the way down from ``starts`` [k, d], and the minima [k, d] below."""
-    places = starts.clone()
-    losses, gradients = objective.gradients(places, _STEP)
-    trail, kept = [places], [torch.ones(len(places), dtype=torch.bool, device=places.device)]
-    sizes = torch.full_like(losses, longest)
-    for _ in range(_STEPS):
-        away = _GROWTH * torch.linalg.vector_norm(places - centres, dim=1).to(losses)
-        sizes = torch.minimum(sizes, away).clamp_max(longest)
-        length = torch.linalg.vector_norm(gradients, dim=1).clamp_min(1e-300)
-        moved = places - (sizes.to(places) / length)[:, None] * gradients
-        new, slopes = objective.gradients(moved, _STEP)
-        lower = new < losses
-        places = torch.where(lower[:, None], moved, places)
-        losses = torch.where(lower, new, losses)
-        gradients = torch.where(lower[:, None], slopes, gradients)
-        # A step that goes up has crossed the floor of its valley.
-        sizes = torch.where(lower, 1.2 * sizes, 0.5 * sizes)
+    """Places on the way down from ``starts`` [k, d], and the minima [k, d] below.
+
+    Steps are short enough for the steepest walls, and a place depends continuously on the start:
+    a rule that accepts steps or not would part neighbours where nothing lies between them.
+    """
+    places, near = starts.clone(), _CAUGHT * longest
+    trail, gone = [places], [torch.zeros(len(places), dtype=torch.float64)]
+    for step in range(1, _STEPS + 1):
+        _, gradients = objective.gradients(places, _STEP)
+        size = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).clamp_min(1e-300)
+        away = torch.linalg.vector_norm(places - centres, dim=1, keepdim=True)
+        bound = (_GROWTH * away).clamp_max(longest)
+        rate = (bound / size).clamp_max(time)
+        places = places - rate * gradients
         trail.append(places)
-        kept.append(lower)
-        if bool((sizes < _SHORTEST * longest).all()):
+        gone.append(gone[-1] + (rate * size / bound)[:, 0].double().cpu())
+        if step % _LOOK == 0 and bool((torch.cdist(places, minima).amin(1) <= near).all()):
             break
-    floors = settled(objective, places, longest)
-    whole, marks = torch.stack(trail, dim=1), torch.stack(kept, dim=1)
-    return [rows[mark] for rows, mark in zip(whole, marks, strict=True)], floors
+    floors = settled(objective, places, near)
+    # Two places a step: those that lie closer say nothing new.
+    marks = torch.stack(gone, dim=1).mul(2).floor()
+    new = torch.cat([torch.ones_like(marks[:, :1]), marks.diff(dim=1)], dim=1) > 0
+    whole = torch.stack(trail, dim=1)
+    return [rows[mark.to(rows.device)] for rows, mark in zip(whole, new, strict=True)], floors

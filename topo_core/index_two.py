@@ -175,6 +175,17 @@ def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
     return places
 
 
+def largest_curvature(objective: Objective, places: Tensor, size: float) -> float:
+    """The largest curvature, of any sign, at ``places`` [k, d]; ``size`` is the length scale."""
+    step = _DIFFERENCE * _STRIDE * size
+    frames = _frames(places, 1)
+    for _ in range(_TURNS):  # power iteration
+        images = _products(objective, places, frames, step)
+        bends = torch.linalg.vector_norm(images, dim=2, keepdim=True)
+        frames = images / bends.clamp_min(1e-300)
+    return float(bends.max())
+
+
 def _frames(places: Tensor, count: int) -> Tensor:
     """[k, count, d], some orthonormal directions at each of ``places`` [k, d]: the same at each."""
     width = places.shape[1]
