@@ -43,6 +43,7 @@ _LONGEST = 0.02  # step of a descent, in sizes
 _GROWTH = 0.3  # and in distances from the point
 _STEPS = 3000
 _STIFF = 0.5  # of the inverse of the largest curvature: the rate of a descent
+_REST = 1e-6  # of the steepest slope on the way: a descent with less is at rest
 _LOOK = 25  # steps between looks at whether all have arrived
 _CAUGHT = 0.5  # of the longest step: this close to a minimum a descent has arrived
 _SAME = 1e-3  # places closer than this fraction of the size are one
@@ -415,6 +416,7 @@ def _trails(
     """
     places, near = starts.clone(), _CAUGHT * longest
     trail, gone = [places], [torch.zeros(len(places), dtype=torch.float64)]
+    steepest = torch.zeros(len(places), dtype=places.dtype, device=places.device)
     for step in range(1, _STEPS + 1):
         _, gradients = objective.gradients(places, _STEP)
         size = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).clamp_min(1e-300)
@@ -424,8 +426,11 @@ def _trails(
         places = places - rate * gradients
         trail.append(places)
         gone.append(gone[-1] + (rate * size / bound)[:, 0].double().cpu())
-        if step % _LOOK == 0 and bool((torch.cdist(places, minima).amin(1) <= near).all()):
-            break
+        steepest = torch.maximum(steepest, size[:, 0])
+        if step % _LOOK == 0:
+            still = size[:, 0] <= _REST * steepest
+            if bool((still | (torch.cdist(places, minima).amin(1) <= near)).all()):
+                break
     floors = settled(objective, places, near)
     # Two places a step: those that lie closer say nothing new.
     marks = torch.stack(gone, dim=1).mul(2).floor()

@@ -99,16 +99,16 @@ def test_a_pass_from_a_minimum_to_itself_bounds_a_disc(ring):
 
 def test_a_pass_that_is_missing_is_not_made_up_and_shown_where_to_look_for(ring, monkeypatch):
     """Descents part close to it, and no disc is claimed."""
-    monkeypatch.setattr(descending, "_ROUNDS", 4)
+    monkeypatch.setattr(descending, "_ROUNDS", 2)
     objective, minima, (missing,), tops = ring
     discs, partings = descending_discs(objective, tops, minima, [], size=1.5)
     assert discs == [] and len(tops) == 1
-    assert any(float((one.place - missing.saddle).norm()) < 0.2 for one in partings)
+    assert any(float((one.place - missing.saddle).norm()) < 0.4 for one in partings)
 
 
 def test_a_disc_with_an_unknown_minimum_is_not_claimed(rim, monkeypatch):
     """Descents that end in no known minimum have no end that a loop could pass through."""
-    monkeypatch.setattr(descending, "_ROUNDS", 3)
+    monkeypatch.setattr(descending, "_ROUNDS", 2)
     objective, minima, passes, tops = rim
     discs, _ = descending_discs(objective, tops, minima[:3], passes, size=1.5)
     assert discs == []

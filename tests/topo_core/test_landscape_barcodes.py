@@ -51,7 +51,7 @@ def test_a_hundred_random_landscapes(make, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_random_landscapes_in_space(seed):
     """Three dimensions: loops of passes die at saddles of index 2, not at hilltops."""
     agrees(in_space(seed))
@@ -96,8 +96,8 @@ def test_a_ring_has_one_long_loop():
     assert first.birth == pytest.approx(height, abs=5e-3)
     assert first.death == pytest.approx(1, abs=1e-3)
     # A path over two passes and the two paths beside it are one curve with different nodes on the
-    # lattice; the triangle between them cuts across the bend.
-    assert all(bar.length < 0.15 for bar in rest)
+    # lattice: what is left is the sagitta of a segment.
+    assert all(bar.length < 1e-4 for bar in rest)
 
 
 def test_a_ring_with_two_minima():
