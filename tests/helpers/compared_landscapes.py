@@ -141,8 +141,8 @@ KNOWN: dict[str, Callable[[], Row]] = {
     "ring of two": lambda: compare("ring of two", ring_valley(2), Box(2.0, 401)),
     "ring of four": lambda: compare("ring of four", ring_valley(), Box(2.0, 401)),
 }
-# On the lattice a path is a polygon, and a sheet in the plane cannot unfold: short bars, and ends of
-# long ones, are off by more than sampling can have missed (docs/numbers.md).
+# On the lattice a path is a polygon, and what fills its space cannot unfold: the certificate is wide
+# (docs/numbers.md).
 PLAIN: dict[str, Callable[[], Row]] = {
     "ring, triangles": lambda: compare(
         "ring, triangles", turned(ring_valley()), Box(2.0, 401), TRIANGLES
