@@ -11,10 +11,9 @@ demo: $(VENV)/.installed
 	$(BIN)/toscore run examples/demo.yaml
 
 ## test: lint, types, import contracts, and the default tests; files in their order, for the long ones with
-## few tests (orchestrator) must not be left for the end, as they are when files with many tests go first;
-## three processes on two cores, for those with Ray wait a lot
+## few tests (orchestrator) must not be left for the end, as they are when files with many tests go first
 test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

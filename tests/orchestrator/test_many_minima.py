@@ -104,12 +104,12 @@ def test_a_path_that_went_on_is_the_path_in_one_go(everything, tmp_path):
 
 
 def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
-    """Killed twice, once on Ray, and continued: the objects of a quiet run in one process."""
+    """Killed twice and continued: the objects of a quiet run."""
     rule = {"rule": "lazy", "tolerance": 1e-4, "rungs": [6]}
     quiet = run(tmp_path, "quiet", pairs=rule)
     file, killed = write(tmp_path, "killed", pairs=rule), tmp_path / "runs" / "killed"
-    for count, options in ((1, ("--set", "resources.workers=2")), (4, ("--in-process",))):
-        with started(tmp_path, "run", file, *options) as process:
+    for count in (1, 4):
+        with started(tmp_path, "run", file, "--in-process") as process:
             wait_until(lambda c=count: len(results.raw_records(killed, "pairs")) >= c, process)
             process.send_signal(signal.SIGKILL)
             process.wait()

@@ -17,7 +17,9 @@ SETTINGS = [
     "scale=reduced",
     "matrix.depth=[fc2]",
     "matrix.seed=[0]",
+    "data.subset=100",
     "minima.count=3",
+    "minima.epochs=100",
     "paths.epochs=10",
 ]
 
