@@ -14,7 +14,7 @@ from torch import Tensor
 
 from topo_core.draws import generator
 from topo_core.objective import Objective, Step
-from topo_core.scatter import beside, box
+from topo_core.scatter import Moves, beside, box
 from topo_core.subdivide import Pass
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
@@ -146,32 +146,13 @@ def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
     """
     places = starts.clone()
     frames = _frames(places, _ALONG)
-    step = torch.zeros(len(places), 1, dtype=places.dtype, device=places.device)
-    moved = across_before = torch.zeros_like(places)
-    longest = _MOVE * spacing
-    for number in range(_CLIMB):
+    moves = Moves(_MOVE * spacing)
+    for _ in range(_CLIMB):
         _, gradients = objective.gradients(places, _STEP)
         frames, bends, _ = _turned(objective, places, frames, _DIFFERENCE * spacing)
         slopes = torch.einsum("kqd,kd->kq", frames, gradients)
         across = gradients - torch.einsum("kq,kqd->kd", slopes, frames)
-        size = torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-300)
-        if number:
-            change = across - across_before
-            met = torch.linalg.vecdot(moved, change)[:, None]
-            bent = torch.linalg.vecdot(change, change)[:, None]
-            fits = (met > 0) & (bent > 0)
-            secant = torch.minimum(2 * step, met / bent.clamp_min(1e-300))
-            step = torch.where(fits, secant, 2 * step)
-        else:
-            step = 0.02 * spacing / size
-        down = -step * across
-        down = down * (longest / torch.linalg.vector_norm(down, dim=1, keepdim=True)).clamp_max(1)
-        # Newton's step to the top where a direction is concave, else a plain one up.
-        up = torch.where(bends < 0, -slopes / bends, longest * slopes.sign())
-        up = up.clamp(-longest, longest)
-        across_before = across
-        moved = down + torch.einsum("kq,kqd->kd", up, frames)
-        places = places + moved
+        places = places + moves.next(across, slopes, bends, frames)
     return places
 
 

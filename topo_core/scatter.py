@@ -18,6 +18,7 @@ _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _DIFFERENCE = 1e-4  # of a finite difference, in spacings
 _CLIMB = 80  # steps
 _MOVE = 0.5  # longest step, in spacings
+_FIRST_MOVE = 0.04  # of the longest
 _TURNS = 2  # products spent on the direction in a step
 _WIDE = 1.5  # how far out walkers start, in extents of what is known
 FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
@@ -42,34 +43,57 @@ def climbed(
     """
     places = starts.clone()
     along = _unit(along)
-    step = torch.full((len(places), 1), 0.0, dtype=places.dtype, device=places.device)
-    moved = across_before = torch.zeros_like(places)
-    longest = _MOVE * spacing
-    for number in range(_CLIMB):
+    moves = Moves(_MOVE * spacing)
+    for _ in range(_CLIMB):
         _, gradients = objective.gradients(places, _STEP)
         along, bend = _turned(objective, places, along, _DIFFERENCE * spacing)
         slope = torch.linalg.vecdot(gradients, along)[:, None]
         across = gradients - slope * along
+        places = places + moves.next(across, slope, bend, along[:, None])
+    return places, along
+
+
+class Moves:
+    """The moves of walkers that climb along some directions and go down across them.
+
+    Down by secant steps (Barzilai & Borwein 1988), of a length for each walker; up to the top of the
+    parabola where a direction is concave.
+    """
+
+    def __init__(self, longest: float) -> None:
+        """``longest``: of a move down, and along each direction."""
+        self._longest = longest
+        self._before: tuple[Tensor, Tensor, Tensor] | None = None  # step, gradient, move
+
+    def next(self, across: Tensor, slopes: Tensor, bends: Tensor, frames: Tensor) -> Tensor:
+        """The next move of each walker, [k, d].
+
+        Args:
+            across: [k, d], gradients across the directions.
+            slopes: [k, q], along them.
+            bends: [k, q], curvatures along them.
+            frames: [k, q, d], the directions.
+        """
         size = torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-300)
-        if number:
+        if self._before is None:
+            step = _FIRST_MOVE * self._longest / size
+        else:
+            step, across_before, moved = self._before
             change = across - across_before
             met = torch.linalg.vecdot(moved, change)[:, None]
             bent = torch.linalg.vecdot(change, change)[:, None]
             fits = (met > 0) & (bent > 0)
-            step = torch.where(
-                fits, torch.minimum(2 * step, met / bent.clamp_min(1e-300)), 2 * step
-            )
-        else:
-            step = 0.02 * spacing / size
+            secant = torch.minimum(2 * step, met / bent.clamp_min(1e-300))
+            step = torch.where(fits, secant, 2 * step)
         down = -step * across
-        down = down * (longest / torch.linalg.vector_norm(down, dim=1, keepdim=True)).clamp_max(1)
-        # Newton's step to the top where the direction is concave, else a plain one up.
-        up = torch.where(bend < 0, -slope / bend, longest * slope.sign())
-        up = up.clamp(-longest, longest)
-        across_before = across
-        moved = down + up * along
-        places = places + moved
-    return places, along
+        length = torch.linalg.vector_norm(down, dim=1, keepdim=True)
+        down = down * (self._longest / length).clamp_max(1)
+        # Newton's step to the top where a direction is concave, else a plain one up.
+        up = torch.where(bends < 0, -slopes / bends, self._longest * slopes.sign())
+        up = up.clamp(-self._longest, self._longest)
+        following: Tensor = down + torch.einsum("kq,kqd->kd", up, frames)
+        self._before = step, across, following
+        return following
 
 
 def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
