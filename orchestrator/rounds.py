@@ -16,10 +16,10 @@ come first, so that a budget is spent where it matters. The likely height of a p
 floor plus the mean rise of its two minima over their floors so far.
 
 **Rungs.** A path is first optimised for few epochs. Those that hold up a bar (the minimum spanning
-tree) by more than the tolerance go on, and so do their challengers: those that would come below the
-tree's path if they fell as far as the best of the paths that went on before them. Each rung ends with
-its own annealing, because paths in the middle of their optimisation cannot be compared (Spearman's rank
-correlation with the final heights was seen as low as -0.15).
+tree) by more than the tolerance go on, and so do their challengers: those that may still come below the
+tree's path, by a bound that is predicted from how far the paths fell that went on before them. Each rung
+ends with its own annealing, because paths in the middle of their optimisation cannot be compared
+(Spearman's rank correlation with the final heights was seen as low as -0.15).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -314,21 +314,39 @@ def _promotions(known: Knowledge, tolerance: float) -> list[Order]:
         here = np.triu((rung == level) & ~known.failed, k=1)
         floors = np.where(here, known.floors, 0.0)
         rise = np.where(here, known.heights[level], 0.0) - floors
-        lowest = np.where(here, floors + _best_ratio(known, level) * rise, np.inf)
+        lowest = np.where(here, floors + _least_share(known, level) * rise, np.inf)
         for i, j in zip(*np.nonzero(lowest < tree.minimax - tolerance), strict=True):
             found.append(Order((int(i), int(j)), level + 1))
     return found
 
 
-def _best_ratio(known: Knowledge, level: int) -> float:
-    """The smallest share of its rise that a path kept from this rung to the top; at most 1."""
+def _least_share(known: Knowledge, level: int) -> float:
+    """The share of its rise over its floor that every path left on this rung will keep to the top, at least.
+
+    A prediction bound (Student's t, Bonferroni over the paths left) from the shares that the others kept,
+    taken as log-normal; never above the smallest of them. Zero while fewer than two are known.
+    """
     before, after = known.heights[level], known.heights[known.top]
-    both = np.triu(np.isfinite(before) & np.isfinite(after), k=1)
-    if not both.any():
+    seen = np.triu(np.isfinite(before) & np.isfinite(after), k=1)
+    left = int(np.triu(np.isfinite(before) & ~np.isfinite(after), k=1).sum())
+    count = int(seen.sum())
+    if count < 2 or not left:
         return 0.0
-    rise = before[both] - known.floors[both]
-    kept = np.divide(after[both] - known.floors[both], rise, where=rise > 0, out=np.ones(len(rise)))
-    return float(np.clip(kept, 0.0, 1.0).min())
+    rise = before[seen] - known.floors[seen]
+    kept = np.divide(after[seen] - known.floors[seen], rise, where=rise > 0, out=np.ones(count))
+    logs = np.log(np.clip(kept, _NOTHING, 1.0))
+    # Needed by runs with rungs alone, and slow to import.
+    from scipy.special import stdtrit
+
+    quantile = float(stdtrit(count - 1, _RISK / left))
+    bound = logs.mean() + quantile * logs.std(ddof=1) * np.sqrt(1 + 1 / count)
+    return float(np.exp(min(bound, logs.min())))
+
+
+_RISK = 0.05
+"""The chance that any of the paths left on a rung would have fallen below its predicted lowest."""
+_NOTHING = 1e-9
+"""A share that counts as none: its logarithm has to be finite."""
 
 
 class Rounds:

@@ -38,7 +38,7 @@ from workers.store import Store
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 2.0)
 """Tolerances, in lengths of the longest bar: what can be proved depends on them alone."""
-RUNG_SHARES = (0.01, 0.1)
+RUNG_SHARES = (0.01, 0.1, 0.3)
 BUDGETS = (16, 22, 33)
 DRAWS = 200
 

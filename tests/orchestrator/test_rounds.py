@@ -158,18 +158,35 @@ def rung_heights(losses, heights, rungs, seed):
     return levels
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_rungs_find_the_bars_of_whole_paths(seed):
-    """Bars are those of all paths at full length, and most paths stop at a lower rung."""
+    """Bars are within the tolerance of those of all paths at full length, and many stop at a lower rung."""
     losses, heights = synthetic(seed, 12, "rough")
     levels = rung_heights(losses, heights, 2, seed)
     rule = Pairs(rule="all", rungs=(10,), tolerance=1e-4)
     where = run_rounds(rule, losses, lambda o: levels[o.rung][o.pair], rungs=2)
     np.fill_diagonal(heights, np.inf)
     whole = barcode(losses.tolist(), heights)
-    assert bottleneck(barcode(losses.tolist(), where.known.best), whole) <= 5e-3
+    assert bottleneck(barcode(losses.tolist(), where.known.best), whole) <= rule.tolerance
     at_the_top = sum(order.rung == 1 for order in where.orders)
     assert 11 <= at_the_top < 66 * 0.8
+
+
+def test_what_is_left_on_a_lower_rung_moves_a_bar_in_one_run_of_twenty():
+    """Where paths fall by very different shares, bars are off by more than the tolerance in at most 5 %."""
+    off = 0
+    for seed in range(100):
+        losses, heights = synthetic(seed, 12, "rough")
+        fallen = np.exp(np.random.default_rng(seed).normal(-0.5, 0.5, heights.shape))
+        fallen = 1 + np.triu(fallen, 1) + np.triu(fallen, 1).T
+        floors = np.maximum.outer(losses, losses)
+        levels = [floors + (heights - floors) * fallen, heights]
+        rule = Pairs(rule="all", rungs=(10,), tolerance=1e-4)
+        where = run_rounds(rule, losses, lambda o, at=levels: at[o.rung][o.pair], rungs=2)
+        np.fill_diagonal(heights, np.inf)
+        found, whole = (barcode(losses.tolist(), h) for h in (where.known.best, heights))
+        off += bottleneck(found, whole) > rule.tolerance
+    assert off <= 5
 
 
 def test_every_bar_is_held_up_by_a_whole_path():
