@@ -20,7 +20,8 @@ from topo_core.objective import Step
 from topo_core.precision import Precision
 from topo_core.strategies import Strategy
 from topo_core.strategies.channels_last import ChannelsLast, has_convolutions
-from topo_core.strategies.convolutional import Convolutional, plan_of
+from topo_core.strategies.convolutional import Convolutional
+from topo_core.strategies.convolutional_plan import plan_of
 from topo_core.strategies.functional import Functional
 from topo_core.strategies.graphed import Graphed
 from topo_core.strategies.linear import Linear, linear_layers
@@ -28,6 +29,7 @@ from topo_core.strategies.linear_segments import LinearSegments
 from topo_core.strategies.literal import Literal
 from topo_core.strategies.memory import Budgeted, BudgetedPaths, Parts, activation_bytes, budget
 from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.patches import Pixels, Planes
 from topo_core.strategies.paths import for_paths
 from topo_core.strategies.precision import arithmetic, check_precision
 
@@ -35,13 +37,17 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
     "functional": Functional,
     "linear": Linear,
-    "convolutional": Convolutional,
+    "convolutional": lambda module, layout: Convolutional(module, layout, micro_batch=32),
     "convolutional_128": lambda module, layout: Convolutional(
-        module, layout, micro_batch=128, pixelwise=True
+        module, layout, micro_batch=128, patches=Pixels()
     ),
     "channels_last": ChannelsLast,
     "linear_graph": lambda module, layout: Graphed(Linear(module, layout)),
     "functional_graph": lambda module, layout: Graphed(Functional(module, layout)),
+    "convolutional_graph": lambda module, layout: Graphed(Convolutional(module, layout)),
+    "convolutional_planes_graph": lambda module, layout: Graphed(
+        Convolutional(module, layout, patches=Planes())
+    ),
     "channels_last_graph": lambda module, layout: Graphed(ChannelsLast(module, layout)),
 }
 _BATCHED = ("linear", "functional", "linear_graph", "functional_graph")
@@ -62,6 +68,8 @@ def possible_strategies(
         own: tuple[str, ...] = ()
         if linear_layers(module) is not None and precision != "bf16":
             own = ("linear_graph", "linear")
+        if plan_of(module) is not None and precision != "bf16":
+            own = ("convolutional_planes_graph", "convolutional_graph")
         if has_convolutions(module):
             own += ("channels_last_graph", "channels_last")
         return (*own, "functional_graph", "functional", "literal")

@@ -3,6 +3,7 @@
     python -m tests.benchmarks.gpu                       # all rows; needs torch alone
     python -m tests.benchmarks.gpu fc cnn2               # some
     python -m tests.benchmarks.gpu --precision tf32      # gradients in TF32; the loop stays in float32
+    python -m tests.benchmarks.gpu --strategy channels_last_graph resnet     # one strategy
     python -m tests.benchmarks.gpu --device cpu --tiny   # that it runs; the figures mean nothing
 
 A step is all of it: gradients of 17 points of every path, each path on its own minibatch, projection,
@@ -28,6 +29,7 @@ from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective, possible_strategies
 from topo_core.state import PathState
+from topo_core.strategies.precision import arithmetic
 from topo_core.walk import advance_together, init, measure
 from workers.networks import build
 from workers.specs import NetworkSpec
@@ -138,9 +140,10 @@ class Pack:
 
     def literal(self) -> None:
         """An epoch of one path, point after point."""
-        for number in range(self.objective.batches):
-            x, y = self.objective.minibatch(Step(0, 0, number))
-            literal.step(self.module, self.path, x, y, 1e-3, 1e-5)
+        with arithmetic("float32", torch.device(self.device)):
+            for number in range(self.objective.batches):
+                x, y = self.objective.minibatch(Step(0, 0, number))
+                literal.step(self.module, self.path, x, y, 1e-3, 1e-5)
 
     def together(self) -> None:
         """An epoch of all paths."""
@@ -160,7 +163,8 @@ class Pack:
         for path in (0, self.row.paths - 1):
             x, y = self.objective.minibatch(steps[path])
             for place in (0, len(moving[0]) - 1):
-                expected = literal.gradient(self.module, moving[path, place], x, y)
+                with arithmetic("float32", torch.device(self.device)):
+                    expected = literal.gradient(self.module, moving[path, place], x, y)
                 gap = (found[path, place] - expected).norm() / expected.norm()
                 worst = max(worst, float(gap))
         return worst
@@ -214,8 +218,8 @@ def compare(row: Row, options: argparse.Namespace) -> float:
     each = flops(module, torch.zeros(1, *row.shape))
     best = 0.0
     for strategy in possible_strategies(module, device, options.precision):
-        if strategy == "literal":
-            continue  # it is what the others are compared with
+        if strategy == "literal" or options.strategy not in (None, strategy):
+            continue  # the loop is what the others are compared with
         try:
             pack = Pack(row, device, strategy, options.precision)
             apart = pack.apart()
@@ -252,7 +256,7 @@ def project(study: Study, options: argparse.Namespace) -> float:
         row, images = row.tiny(), 4
     strategy = possible_strategies(build(NetworkSpec.parse(row.network), row.shape, 10), "cpu")[0]
     if options.device != "cpu":
-        strategy = options.strategy
+        strategy = options.strategy or "channels_last_graph"
     pack = Pack(row, options.device, strategy, options.precision)
     pack.settings = replace(pack.settings, force="paper", redistribute_every=0)
     pack.together()
@@ -328,7 +332,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join((*ROWS, *STUDIES)))
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), default="float32")
-    parser.add_argument("--strategy", default="channels_last_graph", help="of the study's steps")
+    parser.add_argument(
+        "--strategy", help="only this one; of a study, instead of channels_last_graph"
+    )
     parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing")
     options = parser.parse_args(arguments)
     unknown = set(options.rows) - {*ROWS, *STUDIES}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from topo_core import stacked
 from topo_core.draws import generator
 from topo_core.objective import Step
 from topo_core.stacked import ModuleObjective, possible_strategies
@@ -26,19 +27,28 @@ def network(name):
     return build(spec, SHAPE, CLASSES, seed=1).double()
 
 
-CASES = [
-    (name, strategy)
-    for name in NETWORKS
-    for strategy in possible_strategies(network(name))
-    if strategy != "literal"
-]
+def strategies(name):
+    """Those of a CPU, and those of a GPU, whose arithmetic can be done here too."""
+    found = (*possible_strategies(network(name)), *possible_strategies(network(name), "cuda"))
+    return [strategy for strategy in dict.fromkeys(found) if strategy != "literal"]
 
 
-def objective(name, strategy):
+CASES = [(name, strategy) for name in NETWORKS for strategy in strategies(name)]
+
+
+@pytest.fixture(autouse=True)
+def _everywhere(monkeypatch):
+    """Every strategy is allowed here, whatever the device it is meant for."""
+    names = tuple(stacked._STRATEGIES)
+    monkeypatch.setattr(stacked, "possible_strategies", lambda *given: names)
+
+
+def objective(name, strategy, device="cpu"):
     draw = generator("images")
-    inputs = torch.randn(70, *SHAPE, generator=draw, dtype=torch.float64)
-    targets = torch.randint(CLASSES, (70,), generator=draw)
-    return ModuleObjective(network(name), inputs, targets, batch_size=40, strategy=strategy)
+    inputs = torch.randn(70, *SHAPE, generator=draw, dtype=torch.float64).to(device)
+    targets = torch.randint(CLASSES, (70,), generator=draw).to(device)
+    module = network(name).to(device)
+    return ModuleObjective(module, inputs, targets, batch_size=40, strategy=strategy)
 
 
 def points(name, k):
@@ -56,6 +66,23 @@ def test_gradients_agree(name, strategy):
     expected, slopes = objective(name, "literal").gradients(rows, step)
     assert torch.allclose(losses, expected, rtol=1e-12)
     assert float((gradients - slopes).norm() / slopes.norm()) < 1e-12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [(n, s) for n in NETWORKS for s in possible_strategies(network(n), "cuda")],
+)
+def test_gradients_agree_on_a_gpu(name, strategy):
+    """The same there, of points at any place in memory, and of several paths in one call."""
+    rows, step = points(name, 4), Step(1, 0, 1)
+    on_gpu = objective(name, strategy, "cuda")
+    losses, gradients = on_gpu.gradients(rows[1:3].cuda(), step)
+    paths = on_gpu.gradients_of_paths(rows.cuda().view(2, 2, -1), [step, Step(2, 0, 1)])[1]
+    expected, slopes = objective(name, "literal").gradients(rows, step)
+    assert torch.allclose(losses.cpu(), expected[1:3], rtol=1e-11)
+    assert float((gradients.cpu() - slopes[1:3]).norm() / slopes[1:3].norm()) < 1e-11
+    assert float((paths[0].cpu() - slopes[:2]).norm() / slopes[:2].norm()) < 1e-11
 
 
 @pytest.mark.parametrize(("name", "strategy"), CASES)

@@ -37,14 +37,16 @@ class ChannelsLast:
     def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
         self._module, self._layout = module, layout
 
-    def _weights(self, point: Tensor) -> dict[str, Tensor]:
-        return {name: _arranged(view) for name, view in self._layout.views(point).items()}
+    def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
+        """The parameters of each point, in memory of their own."""
+        copies = {name: _aligned(view) for name, view in self._layout.views(points).items()}
+        return [{name: rows[k] for name, rows in copies.items()} for k in range(len(points))]
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         x = _arranged(inputs)
         losses, gradients = points.new_empty(len(points)), torch.empty_like(points)
-        for row, point in enumerate(points):
-            weights = {n: w.detach().requires_grad_() for n, w in self._weights(point).items()}
+        for row, own in enumerate(self._weights(points)):
+            weights = {name: weight.detach().requires_grad_() for name, weight in own.items()}
             with torch.enable_grad():
                 outputs = functional_call(self._module, weights, (x,))
                 loss = nn.functional.cross_entropy(outputs, targets)
@@ -61,11 +63,31 @@ class ChannelsLast:
     ) -> Tensor:
         x = _arranged(inputs)
         outputs = []
-        for row, point in enumerate(points):
+        for row, weights in enumerate(self._weights(points)):
             own = {name: value[row] for name, value in (buffers or {}).items()}
-            outputs.append(functional_call(self._module, {**self._weights(point), **own}, (x,)))
+            outputs.append(functional_call(self._module, {**weights, **own}, (x,)))
         return torch.stack(outputs)
 
 
 def _arranged(x: Tensor) -> Tensor:
     return channels_innermost(x) if x.ndim == 4 else x
+
+
+_ALIGNED = 32
+"""Numbers to whose multiples a parameter is moved: 128 bytes of float32."""
+
+
+def _aligned(view: Tensor) -> Tensor:
+    """A copy of one parameter of all points [k, *shape], kernels in channels-last memory.
+
+    Kernels of a GPU read several numbers at once and fault where the first is not at a multiple of that
+    many; where a parameter starts in a row, and a row among points, can be anywhere.
+    """
+    k, shape = len(view), view.shape[1:]
+    size = shape.numel()
+    rows = view.new_empty(k, -(-size // _ALIGNED) * _ALIGNED)[:, :size]
+    copy: Tensor = rows.unflatten(1, shape) if len(shape) else rows[:, 0]
+    if len(shape) == 4:
+        out, inner, height, width = shape
+        copy = rows.unflatten(1, (out, height, width, inner)).permute(0, 1, 4, 2, 3)
+    return copy.copy_(view)

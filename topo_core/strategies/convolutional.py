@@ -1,101 +1,30 @@
-"""Plain convolutional networks on a CPU: one point after another, in small parts of the batch.
+"""Plain convolutional networks: one point after another, the backward pass written out.
 
 Batching the points does not pay for convolutions: grouped kernels are slower than separate ones, and the
-activations of one point already leave the cache. What pays is
+activations of one point already leave a processor's cache. What pays is
 
-* channels-last memory, in which max-pooling is vectorised (an order of magnitude) and kernels are faster;
-* parts of the batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
-* ReLU after max-pooling, where the text has it before: both are monotone, so values are equal, and
-  gradients too, since a window's maximum passes one exactly where it is positive;
-* the first layer as a product with image patches: its input is the same at all points, so they are laid
-  out once for all of them.
+* the first layer as a product with image patches, laid out once for all points (`patches`);
+* ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_plan`);
+* on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
+  batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
+* on a GPU the whole batch at once, and gradients of a pool that are written where they belong.
 
-The best size of a part, and whether MKL (a product of matrices) or oneDNN (a convolution of one pixel) is
-faster on the patches, depends on the processor. ``convolutional`` is one choice of both,
-``convolutional_128`` another, and a run's probe takes the faster.
-
-The backward pass is written out, with the kernels that autograd would call.
+The best size of a part, order of memory, and kernel for the patches depend on the processor. Strategies are
+choices of these, and a run's probe takes the fastest. The backward pass has the kernels that autograd would
+call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from topo_core.strategies.channels_last import channels_innermost
+from topo_core.strategies.convolutional_plan import pair, plan_of, window
 from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.patches import Pair, Patches, Rows, windows
 
 _WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
-
-Pair = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution and, in the order in which they are carried out, its max-pool and ReLU."""
-
-    layer: nn.Conv2d
-    padding: Pair
-    pool: nn.MaxPool2d | None
-    relu: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Convolutions, a flattening, and linear layers with ReLU between."""
-
-    convolutions: tuple[_Convolution, ...]
-    linears: int
-
-
-def plan_of(module: nn.Module) -> Plan | None:
-    """The plan of (Conv2d, ReLU and MaxPool2d in either order), Flatten, Linear, ReLU, …, Linear.
-
-    None for any other network.
-    """
-    if not isinstance(module, nn.Sequential) or not all(
-        p.requires_grad for p in module.parameters()
-    ):
-        return None
-    layers = list(module)
-    split = next((i for i, layer in enumerate(layers) if type(layer) is nn.Flatten), None)
-    if split is None or not _flattens_all(layers[split]):
-        return None
-    convolutions = _convolutions(layers[:split])
-    head = layers[split + 1 :]
-    linear = all(type(layer) is nn.Linear and layer.bias is not None for layer in head[::2])
-    if not convolutions or not linear or len(head) % 2 == 0:
-        return None
-    if not all(type(layer) is nn.ReLU for layer in head[1::2]):
-        return None
-    return Plan(convolutions, len(head[::2]))
-
-
-def _flattens_all(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
-
-
-def _convolutions(layers: Sequence[nn.Module]) -> tuple[_Convolution, ...] | None:
-    found: list[_Convolution] = []
-    rest = list(layers)
-    while rest:
-        layer = rest.pop(0)
-        if type(layer) is not nn.Conv2d or layer.bias is None or layer.groups != 1:
-            return None
-        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-            return None
-        pool, relu = None, False
-        while rest and type(rest[0]) is not nn.Conv2d:
-            after = rest.pop(0)
-            if type(after) is nn.MaxPool2d and pool is None:
-                pool = after
-            elif type(after) is nn.ReLU:  # a second one changes nothing
-                relu = True
-            else:
-                return None
-        found.append(_Convolution(layer, _pair(layer.padding), pool, relu))
-    return tuple(found)
 
 
 class Convolutional:
@@ -103,8 +32,8 @@ class Convolutional:
 
     Args:
         module, layout: the network.
-        micro_batch: examples whose activations are held at once.
-        pixelwise: whether the product with the patches is a convolution of one pixel.
+        micro_batch: examples whose activations are held at once; None for all.
+        patches: how the first layer is carried out, and the order of memory.
     """
 
     def __init__(
@@ -112,14 +41,14 @@ class Convolutional:
         module: nn.Module,
         layout: ParameterLayout,
         *,
-        micro_batch: int = 32,
-        pixelwise: bool = False,
+        micro_batch: int | None = None,
+        patches: Patches | None = None,
     ) -> None:
         plan = plan_of(module)
         if plan is None:
             raise ValueError("not a plain convolutional network")
         self._plan, self._layout = plan, layout
-        self.micro_batch, self._pixelwise = micro_batch, pixelwise
+        self.micro_batch, self._patches = micro_batch, patches or Rows()
         first = plan.convolutions[0].layer
         self._as_product = first.weight[0].numel() <= _WIDEST_PATCH and first.dilation == (1, 1)
 
@@ -128,10 +57,9 @@ class Convolutional:
         gradients = torch.zeros_like(points)
         weights = [self._parameters(point) for point in points]
         into = [self._parameters(gradient) for gradient in gradients]
-        for x, y in zip(
-            inputs.split(self.micro_batch), targets.split(self.micro_batch), strict=True
-        ):
-            start = self._laid_out(x)
+        size = self.micro_batch or len(inputs)
+        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+            start = self._start(x)
             for k in range(len(points)):
                 forward = self._forward(weights[k], start)
                 logs = torch.log_softmax(forward.logits, dim=1)
@@ -148,8 +76,8 @@ class Convolutional:
     ) -> Tensor:
         weights = [self._parameters(point) for point in points]
         parts = []
-        for x in inputs.split(self.micro_batch):
-            start = self._laid_out(x)
+        for x in inputs.split(self.micro_batch or len(inputs)):
+            start = self._start(x)
             parts.append(torch.stack([self._forward(w, start).logits for w in weights]))
         return torch.cat(parts, dim=1)
 
@@ -158,28 +86,13 @@ class Convolutional:
         views = list(self._layout.views(point).values())
         return list(zip(views[::2], views[1::2], strict=True))
 
-    def _laid_out(self, x: Tensor) -> "_Start":
+    def _start(self, x: Tensor) -> "_Start":
         """What the first layer needs of the images `x` [n, c, h, w], for all points."""
         if not self._as_product:
-            return _Start(channels_innermost(x), (0, 0))
-        layer = self._plan.convolutions[0].layer
-        (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
-        ph, pw = self._plan.convolutions[0].padding
-        padded = nn.functional.pad(x, (pw, pw, ph, ph))
-        windows = padded.unfold(2, kh, sh).unfold(3, kw, sw)  # [n, c, height, width, kh, kw]
-        n, c, height, width = windows.shape[:4]
-        # A column of ones makes the bias one more weight, and its gradient one more product.
-        patches = x.new_empty(n, height, width, c * kh * kw + 1)
-        patches[..., -1] = 1
-        patches[..., :-1].unflatten(-1, (c, kh, kw)).copy_(windows.permute(0, 2, 3, 1, 4, 5))
-        return _Start(patches.flatten(0, 2), (height, width))
-
-    def _first(self, weight: Tensor, bias: Tensor, start: "_Start") -> Tensor:
-        matrix = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
-        if self._pixelwise:
-            return torch.conv2d(start.pixels, matrix[:, :, None, None])
-        rows = start.data @ matrix.T
-        return rows.view(-1, *start.size, len(weight)).permute(0, 3, 1, 2)
+            return _Start(self._patches.arranged(x), (0, 0))
+        first = self._plan.convolutions[0]
+        seen = windows(first.layer, first.padding, x)
+        return _Start(self._patches.laid_out(seen), (seen.shape[2], seen.shape[3]))
 
     def _forward(self, weights: list[tuple[Tensor, Tensor]], start: "_Start") -> "_Forward":
         kept: list[_Kept] = []
@@ -188,11 +101,12 @@ class Convolutional:
             weight, bias = weights[place]
             layer, pool = convolution.layer, convolution.pool
             if place == 0 and self._as_product:
-                out = self._first(weight, bias, start)
+                matrix = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+                out = self._patches.outputs(matrix, x, start.size)
             else:
                 out = torch.conv2d(
                     x,
-                    channels_innermost(weight),
+                    self._patches.arranged(weight),
                     bias,
                     layer.stride,
                     convolution.padding,
@@ -201,7 +115,7 @@ class Convolutional:
             before, chosen = x, None
             convolved = out
             if pool is not None:
-                out, chosen = torch.ops.aten.max_pool2d_with_indices(convolved, *_window(pool))
+                out, chosen = torch.ops.aten.max_pool2d_with_indices(convolved, *window(pool))
             if convolution.relu:
                 out = out.relu_()
             kept.append(_Kept(before, convolved if pool is not None else None, chosen, out))
@@ -228,53 +142,24 @@ class Convolutional:
             delta = delta @ weights[place][0]
             if place > count:
                 delta = torch.ops.aten.threshold_backward(delta, below, 0)
-        delta = channels_innermost(delta.view_as(forward.kept[-1].out))
+        delta = self._patches.arranged(delta.view_as(forward.kept[-1].out))
         for place in range(count - 1, -1, -1):
             convolution, kept = self._plan.convolutions[place], forward.kept[place]
             if convolution.relu:
                 delta = torch.ops.aten.threshold_backward(delta, kept.out, 0)
             if convolution.pool is not None:
-                delta = torch.ops.aten.max_pool2d_with_indices_backward(
-                    delta, kept.convolved, *_window(convolution.pool), kept.chosen
-                )
+                delta = _pool_backward(delta, convolution.pool, kept)
             if place == 0 and self._as_product:
-                self._first_backward(into[0], forward.start, delta)
+                slope = self._patches.slope(forward.start.data, delta)
+                into[0][0].flatten(1).add_(slope[:, :-1])
+                into[0][1].add_(slope[:, -1])
             else:
                 delta = self._convolution_backward(
                     convolution.layer, weights[place][0], into[place], kept.before, delta, place > 0
                 )
 
-    def _first_backward(self, into: tuple[Tensor, Tensor], start: "_Start", delta: Tensor) -> None:
-        if self._pixelwise:
-            product = self._pixels_backward(start.pixels, delta)
-        else:
-            rows = delta.permute(0, 2, 3, 1).reshape(len(start.data), -1)
-            product = rows.T @ start.data
-        into[0].flatten(1).add_(product[:, :-1])
-        into[1].add_(product[:, -1])
-
-    @staticmethod
-    def _pixels_backward(pixels: Tensor, delta: Tensor) -> Tensor:
-        """The gradient [out, inputs + 1] of the kernel of one pixel."""
-        kernel = delta.new_empty(delta.shape[1], pixels.shape[1], 1, 1)
-        _, slope, _ = torch.ops.aten.convolution_backward(
-            delta,
-            pixels,
-            kernel,
-            None,
-            [1, 1],
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            [False, True, False],
-        )
-        assert isinstance(slope, Tensor)
-        return slope.flatten(1)
-
-    @staticmethod
     def _convolution_backward(
+        self,
         layer: nn.Conv2d,
         weight: Tensor,
         into: tuple[Tensor, Tensor],
@@ -285,7 +170,7 @@ class Convolutional:
         below, slope, bias = torch.ops.aten.convolution_backward(
             delta,
             before,
-            channels_innermost(weight),
+            self._patches.arranged(weight),
             [len(weight)],
             layer.stride,
             layer.padding,
@@ -303,15 +188,10 @@ class Convolutional:
 
 @dataclass(frozen=True)
 class _Start:
-    """Images, or their patches [n * height * width, inputs + 1] and (height, width)."""
+    """Images, or their patches and the height and width of the first layer's outputs."""
 
     data: Tensor
     size: Pair
-
-    @property
-    def pixels(self) -> Tensor:
-        """The patches as images [n, inputs + 1, height, width] in channels-last memory."""
-        return self.data.view(-1, *self.size, self.data.shape[1]).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -332,15 +212,31 @@ class _Forward:
     logits: Tensor
 
 
-def _window(pool: nn.MaxPool2d) -> tuple[Pair, Pair, Pair, Pair, bool]:
-    return (
-        _pair(pool.kernel_size),
-        _pair(pool.stride),
-        _pair(pool.padding),
-        _pair(pool.dilation),
-        pool.ceil_mode,
+def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
+    """The gradient before a pool.
+
+    Where windows do not overlap, no two numbers go to one place. On a GPU they are written there, which
+    takes a third of the time of the kernel that adds up what comes to each place.
+    """
+    assert kept.convolved is not None and kept.chosen is not None
+    if (
+        delta.is_cuda
+        and pair(pool.kernel_size) == pair(pool.stride)
+        and pair(pool.dilation) == (1, 1)
+    ):
+        return scattered(delta, kept.chosen, kept.convolved)
+    found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        delta, kept.convolved, *window(pool), kept.chosen
     )
+    return found
 
 
-def _pair(value: int | tuple[int, ...]) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def scattered(delta: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
+    """Zeros in the memory of `like` [n, c, h, w], but `delta` [n, c, ...] at the places `chosen` of h·w."""
+    into = torch.zeros_like(like)
+    if into.is_contiguous():
+        into.flatten(2).scatter_(2, chosen.flatten(2), delta.flatten(2))
+        return into
+    pixels, index, values = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in (into, chosen, delta))
+    pixels.scatter_(1, index, values)
+    return into

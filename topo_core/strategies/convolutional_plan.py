@@ -1,0 +1,93 @@
+"""Which networks are plainly convolutional, and what their layers do, in the order in which it is done.
+
+ReLU comes after max-pooling, where the text has it before: both are monotone, so values are equal, and
+gradients too, since a window's maximum passes one exactly where it is positive.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution and, in the order in which they are carried out, its max-pool and ReLU."""
+
+    layer: nn.Conv2d
+    padding: Pair
+    pool: nn.MaxPool2d | None
+    relu: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Convolutions, a flattening, and linear layers with ReLU between."""
+
+    convolutions: tuple[Convolution, ...]
+    linears: int
+
+
+def plan_of(module: nn.Module) -> Plan | None:
+    """The plan of (Conv2d, ReLU and MaxPool2d in either order), Flatten, Linear, ReLU, …, Linear.
+
+    None for any other network.
+    """
+    if not isinstance(module, nn.Sequential) or not all(
+        p.requires_grad for p in module.parameters()
+    ):
+        return None
+    layers = list(module)
+    split = next((i for i, layer in enumerate(layers) if type(layer) is nn.Flatten), None)
+    if split is None or not _flattens_all(layers[split]):
+        return None
+    convolutions = _convolutions(layers[:split])
+    head = layers[split + 1 :]
+    linear = all(type(layer) is nn.Linear and layer.bias is not None for layer in head[::2])
+    if not convolutions or not linear or len(head) % 2 == 0:
+        return None
+    if not all(type(layer) is nn.ReLU for layer in head[1::2]):
+        return None
+    return Plan(convolutions, len(head[::2]))
+
+
+def _flattens_all(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
+
+
+def _convolutions(layers: Sequence[nn.Module]) -> tuple[Convolution, ...] | None:
+    found: list[Convolution] = []
+    rest = list(layers)
+    while rest:
+        layer = rest.pop(0)
+        if type(layer) is not nn.Conv2d or layer.bias is None or layer.groups != 1:
+            return None
+        if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+            return None
+        pool, relu = None, False
+        while rest and type(rest[0]) is not nn.Conv2d:
+            after = rest.pop(0)
+            if type(after) is nn.MaxPool2d and pool is None:
+                pool = after
+            elif type(after) is nn.ReLU:  # a second one changes nothing
+                relu = True
+            else:
+                return None
+        found.append(Convolution(layer, pair(layer.padding), pool, relu))
+    return tuple(found)
+
+
+def window(pool: nn.MaxPool2d) -> tuple[Pair, Pair, Pair, Pair, bool]:
+    return (
+        pair(pool.kernel_size),
+        pair(pool.stride),
+        pair(pool.padding),
+        pair(pool.dilation),
+        pool.ceil_mode,
+    )
+
+
+def pair(value: int | tuple[int, ...]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
