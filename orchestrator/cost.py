@@ -1,8 +1,12 @@
 """What a run would cost, before it starts: tasks, epochs, device-hours, bytes, requests."""
 
+import contextlib
+import gc
 import math
+import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,26 @@ class Cost:
         return asdict(self)
 
 
+@contextlib.contextmanager
+def _quick_import() -> Iterator[None]:
+    """For torch, whose import takes longer than all the rest of a plan: a quarter of the whole is spared.
+
+    What modules are made of stays to the end: the collector need not go through it again and again, nor
+    when the process ends. And no backend but the processor is timed, so others are not looked for.
+    """
+    collected, key = gc.isenabled(), "TORCH_DEVICE_BACKEND_AUTOLOAD"
+    given = os.environ.get(key)
+    gc.disable()
+    os.environ[key] = "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(key) if given is None else os.environ.update({key: given})
+        gc.freeze()
+        if collected:
+            gc.enable()
+
+
 def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     """The cost of a whole run, as if nothing of it were done.
 
@@ -66,8 +90,9 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     """
     checkpoints = checkpoint_contents(run)
     known = None if sample else remembered(run)
-    if known is None:  # torch is imported here alone: it takes longer than all the rest
-        from orchestrator.timing import sizes_of, timed
+    if known is None:
+        with _quick_import():
+            from orchestrator.timing import sizes_of, timed
 
         if sample is not False:
             known = timed(run)
