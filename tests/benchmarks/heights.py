@@ -88,7 +88,7 @@ REGIMES = {
         {"name": "mnist5k", "subset": 600},
         60,
         4,
-        Rates(paper=0.01, string=0.2, curve=0.1, springs=0.01),
+        Rates(paper=0.01, string=0.2, curve=0.03, springs=0.01),
         batch_size=64,
         strategy="channels_last",
     ),
