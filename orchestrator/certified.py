@@ -135,13 +135,7 @@ def certified(
         if len(profiles) == len(heights)
         else None,
         jackknife(losses, heights) if 2 < len(losses) <= JACKKNIFE_UP_TO else None,
-        max(
-            (
-                min(records[pair].remaining_fall, heights[pair] - max(losses[end] for end in pair))
-                for pair in holding
-            ),
-            default=0.0,
-        ),
+        max((records[pair].remaining_fall for pair in holding), default=0.0),
         sum(records[pair].outcome != "converged" for pair in holding),
     )
 

@@ -34,7 +34,7 @@ class Evidence:
     """Why an outcome is what it is.
 
     Attributes:
-        remaining_fall: by how much the height would still fall, extrapolated.
+        remaining_fall: by how much the height would still fall, extrapolated; at most to the higher end.
         allowed_fall: what counts as converged.
         last_quarter_fall: by how much it fell in the last quarter of the run.
         normal_norm: of the last record, a gradient; 0 on a converged path.
@@ -55,8 +55,10 @@ class Evidence:
 def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Outcome, Evidence]:
     """The outcome of ``state``, whose best path has the profile ``found``."""
     ends = max(float(found.losses[0]), float(found.losses[-1]))
-    allowed = settings.convergence_tolerance * (found.maximum - ends)
+    barrier = found.maximum - ends
+    allowed = settings.convergence_tolerance * barrier
     quarter, remaining = further_fall(state.history)
+    remaining = min(remaining, barrier)  # no path is lower than its higher end
     last = state.history[-1]
     done = finished(state, settings)
     if state.failure:

@@ -86,13 +86,6 @@ def test_a_dip_inside_a_path_is_reported():
     assert "training has not reached" in "\n".join(str(t) for t in evidence(found))
 
 
-def test_a_height_cannot_be_estimated_to_fall_below_its_ends():
-    """An extrapolation from a steep history stops at the higher end of the path."""
-    steep = record(1, 2, 0.8, fall=50.0, outcome="budget", ends=(0.2, 0.3))
-    found = known(records={(1, 2): steep}).to_json()
-    assert found["convergence_estimate"]["remaining_fall"] == pytest.approx(0.5)
-
-
 def test_without_profiles_dips_are_unknown_and_not_absent():
     """Where profiles were left in the store the answer is null."""
     bare = record(0, 1, 1.0, losses=[])

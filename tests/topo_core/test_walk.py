@@ -3,13 +3,13 @@
 import itertools
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.convergence import Outcome, further_fall
+from topo_core.convergence import Outcome, further_fall, judge
 from topo_core.draws import generator
 from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import muller_brown, two_wells
@@ -146,6 +146,23 @@ def test_budget_is_not_convergence():
     found = optimize_path(landscape.objective, *landscape.minima[:2], settings)
     assert found.outcome is Outcome.BUDGET
     assert found.evidence.remaining_fall > found.evidence.allowed_fall
+
+
+def test_no_path_falls_below_its_higher_end():
+    """However fast the height still falls, what is to come ends there; one that is there has converged."""
+    landscape = muller_brown()
+    settings = PathSettings(start="line", epochs=6, evaluate_every=1)
+    start = init(landscape.objective, line(*landscape.minima[:2], 9), settings)
+    state = advance(landscape.objective, start, settings, 0, until_epoch=6)
+    found = solution(landscape.objective, state, settings)
+    steep = records([9e3, 9e3, 6e3, 3e3, 1e3], [0.0, 1.0, 2.0, 3.0, 4.0])
+    outcome, evidence = judge(replace(state, history=steep), found.profile, settings)
+    ends = max(found.profile.losses[0], found.profile.losses[-1])
+    assert outcome is Outcome.BUDGET
+    assert evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
+    flat = replace(found.profile, losses=found.profile.losses.clamp(max=float(ends)))
+    outcome, evidence = judge(replace(state, history=steep), flat, settings)
+    assert (outcome, evidence.remaining_fall) == (Outcome.CONVERGED, 0.0)
 
 
 def records(heights, times):
