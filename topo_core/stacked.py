@@ -38,7 +38,10 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "functional": Functional,
     "linear": Linear,
     "convolutional": lambda module, layout: Convolutional(module, layout, micro_batch=32),
-    "convolutional_128": lambda module, layout: Convolutional(
+    "convolutional_pixels": lambda module, layout: Convolutional(
+        module, layout, micro_batch=32, patches=Pixels()
+    ),
+    "convolutional_pixels_128": lambda module, layout: Convolutional(
         module, layout, micro_batch=128, patches=Pixels()
     ),
     "channels_last": ChannelsLast,
@@ -76,7 +79,8 @@ def possible_strategies(
     if linear_layers(module) is not None:
         return ("linear", "functional", "literal")
     if plan_of(module) is not None:
-        return ("convolutional", "convolutional_128", "channels_last", "literal", "functional")
+        own = ("convolutional", "convolutional_pixels", "convolutional_pixels_128")
+        return (*own, "channels_last", "literal", "functional")
     if has_convolutions(module):
         return ("channels_last", "literal", "functional")
     return ("literal", "functional")

@@ -31,6 +31,7 @@ from topo_core.stacked import ModuleObjective, possible_strategies
 from topo_core.state import PathState
 from topo_core.strategies.precision import arithmetic
 from topo_core.walk import advance_together, init, measure
+from workers.evaluation import Evaluation, prepare
 from workers.networks import build
 from workers.specs import NetworkSpec
 
@@ -298,8 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             "(--device cpu --tiny shows that the command runs.)"
         )
         return {}
-    if options.device == "cpu":
-        torch.set_num_threads(1)
+    prepare(Evaluation())  # as a worker; cuDNN's algorithms do not depend on what it times, then
     device = "CPU" if options.device == "cpu" else torch.cuda.get_device_name()
     if options.tiny:
         print("Tiny sizes, whatever the rows say: the figures mean nothing.")

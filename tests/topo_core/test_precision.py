@@ -62,12 +62,11 @@ def test_nothing_changes_on_a_cpu(precision):
 def test_settings_of_a_gpu_hold_inside_alone(precision):
     """Products and convolutions follow the precision inside, and what was set before comes back."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    before = matmul.allow_tf32, cudnn.allow_tf32
     with pytest.raises(RuntimeError, match="inner"), arithmetic(precision, CUDA):
         assert matmul.allow_tf32 == cudnn.allow_tf32 == (precision == "tf32")
-        assert cudnn.benchmark
         raise RuntimeError("inner")
-    assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == before
 
 
 def test_bf16_is_for_strategies_with_autograd():

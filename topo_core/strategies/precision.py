@@ -32,18 +32,12 @@ def check_precision(precision: Precision, device: torch.device) -> None:
 
 @contextlib.contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Products of this precision inside; on a CPU nothing changes.
-
-    cuDNN times its algorithms on each new shape and takes the fastest: by itself it takes Fourier transforms
-    for convolutions of few channels in float32, and a step of a residual network is 1.7 times as long.
-    """
+    """Products of this precision inside; on a CPU nothing changes."""
     if device.type != "cuda":
         yield
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-    cudnn.benchmark = True
-    # Convolutions may use TF32 unless told otherwise.
+    before = matmul.allow_tf32, cudnn.allow_tf32  # convolutions may use TF32 unless told otherwise
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
     rounded: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if precision == "bf16":
@@ -53,4 +47,4 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
         with rounded:
             yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+        matmul.allow_tf32, cudnn.allow_tf32 = before
