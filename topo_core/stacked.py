@@ -32,11 +32,13 @@ from topo_core.strategies.parameters import ParameterLayout
 from topo_core.strategies.patches import Pixels, Planes
 from topo_core.strategies.paths import for_paths
 from topo_core.strategies.precision import arithmetic, check_precision
+from topo_core.strategies.products import has_onednn, onednn
 
 _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
     "functional": Functional,
     "linear": Linear,
+    "linear_onednn": lambda module, layout: Linear(module, layout, product=onednn),
     "convolutional": lambda module, layout: Convolutional(module, layout, micro_batch=32),
     "convolutional_pixels": lambda module, layout: Convolutional(
         module, layout, micro_batch=32, patches=Pixels()
@@ -53,7 +55,7 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     ),
     "channels_last_graph": lambda module, layout: Graphed(ChannelsLast(module, layout)),
 }
-_BATCHED = ("linear", "functional", "linear_graph", "functional_graph")
+_BATCHED = ("linear", "linear_onednn", "functional", "linear_graph", "functional_graph")
 """They hold the activations of all points of a call at once."""
 
 CHUNK = 1000
@@ -77,7 +79,8 @@ def possible_strategies(
             own += ("channels_last_graph", "channels_last")
         return (*own, "functional_graph", "functional", "literal")
     if linear_layers(module) is not None:
-        return ("linear", "functional", "literal")
+        own = ("linear", "linear_onednn") if has_onednn() else ("linear",)
+        return (*own, "functional", "literal")
     if plan_of(module) is not None:
         own = ("convolutional", "convolutional_pixels", "convolutional_pixels_128")
         return (*own, "channels_last", "literal", "functional")

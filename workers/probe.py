@@ -23,6 +23,7 @@ from topo_core.precision import Precision
 from topo_core.stacked import possible_strategies
 from topo_core.strategies.memory import paths_that_fit
 from topo_core.strategies.precision import check_precision
+from topo_core.strategies.products import onednn_is_clearly_faster
 from workers.evaluation import Evaluation, prepare
 from workers.problem import Loaded, load_problem
 from workers.references import BadReference
@@ -53,12 +54,20 @@ def choose_evaluation(
         fit = paths_that_fit(torch.device(device), settings.points, loaded.dimension)
         base = replace(base, paths_at_once=fit)
     candidates = possible_strategies(loaded.module, device, precision)
-    if candidates[0] == "linear":  # never slower than the others on the networks that it takes
-        return replace(base, strategy="linear")
+    if (known := best_untimed(candidates)) is not None:
+        return replace(base, strategy=known)
     found = fastest(loaded.moved(base), settings, candidates)
     if device == "cuda":  # workers on this device have more use for the memory
         torch.cuda.empty_cache()
     return found
+
+
+def best_untimed(candidates: Sequence[str]) -> str | None:
+    """What is never slower than the others on the networks that it takes, and needs no trial; if any is."""
+    if candidates[0] != "linear":
+        return None
+    faster = "linear_onednn" in candidates and onednn_is_clearly_faster()
+    return "linear_onednn" if faster else "linear"
 
 
 def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Evaluation:

@@ -17,7 +17,7 @@ from topo_core.walk import advance, init
 from workers.data import Dataset
 from workers.evaluation import Evaluation
 from workers.networks import build
-from workers.probe import fastest
+from workers.probe import best_untimed, fastest
 from workers.problem import Loaded
 from workers.specs import DataSpec, NetworkSpec
 from workers.tasks import PathWork, Problem
@@ -61,8 +61,8 @@ class Workload:
     def _probed(self, spec: NetworkSpec) -> str:
         """The strategy that the probe at the start of a run takes."""
         candidates = possible_strategies(self.module, self.x.device.type)
-        if "linear" in candidates[0]:
-            return candidates[0]
+        if (known := best_untimed(candidates)) is not None:
+            return known
         evaluation = Evaluation(str(self.x.device), threads=torch.get_num_threads())
         data = Dataset(self.x, self.y, self.x, self.y, 10)
         loaded = Loaded(Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation)

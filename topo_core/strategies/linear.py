@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.strategies.parameters import ParameterLayout
+from topo_core.strategies.products import Product, blas
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear] | None:
@@ -33,13 +34,20 @@ def linear_layers(module: nn.Module) -> list[nn.Linear] | None:
 
 
 class Linear:
-    """Only for networks that `linear_layers` knows."""
+    """Only for networks that `linear_layers` knows.
 
-    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
+    Args:
+        module, layout: the network.
+        product: for the large products, those of the first layer.
+    """
+
+    def __init__(
+        self, module: nn.Module, layout: ParameterLayout, *, product: Product = blas
+    ) -> None:
         layers = linear_layers(module)
         if layers is None:
             raise ValueError("not a plain fully connected network")
-        self.depth, self._layout = len(layers), layout
+        self.depth, self._layout, self._product = len(layers), layout, product
 
     def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [k, out, in], bias [k, out, 1]) of each layer."""
@@ -73,7 +81,7 @@ class Linear:
         rows = inputs.flatten(2)
         weight, bias = parameters[0]
         width, inner = weight.shape[1:]
-        first = torch.bmm(weight.reshape(paths, size * width, inner), rows.transpose(1, 2))
+        first = self._products(weight.reshape(paths, size * width, inner), rows)
         activations = self._forward(parameters, first.view(len(flat), width, -1).add_(bias))
         index = targets[:, None, None].expand(-1, size, -1, -1).reshape(len(flat), 1, -1)
         losses, delta = _cross_entropy_(activations.pop(), index)
@@ -83,10 +91,17 @@ class Linear:
             torch.sum(delta, dim=2, keepdim=True, out=into[layer][1])
             delta = torch.bmm(weight.transpose(1, 2), delta)
             delta = torch.ops.aten.threshold_backward(delta, below, 0)
-        product = torch.bmm(delta.reshape(paths, size * width, -1), rows)
+        product = self._products(delta.reshape(paths, size * width, -1), rows.transpose(1, 2))
         into[0][0].copy_(product.view(len(flat), width, inner))
         torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
         return losses.view(paths, size), gradients.view(points.shape)
+
+    def _products(self, a: Tensor, b: Tensor) -> Tensor:
+        """a bᵀ [p, m, n] of a [p, m, k] and b [p, n, k]."""
+        if self._product is blas:
+            return torch.bmm(a, b.transpose(1, 2))
+        products = [self._product(*pair) for pair in zip(a, b, strict=True)]
+        return products[0][None] if len(products) == 1 else torch.stack(products)
 
     def logits(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
@@ -94,7 +109,9 @@ class Linear:
         parameters = self._parameters(points)
         weight, bias = parameters[0]
         k, width, inner = weight.shape
-        first = (weight.reshape(k * width, inner) @ inputs.flatten(1).T).view(k, width, -1)
+        first = self._product(weight.reshape(k * width, inner), inputs.flatten(1)).view(
+            k, width, -1
+        )
         return self._forward(parameters, first.add_(bias))[-1].transpose(1, 2)
 
     def losses_on_segments(
@@ -120,7 +137,7 @@ class Linear:
             targets.expand(places, 1, -1).split(_BLOCK, 2),
             strict=True,
         ):
-            at_nodes = (matrix @ x.T).view(len(nodes), width, -1).add_(bias)
+            at_nodes = self._product(matrix, x).view(len(nodes), width, -1).add_(bias)
             if not layers or layers[0].shape[-1] != len(x):
                 layers = [x.new_ones(places, m.shape[-1], len(x)) for m in maps]
                 inner_rows = [layer[:, :-1] for layer in layers]  # all but the row of ones
