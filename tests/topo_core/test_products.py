@@ -69,6 +69,7 @@ def test_a_small_advantage_does_not_count(monkeypatch, seconds, faster):
 
     def takes(taken):
         def product(a, b):
+            assert torch.get_num_threads() == 1  # several wait for each other on a busy machine
             now[0] += taken
             return a @ b.T
 
@@ -77,7 +78,9 @@ def test_a_small_advantage_does_not_count(monkeypatch, seconds, faster):
     monkeypatch.setattr(products.time, "process_time", lambda: now[0])
     monkeypatch.setattr(products, "blas", takes(seconds[0]))
     monkeypatch.setattr(products, "onednn", takes(seconds[1]))
+    threads = torch.get_num_threads()
     assert products.onednn_is_clearly_faster() is faster
+    assert torch.get_num_threads() == threads
     offered = ("linear", "linear_onednn", "literal")
     assert probe.best_untimed(offered) == ("linear_onednn" if faster else "linear")
     assert probe.best_untimed(("linear", "literal")) == "linear"
