@@ -5,6 +5,7 @@ import gc
 import math
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -64,6 +65,10 @@ def _quick_import() -> Iterator[None]:
     What modules are made of stays to the end: the collector need not go through it again and again, nor
     when the process ends. And no backend but the processor is timed, so others are not looked for.
     """
+    if "torch" in sys.modules:
+        yield
+        return
+    gc.collect()  # what is garbage by now must not stay
     collected, key = gc.isenabled(), "TORCH_DEVICE_BACKEND_AUTOLOAD"
     given = os.environ.get(key)
     gc.disable()

@@ -65,7 +65,9 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
         outcome, reason = Outcome.DIVERGED, state.failure
     elif done and remaining <= allowed:
         outcome = Outcome.CONVERGED
-        reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
+        reason = "no path is lower than its higher end"
+        if barrier > 0:
+            reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
     else:
         outcome = Outcome.BUDGET
         reason = f"the height would fall by {remaining:.3g} more, above {allowed:.3g}; raise epochs"

@@ -82,7 +82,7 @@ def possible_strategies(
         own = ("linear", "linear_onednn") if has_onednn() else ("linear",)
         return (*own, "functional", "literal")
     if plan_of(module) is not None:
-        own = ("convolutional", "convolutional_pixels", "convolutional_pixels_128")
+        own = ("convolutional_pixels", "convolutional_pixels_128", "convolutional")
         return (*own, "channels_last", "literal", "functional")
     if has_convolutions(module):
         return ("channels_last", "literal", "functional")

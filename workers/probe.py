@@ -3,10 +3,11 @@
 What wins is written into the run, so that every worker and every resumed run computes the same bits. A
 strategy that fails here, or does not give the literal loop's numbers, is not a candidate. Numbers are
 compared in float32, whatever the precision of the run: TF32 moves a gradient of a residual network by 6 % of
-its length and bf16 by 23 %, which would hide what is wrong. On a GPU several paths are walked together; how
-many is a matter of the device's memory and the network, and is written down too.
+its length and bf16 by a quarter, which would hide what is wrong. On a GPU several paths are walked together;
+how many is a matter of the device's memory and the network, and is written down too.
 """
 
+import math
 import os
 import platform
 import time
@@ -30,6 +31,8 @@ from workers.references import BadReference
 from workers.tasks import PathWork, Problem
 
 REPEATS = 3
+ABOUT_AS_LONG = 1.1
+"""Of times of the same work on a machine that does nothing else, which differ by a few percent."""
 TRIED_PATHS = 8
 """Paths of a step that is timed where they are walked together: enough to tell strategies apart."""
 TOLERANCE = 0.05
@@ -63,7 +66,7 @@ def choose_evaluation(
 
 
 def best_untimed(candidates: Sequence[str]) -> str | None:
-    """What is never slower than the others on the networks that it takes, and needs no trial; if any is."""
+    """What was never slower than the others on networks that it takes, and needs no trial; if any."""
     if candidates[0] != "linear":
         return None
     faster = "linear_onednn" in candidates and onednn_is_clearly_faster()
@@ -71,7 +74,12 @@ def best_untimed(candidates: Sequence[str]) -> str | None:
 
 
 def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Evaluation:
-    """The evaluation of `loaded` with that of `candidates` which takes least time and is right."""
+    """The evaluation of `loaded` with the first of `candidates` that is right and among the fastest.
+
+    Which of two that take about as long is a moment faster, is chance; it must not decide the last bits of a
+    run's results.
+    """
+    prepare(loaded.evaluation)  # threads and memory as in a worker
     literal = _gradients(loaded, settings, "literal")
     times = {"literal": _seconds(loaded, settings, "literal")}
     allowed = TOLERANCE * torch.linalg.vector_norm(literal, dim=-1)
@@ -84,7 +92,9 @@ def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Ev
                 times[name] = _seconds(loaded, settings, name)
         except RuntimeError:
             continue  # `vmap` refuses, for instance, a forward pass that looks at values
-    return replace(loaded.evaluation, strategy=min(times, key=lambda name: times[name]))
+    enough = ABOUT_AS_LONG * min(times.values())
+    chosen = next(name for name in (*candidates, "literal") if times.get(name, math.inf) <= enough)
+    return replace(loaded.evaluation, strategy=chosen)
 
 
 def choose_for(

@@ -27,7 +27,7 @@ from tests.benchmarks.speed import machine
 from topo_core.objective import Step
 from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
-from topo_core.stacked import ModuleObjective, possible_strategies
+from topo_core.stacked import _STRATEGIES, ModuleObjective, possible_strategies
 from topo_core.state import PathState
 from topo_core.strategies.precision import arithmetic
 from topo_core.walk import advance_together, init, measure
@@ -255,9 +255,8 @@ def project(study: Study, options: argparse.Namespace) -> float:
     images = 5000
     if options.tiny:
         row, images = row.tiny(), 4
-    strategy = possible_strategies(build(NetworkSpec.parse(row.network), row.shape, 10), "cpu")[0]
-    if options.device != "cpu":
-        strategy = options.strategy or "channels_last_graph"
+    on_cpu = options.device == "cpu"
+    strategy = options.strategy or ("channels_last" if on_cpu else "channels_last_graph")
     pack = Pack(row, options.device, strategy, options.precision)
     pack.settings = replace(pack.settings, force="paper", redistribute_every=0)
     pack.together()
@@ -333,7 +332,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), default="float32")
     parser.add_argument(
-        "--strategy", help="only this one; of a study, instead of channels_last_graph"
+        "--strategy",
+        choices=sorted(_STRATEGIES),
+        help="only this one; of a study, instead of channels_last_graph",
     )
     parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing")
     options = parser.parse_args(arguments)

@@ -6,7 +6,7 @@ from torch import nn
 
 from topo_core.draws import generator
 from topo_core.strategies.convolutional import scattered
-from topo_core.strategies.convolutional_plan import window
+from topo_core.strategies.convolutional_plan import window, windows_are_apart
 
 POOLS = {
     "windows that meet": nn.MaxPool2d(2),
@@ -14,6 +14,19 @@ POOLS = {
     "padded": nn.MaxPool2d(3, padding=1),
     "that reach over the rim": nn.MaxPool2d(4, ceil_mode=True),
 }
+
+
+OVERLAPPING = {
+    "a smaller stride": nn.MaxPool2d(3, 2),
+    "one smaller stride": nn.MaxPool2d((2, 3), (2, 1)),
+    "holes that others fill": nn.MaxPool2d(2, dilation=2),
+}
+
+
+def test_only_windows_that_do_not_overlap_are_written():
+    """Where two windows share a place, what comes to it must be added up."""
+    assert all(windows_are_apart(pool) for pool in POOLS.values())
+    assert not any(windows_are_apart(pool) for pool in OVERLAPPING.values())
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])

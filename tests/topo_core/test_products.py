@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(not products.has_onednn(), reason="this torch ha
 
 def matrices(dtype=torch.float32):
     draw = generator("products")
-    a, b = (torch.randn(rows, 70, generator=draw, dtype=torch.float64) for rows in (33, 21))
+    a, b = (torch.randn(rows, 700, generator=draw, dtype=torch.float64) for rows in (330, 21))
     return a.to(dtype), b.to(dtype)
 
 
@@ -26,7 +26,7 @@ def test_a_product(dtype):
     exact = a.double() @ b.double().T
     for right in (b, b.T.contiguous().T):
         found = products.onednn(a, right)
-        assert found.dtype is dtype
+        assert found.dtype is dtype and a.numel() * len(right) > products._LARGE
         assert float((found - exact).norm() / exact.norm()) < 8 * torch.finfo(dtype).eps
 
 
@@ -48,6 +48,7 @@ def test_gradients_and_heights_by_onednn(monkeypatch):
         return plain(a, b)
 
     monkeypatch.setattr("topo_core.stacked.onednn", counted)
+    monkeypatch.setattr(products, "_LARGE", 0)
     ours, loop = objective("linear_onednn"), objective("literal")
     rows = 0.3 * torch.randn(2, 3, ours.dimension, generator=generator("rows"))
     steps = [Step(1, 0, 0), Step(2, 0, 0)]
@@ -60,6 +61,19 @@ def test_gradients_and_heights_by_onednn(monkeypatch):
     assert torch.allclose(heights, loop.losses_on_segments(rows[0, :1], rows[0, 1:2], alphas))
     assert torch.allclose(ours.losses(rows[0]), loop.losses(rows[0]))
     assert len(called) > 10
+
+
+@pytest.mark.parametrize("broken", ["raises", "is another one"])
+def test_a_product_that_is_not_one_is_not_taken(monkeypatch, broken):
+    """A name that torch keeps and whose meaning it changes costs a choice, and no run."""
+
+    def product(a, b):
+        if broken == "raises":
+            raise RuntimeError("expected at most 5 arguments")
+        return torch.zeros(len(a), len(b))
+
+    monkeypatch.setattr(products, "onednn", product)
+    assert not products.onednn_is_clearly_faster()
 
 
 @pytest.mark.parametrize(("seconds", "faster"), [((1.0, 0.45), True), ((1.0, 0.9), False)])

@@ -7,6 +7,7 @@ from topo_core import stacked
 from topo_core.strategies import memory
 from topo_core.strategies.literal import Literal
 from topo_core.strategies.memory import paths_that_fit
+from workers import probe
 from workers.evaluation import Evaluation
 from workers.probe import choose_evaluation, fastest
 from workers.problem import load_problem
@@ -51,6 +52,25 @@ def test_what_fails_is_not_chosen(monkeypatch):
 
     monkeypatch.setitem(stacked._STRATEGIES, "functional", refuses)
     assert fastest(loaded(), WORK, ("functional", "literal")).strategy == "literal"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [
+        ({"channels_last": 1.05, "functional": 1.0, "literal": 2.0}, "channels_last"),
+        ({"channels_last": 1.25, "functional": 1.0, "literal": 1.05}, "functional"),
+        ({"channels_last": 1.5, "functional": 1.4, "literal": 1.0}, "literal"),
+    ],
+)
+def test_chance_does_not_choose(monkeypatch, seconds, chosen):
+    """Of those that take about as long, the first that is offered; they are timed as a worker is set up."""
+
+    def taken(loaded, settings, strategy):
+        assert torch.get_num_threads() == 1
+        return seconds[strategy]
+
+    monkeypatch.setattr(probe, "_seconds", taken)
+    assert fastest(loaded(), WORK, ("channels_last", "functional", "literal")).strategy == chosen
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")

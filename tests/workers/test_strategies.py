@@ -1,7 +1,10 @@
 """Every way to evaluate the paper's networks gives the numbers of a plain loop over the points."""
 
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from topo_core import stacked
 from topo_core.draws import generator
@@ -19,10 +22,28 @@ NETWORKS = {
     "cnn2 with batch norm": {"channels": 3, "batch_norm": True},
     "resnet": {},
     "resnet_e7": {},
+    "uneven": {},
 }
 
 
+# Kernels and pools of all kinds: strided, not square, of one pixel, dilated; windows that overlap and not.
+UNEVEN = nn.Sequential(
+    nn.Conv2d(2, 3, (3, 1), stride=(2, 1), padding=(1, 0)),
+    nn.ReLU(),
+    nn.MaxPool2d(3, 2),
+    nn.Conv2d(3, 4, 1),
+    nn.MaxPool2d(2),
+    nn.ReLU(),
+    nn.Conv2d(4, 2, 3, padding=2, dilation=2),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(6, CLASSES),
+)
+
+
 def network(name):
+    if name == "uneven":
+        return copy.deepcopy(UNEVEN).double()
     spec = NetworkSpec.parse({"name": name.split()[0], **NETWORKS[name]})
     return build(spec, SHAPE, CLASSES, seed=1).double()
 
@@ -53,7 +74,7 @@ def objective(name, strategy, device="cpu"):
 
 def points(name, k):
     """Points near initial weights, where no unit of a layer is dead."""
-    start = torch.nn.utils.parameters_to_vector(network(name).parameters()).detach()
+    start = nn.utils.parameters_to_vector(network(name).parameters()).detach()
     noise = torch.randn(k, count_parameters(network(name)), generator=generator("noise")).double()
     return start + 0.05 * noise
 

@@ -1,4 +1,4 @@
-"""Any network with two-dimensional convolutions on a CPU: one point after another, in channels-last memory.
+"""Any network with two-dimensional convolutions: one point after another, in channels-last memory.
 
 Values are those of the network's own forward pass; only the order of the numbers in memory differs, for
 which the convolution and pooling kernels are faster. The whole batch goes through at once, so batch norm
@@ -39,7 +39,7 @@ class ChannelsLast:
 
     def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
         """The parameters of each point, in memory of their own."""
-        copies = {name: _aligned(view) for name, view in self._layout.views(points).items()}
+        copies = {name: aligned(view) for name, view in self._layout.views(points).items()}
         return [{name: rows[k] for name, rows in copies.items()} for k in range(len(points))]
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,7 +77,7 @@ _ALIGNED = 32
 """Numbers to whose multiples a parameter is moved: 128 bytes of float32."""
 
 
-def _aligned(view: Tensor) -> Tensor:
+def aligned(view: Tensor) -> Tensor:
     """A copy of one parameter of all points [k, *shape], kernels in channels-last memory.
 
     Kernels of a GPU read several numbers at once and fault where the first is not at a multiple of that

@@ -14,15 +14,22 @@ choices of these, and a run's probe takes the fastest. The backward pass has the
 call.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from topo_core.strategies.convolutional_plan import pair, plan_of, window
+from topo_core.strategies.channels_last import aligned
+from topo_core.strategies.convolutional_plan import (
+    Convolution,
+    Pair,
+    plan_of,
+    window,
+    windows_are_apart,
+)
 from topo_core.strategies.parameters import ParameterLayout
-from topo_core.strategies.patches import Pair, Patches, Rows, windows
+from topo_core.strategies.patches import Patches, Rows, windows
 
 _WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
 
@@ -48,16 +55,16 @@ class Convolutional:
         if plan is None:
             raise ValueError("not a plain convolutional network")
         self._plan, self._layout = plan, layout
-        self.micro_batch, self._patches = micro_batch, patches or Rows()
+        self._micro_batch, self._patches = micro_batch, patches or Rows()
         first = plan.convolutions[0].layer
         self._as_product = first.weight[0].numel() <= _WIDEST_PATCH and first.dilation == (1, 1)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         losses = points.new_zeros(len(points))
         gradients = torch.zeros_like(points)
-        weights = [self._parameters(point) for point in points]
-        into = [self._parameters(gradient) for gradient in gradients]
-        size = self.micro_batch or len(inputs)
+        weights = self._weights(points)
+        into = [_in_pairs(self._layout.views(gradient).values()) for gradient in gradients]
+        size = self._micro_batch or len(inputs)
         for x, y in zip(inputs.split(size), targets.split(size), strict=True):
             start = self._start(x)
             for k in range(len(points)):
@@ -74,17 +81,19 @@ class Convolutional:
     def logits(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        weights = [self._parameters(point) for point in points]
+        weights = self._weights(points)
         parts = []
-        for x in inputs.split(self.micro_batch or len(inputs)):
+        for x in inputs.split(self._micro_batch or len(inputs)):
             start = self._start(x)
             parts.append(torch.stack([self._forward(w, start).logits for w in weights]))
         return torch.cat(parts, dim=1)
 
-    def _parameters(self, point: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of each layer, views of `point` [d]."""
-        views = list(self._layout.views(point).values())
-        return list(zip(views[::2], views[1::2], strict=True))
+    def _weights(self, points: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """(weight, bias) of each layer, for each point; kernels of a GPU must be aligned."""
+        views = list(self._layout.views(points).values())
+        if points.is_cuda:
+            views = [aligned(view) if view.ndim == 5 else view for view in views]
+        return [_in_pairs(row) for row in zip(*views, strict=True)]
 
     def _start(self, x: Tensor) -> "_Start":
         """What the first layer needs of the images `x` [n, c, h, w], for all points."""
@@ -155,25 +164,26 @@ class Convolutional:
                 into[0][1].add_(slope[:, -1])
             else:
                 delta = self._convolution_backward(
-                    convolution.layer, weights[place][0], into[place], kept.before, delta, place > 0
+                    convolution, weights[place][0], into[place], kept.before, delta, place > 0
                 )
 
     def _convolution_backward(
         self,
-        layer: nn.Conv2d,
+        convolution: Convolution,
         weight: Tensor,
         into: tuple[Tensor, Tensor],
         before: Tensor,
         delta: Tensor,
         inputs_too: bool,
     ) -> Tensor:
+        layer, padding = convolution.layer, convolution.padding
         below, slope, bias = torch.ops.aten.convolution_backward(
             delta,
             before,
             self._patches.arranged(weight),
             [len(weight)],
             layer.stride,
-            layer.padding,
+            padding,
             layer.dilation,
             False,
             [0, 0],
@@ -184,6 +194,12 @@ class Convolutional:
         into[1].add_(bias)
         assert below is None or isinstance(below, Tensor)
         return delta if below is None else below
+
+
+def _in_pairs(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(weight, bias) of each layer."""
+    flat = list(parameters)
+    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 @dataclass(frozen=True)
@@ -219,11 +235,7 @@ def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
     takes a third of the time of the kernel that adds up what comes to each place.
     """
     assert kept.convolved is not None and kept.chosen is not None
-    if (
-        delta.is_cuda
-        and pair(pool.kernel_size) == pair(pool.stride)
-        and pair(pool.dilation) == (1, 1)
-    ):
+    if delta.is_cuda and windows_are_apart(pool):
         return scattered(delta, kept.chosen, kept.convolved)
     found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
         delta, kept.convolved, *window(pool), kept.chosen

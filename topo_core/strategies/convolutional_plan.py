@@ -24,10 +24,9 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Plan:
-    """Convolutions, a flattening, and linear layers with ReLU between."""
+    """Convolutions; then a flattening, and linear layers with ReLU between."""
 
     convolutions: tuple[Convolution, ...]
-    linears: int
 
 
 def plan_of(module: nn.Module) -> Plan | None:
@@ -50,7 +49,7 @@ def plan_of(module: nn.Module) -> Plan | None:
         return None
     if not all(type(layer) is nn.ReLU for layer in head[1::2]):
         return None
-    return Plan(convolutions, len(head[::2]))
+    return Plan(convolutions)
 
 
 def _flattens_all(layer: nn.Module) -> bool:
@@ -77,6 +76,11 @@ def _convolutions(layers: Sequence[nn.Module]) -> tuple[Convolution, ...] | None
                 return None
         found.append(Convolution(layer, pair(layer.padding), pool, relu))
     return tuple(found)
+
+
+def windows_are_apart(pool: nn.MaxPool2d) -> bool:
+    """Whether no number is in two windows of a pool."""
+    return pair(pool.kernel_size) == pair(pool.stride) and pair(pool.dilation) == (1, 1)
 
 
 def window(pool: nn.MaxPool2d) -> tuple[Pair, Pair, Pair, Pair, bool]:

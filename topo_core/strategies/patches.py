@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.strategies.channels_last import channels_innermost
-
-Pair = tuple[int, int]
+from topo_core.strategies.convolutional_plan import Pair
 
 
 class Patches(Protocol):
