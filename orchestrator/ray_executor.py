@@ -225,6 +225,7 @@ class RayExecutor:
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, _Member] = {}
         self._waiting: dict[Any, _Member] = {}
+        self._asked_later: list[_Member] = []
         self._packs: dict[Any, str] = {}
         self._events: deque[ExecutorEvent] = deque()
         self._heartbeat = Heartbeat(settings.limits)
@@ -284,7 +285,9 @@ class RayExecutor:
             except RayActorError as error:
                 if _could_not_start(error):
                     raise WorkersUnavailable(f"No worker can start: {_last_line(error)}") from None
-                self._expect(member)  # died while it started; Ray is starting it again
+                # It died while it started. Ray starts it again, and as long as there is no room for it, as
+                # where its node went away, whatever it is asked fails at once: so not at once again.
+                self._asked_later.append(member)
                 return
             if member.doubt is not None:  # its process died, and was started again
                 self._lose(member, _blame(member.doubt.error, member.node), member.doubt.error)
@@ -346,6 +349,7 @@ class RayExecutor:
             return
         self._surveyed = now
         self._settle_doubts(now)
+        self._ask_again()
         self._grow()
         for member in self._members.values():
             if not member.joined:
@@ -358,6 +362,22 @@ class RayExecutor:
                 self._heartbeat.asked(member.name, now)
         for verdict in self._heartbeat.verdicts(now):
             self._act_on(verdict)
+
+    def _ask_again(self) -> None:
+        """Where workers are that died while they started.
+
+        Raises:
+            WorkersUnavailable: in a cluster of our own, whose only node has gone: nobody will start them.
+        """
+        if not self._asked_later:
+            return
+        if self._settings.address is None and not any(n["Alive"] for n in ray.nodes()):
+            raise WorkersUnavailable(
+                "The Ray cluster that this run had started has gone down; run the same command again."
+            )
+        for member in self._asked_later:
+            self._expect(member)
+        self._asked_later.clear()
 
     def _hear(self, member: _Member, now: float) -> None:
         try:
