@@ -35,9 +35,8 @@ def stop_a_worker_for_a_while(process: Process, draw: random.Random) -> None:
 def kill_the_raylet(process: Process, draw: random.Random) -> None:
     """The node of Ray goes away, and with it everything that ran on it."""
     del draw
-    for child in _children(process):
-        if child.name() == "raylet":
-            _signal(child, signal.SIGKILL)
+    for raylet in raylets_of(process):
+        _signal(raylet, signal.SIGKILL)
 
 
 def kill_the_head(process: Process, draw: random.Random) -> None:
@@ -86,6 +85,11 @@ def damage_an_object(run: Path, draw: random.Random) -> None:
     else:
         place = draw.randrange(len(data))
         victim.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+
+
+def raylets_of(process: Process) -> list[psutil.Process]:
+    """The node of a run on a cluster of its own, once it is there."""
+    return [child for child in _children(process) if child.name() == "raylet"]
 
 
 def _children(process: Process) -> list[psutil.Process]:

@@ -12,7 +12,14 @@ import time
 import psutil
 import pytest
 
-from tests.chaos.injuries import PROCESSES, damage_an_object, kill_a_worker, kill_the_driver
+from tests.chaos.injuries import (
+    PROCESSES,
+    damage_an_object,
+    kill_a_worker,
+    kill_the_driver,
+    kill_the_raylet,
+    raylets_of,
+)
 from tests.helpers import flaky_proxy, results, s3_server
 from tests.helpers.command import toscore
 from tests.helpers.process import started
@@ -108,6 +115,23 @@ def chaos_round(undisturbed, folder, seed, injuries=INJURIES):
 def test_a_round(undisturbed, tmp_path, seed):
     """Killed and stopped processes, torn objects: same bits, nothing twice, nobody left."""
     chaos_round(undisturbed, tmp_path, seed, IN_A_SHORT_CUT)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("later", [2.0, 2.3])
+def test_the_node_dies_while_its_workers_start(undisturbed, tmp_path, later):
+    """The driver ends by itself, and does not ask for ever workers that nobody starts."""
+    file = write(tmp_path, "hurt")
+    with started(tmp_path, "run", file) as process:
+        until = time.monotonic() + 60
+        while not raylets_of(process) and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(later)
+        kill_the_raylet(process, random.Random(0))
+        process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert toscore("run", file, "--in-process").code == 0
+    check(undisturbed, tmp_path / "runs" / "hurt")
 
 
 @pytest.mark.chaos
