@@ -1,16 +1,24 @@
-"""A trained quadratic Bézier curve as the first path (Garipov et al. 2018).
+"""A trained Bézier curve as the first path (Garipov et al. 2018, of higher degree).
 
-The curve (1 - t)² p + 2 t (1 - t) c + t² q has one free point c, which descends the expected
-loss over t. It is far cheaper than a polygon, and the polygon that starts on it is in a much
-lower valley than the straight line.
+A curve of degree 4 from p to q has three free points, its controls. They descend the loss at places t of
+the curve. It is far cheaper than a polygon, since each gradient moves the whole curve, and a polygon that
+starts on it is in a much lower valley than the straight line. Four things make it lower than the published
+quadratic curve at an equal number of gradients (docs/performance.md has the comparison):
 
-Each step spends one gradient, at one place t, as in the paper's own code: at an equal number of
-gradients many steps on one place are lower than few on four (docs/performance.md). Places do not
-come from a random draw but from a golden-ratio rotation, whose every stretch covers [0, 1] evenly,
-so that the gradient of c has less noise (the additive recurrence of low discrepancy: Kuipers &
-Niederreiter 1974). The rate decays linearly to nothing, which takes out what noise remains.
+- *Three controls*, where one bends in a single plane: of networks that have learnt random labels one does
+  not reach the higher end, and three do.
+- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, in
+  steps of up to 0.008 of what those of the two ends differ by, in the root mean square. So wide networks,
+  whose weights are small, need no rate of their own.
+- *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
+  low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
+  than few on four.
+- *More places where the loss is high*: what counts is the maximum, not the mean.
+
+The rate decays linearly to nothing, which takes out what noise remains.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -20,25 +28,74 @@ from topo_core.draws import generator
 from topo_core.objective import Objective, Step, gradients_of_paths
 from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.optimizers import displacement, empty_slots
-from topo_core.path import resample
+from topo_core.path import at_positions, line, positions_of, resample
 from topo_core.settings import PathSettings
 
-# The second moment forgets in a hundred steps, so that short runs outlive their first gradients.
-_ADAM = OptimizerSettings("adam", lr=0.01, betas=(0.9, 0.99))
+_CONTROLS = 3
+_LION = OptimizerSettings("lion", lr=0.008, betas=(0.9, 0.97))
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
-_FINE = 129  # places on the curve from which points at equal arc length are taken
+_FINE = 257  # places on the curve from which points at equal arc length are taken
 
 
-def curve(start: Tensor, control: Tensor, end: Tensor, times: Tensor) -> Tensor:
-    """Points [k, d] at ``times`` [k] in [0, 1] of the curve, or of k curves [k, d] one point each."""
-    t = times.to(start.dtype)[:, None]
-    return (1 - t) ** 2 * start + 2 * t * (1 - t) * control + t**2 * end
+def curve(nodes: Tensor, times: Tensor) -> Tensor:
+    """Points [..., k, d] at ``times`` [..., k] in [0, 1] of the curve of ``nodes`` [..., m, d].
+
+    The first and the last node are its ends, those between them its controls.
+    """
+    return _bernstein(times, nodes.shape[-2]).to(nodes.dtype) @ nodes
 
 
-def places(seed: int, steps: int) -> Tensor:
-    """Where on the curve each of ``steps`` takes its gradient: [steps] float64 in [0, 1)."""
+def _bernstein(times: Tensor, nodes: int) -> Tensor:
+    """Weights [..., k, nodes] of the control points at ``times`` [..., k]."""
+    degree, t = nodes - 1, times[..., None]
+    power = torch.arange(nodes, dtype=times.dtype, device=times.device)
+    ways = [float(math.comb(degree, i)) for i in range(nodes)]
+    return times.new_tensor(ways) * t**power * (1 - t) ** (degree - power)
+
+
+def rotation(seed: int, steps: int) -> Tensor:
+    """[steps] float64 in [0, 1), every stretch of which is spread evenly."""
     first = torch.rand(1, generator=generator(seed, "bezier"), dtype=torch.float64)
     return (first + _GOLDEN * torch.arange(steps, dtype=torch.float64)) % 1.0
+
+
+class Places:
+    """Where on each of p curves the next gradient is taken: more often where losses were high.
+
+    Losses met so far are averaged in bins of t. The density of places in a bin is 1 + 2 r², where r is
+    the loss of the bin over the mean of all bins.
+
+    Args:
+        evenly: [p, steps] in [0, 1), spread evenly.
+    """
+
+    _BINS = 32
+    _MEMORY = 0.9
+    _EVEN = 0.1  # of all steps, before the losses along the curve are known
+
+    def __init__(self, evenly: Tensor) -> None:
+        self._evenly = evenly
+        paths = len(evenly)
+        self._losses = evenly.new_zeros(paths, self._BINS)
+        edges = torch.linspace(0, 1, self._BINS + 1, dtype=evenly.dtype, device=evenly.device)
+        self._edges = edges[:, None].expand(paths, -1, 1)
+
+    def at(self, step: int) -> Tensor:
+        """Places [p, 1] of a step (from 0)."""
+        evenly = self._evenly[:, step : step + 1]
+        if step < self._EVEN * self._evenly.shape[1]:
+            return evenly
+        mean = self._losses.mean(1, keepdim=True).clamp_min(1e-30)
+        positions = positions_of(1 + 2 * (self._losses / mean).square())
+        return at_positions(self._edges, positions, evenly)[..., 0]
+
+    def met(self, places: Tensor, losses: Tensor) -> None:
+        """Losses [p, 1] were met at ``places`` [p, 1]."""
+        bins = (places * self._BINS).long().clamp_max(self._BINS - 1)
+        before = self._losses.gather(1, bins)
+        now = losses.to(before.dtype)
+        kept = torch.where(before > 0, torch.lerp(now, before, self._MEMORY), now)
+        self._losses.scatter_(1, bins, kept)
 
 
 def bezier_path(
@@ -58,39 +115,46 @@ def bezier_paths(
 ) -> tuple[list[Tensor], int]:
     """The trained curves of p pairs of ends [p, d], in lockstep.
 
-    Trained for ``settings.bezier_epochs`` with Adam, one place on each curve for each minibatch.
+    Trained for ``settings.bezier_epochs``, one place on each curve for each minibatch.
     A curve that diverges is replaced by the straight line.
 
     Returns:
         The polygons [points, d] at equal arc length, and the gradients that each of them took.
     """
-    controls = 0.5 * (starts + ends)
-    slots = empty_slots(_ADAM, controls)
+    lines = [line(*pair, _CONTROLS + 2) for pair in zip(starts, ends, strict=True)]
+    nodes = torch.stack(lines)
+    controls = nodes[:, 1:-1]  # a view
+    slots = empty_slots(_LION, controls)
+    scales = torch.linalg.vector_norm(ends - starts, dim=1) / math.sqrt(starts.shape[1])
     steps = settings.bezier_epochs * objective.batches
-    times = torch.stack([places(seed, steps) for seed in seeds], dim=1).to(starts.device)
-    for number, time in enumerate(times):
+    places = Places(torch.stack([rotation(seed, steps) for seed in seeds]).to(starts.device))
+    for number in range(steps):
         each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]
-        points = curve(starts, controls, ends, time)
-        _, gradients = gradients_of_paths(objective, points[:, None], each)
-        gradients = torch.add(gradients[:, 0], points, alpha=settings.l2)
+        times = places.at(number)
+        weights = _bernstein(times, nodes.shape[1]).to(nodes.dtype)
+        points = weights @ nodes
+        losses, gradients = gradients_of_paths(objective, points, each)
+        places.met(times, losses)
+        gradients = torch.add(gradients, points, alpha=settings.l2)
         moved = displacement(
-            _ADAM,
+            _LION,
             slots,
-            gradients * (2 * time * (1 - time)).to(starts.dtype)[:, None],
-            _ADAM.lr * (1 - number / steps),
-            spacing=starts.new_ones(len(starts)),
+            weights[:, 0, 1:-1, None] * gradients,
+            _LION.lr * (1 - number / steps),
+            spacing=starts.new_ones(len(starts), _CONTROLS),
             max_move=None,
         )
-        controls = controls - moved
-    triples = zip(starts, controls, ends, strict=True)
-    return [_polygon(*triple, settings.points) for triple in triples], steps
+        controls.sub_(moved.mul_(scales[:, None, None]))
+    return [
+        _polygon(own, straight, settings.points) for own, straight in zip(nodes, lines, strict=True)
+    ], steps
 
 
-def _polygon(start: Tensor, control: Tensor, end: Tensor, points: int) -> Tensor:
+def _polygon(nodes: Tensor, straight: Tensor, points: int) -> Tensor:
     """``points`` points of the curve at equal arc length; of the line, if the curve is not finite."""
-    if not bool(control.isfinite().all()):
-        control = 0.5 * (start + end)
-    times = torch.linspace(0, 1, _FINE, dtype=torch.float64, device=start.device)
-    fine = curve(start, control, end, times)
-    fine[0], fine[-1] = start, end
+    if not bool(nodes.isfinite().all()):
+        nodes = straight
+    times = torch.linspace(0, 1, _FINE, dtype=torch.float64, device=nodes.device)
+    fine = curve(nodes, times)
+    fine[0], fine[-1] = nodes[0], nodes[-1]
     return resample(fine, points)

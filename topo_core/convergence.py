@@ -16,7 +16,7 @@ from typing import Protocol
 from topo_core.profile import Profile
 from topo_core.settings import PathSettings
 from topo_core.state import PathState
-from topo_core.walk import finished
+from topo_core.walk import finished, is_as_low_as_its_end
 
 _SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
 
@@ -58,16 +58,24 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
     barrier = found.maximum - ends
     allowed = settings.convergence_tolerance * barrier
     quarter, remaining = further_fall(state.history)
-    remaining = min(remaining, barrier)  # no path is lower than its higher end
+    lowest = is_as_low_as_its_end(state)
+    # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
+    silent = state.best_epoch == 0 and not settings.resolve(state.batches).settles
+    remaining = 0.0 if lowest else barrier if silent else min(remaining, barrier)
     last = state.history[-1]
     done = finished(state, settings)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
     elif done and remaining <= allowed:
         outcome = Outcome.CONVERGED
-        reason = "no path is lower than its higher end"
-        if barrier > 0:
-            reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
+        reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
+        if lowest:
+            reason = "no path is lower than its higher end"
+    elif silent:
+        outcome = Outcome.BUDGET
+        reason = (
+            "no epoch was lower than the start, so nothing is known of a further fall; raise epochs"
+        )
     else:
         outcome = Outcome.BUDGET
         reason = f"the height would fall by {remaining:.3g} more, above {allowed:.3g}; raise epochs"

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-OptimizerName = Literal["sgd", "momentum", "adam", "secant"]
+OptimizerName = Literal["sgd", "momentum", "adam", "lion", "secant"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class OptimizerSettings:
         name: the method.
         lr: the base learning rate; not used by ``secant``.
         momentum: of ``momentum``.
-        betas, eps: of ``adam``.
+        betas: of ``adam`` and ``lion``.
+        eps: of ``adam``.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

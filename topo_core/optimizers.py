@@ -5,7 +5,8 @@ Each acts on the rows of [k, d] independently, and keeps what it remembers in *s
 points are redistributed or inserted it is interpolated exactly as they are.
 
 ``sgd``, ``momentum`` (heavy ball), ``adam`` (Kingma & Ba 2015) are the usual ones, applied to
-the normal component. ``secant`` needs no learning rate: each point takes the step of Barzilai
+the normal component. ``lion`` (Chen et al. 2023) moves every coordinate by the rate, in the direction of
+the sign of an average. ``secant`` needs no learning rate: each point takes the step of Barzilai
 & Borwein (1988), the inverse of the curvature that its last displacement met. It needs exact
 gradients, and a bound on displacements (``PathSettings.max_move``) makes it safe.
 """
@@ -28,6 +29,8 @@ def empty_slots(settings: OptimizerSettings, points: Tensor) -> Slots:
         return {"velocity": row}
     if settings.name == "adam":
         return {"mean": row, "square": row.clone(), "count": scalar}
+    if settings.name == "lion":
+        return {"mean": row}
     if settings.name == "secant":
         return {"previous": row, "moved": row.clone(), "step": scalar}
     return {}
@@ -61,6 +64,8 @@ def displacement(
         return _bounded(torch.mul(velocity, rate, out=normal), bound)
     if settings.name == "adam":
         return _bounded(_adam(settings, slots, normal, rate), bound)
+    if settings.name == "lion":
+        return _bounded(_lion(settings, slots, normal, rate), bound)
     if settings.name == "secant":
         step = _secant_step(slots, normal, spacing)
         slots["step"].copy_(step)
@@ -91,6 +96,14 @@ def _adam(settings: OptimizerSettings, slots: Slots, normal: Tensor, rate: float
     step = rate / (1 - first**count)
     scale = torch.div(square, 1 - second**count, out=normal).sqrt_().add_(settings.eps)
     return torch.div(mean, scale, out=scale).mul_(step)
+
+
+def _lion(settings: OptimizerSettings, slots: Slots, normal: Tensor, rate: float) -> Tensor:
+    near, far = settings.betas
+    mean = slots["mean"]
+    sign = torch.lerp(normal, mean, near).sign_()
+    mean.lerp_(normal, 1 - far)
+    return torch.mul(sign, rate, out=normal)
 
 
 def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor) -> Tensor:

@@ -27,12 +27,12 @@ class PathSettings:
     Attributes:
         points: points of the starting path, the two ends included.
         start: how the starting path is made. ``line`` is the paper's; ``bezier`` a trained
-            quadratic curve; ``routes`` the best of several bent starts. ``aligned``,
+            curve of degree 4; ``routes`` the best of several bent starts. ``aligned``,
             ``through`` and ``warm`` name a path that the caller brings. ``auto`` is ``routes``
             for exact gradients, ``bezier`` for minibatches, and ``line`` with ``paper``.
         force: the rule of ``forces``.
-        epochs: passes over the objective's minibatches; None for at least 100 epochs and
-            2,000 steps.
+        epochs: passes over the objective's minibatches, at most: a path that is as low as its higher end is
+            done. 0 measures the starting path alone; None is for at least 100 epochs and 2,000 steps.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
             comparison), for SGD at 0.05 with ``paper``, and for ``secant`` where gradients are
             exact.
@@ -49,7 +49,7 @@ class PathSettings:
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
-            minibatch: 80 cost as much as 5 passes of 17 points.
+            minibatch: 200 cost as much as 12 passes of 17 points.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -73,7 +73,7 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
-    bezier_epochs: int = 80
+    bezier_epochs: int = 200
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
@@ -88,7 +88,7 @@ class PathSettings:
                 raise ValueError(f"{key} is {getattr(self, key)!r}; choose one of {names}.")
         for key, least in (
             ("points", 3),
-            ("epochs", 1),
+            ("epochs", 0),
             ("points_per_step", 1),
             ("redistribute_every", 0),
             ("climbing_epochs", 0),
@@ -133,7 +133,7 @@ class PathSettings:
         redistributed = self.force in ("improved", "string")
         return Resolved(
             settings=self,
-            epochs=self.epochs or max(_EPOCHS, math.ceil(_STEPS / batches)),
+            epochs=self._epochs(batches),
             optimizer=self.optimizer or optimizer,
             schedule=self.schedule or schedule,
             redistribute_every=(
@@ -146,6 +146,9 @@ class PathSettings:
             settles=exact and self.insertion is None,
             start=self.start if self.start != "auto" else "line" if literal else start,
         )
+
+    def _epochs(self, batches: int) -> int:
+        return max(_EPOCHS, math.ceil(_STEPS / batches)) if self.epochs is None else self.epochs
 
     def total_epochs(self, batches: int) -> int:
         """The epochs of a run on an objective with ``batches`` minibatches."""
@@ -161,7 +164,7 @@ class PathSettings:
         return min(
             resolved.climbs_from,
             resolved.schedule.depends_on_epochs_from(resolved.epochs),
-            resolved.epochs - 1,
+            max(0, resolved.epochs - 1),
         )
 
     def with_epochs(self, epochs: int) -> "PathSettings":

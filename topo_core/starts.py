@@ -1,7 +1,7 @@
 """The first path. It dominates the result: a local method keeps to the valley it starts in.
 
 ``line``     the straight segment of the paper (section 2.6).
-``bezier``   a trained quadratic curve (``bezier``).
+``bezier``   a trained curve of degree 4 (``bezier``).
 ``routes``   a search for the pass, for exact gradients (``routes``).
 ``through``  a concatenation of optimised paths: ``path.through``.
 ``aligned``  the line to a permuted copy of the end (``symmetry``). The copy has the same loss,

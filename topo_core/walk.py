@@ -29,6 +29,7 @@ from topo_core.settings import PathSettings, Resolved
 from topo_core.state import PathState
 from topo_core.steps import Norms
 
+_EQUAL = 1e-5  # relative: losses of one place by two strategies in float32 agree to 1e-6
 _RESTS = 3  # records without a normal component before the run ends
 _SHAKES = 10  # records of an unchanged height before the run ends
 
@@ -137,9 +138,21 @@ def _groups(
 
 
 def finished(state: PathState, settings: PathSettings) -> bool:
-    """Whether ``advance`` has nothing left to do: at the end, failed, or at rest."""
+    """Whether ``advance`` has nothing left to do: at the end, failed, as low as can be, or at rest.
+
+    ``paper`` goes on to the end of the run, as Algorithm 2 does.
+    """
     resolved = settings.resolve(state.batches)
-    return bool(state.failure) or state.epoch >= resolved.epochs or _at_rest(state, resolved)
+    if state.failure or state.epoch >= resolved.epochs:
+        return True
+    lowest = settings.force != "paper" and is_as_low_as_its_end(state)
+    return lowest or _at_rest(state, resolved)
+
+
+def is_as_low_as_its_end(state: PathState) -> bool:
+    """Whether the best path is nowhere higher than at its higher end: then no path is lower."""
+    end = float(state.losses[[0, -1]].max())
+    return state.best_maximum - end <= _EQUAL * abs(end)
 
 
 def _at_rest(state: PathState, resolved: Resolved) -> bool:

@@ -94,9 +94,14 @@ class PathRun:
         """Publish the state, so that this task, or a longer one, can go on from it."""
         task, store = self.task, self._store
         if task.goes_on and state.epoch == self._fork and not state.failure:
-            store.publish_checkpoint(task.lineage, self._fork, state.tensors(), state.scalars())
+            self._keep_for_longer(state)
         if not self.finished(state):
             store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
+
+    def _keep_for_longer(self, state: PathState) -> None:
+        self._store.publish_checkpoint(
+            self.task.lineage, state.epoch, state.tensors(), state.scalars()
+        )
 
     def share(self, state: PathState) -> float:
         """What is done of the whole, from 0 to 1."""
@@ -113,6 +118,8 @@ class PathRun:
         if found.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
             raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)
+        if task.goes_on and state.epoch < self._fork:  # done early: a longer run is, too
+            self._keep_for_longer(state)
         name = None
         if keep_points:
             name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)

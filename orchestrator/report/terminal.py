@@ -149,11 +149,12 @@ def evidence(known: Certified) -> list[Text]:
     """What ± does not say: an estimate of convergence, dips, and the choice of the minima."""
     holding = sum(1 for bar in known.certificate.barcode.bars if bar.saddle)
     lines = [
+        *_no_obstacle(known),
         Text(
             "± is what the dense sampling can have missed on these paths. Estimate, not a bound: with "
             f"more epochs the passes that hold up bars would fall by up to {known.remaining_fall:.2g}; "
             f"{known.unconverged} of {holding} had not converged."
-        )
+        ),
     ]
     if known.jackknife and math.isfinite(known.jackknife.standard_error):
         jack = known.jackknife
@@ -172,6 +173,19 @@ def evidence(known: Certified) -> list[Text]:
             )
         )
     return lines
+
+
+def _no_obstacle(known: Certified) -> list[Text]:
+    """In words, a barcode whose bars have no length that could be told from none."""
+    finite = known.certificate.barcode.finite
+    if not finite or max(bar.length for bar in finite) > 2 * known.certificate.epsilon:
+        return []
+    return [
+        Text(
+            "No bar has a length that is more than ±: from each of these minima a path leads to a lower "
+            "one without a climb."
+        )
+    ]
 
 
 def something_left_out(landscape: Landscape) -> bool:

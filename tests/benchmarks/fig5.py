@@ -22,7 +22,7 @@ from orchestrator.plan import Identity, Plan
 from orchestrator.studies.cost import PROFILE_POINTS
 from orchestrator.studies.study import load_study
 from tests.benchmarks.speed import machine
-from tests.benchmarks.workloads import ENDLESS, Unmeasured
+from tests.benchmarks.workloads import ENDLESS, Unmeasured, endless
 from topo_core.walk import advance, init
 from workers.data import Dataset, sizes
 from workers.evaluation import Evaluation, prepare
@@ -91,7 +91,8 @@ def _path_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
     settings = replace(plan.path_settings, epochs=ENDLESS, evaluate_every=ENDLESS, insertion=None)
     ends = [loaded.initial_point(seed) for seed in (0, 1)]
     alphas = torch.linspace(0, 1, settings.points, device=ends[0].device)[:, None]
-    state = [init(Unmeasured(objective), torch.lerp(ends[0], ends[1], alphas), settings)]
+    points = torch.lerp(ends[0], ends[1], alphas)
+    state = [endless(init(Unmeasured(objective), points, settings))]
 
     def epoch() -> None:
         state[0] = advance(objective, state[0], settings, 0, until_epoch=state[0].epoch + 1)

@@ -19,20 +19,20 @@ def trained_curve(
     objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, rate: float, seed: int
 ) -> tuple[Tensor, int]:
     """The curve as points [settings.points, d], and the gradients that it took."""
-    control, velocity = 0.5 * (start + end), torch.zeros_like(start)
+    nodes, velocity = torch.stack([start, 0.5 * (start + end), end]), torch.zeros_like(start)
     steps = settings.bezier_epochs * objective.batches
     for number in range(steps):
         step = Step(seed, *divmod(number, objective.batches))
         draw = generator(seed, "garipov", number)
         time = torch.rand(1, generator=draw, dtype=torch.float64)
-        point = curve(start, control, end, time)
+        point = curve(nodes, time)
         _, gradient = objective.gradients(point, step)
         share = (2 * time * (1 - time)).to(start.dtype)
         velocity = MOMENTUM * velocity + share * (gradient + settings.l2 * point)[0]
         # Half of the run at the full rate, then linearly to a hundredth of it, as in its code.
         done = number / steps
         decay = 1.0 if done < 0.5 else max(0.01, 1 - (done - 0.5) / 0.4 * 0.99)
-        control = control - rate * decay * velocity
-    fine = curve(start, control, end, torch.linspace(0, 1, 257, dtype=torch.float64))
+        nodes[1] -= rate * decay * velocity
+    fine = curve(nodes, torch.linspace(0, 1, 257, dtype=torch.float64))
     fine[0], fine[-1] = start, end
     return resample(fine, settings.points), steps

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tests.benchmarks import literal
 from tests.benchmarks.speed import machine
+from tests.benchmarks.workloads import endless
 from topo_core.objective import Step
 from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
@@ -149,7 +150,8 @@ class Pack:
     def together(self) -> None:
         """An epoch of all paths."""
         if self.states is None:
-            self.states = [init(self.objective, self.points, self.settings)] * self.row.paths
+            start = endless(init(self.objective, self.points, self.settings))
+            self.states = [start] * self.row.paths
         until = self.states[0].epoch + 1
         self.states = advance_together(
             self.objective, self.states, self.settings, self.seeds, until_epoch=until

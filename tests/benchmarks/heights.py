@@ -45,8 +45,7 @@ from workers.train import begin, train_until
 MOVING = 17
 SEEDS, MINIMA = (10, 11, 12), 3  # three pairs a seed; rates were chosen on seed 100
 CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
-# Of our default's units: the curve has three quarters of a short run, and this many of a longer one.
-CURVE_SHARE, CURVE_UNITS = 0.75, 12
+CURVE_UNITS = 12  # of our default's: as many as its curve has in a run file that says nothing
 
 
 @dataclass(frozen=True)
@@ -179,13 +178,11 @@ def springs(task: Task) -> Joined:
 
 
 def default(task: Task) -> Joined:
-    """Ours, with the budget split between the curve and the path.
-
-    A path needs some epochs to be better than the curve that it starts from, and one to be a path.
-    """
-    epochs = max(1, round(task.units - min(CURVE_SHARE * task.units, CURVE_UNITS)))
-    curve = min(CURVE_SHARE * task.units, CURVE_UNITS, task.units - epochs)
-    return task.path(PathSettings(bezier_epochs=max(1, round(curve * MOVING)), epochs=epochs))
+    """Ours: the curve first, and what is left of the budget for the path, if that is not done."""
+    curve = min(task.units, CURVE_UNITS)
+    return task.path(
+        PathSettings(bezier_epochs=max(1, round(curve * MOVING)), epochs=round(task.units - curve))
+    )
 
 
 def third(task: Task) -> Joined:

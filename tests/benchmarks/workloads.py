@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -78,7 +80,7 @@ class Workload:
     def ours(self) -> None:
         """One epoch of a path: evaluation, projection, and redistribution every ten steps."""
         if self.state is None:
-            self.state = init(Unmeasured(self.objective), self.points, self.settings)
+            self.state = endless(init(Unmeasured(self.objective), self.points, self.settings))
         self.state = advance(
             self.objective, self.state, self.settings, 0, until_epoch=self.state.epoch + 1
         )
@@ -119,6 +121,11 @@ class Workload:
             self.x.repeat(repeats, *[1] * (self.x.ndim - 1))[:5000],
             self.y.repeat(repeats)[:5000],
         )
+
+
+def endless(state: PathState) -> PathState:
+    """The state as of a path that can always go lower: it is walked on wherever it lies."""
+    return replace(state, best_maximum=math.inf)
 
 
 class Unmeasured:

@@ -30,9 +30,14 @@ from workers.store import Store
 SETTINGS = {
     "data": {"name": "digits", "subset": 600},
     "network": {"name": "fc", "hidden": [12]},
-    "minima": {"count": 4, "epochs": 10, "checkpoint_every": 3},
+    "minima": {
+        "count": 4,
+        "epochs": 12,
+        "checkpoint_every": 3,
+        "optimizer": {"name": "adam", "lr": 0.02},
+    },
     "paths": {
-        "bezier_epochs": 30,
+        "bezier_epochs": 3,
         "epochs": 16,
         "points": 9,
         "checkpoint_every": 2,

@@ -37,8 +37,8 @@ name: a
 store: {store}
 data: digits
 network: {{name: fc, hidden: [16]}}
-minima: {{count: 6, epochs: 8}}
-paths: {{bezier_epochs: 20, epochs: 60, points: 9, checkpoint_every: 3}}
+minima: {{count: 6, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 3}}
 """
 PAIRS = 15
 

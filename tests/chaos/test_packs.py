@@ -24,8 +24,14 @@ TOGETHER = 8
 SETTINGS = {
     "data": {"name": "digits", "subset": 600},
     "network": {"name": "fc", "hidden": [12]},
-    "minima": {"count": 6, "epochs": 10},
-    "paths": {"epochs": 400, "points": 9, "checkpoint_every": 20, "evaluate_every": 100},
+    "minima": {"count": 6, "epochs": 30, "optimizer": {"name": "adam", "lr": 0.02}},
+    "paths": {
+        "bezier_epochs": 1,
+        "epochs": 400,
+        "points": 9,
+        "checkpoint_every": 20,
+        "evaluate_every": 100,
+    },
     "resources": {"workers": 1},
 }
 

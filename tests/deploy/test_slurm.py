@@ -23,8 +23,8 @@ name: a
 store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [16]}}
-minima: {{count: 9, epochs: 8}}
-paths: {{epochs: 60, points: 9, checkpoint_every: 3}}
+minima: {{count: 9, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 3}}
 """
 TASKS = 9 + 36
 

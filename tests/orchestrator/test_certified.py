@@ -90,3 +90,14 @@ def test_without_profiles_dips_are_unknown_and_not_absent():
     """Where profiles were left in the store the answer is null."""
     bare = record(0, 1, 1.0, losses=[])
     assert known(records={(0, 1): bare}).to_json()["dips"] is None
+
+
+def test_bars_without_length_are_told_in_words():
+    """Passes at their higher ends: no bar is longer than ±, and the text says what that means."""
+    passes = {
+        (0, 1): record(0, 1, 0.2, high=0.2 + 1e-9, ends=(0.1, 0.2)),
+        (1, 2): record(1, 2, 0.3, high=0.3 + 1e-9, ends=(0.2, 0.3)),
+    }
+    told = "without a climb"
+    assert told in "\n".join(str(line) for line in evidence(known(records=passes)))
+    assert told not in "\n".join(str(line) for line in evidence(known()))

@@ -29,8 +29,8 @@ from workers.specs import DataSpec, NetworkSpec
 SETTINGS = """
 data: digits
 network: {name: fc, hidden: [16]}
-minima: {count: 4, epochs: 12, checkpoint_every: 4}
-paths: {bezier_epochs: 12, epochs: 12, points: 9, checkpoint_every: 3, evaluate_every: 4}
+minima: {count: 4, epochs: 12, checkpoint_every: 4, optimizer: {name: adam, lr: 0.02}}
+paths: {bezier_epochs: 1, epochs: 12, points: 9, checkpoint_every: 3, evaluate_every: 4}
 resources: {workers: 2}
 """
 MINIMA, PAIRS = 4, 6
@@ -240,7 +240,10 @@ def test_a_pair_that_diverges_fails_alone(undisturbed, folder):
     for index, state in enumerate(states[:3]):
         safetensors.torch.save_file(state, folder / f"{index}.safetensors")
     names = [f"{index}.safetensors" for index in range(3)]
-    settings = SETTINGS.replace("count: 4, epochs: 12, checkpoint_every: 4", f"from: {names}")
+    settings = SETTINGS.replace(
+        "count: 4, epochs: 12, checkpoint_every: 4, optimizer: {name: adam, lr: 0.02}",
+        f"from: {names}",
+    )
     file, run = write(folder, "d", settings), folder / "runs" / "d"
     said = toscore("run", file, "--in-process")
     assert said.code == 3, said.out + said.err

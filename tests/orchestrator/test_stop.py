@@ -19,8 +19,8 @@ name: a
 store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [8]}}
-minima: {{count: 8, epochs: 4}}
-paths: {{bezier_epochs: 20, epochs: 60, points: 9, checkpoint_every: 2}}
+minima: {{count: 8, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 2}}
 resources: {{workers: 1}}
 """
 PAIRS = 28

@@ -26,8 +26,8 @@ name: a
 store: {folder}/runs
 data: "mydata:load"
 network: {{name: fc, hidden: [8]}}
-minima: {{count: {minima}, epochs: 4}}
-paths: {{bezier_epochs: 6, epochs: {epochs}, points: 9, checkpoint_every: 2}}
+minima: {{count: {minima}, epochs: 20, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: {epochs}, points: 9, checkpoint_every: 2}}
 resources: {{workers: 1, gpus_per_worker: 0}}
 """
 CODE = """

@@ -15,7 +15,7 @@ from topo_core.walk import init
     ("numbers", "message"),
     [
         ({"points": 2}, "points is 2; it must be 3 or more"),
-        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": -1}, "epochs is -1; it must be 0 or more"),
         ({"force": "magic"}, "choose one of improved, paper, string, spring"),
         ({"start": "curve"}, "start is 'curve'"),
         ({"l2": float("nan")}, "l2 is nan"),
@@ -33,7 +33,7 @@ def test_impossible_settings_are_refused(numbers, message):
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, secant"),
+        ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, lion, secant"),
         ({"lr": float("nan")}, "optimizer.lr is nan"),
         ({"lr": 0.0}, "above 0"),
         ({"momentum": 1.0}, "optimizer.momentum"),

@@ -5,7 +5,6 @@ import torch
 
 from tests.helpers.minimax import GridPasses
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.bezier import places
 from topo_core.landscapes import embedded, gaussians, himmelblau, ring_valley
 from topo_core.optimize import optimize_path
 from topo_core.path import line, segment_lengths
@@ -40,13 +39,6 @@ def test_bezier_is_lower_than_the_line():
     lengths = segment_lengths(found.points)
     assert lengths.max() < 1.02 * lengths.min()
     assert found.gradient_evaluations == 100 * objective.batches
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_places_of_the_curve_cover_it_evenly(seed):
-    """Any 13 consecutive steps of a curve's training take a gradient in each fifth of it."""
-    fifths = (places(seed, 200) * 5).long()
-    assert all(set(stretch.tolist()) == set(range(5)) for stretch in fifths.unfold(0, 13, 1))
 
 
 def test_gradients_of_a_start_are_counted():

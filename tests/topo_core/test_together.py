@@ -23,7 +23,7 @@ from topo_core.walk import advance, advance_together, init
 
 SEEDS = [3, 11, 5]
 COARSE = {"heights": "paper"}  # a measurement that takes no time
-RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "secant": 1.0}
+RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "lion": 0.001, "secant": 1.0}
 
 
 def perceptron(strategy="linear"):
@@ -66,8 +66,8 @@ def assert_same(found, expected, bound=1e-12):
 
 
 def both(objective, paths, settings, until=4):
-    """States walked together, and one by one."""
-    states = [init(objective, path, settings) for path in paths]
+    """States walked together, and one by one; also those that are as low as their higher end."""
+    states = [replace(init(objective, path, settings), best_maximum=math.inf) for path in paths]
     seeds = SEEDS[: len(states)]
     together = advance_together(objective, states, settings, seeds, until_epoch=until)
     alone = [
@@ -171,6 +171,7 @@ def test_a_path_that_diverges_harms_no_other():
     good = line(torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 0.0]).double(), 5)
     bad = line(torch.tensor([-1.0, 0.0]).double(), torch.tensor([9.0, 4.0]).double(), 5)
     states = [init(objective, path, settings) for path in (good, good.clone())]
+    states = [replace(state, best_maximum=math.inf) for state in states]  # though as low as can be
     bad_state = replace(states[0], points=bad, best=good)
     given = [states[0], bad_state, states[1]]
     found = advance_together(objective, given, settings, SEEDS, until_epoch=4)
@@ -244,6 +245,7 @@ def test_many_paths_are_one_call():
     objective = Counting()
     settings = PathSettings(epochs=1, optimizer=OptimizerSettings())
     path = line(torch.tensor([-1.0, 0.5]), torch.tensor([1.0, 0.0]), 5)
+    path[2] = torch.tensor([0.0, 2.0])  # higher than the ends, so that there is something to do
     states = [init(objective, path, settings) for _ in SEEDS]
     advance_together(objective, states, settings, SEEDS, until_epoch=1)
     assert asked == [((3, 3, 2), tuple(SEEDS))] * 3

@@ -16,6 +16,7 @@ from topo_core.landscapes import muller_brown, two_wells
 from topo_core.objective import from_function
 from topo_core.optimize import optimize_path, solution
 from topo_core.optimizer_settings import OptimizerSettings
+from topo_core.optimizers import displacement, empty_slots
 from topo_core.path import line
 from topo_core.profile import loss_profile
 from topo_core.schedule import Schedule
@@ -27,6 +28,7 @@ VARIANTS = {
     "sgd": {},
     "momentum": {"optimizer": OptimizerSettings("momentum", lr=0.01)},
     "adam": {"optimizer": OptimizerSettings("adam", lr=0.003)},
+    "lion": {"optimizer": OptimizerSettings("lion", lr=0.001)},
     "secant": {"optimizer": OptimizerSettings("secant")},
     "paper": {"force": "paper", "insertion": Insertion(every=3, threshold=1.0, ends="paper")},
     "string": {"force": "string"},
@@ -222,7 +224,7 @@ def test_slots_move_with_the_points(optimizer):
     }
     before = PathState.restore(
         {**state.tensors(), **{f"slots.{name}": rows for name, rows in slots.items()}},
-        state.scalars(),
+        {**state.scalars(), "best_maximum": math.inf},  # a flat path has nothing to gain
     )
     after = advance(flat, before, settings, 0, until_epoch=1)
     factors = {"velocity": 0.9, "mean": 0.9, "square": 0.999, "count": 1.0}
@@ -338,3 +340,69 @@ def test_norms_of_some_points_are_not_those_of_all():
     settings = PathSettings(points=7, epochs=20, evaluate_every=10, points_per_step=2)
     found = optimize_path(landscape.objective, *landscape.minima, settings)
     assert all(record.normal_norms == () for record in found.history)
+
+
+def test_lion_moves_each_coordinate_by_the_rate():
+    """Two steps by hand: the sign of (0.9 mean + 0.1 gradient), the mean with the far beta."""
+    settings = OptimizerSettings("lion", lr=0.1, betas=(0.9, 0.5))
+    slots = empty_slots(settings, torch.zeros(1, 3, dtype=torch.float64))
+    first = torch.tensor([[2.0, -1.0, 0.0]], dtype=torch.float64)
+    second = torch.tensor([[-4.0, -1.0, 1.0]], dtype=torch.float64)
+    none = {"spacing": torch.ones(1, dtype=torch.float64), "max_move": None}
+    moved = displacement(settings, slots, first.clone(), 0.1, **none)
+    assert moved.tolist() == [[0.1, -0.1, 0.0]]
+    assert slots["mean"].tolist() == [[1.0, -0.5, 0.0]]
+    moved = displacement(settings, slots, second.clone(), 0.2, **none)
+    assert moved.tolist() == [[0.2, -0.2, 0.2]]  # 0.9 - 0.4, -0.45 - 0.1, 0.1
+    assert slots["mean"].tolist() == [[-1.5, -0.75, 0.5]]
+
+
+def slope(points):
+    """A valley that falls all along the first coordinate: a straight path has its height at the start."""
+    return 3 - points[:, 0] + points[:, 1] ** 2
+
+
+@pytest.mark.parametrize("force", ["improved", "paper"])
+def test_a_path_as_low_as_its_higher_end_is_done(force):
+    """No path is lower, so nothing is computed; the literal Algorithm 2 goes on to its end."""
+    ends = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    settings = PathSettings(points=5, epochs=7, start="line", force=force)
+    found = optimize_path(from_function(slope), *ends, settings)
+    assert found.profile.maximum == 3.0
+    assert found.history[-1].epoch == (0 if force == "improved" else 7)
+    assert found.outcome is Outcome.CONVERGED
+    assert found.evidence.remaining_fall == 0.0
+    assert found.evidence.reason == "no path is lower than its higher end."
+
+
+def test_without_epochs_the_start_is_measured():
+    """Zero epochs give the first path, its height and no claim that it has converged."""
+    objective, points = network_start()
+    settings = PathSettings(points=7, epochs=0, start="line")
+    found = optimize_path(objective, points[0], points[-1], settings)
+    assert torch.equal(found.points, points)
+    assert found.profile.maximum == loss_profile(objective, points).maximum
+    assert found.gradient_evaluations == 0
+    assert found.outcome is Outcome.BUDGET
+    ends = max(found.profile.losses[0], found.profile.losses[-1])
+    assert found.evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
+
+
+def test_epochs_that_only_harm_prove_nothing():
+    """A path that was never lower than its start has used its budget: it has not converged."""
+    objective, points = network_start()
+    settings = PathSettings(
+        points=7,
+        epochs=6,
+        evaluate_every=1,
+        max_move=None,
+        optimizer=OptimizerSettings(lr=20.0),
+        schedule=Schedule("constant"),
+    )
+    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=6)
+    found = solution(objective, state, settings)
+    assert state.best_epoch == 0 and not state.failure
+    assert found.outcome is Outcome.BUDGET
+    ends = max(found.profile.losses[0], found.profile.losses[-1])
+    assert found.evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
+    assert "no epoch was lower than the start" in found.evidence.reason

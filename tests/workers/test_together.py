@@ -11,6 +11,7 @@ from topo_core import walk
 from topo_core.optimizer_settings import OptimizerSettings
 from workers import connect_together
 from workers.evaluation import Evaluation
+from workers.minimum_settings import MinimumSettings
 from workers.objects import StoreUnreachable, open_objects
 from workers.problem import load_problem
 from workers.results import Done, Failed, FailureKind
@@ -20,6 +21,7 @@ from workers.specs import DataSpec, NetworkSpec
 from workers.store import Store
 from workers.tasks import OptimizePath, PathWork, Problem
 from workers.telling import Interrupted
+from workers.train import begin, train_until
 
 PROBLEM = Problem(
     NetworkSpec.parse({"name": "fc", "hidden": [8]}),
@@ -42,8 +44,16 @@ MINIMA = 4
 
 @pytest.fixture(scope="module")
 def points():
+    """Trained, so that there is something between them that paths have to go down."""
     loaded = load_problem(PROBLEM, Evaluation())
-    return {f"minimum{i}": loaded.state_dict(loaded.initial_point(i)) for i in range(MINIMA)}
+    settings = MinimumSettings(epochs=100, optimizer=OptimizerSettings("adam", lr=0.01))
+    objective = loaded.objective(settings.batch_size)
+    found = {}
+    for i in range(MINIMA):
+        state = begin(settings, loaded.initial_point(i))
+        state = train_until(objective, state, settings, i, epoch=settings.epochs)
+        found[f"minimum{i}"] = loaded.state_dict(state.point[0])
+    return found
 
 
 def worker_on(folder, points, paths_at_once=1, stopping=lambda: False):

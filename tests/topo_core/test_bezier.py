@@ -1,0 +1,110 @@
+"""The trained curve: its shape, where its gradients are taken, and what does not change it."""
+
+import pytest
+import torch
+
+from tests.helpers.tiny_network import TinyNetwork
+from topo_core.bezier import Places, bezier_path, curve, rotation
+from topo_core.objective import from_function
+from topo_core.path import line
+from topo_core.profile import loss_profile
+from topo_core.settings import PathSettings
+
+
+def de_casteljau(nodes, t):
+    """The point at t by repeated interpolation: another way to the same polynomial."""
+    while len(nodes) > 1:
+        nodes = torch.lerp(nodes[:-1], nodes[1:], t)
+    return nodes[0]
+
+
+@pytest.mark.parametrize("nodes", [2, 3, 5])
+def test_a_curve_is_the_polynomial_of_its_nodes(nodes):
+    """Points agree with de Casteljau's construction, and the ends are the first and the last node."""
+    rows = torch.randn(
+        nodes, 7, generator=torch.Generator().manual_seed(nodes), dtype=torch.float64
+    )
+    times = torch.tensor([0.0, 0.1, 0.5, 0.93, 1.0], dtype=torch.float64)
+    expected = torch.stack([de_casteljau(rows, float(t)) for t in times])
+    torch.testing.assert_close(curve(rows, times), expected, rtol=1e-14, atol=1e-14)
+    assert torch.equal(curve(rows, times)[[0, -1]], rows[[0, -1]])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_rotation_covers_the_curve_evenly(seed):
+    """Any 13 consecutive steps of a curve's training lie in each fifth of it."""
+    fifths = (rotation(seed, 200) * 5).long()
+    assert all(set(stretch.tolist()) == set(range(5)) for stretch in fifths.unfold(0, 13, 1))
+
+
+def places_met(losses, steps=4000):
+    """Places [steps] of a curve along which a minibatch's loss is ``losses(t)``."""
+    places = Places(rotation(0, steps)[None])
+    found = []
+    for step in range(steps):
+        at = places.at(step)
+        places.met(at, losses(at))
+        found.append(float(at))
+    return torch.tensor(found)
+
+
+def test_places_are_denser_where_the_loss_is_high():
+    """With a loss of 5 on an eighth of the curve and 1 elsewhere, of mean 1.5, the density there is
+    (1 + 2 (5/1.5)²) / (1 + 2 / 1.5²) times that elsewhere."""
+    hill = (0.25, 0.375)
+    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), 5.0, 1.0))
+    late = met[2000:]
+    inside = float(((late >= hill[0]) & (late < hill[1])).double().mean())
+    high, low = 1 + 2 * (5 / 1.5) ** 2, 1 + 2 / 1.5**2
+    assert inside == pytest.approx(high / (high + 7 * low), rel=0.01)
+
+
+@pytest.mark.parametrize("loss", [0.0, 2.5])
+def test_places_on_a_level_curve_are_the_rotation(loss):
+    """Where all losses are equal, none among them, places are as even as without looking."""
+    met = places_met(lambda t: torch.full_like(t, loss), steps=400)
+    torch.testing.assert_close(met.double(), rotation(0, 400), rtol=0, atol=1e-7)
+
+
+def test_a_curve_does_not_depend_on_the_unit_of_length():
+    """Parameters a thousand times as large give a curve a thousand times as large."""
+
+    def hill(points):
+        return torch.exp(-(points**2).sum(1)) + 0.1 * points[:, 1]
+
+    ends = torch.tensor([[-1.0, 0.3], [1.2, 0.1]], dtype=torch.float64)
+    settings = PathSettings(points=9, bezier_epochs=60, l2=0.0)
+    one, _ = bezier_path(from_function(hill), *ends, settings, 0)
+    other, _ = bezier_path(from_function(lambda p: hill(p / 1000)), *(1000 * ends), settings, 0)
+    torch.testing.assert_close(other / 1000, one, rtol=1e-9, atol=1e-9)
+    assert float((one - line(*ends, 9)).norm(dim=1).max()) > 0.1
+
+
+def test_a_curve_that_is_not_finite_is_the_line():
+    """A loss without finite gradients leaves the straight line, at equal arc length."""
+    nowhere = from_function(lambda p: p.sum(1) * torch.nan)
+    ends = torch.tensor([[0.0, 0.0], [4.0, 3.0]], dtype=torch.float64)
+    found, spent = bezier_path(nowhere, *ends, PathSettings(points=6, bezier_epochs=3), 0)
+    torch.testing.assert_close(found, line(*ends, 6))
+    assert spent == 3
+
+
+def test_ends_that_coincide_stay():
+    """Between two equal ends there is nothing to bend."""
+    objective = TinyNetwork()
+    end = objective.minimum(0)
+    found, _ = bezier_path(objective, end, end, PathSettings(points=5, bezier_epochs=2), 0)
+    torch.testing.assert_close(found, end.expand(5, -1), rtol=1e-12, atol=0)
+
+
+def test_more_passes_make_a_lower_curve():
+    """Between two minima of a network: the line, a short training, a long one."""
+    objective = TinyNetwork()
+    ends = objective.minimum(0), objective.minimum(1)
+
+    def height(passes):
+        points, _ = bezier_path(objective, *ends, PathSettings(bezier_epochs=passes), 0)
+        return loss_profile(objective, points).maximum
+
+    straight = loss_profile(objective, line(*ends, 19)).maximum
+    assert height(300) < height(30) < straight
