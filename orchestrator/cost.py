@@ -219,7 +219,8 @@ def estimate_view(cost: Cost) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
     bound = "at most " if cost.adaptive else ""
-    table.add_row("paths", f"{bound}{cost.paths:,}", f"{bound}{cost.path_epochs:,} epochs")
+    # A path that is as low as its higher end is done before its last epoch.
+    table.add_row("paths", f"{bound}{cost.paths:,}", f"at most {cost.path_epochs:,} epochs")
     if cost.simplices:
         what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
         table.add_row("simplices", f"{cost.simplices:,}", what)
