@@ -18,6 +18,7 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
 The rate decays linearly to nothing, which takes out what noise remains.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -47,10 +48,17 @@ def curve(nodes: Tensor, times: Tensor) -> Tensor:
 
 def _bernstein(times: Tensor, nodes: int) -> Tensor:
     """Weights [..., k, nodes] of the control points at ``times`` [..., k]."""
-    degree, t = nodes - 1, times[..., None]
-    power = torch.arange(nodes, dtype=times.dtype, device=times.device)
-    ways = [float(math.comb(degree, i)) for i in range(nodes)]
-    return times.new_tensor(ways) * t**power * (1 - t) ** (degree - power)
+    power, binomials = _powers(nodes, times.device)
+    t = times[..., None]
+    return binomials * t**power * (1 - t) ** (nodes - 1 - power)
+
+
+@functools.cache  # on a GPU a transfer in every step would be waited for
+def _powers(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """i and the binomial coefficients of (nodes - 1, i), [nodes] float64."""
+    binomials = [math.comb(nodes - 1, i) for i in range(nodes)]
+    power = torch.arange(nodes, dtype=torch.float64, device=device)
+    return power, torch.tensor(binomials, dtype=torch.float64, device=device)
 
 
 def rotation(seed: int, steps: int) -> Tensor:
@@ -63,7 +71,7 @@ class Places:
     """Where on each of p curves the next gradient is taken: more often where losses were high.
 
     Losses met so far are averaged in bins of t. The density of places in a bin is 1 + 2 r², where r is
-    the loss of the bin over the mean of all bins.
+    the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it.
 
     Args:
         evenly: [p, steps] in [0, 1), spread evenly.
@@ -85,8 +93,9 @@ class Places:
         evenly = self._evenly[:, step : step + 1]
         if step < self._EVEN * self._evenly.shape[1]:
             return evenly
-        mean = self._losses.mean(1, keepdim=True).clamp_min(1e-30)
-        positions = positions_of(1 + 2 * (self._losses / mean).square())
+        losses = self._losses - self._losses.amin(1, keepdim=True).clamp_max(0)
+        mean = losses.mean(1, keepdim=True).clamp_min(1e-30)
+        positions = positions_of(1 + 2 * (losses / mean).square())
         return at_positions(self._edges, positions, evenly)[..., 0]
 
     def met(self, places: Tensor, losses: Tensor) -> None:
@@ -94,7 +103,7 @@ class Places:
         bins = (places * self._BINS).long().clamp_max(self._BINS - 1)
         before = self._losses.gather(1, bins)
         now = losses.to(before.dtype)
-        kept = torch.where(before > 0, torch.lerp(now, before, self._MEMORY), now)
+        kept = torch.where(before != 0, torch.lerp(now, before, self._MEMORY), now)
         self._losses.scatter_(1, bins, kept)
 
 

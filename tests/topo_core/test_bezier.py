@@ -59,7 +59,17 @@ def test_places_are_denser_where_the_loss_is_high():
     assert inside == pytest.approx(high / (high + 7 * low), rel=0.01)
 
 
-@pytest.mark.parametrize("loss", [0.0, 2.5])
+def test_negative_losses_are_taken_relative_to_the_lowest():
+    """A loss of -7 on an eighth of the curve and -9 elsewhere is 2 and 0 above the lowest, of mean 1/4."""
+    hill = (0.25, 0.375)
+    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), -7.0, -9.0))
+    late = met[2000:]
+    inside = float(((late >= hill[0]) & (late < hill[1])).double().mean())
+    high = 1 + 2 * 8**2
+    assert inside == pytest.approx(high / (high + 7), rel=0.01)
+
+
+@pytest.mark.parametrize("loss", [0.0, 2.5, -1.0])
 def test_places_on_a_level_curve_are_the_rotation(loss):
     """Where all losses are equal, none among them, places are as even as without looking."""
     met = places_met(lambda t: torch.full_like(t, loss), steps=400)
