@@ -78,7 +78,7 @@ class Places:
     """
 
     _BINS = 32
-    _MEMORY = 0.9
+    _MEMORY = 0.5  # of the average: losses fall a hundredfold, and a bin is met a few dozen times
     _EVEN = 0.1  # of all steps, before the losses along the curve are known
 
     def __init__(self, evenly: Tensor) -> None:
