@@ -7,9 +7,9 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
 
 - *Three controls*, where one bends in a single plane: of networks that have learnt random labels one does
   not reach the higher end, and three do.
-- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, in
-  steps of up to 0.008 of what those of the two ends differ by, in the root mean square. So wide networks,
-  whose weights are small, need no rate of their own.
+- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
+  rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
+  weights are small, need no rate of their own.
 - *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
   low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
   than few on four.
@@ -33,7 +33,7 @@ from topo_core.path import at_positions, line, positions_of, resample
 from topo_core.settings import PathSettings
 
 _CONTROLS = 3
-_LION = OptimizerSettings("lion", lr=0.008, betas=(0.9, 0.97))
+_LION = OptimizerSettings("lion", betas=(0.9, 0.97))
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
 _FINE = 257  # places on the curve from which points at equal arc length are taken
 
@@ -149,7 +149,7 @@ def bezier_paths(
             _LION,
             slots,
             weights[:, 0, 1:-1, None] * gradients,
-            _LION.lr * (1 - number / steps),
+            settings.bezier_rate * (1 - number / steps),
             spacing=starts.new_ones(len(starts), _CONTROLS),
             max_move=None,
         )

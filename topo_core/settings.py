@@ -50,6 +50,8 @@ class PathSettings:
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
             minibatch: 200 cost as much as 12 passes of 17 points.
+        bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
+            the two ends. Networks of eight layers and more want a half or a quarter of it.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -74,6 +76,7 @@ class PathSettings:
     points_per_step: int | None = None
     max_move: float | None = 0.5
     bezier_epochs: int = 200
+    bezier_rate: float = 0.008
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
@@ -103,6 +106,7 @@ class PathSettings:
             ("spring", False),
             ("focus", False),
             ("max_move", True),
+            ("bezier_rate", True),
             ("height_tolerance", True),
             ("convergence_tolerance", True),
         ):

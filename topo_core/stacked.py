@@ -34,7 +34,7 @@ from topo_core.strategies.paths import for_paths
 from topo_core.strategies.precision import arithmetic, check_precision
 from topo_core.strategies.products import has_onednn, onednn
 
-_STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
+STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     "literal": Literal,
     "functional": Functional,
     "linear": Linear,
@@ -55,6 +55,7 @@ _STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
     ),
     "channels_last_graph": lambda module, layout: Graphed(ChannelsLast(module, layout)),
 }
+"""How each strategy is made, by the name that runs record."""
 _BATCHED = ("linear", "linear_onednn", "functional", "linear_graph", "functional_graph")
 """They hold the activations of all points of a call at once."""
 
@@ -125,7 +126,7 @@ class ModuleObjective:
             if isinstance(layer, _BatchNorm):  # statistics of the batch, and none kept
                 layer.track_running_stats = False
                 layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-        make = _STRATEGIES[name]
+        make = STRATEGIES[name]
         evaluation = make(in_evaluation, self.layout)
         inner = evaluation.inner if isinstance(evaluation, Graphed) else evaluation
         self._linear = inner if isinstance(inner, Linear) and inner.depth > 1 else None

@@ -28,7 +28,7 @@ from tests.benchmarks.workloads import endless
 from topo_core.objective import Step
 from topo_core.optimizer_settings import OptimizerSettings
 from topo_core.settings import PathSettings
-from topo_core.stacked import _STRATEGIES, ModuleObjective, possible_strategies
+from topo_core.stacked import STRATEGIES, ModuleObjective, possible_strategies
 from topo_core.state import PathState
 from topo_core.strategies.precision import arithmetic
 from topo_core.walk import advance_together, init, measure
@@ -335,7 +335,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("float32", "tf32", "bf16"), default="float32")
     parser.add_argument(
         "--strategy",
-        choices=sorted(_STRATEGIES),
+        choices=sorted(STRATEGIES),
         help="only this one; of a study, instead of channels_last_graph",
     )
     parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing")

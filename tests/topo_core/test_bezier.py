@@ -6,7 +6,7 @@ import torch
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.bezier import Places, bezier_path, curve, rotation
 from topo_core.objective import from_function
-from topo_core.path import line
+from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
 
@@ -88,6 +88,20 @@ def test_a_curve_does_not_depend_on_the_unit_of_length():
     other, _ = bezier_path(from_function(lambda p: hill(p / 1000)), *(1000 * ends), settings, 0)
     torch.testing.assert_close(other / 1000, one, rtol=1e-9, atol=1e-9)
     assert float((one - line(*ends, 9)).norm(dim=1).max()) > 0.1
+
+
+def test_the_rate_is_in_units_of_the_difference_of_the_ends():
+    """One step with the sign of a gradient moves every coordinate of a control by the rate times the
+    root mean square: here of (3, 4), all along a constant slope."""
+    slope = from_function(lambda p: p.sum(1))
+    ends = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
+    rate = 0.01
+    settings = PathSettings(points=5, bezier_epochs=1, bezier_rate=rate, l2=0.0)
+    found, _ = bezier_path(slope, *ends, settings, 0)
+    moved = rate * (12.5**0.5) * torch.ones(2, dtype=torch.float64)
+    nodes = line(*ends, 5) - torch.tensor([0, 1, 1, 1, 0], dtype=torch.float64)[:, None] * moved
+    fine = curve(nodes, torch.linspace(0, 1, 257, dtype=torch.float64))
+    torch.testing.assert_close(found, resample(fine, 5), rtol=1e-12, atol=1e-12)
 
 
 def test_a_curve_that_is_not_finite_is_the_line():

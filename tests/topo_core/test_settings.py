@@ -20,6 +20,7 @@ from topo_core.walk import init
         ({"start": "curve"}, "start is 'curve'"),
         ({"l2": float("nan")}, "l2 is nan"),
         ({"max_move": 0.0}, "max_move is 0.0"),
+        ({"bezier_rate": 0.0}, "bezier_rate is 0.0; it must be a finite number, above 0"),
         ({"height_tolerance": 0.0}, "above 0"),
         ({"points": 40, "insertion": Insertion()}, "below points = 40"),
     ],

@@ -39,7 +39,7 @@ class Wrong(Literal):
 @pytest.mark.parametrize("paths_at_once", [1, 3])
 def test_what_is_wrong_is_not_chosen(monkeypatch, paths_at_once):
     """A strategy that does not give the literal loop's numbers is no candidate, however fast."""
-    monkeypatch.setitem(stacked._STRATEGIES, "functional", Wrong)
+    monkeypatch.setitem(stacked.STRATEGIES, "functional", Wrong)
     found = fastest(loaded(paths_at_once=paths_at_once), WORK, ("functional", "literal"))
     assert found == Evaluation(strategy="literal", paths_at_once=paths_at_once)
 
@@ -50,7 +50,7 @@ def test_what_fails_is_not_chosen(monkeypatch):
     def refuses(module, layout):
         raise RuntimeError("not this one")
 
-    monkeypatch.setitem(stacked._STRATEGIES, "functional", refuses)
+    monkeypatch.setitem(stacked.STRATEGIES, "functional", refuses)
     assert fastest(loaded(), WORK, ("functional", "literal")).strategy == "literal"
 
 

@@ -60,7 +60,7 @@ CASES = [(name, strategy) for name in NETWORKS for strategy in strategies(name)]
 @pytest.fixture(autouse=True)
 def _everywhere(monkeypatch):
     """Every strategy is allowed here, whatever the device it is meant for."""
-    names = tuple(stacked._STRATEGIES)
+    names = tuple(stacked.STRATEGIES)
     monkeypatch.setattr(stacked, "possible_strategies", lambda *given: names)
 
 
