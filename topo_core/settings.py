@@ -51,7 +51,7 @@ class PathSettings:
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
             minibatch: 200 cost as much as 12 passes of 17 points.
         bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
-            the two ends. Networks of eight layers and more want a half or a quarter of it.
+            the two ends; None for 0.024 over the number of layers.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
@@ -76,7 +76,7 @@ class PathSettings:
     points_per_step: int | None = None
     max_move: float | None = 0.5
     bezier_epochs: int = 200
-    bezier_rate: float = 0.008
+    bezier_rate: float | None = None
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10

@@ -151,6 +151,11 @@ class ModuleObjective:
         return self.layout.dimension
 
     @property
+    def layers(self) -> int:
+        """Tensors of weights, biases and the scales of norms apart."""
+        return sum(len(shape) > 1 for shape in self.layout.shapes)
+
+    @property
     def batches(self) -> int:
         return math.ceil(len(self._inputs) / self._batch_size)
 

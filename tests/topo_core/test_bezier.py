@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.bezier import Places, bezier_path, curve, rotation
@@ -9,6 +10,7 @@ from topo_core.objective import from_function
 from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
+from topo_core.stacked import ModuleObjective
 
 
 def de_casteljau(nodes, t):
@@ -102,6 +104,24 @@ def test_the_rate_is_in_units_of_the_difference_of_the_ends():
     nodes = line(*ends, 5) - torch.tensor([0, 1, 1, 1, 0], dtype=torch.float64)[:, None] * moved
     fine = curve(nodes, torch.linspace(0, 1, 257, dtype=torch.float64))
     torch.testing.assert_close(found, resample(fine, 5), rtol=1e-12, atol=1e-12)
+
+
+def test_the_default_rate_is_shared_by_the_layers():
+    """A network of three layers gets a third of 0.024; so does whoever asks for 0.008."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, 4, generator=draw, dtype=torch.float64)
+    targets = torch.randint(3, (20,), generator=draw)
+    layers = [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)]
+    module = nn.Sequential(*layers).double()
+    objective = ModuleObjective(module, inputs, targets, batch_size=10)
+    ends = torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
+    given = [
+        bezier_path(objective, *ends, PathSettings(bezier_epochs=3, bezier_rate=rate), 0)[0]
+        for rate in (None, 0.008, 0.007)
+    ]
+    assert objective.layers == 3
+    torch.testing.assert_close(given[0], given[1], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(given[0], given[2], rtol=1e-6)
 
 
 def test_a_curve_that_is_not_finite_is_the_line():
