@@ -8,9 +8,8 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
 - *Three controls*, where one bends in a single plane: of networks that have learnt random labels one does
   not reach the higher end, and three do.
 - *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
-  rate in units of what those of the two ends differ by, in the root mean square, over the number of layers.
-  So neither wide networks, whose weights are small, nor deep ones, in which the changes of all layers add
-  up, need a rate of their own.
+  rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
+  weights are small, need no rate of their own. Plain chains of many layers, whose changes add up, get less.
 - *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
   low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
   than few on four.
@@ -35,7 +34,6 @@ from topo_core.settings import PathSettings
 
 _CONTROLS = 3
 _LION = OptimizerSettings("lion", betas=(0.9, 0.97))
-_RATE = 0.024  # over the number of layers
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
 _FINE = 257  # places on the curve from which points at equal arc length are taken
 
@@ -109,6 +107,11 @@ class Places:
         self._losses.scatter_(1, bins, kept)
 
 
+def _rate(objective: Objective) -> float:
+    """0.024 over the depth of a plain chain of layers, and what one of three has for all else."""
+    return 0.024 / (getattr(objective, "depth", None) or 3)
+
+
 def bezier_path(
     objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
 ) -> tuple[Tensor, int]:
@@ -138,7 +141,7 @@ def bezier_paths(
     slots = empty_slots(_LION, controls)
     scales = torch.linalg.vector_norm(ends - starts, dim=1) / math.sqrt(starts.shape[1])
     steps = settings.bezier_epochs * objective.batches
-    rate = settings.bezier_rate or _RATE / getattr(objective, "layers", 1)
+    rate = settings.bezier_rate or _rate(objective)
     places = Places(torch.stack([rotation(seed, steps) for seed in seeds]).to(starts.device))
     for number in range(steps):
         each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]

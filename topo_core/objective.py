@@ -24,7 +24,10 @@ class Step:
 
 
 class Objective(Protocol):
-    """A loss over parameters, evaluated row by row."""
+    """A loss over parameters, evaluated row by row.
+
+    One that knows the ``depth`` of its network may say so (``stacked.ModuleObjective``).
+    """
 
     @property
     def dimension(self) -> int | None:

@@ -99,6 +99,9 @@ class ModuleObjective:
         batch_size: of the minibatches; the last one of an epoch may be smaller.
         strategy: one of `possible_strategies`; None for the first of them.
         precision: of gradients on a GPU; losses are always measured in full.
+
+    Attributes:
+        depth: layers with weights of a plain chain of them; None with residuals, norms or anything else.
     """
 
     def __init__(
@@ -118,6 +121,8 @@ class ModuleObjective:
             raise ValueError(f"strategy is {name!r}; this network allows {', '.join(possible)}")
         self.layout = ParameterLayout.of(module)
         self.strategy, self.precision = name, precision
+        plain = linear_layers(module) is not None or plan_of(module) is not None
+        self.depth = sum(len(shape) > 1 for shape in self.layout.shapes) if plain else None
         self._inputs, self._targets = inputs, targets
         self._batch_size = min(batch_size, len(inputs))
         self._norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
@@ -149,11 +154,6 @@ class ModuleObjective:
     @property
     def dimension(self) -> int:
         return self.layout.dimension
-
-    @property
-    def layers(self) -> int:
-        """Tensors of weights, biases and the scales of norms apart."""
-        return sum(len(shape) > 1 for shape in self.layout.shapes)
 
     @property
     def batches(self) -> int:

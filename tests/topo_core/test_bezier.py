@@ -11,6 +11,8 @@ from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
+from workers.networks import build
+from workers.specs import NetworkSpec
 
 
 def de_casteljau(nodes, t):
@@ -107,21 +109,40 @@ def test_the_rate_is_in_units_of_the_difference_of_the_ends():
 
 
 def test_the_default_rate_is_shared_by_the_layers():
-    """A network of three layers gets a third of 0.024; so does whoever asks for 0.008."""
+    """A chain of four layers gets a quarter of 0.024; so does whoever asks for 0.006."""
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(20, 4, generator=draw, dtype=torch.float64)
     targets = torch.randint(3, (20,), generator=draw)
-    layers = [nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 3)]
+    layers = [
+        nn.Linear(4, 5),
+        nn.ReLU(),
+        nn.Linear(5, 5),
+        nn.ReLU(),
+        nn.Linear(5, 5),
+        nn.ReLU(),
+        nn.Linear(5, 3),
+    ]
     module = nn.Sequential(*layers).double()
     objective = ModuleObjective(module, inputs, targets, batch_size=10)
     ends = torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
     given = [
         bezier_path(objective, *ends, PathSettings(bezier_epochs=3, bezier_rate=rate), 0)[0]
-        for rate in (None, 0.008, 0.007)
+        for rate in (None, 0.006, 0.008)
     ]
-    assert objective.layers == 3
+    assert objective.depth == 4
     torch.testing.assert_close(given[0], given[1], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(given[0], given[2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "depth"), [("fc", 3), ("cnn2", 3), ("cnn3", 4), ("resnet", None)])
+def test_depth_is_known_of_plain_chains(name, depth):
+    """Layers with weights are counted where one follows the other, and not where a residual goes around."""
+    shape = (1, 32, 32)
+    module = build(NetworkSpec.parse({"name": name}), shape, 10)
+    objective = ModuleObjective(
+        module, torch.zeros(2, *shape), torch.zeros(2, dtype=torch.long), batch_size=2
+    )
+    assert objective.depth == depth
 
 
 def test_a_curve_that_is_not_finite_is_the_line():
