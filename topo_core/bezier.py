@@ -9,7 +9,7 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
   not reach the higher end, and three do.
 - *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
   rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
-  weights are small, need no rate of their own. Plain chains of many layers, whose changes add up, get less.
+  weights are small, need no rate of their own. Plain chains of many layers, whose changes multiply, get less.
 - *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
   low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
   than few on four.
@@ -34,6 +34,7 @@ from topo_core.settings import PathSettings
 
 _CONTROLS = 3
 _LION = OptimizerSettings("lion", betas=(0.9, 0.97))
+_RATE = 0.008
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
 _FINE = 257  # places on the curve from which points at equal arc length are taken
 
@@ -108,8 +109,9 @@ class Places:
 
 
 def _rate(objective: Objective) -> float:
-    """0.024 over the depth of a plain chain of layers, and what one of three has for all else."""
-    return 0.024 / (getattr(objective, "depth", None) or 3)
+    """Less for plain chains of more than five layers, by the square of their depth."""
+    depth = getattr(objective, "depth", None)
+    return _RATE if depth is None else min(_RATE, 0.2 / depth**2)
 
 
 def bezier_path(

@@ -51,7 +51,7 @@ class PathSettings:
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
             minibatch: 200 cost as much as 12 passes of 17 points.
         bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
-            the two ends; None for 0.024 over the layers of a plain chain, and 0.008 for other networks.
+            the two ends; None for 0.008, and for less in plain chains of more than five layers.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.

@@ -108,28 +108,20 @@ def test_the_rate_is_in_units_of_the_difference_of_the_ends():
     torch.testing.assert_close(found, resample(fine, 5), rtol=1e-12, atol=1e-12)
 
 
-def test_the_default_rate_is_shared_by_the_layers():
-    """A chain of four layers gets a quarter of 0.024; so does whoever asks for 0.006."""
+def test_a_deep_chain_has_a_lower_rate():
+    """A chain of ten layers gets 0.2 / 10² where nothing is said; so does whoever asks for 0.002."""
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randn(20, 4, generator=draw, dtype=torch.float64)
     targets = torch.randint(3, (20,), generator=draw)
-    layers = [
-        nn.Linear(4, 5),
-        nn.ReLU(),
-        nn.Linear(5, 5),
-        nn.ReLU(),
-        nn.Linear(5, 5),
-        nn.ReLU(),
-        nn.Linear(5, 3),
-    ]
-    module = nn.Sequential(*layers).double()
+    hidden = [layer for _ in range(8) for layer in (nn.ReLU(), nn.Linear(5, 5))]
+    module = nn.Sequential(nn.Linear(4, 5), *hidden, nn.ReLU(), nn.Linear(5, 3)).double()
     objective = ModuleObjective(module, inputs, targets, batch_size=10)
     ends = torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
     given = [
         bezier_path(objective, *ends, PathSettings(bezier_epochs=3, bezier_rate=rate), 0)[0]
-        for rate in (None, 0.006, 0.008)
+        for rate in (None, 0.002, 0.008)
     ]
-    assert objective.depth == 4
+    assert objective.depth == 10
     torch.testing.assert_close(given[0], given[1], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(given[0], given[2], rtol=1e-6)
 
