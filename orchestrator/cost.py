@@ -192,10 +192,10 @@ def human_bytes(count: float) -> str:
 def _path_seconds(sample: Sample, settings: PathWork, batches: int) -> float:
     """Steps, the first path, and measurements of the dense maximum."""
     epochs = settings.total_epochs(batches)
-    start = _start_gradients(settings, batches) / (settings.points - 2)  # as steps of a path
     measurements = epochs // settings.evaluate_every + 1
     dense = sample.path_losses * 4 * settings.points
-    return sample.path_step * (epochs * batches + start) + dense * measurements
+    curve = sample.curve_step * _start_gradients(settings, batches)
+    return sample.path_step * epochs * batches + curve + dense * measurements
 
 
 def _start_gradients(settings: PathWork, batches: int) -> int:

@@ -28,6 +28,7 @@ class Sample:
         parameters: of the network.
         examples: of the training set.
         path_step: of a step of a path: gradients at all its moving points on a minibatch.
+        curve_step: of a step of a trained curve: the gradient at one point on such a minibatch.
         path_losses: of the loss of one point over the training set.
         training_steps: of a step of training, by the size of the minibatches.
         timed_at: when, ISO 8601.
@@ -36,6 +37,7 @@ class Sample:
     parameters: int
     examples: int
     path_step: float
+    curve_step: float
     path_losses: float
     training_steps: Mapping[int, float]
     timed_at: str

@@ -48,6 +48,7 @@ def timed(run: RunFile) -> Sample:
         parameters=loaded.dimension,
         examples=len(loaded.data.train_inputs),
         path_step=step(paths.batch_size, len(moving)),
+        curve_step=step(paths.batch_size, 1),
         path_losses=_median_seconds(lambda: on_path.losses(moving[:1])),
         training_steps={t.batch_size: step(t.batch_size, 1) for t in set(run.minima.trainings)},
         timed_at=datetime.now(UTC).isoformat(timespec="seconds"),
