@@ -176,9 +176,9 @@ def evidence(known: Certified) -> list[Text]:
 
 
 def _no_obstacle(known: Certified) -> list[Text]:
-    """In words, a barcode whose bars have no length that could be told from none."""
-    finite = known.certificate.barcode.finite
-    if not finite or max(bar.length for bar in finite) > 2 * known.certificate.epsilon:
+    """In words, a barcode of connected minima whose bars have no length that could be told from none."""
+    certificate = known.certificate
+    if not certificate.barcode.finite or certificate.to_score > certificate.epsilon:
         return []
     return [
         Text(

@@ -101,3 +101,6 @@ def test_bars_without_length_are_told_in_words():
     told = "without a climb"
     assert told in "\n".join(str(line) for line in evidence(known(records=passes)))
     assert told not in "\n".join(str(line) for line in evidence(known()))
+    del passes[1, 2]  # minimum 2 is left unconnected: from there no path is known
+    apart = certified(LOSSES, {(0, 1): 0.2}, passes)
+    assert told not in "\n".join(str(line) for line in evidence(apart))
