@@ -137,7 +137,9 @@ class PathSettings:
         redistributed = self.force in ("improved", "string")
         return Resolved(
             settings=self,
-            epochs=self._epochs(batches),
+            epochs=(
+                max(_EPOCHS, math.ceil(_STEPS / batches)) if self.epochs is None else self.epochs
+            ),
             optimizer=self.optimizer or optimizer,
             schedule=self.schedule or schedule,
             redistribute_every=(
@@ -150,9 +152,6 @@ class PathSettings:
             settles=exact and self.insertion is None,
             start=self.start if self.start != "auto" else "line" if literal else start,
         )
-
-    def _epochs(self, batches: int) -> int:
-        return max(_EPOCHS, math.ceil(_STEPS / batches)) if self.epochs is None else self.epochs
 
     def total_epochs(self, batches: int) -> int:
         """The epochs of a run on an objective with ``batches`` minibatches."""

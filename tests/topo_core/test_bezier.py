@@ -52,25 +52,20 @@ def places_met(losses, steps=4000):
     return torch.tensor(found)
 
 
-def test_places_are_denser_where_the_loss_is_high():
-    """With a loss of 5 on an eighth of the curve and 1 elsewhere, of mean 1.5, the density there is
-    (1 + 2 (5/1.5)²) / (1 + 2 / 1.5²) times that elsewhere."""
+@pytest.mark.parametrize(
+    ("losses", "over_mean"),
+    [((5.0, 1.0), (5 / 1.5, 1 / 1.5)), ((-7.0, -9.0), (2 / 0.25, 0.0))],
+    ids=["positive", "negative: relative to the lowest"],
+)
+def test_places_are_denser_where_the_loss_is_high(losses, over_mean):
+    """With one loss on an eighth of the curve and another elsewhere, r and s of the mean, the density is
+    (1 + 2 r²) / (1 + 2 s²) times as high there."""
     hill = (0.25, 0.375)
-    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), 5.0, 1.0))
+    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), *losses))
     late = met[2000:]
     inside = float(((late >= hill[0]) & (late < hill[1])).double().mean())
-    high, low = 1 + 2 * (5 / 1.5) ** 2, 1 + 2 / 1.5**2
+    high, low = (1 + 2 * share**2 for share in over_mean)
     assert inside == pytest.approx(high / (high + 7 * low), rel=0.01)
-
-
-def test_negative_losses_are_taken_relative_to_the_lowest():
-    """A loss of -7 on an eighth of the curve and -9 elsewhere is 2 and 0 above the lowest, of mean 1/4."""
-    hill = (0.25, 0.375)
-    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), -7.0, -9.0))
-    late = met[2000:]
-    inside = float(((late >= hill[0]) & (late < hill[1])).double().mean())
-    high = 1 + 2 * 8**2
-    assert inside == pytest.approx(high / (high + 7), rel=0.01)
 
 
 @pytest.mark.parametrize("loss", [0.0, 2.5, -1.0])
