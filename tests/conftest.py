@@ -3,11 +3,16 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.helpers import process, s3_server
 
 os.environ.update(process.NORMAL_PRIORITY)
+
+# A busy machine is slow, and the first example of many a test imports a large library.
+hypothesis.settings.register_profile("toscore", deadline=None)
+hypothesis.settings.load_profile("toscore")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import gudhi
 import numpy as np
 import torch
 
+from topo_core.bottleneck import bottleneck
 from topo_core.objective import Objective, Step
 
 _NEWTON = 30  # steps
@@ -60,7 +61,7 @@ def distance(truth: np.ndarray, bars, least: float) -> float:
     """Bottleneck distance of the bars longer than ``least``; a grid has ripples."""
     ours = np.array([(bar.birth, bar.death) for bar in bars]).reshape(-1, 2)
     long_ = [points[points[:, 1] - points[:, 0] > least] for points in (truth, ours)]
-    return float(gudhi.bottleneck_distance(*long_, e=0))
+    return bottleneck(*long_)
 
 
 def nearest(truth: np.ndarray, bars, least: float) -> float:

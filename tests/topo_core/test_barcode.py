@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topo_core.barcode import Barcode, barcode
+from topo_core.barcode import barcode
 from topo_core.bottleneck import bottleneck
 from topo_core.filtration import filtration
 from topo_core.merge_tree import merge_tree
@@ -348,11 +348,3 @@ def test_index_0_of_the_complex_is_the_elder_barcode():
     found = persistence(filtration(losses, heights), 0)[0]
     longer = [bar for bar in values(barcode(losses, heights)) if bar[0] < bar[1]]
     assert values(found) == longer
-
-
-def test_bottleneck_matches_infinite_bars_by_birth():
-    """Infinite bars cost the difference of their births, and unequal numbers cannot be matched."""
-    one = barcode([0.0, 5.0], {})
-    other = barcode([0.5, 5.25], {})
-    assert bottleneck(one, other) == 0.5
-    assert bottleneck(one, Barcode(one.bars[:1], "elder")) == math.inf

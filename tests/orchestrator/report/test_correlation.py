@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from orchestrator.report.correlation import rank_correlation
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12))
 def test_rho_is_that_of_scipy(pairs):
     """With ties as well; undefined exactly where one side is constant."""
