@@ -199,10 +199,10 @@ def _path_seconds(sample: Sample, settings: PathWork, batches: int) -> float:
 
 
 def _start_gradients(settings: PathWork, batches: int) -> int:
-    """Gradients that the first path of a pair takes."""
+    """Gradients that the first path of a pair takes, at most."""
     if settings.resolve(batches).start != "bezier":
         return 0
-    return settings.bezier_epochs * batches
+    return (settings.trial_epochs(batches) + settings.bezier_epochs) * batches
 
 
 def _training_seconds(sample: Sample, run: RunFile) -> float:

@@ -13,7 +13,7 @@ from topo_core import insertion as inserting
 from topo_core.insertion_settings import Insertion
 from topo_core.objective import Objective, Step
 from topo_core.path import segment_lengths
-from topo_core.profile import loss_profiles, losses_on_segments
+from topo_core.profile import Profile, loss_profiles, losses_on_segments
 from topo_core.settings import Resolved
 from topo_core.state import PathState, Record
 from topo_core.steps import Norms, Steps
@@ -58,7 +58,7 @@ def _ended(
         tolerance=settings.height_tolerance,
     )
     for i, profile in zip(due, profiles, strict=True):
-        after[i] = _recorded(after[i], profile.maximum, rate, norms[i])
+        after[i] = _recorded(after[i], profile, rate, norms[i])
     return after
 
 
@@ -108,8 +108,9 @@ def _with_insertions(objective: Objective, state: PathState, rule: Insertion) ->
     )
 
 
-def _recorded(state: PathState, height: float, rate: float, norms: Norms) -> PathState:
-    """The state with one more record, and with its path as the best if ``height`` is the lowest."""
+def _recorded(state: PathState, profile: Profile, rate: float, norms: Norms) -> PathState:
+    """The state with one more record, and with its path as the best if its height is the lowest."""
+    height = profile.maximum
     if not math.isfinite(height):
         return replace(
             state,
@@ -118,7 +119,13 @@ def _recorded(state: PathState, height: float, rate: float, norms: Norms) -> Pat
         )
     state = replace(state, history=(*state.history, record_of(state, height, rate, norms)))
     if height < state.best_maximum:
-        state = replace(state, best=state.points, best_maximum=height, best_epoch=state.epoch)
+        state = replace(
+            state,
+            best=state.points,
+            best_maximum=height,
+            best_epoch=state.epoch,
+            best_profile=profile,
+        )
     return state
 
 

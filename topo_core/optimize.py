@@ -55,7 +55,7 @@ class PathSolution:
 
 def solution(objective: Objective, state: PathState, settings: PathSettings) -> PathSolution:
     """The best path so far, measured, with the evidence for or against convergence."""
-    found = measure(objective, state.best, settings)
+    found = state.best_profile or measure(objective, state.best, settings)
     outcome, evidence = judge(state, found, settings)
     return PathSolution(
         state.best, found, outcome, evidence, state.history, state.gradient_evaluations
@@ -88,7 +88,13 @@ def optimize_path(
             f"{tuple(end.shape)} ({end.dtype}); give two vectors of one length and dtype."
         )
     first = find_start(objective, start, end, settings, seed)
-    state = init(objective, first.points, settings, spent=first.gradient_evaluations)
+    state = init(
+        objective,
+        first.points,
+        settings,
+        spent=first.gradient_evaluations,
+        profile=first.profile,
+    )
     total = settings.total_epochs(objective.batches)
     return solution(
         objective, advance(objective, state, settings, seed, until_epoch=total), settings

@@ -26,6 +26,7 @@ _GRID = 4  # intervals of a segment at first
 _PEAKS = 6  # peaks bisected in a round
 _ROUNDS = 16
 _ROWS = 64  # points materialised at once
+_EQUAL = 1e-5  # relative: losses of one place by two strategies in float32 agree to 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Profile:
         return float(losses[:stop].max())
 
     @property
+    def is_as_low_as_its_end(self) -> bool:
+        """Whether no path can be lower; see ``is_as_low_as``."""
+        return is_as_low_as(self.maximum, float(self.losses[[0, -1]].max()))
+
+    @property
     def dips(self) -> tuple[bool, bool]:
         """Whether the climb from the first and from the last end first goes below that end.
 
@@ -76,6 +82,11 @@ class Profile:
     def _dips(self, losses: Tensor) -> bool:
         top = int(losses.argmax())
         return bool((losses[: top + 1] < losses[0]).any())
+
+
+def is_as_low_as(height: float, end: float) -> bool:
+    """Whether a path of this height is nowhere higher than at its higher end: then no path is lower."""
+    return height - end <= _EQUAL * abs(end)
 
 
 def losses_on_segments(

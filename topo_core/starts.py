@@ -11,23 +11,27 @@
 The last three are made by the caller, who has the paths and the network.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
-from topo_core.bezier import bezier_path
+from topo_core.bezier import bezier_paths
 from topo_core.objective import Objective
 from topo_core.path import line
+from topo_core.profile import Profile, is_as_low_as, loss_profiles
 from topo_core.routes import lowest_route
 from topo_core.settings import PathSettings
 
 
 @dataclass(frozen=True)
 class Start:
-    """A first path [n, d], and the rows whose gradient it took to find it."""
+    """A first path [n, d], the rows whose gradient it took to find it, and its profile if it was measured."""
 
     points: Tensor
     gradient_evaluations: int
+    profile: Profile | None = None
 
 
 def find_start(
@@ -42,7 +46,7 @@ def find_start(
     if name == "line":
         return Start(line(start, end, settings.points), 0)
     if name == "bezier":
-        return Start(*bezier_path(objective, start, end, settings, seed))
+        return trained_curves(objective, start[None], end[None], settings, [seed])[0]
     if name == "routes":
         if objective.batches != 1:
             raise ValueError(
@@ -53,6 +57,57 @@ def find_start(
     raise ValueError(
         f"start is {name!r}, a path that the caller has to bring; give it to init, or choose "
         "line, bezier or routes."
+    )
+
+
+def trained_curves(
+    objective: Objective,
+    starts: Tensor,
+    ends: Tensor,
+    settings: PathSettings,
+    seeds: Sequence[int],
+) -> list[Start]:
+    """Trained curves of p pairs of ends [p, d]: short ones where they are as low as their higher ends.
+
+    Most pairs of wide networks are joined by a curve of a quarter of the passes; see
+    ``PathSettings.trial_epochs``.
+    """
+    found: dict[int, Start] = {}
+    tried = 0
+    if trial := settings.trial_epochs(objective.batches):
+        short = replace(settings, bezier_epochs=trial)
+        paths, tried = bezier_paths(objective, starts, ends, short, seeds)
+        for i, profile in _lowest(objective, paths, settings):
+            found[i] = Start(paths[i], tried, profile)
+    rest = [i for i in range(len(seeds)) if i not in found]
+    if rest:
+        own = [seeds[i] for i in rest]
+        paths, spent = bezier_paths(objective, starts[rest], ends[rest], settings, own)
+        found |= {i: Start(points, tried + spent) for i, points in zip(rest, paths, strict=True)}
+    return [found[i] for i in range(len(seeds))]
+
+
+def _lowest(
+    objective: Objective, paths: Sequence[Tensor], settings: PathSettings
+) -> Iterator[tuple[int, Profile]]:
+    """Numbers and profiles of those ``paths`` than which none is lower.
+
+    Only those none of whose points is higher than their ends are measured between the points.
+    """
+    losses = objective.losses(torch.cat(list(paths))).split([len(points) for points in paths])
+    low = [
+        i for i, at in enumerate(losses) if is_as_low_as(float(at.max()), float(at[[0, -1]].max()))
+    ]
+    profiles = loss_profiles(
+        objective,
+        [paths[i] for i in low],
+        heights=settings.heights,
+        tolerance=settings.height_tolerance,
+    )
+    yield from (
+        (i, profile)
+        for i, profile in zip(low, profiles, strict=True)
+        if profile.is_as_low_as_its_end
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from topo_core.optimizers import Slots
+from topo_core.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class PathState:
         best: [m, d], the path with the lowest dense maximum so far.
         best_maximum: that maximum.
         best_epoch: when it was seen.
+        best_profile: the losses along it; None after a checkpoint: they can be measured again.
         chord: distance of the ends of the first path.
         frozen: points at each end that Algorithm 3 has taken out of the optimisation.
         epoch: epochs done.
@@ -91,6 +93,7 @@ class PathState:
     merged: int
     history: tuple[Record, ...]
     failure: str
+    best_profile: Profile | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, all 2-D and of the dtype of the points."""

@@ -24,23 +24,33 @@ from topo_core.epoch import one_epoch, record_of
 from topo_core.objective import Objective
 from topo_core.optimizers import empty_slots
 from topo_core.path import merge_coincident
-from topo_core.profile import Profile, loss_profile
+from topo_core.profile import Profile, is_as_low_as, loss_profile
 from topo_core.settings import PathSettings, Resolved
 from topo_core.state import PathState
 from topo_core.steps import Norms
 
-_EQUAL = 1e-5  # relative: losses of one place by two strategies in float32 agree to 1e-6
 _RESTS = 3  # records without a normal component before the run ends
 _SHAKES = 10  # records of an unchanged height before the run ends
 
 
 def init(
-    objective: Objective, points: Tensor, settings: PathSettings, *, spent: int = 0
+    objective: Objective,
+    points: Tensor,
+    settings: PathSettings,
+    *,
+    spent: int = 0,
+    profile: Profile | None = None,
 ) -> PathState:
     """The state before the first step of a path that starts as ``points`` [n, d].
 
-    The two ends stay where they are. Coincident neighbours are merged. ``spent`` is the number
-    of gradients that it took to find ``points``.
+    The two ends stay where they are. Coincident neighbours are merged.
+
+    Args:
+        objective: the loss.
+        points: the first path.
+        settings: of its optimisation.
+        spent: the number of gradients that it took to find ``points``.
+        profile: of ``points``, if they have been measured.
 
     Raises:
         ValueError: for points that are not a finite path of the objective's dimension.
@@ -48,15 +58,17 @@ def init(
     _check(objective, points)
     resolved = settings.resolve(objective.batches)
     path, merged = merge_coincident(points.detach().clone())
-    start = measure(objective, path, settings)
+    if profile is None or merged:
+        profile = measure(objective, path, settings)
     losses = objective.losses(path).to(path.dtype)[:, None]
     state = PathState(
         points=path,
         losses=losses,
         slots=empty_slots(resolved.optimizer, path),
         best=path,
-        best_maximum=start.maximum,
+        best_maximum=profile.maximum,
         best_epoch=0,
+        best_profile=profile,
         chord=float((path[-1] - path[0]).norm()),
         frozen=0,
         epoch=0,
@@ -67,10 +79,10 @@ def init(
         merged=merged,
         history=(),
         failure=""
-        if math.isfinite(start.maximum)
+        if math.isfinite(profile.maximum)
         else "the loss on the starting path is not finite",
     )
-    first = record_of(state, start.maximum, rate=0.0, norms=Norms())
+    first = record_of(state, profile.maximum, rate=0.0, norms=Norms())
     return replace(state, history=(first,))
 
 
@@ -150,9 +162,8 @@ def finished(state: PathState, settings: PathSettings) -> bool:
 
 
 def is_as_low_as_its_end(state: PathState) -> bool:
-    """Whether the best path is nowhere higher than at its higher end: then no path is lower."""
-    end = float(state.losses[[0, -1]].max())
-    return state.best_maximum - end <= _EQUAL * abs(end)
+    """Whether no path can be lower than the best one; see ``is_as_low_as``."""
+    return is_as_low_as(state.best_maximum, float(state.losses[[0, -1]].max()))
 
 
 def _at_rest(state: PathState, resolved: Resolved) -> bool:

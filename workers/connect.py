@@ -78,8 +78,13 @@ class PathRun:
 
     def begun(self, first: FirstPath) -> PathState:
         """The state before the first step."""
-        spent = first.gradient_evaluations
-        return init(self.objective, first.points, self.task.settings, spent=spent)
+        return init(
+            self.objective,
+            first.points,
+            self.task.settings,
+            spent=first.gradient_evaluations,
+            profile=first.profile,
+        )
 
     def finished(self, state: PathState) -> bool:
         return finished(state, self.task.settings)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from topo_core.bezier import bezier_paths
 from topo_core.path import line, resample, through
+from topo_core.profile import Profile
 from topo_core.stacked import ModuleObjective
-from topo_core.starts import find_start
+from topo_core.starts import find_start, trained_curves
 from topo_core.symmetry import weight_matching
 from workers.objects import NotWritable, StoreUnreachable, open_objects
 from workers.problem import Loaded
@@ -31,12 +31,14 @@ class FirstPath:
     Attributes:
         points: [n, d].
         gradient_evaluations: rows whose gradient it took to find it.
+        profile: the losses along it, if they were measured.
         quotient: whether it ends at a renumbered copy of the second minimum, so that its height is
             one on the quotient by the symmetries of the network.
     """
 
     points: Tensor
     gradient_evaluations: int = 0
+    profile: Profile | None = None
     quotient: bool = False
 
 
@@ -64,7 +66,7 @@ def first_path(
         found = find_start(objective, start, end, settings, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
-    return FirstPath(found.points, found.gradient_evaluations)
+    return FirstPath(found.points, found.gradient_evaluations, found.profile)
 
 
 def first_paths(
@@ -101,8 +103,9 @@ def first_paths(
         if ends:
             starts, stops = (torch.stack(side) for side in zip(*ends.values(), strict=True))
             own = [seeds[place] for place in ends]
-            points, spent = bezier_paths(objective, starts, stops, settings, own)
-            found |= {p: FirstPath(rows, spent) for p, rows in zip(ends, points, strict=True)}
+            curves = trained_curves(objective, starts, stops, settings, own)
+            for place, curve in zip(ends, curves, strict=True):
+                found[place] = FirstPath(curve.points, curve.gradient_evaluations, curve.profile)
     return [found[i] if i in found else alone(i) for i in range(len(tasks))]
 
 

@@ -13,7 +13,7 @@ Where the proof does not come, a budget decides: `max_pairs`, against as many pa
 median over 200 draws; infinite where they do not connect all minima).
 
 Prints a row a run: pairs that it asked for, its share of the path-epochs and of the gradients (with
-the trained curves that the paths start from), the bottleneck distance (GUDHI, exact) between its elder
+the trained curves that the paths start from), the bottleneck distance between its elder
 barcode and that of all pairs, and whether it is proved or what is still open.
 """
 

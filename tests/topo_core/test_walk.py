@@ -66,6 +66,19 @@ def test_interruption_changes_no_bit(name):
     same(whole, state)
 
 
+def test_the_best_path_is_measured_once():
+    """Its profile comes with the state; after a checkpoint it is measured again, to the same bits."""
+    objective, points = network_start()
+    settings = PathSettings(epochs=6, evaluate_every=2)
+    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=6)
+    restored = PathState.restore(state.tensors(), state.scalars())
+    assert restored.best_profile is None
+    measured = solution(objective, restored, settings).profile
+    assert solution(objective, state, settings).profile is state.best_profile
+    assert torch.equal(measured.losses, state.best_profile.losses)
+    assert torch.equal(measured.positions, state.best_profile.positions)
+
+
 def test_a_state_is_not_written_to():
     """Advancing leaves the state that it started from as it was."""
     objective, points = network_start()
