@@ -69,14 +69,18 @@ def rotation(seed: int, steps: int) -> Tensor:
 
 
 class Places:
-    """Where on each of p curves the next gradient is taken: more often where losses were high.
+    """Where on each of p curves the next gradients are taken: more often where losses were high.
 
     Losses met so far are averaged in bins of t. The density of places in a bin is 1 + 2 r², where r is
-    the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it.
+    the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it. It is
+    looked at anew every few steps: the dozens of small tensors that this takes would cost as much as the
+    gradient of a small network.
 
     Args:
         evenly: [p, steps] in [0, 1), spread evenly.
     """
+
+    TOGETHER = 8  # steps
 
     _BINS = 32
     _MEMORY = 0.5  # of the average: losses fall a hundredfold, and a bin is met a few dozen times
@@ -89,9 +93,9 @@ class Places:
         edges = torch.linspace(0, 1, self._BINS + 1, dtype=evenly.dtype, device=evenly.device)
         self._edges = edges[:, None].expand(paths, -1, 1)
 
-    def at(self, step: int) -> Tensor:
-        """Places [p, 1] of a step (from 0)."""
-        evenly = self._evenly[:, step : step + 1]
+    def of_steps_from(self, step: int) -> Tensor:
+        """Places [p, n] of a step (from 0) and of those after it, n of them together."""
+        evenly = self._evenly[:, step : step + self.TOGETHER]
         if step < self._EVEN * self._evenly.shape[1]:
             return evenly
         losses = self._losses - self._losses.amin(1, keepdim=True).clamp_max(0)
@@ -100,12 +104,14 @@ class Places:
         return at_positions(self._edges, positions, evenly)[..., 0]
 
     def met(self, places: Tensor, losses: Tensor) -> None:
-        """Losses [p, 1] were met at ``places`` [p, 1]."""
+        """Losses [p, n] were met at ``places`` [p, n]."""
         bins = (places * self._BINS).long().clamp_max(self._BINS - 1)
-        before = self._losses.gather(1, bins)
-        now = losses.to(before.dtype)
+        before = self._losses
+        sums = torch.zeros_like(before).scatter_add_(1, bins, losses.to(before.dtype))
+        counts = torch.zeros_like(before).scatter_add_(1, bins, torch.ones_like(places))
+        now = sums / counts
         kept = torch.where(before != 0, torch.lerp(now, before, self._MEMORY), now)
-        self._losses.scatter_(1, bins, kept)
+        self._losses = torch.where(counts > 0, kept, before)
 
 
 def _rate(objective: Objective) -> float:
@@ -141,30 +147,40 @@ def bezier_paths(
     nodes = torch.stack(lines)
     controls = nodes[:, 1:-1]  # a view
     slots = empty_slots(_LION, controls)
-    scales = torch.linalg.vector_norm(ends - starts, dim=1) / math.sqrt(starts.shape[1])
+    scales = torch.linalg.vector_norm(ends - starts, dim=1)[:, None, None] / math.sqrt(
+        starts.shape[1]
+    )
+    unbounded = scales.new_ones(len(starts), _CONTROLS)
     steps = settings.bezier_epochs * objective.batches
     rate = settings.bezier_rate or _rate(objective)
     places = Places(torch.stack([rotation(seed, steps) for seed in seeds]).to(starts.device))
-    for number in range(steps):
-        each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]
-        times = places.at(number)
-        weights = _bernstein(times, nodes.shape[1]).to(nodes.dtype)
-        points = weights @ nodes
-        losses, gradients = gradients_of_paths(objective, points, each)
-        places.met(times, losses)
-        gradients = torch.add(gradients, points, alpha=settings.l2)
-        moved = displacement(
-            _LION,
-            slots,
-            weights[:, 0, 1:-1, None] * gradients,
-            rate * (1 - number / steps),
-            spacing=starts.new_ones(len(starts), _CONTROLS),
-            max_move=None,
-        )
-        controls.sub_(moved.mul_(scales[:, None, None]))
+    for first in range(0, steps, places.TOGETHER):
+        times, met = places.of_steps_from(first), []
+        for number, weights in enumerate(_of_each_step(times, nodes), start=first):
+            each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]
+            points = weights @ nodes
+            losses, gradients = gradients_of_paths(objective, points, each)
+            met.append(losses)
+            gradients = torch.add(gradients, points, alpha=settings.l2)
+            moved = displacement(
+                _LION,
+                slots,
+                weights[:, 0, 1:-1, None] * gradients,
+                rate * (1 - number / steps),
+                spacing=unbounded,
+                max_move=None,
+            )
+            controls.addcmul_(moved, scales, value=-1)
+        places.met(times, torch.cat(met, dim=1))
     return [
         _polygon(own, straight, settings.points) for own, straight in zip(nodes, lines, strict=True)
     ], steps
+
+
+def _of_each_step(times: Tensor, nodes: Tensor) -> tuple[Tensor, ...]:
+    """Weights [p, 1, m] of the nodes [p, m, d] at the ``times`` [p, n] of n steps, one place each."""
+    weights = _bernstein(times, nodes.shape[1]).to(nodes.dtype)
+    return tuple(weights[:, i : i + 1] for i in range(times.shape[1]))
 
 
 def _polygon(nodes: Tensor, straight: Tensor, points: int) -> Tensor:
