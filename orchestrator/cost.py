@@ -202,7 +202,7 @@ def _start_gradients(settings: PathWork, batches: int) -> int:
     """Gradients that the first path of a pair takes, at most."""
     if settings.resolve(batches).start != "bezier":
         return 0
-    return (settings.trial_epochs(batches) + settings.bezier_epochs) * batches
+    return settings.bezier_epochs * batches
 
 
 def _training_seconds(sample: Sample, run: RunFile) -> float:

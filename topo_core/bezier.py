@@ -15,12 +15,14 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
   than few on four.
 - *More places where the loss is high*: what counts is the maximum, not the mean.
 
-The rate decays linearly to nothing, which takes out what noise remains.
+The rate decays linearly to nothing, which takes out what noise remains. That is done in rounds, since many
+curves are as low as their higher ends long before the last pass, and then no path is lower.
 """
 
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,6 +37,8 @@ from topo_core.settings import PathSettings
 _CONTROLS = 3
 _LION = OptimizerSettings("lion", betas=(0.9, 0.97))
 _RATE = 0.008
+_SHORT = 50  # passes
+_FAR = 1.6  # root mean squares: the sum of the rates of a round
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
 _FINE = 257  # places on the curve from which points at equal arc length are taken
 
@@ -114,50 +118,70 @@ class Places:
         self._losses = torch.where(counts > 0, kept, before)
 
 
+@dataclass(frozen=True)
+class Round:
+    """A training of the curve, with a rate that decays to nothing.
+
+    Attributes:
+        first: passes over the minibatches before it.
+        passes: of this one.
+        rate: the first rate, in root mean squares of the difference of the ends.
+        total: passes of all rounds.
+    """
+
+    first: int
+    passes: int
+    rate: float
+    total: int
+
+
+def rounds(objective: Objective, settings: PathSettings) -> tuple[Round, ...]:
+    """The rounds in which a curve is trained, ``settings.bezier_epochs`` together.
+
+    Many pairs need only a part, and what is done can be seen only once the rate has decayed. So the first
+    round is short, and the others go on from it at half its rate. It has fifty passes, and as many steps as
+    take a coordinate 1.6 root mean squares far; there is a single round where that is more than half of all.
+    """
+    total, rate = settings.bezier_epochs, settings.bezier_rate or _rate(objective)
+    short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
+    if 2 * short > total:
+        return (Round(0, total, rate, total),)
+    found = [Round(0, short, rate, total), Round(short, short, rate / 2, total)]
+    if 2 * short < total:
+        found.append(Round(2 * short, total - 2 * short, rate / 2, total))
+    return tuple(found)
+
+
 def _rate(objective: Objective) -> float:
     """Less for plain chains of more than five layers, by the square of their depth."""
     depth = getattr(objective, "depth", None)
     return _RATE if depth is None else min(_RATE, 0.2 / depth**2)
 
 
-def bezier_path(
-    objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
-) -> tuple[Tensor, int]:
-    """The trained curve, [points, d] at equal arc length, and the gradients that it took."""
-    (points,), spent = bezier_paths(objective, start[None], end[None], settings, [seed])
-    return points, spent
-
-
-def bezier_paths(
-    objective: Objective,
-    starts: Tensor,
-    ends: Tensor,
-    settings: PathSettings,
-    seeds: Sequence[int],
-) -> tuple[list[Tensor], int]:
-    """The trained curves of p pairs of ends [p, d], in lockstep.
-
-    Trained for ``settings.bezier_epochs``, one place on each curve for each minibatch.
-    A curve that diverges is replaced by the straight line.
-
-    Returns:
-        The polygons [points, d] at equal arc length, and the gradients that each of them took.
-    """
+def straight_nodes(starts: Tensor, ends: Tensor) -> Tensor:
+    """Nodes [p, m, d] of the curves that are the lines between p pairs of ends [p, d]."""
     lines = [line(*pair, _CONTROLS + 2) for pair in zip(starts, ends, strict=True)]
-    nodes = torch.stack(lines)
+    return torch.stack(lines)
+
+
+def trained(
+    objective: Objective, nodes: Tensor, settings: PathSettings, seeds: Sequence[int], part: Round
+) -> Tensor:
+    """The nodes [p, m, d] of p curves after a round, in lockstep: one place a curve and minibatch."""
+    nodes = nodes.clone()
     controls = nodes[:, 1:-1]  # a view
     slots = empty_slots(_LION, controls)
-    scales = torch.linalg.vector_norm(ends - starts, dim=1)[:, None, None] / math.sqrt(
-        starts.shape[1]
-    )
-    unbounded = scales.new_ones(len(starts), _CONTROLS)
-    steps = settings.bezier_epochs * objective.batches
-    rate = settings.bezier_rate or _rate(objective)
-    places = Places(torch.stack([rotation(seed, steps) for seed in seeds]).to(starts.device))
+    scales = torch.linalg.vector_norm(nodes[:, -1] - nodes[:, 0], dim=1)[:, None, None]
+    scales = scales / math.sqrt(nodes.shape[2])
+    unbounded = nodes.new_ones(len(nodes), _CONTROLS)
+    batches = objective.batches
+    before, steps = part.first * batches, part.passes * batches
+    evenly = torch.stack([rotation(seed, part.total * batches) for seed in seeds])
+    places = Places(evenly[:, before : before + steps].to(nodes.device))
     for first in range(0, steps, places.TOGETHER):
         times, met = places.of_steps_from(first), []
         for number, weights in enumerate(_of_each_step(times, nodes), start=first):
-            each = [Step(seed, *divmod(number, objective.batches)) for seed in seeds]
+            each = [Step(seed, *divmod(before + number, batches)) for seed in seeds]
             points = weights @ nodes
             losses, gradients = gradients_of_paths(objective, points, each)
             met.append(losses)
@@ -166,15 +190,13 @@ def bezier_paths(
                 _LION,
                 slots,
                 weights[:, 0, 1:-1, None] * gradients,
-                rate * (1 - number / steps),
+                part.rate * (1 - number / steps),
                 spacing=unbounded,
                 max_move=None,
             )
             controls.addcmul_(moved, scales, value=-1)
         places.met(times, torch.cat(met, dim=1))
-    return [
-        _polygon(own, straight, settings.points) for own, straight in zip(nodes, lines, strict=True)
-    ], steps
+    return nodes
 
 
 def _of_each_step(times: Tensor, nodes: Tensor) -> tuple[Tensor, ...]:
@@ -183,10 +205,10 @@ def _of_each_step(times: Tensor, nodes: Tensor) -> tuple[Tensor, ...]:
     return tuple(weights[:, i : i + 1] for i in range(times.shape[1]))
 
 
-def _polygon(nodes: Tensor, straight: Tensor, points: int) -> Tensor:
-    """``points`` points of the curve at equal arc length; of the line, if the curve is not finite."""
+def polygon(nodes: Tensor, points: int) -> Tensor:
+    """[points, d] of the curve of ``nodes`` [m, d] at equal arc length; of the line, if it is infinite."""
     if not bool(nodes.isfinite().all()):
-        nodes = straight
+        nodes = line(nodes[0], nodes[-1], len(nodes))
     times = torch.linspace(0, 1, _FINE, dtype=torch.float64, device=nodes.device)
     fine = curve(nodes, times)
     fine[0], fine[-1] = nodes[0], nodes[-1]

@@ -16,8 +16,6 @@ _EPOCHS = 100
 _STEPS = 2000
 _REDISTRIBUTE = 10
 _FOCUS = 4.0
-_TRIAL_EPOCHS = 50
-_TRIAL_STEPS = 400  # below, a curve does not get far enough
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,8 @@ class PathSettings:
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
-            minibatch: 200 cost as much as 12 passes of 17 points. A trial of 50 comes first, see
-            ``trial_epochs``.
+            minibatch, at most: 200 cost as much as 12 passes of 17 points, and a curve that is as
+            low as its higher end before is done.
         bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
             the two ends; None for 0.008, and for less in plain chains of more than five layers.
         spring: stiffness of ``spring``, loss over length squared.
@@ -159,19 +157,6 @@ class PathSettings:
     def total_epochs(self, batches: int) -> int:
         """The epochs of a run on an objective with ``batches`` minibatches."""
         return self.resolve(batches).epochs
-
-    def trial_epochs(self, batches: int) -> int:
-        """Passes of a first, short curve of ``bezier``: if it is as low as its higher end, it is the start.
-
-        Else the whole curve is trained from the line, as if there had been no trial: going on from the short
-        one, whose rate has decayed, is no better. 0 for no trial, where it would take more than half of the
-        whole curve.
-
-        Args:
-            batches: minibatches in an epoch of the objective.
-        """
-        trial = max(_TRIAL_EPOCHS, math.ceil(_TRIAL_STEPS / batches))
-        return trial if 2 * trial <= self.bezier_epochs else 0
 
     def depends_on_epochs_from(self, batches: int) -> int:
         """The first epoch that would go differently if ``epochs`` were larger.

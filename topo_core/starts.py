@@ -12,12 +12,12 @@ The last three are made by the caller, who has the paths and the network.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from topo_core.bezier import bezier_paths
+from topo_core.bezier import polygon, rounds, straight_nodes, trained
 from topo_core.objective import Objective
 from topo_core.path import line
 from topo_core.profile import Profile, is_as_low_as, loss_profiles
@@ -67,23 +67,22 @@ def trained_curves(
     settings: PathSettings,
     seeds: Sequence[int],
 ) -> list[Start]:
-    """Trained curves of p pairs of ends [p, d]: short ones where they are as low as their higher ends.
-
-    Most pairs of wide networks are joined by a curve of a quarter of the passes; see
-    ``PathSettings.trial_epochs``.
-    """
+    """Trained curves of p pairs of ends [p, d]; one that is as low as its higher end has no more rounds."""
     found: dict[int, Start] = {}
-    tried = 0
-    if trial := settings.trial_epochs(objective.batches):
-        short = replace(settings, bezier_epochs=trial)
-        paths, tried = bezier_paths(objective, starts, ends, short, seeds)
-        for i, profile in _lowest(objective, paths, settings):
-            found[i] = Start(paths[i], tried, profile)
-    rest = [i for i in range(len(seeds)) if i not in found]
-    if rest:
-        own = [seeds[i] for i in rest]
-        paths, spent = bezier_paths(objective, starts[rest], ends[rest], settings, own)
-        found |= {i: Start(points, tried + spent) for i, points in zip(rest, paths, strict=True)}
+    going, nodes = list(range(len(seeds))), straight_nodes(starts, ends)
+    for part in rounds(objective, settings):
+        nodes = trained(objective, nodes, settings, [seeds[i] for i in going], part)
+        paths = [polygon(own, settings.points) for own in nodes]
+        spent = (part.first + part.passes) * objective.batches
+        if part.first + part.passes == part.total:
+            done = dict.fromkeys(range(len(paths)))
+        else:
+            done = dict(_lowest(objective, paths, settings))
+        found |= {going[k]: Start(paths[k], spent, profile) for k, profile in done.items()}
+        left = [k for k in range(len(going)) if k not in done]
+        going, nodes = [going[k] for k in left], nodes[left]
+        if not going:
+            break
     return [found[i] for i in range(len(seeds))]
 
 
@@ -104,11 +103,9 @@ def _lowest(
         heights=settings.heights,
         tolerance=settings.height_tolerance,
     )
-    yield from (
-        (i, profile)
-        for i, profile in zip(low, profiles, strict=True)
-        if profile.is_as_low_as_its_end
-    )
+    for i, profile in zip(low, profiles, strict=True):
+        if profile.is_as_low_as_its_end:
+            yield i, profile
 
 
 def initial_path(

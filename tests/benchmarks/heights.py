@@ -45,9 +45,7 @@ from workers.train import begin, train_until
 MOVING = 17
 SEEDS, MINIMA = (10, 11, 12), 3  # three pairs a seed; rates were chosen on seed 100
 CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
-CURVE_UNITS = (
-    15  # of our default's: as many as its curve and the trial have in a run file that says nothing
-)
+CURVE_UNITS = 12  # of our default's: as many as its curve has in a run file that says nothing
 
 
 @dataclass(frozen=True)
@@ -181,14 +179,10 @@ def springs(task: Task) -> Joined:
 
 def default(task: Task) -> Joined:
     """Ours: the curve first, and what is left of the budget for the path, if that is not done."""
-    units = min(task.units, CURVE_UNITS)
-    passes = max(1, round(units * MOVING))
-    trial = PathSettings(bezier_epochs=passes).trial_epochs(task.objective.batches)
-    if (
-        trial
-    ):  # comes out of the budget, too; with less than twice its passes after it there is none
-        passes = passes - trial if passes >= 3 * trial else 2 * trial - 1
-    return task.path(PathSettings(bezier_epochs=passes, epochs=round(task.units - units)))
+    curve = min(task.units, CURVE_UNITS)
+    return task.path(
+        PathSettings(bezier_epochs=max(1, round(curve * MOVING)), epochs=round(task.units - curve))
+    )
 
 
 def third(task: Task) -> Joined:

@@ -5,14 +5,20 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.bezier import Places, bezier_path, curve, rotation
-from topo_core.objective import from_function
+from topo_core.bezier import Places, Round, curve, rotation, rounds
+from topo_core.objective import FunctionObjective, from_function
 from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
+from topo_core.starts import trained_curves
 from workers.networks import build
 from workers.specs import NetworkSpec
+
+
+def trained(objective, start, end, settings, seed=0):
+    """The polygon of the trained curve."""
+    return trained_curves(objective, start[None], end[None], settings, [seed])[0].points
 
 
 def de_casteljau(nodes, t):
@@ -83,8 +89,8 @@ def test_a_curve_does_not_depend_on_the_unit_of_length():
 
     ends = torch.tensor([[-1.0, 0.3], [1.2, 0.1]], dtype=torch.float64)
     settings = PathSettings(points=9, bezier_epochs=60, l2=0.0)
-    one, _ = bezier_path(from_function(hill), *ends, settings, 0)
-    other, _ = bezier_path(from_function(lambda p: hill(p / 1000)), *(1000 * ends), settings, 0)
+    one = trained(from_function(hill), *ends, settings)
+    other = trained(from_function(lambda p: hill(p / 1000)), *(1000 * ends), settings)
     torch.testing.assert_close(other / 1000, one, rtol=1e-9, atol=1e-9)
     assert float((one - line(*ends, 9)).norm(dim=1).max()) > 0.1
 
@@ -96,7 +102,7 @@ def test_the_rate_is_in_units_of_the_difference_of_the_ends():
     ends = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
     rate = 0.01
     settings = PathSettings(points=5, bezier_epochs=1, bezier_rate=rate, l2=0.0)
-    found, _ = bezier_path(slope, *ends, settings, 0)
+    found = trained(slope, *ends, settings)
     moved = rate * (12.5**0.5) * torch.ones(2, dtype=torch.float64)
     nodes = line(*ends, 5) - torch.tensor([0, 1, 1, 1, 0], dtype=torch.float64)[:, None] * moved
     fine = curve(nodes, torch.linspace(0, 1, 257, dtype=torch.float64))
@@ -113,7 +119,7 @@ def test_a_deep_chain_has_a_lower_rate():
     objective = ModuleObjective(module, inputs, targets, batch_size=10)
     ends = torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
     given = [
-        bezier_path(objective, *ends, PathSettings(bezier_epochs=3, bezier_rate=rate), 0)[0]
+        trained(objective, *ends, PathSettings(bezier_epochs=3, bezier_rate=rate))
         for rate in (None, 0.002, 0.008)
     ]
     assert objective.depth == 10
@@ -136,16 +142,15 @@ def test_a_curve_that_is_not_finite_is_the_line():
     """A loss without finite gradients leaves the straight line, at equal arc length."""
     nowhere = from_function(lambda p: p.sum(1) * torch.nan)
     ends = torch.tensor([[0.0, 0.0], [4.0, 3.0]], dtype=torch.float64)
-    found, spent = bezier_path(nowhere, *ends, PathSettings(points=6, bezier_epochs=3), 0)
+    found = trained(nowhere, *ends, PathSettings(points=6, bezier_epochs=3))
     torch.testing.assert_close(found, line(*ends, 6))
-    assert spent == 3
 
 
 def test_ends_that_coincide_stay():
     """Between two equal ends there is nothing to bend."""
     objective = TinyNetwork()
     end = objective.minimum(0)
-    found, _ = bezier_path(objective, end, end, PathSettings(points=5, bezier_epochs=2), 0)
+    found = trained(objective, end, end, PathSettings(points=5, bezier_epochs=2))
     torch.testing.assert_close(found, end.expand(5, -1), rtol=1e-12, atol=0)
 
 
@@ -155,8 +160,32 @@ def test_more_passes_make_a_lower_curve():
     ends = objective.minimum(0), objective.minimum(1)
 
     def height(passes):
-        points, _ = bezier_path(objective, *ends, PathSettings(bezier_epochs=passes), 0)
+        points = trained(objective, *ends, PathSettings(bezier_epochs=passes))
         return loss_profile(objective, points).maximum
 
     straight = loss_profile(objective, line(*ends, 19)).maximum
     assert height(300) < height(30) < straight
+
+
+@pytest.mark.parametrize(
+    ("batches", "allowed", "expected"),
+    [
+        (20, 200, [(0, 50, 0.008), (50, 50, 0.004), (100, 100, 0.004)]),
+        (8, 100, [(0, 50, 0.008), (50, 50, 0.004)]),
+        (8, 99, [(0, 99, 0.008)]),
+        (4, 250, [(0, 100, 0.008), (100, 100, 0.004), (200, 50, 0.004)]),
+        (1, 200, [(0, 200, 0.008)]),
+    ],
+)
+def test_rounds_begin_with_fifty_passes_and_steps_enough(batches, allowed, expected):
+    """Of few minibatches there are more passes, and a single round where that is more than half of all."""
+    objective = FunctionObjective(lambda p: p.sum(1), 2, batches=batches)
+    found = rounds(objective, PathSettings(bezier_epochs=allowed))
+    assert found == tuple(Round(*row, allowed) for row in expected)
+
+
+def test_a_lower_rate_has_longer_rounds():
+    """A curve at a quarter of the rate takes four times as many steps to go as far."""
+    objective = FunctionObjective(lambda p: p.sum(1), 2, batches=10)
+    settings = PathSettings(bezier_epochs=400, bezier_rate=0.002)
+    assert [part.passes for part in rounds(objective, settings)] == [160, 160, 80]

@@ -57,15 +57,6 @@ def test_defaults_follow_the_objective():
     assert (network.redistribute_every, network.epochs, formula.epochs) == (10, 125, 2000)
 
 
-@pytest.mark.parametrize(
-    ("batches", "allowed", "trial"),
-    [(20, 200, 50), (8, 100, 50), (8, 99, 0), (4, 200, 100), (2, 200, 0), (1, 1000, 400)],
-)
-def test_a_trial_curve_has_fifty_passes_and_steps_enough(batches, allowed, trial):
-    """Of few minibatches more passes; and none where it would take more than half of what is allowed."""
-    assert PathSettings(bezier_epochs=allowed).trial_epochs(batches) == trial
-
-
 @pytest.mark.parametrize("batches", [1, 16])
 def test_paper_is_the_text(batches):
     """Algorithm 2 starts from the straight line and takes plain gradient steps at a constant rate."""

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.bezier import bezier_path, bezier_paths
 from topo_core.draws import generator
 from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import muller_brown
@@ -19,6 +18,7 @@ from topo_core.path import line
 from topo_core.profile import loss_profile, loss_profiles
 from topo_core.settings import ForceName, PathSettings
 from topo_core.stacked import ModuleObjective
+from topo_core.starts import trained_curves
 from topo_core.walk import advance, advance_together, init
 
 SEEDS = [3, 11, 5]
@@ -189,12 +189,12 @@ def test_curves_trained_together_agree():
     starts, ends = (
         torch.stack(side) for side in zip(*((p[0], p[-1]) for p in bent(objective)), strict=True)
     )
-    found, spent = bezier_paths(objective, starts, ends, settings, SEEDS)
-    for rows, start, end, seed in zip(found, starts, ends, SEEDS, strict=True):
-        expected, alone = bezier_path(objective, start, end, settings, seed)
-        assert spent == alone
-        assert torch.allclose(rows, expected, rtol=1e-12, atol=1e-12)
-        assert float((rows - line(start, end, 6)).abs().max()) > 1e-3
+    found = trained_curves(objective, starts, ends, settings, SEEDS)
+    for curve, start, end, seed in zip(found, starts, ends, SEEDS, strict=True):
+        (alone,) = trained_curves(objective, start[None], end[None], settings, [seed])
+        assert curve.gradient_evaluations == alone.gradient_evaluations
+        assert torch.allclose(curve.points, alone.points, rtol=1e-12, atol=1e-12)
+        assert float((curve.points - line(start, end, 6)).abs().max()) > 1e-3
 
 
 def test_paths_behind_catch_up():
