@@ -219,19 +219,19 @@ def estimate_view(cost: Cost) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
     bound = "at most " if cost.adaptive else ""
-    # A path that is as low as its higher end is done before its last epoch.
+    # A curve, and a path, that is as low as its higher end is done: these are the most that it can take.
     table.add_row("paths", f"{bound}{cost.paths:,}", f"at most {cost.path_epochs:,} epochs")
     if cost.simplices:
         what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
         table.add_row("simplices", f"{cost.simplices:,}", what)
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
     table.add_row(
-        "gradients", f"{cost.gradient_evaluations:.3g}", "point evaluations on minibatches"
+        "gradients", f"at most {cost.gradient_evaluations:.3g}", "of a point on a minibatch"
     )
     if cost.device_seconds is not None:
-        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker of this machine "
+        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker here "
         each += f"({(cost.timed_at or '')[:10]})"
-        table.add_row("time", human_seconds(cost.device_seconds), each)
+        table.add_row("time", f"at most {human_seconds(cost.device_seconds)}", each)
     free = f"{human_bytes(cost.free_bytes)} free" if cost.free_bytes is not None else ""
     table.add_row("store", human_bytes(cost.store_bytes), free)
     table.add_row("requests", f"{cost.store_requests:,}", "to the store")

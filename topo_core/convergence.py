@@ -61,7 +61,8 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
     lowest = is_as_low_as_its_end(state)
     # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
     silent = state.best_epoch == 0 and not settings.resolve(state.batches).settles
-    remaining = 0.0 if lowest else barrier if silent else min(remaining, barrier)
+    possible = barrier if silent else min(remaining, barrier)
+    remaining = 0.0 if lowest else possible
     last = state.history[-1]
     done = finished(state, settings)
     if state.failure:
