@@ -67,11 +67,6 @@ class Profile:
         return float(losses[:stop].max())
 
     @property
-    def is_as_low_as_its_end(self) -> bool:
-        """Whether no path can be lower; see ``is_as_low_as``."""
-        return is_as_low_as(self.maximum, float(self.losses[[0, -1]].max()))
-
-    @property
     def dips(self) -> tuple[bool, bool]:
         """Whether the climb from the first and from the last end first goes below that end.
 

@@ -1,6 +1,7 @@
 """Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from topo_core.convergence import Outcome
+from topo_core.curves import CurveState
 from topo_core.draws import seed_of
 from topo_core.optimize import PathSolution, advance, finished, init, solution
 from topo_core.stacked import ModuleObjective
@@ -36,8 +38,14 @@ def optimize_path_task(
     """
     run = PathRun(task, loaded, store)
     state = run.resumed()
-    if state is None:
-        state = run.begun(first_path(task, loaded, run.objective, store, run.seed))
+    if not isinstance(state, PathState):
+
+        def keep(stop: Mapping[int, CurveState]) -> None:
+            for curve in stop.values():
+                run.keep_curve(curve)
+                telling.share(task.key, run.share(curve))
+
+        state = run.begun(first_path(task, loaded, run.objective, store, run.seed, state, keep))
     while not run.finished(state):
         since = state.epoch
         state = advance(
@@ -65,16 +73,19 @@ class PathRun:
         self.seed = seed_of(task.seed, "path", task.lineage)
         self._total = task.settings.total_epochs(self.objective.batches)
         self._fork = task.settings.depends_on_epochs_from(self.objective.batches)
+        start = task.settings.resolve(self.objective.batches).start
+        self._trains_a_curve = start == "bezier"
 
-    def resumed(self) -> PathState | None:
-        """The state to go on from: of this task, or of the same path with fewer epochs."""
+    def resumed(self) -> PathState | CurveState | None:
+        """The state to go on from: of this task, of its first path, or of the same path with fewer epochs."""
         task, store = self.task, self._store
         checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
             task.lineage, at_most=self._fork
         )
         if checkpoint is None:
             return None
-        return PathState.restore(self._loaded.on_device(checkpoint.tensors), checkpoint.scalars)
+        kind = CurveState if "passes" in checkpoint.scalars else PathState
+        return kind.restore(self._loaded.on_device(checkpoint.tensors), checkpoint.scalars)
 
     def begun(self, first: FirstPath) -> PathState:
         """The state before the first step."""
@@ -108,9 +119,18 @@ class PathRun:
             self.task.lineage, state.epoch, state.tensors(), state.scalars()
         )
 
-    def share(self, state: PathState) -> float:
-        """What is done of the whole, from 0 to 1."""
-        return state.epoch / self._total
+    def keep_curve(self, curve: CurveState) -> None:
+        """Publish a first path in the making, so that this task can go on from it."""
+        self._store.publish_checkpoint(
+            self.task.key, 0, curve.tensors(), curve.scalars(), passes=curve.passes
+        )
+
+    def share(self, state: PathState | CurveState) -> float:
+        """What is done of the whole, from 0 to 1, in gradients."""
+        moving = self.task.settings.points - 2
+        curve = self.task.settings.bezier_epochs / moving if self._trains_a_curve else 0.0
+        done = curve + state.epoch if isinstance(state, PathState) else state.passes / moving
+        return done / (curve + self._total)
 
     def ended(self, state: PathState, *, keep_points: bool) -> PairRecord:
         """Publish the path; its record.

@@ -7,17 +7,20 @@ particular, so the paths then go on in two halves (memory ran out) or alone (any
 is left with the one that makes it there.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from topo_core.curves import CurveState
 from topo_core.state import PathState
 from topo_core.strategies.memory import Parts
 from topo_core.walk import advance_together
 from workers.connect import PathRun
 from workers.first_path import FirstPath, first_paths
+from workers.objects import StoreFull, StoreUnreachable
 from workers.problem import Loaded
 from workers.schema import PairRecord
 from workers.store import Store
@@ -66,7 +69,8 @@ class _Walk:
 
     def of(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
         """From the last checkpoints, or from first paths, to the ends."""
-        paths, fresh = [], []
+        paths: list[_Path] = []
+        fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
             run = PathRun(task, self.loaded, self.store)
             try:
@@ -74,11 +78,11 @@ class _Walk:
             except Exception as error:
                 yield task, error
                 continue
-            if state is None:
-                fresh.append(run)
-            else:
+            if isinstance(state, PathState):
                 paths.append(_Path(run, state))
-        for run, first in zip(fresh, self._firsts(fresh), strict=True):
+            else:
+                fresh.append((run, state))
+        for (run, _), first in zip(fresh, self._firsts(fresh), strict=True):
             try:
                 if isinstance(first, Exception):
                     raise first
@@ -87,11 +91,26 @@ class _Walk:
                 yield run.task, error
         yield from self._to_the_ends(paths)
 
-    def _firsts(self, runs: Sequence[PathRun]) -> list[FirstPath | Exception]:
-        if not runs:
+    def _firsts(
+        self, fresh: Sequence[tuple[PathRun, CurveState | None]]
+    ) -> list[FirstPath | Exception]:
+        if not fresh:
             return []
+        runs, begun = zip(*fresh, strict=True)
         tasks, seeds = [run.task for run in runs], [run.seed for run in runs]
-        return first_paths(tasks, self.loaded, runs[0].objective, self.store, seeds)
+
+        def keep(stop: Mapping[int, CurveState]) -> None:
+            for at, curve in stop.items():
+                # Without it no more than a part of a curve can be lost; its path will say what is wrong.
+                with contextlib.suppress(StoreUnreachable, StoreFull):
+                    runs[at].keep_curve(curve)
+            for (
+                at,
+                curve,
+            ) in stop.items():  # all are kept by now, so stopping at the first loses none
+                self.telling.share(tasks[at].key, runs[at].share(curve))
+
+        return first_paths(tasks, self.loaded, runs[0].objective, self.store, seeds, begun, keep)
 
     def _to_the_ends(self, paths: Sequence[_Path]) -> Iterator[Outcome]:
         going = list(paths)

@@ -1,24 +1,28 @@
 """The first path of a task. Those that need only the loss are in `topo_core.starts`; the others need what
 a worker has: the network (`aligned`), the store (`through`), or the store of another run (`warm`)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from topo_core.curves import CurveState, TrainedCurve, begin, train
 from topo_core.path import line, resample, through
 from topo_core.profile import Profile
 from topo_core.stacked import ModuleObjective
-from topo_core.starts import find_start, trained_curves
+from topo_core.starts import find_start
 from topo_core.symmetry import weight_matching
 from workers.objects import NotWritable, StoreUnreachable, open_objects
 from workers.problem import Loaded
 from workers.published import Damaged
 from workers.results import FailureKind
 from workers.store import Store
-from workers.tasks import OptimizePath
-from workers.telling import TaskFailure
+from workers.tasks import OptimizePath, PathWork
+from workers.telling import Interrupted, TaskFailure
+
+Keep = Callable[[Mapping[int, CurveState]], None]
+"""Is given the curves in training that have come to a stop, by the number of their task."""
 
 _SAME_LOSS = 1e-4
 """Relative; sums over renumbered units are rounded differently."""
@@ -43,16 +47,31 @@ class FirstPath:
 
 
 def first_path(
-    task: OptimizePath, loaded: Loaded, objective: ModuleObjective, store: Store, seed: int
+    task: OptimizePath,
+    loaded: Loaded,
+    objective: ModuleObjective,
+    store: Store,
+    seed: int,
+    begun: CurveState | None,
+    keep: Keep,
 ) -> FirstPath:
     """The first path of a task, as `settings.start` says.
+
+    Args:
+        task, loaded, objective, store: what is asked for, and of what.
+        seed: of the draws.
+        begun: a curve in training that it goes on from.
+        keep: is given such curves from time to time.
 
     Raises:
         TaskFailure: the start is not possible for this network, this objective or these minima.
         Damaged: a minimum, or the path of the other run, cannot be read.
     """
-    settings = task.settings
-    start, end = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
+    settings = _known(task)
+    start, end = _ends(task, loaded, store)
+    if settings.resolve(objective.batches).start == "bezier":
+        states = {0: begun or begin(start, end)}
+        return _trained(objective, states, settings, [seed], keep)[0]
     try:
         if settings.start == "aligned":
             points = line(start, _aligned(loaded, objective, start, end, seed), settings.points)
@@ -60,13 +79,11 @@ def first_path(
         if settings.start == "warm":
             return FirstPath(_warm(task, start, end))
         if settings.start == "through":
-            if task.via:
-                return FirstPath(_through(task, store, start))
-            settings = replace(settings, start="auto")  # nothing to start from yet
-        found = find_start(objective, start, end, settings, seed)
+            return FirstPath(_through(task, store, start))
+        plain = find_start(objective, start, end, settings, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
-    return FirstPath(found.points, found.gradient_evaluations, found.profile)
+    return FirstPath(plain.points, plain.gradient_evaluations)
 
 
 def first_paths(
@@ -75,38 +92,69 @@ def first_paths(
     objective: ModuleObjective,
     store: Store,
     seeds: Sequence[int],
+    begun: Sequence[CurveState | None],
+    keep: Keep,
 ) -> list[FirstPath | Exception]:
-    """The first paths of several tasks with equal settings; trained curves are trained together.
+    """The first paths of several tasks with equal settings; curves are trained together.
 
     Returns:
         In place of a path, the exception with which `first_path` would have ended.
     """
 
-    def alone(place: int) -> FirstPath | Exception:
+    def alone(at: int) -> FirstPath | Exception:
+        def keep_this(stop: Mapping[int, CurveState]) -> None:
+            keep({at: stop[0]} if stop else {})
+
         try:
-            return first_path(tasks[place], loaded, objective, store, seeds[place])
+            return first_path(tasks[at], loaded, objective, store, seeds[at], begun[at], keep_this)
+        except Interrupted:
+            raise
         except Exception as error:
             return error
 
     found: dict[int, FirstPath | Exception] = {}
-    settings = tasks[0].settings
-    if settings.start == "through" and not any(task.via for task in tasks):
-        settings = replace(settings, start="auto")
-    if settings.resolve(objective.batches).start == "bezier":
-        ends: dict[int, tuple[Tensor, Tensor]] = {}
-        for place, task in enumerate(tasks):
+    settings = _known(tasks[0])
+    if all(_known(task).resolve(objective.batches).start == "bezier" for task in tasks):
+        states: dict[int, CurveState] = {}
+        for at, task in enumerate(tasks):
             try:
-                a, b = (loaded.flat(store.read_minimum(key)) for key in (task.a, task.b))
-                ends[place] = a, b
+                states[at] = begun[at] or begin(*_ends(task, loaded, store))
             except Exception as error:
-                found[place] = error
-        if ends:
-            starts, stops = (torch.stack(side) for side in zip(*ends.values(), strict=True))
-            own = [seeds[place] for place in ends]
-            curves = trained_curves(objective, starts, stops, settings, own)
-            for place, curve in zip(ends, curves, strict=True):
-                found[place] = FirstPath(curve.points, curve.gradient_evaluations, curve.profile)
-    return [found[i] if i in found else alone(i) for i in range(len(tasks))]
+                found[at] = error
+        found |= _trained(objective, states, settings, [seeds[at] for at in states], keep)
+    return [found[at] if at in found else alone(at) for at in range(len(tasks))]
+
+
+def _known(task: OptimizePath) -> PathWork:
+    """The settings, with a start that does not wait for paths of which there are none yet."""
+    if task.settings.start == "through" and not task.via:
+        return replace(task.settings, start="auto")
+    return task.settings
+
+
+def _ends(task: OptimizePath, loaded: Loaded, store: Store) -> tuple[Tensor, Tensor]:
+    return loaded.flat(store.read_minimum(task.a)), loaded.flat(store.read_minimum(task.b))
+
+
+def _trained(
+    objective: ModuleObjective,
+    states: Mapping[int, CurveState],
+    settings: PathWork,
+    seeds: Sequence[int],
+    keep: Keep,
+) -> dict[int, FirstPath]:
+    """Curves trained to their ends, each offered to be kept about as often as a path is."""
+    numbers, found = list(states), {}
+    # Counted in gradients of a point.
+    every = settings.checkpoint_every * (settings.points - 2)
+    for stop in train(objective, list(states.values()), settings, seeds, every=every):
+        keep({numbers[at]: curve for at, curve in stop.items() if isinstance(curve, CurveState)})
+        for at, curve in stop.items():
+            if isinstance(curve, TrainedCurve):
+                found[numbers[at]] = FirstPath(
+                    curve.points, curve.gradient_evaluations, curve.profile
+                )
+    return found
 
 
 def _aligned(

@@ -3,7 +3,7 @@
 records/{minima,pairs,simplices}/<lease epoch>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
 paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
-checkpoints/<key>/<training epoch>.<digest>.parquet
+checkpoints/<key>/<training epoch>[-<passes of a curve>].<digest>.parquet
 failures/<key>.<digest>.json
 run/config-<lease epoch>.<digest>.json
 run/accepted-<lease epoch>.<digest>.json
@@ -86,6 +86,11 @@ def checkpoint_folder(key: str) -> str:
 def epoch_stem(epoch: int) -> str:
     """Eight digits, so that names sort as epochs do."""
     return f"{epoch:08d}"
+
+
+def checkpoint_stem(epoch: int, passes: int | None) -> str:
+    """What is before a first epoch sorts before what is at it."""
+    return epoch_stem(epoch) if passes is None else f"{epoch_stem(epoch)}-{epoch_stem(passes)}"
 
 
 def segment_stem(lease_epoch: int, token: str) -> str:

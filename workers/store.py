@@ -246,13 +246,26 @@ class Store:
     # Checkpoints.
 
     def publish_checkpoint(
-        self, key: str, epoch: int, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
+        self,
+        key: str,
+        epoch: int,
+        tensors: Mapping[str, Tensor],
+        scalars: Mapping[str, Any],
+        *,
+        passes: int | None = None,
     ) -> None:
-        """Publish the state of a task in progress, then let go of older ones."""
+        """Publish the state of a task in progress, then let go of older ones.
+
+        Args:
+            key: of the task.
+            epoch: epochs done.
+            tensors, scalars: the state.
+            passes: done of the curve that comes before a first epoch.
+        """
         folder = layout.checkpoint_folder(key)
         data = encode_tensors(tensors, scalars)
         self.checkpoint_bytes += len(data)
-        self._published.publish(folder, layout.epoch_stem(epoch), "parquet", data)
+        self._published.publish(folder, layout.checkpoint_stem(epoch, passes), "parquet", data)
         self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
 
     def latest_checkpoint(self, key: str, *, at_most: int | None = None) -> Checkpoint | None:

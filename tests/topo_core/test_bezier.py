@@ -1,24 +1,27 @@
 """The trained curve: its shape, where its gradients are taken, and what does not change it."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.bezier import Places, Round, curve, rotation, rounds
+from topo_core.bezier import Places, curve, rotation
+from topo_core.curves import CurveState, Round, TrainedCurve, begin, rounds, train
 from topo_core.objective import FunctionObjective, from_function
 from topo_core.path import line, resample
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
 from topo_core.stacked import ModuleObjective
-from topo_core.starts import trained_curves
 from workers.networks import build
 from workers.specs import NetworkSpec
 
 
 def trained(objective, start, end, settings, seed=0):
     """The polygon of the trained curve."""
-    return trained_curves(objective, start[None], end[None], settings, [seed])[0].points
+    *_, last = train(objective, [begin(start, end)], settings, [seed], every=10**6)
+    return last[0].points
 
 
 def de_casteljau(nodes, t):
@@ -48,11 +51,11 @@ def test_the_rotation_covers_the_curve_evenly(seed):
 
 
 def places_met(losses, steps=4000):
-    """Places [steps] of a curve along which a minibatch's loss is ``losses(t)``."""
-    places = Places(rotation(0, steps)[None])
+    """Places [steps] of a curve along which a minibatch's loss is ``losses(t)``; even ones at first."""
+    places, evenly = Places(torch.zeros(1, Places.BINS, dtype=torch.float64)), rotation(0, steps)
     found = []
-    for step in range(0, steps, Places.TOGETHER):
-        at = places.of_steps_from(step)
+    for number, even in enumerate(evenly[None].split(8, dim=1)):
+        at = even if 8 * number < steps / 10 else places.denser(even)
         places.met(at, losses(at))
         found.append(at[0])
     return torch.cat(found)
@@ -170,10 +173,10 @@ def test_more_passes_make_a_lower_curve():
 @pytest.mark.parametrize(
     ("batches", "allowed", "expected"),
     [
-        (20, 200, [(0, 50, 0.008), (50, 50, 0.004), (100, 100, 0.004)]),
-        (8, 100, [(0, 50, 0.008), (50, 50, 0.004)]),
+        (20, 200, [(0, 50, 0.008), (50, 100, 0.004), (100, 200, 0.004)]),
+        (8, 100, [(0, 50, 0.008), (50, 100, 0.004)]),
         (8, 99, [(0, 99, 0.008)]),
-        (4, 250, [(0, 100, 0.008), (100, 100, 0.004), (200, 50, 0.004)]),
+        (4, 250, [(0, 100, 0.008), (100, 200, 0.004), (200, 250, 0.004)]),
         (1, 200, [(0, 200, 0.008)]),
     ],
 )
@@ -181,11 +184,73 @@ def test_rounds_begin_with_fifty_passes_and_steps_enough(batches, allowed, expec
     """Of few minibatches there are more passes, and a single round where that is more than half of all."""
     objective = FunctionObjective(lambda p: p.sum(1), 2, batches=batches)
     found = rounds(objective, PathSettings(bezier_epochs=allowed))
-    assert found == tuple(Round(*row, allowed) for row in expected)
+    assert found == tuple(Round(*row) for row in expected)
 
 
 def test_a_lower_rate_has_longer_rounds():
     """A curve at a quarter of the rate takes four times as many steps to go as far."""
     objective = FunctionObjective(lambda p: p.sum(1), 2, batches=10)
     settings = PathSettings(bezier_epochs=400, bezier_rate=0.002)
-    assert [part.passes for part in rounds(objective, settings)] == [160, 160, 80]
+    assert [part.last for part in rounds(objective, settings)] == [160, 320, 400]
+
+
+def two_valleys(batches):
+    """Valleys at x = -1 and x = 1 with a ridge of height 1 between, as if in minibatches."""
+    return FunctionObjective(lambda p: (p[:, 0] ** 2 - 1) ** 2 + p[:, 1] ** 2, 2, batches=batches)
+
+
+ACROSS = torch.tensor([[-1.0, 0.0], [1.0, 0.1]], dtype=torch.float64)
+WITHIN = torch.tensor([[1.0, -0.5], [1.0, 0.4]], dtype=torch.float64)
+
+
+def test_a_curve_is_done_where_none_is_lower():
+    """In one valley the first round is as low as its higher end, and comes with its profile."""
+    objective, settings = two_valleys(8), PathSettings()
+    stops = list(train(objective, [begin(*WITHIN)], settings, [3], every=10**6))
+    found = stops[-1][0]
+    assert len(stops) == 1 and found.gradient_evaluations == 50 * 8
+    measured = loss_profile(objective, found.points)
+    assert torch.equal(found.profile.losses, measured.losses)
+    assert measured.maximum == float(objective.losses(WITHIN).max())
+
+
+def test_else_all_rounds_are_gone_through():
+    """From one valley to the other none is as low as its higher end, and the last is the curve."""
+    settings = PathSettings(bezier_epochs=120)
+    stops = list(train(two_valleys(8), [begin(*ACROSS)], settings, [3], every=10**6))
+    assert [stop[0].passes for stop in stops[:-1]] == [50, 100]
+    assert stops[-1][0].gradient_evaluations == 120 * 8
+    assert stops[-1][0].profile is None
+
+
+@pytest.mark.parametrize("batches", [3, 20])
+def test_stops_change_no_bit(batches):
+    """A curve that is kept every seven passes, and goes on from what was written down, is the same."""
+    objective = two_valleys(batches)
+    settings = PathSettings(bezier_epochs=110, bezier_rate=0.05)
+    *_, whole = train(objective, [begin(*ACROSS)], settings, [3], every=10**6)
+    state = begin(*ACROSS)
+    while not isinstance(state, TrainedCurve):
+        scalars = json.loads(json.dumps(state.scalars()))
+        tensors = {name: rows.clone() for name, rows in state.tensors().items()}
+        assert all(rows.ndim == 2 for rows in tensors.values())
+        restored = CurveState.restore(tensors, scalars)
+        state = next(train(objective, [restored], settings, [3], every=7))[0]
+    assert torch.equal(state.points, whole[0].points)
+    assert state.gradient_evaluations == whole[0].gradient_evaluations
+
+
+def test_curves_together_are_done_one_by_one():
+    """Of several pairs, one of them ahead, those go on that are not as low as their higher ends."""
+    objective, settings = two_valleys(8), PathSettings(bezier_epochs=100)
+    pairs, seeds = [WITHIN, ACROSS, WITHIN.flip(0), ACROSS.flip(0)], [1, 2, 3, 4]
+    states = [begin(*pair) for pair in pairs]
+    states[3] = next(train(objective, [states[3]], settings, [4], every=20))[0]
+    found = {}
+    for stop in train(objective, states, settings, seeds, every=20):
+        found |= stop
+    for i, (pair, seed) in enumerate(zip(pairs, seeds, strict=True)):
+        *_, alone = train(objective, [begin(*pair)], settings, [seed], every=10**6)
+        torch.testing.assert_close(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
+        assert found[i].gradient_evaluations == alone[0].gradient_evaluations
+    assert [found[i].profile is None for i in range(4)] == [False, True, False, True]

@@ -5,14 +5,12 @@ import torch
 
 from tests.helpers.minimax import GridPasses
 from tests.helpers.tiny_network import TinyNetwork
-from topo_core.bezier import polygon, rounds, straight_nodes, trained
 from topo_core.landscapes import embedded, gaussians, himmelblau, ring_valley
-from topo_core.objective import FunctionObjective
 from topo_core.optimize import optimize_path
 from topo_core.path import line, segment_lengths
 from topo_core.profile import loss_profile
 from topo_core.settings import PathSettings
-from topo_core.starts import find_start, initial_path, trained_curves
+from topo_core.starts import find_start, initial_path
 
 
 def heights(landscape, pair, start):
@@ -41,50 +39,6 @@ def test_bezier_is_lower_than_the_line():
     lengths = segment_lengths(found.points)
     assert lengths.max() < 1.02 * lengths.min()
     assert found.gradient_evaluations == 100 * objective.batches
-
-
-def two_valleys():
-    """Valleys at x = -1 and x = 1 with a ridge of height 1 between, as if in eight minibatches."""
-    return FunctionObjective(lambda p: (p[:, 0] ** 2 - 1) ** 2 + p[:, 1] ** 2, 2, batches=8)
-
-
-ACROSS = torch.tensor([[-1.0, 0.0], [1.0, 0.1]]).double()
-WITHIN = torch.tensor([[1.0, -0.5], [1.0, 0.4]]).double()
-
-
-def test_a_curve_is_done_where_none_is_lower():
-    """In one valley the first round is as low as its higher end, and comes with its profile."""
-    objective, settings = two_valleys(), PathSettings(start="bezier")
-    found = find_start(objective, *WITHIN, settings, seed=3)
-    assert found.gradient_evaluations == 50 * 8
-    measured = loss_profile(objective, found.points)
-    assert torch.equal(found.profile.losses, measured.losses)
-    assert measured.maximum == float(objective.losses(WITHIN).max())
-
-
-def test_else_all_rounds_are_gone_through():
-    """From one valley to the other every round goes on from the curve of the one before."""
-    objective, settings = two_valleys(), PathSettings(start="bezier", bezier_epochs=120)
-    found = find_start(objective, *ACROSS, settings, seed=3)
-    nodes = straight_nodes(*ACROSS[:, None])
-    for part in rounds(objective, settings):
-        nodes = trained(objective, nodes, settings, [3], part)
-    assert torch.equal(found.points, polygon(nodes[0], settings.points))
-    assert found.gradient_evaluations == 120 * 8
-    assert found.profile is None
-
-
-def test_curves_together_are_done_one_by_one():
-    """Of several pairs those go on that are not as low as their higher ends, with what is theirs."""
-    objective, settings = two_valleys(), PathSettings(bezier_epochs=100)
-    pairs, seeds = [WITHIN, ACROSS, WITHIN.flip(0), ACROSS.flip(0)], [1, 2, 3, 4]
-    starts, ends = (torch.stack(side) for side in zip(*pairs, strict=True))
-    found = trained_curves(objective, starts, ends, settings, seeds)
-    for start, pair, seed in zip(found, pairs, seeds, strict=True):
-        (alone,) = trained_curves(objective, *pair[:, None], settings, [seed])
-        torch.testing.assert_close(start.points, alone.points, rtol=1e-12, atol=1e-12)
-        assert start.gradient_evaluations == alone.gradient_evaluations
-    assert [start.profile is None for start in found] == [False, True, False, True]
 
 
 def test_gradients_of_a_start_are_counted():

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tests.helpers.tiny_network import TinyNetwork
+from topo_core.curves import begin, train
 from topo_core.draws import generator
 from topo_core.insertion_settings import Insertion
 from topo_core.landscapes import muller_brown
@@ -18,7 +19,6 @@ from topo_core.path import line
 from topo_core.profile import loss_profile, loss_profiles
 from topo_core.settings import ForceName, PathSettings
 from topo_core.stacked import ModuleObjective
-from topo_core.starts import trained_curves
 from topo_core.walk import advance, advance_together, init
 
 SEEDS = [3, 11, 5]
@@ -186,15 +186,13 @@ def test_curves_trained_together_agree():
     """Bézier starts of several pairs of ends are those of each pair alone."""
     objective = perceptron()
     settings = PathSettings(points=6, bezier_epochs=4)
-    starts, ends = (
-        torch.stack(side) for side in zip(*((p[0], p[-1]) for p in bent(objective)), strict=True)
-    )
-    found = trained_curves(objective, starts, ends, settings, SEEDS)
-    for curve, start, end, seed in zip(found, starts, ends, SEEDS, strict=True):
-        (alone,) = trained_curves(objective, start[None], end[None], settings, [seed])
-        assert curve.gradient_evaluations == alone.gradient_evaluations
-        assert torch.allclose(curve.points, alone.points, rtol=1e-12, atol=1e-12)
-        assert float((curve.points - line(start, end, 6)).abs().max()) > 1e-3
+    states = [begin(path[0], path[-1]) for path in bent(objective)]
+    (found,) = train(objective, states, settings, SEEDS, every=100)
+    for i, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
+        (alone,) = train(objective, [state], settings, [seed], every=100)
+        assert torch.allclose(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
+        straight = line(state.nodes[0], state.nodes[-1], 6)
+        assert float((found[i].points - straight).abs().max()) > 1e-3
 
 
 def test_paths_behind_catch_up():

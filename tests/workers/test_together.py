@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.helpers import results
-from topo_core import walk
+from topo_core import curves, walk
 from topo_core.optimizer_settings import OptimizerSettings
-from workers import connect_together
+from workers import connect_together, first_path
+from workers.connect import PathRun
 from workers.evaluation import Evaluation
 from workers.minimum_settings import MinimumSettings
 from workers.objects import StoreUnreachable, open_objects
@@ -236,6 +237,47 @@ def test_interrupted_in_company_and_gone_on(run, alone):
     assert all(isinstance(result, Done) for result in again.run(pairs()))
     del_short = {k: v for k, v in records(store).items() if k != short[0].key}
     assert_close(del_short, alone[0])
+
+
+@pytest.mark.parametrize(("paths_at_once", "started_anew"), [(1, 5), (64, 0)])
+def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
+    """Stopped while curves are trained: they go on from their checkpoints, and end as if never stopped."""
+    tasks = pairs(replace(WORK, bezier_epochs=20, checkpoint_every=1))
+    whole, store, uninterrupted = run(paths_at_once)
+    whole.run(tasks)
+    expected = records(store)
+    asked = itertools.count()
+    worker, store, folder = run(paths_at_once, stopping=lambda: next(asked) >= 1)
+    with pytest.raises(Interrupted):
+        worker.run(tasks)
+    kept = [store.latest_checkpoint(task.key) for task in tasks]
+    assert [point.scalars["passes"] for point in kept if point] == (
+        [8] if paths_at_once == 1 else [4] * 6
+    )
+    begun = []
+    monkeypatch.setattr(first_path, "begin", lambda *ends: begun.append(1) or curves.begin(*ends))
+    again, store, _ = run(paths_at_once, folder=folder)
+    assert all(isinstance(result, Done) for result in again.run(tasks))
+    assert len(begun) == started_anew
+    assert_close(records(store), expected)
+    assert not list((folder / "checkpoints").glob("*/*"))
+    if paths_at_once == 1:
+        assert results.bits(folder) == results.bits(uninterrupted)
+
+
+def test_curves_together_do_not_need_to_be_kept(run, monkeypatch):
+    """Where the store is away while curves are trained, and back for their paths, nothing is lost."""
+    missed = []
+
+    def away(self, curve):
+        missed.append(curve.passes)
+        raise StoreUnreachable("the store is away")
+
+    monkeypatch.setattr(PathRun, "keep_curve", away)
+    worker, store, _ = run(64)
+    tasks = pairs(replace(WORK, bezier_epochs=6, checkpoint_every=1))
+    assert all(isinstance(result, Done) for result in worker.run(tasks))
+    assert missed == [4] * 6 and len(records(store)) == 6
 
 
 def test_goes_on_from_checkpoints_at_different_epochs(run, alone):
