@@ -104,10 +104,8 @@ class _Walk:
                 # Without it no more than a part of a curve can be lost; its path will say what is wrong.
                 with contextlib.suppress(StoreUnreachable, StoreFull):
                     runs[at].keep_curve(curve)
-            for (
-                at,
-                curve,
-            ) in stop.items():  # all are kept by now, so stopping at the first loses none
+            # All are kept by now, so stopping at the first loses none.
+            for at, curve in stop.items():
                 self.telling.share(tasks[at].key, runs[at].share(curve))
 
         return first_paths(tasks, self.loaded, runs[0].objective, self.store, seeds, begun, keep)

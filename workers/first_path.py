@@ -67,7 +67,7 @@ def first_path(
         TaskFailure: the start is not possible for this network, this objective or these minima.
         Damaged: a minimum, or the path of the other run, cannot be read.
     """
-    settings = _known(task)
+    settings = _settings_of(task)
     start, end = _ends(task, loaded, store)
     if settings.resolve(objective.batches).start == "bezier":
         states = {0: begun or begin(start, end)}
@@ -113,8 +113,8 @@ def first_paths(
             return error
 
     found: dict[int, FirstPath | Exception] = {}
-    settings = _known(tasks[0])
-    if all(_known(task).resolve(objective.batches).start == "bezier" for task in tasks):
+    settings = _settings_of(tasks[0])
+    if all(_settings_of(task).resolve(objective.batches).start == "bezier" for task in tasks):
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
             try:
@@ -125,7 +125,7 @@ def first_paths(
     return [found[at] if at in found else alone(at) for at in range(len(tasks))]
 
 
-def _known(task: OptimizePath) -> PathWork:
+def _settings_of(task: OptimizePath) -> PathWork:
     """The settings, with a start that does not wait for paths of which there are none yet."""
     if task.settings.start == "through" and not task.via:
         return replace(task.settings, start="auto")
