@@ -54,7 +54,8 @@ def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Mea
 
     def measure(run: Landscape) -> float | None:
         pairs = [(value(bar), error) for bar, error in bars_and_errors(run, method)]
-        if len(pairs) < 3:
+        varied = all(len(set(side)) > 1 for side in zip(*pairs, strict=True))
+        if len(pairs) < 3 or not varied:  # bars without length are all equal
             return None
         found = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
         return None if math.isnan(found) else found
