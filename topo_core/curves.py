@@ -30,7 +30,7 @@ from torch import Tensor
 from topo_core.bezier import Places, bernstein, polygon, rotation
 from topo_core.objective import Objective, Step, gradients_of_paths
 from topo_core.optimizer_settings import OptimizerSettings
-from topo_core.optimizers import displacement
+from topo_core.optimizers import displacement, empty_slots
 from topo_core.path import line
 from topo_core.profile import Profile, is_as_low_as, loss_profiles
 from topo_core.settings import PathSettings
@@ -134,7 +134,7 @@ def begin(start: Tensor, end: Tensor) -> CurveState:
 
 def _new_round(nodes: Tensor, passes: int) -> CurveState:
     none = nodes.new_zeros(1, Places.BINS, dtype=torch.float64)
-    return CurveState(nodes, torch.zeros_like(nodes[1:-1]), none, passes)
+    return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes)
 
 
 def train(

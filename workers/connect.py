@@ -14,7 +14,7 @@ from topo_core.draws import seed_of
 from topo_core.optimize import PathSolution, advance, finished, init, solution
 from topo_core.stacked import ModuleObjective
 from topo_core.state import PathState, Record
-from workers.first_path import FirstPath, first_path
+from workers.first_path import FirstPath, first_path, trains_a_curve
 from workers.problem import Loaded
 from workers.results import FailureKind
 from workers.schema import PairRecord
@@ -73,8 +73,6 @@ class PathRun:
         self.seed = seed_of(task.seed, "path", task.lineage)
         self._total = task.settings.total_epochs(self.objective.batches)
         self._fork = task.settings.depends_on_epochs_from(self.objective.batches)
-        start = task.settings.resolve(self.objective.batches).start
-        self._trains_a_curve = start == "bezier"
 
     def resumed(self) -> PathState | CurveState | None:
         """The state to go on from: of this task, of its first path, or of the same path with fewer epochs."""
@@ -128,7 +126,8 @@ class PathRun:
     def share(self, state: PathState | CurveState) -> float:
         """What is done of the whole, from 0 to 1, in gradients."""
         moving = self.task.settings.points - 2
-        curve = self.task.settings.bezier_epochs / moving if self._trains_a_curve else 0.0
+        has_curve = trains_a_curve(self.task, self.objective)
+        curve = self.task.settings.bezier_epochs / moving if has_curve else 0.0
         done = curve + state.epoch if isinstance(state, PathState) else state.passes / moving
         return done / (curve + self._total)
 

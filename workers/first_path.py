@@ -69,7 +69,7 @@ def first_path(
     """
     settings = _settings_of(task)
     start, end = _ends(task, loaded, store)
-    if settings.resolve(objective.batches).start == "bezier":
+    if trains_a_curve(task, objective):
         states = {0: begun or begin(start, end)}
         return _trained(objective, states, settings, [seed], keep)[0]
     try:
@@ -114,7 +114,7 @@ def first_paths(
 
     found: dict[int, FirstPath | Exception] = {}
     settings = _settings_of(tasks[0])
-    if all(_settings_of(task).resolve(objective.batches).start == "bezier" for task in tasks):
+    if all(trains_a_curve(task, objective) for task in tasks):
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
             try:
@@ -123,6 +123,11 @@ def first_paths(
                 found[at] = error
         found |= _trained(objective, states, settings, [seeds[at] for at in states], keep)
     return [found[at] if at in found else alone(at) for at in range(len(tasks))]
+
+
+def trains_a_curve(task: OptimizePath, objective: ModuleObjective) -> bool:
+    """Whether its first path is a trained curve, of which there are states to be kept."""
+    return _settings_of(task).resolve(objective.batches).start == "bezier"
 
 
 def _settings_of(task: OptimizePath) -> PathWork:

@@ -265,6 +265,16 @@ def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
         assert results.bits(folder) == results.bits(uninterrupted)
 
 
+@pytest.mark.parametrize("paths_at_once", [1, 64])
+def test_a_curve_in_place_of_paths_that_are_not_there_yet(run, paths_at_once):
+    """`through` with nothing to go through trains curves and tells how far they are, of no epochs, too."""
+    shares = []
+    worker, _, _ = run(paths_at_once, stopping=lambda: shares.append(worker.progress()))
+    work = replace(WORK, start="through", bezier_epochs=6, checkpoint_every=1, epochs=0)
+    assert all(isinstance(result, Done) for result in worker.run(pairs(work)))
+    assert max(share for told in shares for share in told.values()) == pytest.approx(4 / 6)
+
+
 def test_curves_together_do_not_need_to_be_kept(run, monkeypatch):
     """Where the store is away while curves are trained, and back for their paths, nothing is lost."""
     missed = []
