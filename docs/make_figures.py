@@ -16,8 +16,8 @@ from scipy.interpolate import PchipInterpolator
 import topo_core as tc
 from orchestrator.report.barcodes import draw_bars
 from orchestrator.report.style import FIRST, INK, MUTED, SECOND, THIRD, styled
-from topo_core.landscapes import Landscape, gaussians, muller_brown, ring_valley
-from topo_core.optimizer_settings import OptimizerSettings
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.reference_landscapes.surfaces import Landscape, gaussians, muller_brown, ring_valley
 
 IMAGES = Path(__file__).parent / "images"
 

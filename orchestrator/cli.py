@@ -69,8 +69,8 @@ def run(
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
-    from orchestrator.config import load
     from orchestrator.launch import launch
+    from orchestrator.run_file.models import load
     from orchestrator.studies.study import is_study, load_study
 
     there = [f"--address {address}"] if address else []
@@ -81,7 +81,7 @@ def run(
 
             study = load_study(file, set_ or ())
             if log is not None:
-                from orchestrator.errors import UserError
+                from orchestrator.run_file.errors import UserError
 
                 raise UserError("--log is of a single run: a study is several.")
             code = run_study(
@@ -121,7 +121,7 @@ def submit(
 
     Example: `toscore submit mine.yaml --address http://head:8265 --working-dir .`
     """
-    from orchestrator.cluster_token import present_own_token
+    from orchestrator.cluster.token import present_own_token
 
     present_own_token()
     from orchestrator.submit import submit as submit_job
@@ -143,9 +143,9 @@ def stop(run: RunArgument) -> None:
 
     Example: `toscore stop s3://bucket/runs/demo`
     """
-    from orchestrator.runs import location_of
-    from orchestrator.stopping import ask_to_stop
-    from workers.objects import open_objects
+    from orchestrator.runs.stored_run import location_of
+    from orchestrator.scheduling.stop_request import ask_to_stop
+    from workers.storage.open_objects import open_objects
 
     holder = ask_to_stop(open_objects(location_of(run)))
     print(f"Asked {holder.described} to finish what runs and leave.", file=sys.stderr)
@@ -182,8 +182,8 @@ def plan(
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
-    from orchestrator.config import load
-    from orchestrator.cost import estimate, estimate_view
+    from orchestrator.planning.cost import estimate, estimate_view
+    from orchestrator.run_file.models import load
     from orchestrator.studies.study import is_study, load_study
 
     if is_study(file):
@@ -208,7 +208,7 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
 
     Example: `toscore status runs/demo`
     """
-    from orchestrator.runs import open_run, status_json, status_view
+    from orchestrator.runs.stored_run import open_run, status_json, status_view
 
     found = open_run(run)
     if as_json:
@@ -229,7 +229,7 @@ def retry(
     Example: `toscore retry runs/demo`
     """
     from orchestrator.launch import launch
-    from orchestrator.runs import open_run
+    from orchestrator.runs.stored_run import open_run
 
     found = open_run(run)
     found.clear_failures()
@@ -251,8 +251,8 @@ def verify(
     Example: `toscore verify runs/demo --heights 50`
     """
     from orchestrator.report.verification import verification_view
-    from orchestrator.runs import open_run
-    from orchestrator.verify import verify as verify_run
+    from orchestrator.runs.stored_run import open_run
+    from orchestrator.runs.verification import verify as verify_run
 
     found = verify_run(open_run(run), heights)
     if as_json:
@@ -276,13 +276,13 @@ def reduce(
     Example: `toscore reduce runs/demo --json`
     """
     from orchestrator.report.terminal import barcode_view
-    from orchestrator.runs import open_run
+    from orchestrator.runs.stored_run import open_run
 
     started = open_run(run)
     landscape = started.landscape()
     saddles = []
     if verify:
-        from orchestrator.saddles import saddles_view, verify_saddles
+        from orchestrator.runs.saddle_checks import saddles_view, verify_saddles
 
         saddles = list(verify_saddles(started, landscape))
     if as_json:
@@ -307,7 +307,7 @@ def report(
     Example: `toscore report runs/demo --out demo-report`
     """
     from orchestrator.report.write import write_report
-    from orchestrator.runs import folder_of, open_run
+    from orchestrator.runs.stored_run import folder_of, open_run
 
     found = open_run(run)
     written = write_report(found, out or folder_of(run))
@@ -329,7 +329,7 @@ def compare(
     """
     from orchestrator.report.compare import compared, comparison_view
     from orchestrator.report.write import write_comparison
-    from orchestrator.runs import open_run
+    from orchestrator.runs.stored_run import open_run
 
     found = compared([open_run(run) for run in runs])
     Console().print(comparison_view(found))
@@ -350,8 +350,8 @@ def watch(
 
     Example: `toscore watch runs/demo --port 8787`
     """
-    from orchestrator.live import LOOPBACK, serve, url_of
-    from orchestrator.runs import open_run
+    from orchestrator.dashboard.live_page import LOOPBACK, serve, url_of
+    from orchestrator.runs.stored_run import open_run
 
     server = serve(open_run(run), host, port)
     print(f"{url_of(server)}  (Ctrl-C ends it)", flush=True)
@@ -384,8 +384,8 @@ def export(
 
     Example: `toscore export runs/demo --format parquet --format gudhi`
     """
-    from orchestrator.api import load_run
-    from orchestrator.export import Format, export, export_point, parse_format, parse_pair
+    from orchestrator.report.export import Format, export, export_point, parse_format, parse_pair
+    from orchestrator.runs.api import load_run
 
     wanted = [parse_format(name) for name in formats or ()]
     loaded = load_run(run)
@@ -405,7 +405,7 @@ def schema() -> None:
 
     Example: `toscore schema > toscore.schema.json`
     """
-    from orchestrator.config import json_schema
+    from orchestrator.run_file.models import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -450,7 +450,7 @@ def networks(
 
     Example: `toscore networks --json`
     """
-    from orchestrator import catalogue
+    from orchestrator.planning import network_catalogue as catalogue
 
     found = catalogue.networks(torchvision=torchvision)
     if as_json:
@@ -461,7 +461,7 @@ def networks(
 
 def main() -> None:
     """The `toscore` command: what the user got wrong is one sentence and exit code 2."""
-    from orchestrator.errors import UserError
+    from orchestrator.run_file.errors import UserError
 
     # A user's module:callable is looked for where the command is called.
     sys.path.insert(0, str(Path.cwd()))
@@ -470,7 +470,7 @@ def main() -> None:
     except UserError as error:
         _leave(error)
     except Exception as error:
-        from workers.objects import NotWritable, StoreFull, StoreUnreachable
+        from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 
         if isinstance(error, NotWritable | StoreFull | StoreUnreachable):
             _leave(error)  # of the store's place, rights or room: nothing is wrong with the program

@@ -14,34 +14,35 @@ from types import FrameType
 import torch
 from rich.console import Console
 
-from orchestrator.cluster_token import present_own_token, protect_own_cluster
-from orchestrator.config import RunFile
-from orchestrator.cost import refuse_what_cannot_fit
-from orchestrator.drive import Ending, Outcome, Stop, drive
-from orchestrator.errors import BadRunFile, UserError
-from orchestrator.executor import Executor, InProcess, WorkersUnavailable
-from orchestrator.identify import identify_and_load
-from orchestrator.lease import Fenced, Lease, LeaseHeld
-from orchestrator.observe import JsonLines, LiveDisplay, Observers, PlainLines
-from orchestrator.plan import Plan
-from orchestrator.provenance import provenance
-from orchestrator.reduce import reduce_run
+from orchestrator.analysis.landscape import reduce_run
+from orchestrator.cluster.token import present_own_token, protect_own_cluster
+from orchestrator.planning.cost import refuse_what_cannot_fit
+from orchestrator.planning.fingerprints import identify_and_load
+from orchestrator.planning.plan import Plan
 from orchestrator.report.terminal import barcode_view
-from orchestrator.reuse import reuse, sources
-from orchestrator.runs import config_of
-from orchestrator.state import Policy
-from orchestrator.stopping import StopWatch
-from orchestrator.tidy import compact, drop_idle_checkpoints, prune
-from topo_core.strategies.precision import check_precision
-from workers.data import Dataset
-from workers.evaluation import Evaluation
-from workers.minima import check_state_dict, read_state_dict
-from workers.objects import NotWritable, StoreFull, StoreUnreachable, open_objects
-from workers.probe import choose_evaluation, choose_for, device_here, hardware
-from workers.problem import Loaded, load_problem
-from workers.references import BadReference
-from workers.run import WorkerContext
-from workers.store import Store
+from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.run_file.models import RunFile
+from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
+from orchestrator.runs.provenance import provenance
+from orchestrator.runs.reuse import reuse, sources
+from orchestrator.runs.stored_run import config_of
+from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
+from orchestrator.scheduling.executor import Executor, InProcess, WorkersUnavailable
+from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
+from orchestrator.scheduling.scheduler import Policy
+from orchestrator.scheduling.stop_request import StopWatch
+from orchestrator.telemetry.observers import JsonLines, LiveDisplay, Observers, PlainLines
+from topo_core.objectives.batching.precision import check_precision
+from workers.execution.minimum_task import check_state_dict, read_state_dict
+from workers.execution.strategy_probe import choose_evaluation, choose_for, device_here, hardware
+from workers.execution.worker import WorkerContext
+from workers.problems.data_sets import Dataset
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.user_code import BadReference
+from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
 
 EXIT = {
     Ending.COMPLETE: 0,
@@ -158,7 +159,7 @@ def carry_out(
         def workers() -> Executor:
             executor = _executor(context, run, address, in_process)
             if not in_process:
-                from orchestrator.ray_executor import DriverMetrics
+                from orchestrator.cluster.ray_executor import DriverMetrics
 
                 observers.add(DriverMetrics(run.name, observers.tally))
             # After Ray, which would take SIGTERM for itself.
@@ -207,7 +208,7 @@ def _prepare(
         machine = hardware()
     else:  # the driver's machine may have no GPU where the workers have one
         present_own_token()
-        from orchestrator.ray_executor import ClusterSettings, ask_a_worker
+        from orchestrator.cluster.ray_executor import ClusterSettings, ask_a_worker
 
         there = ClusterSettings(address, plan.run.resources)
         evaluation, machine = ask_a_worker(
@@ -282,7 +283,7 @@ def _executor(
         protect_own_cluster()
     else:
         present_own_token()
-    from orchestrator.ray_executor import ClusterSettings, RayExecutor
+    from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
 
     return RayExecutor(context, ClusterSettings(address, run.resources))
 

@@ -29,10 +29,10 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 import orchestrator
 import topo_core
 import workers
-from orchestrator.cluster_token import HOW_TO_SET
-from orchestrator.config import load
-from orchestrator.errors import BadRunFile, UserError
-from orchestrator.provenance import REVISION, VERSION, revision, version
+from orchestrator.cluster.token import HOW_TO_SET
+from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.run_file.models import load
+from orchestrator.runs.provenance import REVISION, VERSION, revision, version
 from orchestrator.studies.study import PREFIX, is_study, load_study
 
 RECONNECT_SECONDS = 60.0

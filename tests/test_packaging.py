@@ -3,16 +3,18 @@
 import tomllib
 from pathlib import Path
 
+from setuptools import find_packages
+
 ROOT = Path(__file__).parents[1]
 SETUP = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 ROOMS = ("topo_core", "workers", "orchestrator")
 
 
 def test_every_folder_of_modules_is_a_package_of_the_wheel():
-    """Packages are listed by name, so a new folder must be added to the list."""
+    """setuptools finds packages by pattern, and only folders with an `__init__.py`."""
     folders = {file.parent for room in ROOMS for file in (ROOT / room).rglob("*.py")}
     named = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
-    assert named == set(SETUP["packages"])
+    assert named == set(find_packages(ROOT, include=SETUP["packages"]["find"]["include"]))
 
 
 def test_every_file_beside_the_modules_is_in_the_wheel():

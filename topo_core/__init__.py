@@ -9,9 +9,13 @@ a run, or reads one, has only settings and barcodes in mind.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from topo_core.barcode import Bar, Barcode, barcode
-from topo_core.bottleneck import bottleneck
-from topo_core.certificate import (
+from topo_core.homology.barcodes import Bar, Barcode, barcode
+from topo_core.homology.bottleneck_distance import bottleneck
+from topo_core.homology.dense_barcodes import DenseBarcode, Dip, dense_barcode
+from topo_core.homology.filtrations import Filtration, filtration
+from topo_core.homology.merge_trees import Join, Leaf, MergeTree, merge_tree
+from topo_core.homology.persistent_homology import HomologyBar, HomologyBarcode, persistence
+from topo_core.homology.sampling_error import (
     Certificate,
     CertifiedBar,
     HeightInterval,
@@ -21,28 +25,24 @@ from topo_core.certificate import (
     jackknife,
     standard_error,
 )
-from topo_core.dips import DenseBarcode, Dip, dense_barcode
-from topo_core.filtration import Filtration, filtration
-from topo_core.insertion_settings import Insertion
-from topo_core.merge_tree import Join, Leaf, MergeTree, merge_tree
-from topo_core.optimizer_settings import OptimizerSettings
-from topo_core.persistence import HomologyBar, HomologyBarcode, persistence
-from topo_core.schedule import Schedule
-from topo_core.settings import PathSettings
-from topo_core.simplex_settings import SimplexSettings
-from topo_core.to_score import to_score
+from topo_core.homology.to_scores import to_score
+from topo_core.paths.insertion_settings import Insertion
+from topo_core.paths.schedules import Schedule
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.simplices.settings import SimplexSettings
 
 if TYPE_CHECKING:
-    from topo_core.all_indices import (
+    from topo_core.critical_points.descent import descend
+    from topo_core.critical_points.saddle_search import Saddle, SaddleSettings, find_saddle
+    from topo_core.morse.landscape_search import (
         LandscapeBarcodes,
         LandscapeSettings,
         landscape_barcodes,
     )
-    from topo_core.convergence import Evidence, Outcome
-    from topo_core.draws import generator
-    from topo_core.landscapes import descend
-    from topo_core.objective import Objective, SegmentObjective, Step, from_function
-    from topo_core.optimize import (
+    from topo_core.objectives.protocol import Objective, SegmentObjective, Step, from_function
+    from topo_core.paths.convergence import Evidence, Outcome
+    from topo_core.paths.optimize import (
         PathSolution,
         advance,
         finished,
@@ -50,26 +50,26 @@ if TYPE_CHECKING:
         optimize_path,
         solution,
     )
-    from topo_core.profile import Profile, loss_profile
-    from topo_core.saddle import Saddle, SaddleSettings, find_saddle
-    from topo_core.simplex import SimplexSolution, optimize_simplex
-    from topo_core.starts import initial_path
-    from topo_core.state import PathState, Record
-    from topo_core.walk import advance_together
+    from topo_core.paths.profiles import Profile, loss_profile
+    from topo_core.paths.solver import advance_together
+    from topo_core.paths.starts.initial_paths import initial_path
+    from topo_core.paths.state import PathState, Record
+    from topo_core.random_streams import generator
+    from topo_core.simplices.optimize import SimplexSolution, optimize_simplex
 
 _WITH_TORCH = {
-    "all_indices": ("LandscapeBarcodes", "LandscapeSettings", "landscape_barcodes"),
-    "convergence": ("Evidence", "Outcome"),
-    "draws": ("generator",),
-    "landscapes": ("descend",),
-    "objective": ("Objective", "SegmentObjective", "Step", "from_function"),
-    "optimize": ("PathSolution", "advance", "finished", "init", "optimize_path", "solution"),
-    "profile": ("Profile", "loss_profile"),
-    "saddle": ("Saddle", "SaddleSettings", "find_saddle"),
-    "simplex": ("SimplexSolution", "optimize_simplex"),
-    "starts": ("initial_path",),
-    "state": ("PathState", "Record"),
-    "walk": ("advance_together",),
+    "critical_points.descent": ("descend",),
+    "critical_points.saddle_search": ("Saddle", "SaddleSettings", "find_saddle"),
+    "morse.landscape_search": ("LandscapeBarcodes", "LandscapeSettings", "landscape_barcodes"),
+    "objectives.protocol": ("Objective", "SegmentObjective", "Step", "from_function"),
+    "paths.convergence": ("Evidence", "Outcome"),
+    "paths.optimize": ("PathSolution", "advance", "finished", "init", "optimize_path", "solution"),
+    "paths.profiles": ("Profile", "loss_profile"),
+    "paths.solver": ("advance_together",),
+    "paths.starts.initial_paths": ("initial_path",),
+    "paths.state": ("PathState", "Record"),
+    "random_streams": ("generator",),
+    "simplices.optimize": ("SimplexSolution", "optimize_simplex"),
 }
 """The names above, as they are looked up."""
 

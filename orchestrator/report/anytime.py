@@ -14,7 +14,7 @@ from functools import partial
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
 
-from orchestrator.reduce import Landscape
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.report.barcodes import LABELLED, room_for
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.style import (

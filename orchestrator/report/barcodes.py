@@ -22,8 +22,8 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.barcode import Barcode, Interval
-from topo_core.persistence import HomologyBarcode
+from topo_core.homology.barcodes import Barcode, Interval
+from topo_core.homology.persistent_homology import HomologyBarcode
 
 AnyBarcode = Barcode | HomologyBarcode
 Line = list[tuple[float, float]]

@@ -22,8 +22,7 @@ from rich.console import RenderableType
 from rich.table import Table as TextTable
 from rich.text import Text
 
-from orchestrator.errors import UserError
-from orchestrator.reduce import Landscape
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.groups import groups_figure, groups_of, wrapped
 from orchestrator.report.page import NamedTable, Number, Page, Section
@@ -41,9 +40,10 @@ from orchestrator.report.style import (
     spans_decades,
 )
 from orchestrator.report.terminal import what_is_missing
-from orchestrator.runs import StartedRun
-from topo_core.bottleneck import bottleneck
-from workers.specs import NetworkSpec
+from orchestrator.run_file.errors import UserError
+from orchestrator.runs.stored_run import StartedRun
+from topo_core.homology.bottleneck_distance import bottleneck
+from workers.tasks.specs import NetworkSpec
 
 _NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -6,8 +6,8 @@ from functools import cache
 
 from torch import Tensor
 
-from orchestrator.plan import Plan
-from orchestrator.reduce import Landscape
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.plan import Plan
 from orchestrator.report.anytime import anytime_bars, anytime_figure
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
 from orchestrator.report.figure import Figure
@@ -21,11 +21,11 @@ from orchestrator.report.paths import (
     norms_figure,
 )
 from orchestrator.report.trees import matrix_figure, tree_figure
-from orchestrator.runs import StartedRun
-from topo_core.merge_tree import merge_tree
-from topo_core.path import arc_positions
-from workers.objects import NotFound
-from workers.published import Damaged
+from orchestrator.runs.stored_run import StartedRun
+from topo_core.homology.merge_trees import merge_tree
+from topo_core.paths.polyline import arc_positions
+from workers.storage.immutable_objects import Damaged
+from workers.storage.objects import NotFound
 
 Pair = tuple[int, int]
 

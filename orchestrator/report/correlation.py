@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from orchestrator.report.style import signed
-from topo_core.draws import generator
+from topo_core.random_streams import generator
 
 RESAMPLES = 4000
 LEVEL = 0.95

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Drawing
 
-from orchestrator.plan import Plan
-from orchestrator.reduce import Landscape
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.plan import Plan
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.style import (
     FIRST,
@@ -23,8 +23,8 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.draws import generator
-from workers.tasks import TrainMinimum
+from topo_core.random_streams import generator
+from workers.tasks.tasks import TrainMinimum
 
 
 @dataclass(frozen=True)

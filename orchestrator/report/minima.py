@@ -21,8 +21,8 @@ from orchestrator.report.style import (
     signed,
     spans_decades,
 )
-from topo_core.barcode import Barcode
-from workers.schema import MinimumRecord
+from topo_core.homology.barcodes import Barcode
+from workers.storage.schema import MinimumRecord
 
 TRACED = 200
 """Curves up to which all are drawn."""

@@ -25,8 +25,8 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.barcode import Bar, Barcode
-from workers.schema import PairRecord
+from topo_core.homology.barcodes import Bar, Barcode
+from workers.storage.schema import PairRecord
 
 Pair = tuple[int, int]
 Passes = Mapping[Pair, PairRecord]

@@ -7,12 +7,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.certified import Certified
-from orchestrator.homology import Homology
-from orchestrator.reduce import Landscape
-from topo_core.barcode import Barcode, Interval
-from topo_core.persistence import HomologyBarcode
-from topo_core.to_score import to_score
+from orchestrator.analysis.higher_index import Homology
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.analysis.sampling_error import Certified
+from topo_core.homology.barcodes import Barcode, Interval
+from topo_core.homology.persistent_homology import HomologyBarcode
+from topo_core.homology.to_scores import to_score
 
 LOG_SCALE_FROM = 30.0
 """Ratio of the largest to the smallest loss from which the axis is logarithmic."""

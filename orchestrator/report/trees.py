@@ -24,7 +24,7 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.merge_tree import MergeTree
+from topo_core.homology.merge_trees import MergeTree
 
 Pair = tuple[int, int]
 

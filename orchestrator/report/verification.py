@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from orchestrator.verify import Verification
+from orchestrator.runs.verification import Verification
 
 
 def verification_view(found: Verification) -> RenderableType:

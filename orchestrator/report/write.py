@@ -10,9 +10,7 @@ from typing import Any
 
 import yaml
 
-from orchestrator.errors import UserError
-from orchestrator.observe import human_seconds
-from orchestrator.reduce import Landscape
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.report.barcodes import RULES
 from orchestrator.report.compare import (
     Compared,
@@ -26,8 +24,10 @@ from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
 from orchestrator.report.style import number
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
-from orchestrator.runs import StartedRun
-from topo_core.to_score import to_score
+from orchestrator.run_file.errors import UserError
+from orchestrator.runs.stored_run import StartedRun
+from orchestrator.telemetry.observers import human_seconds
+from topo_core.homology.to_scores import to_score
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "barcodes": ("Barcodes", ("barcode-so-far", "barcode-0", "persistence-diagram")),

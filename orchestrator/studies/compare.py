@@ -11,14 +11,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.errors import BadRunFile, UserError
-from orchestrator.gradient_norms import gradient_norms
-from orchestrator.runs import StartedRun, open_run
+from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.runs.gradient_norms import gradient_norms
+from orchestrator.runs.stored_run import StartedRun, open_run
 from orchestrator.studies.claims import Judgement, Labels, judge
 from orchestrator.studies.measures import FROM_POINTS, MEASURES, row_of
 from orchestrator.studies.study import Cell, Study
-from workers.data import sizes
-from workers.networks import build, count_parameters
+from workers.problems.data_sets import sizes
+from workers.problems.networks import build, count_parameters
 
 SEED = "seed"
 """The axis whose places are repetitions, averaged over in the table."""

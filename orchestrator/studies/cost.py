@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from orchestrator.config import RunFile
-from orchestrator.plan import Identity, Plan
+from orchestrator.planning.plan import Identity, Plan
+from orchestrator.run_file.models import RunFile
 from orchestrator.studies.study import Study
-from workers.data import sizes
-from workers.networks import build
-from workers.specs import DataSpec, NetworkSpec
+from workers.problems.data_sets import sizes
+from workers.problems.networks import build
+from workers.tasks.specs import DataSpec, NetworkSpec
 
 PROFILE_POINTS = 4
 """Evaluations of the loss on a segment of a path in one measurement: the grid before bisection."""

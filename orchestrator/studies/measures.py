@@ -10,10 +10,10 @@ from statistics import fmean, median
 
 from scipy import stats
 
-from orchestrator.gradient_norms import GradientNorms
-from orchestrator.reduce import Landscape
-from topo_core.barcode import Bar, Method
-from workers.schema import MinimumRecord, PairRecord
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.runs.gradient_norms import GradientNorms
+from topo_core.homology.barcodes import Bar, Method
+from workers.storage.schema import MinimumRecord, PairRecord
 
 Measure = Callable[[Landscape], float | None]
 

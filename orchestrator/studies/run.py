@@ -10,18 +10,18 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.config import RunFile
-from orchestrator.cost import Cost, estimate, human_bytes
-from orchestrator.drive import Ending
-from orchestrator.errors import UserError
-from orchestrator.identify import identify
+from orchestrator.analysis.landscape import reduce_run
 from orchestrator.launch import EXIT, carry_out
-from orchestrator.observe import human_seconds
-from orchestrator.plan import Identity, Plan
-from orchestrator.reduce import reduce_run
-from orchestrator.runs import open_run
+from orchestrator.planning.cost import Cost, estimate, human_bytes
+from orchestrator.planning.fingerprints import identify
+from orchestrator.planning.plan import Identity, Plan
+from orchestrator.run_file.errors import UserError
+from orchestrator.run_file.models import RunFile
+from orchestrator.runs.stored_run import open_run
+from orchestrator.scheduling.driver import Ending
 from orchestrator.studies.compare import compare, view
 from orchestrator.studies.study import Study
+from orchestrator.telemetry.observers import human_seconds
 
 _INTERRUPTED, _FAILED = EXIT[Ending.INTERRUPTED], EXIT[Ending.FAILED]
 

@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from orchestrator.config import (
+from orchestrator.run_file.errors import BadRunFile
+from orchestrator.run_file.models import (
     Model,
     RunFile,
     assign,
@@ -30,7 +31,6 @@ from orchestrator.config import (
     values_of,
     with_checkpoints_beside,
 )
-from orchestrator.errors import BadRunFile
 
 PREFIX = "study:"
 """Before the name of a study that is shipped."""

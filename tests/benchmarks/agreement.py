@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks import literal
-from topo_core.objective import Step
-from topo_core.settings import PathSettings
-from topo_core.stacked import ModuleObjective, possible_strategies
-from topo_core.walk import advance, init
-from workers.networks import build
-from workers.specs import NetworkSpec
+from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.protocol import Step
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import advance, init
+from workers.problems.networks import build
+from workers.tasks.specs import NetworkSpec
 
 STEPS, BATCHES, SEED = 50, 5, 7
 GOALS = {torch.float64: 1e-12, torch.float32: 1e-5}

@@ -17,7 +17,7 @@ import sys
 import torch
 
 from tests.helpers.compared_landscapes import KNOWN, PLAIN, in_space, in_the_plane
-from topo_core.landscapes import gaussians, hills
+from topo_core.reference_landscapes.surfaces import gaussians, hills
 
 
 def rows(family: str, first: int, last: int):

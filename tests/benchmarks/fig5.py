@@ -18,17 +18,17 @@ from dataclasses import replace
 
 import torch
 
-from orchestrator.plan import Identity, Plan
+from orchestrator.planning.plan import Identity, Plan
 from orchestrator.studies.cost import PROFILE_POINTS
 from orchestrator.studies.study import load_study
 from tests.benchmarks.speed import machine
 from tests.benchmarks.workloads import ENDLESS, Unmeasured, endless
-from topo_core.walk import advance, init
-from workers.data import Dataset, sizes
-from workers.evaluation import Evaluation, prepare
-from workers.probe import choose_evaluation
-from workers.problem import Loaded, load_problem
-from workers.train import begin, train_until
+from topo_core.paths.solver import advance, init
+from workers.execution.strategy_probe import choose_evaluation
+from workers.execution.training import begin, train_until
+from workers.problems.data_sets import Dataset, sizes
+from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.loaded_problem import Loaded, load_problem
 
 REPEATS = 5
 TEST_IMAGES = 10

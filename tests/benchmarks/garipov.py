@@ -6,11 +6,11 @@ SGD with momentum 0.9, and for each minibatch one place on the curve, drawn even
 import torch
 from torch import Tensor
 
-from topo_core.bezier import curve
-from topo_core.draws import generator
-from topo_core.objective import Objective, Step
-from topo_core.path import resample
-from topo_core.settings import PathSettings
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.paths.polyline import resample
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.starts.bezier_curves import curve
+from topo_core.random_streams import generator
 
 MOMENTUM = 0.9
 

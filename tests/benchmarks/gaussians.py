@@ -13,8 +13,8 @@ import time
 import torch
 
 from tests.helpers.minimax import GridPasses
-from topo_core.landscapes import embedded, gaussians
-from topo_core.optimize import optimize_path
+from topo_core.paths.optimize import optimize_path
+from topo_core.reference_landscapes.surfaces import embedded, gaussians
 
 GOAL = 95
 PLACES = ("in the plane", "in 1,000 dimensions")

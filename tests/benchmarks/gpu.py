@@ -25,16 +25,16 @@ from torch import Tensor, nn
 from tests.benchmarks import literal
 from tests.benchmarks.speed import machine
 from tests.benchmarks.workloads import endless
-from topo_core.objective import Step
-from topo_core.optimizer_settings import OptimizerSettings
-from topo_core.settings import PathSettings
-from topo_core.stacked import STRATEGIES, ModuleObjective, possible_strategies
-from topo_core.state import PathState
-from topo_core.strategies.precision import arithmetic
-from topo_core.walk import advance_together, init, measure
-from workers.evaluation import Evaluation, prepare
-from workers.networks import build
-from workers.specs import NetworkSpec
+from topo_core.objectives.batching.precision import arithmetic
+from topo_core.objectives.network_loss import STRATEGIES, ModuleObjective, possible_strategies
+from topo_core.objectives.protocol import Step
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import advance_together, init, measure
+from topo_core.paths.state import PathState
+from topo_core.paths.update_settings import OptimizerSettings
+from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.networks import build
+from workers.tasks.specs import NetworkSpec
 
 ENDLESS = 1_000_000  # epochs: no measurement of heights falls into what is timed
 

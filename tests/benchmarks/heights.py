@@ -28,19 +28,19 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.garipov import trained_curve
-from topo_core.insertion_settings import Insertion
-from topo_core.optimize import PathSettings, optimize_path
-from topo_core.optimizer_settings import OptimizerSettings
-from topo_core.profile import loss_profile
-from topo_core.schedule import Schedule
-from topo_core.stacked import ModuleObjective
-from topo_core.strategies.parameters import ParameterLayout
-from workers.data import load_dataset
-from workers.evaluation import Evaluation, prepare
-from workers.minimum_settings import MinimumSettings
-from workers.networks import build
-from workers.specs import DataSpec, NetworkSpec
-from workers.train import begin, train_until
+from topo_core.objectives.batching.flat_parameters import ParameterLayout
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.paths.insertion_settings import Insertion
+from topo_core.paths.optimize import PathSettings, optimize_path
+from topo_core.paths.profiles import loss_profile
+from topo_core.paths.schedules import Schedule
+from topo_core.paths.update_settings import OptimizerSettings
+from workers.execution.training import begin, train_until
+from workers.problems.data_sets import load_dataset
+from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.networks import build
+from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.specs import DataSpec, NetworkSpec
 
 MOVING = 17
 SEEDS, MINIMA = (10, 11, 12), 3  # three pairs a seed; rates were chosen on seed 100

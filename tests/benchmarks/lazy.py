@@ -26,15 +26,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.config import Pairs, parse
+from orchestrator.analysis.landscape import Landscape, reduce_run
 from orchestrator.launch import carry_out
-from orchestrator.plan import Plan
-from orchestrator.reduce import Landscape, reduce_run
-from orchestrator.rounds import Rung
+from orchestrator.planning.pair_selection import Rung
+from orchestrator.planning.plan import Plan
+from orchestrator.run_file.models import Pairs, parse
 from topo_core import barcode, bottleneck, to_score
-from topo_core.barcode import Barcode
-from workers.data import sizes
-from workers.store import Store
+from topo_core.homology.barcodes import Barcode
+from workers.problems.data_sets import sizes
+from workers.storage.run_store import Store
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0, 2.0)
 """Tolerances, in lengths of the longest bar: what can be proved depends on them alone."""

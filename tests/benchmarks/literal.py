@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from topo_core.path import line
-from topo_core.stacked import CHUNK, ModuleObjective
+from topo_core.objectives.network_loss import CHUNK, ModuleObjective
+from topo_core.paths.polyline import line
 
 
 def gradient(module: nn.Module, point: Tensor, x: Tensor, y: Tensor) -> Tensor:

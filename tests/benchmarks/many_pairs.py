@@ -20,20 +20,20 @@ from typing import Any
 
 import psutil
 
-from orchestrator import observe
-from orchestrator.cluster_token import protect_own_cluster
-from orchestrator.config import Resources, parse
-from orchestrator.drive import drive
-from orchestrator.lease import Lease
-from orchestrator.plan import Identity, Plan
+from orchestrator.cluster.token import protect_own_cluster
+from orchestrator.planning.plan import Identity, Plan
+from orchestrator.run_file.models import Resources, parse
+from orchestrator.scheduling.driver import drive
+from orchestrator.scheduling.lease import Lease
+from orchestrator.telemetry import observers as observe
 from tests.helpers.records import minimum_record, pair_record
-from workers.evaluation import Evaluation
-from workers.objects import open_objects
-from workers.results import Done
-from workers.run import WorkerContext
-from workers.schema import PairRecord
-from workers.store import Store
-from workers.tasks import OptimizePath
+from workers.execution.worker import WorkerContext
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.storage.schema import PairRecord
+from workers.tasks.results import Done
+from workers.tasks.tasks import OptimizePath
 
 WORKERS = 2
 
@@ -112,7 +112,7 @@ def main() -> None:
     store.fence(lease.epoch)
     with_minima(plan, store, lease.epoch)
     protect_own_cluster()
-    from orchestrator.ray_executor import ClusterSettings, RayExecutor
+    from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
 
     context = WorkerContext(options.location, lease.epoch, Evaluation())
     settings = ClusterSettings(resources=Resources(workers=WORKERS))

@@ -1,6 +1,6 @@
 """A process that times one workload at a time, as told on its standard input.
 
-Two kinds of it are compared: a plain one, and one with a worker's environment (`workers.evaluation`).
+Two kinds of it are compared: a plain one, and one with a worker's environment (`evaluation.py`).
 A line `network strategy method wall|cpu` is answered by a line with seconds.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.workloads import Workload, seconds
-from workers.evaluation import Evaluation, prepare, worker_environment
+from workers.problems.evaluation import Evaluation, prepare, worker_environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -20,9 +20,9 @@ COMMON = """
     import json, resource, statistics, sys, time
     import gudhi
     import numpy as np
-    from topo_core.barcode import barcode
-    from topo_core.filtration import all_simplices, filtration
-    from topo_core.persistence import persistence
+    from topo_core.homology.barcodes import barcode
+    from topo_core.homology.filtrations import all_simplices, filtration
+    from topo_core.homology.persistent_homology import persistence
 
     draw = np.random.default_rng(0)
 

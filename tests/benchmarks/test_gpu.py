@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.benchmarks import gpu
-from workers.networks import build
-from workers.specs import NetworkSpec
+from workers.problems.networks import build
+from workers.tasks.specs import NetworkSpec
 
 ROOT = Path(__file__).parents[2]
 TORCH_ALONE = """

@@ -15,12 +15,12 @@ import time
 
 import pytest
 
-from orchestrator.reduce import reduce_run
+from orchestrator.analysis.landscape import reduce_run
 from tests.benchmarks.many_pairs import plan_of
 from tests.helpers import s3_server
 from tests.helpers.process import ROOT, environment
-from workers.objects import open_objects
-from workers.store import Store
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
 
 
 def begin(home, *arguments):

@@ -10,19 +10,19 @@ from dataclasses import replace
 import torch
 
 from tests.benchmarks import literal
-from topo_core.objective import Step
-from topo_core.optimizer_settings import OptimizerSettings
-from topo_core.settings import PathSettings
-from topo_core.stacked import ModuleObjective, possible_strategies
-from topo_core.state import PathState
-from topo_core.walk import advance, init
-from workers.data import Dataset
-from workers.evaluation import Evaluation
-from workers.networks import build
-from workers.probe import best_untimed, fastest
-from workers.problem import Loaded
-from workers.specs import DataSpec, NetworkSpec
-from workers.tasks import PathWork, Problem
+from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.protocol import Step
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import advance, init
+from topo_core.paths.state import PathState
+from topo_core.paths.update_settings import OptimizerSettings
+from workers.execution.strategy_probe import best_untimed, fastest
+from workers.problems.data_sets import Dataset
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import Loaded
+from workers.problems.networks import build
+from workers.tasks.specs import DataSpec, NetworkSpec
+from workers.tasks.tasks import PathWork, Problem
 
 NETWORKS = {
     # name: (network, shape of an example, batch, moving points, minibatches in one measurement)

@@ -23,9 +23,9 @@ from tests.chaos.injuries import (
 from tests.helpers import flaky_proxy, results, s3_server
 from tests.helpers.command import toscore
 from tests.helpers.process import started
-from workers.objects import open_objects
-from workers.schema import MinimumRecord, PairRecord
-from workers.store import Store
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.storage.schema import MinimumRecord, PairRecord
 
 SETTINGS = {
     "data": {"name": "digits", "subset": 600},

@@ -21,8 +21,8 @@ from tests.helpers.command import toscore
 from tests.helpers.hosts import can_make_hosts, network
 from tests.helpers.process import wait_until
 from tests.helpers.s3_server import BUCKET, SECRET, S3Server, program
-from workers.objects import open_objects
-from workers.store import Store
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
 
 pytestmark = [
     pytest.mark.chaos,

@@ -4,19 +4,19 @@ import json
 
 import pytest
 
-from orchestrator.config import load
-from orchestrator.identify import identify
-from orchestrator.plan import Plan
-from orchestrator.provenance import provenance
-from orchestrator.runs import config_of
+from orchestrator.planning.fingerprints import identify
+from orchestrator.planning.plan import Plan
+from orchestrator.run_file.models import load
+from orchestrator.runs.provenance import provenance
+from orchestrator.runs.stored_run import config_of
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until, workers_of
-from workers.evaluation import Evaluation
-from workers.objects import open_objects
-from workers.probe import hardware
-from workers.schema import PairRecord
-from workers.store import Store
+from workers.execution.strategy_probe import hardware
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.storage.schema import PairRecord
 
 pytestmark = pytest.mark.chaos
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import observe
-from orchestrator.config import Resources
-from orchestrator.drive import Ending, drive
-from orchestrator.heartbeat import Limits
-from orchestrator.lease import Lease
-from orchestrator.ray_executor import ClusterSettings, RayExecutor
+from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
+from orchestrator.run_file.models import Resources
+from orchestrator.scheduling.driver import Ending, drive
+from orchestrator.scheduling.lease import Lease
+from orchestrator.scheduling.worker_health import Limits
+from orchestrator.telemetry import observers as observe
 from tests.benchmarks.many_pairs import Sleeper, plan_of, with_minima
-from workers.evaluation import Evaluation
-from workers.objects import open_objects
-from workers.run import WorkerContext
-from workers.store import Store
+from workers.execution.worker import WorkerContext
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
 

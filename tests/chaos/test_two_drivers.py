@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import results
-from workers.objects import open_objects
-from workers.store import Store
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
@@ -32,8 +32,8 @@ TASKS = 4 + 6
 
 def drive(file, environment, barrier, told):
     """A driver, in a process of its own; what it says to the user goes into the file `told`."""
-    from orchestrator import lease
     from orchestrator.cli import main
+    from orchestrator.scheduling import lease
 
     lease.BEAT_SECONDS = 0.2  # who comes second need not watch for long
     os.environ.update(environment)
@@ -51,7 +51,9 @@ def drive(file, environment, barrier, told):
 def processes():
     """Processes in which everything is imported already, so that two can start at the same moment."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["orchestrator.launch", "orchestrator.cli", "workers.s3"])
+    context.set_forkserver_preload(
+        ["orchestrator.launch", "orchestrator.cli", "workers.storage.s3"]
+    )
     return context
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from tests.helpers.cubical import exact_bars, nearest
-from topo_core.all_indices import LandscapeSettings, landscape_barcodes
-from topo_core.landscapes import (
+from topo_core.morse.landscape_search import LandscapeSettings, landscape_barcodes
+from topo_core.objectives.protocol import from_function
+from topo_core.paths.settings import PathSettings
+from topo_core.reference_landscapes.surfaces import (
     Landscape,
     hills,
     himmelblau,
@@ -21,9 +23,7 @@ from topo_core.landscapes import (
     ring_valley,
     sphere_valley,
 )
-from topo_core.objective import from_function
-from topo_core.settings import PathSettings
-from topo_core.simplex_settings import SimplexSettings
+from topo_core.simplices.settings import SimplexSettings
 
 PASSES = LandscapeSettings(subdivide=True, simplices=SimplexSettings(subdivisions=8))
 RANDOM = replace(PASSES, reach=4.0)  # where wells are drawn; some have one minimum to start from
@@ -121,7 +121,7 @@ def rastrigin_patch() -> Landscape:
         waves = 1 - torch.cos(2 * torch.pi * x.clamp(-1.5, 1.5))
         return (x**2 + waves + 40 * (x.abs() - 1.5).clamp_min(0).square()).sum(1)
 
-    from topo_core.landscapes import rastrigin_patch as whole
+    from topo_core.reference_landscapes.surfaces import rastrigin_patch as whole
 
     known = whole()
     return Landscape(from_function(loss, 2), known.minima, known.losses, {})

@@ -4,8 +4,8 @@ import gudhi
 import numpy as np
 import torch
 
-from topo_core.bottleneck import bottleneck
-from topo_core.objective import Objective, Step
+from topo_core.homology.bottleneck_distance import bottleneck
+from topo_core.objectives.protocol import Objective, Step
 
 _NEWTON = 30  # steps
 _REST = 1e-9  # a gradient this small, as a fraction of the Hessian times the spacing, is none

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from orchestrator.config import parse
-from orchestrator.plan import Identity, Plan
-from orchestrator.runs import config_of
-from workers.evaluation import Evaluation
-from workers.objects import open_objects
-from workers.schema import MinimumRecord, PairRecord, SimplexRecord
-from workers.store import Store
+from orchestrator.planning.plan import Identity, Plan
+from orchestrator.run_file.models import parse
+from orchestrator.runs.stored_run import config_of
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SAMPLES = 41

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from topo_core.objective import Objective
+from topo_core.objectives.protocol import Objective
 
 
 class GridPasses:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from workers.schema import MinimumRecord, PairRecord
+from workers.storage.schema import MinimumRecord, PairRecord
 
 
 def minimum_record(key: str, *, number: int = 0, object_: str = "") -> MinimumRecord:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.draws import generator
-from topo_core.objective import Step
+from topo_core.objectives.protocol import Step
+from topo_core.random_streams import generator
 
 _SIZES = ((6, 4), (6,), (3, 6), (3,))  # a 4-6-3 perceptron, 51 parameters
 

@@ -9,11 +9,11 @@ import pytest
 import topo_core as tc
 from orchestrator.report.compare import compared, matches, pairs_figure, scores_figure, size_of
 from orchestrator.report.groups import groups_figure, groups_of
-from orchestrator.runs import open_run
+from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
 from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run
 from tests.orchestrator.report.conftest import RAISED
-from workers.specs import NetworkSpec
+from workers.tasks.specs import NetworkSpec
 
 
 def read(comparison, name):

@@ -12,9 +12,9 @@ from orchestrator.report.paths import PathPoints, norms_figure
 from orchestrator.report.style import styled
 from orchestrator.report.trees import matrix_figure, tree_figure
 from tests.helpers.made_run import HEIGHTS, LOSSES
-from topo_core.barcode import barcode
-from topo_core.merge_tree import merge_tree
-from topo_core.persistence import HomologyBarcode
+from topo_core.homology.barcodes import barcode
+from topo_core.homology.merge_trees import merge_tree
+from topo_core.homology.persistent_homology import HomologyBarcode
 
 
 def drawn(figure, wide=True):

@@ -10,8 +10,8 @@ from tests.helpers import results
 from tests.helpers.browser import DESK, PHONE, opened
 from tests.helpers.made_run import HEIGHTS, LOSSES, made_run
 from tests.helpers.process import started, wait_until, workers_of
-from tests.orchestrator.test_live import serving
-from tests.orchestrator.test_main_job import MINIMA, PAIRS, write
+from tests.orchestrator.dashboard.test_live import serving
+from tests.orchestrator.runs.test_main_job import MINIMA, PAIRS, write
 
 pytestmark = pytest.mark.slow
 

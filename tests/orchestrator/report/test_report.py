@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from orchestrator.report.contents import figures, points_of
-from orchestrator.runs import open_run
+from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
 from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run, run_with_loops
 

@@ -152,10 +152,10 @@ def test_the_comparison_is_that_of_the_runs(file, first_half):
 def test_gradient_norms_are_those_of_the_stored_points(file, first_half):
     """The two parts of the gradient, taken at stored points, are what Algorithm 2 makes of it."""
 
-    from orchestrator.gradient_norms import gradient_norms
-    from orchestrator.runs import open_run
-    from workers.evaluation import Evaluation
-    from workers.problem import load_problem
+    from orchestrator.runs.gradient_norms import gradient_norms
+    from orchestrator.runs.stored_run import open_run
+    from workers.problems.evaluation import Evaluation
+    from workers.problems.loaded_problem import load_problem
 
     run = open_run(str(file.parent / "runs/tiny-full/wide.seed0"))
     norms = next(iter(gradient_norms(run)))
@@ -199,7 +199,7 @@ def test_a_measure_that_is_not_known(file):
     claim = study.claims[0].model_copy(update={"measure": "hight"})
     from dataclasses import replace
 
-    from orchestrator.errors import BadRunFile
+    from orchestrator.run_file.errors import BadRunFile
 
     with pytest.raises(BadRunFile, match=r"'hight'; choose one of to_score"):
         compare(replace(study, claims=(claim,)))

@@ -8,8 +8,8 @@ from orchestrator.studies.cost import forward_operations
 from orchestrator.studies.measures import FROM_POINTS, MEASURES
 from orchestrator.studies.study import load_study, scales_of, shipped
 from tests.helpers.command import toscore
-from workers.networks import build, count_parameters
-from workers.specs import DataSpec, NetworkSpec
+from workers.problems.networks import build, count_parameters
+from workers.tasks.specs import DataSpec, NetworkSpec
 
 NAMES = [
     "fig2-fmnist",

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from orchestrator.errors import BadRunFile
+from orchestrator.run_file.errors import BadRunFile
 from orchestrator.studies.study import expand, is_study, load_study
 from tests.helpers.command import toscore
 

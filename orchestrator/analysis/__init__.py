@@ -1,0 +1,1 @@
+"""From records to results: minima, passes, barcodes, scores and their errors."""

@@ -1,0 +1,1 @@
+"""A run while it goes: progress and the live page."""

@@ -1,0 +1,237 @@
+"""How far a run is, read from its store alone: what is done, who works, what is left, and for how long.
+
+The store is the only truth about what is complete, so nothing here is remembered between two looks but
+whether the driver's lease went on beating meanwhile.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.plan import Plan
+from orchestrator.runs.stored_run import StartedRun
+from orchestrator.scheduling.lease import STALE_SECONDS, Holder, is_gone
+from workers.storage import object_names as layout
+from workers.storage.object_names import LEASE
+from workers.storage.objects import NotFound, Objects
+from workers.storage.schema import ResultRecord
+from workers.tasks.tasks import TrainMinimum
+
+RECENT = 64
+"""Finished tasks from which a rate is taken."""
+
+LISTED = 40
+"""Unfinished tasks that are named."""
+
+
+class Driver(StrEnum):
+    """What is known of the one who runs a run."""
+
+    RUNNING = "running"
+    QUIET = "not heard of for a while"
+    LEFT = "not running"
+    UNKNOWN = "not known yet"
+
+
+@dataclass(frozen=True)
+class Count:
+    """Tasks of one kind."""
+
+    kind: str
+    total: int
+    done: int
+    left: int
+    failed: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A task with a checkpoint and without a result."""
+
+    task: str
+    epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What the records say of a worker; `last` is when it finished its last task."""
+
+    name: str
+    done: int
+    seconds: float
+    last: datetime | None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a run."""
+
+    run: str
+    complete: bool
+    driver: Driver
+    driver_described: str
+    counts: tuple[Count, ...]
+    unfinished: tuple[Unfinished, ...]
+    workers: tuple[Worker, ...]
+    eta: float | None
+    """Seconds left at the rate of the last finished tasks; None where that is not known."""
+    read_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["workers"] = [
+            {**asdict(w), "last": w.last.isoformat() if w.last else None} for w in self.workers
+        ]
+        values["read_at"] = self.read_at.isoformat(timespec="milliseconds")
+        return values
+
+
+class DriverWatch:
+    """Tells a lease that beats from one that stands still, by this machine's clock alone."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: tuple[int, int] | None = None
+        self._moved: float | None = None
+        self._since = clock()
+
+    def look(self, objects: Objects) -> tuple[Driver, str]:
+        """The state of the driver, and who it is."""
+        try:
+            holder = Holder.decode(objects.get(LEASE))
+        except (NotFound, ValueError, TypeError):
+            return Driver.LEFT, ""
+        if holder.released or is_gone(holder):
+            return Driver.LEFT, holder.described
+        now, beat = self._clock(), (holder.epoch, holder.beat)
+        if self._seen is not None and beat != self._seen:
+            self._moved = now
+        self._seen = beat
+        last = self._moved if self._moved is not None else self._since
+        if now - last > STALE_SECONDS:
+            return Driver.QUIET, holder.described
+        return (Driver.RUNNING if self._moved is not None else Driver.UNKNOWN), holder.described
+
+
+def progress(
+    run: StartedRun,
+    landscape: Landscape,
+    driver: tuple[Driver, str],
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Progress:
+    """What the store says now.
+
+    Args:
+        run, landscape: the run and what was just read of it.
+        driver: what a `DriverWatch` saw.
+        now: wall-clock time.
+    """
+    counts = counts_of(landscape)
+    records: list[ResultRecord] = [
+        *landscape.minima.values(),
+        *landscape.passes.values(),
+        *landscape.simplices.values(),
+    ]
+    eta = None
+    if driver[0] is Driver.RUNNING:
+        eta = seconds_left(counts, {"minima": landscape.minima, "paths": landscape.passes})
+    return Progress(
+        run=landscape.run,
+        complete=landscape.complete,
+        driver=driver[0],
+        driver_described=driver[1],
+        counts=counts,
+        unfinished=unfinished(run.plan, run.store.objects, {r.key for r in records}),
+        workers=workers_of(records),
+        eta=eta,
+        read_at=now(),
+    )
+
+
+def counts_of(landscape: Landscape) -> tuple[Count, ...]:
+    """Of minima, paths and, where they are asked for, simplices."""
+    failed = [failure.what.split(" ")[0] for failure in landscape.failures]
+
+    def count(kind: str, one: str, total: int, done: int) -> Count:
+        lost = failed.count(one)
+        return Count(kind, total, done, total - done - lost, lost)
+
+    pairs = landscape.counts
+    found = [
+        count("minima", "minimum", landscape.minima_expected, len(landscape.minima)),
+        Count("paths", pairs.total, pairs.done, pairs.open, pairs.failed, pairs.skipped),
+    ]
+    if total := landscape.simplices_expected:
+        found.append(count("simplices", "simplex", total, len(landscape.simplices)))
+    return tuple(found)
+
+
+def seconds_left(
+    counts: Sequence[Count], finished: Mapping[str, Mapping[Any, ResultRecord]]
+) -> float | None:
+    """What is left of paths, at the rate at which the last of them came.
+
+    Minima are trained before their paths, so while no path is finished nothing is known of the end, and
+    nothing is said.
+    """
+    left = {count.kind: count.left for count in counts}
+    if left.get("simplices") or left["minima"] > 0:
+        return None
+    times = sorted(
+        record.finished_at for record in finished["paths"].values() if record.finished_at
+    )[-RECENT:]
+    if len(times) < 3 or left["paths"] <= 0:
+        return None
+    each = (times[-1] - times[0]).total_seconds() / (len(times) - 1)
+    return each * left["paths"]
+
+
+def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
+    """Who finished how much, the busiest first."""
+    by_name: dict[str, list[ResultRecord]] = defaultdict(list)
+    for record in records:
+        by_name[record.worker or "this process"].append(record)
+    found = [
+        Worker(
+            name,
+            len(own),
+            sum(record.seconds for record in own),
+            max((r.finished_at for r in own if r.finished_at), default=None),
+        )
+        for name, own in by_name.items()
+    ]
+    return tuple(sorted(found, key=lambda worker: (-worker.done, worker.name)))
+
+
+def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished, ...]:
+    """Tasks with a checkpoint and without a record, furthest first."""
+    epochs: dict[str, int] = {}
+    for info in objects.list(layout.CHECKPOINTS):
+        name = layout.parse_name(info.name)
+        if name is not None:
+            key = name.folder.rpartition("/")[2]
+            if key not in done:
+                epochs[key] = max(epochs.get(key, 0), name.epoch)
+    if not epochs:
+        return ()
+    found = [
+        Unfinished(what, epochs[key], total) for key, what, total in _named(plan) if key in epochs
+    ]
+    return tuple(sorted(found, key=lambda task: -task.epoch / task.epochs)[:LISTED])
+
+
+def _named(plan: Plan) -> Iterable[tuple[str, str, int]]:
+    """Keys of minima and paths, what they are, and how many epochs they have."""
+    for index, task in enumerate(plan.minima):
+        if isinstance(task, TrainMinimum):
+            yield task.key, f"minimum {index}", task.settings.epochs
+    for rung, settings in enumerate(plan.rungs):
+        for i, j in plan.pairs():
+            yield plan.pair_key((i, j), rung), f"path {i}–{j}", settings.epochs or 1

@@ -1,0 +1,75 @@
+"""`minima: {discover: true}`: minima that nobody trained, seen as dips inside finished paths.
+
+When all paths of a plan are done, the deepest dips become minima of a larger plan: training goes on from
+where the path was lowest, and the new minima are joined with all others as the rule of the pairs says.
+The larger plan follows from the records alone, so whoever reads the store, whenever, finds the same one.
+At most as many are added as there were before.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from orchestrator.planning.pair_rules import Pair
+from orchestrator.planning.path_status import standing
+from orchestrator.planning.plan import Plan
+from topo_core.homology.dense_barcodes import dense_barcode
+from workers.storage.run_store import Store
+from workers.storage.schema import MinimumRecord, PairRecord
+from workers.tasks.tasks import DescendMinimum
+
+
+def discovered(plan: Plan, store: Store) -> Plan:
+    """The plan with the minima that its finished paths have led to.
+
+    Args:
+        plan: of the run; what was found before is found again.
+        store: of the run.
+    """
+    if not plan.run.minima.discover:
+        return plan
+    plan = replace(plan, found=())
+    room = len(plan.minima)
+    failed = store.failures()
+    losses_by_key = {record.key: record.loss for record in store.records(MinimumRecord)}
+    records = store.records(PairRecord)
+    while room:
+        losses = {
+            number: losses_by_key[key]
+            for number, key in enumerate(plan.minimum_keys)
+            if key in losses_by_key
+        }
+        missing = [k for k in plan.minimum_keys if k not in losses_by_key and k not in failed]
+        paths = standing(plan, losses, records, failed)
+        if missing or paths.counts.open:
+            return plan
+        found = _dips(plan, losses, paths.passes)[:room]
+        if not found:
+            return plan
+        plan = replace(plan, found=(*plan.found, *found))
+        room -= len(found)
+    return plan
+
+
+def _dips(
+    plan: Plan, losses: Mapping[int, float], passes: Mapping[Pair, PairRecord]
+) -> list[DescendMinimum]:
+    """New minima from the dips that are deeper than the tolerance of the pairs, deepest first."""
+    profiles = {pair: (record.positions, record.losses) for pair, record in passes.items()}
+    known = {(task.path, task.position) for task in plan.found}
+    dips = dense_barcode(losses, profiles, least=plan.run.pairs.tolerance).dips
+    fresh = [
+        (passes[dip.pair], dip.position)
+        for dip in dips
+        if (passes[dip.pair].key, dip.position) not in known
+    ]
+    return [
+        DescendMinimum(
+            plan.problem,
+            plan.run.minima.training,
+            index=len(plan.minima) + number,
+            path=record.key,
+            position=position,
+            seed=plan.run.seed,
+        )
+        for number, (record, position) in enumerate(fresh)
+    ]

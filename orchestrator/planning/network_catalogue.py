@@ -1,0 +1,84 @@
+"""The networks that a run file can name, each with its parameters for its default input."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from workers.problems.networks import TORCHVISION, build, count_parameters
+from workers.problems.text import CONTEXT, alphabet, descriptions
+from workers.tasks.specs import NetworkSpec
+
+_IMAGES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
+_IMAGENET = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A name, the options it takes, and its size for one kind of input.
+
+    Attributes:
+        data: the data set whose shape of examples and number of classes the count is for.
+    """
+
+    name: str
+    parameters: int
+    data: str
+    input_shape: tuple[int, ...]
+    classes: int
+    options: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def networks(*, torchvision: bool = False) -> Iterator[Network]:
+    """Ours, counted after building them; torchvision's as it states them for its own weights."""
+    for name, options in NetworkSpec.options_of.items():
+        data, shape, classes = _default_input(name)
+        module = build(NetworkSpec(name), shape, classes)
+        yield Network(name, count_parameters(module), data, shape, classes, options)
+    if torchvision:
+        yield from _torchvisions()
+
+
+def _default_input(name: str) -> tuple[str, tuple[int, ...], int]:
+    if name == "transformer":
+        return "text", (CONTEXT,), len(alphabet(descriptions()))
+    data = "mnist" if name == "fc" else "cifar10"
+    return data, _IMAGES[data], 10
+
+
+def _torchvisions() -> Iterator[Network]:
+    from workers.problems.torchvision_import import models
+
+    for name in models.list_models(module=models):
+        meta = models.get_model_weights(name).DEFAULT.meta
+        classes = len(meta["categories"])
+        yield Network(
+            f"{TORCHVISION}{name}", meta["num_params"], "imagenet", _IMAGENET, classes, ()
+        )
+
+
+def networks_view(found: Iterator[Network]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for heading, justify in (
+        ("network", "left"),
+        ("parameters", "right"),
+        ("for", "left"),
+        ("options", "left"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for network in found:
+        shape = "x".join(map(str, network.input_shape))
+        table.add_row(
+            network.name,
+            f"{network.parameters:,}",
+            f"{network.data} {shape}",
+            ", ".join(network.options),
+        )
+    more = "Any classifier of torchvision as torchvision:NAME, your own as module:callable."
+    return Group(table, Text(more, style="dim"))

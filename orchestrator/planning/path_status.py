@@ -1,0 +1,108 @@
+"""How the paths of a run stand: which records count as passes, and what is still to come."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from orchestrator.planning.pair_rules import Pair
+from orchestrator.planning.pair_selection import Order
+from orchestrator.planning.plan import Plan
+from workers.storage.schema import PairRecord
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Pairs of minima.
+
+    Attributes:
+        total: n (n - 1) / 2.
+        done: with a pass.
+        skipped: that the rule leaves out, or has proved unnecessary.
+        failed: without a pass, and none to be had before `retry`.
+        waiting: paths that the present round of an adaptive rule still waits for.
+    """
+
+    total: int
+    done: int
+    skipped: int
+    failed: int
+    waiting: int = 0
+
+    @property
+    def open(self) -> int:
+        """Paths still to come, as far as is known."""
+        return max(self.waiting, self.total - self.done - self.skipped - self.failed)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The passes of a run by pair, and the counts."""
+
+    passes: Mapping[Pair, PairRecord]
+    counts: PairCounts
+
+
+def standing(
+    plan: Plan,
+    losses: Mapping[int, float],
+    records: Collection[PairRecord],
+    failed: Collection[str],
+) -> Standing:
+    """Read how far the paths are from what the store holds.
+
+    Args:
+        plan: of the run.
+        losses: of the minima that are there, by number.
+        records: of all finished paths in the store, those of other plans among them.
+        failed: keys of failed tasks.
+    """
+    dead = {i for i, key in enumerate(plan.minimum_keys) if key in failed}
+    if plan.adaptive:
+        return _of_rounds(plan, losses, records, failed, dead)
+    wanted = {plan.pair_key(pair): pair for pair in plan.pairs()}
+    passes = {wanted[record.key]: record for record in records if record.key in wanted}
+    failed_pairs = sum(
+        1
+        for key, pair in wanted.items()
+        if pair not in passes and (key in failed or dead & set(pair))
+    )
+    total = _all_pairs(plan)
+    return Standing(passes, PairCounts(total, len(passes), total - len(wanted), failed_pairs))
+
+
+def _of_rounds(
+    plan: Plan,
+    losses: Mapping[int, float],
+    records: Collection[PairRecord],
+    failed: Collection[str],
+    dead: Collection[int],
+) -> Standing:
+    total, count = _all_pairs(plan), len(plan.minima)
+    lost = total - (count - len(dead)) * (count - len(dead) - 1) // 2
+    if len(losses) + len(dead) < count:  # paths are chosen when all minima are there
+        return Standing({}, PairCounts(total, 0, 0, lost))
+    by_key = {record.key: record for record in records}
+    rounds = plan.rounds(losses)
+
+    def height(order: Order) -> float | None:
+        record = by_key.get(plan.order_key(order, rounds))
+        return record.height if record else None
+
+    rounds.advance(height, lambda order: plan.order_key(order, rounds) in failed)
+    passes: dict[Pair, PairRecord] = {}
+    for order in rounds.orders:
+        record = by_key.get(plan.order_key(order, rounds))
+        best = passes.get(order.pair)
+        if record and (best is None or record.height <= best.height):
+            passes[order.pair] = record
+    without = {o.pair for o in rounds.orders if o.pair not in passes}
+    broken = sum(bool(rounds.known.failed[pair]) for pair in without)
+    waiting = {order.pair for order in rounds.waiting} - passes.keys()
+    skipped = total - lost - len(passes) - broken - len(waiting)
+    return Standing(
+        passes, PairCounts(total, len(passes), skipped, lost + broken, len(rounds.waiting))
+    )
+
+
+def _all_pairs(plan: Plan) -> int:
+    n = len(plan.minima)
+    return n * (n - 1) // 2

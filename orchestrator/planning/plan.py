@@ -1,0 +1,204 @@
+"""From a run file to every task of the run: pure, and whole before anything is trained.
+
+Minima are named by what they are made from, and paths by their minima, so all keys are known at once
+and resuming is a subtraction: the plan, less what the store holds.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+
+from orchestrator.planning.pair_rules import Pair, listed_pairs
+from orchestrator.planning.pair_selection import Order, Rounds
+from orchestrator.run_file.models import RunFile
+from workers.tasks.tasks import (
+    DescendMinimum,
+    ImportMinimum,
+    Minimum,
+    OptimizePath,
+    OptimizeSimplex,
+    PathWork,
+    Problem,
+    SimplexWork,
+    Task,
+    TrainMinimum,
+    path_family,
+    path_key,
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What the names in a run file stand for, found by looking once: hashes of data, code and files."""
+
+    data: str
+    network: str
+    checkpoints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks of a run.
+
+    Minima are numbered: first the user's checkpoints, then the trained ones, then those that were found
+    inside paths (`orchestrator.planning.discovery`).
+    """
+
+    run: RunFile
+    identity: Identity
+    found: tuple[DescendMinimum, ...] = ()
+
+    @cached_property
+    def problem(self) -> Problem:
+        run, identity = self.run, self.identity
+        return Problem(
+            run.network, run.data, identity.data, identity.network, run.resources.precision
+        )
+
+    @cached_property
+    def minima(self) -> tuple[Minimum, ...]:
+        run = self.run
+        imported = [
+            ImportMinimum(self.problem, index, location, content)
+            for index, (location, content) in enumerate(
+                zip(run.minima.from_, self.identity.checkpoints, strict=True)
+            )
+        ]
+        trained = [
+            TrainMinimum(self.problem, settings, index, run.seed)
+            for index, settings in enumerate(run.minima.trainings)
+        ]
+        return (*imported, *trained, *self.found)
+
+    @cached_property
+    def minimum_keys(self) -> tuple[str, ...]:
+        return tuple(task.key for task in self.minima)
+
+    @cached_property
+    def path_settings(self) -> PathWork:
+        return replace(self.run.paths, heights=self.run.reduce.heights)
+
+    @cached_property
+    def rungs(self) -> tuple[PathWork, ...]:
+        """Settings of the rungs of `pairs.rungs`; the last one is the whole optimisation."""
+        whole = self.path_settings
+        return (*(replace(whole, epochs=epochs) for epochs in self.run.pairs.rungs), whole)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether paths come in rounds, each chosen from the results of those before."""
+        return self.run.adaptive
+
+    def rounds(self, losses: Mapping[int, float]) -> Rounds:
+        """The rounds of an adaptive rule, from the losses of all minima that can be had."""
+        run = self.run
+        through = run.paths.start == "through"
+        return Rounds(
+            run.pairs, losses, len(self.minima), len(self.rungs), run.seed, through=through
+        )
+
+    @cached_property
+    def _families(self) -> tuple[str, ...]:
+        return tuple(path_family(self.problem, rung, self.run.seed) for rung in self.rungs)
+
+    def pairs(self) -> Iterator[Pair]:
+        """The pairs that the rule names before anything is known, each (i, j) with i < j."""
+        return listed_pairs(self.run.pairs, len(self.minima), self.run.seed)
+
+    @cached_property
+    def pair_count(self) -> int:
+        n = len(self.minima)
+        if self.run.pairs.rule in ("all", "lazy"):
+            return n * (n - 1) // 2
+        return sum(1 for _ in self.pairs())
+
+    def pair_key(self, pair: Pair, rung: int = -1) -> str:
+        """Key of the path of a pair on a rung, the last by default."""
+        i, j = pair
+        return path_key(self._families[rung], self.minimum_keys[i], self.minimum_keys[j])
+
+    def path_keys(self) -> Iterator[str]:
+        """Keys of the paths of all pairs that the rule may name, on all rungs."""
+        families, minima = self._families, self.minimum_keys
+        return (
+            path_key(family, minima[i], minima[j]) for i, j in self.pairs() for family in families
+        )
+
+    def order_key(self, order: Order, rounds: Rounds) -> str:
+        """Key of an order of these rounds."""
+        if not order.via:
+            return self.pair_key(order.pair, order.rung)
+        return self.ordered_path(order, rounds).key
+
+    def ordered_path(self, order: Order, rounds: Rounds) -> OptimizePath:
+        """The task of an order of these rounds."""
+        via = tuple(self.order_key(rounds.issued[rung], rounds) for rung in order.via)
+        return self.path(order.pair, order.rung, via)
+
+    def path(self, pair: Pair, rung: int = -1, via: tuple[str, ...] = ()) -> OptimizePath:
+        """The task of a pair on a rung, the last by default, through other paths."""
+        i, j = pair
+        settings = self.rungs[rung]
+        return OptimizePath(
+            self.problem,
+            settings,
+            i,
+            j,
+            self.minimum_keys[i],
+            self.minimum_keys[j],
+            self.run.seed,
+            goes_on=settings != self.rungs[-1],
+            via=via,
+        )
+
+    @property
+    def simplex_dimensions(self) -> range:
+        """Dimensions of the simplices to optimise beyond edges: H_r needs those of r + 1."""
+        return range(2, self.run.reduce.max_index + 2) if self.run.reduce.max_index else range(0)
+
+    def simplex_count(self, dimension: int) -> int:
+        """C(n, dimension + 1)."""
+        return math.comb(len(self.minima), dimension + 1)
+
+    def simplices(self, dimension: int) -> Iterator[OptimizeSimplex]:
+        for vertices in combinations(range(len(self.minima)), dimension + 1):
+            yield self.simplex(vertices)
+
+    def simplex(self, vertices: tuple[int, ...]) -> OptimizeSimplex:
+        return OptimizeSimplex(
+            self.problem,
+            self.simplex_settings,
+            vertices,
+            tuple(self.minimum_keys[v] for v in vertices),
+            tuple(self.face_key(face) for face in combinations(vertices, len(vertices) - 1)),
+            self.run.seed,
+        )
+
+    @cached_property
+    def simplex_settings(self) -> SimplexWork:
+        return self.run.simplices
+
+    def face_key(self, vertices: tuple[int, ...]) -> str:
+        if len(vertices) == 2:
+            return self.pair_key((vertices[0], vertices[1]))
+        return self.simplex(vertices).key
+
+    def tasks(self) -> Iterator[Task]:
+        """Every task known in advance, none before what it depends on."""
+        return self.remaining(frozenset(), self.pairs())
+
+    def remaining(self, completed: frozenset[str], pairs: Iterable[Pair]) -> Iterator[Task]:
+        """What is still to be done: resuming is nothing else.
+
+        Args:
+            completed: keys of the minima and simplices that are there.
+            pairs: those of `pairs()` without a path.
+        """
+        yield from (task for task in self.minima if task.key not in completed)
+        if self.adaptive:
+            return
+        yield from map(self.path, pairs)
+        for dimension in self.simplex_dimensions:
+            yield from (s for s in self.simplices(dimension) if s.key not in completed)

@@ -1,0 +1,85 @@
+"""What a step of a problem takes on this machine: timed once, and remembered for the next `plan`.
+
+torch alone takes seconds to import, so a plan that had to time its sample could never answer at once. A
+sample is kept in the user's cache under all that decides it: network, data, sizes of minibatches and paths,
+the machine, and the versions of torch and of this program. Code of the user's own may change at any time:
+there the sample is timed whenever it is asked for.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from orchestrator.run_file.models import RunFile
+from workers.tasks.tasks import digest
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Sizes of a problem, and seconds on one worker of one thread.
+
+    Attributes:
+        parameters: of the network.
+        examples: of the training set.
+        path_step: of a step of a path: gradients at all its moving points on a minibatch.
+        curve_step: of a step of a trained curve: the gradient at one point on such a minibatch.
+        path_losses: of the loss of one point over the training set.
+        training_steps: of a step of training, by the size of the minibatches.
+        timed_at: when, ISO 8601.
+    """
+
+    parameters: int
+    examples: int
+    path_step: float
+    curve_step: float
+    path_losses: float
+    training_steps: Mapping[int, float]
+    timed_at: str
+
+
+def remembered(run: RunFile) -> Sample | None:
+    """What was timed of the same problem on this machine; None if nothing was, or it cannot be read."""
+    if _users_code(run):
+        return None
+    try:
+        found = json.loads(_place(run).read_text())
+        steps = {int(size): seconds for size, seconds in found.pop("training_steps").items()}
+        return Sample(**found, training_steps=steps)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def remember(run: RunFile, sample: Sample) -> None:
+    """Keep a sample for the next time, if the cache can be written to."""
+    if _users_code(run):
+        return
+    place = _place(run)
+    beside = place.with_suffix(f".{secrets.token_hex(4)}")
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(asdict(sample)))
+        os.replace(beside, place)
+
+
+def _users_code(run: RunFile) -> bool:
+    """Whether the network or the data is not ours alone: `module:callable`, or torchvision's."""
+    return ":" in run.network.name or ":" in run.data.name
+
+
+def _place(run: RunFile) -> Path:
+    decided_by = digest(
+        run.network.canonical(),
+        run.data.canonical(),
+        run.paths.batch_size,
+        run.paths.points,
+        sorted({training.batch_size for training in run.minima.trainings}),
+        (platform.node(), platform.machine(), os.cpu_count()),
+        (version("torch"), version("toscore")),
+    )
+    return Path.home() / ".cache" / "toscore" / "samples" / f"{decided_by}.json"

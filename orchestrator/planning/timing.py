@@ -1,0 +1,74 @@
+"""Times a sample of a problem, a few steps at random weights."""
+
+import statistics
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.planning.fingerprints import identify_and_load
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.timed_sample import Sample
+from orchestrator.run_file.errors import BadRunFile
+from orchestrator.run_file.models import RunFile
+from topo_core.objectives.protocol import Step
+from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.user_code import BadReference
+
+SAMPLE_STEPS = 3
+
+
+def sizes_of(run: RunFile) -> tuple[int, int]:
+    """Parameters of the network, and examples of the training set.
+
+    Raises:
+        BadRunFile: a name stands for nothing, or they do not fit together.
+    """
+    loaded = _load(run)
+    return loaded.dimension, len(loaded.data.train_inputs)
+
+
+def timed(run: RunFile) -> Sample:
+    """Time the steps of a run in this process.
+
+    Raises:
+        BadRunFile: as for `sizes_of`.
+    """
+    loaded, paths = _load(run), run.paths
+    prepare(Evaluation())
+    moving = loaded.initial_point(seed=0).expand(paths.points - 2, -1).contiguous()
+
+    def step(batch_size: int, points: int) -> float:
+        objective = loaded.objective(batch_size)
+        return _median_seconds(lambda: objective.gradients(moving[:points], Step(0, 0, 0)))
+
+    on_path = loaded.objective(paths.batch_size)
+    return Sample(
+        parameters=loaded.dimension,
+        examples=len(loaded.data.train_inputs),
+        path_step=step(paths.batch_size, len(moving)),
+        curve_step=step(paths.batch_size, 1),
+        path_losses=_median_seconds(lambda: on_path.losses(moving[:1])),
+        training_steps={t.batch_size: step(t.batch_size, 1) for t in set(run.minima.trainings)},
+        timed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _load(run: RunFile) -> Loaded:
+    identity, data = identify_and_load(run)
+    try:
+        return load_problem(Plan(run, identity).problem, Evaluation(), data)
+    except BadReference as error:
+        raise BadRunFile(str(error)) from None
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    """Of the processor, one thread: what else the machine does while we look is not the problem's."""
+    call()
+    times = []
+    for _ in range(SAMPLE_STEPS):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return statistics.median(times)

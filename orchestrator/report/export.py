@@ -1,0 +1,208 @@
+"""`toscore export`: the numbers of a run in the formats that other programs read."""
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import safetensors.torch
+from numpy.typing import NDArray
+
+from orchestrator.analysis.landscape import METHODS
+from orchestrator.report.write import replace_file, writing_to
+from orchestrator.run_file.errors import UserError
+from orchestrator.runs.api import TABLES, LoadedRun
+from topo_core.homology.barcodes import Interval
+from topo_core.homology.to_scores import to_score
+
+
+class Format(StrEnum):
+    """What can be written."""
+
+    PARQUET = "parquet"
+    JSON = "json"
+    NPZ = "npz"
+    GUDHI = "gudhi"
+    SAFETENSORS = "safetensors"
+    TENSORBOARD = "tensorboard"
+
+
+def parse_format(text: str) -> Format:
+    """A format by its name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    try:
+        return Format(text)
+    except ValueError:
+        close = difflib.get_close_matches(text, list(Format), 1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(Format)}."
+        raise UserError(f"--format is {text!r}, which is not known; {hint}") from None
+
+
+def export(run: LoadedRun, format_: Format, out: Path) -> list[Path]:
+    """Write one format into a folder; the files that were written.
+
+    Raises:
+        UserError: the folder cannot be written to, or a package is missing.
+    """
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        return _WRITERS[format_](run, out)
+
+
+def export_point(run: LoadedRun, pair: tuple[int, int], position: str, out: Path) -> Path:
+    """Write the network at a point of a path as safetensors.
+
+    Args:
+        position: a fraction of the arc length, or `peak`.
+
+    Raises:
+        UserError: no such path or position, or the folder cannot be written to.
+    """
+    try:
+        where = "peak" if position == "peak" else float(position)
+    except ValueError:
+        raise UserError(f"--at is {position!r}: give a number from 0 to 1, or peak.") from None
+    state = run.network_at(*pair, where)  # type: ignore[arg-type]
+    file = out / f"path-{min(pair)}-{max(pair)}-at-{position}.safetensors"
+    with writing_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(file, safetensors.torch.save(state))
+    return file
+
+
+def parse_pair(text: str) -> tuple[int, int]:
+    """`3,7` or `3-7` as a pair.
+
+    Raises:
+        UserError: it is none.
+    """
+    parts = text.replace("–", ",").replace("-", ",").split(",")
+    if len(parts) == 2 and all(part.strip().isdigit() for part in parts):
+        return int(parts[0]), int(parts[1])
+    raise UserError(f"--path is {text!r}: give two minima, as in --path 0,3.")
+
+
+def _parquet(run: LoadedRun, out: Path) -> list[Path]:
+    """One file a table; ids of runs and units are in the metadata."""
+    files = []
+    for name in TABLES:
+        if name == "simplices" and not run.higher:
+            continue
+        table = run.table(name)
+        described = {"toscore.run": run.name, "toscore.complete": json.dumps(run.complete)}
+        table = table.replace_schema_metadata(described)
+        file = out / f"{name}.parquet"
+        part = file.with_name(file.name + ".part")
+        pq.write_table(table, part, compression="zstd")
+        part.replace(file)
+        files.append(file)
+    return files
+
+
+def _json(run: LoadedRun, out: Path) -> list[Path]:
+    """What `toscore reduce --json` prints."""
+    file = out / f"{run.name}.json"
+    replace_file(file, json.dumps(run.landscape.to_json(), allow_nan=False).encode())
+    return [file]
+
+
+def _npz(run: LoadedRun, out: Path) -> list[Path]:
+    """Losses, heights, scores, and bars as arrays [m, 2] of birth and death with what they join."""
+    arrays: dict[str, NDArray[Any]] = {"losses": run.losses, "heights": run.heights}
+    for method in METHODS:
+        bars = run.barcode(method).bars
+        arrays[f"{method}_bars"] = _births_and_deaths(bars)
+        arrays[f"{method}_minima"] = np.array([b.minimum for b in bars], dtype=np.int64)
+        arrays[f"{method}_to_score"] = np.array(run.to_score(method))
+    for index, barcode in run.higher.items():
+        # The minima of the simplex that ends an infinite bar are none: -1.
+        none = (-1,) * (index + 2)
+        born, killed = [b.born for b in barcode.bars], [b.killed or none for b in barcode.bars]
+        arrays[f"index_{index}_bars"] = _births_and_deaths(barcode.bars)
+        arrays[f"index_{index}_born"] = np.array(born, dtype=np.int64).reshape(-1, index + 1)
+        arrays[f"index_{index}_killed"] = np.array(killed, dtype=np.int64).reshape(-1, index + 2)
+        arrays[f"index_{index}_to_score"] = np.array(to_score(barcode))
+    file = out / f"{run.name}.npz"
+    part = file.with_name(file.name + ".part")
+    with part.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
+    part.replace(file)
+    return [file]
+
+
+def _births_and_deaths(bars: Iterable[Interval]) -> NDArray[np.float64]:
+    return np.array([(b.birth, b.death) for b in bars], dtype=np.float64).reshape(-1, 2)
+
+
+def _gudhi(run: LoadedRun, out: Path) -> list[Path]:
+    """GUDHI's text format of intervals, `dimension birth death` a line, one file a rule.
+
+    Bars of index 1 and more stand in the file of the elder rule, which is homology as they are;
+    Algorithm 1 has none.
+    """
+    files = []
+    for method in METHODS:
+        barcodes = [run.barcode(method), *(run.higher.values() if method == "elder" else ())]
+        lines = [
+            f"{bars.index} {bar.birth!r} {bar.death if math.isfinite(bar.death) else 'inf'}"
+            for bars in barcodes
+            for bar in bars.bars
+        ]
+        file = out / f"{run.name}-{method}.pers"
+        replace_file(file, "".join(f"{line}\n" for line in lines).encode())
+        files.append(file)
+    return files
+
+
+def _safetensors(run: LoadedRun, out: Path) -> list[Path]:
+    """The state dict of every minimum."""
+    files = []
+    for index in run.minima:
+        file = out / f"minimum-{index}.safetensors"
+        replace_file(file, safetensors.torch.save(run.minimum(index)))
+        files.append(file)
+    return files
+
+
+def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
+    """Training and path optimisation as scalars, a folder a minimum or path."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "TensorBoard is not installed: `pip install 'toscore[tensorboard]'`."
+        ) from None
+    folder = out / f"{run.name}-tensorboard"
+    histories: list[tuple[str, Sequence[Mapping[str, float]]]] = [
+        *((f"minimum-{index}", record.history) for index, record in sorted(run.minima.items())),
+        *((f"path-{i}-{j}", run.path(i, j).history) for i, j in run.pairs),
+    ]
+    for name, rows in histories:
+        kind = name.split("-")[0]
+        if rows:
+            for earlier in (folder / name).glob("events.out.tfevents.*"):
+                earlier.unlink()  # or a second export would double every point
+            with SummaryWriter(str(folder / name)) as writer:
+                for row in rows:
+                    for tag, value in row.items():
+                        if tag != "epoch":
+                            writer.add_scalar(f"{kind}/{tag}", value, int(row["epoch"]))
+    return [folder]
+
+
+_WRITERS: Mapping[Format, Callable[[LoadedRun, Path], list[Path]]] = {
+    Format.PARQUET: _parquet,
+    Format.JSON: _json,
+    Format.NPZ: _npz,
+    Format.GUDHI: _gudhi,
+    Format.SAFETENSORS: _safetensors,
+    Format.TENSORBOARD: _tensorboard,
+}

@@ -1,0 +1,410 @@
+"""A run from Python, without a cluster: `load_run("runs/demo")`.
+
+    run = load_run("runs/demo")
+    run.losses                  # numpy, one a minimum
+    run.heights                 # numpy [n, n], infinite where no pass is known
+    run.barcode("elder").bars   # as topo_core gives them
+    run.loops(1).bars           # index 1, where the run file has `reduce: {max_index: 1}`
+    run.path(0, 3).points       # numpy [k, d], read from the store when asked for
+    run.frame("bars")           # pandas; run.table("bars") is the same for pyarrow
+
+What it reads is what was in the store when it was loaded; `load_run` again for what came since.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from torch import Tensor
+
+from orchestrator.run_file.errors import UserError
+from orchestrator.analysis.landscape import METHODS, Landscape
+from orchestrator.runs.stored_run import StartedRun, open_run
+from topo_core.homology.barcodes import Barcode, Method
+from topo_core.homology.merge_trees import MergeTree, merge_tree
+from topo_core.paths.polyline import arc_positions, at_positions
+from topo_core.homology.persistent_homology import HomologyBarcode
+from topo_core.homology.to_scores import to_score
+from workers.storage.objects import NotFound
+from workers.storage.immutable_objects import Damaged
+from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
+
+Pair = tuple[int, int]
+TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices"]
+TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
+
+_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_epoch", "attempt"})
+"""Columns of records that are not for tables: lists, and how the store keeps house."""
+
+
+@dataclass(frozen=True)
+class LoadedPath:
+    """An optimised path; its points stay in the store until they are asked for."""
+
+    pair: Pair
+    record: PairRecord
+    _run: StartedRun
+
+    @property
+    def height(self) -> float:
+        """The highest loss found on it."""
+        return self.record.height
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """[m], where its loss was evaluated: fractions of the arc length.
+
+        Raises:
+            UserError: the run has so many paths that their profiles are left in the store.
+        """
+        if not len(self.record.positions):
+            raise UserError(
+                "Of so many paths the profiles are left in the store: read the columns positions and "
+                "losses of its records/pairs/*.parquet, with DuckDB for instance."
+            )
+        return np.asarray(self.record.positions)
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """[m], the loss there; see ``positions``."""
+        return np.asarray(self.record.losses)
+
+    @property
+    def history(self) -> list[Mapping[str, Any]]:
+        """What was measured during its optimisation, oldest first."""
+        return list(self.record.history)
+
+    @cached_property
+    def _points(self) -> Tensor:
+        if self.record.object is None:
+            raise UserError(f"The points of path {_named(self.pair)} were not kept.")
+        try:
+            return self._run.store.read_path(self.record.key)["points"]
+        except (Damaged, NotFound) as error:
+            raise UserError(
+                f"The points of path {_named(self.pair)} cannot be read ({error}): "
+                "`toscore run` makes them again."
+            ) from None
+
+    @property
+    def points(self) -> NDArray[Any]:
+        """[k, d], its points, the two minima included.
+
+        Raises:
+            UserError: they were not kept, or are damaged.
+        """
+        return self._points.numpy()
+
+    def at(self, position: float | Literal["peak"]) -> Tensor:
+        """The point [d] of the polygon at a fraction of its arc length, or at its highest loss.
+
+        Raises:
+            UserError: as for ``points``; a position that is not in [0, 1].
+        """
+        where = self.record.argmax_position if position == "peak" else float(position)
+        if not 0 <= where <= 1:
+            raise UserError(f"The position {where:g} is not on the path: give 0 to 1, or peak.")
+        points = self._points
+        wanted = points.new_tensor([where]).double()
+        return at_positions(points, arc_positions(points), wanted)[0]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What the store of a run held when it was loaded. Minima are numbered as in the run file."""
+
+    started: StartedRun
+    landscape: Landscape
+
+    @property
+    def name(self) -> str:
+        return self.landscape.run
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that the run file asks for is missing."""
+        return self.landscape.complete
+
+    @property
+    def minima(self) -> Mapping[int, MinimumRecord]:
+        """Records by number; those that are not there yet are left out."""
+        return self.landscape.minima
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """[n], of the minima by number; NaN where one is missing."""
+        losses = self.landscape.losses
+        return np.array(
+            [losses.get(i, math.nan) for i in range(self.landscape.minima_expected)],
+            dtype=np.float64,
+        )
+
+    @cached_property
+    def heights(self) -> NDArray[np.float64]:
+        """[n, n], symmetric; infinite where no pass is known, the diagonal the minima's losses."""
+        count = self.landscape.minima_expected
+        matrix = np.full((count, count), np.inf)
+        for (i, j), height in self.landscape.heights.items():
+            matrix[i, j] = matrix[j, i] = height
+        np.fill_diagonal(matrix, self.losses)
+        return matrix
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Those that have a path, in order."""
+        return sorted(self.landscape.passes)
+
+    def path(self, i: int, j: int) -> LoadedPath:
+        """The path between two minima; it begins at the one with the smaller number.
+
+        Raises:
+            UserError: there is none.
+        """
+        pair = (min(i, j), max(i, j))
+        try:
+            return LoadedPath(pair, self.landscape.passes[pair], self.started)
+        except KeyError:
+            raise UserError(
+                f"{self.name} has no path between the minima {i} and {j}: "
+                f"it has {len(self.landscape.passes)} others."
+            ) from None
+
+    def paths(self) -> Iterator[LoadedPath]:
+        """All paths, in the order of `pairs`."""
+        return (self.path(*pair) for pair in self.pairs)
+
+    def minimum(self, index: int) -> dict[str, Tensor]:
+        """The state dict of a minimum, for `module.load_state_dict`.
+
+        Raises:
+            UserError: it is not there, or damaged.
+        """
+        try:
+            return self.started.store.read_minimum(self.minima[index].key)
+        except KeyError:
+            raise UserError(f"{self.name} has no minimum {index} yet.") from None
+        except (Damaged, NotFound) as error:
+            raise UserError(
+                f"Minimum {index} cannot be read ({error}): `toscore run` makes it again."
+            ) from None
+
+    def network_at(self, i: int, j: int, position: float | Literal["peak"]) -> dict[str, Tensor]:
+        """The state dict of a point of a path, with batch-norm statistics of the training set.
+
+        The network and the data are built for it, so they must be within reach.
+        """
+        from workers.problems.evaluation import Evaluation
+        from workers.problems.loaded_problem import load_problem
+
+        point = self.path(i, j).at(position)
+        loaded = load_problem(self.started.plan.problem, Evaluation())
+        return {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
+
+    def barcode(self, method: Method = "elder") -> Barcode:
+        """Index 0, by the elder rule or by Algorithm 1 (`direct`)."""
+        return self.landscape.barcodes[method]
+
+    def to_score(self, method: Method = "elder") -> float:
+        """Half the longest finite bar; infinite while some minima are not connected."""
+        return self.landscape.to_scores[method]
+
+    @property
+    def higher(self) -> Mapping[int, HomologyBarcode]:
+        """The barcodes of index 1 and more, by index; empty where the run does not ask for them."""
+        found = self.landscape.homology
+        return found.barcodes if found else {}
+
+    def loops(self, index: int = 1) -> HomologyBarcode:
+        """The barcode of an index above 0, of optimised simplices; `to_score` of topo_core takes it.
+
+        Raises:
+            UserError: the run has none of this index.
+        """
+        try:
+            return self.higher[index]
+        except KeyError:
+            raise UserError(
+                f"{self.name} has no barcode of index {index}: set reduce.max_index in its run file "
+                "to it and run it again; index 0 is `barcode()`."
+            ) from None
+
+    @cached_property
+    def merge_tree(self) -> MergeTree:
+        return merge_tree(self.landscape.losses, self.landscape.heights)
+
+    def table(self, name: TableName) -> pa.Table:
+        """A table as pyarrow has it.
+
+        Args:
+            name: `minima`, `passes` and `simplices` have a row a record; `bars` has `index`, `method`,
+                `birth` and `death` (infinite bars: infinity), the minima of the simplex at which a
+                bar is `born` and of the one at which it is `killed` (none for an infinite bar), and
+                for index 0 the same as numbers: `minimum`, and the pair `saddle_i`, `saddle_j`;
+                `scores` has the TO-score of each barcode, and how far dense sampling can have put
+                it off; `profiles` has the loss along every path, a row a place.
+
+        Raises:
+            UserError: there is no such table.
+        """
+        match name:
+            case "minima":
+                return _records(MinimumRecord, self.minima)
+            case "passes":
+                return _records(PairRecord, self.landscape.passes)
+            case "simplices":
+                return _records(SimplexRecord, self.landscape.simplices)
+            case "bars":
+                return _bars(self)
+            case "scores":
+                return _scores(self)
+            case "profiles":
+                return _profiles(self.landscape)
+        raise UserError(f"There is no table {name!r}: choose one of {', '.join(TABLES)}.")
+
+    def frame(self, name: TableName) -> Any:
+        """The same as a pandas.DataFrame.
+
+        Raises:
+            UserError: pandas is not installed, or there is no such table.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError:
+            raise UserError("pandas is not installed: `pip install pandas`.") from None
+        return self.table(name).to_pandas()
+
+
+def load_run(run: str) -> LoadedRun:
+    """Read a run that was started.
+
+    Args:
+        run: its folder or URL, or its run file.
+
+    Raises:
+        UserError: there is none.
+    """
+    started = open_run(str(run))
+    return LoadedRun(started, started.landscape())
+
+
+def _named(pair: Pair) -> str:
+    return f"{pair[0]}–{pair[1]}"
+
+
+def _records(kind: type[Any], records: Mapping[Any, Any]) -> pa.Table:
+    from dataclasses import fields
+
+    kept = [f for f in fields(kind) if f.name not in _LEFT_OUT]
+    rows = [record for _, record in sorted(records.items())]
+    return pa.table(
+        {f.name: pa.array([getattr(r, f.name) for r in rows], f.metadata["arrow"]) for f in kept}
+    )
+
+
+SIMPLICES = "simplices"
+"""The method of bars of index 1 and more, beside the two of index 0."""
+
+
+def _bars(run: LoadedRun) -> pa.Table:
+    rows: list[dict[str, Any]] = [
+        {
+            "index": 0,
+            "method": method,
+            "minimum": bar.minimum,
+            "birth": bar.birth,
+            "death": bar.death,
+            "saddle_i": bar.saddle[0] if bar.saddle else None,
+            "saddle_j": bar.saddle[1] if bar.saddle else None,
+            "born": (bar.minimum,),
+            "killed": bar.saddle,
+        }
+        for method in METHODS
+        for bar in run.barcode(method).bars
+    ]
+    rows += [
+        {
+            "index": index,
+            "method": SIMPLICES,
+            "birth": bar.birth,
+            "death": bar.death,
+            "born": bar.born,
+            "killed": bar.killed,
+        }
+        for index, bars in run.higher.items()
+        for bar in bars.bars
+    ]
+    return pa.Table.from_pylist(rows, schema=_BARS)
+
+
+_BARS = pa.schema(
+    {
+        "index": pa.int32(),
+        "method": pa.string(),
+        "minimum": pa.int32(),
+        "birth": pa.float64(),
+        "death": pa.float64(),
+        "saddle_i": pa.int32(),
+        "saddle_j": pa.int32(),
+        "born": pa.list_(pa.int32()),
+        "killed": pa.list_(pa.int32()),
+    }
+)
+
+
+def _scores(run: LoadedRun) -> pa.Table:
+    landscape = run.landscape
+    rows: list[dict[str, Any]] = []
+    for method in METHODS:
+        count = len(run.barcode(method).bars)
+        row = {"index": 0, "method": method, "to_score": run.to_score(method), "bars": count}
+        if method == "elder" and landscape.certified:
+            row["epsilon"] = landscape.certified.certificate.epsilon
+        rows.append(row)
+    for index, bars in run.higher.items():
+        assert landscape.homology is not None  # where the bars are from
+        rows.append(
+            {
+                "index": index,
+                "method": SIMPLICES,
+                "to_score": to_score(bars),
+                "bars": len(bars.bars),
+                "epsilon": landscape.homology.epsilon,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=_SCORES)
+
+
+_SCORES = pa.schema(
+    {
+        "index": pa.int32(),
+        "method": pa.string(),
+        "to_score": pa.float64(),
+        "epsilon": pa.float64(),
+        "bars": pa.int32(),
+    }
+)
+
+
+def _profiles(landscape: Landscape) -> pa.Table:
+    records = [record for _, record in sorted(landscape.passes.items())]
+    lengths = [len(record.positions) for record in records]
+
+    def repeated(values: list[int]) -> NDArray[np.int32]:
+        return np.repeat(np.array(values, dtype=np.int32), lengths)
+
+    def joined(columns: list[Any]) -> NDArray[np.float64]:
+        return np.concatenate([np.asarray(c) for c in columns]) if columns else np.empty(0)
+
+    return pa.table(
+        {
+            "i": repeated([r.i for r in records]),
+            "j": repeated([r.j for r in records]),
+            "position": joined([r.positions for r in records]),
+            "loss": joined([r.losses for r in records]),
+        }
+    )

@@ -1,0 +1,56 @@
+"""Norms of the gradient's two parts at every point of a stored path (Appendix G).
+
+The gradient is that of the whole training set; its parts are those of Algorithm 2.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from orchestrator.runs.stored_run import StartedRun
+from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.polyline import arc_positions
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import load_problem
+
+
+@dataclass(frozen=True)
+class GradientNorms:
+    """At the m moving points of one path.
+
+    Attributes:
+        positions: [m], fractions of the arc length.
+        tangent, normal: [m], lengths of the two parts.
+    """
+
+    positions: Tensor
+    tangent: Tensor
+    normal: Tensor
+
+    def root_mean_square(self, part: Tensor, *, middle: bool = False) -> float:
+        """Over all moving points, or over those in the middle third of the path."""
+        chosen = (self.positions - 0.5).abs() <= 1 / 6 if middle else slice(None)
+        return math.sqrt(float(part[chosen].double().square().mean()))
+
+
+def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
+    """Of each path that a run has kept, in the order of the plan.
+
+    Raises:
+        BadReference: the data or the network of the run are not here.
+    """
+    plan, landscape = run.plan, run.landscape()
+    loaded = load_problem(plan.problem, Evaluation())
+    objective = loaded.objective(plan.path_settings.batch_size)
+    for _, record in sorted(landscape.passes.items()):
+        if record.object is None:
+            continue
+        points = run.store.read_path(record.key)["points"]
+        gradients = torch.stack([objective.full_gradient(p) for p in points[1:-1]])
+        losses = objective.losses(points).to(points.dtype)
+        tangent = descent_("paper", Chords.of(points), gradients, losses.unfold(0, 3, 1))
+        normal = torch.linalg.vector_norm(gradients, dim=1)
+        yield GradientNorms(arc_positions(points)[1:-1], tangent, normal)

@@ -1,0 +1,70 @@
+"""Keeping a store small: few segments, no idle checkpoints, and the paths that are asked to be kept."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import compress
+
+from orchestrator.planning.plan import Plan
+from orchestrator.analysis.landscape import Landscape
+from workers.storage import object_names as layout
+from workers.storage.schema import KINDS, PairRecord
+from workers.storage.run_store import Store
+
+SEGMENTS = 256
+"""Segments of one kind from which copying them into few is worth the requests."""
+
+AT_ONCE = 10_000
+"""Records written anew in one segment."""
+
+
+def compact(store: Store, epoch: int, confirm: Callable[[], None]) -> None:
+    """Copy many segments into few where there are many.
+
+    Args:
+        store: of the run.
+        epoch: of the lease that is held.
+        confirm: raises if it was lost.
+    """
+    for collection in KINDS:
+        folder = layout.records_folder(collection)
+        if len(store.objects.list(folder)) > SEGMENTS:
+            store.compact(collection, epoch=epoch, confirm=confirm)
+
+
+def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
+    """Let go of what a worker had no time to: it was killed after it had published a result.
+
+    Between rungs the state from which a path goes on is kept under its lineage; it is idle once the path of
+    the last rung is there.
+    """
+    lying = store.checkpointed()
+    if not lying:
+        return
+    idle = {key for kind in KINDS for key in compress(lying, store.are_complete(kind, lying))}
+    if len(plan.rungs) > 1:
+        whole = store.are_complete("pairs", map(plan.pair_key, plan.pairs()))
+        idle.update(plan.path(pair).lineage for pair in compress(plan.pairs(), whole))
+    for name in idle.intersection(lying):
+        store.drop_checkpoints(name)
+
+
+def prune(
+    plan: Plan, landscape: Landscape, store: Store, epoch: int, confirm: Callable[[], None]
+) -> int:
+    """For `keep_paths: bars`, let go of the points of paths that hold up no bar; how many.
+
+    The record without an object is published before the object is deleted, so a path stays complete
+    wherever this is interrupted.
+    """
+    if plan.run.keep_paths != "bars" or not landscape.complete:
+        return 0
+    saddles = {bar.saddle for bars in landscape.barcodes.values() for bar in bars.bars}
+    records = store.records(PairRecord)
+    kept = {record.key for pair, record in landscape.passes.items() if pair in saddles}
+    idle = [record for record in records if record.object is not None and record.key not in kept]
+    for start in range(0, len(idle), AT_ONCE):
+        part = idle[start : start + AT_ONCE]
+        store.publish_records([replace(record, object=None) for record in part], epoch=epoch)
+        confirm()
+        store.delete_objects(record.object for record in part if record.object)
+    return len(idle)

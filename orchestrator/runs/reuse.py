@@ -1,0 +1,70 @@
+"""`reuse:` what another run has computed already counts as this run's, and is copied to its store.
+
+A key says all that a result depends on, so an equal key is an equal result, whichever run made it. The
+objects are copied and not linked: each run can be moved, checked and deleted on its own.
+"""
+
+from collections.abc import Iterable
+
+from orchestrator.run_file.errors import BadRunFile
+from orchestrator.planning.plan import Plan
+from orchestrator.runs.stored_run import location_of
+from workers.storage.objects import NotWritable, StoreUnreachable
+from workers.storage.open_objects import open_objects
+from workers.storage.schema import KINDS
+from workers.storage.run_store import Store
+
+AT_ONCE = 1000
+"""Records copied into one segment."""
+
+
+def sources(locations: Iterable[str]) -> list[Store]:
+    """The stores of other runs.
+
+    Args:
+        locations: folders, URLs or run files.
+
+    Raises:
+        BadRunFile: there is no run at one of them.
+    """
+    found = []
+    for location in locations:
+        try:
+            store = Store(open_objects(location_of(location)))
+            there = store.latest_config() is not None
+        except (NotWritable, StoreUnreachable) as error:
+            raise BadRunFile(f"reuse: {error}") from None
+        if not there:
+            raise BadRunFile(
+                f"reuse names {location}, which holds no run: give the folder or URL of one"
+            )
+        found.append(store)
+    return found
+
+
+def reuse(plan: Plan, store: Store, others: Iterable[Store], epoch: int) -> int:
+    """Copy what this plan asks for and another run has; how many results.
+
+    Args:
+        plan: of this run.
+        store: of this run.
+        others: of the runs to copy from, the first before the next.
+        epoch: of the lease that is held on this run.
+    """
+    simplices = (
+        task.key for dimension in plan.simplex_dimensions for task in plan.simplices(dimension)
+    )
+    wanted = {
+        "minima": set(plan.minimum_keys),
+        "pairs": set(plan.path_keys()),
+        "simplices": set(simplices),
+    }
+    copied = 0
+    for other in others:
+        for collection in KINDS:
+            missing = wanted[collection] - store.completed(collection)
+            keys = sorted(missing & other.completed(collection)) if missing else []
+            for start in range(0, len(keys), AT_ONCE):
+                part = frozenset(keys[start : start + AT_ONCE])
+                copied += store.adopt(other, collection, part, epoch=epoch)
+    return copied

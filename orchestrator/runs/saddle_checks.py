@@ -1,0 +1,124 @@
+"""`reduce --verify-saddles`: what the passes that hold up bars are, looked at more closely."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from orchestrator.run_file.errors import UserError
+from orchestrator.planning.pair_rules import Pair
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.runs.stored_run import StartedRun
+from topo_core.critical_points.saddle_search import Saddle, SaddleSettings
+from workers.problems.evaluation import prepare
+from workers.problems.loaded_problem import load_problem
+from workers.problems.user_code import BadReference
+from workers.storage.run_store import Damaged
+from workers.execution.saddle_check import exact_objective, verify_peak
+
+SETTINGS = SaddleSettings(
+    climb=60, polish=4, lanczos=24, tolerance=0.05, radius=1.0, difference=1e-2
+)
+"""Of a network, held between the neighbours of the peak. Each gradient is one over the whole training
+set, and there are a hundred or a few. What is left of one may change the loss by a twentieth of the
+barrier over one spacing; curvature is that over a hundredth of it, for below lie kinks alone."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A pass, and the saddle at its peak; None where the higher end is the highest place."""
+
+    pair: Pair
+    saddle: Saddle | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `saddles`."""
+        i, j = self.pair
+        if self.saddle is None:
+            return {"i": i, "j": j, "verdict": "no barrier"}
+        found = self.saddle
+        return {
+            "i": i,
+            "j": j,
+            "verdict": found.verdict,
+            "loss": found.loss,
+            "peak_loss": found.peak_loss,
+            "barrier": found.barrier,
+            "barrier_left": found.barrier_left,
+            "distance": found.distance,
+            "peak_gradient_norm": found.peak_gradient_norm,
+            "gradient_norm": found.gradient_norm,
+            "stationary": found.stationary,
+            "negative_eigenvalues": found.negative,
+            "eigenvalues": list(found.eigenvalues),
+            "kink": found.kink,
+            "flat": found.flat,
+            "gradient_evaluations": found.gradient_evaluations,
+        }
+
+
+def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
+    """Check the passes at which elder bars end, on this machine, in the order of the bars.
+
+    Raises:
+        UserError: the data or the network of the run is not here, or a path was not kept.
+    """
+    evaluation = replace(
+        run.evaluation, precision="float32"
+    )  # a gradient of nothing is searched for
+    if evaluation.device != "cpu" and not torch.cuda.is_available():
+        evaluation = replace(evaluation, device="cpu")
+    prepare(evaluation)
+    try:
+        objective = exact_objective(load_problem(run.plan.problem, evaluation))
+    except BadReference as error:
+        raise UserError(f"--verify-saddles needs the data and the network: {error}") from None
+    for bar in landscape.barcodes["elder"].bars:
+        if bar.saddle is None:
+            continue
+        record = landscape.passes[bar.saddle]
+        try:
+            path = run.store.read_path(record.key)["points"].to(evaluation.device)
+        except Damaged as error:
+            raise UserError(
+                f"--verify-saddles needs the points of the path {bar.saddle[0]}–{bar.saddle[1]}: "
+                f"{error}; start the run again to make them."
+            ) from None
+        found = verify_peak(
+            objective, path, record.argmax_position, SETTINGS, seed=run.plan.run.seed
+        )
+        yield Verified(bar.saddle, found)
+
+
+def saddles_view(found: list[Verified]) -> Table:
+    """A table for a terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for name in (
+        "pass",
+        "verdict",
+        "peak",
+        "barrier",
+        "left",
+        "gradient",
+        "negative",
+        "lowest eigenvalue",
+    ):
+        table.add_column(name, justify="left" if name in ("pass", "verdict") else "right")
+    for one in found:
+        pair, saddle = f"{one.pair[0]}–{one.pair[1]}", one.saddle
+        if saddle is None:
+            table.add_row(pair, "no barrier")
+            continue
+        table.add_row(
+            pair,
+            saddle.verdict,
+            f"{saddle.peak_loss:.4g}",
+            f"{saddle.barrier:.3g}",
+            f"{max(saddle.barrier_left, 0.0):.3g}",
+            f"{saddle.gradient_norm:.1e}",
+            str(saddle.negative),
+            f"{saddle.eigenvalues[0]:.2g}",
+        )
+    return table

@@ -1,0 +1,147 @@
+"""A run that was started: found by its folder, its URL or its run file, read from its store alone."""
+
+import difflib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.run_file.models import load, parse
+from orchestrator.run_file.errors import UserError
+from orchestrator.planning.plan import Identity, Plan
+from orchestrator.analysis.landscape import Landscape, reduce_run
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+
+RUN_FILE_SUFFIXES = {".yaml", ".yml"}
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """What the driver wrote down when it started: enough to read the run without its data or code."""
+
+    plan: Plan
+    evaluation: Evaluation
+    provenance: dict[str, Any]
+    store: Store
+
+    def landscape(self) -> Landscape:
+        return reduce_run(self.plan, self.store)
+
+    @cached_property
+    def failed_keys(self) -> tuple[str, ...]:
+        return tuple(self.store.failures())
+
+    def clear_failures(self) -> int:
+        """Forget what failed, so that it is tried again; how many there were."""
+        for key in self.failed_keys:
+            self.store.clear_failure(key)
+        return len(self.failed_keys)
+
+
+def location_of(run: str) -> str:
+    """The folder or URL that a RUN argument means.
+
+    Raises:
+        BadRunFile: it is a run file, and a bad one.
+    """
+    if "://" not in run and Path(run).suffix in RUN_FILE_SUFFIXES:
+        return load(run).location
+    return run.rstrip("/")
+
+
+def folder_of(run: str) -> Path:
+    """The folder of a RUN argument, for what is written beside a run.
+
+    Raises:
+        UserError: the run is on an object store.
+    """
+    location = location_of(run)
+    if "://" in location:
+        raise UserError(f"{location} is not a folder of this machine: name one with --out.")
+    return Path(location)
+
+
+def open_run(run: str) -> StartedRun:
+    """Open a run that was started before.
+
+    Raises:
+        UserError: there is none.
+    """
+    location = location_of(run)
+    if "://" not in location and not Path(location).is_dir():
+        raise UserError(f"There is no run at {location}: {_other_run(Path(location))}")
+    store = Store(open_objects(location))
+    config = store.latest_config()
+    if config is None:
+        raise UserError(f"{location} holds no run: start it with `toscore run FILE`.")
+    return StartedRun(
+        plan=Plan(parse(config["run_file"]), identity_from(config["identity"])),
+        evaluation=Evaluation(**config["evaluation"]),
+        provenance=config["provenance"],
+        store=store,
+    )
+
+
+def _other_run(wanted: Path) -> str:
+    """The run beside it whose name is close, or how to start one."""
+    folder = wanted.parent
+    runs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    close = difflib.get_close_matches(wanted.name, runs, 1)
+    return f"did you mean {folder / close[0]}?" if close else "start it with `toscore run FILE`."
+
+
+def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) -> dict[str, Any]:
+    """What `open_run` reads back."""
+    return {
+        "run_file": plan.run.model_dump(mode="json", by_alias=True),
+        "identity": asdict(plan.identity),
+        "evaluation": asdict(evaluation),
+        "provenance": provenance,
+    }
+
+
+def identity_from(values: dict[str, Any]) -> Identity:
+    return Identity(values["data"], values["network"], tuple(values["checkpoints"]))
+
+
+def status_json(run: StartedRun) -> dict[str, Any]:
+    landscape = run.landscape()
+    full = landscape.to_json()
+    return {
+        "run": landscape.run,
+        "complete": landscape.complete,
+        "minima": {"total": landscape.minima_expected, "done": len(landscape.minima)},
+        "pairs": full["pairs"],
+        "simplices": {"total": landscape.simplices_expected, "done": len(landscape.simplices)},
+        "failures": full["failures"],
+        "damaged": full["damaged"],
+        "provenance": run.provenance,
+    }
+
+
+def status_view(run: StartedRun) -> RenderableType:
+    landscape = run.landscape()
+    counts = landscape.counts
+    state = "complete" if landscape.complete else "not complete"
+    table = Table.grid(padding=(0, 2))
+    table.add_row("minima", f"{len(landscape.minima)} of {landscape.minima_expected}")
+    skipped = f", {counts.skipped} not asked for" if counts.skipped else ""
+    table.add_row("paths", f"{counts.done} of {counts.total}{skipped}")
+    if landscape.simplices_expected:
+        table.add_row("simplices", f"{len(landscape.simplices)} of {landscape.simplices_expected}")
+    parts: list[RenderableType] = [Text(f"{landscape.run}: {state}", style="bold"), table]
+    for failure in landscape.failures:
+        parts.append(
+            Text(f"{failure.what} failed: {failure.kind}: {failure.reason}", style="yellow")
+        )
+    if landscape.failures:
+        parts.append(Text("`toscore retry` runs these again.", style="dim"))
+    for damage in landscape.damage:
+        parts.append(Text(f"damaged: {damage.name}: {damage.reason}", style="red"))
+    return Group(*parts)

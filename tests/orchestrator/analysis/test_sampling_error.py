@@ -1,0 +1,106 @@
+"""Certificate, estimate, merge tree and dips of a run, from records made by hand."""
+
+import json
+
+import pytest
+
+from orchestrator.analysis.sampling_error import certified
+from orchestrator.report.terminal import evidence
+from workers.storage.schema import PairRecord
+
+
+def record(i, j, height, *, high=None, fall=0.0, outcome="converged", losses=None, ends=(0.1, 0.2)):
+    losses = losses if losses is not None else [ends[0], height, ends[1]]
+    return PairRecord(
+        key=f"{i}-{j}",
+        i=i,
+        j=j,
+        a=str(i),
+        b=str(j),
+        height=height,
+        height_low=height,
+        height_high=height if high is None else high,
+        argmax_position=0.5,
+        positions=[k / (len(losses) - 1) for k in range(len(losses))] if losses else [],
+        losses=losses,
+        outcome=outcome,
+        reason="",
+        remaining_fall=fall,
+        first_passage_a=height,
+        first_passage_b=height,
+        dips_a=False,
+        dips_b=False,
+        epochs=1,
+        points=3,
+        gradient_evaluations=1,
+    )
+
+
+LOSSES = {0: 0.1, 1: 0.2, 2: 0.3}
+
+
+def known(**changes):
+    records = {
+        (0, 1): record(0, 1, 1.0, high=1.05, ends=(0.1, 0.2)),
+        (1, 2): record(1, 2, 0.8, high=0.81, fall=0.2, outcome="budget", ends=(0.2, 0.3)),
+        (0, 2): record(0, 2, 3.0, high=9.0, fall=7.0, outcome="budget", ends=(0.1, 0.3)),
+        **changes.pop("records", {}),
+    }
+    heights = {pair: one.height for pair, one in records.items()}
+    return certified(LOSSES, heights, records)
+
+
+def test_the_error_of_a_pass_that_holds_up_no_bar_does_not_count():
+    """Epsilon is 0.05, from the pass 0–1; the wide interval and the fall of 0–2 are of no bar."""
+    found = known().to_json()
+    assert found["certificate"]["epsilon"] == pytest.approx(0.05)
+    assert found["certificate"]["to_score"] == pytest.approx(0.4)
+    assert found["certificate"]["to_score_high"] == pytest.approx(0.425)
+    assert found["convergence_estimate"] == {"remaining_fall": 0.2, "passes_not_converged": 1}
+
+
+def test_the_estimate_is_not_mixed_with_the_certificate():
+    """A path that would fall by 0.2 more leaves epsilon what it is, and is told in a line of its own."""
+    text = "\n".join(str(line) for line in evidence(known()))
+    assert "Estimate, not a bound" in text and "0.2" in text and "1 of 2 had not converged" in text
+    assert known().certificate.epsilon == pytest.approx(0.05)
+
+
+def test_the_merge_tree_and_jackknife_are_in_the_json():
+    """Minimum 2 joins 1 first; without minimum 1 the score is that of the pass 0–2."""
+    found = json.loads(json.dumps(known().to_json(), allow_nan=False))
+    assert [join["saddle"] for join in found["merge_tree"]["joins"]] == [[1, 2], [0, 1]]
+    assert [join["height"] for join in found["merge_tree"]["joins"]] == [0.8, 1.0]
+    assert found["jackknife"]["scores"]["1"] == pytest.approx((3.0 - 0.3) / 2)
+    assert found["dips"] == []
+
+
+def test_a_dip_inside_a_path_is_reported():
+    """A sample lower than all minima between two peaks is a minimum that nobody trained."""
+    dipped = record(0, 1, 1.0, losses=[0.1, 0.9, 0.05, 1.0, 0.2])
+    found = known(records={(0, 1): dipped})
+    (dip,) = found.to_json()["dips"]
+    assert (dip["i"], dip["j"], dip["position"], dip["loss"]) == (0, 1, 0.5, 0.05)
+    deaths = {bar["minimum"]: bar["death"] for bar in found.to_json()["first_passage"]}
+    assert deaths[0] == 0.9  # it reaches the dip before any minimum
+    assert "training has not reached" in "\n".join(str(t) for t in evidence(found))
+
+
+def test_without_profiles_dips_are_unknown_and_not_absent():
+    """Where profiles were left in the store the answer is null."""
+    bare = record(0, 1, 1.0, losses=[])
+    assert known(records={(0, 1): bare}).to_json()["dips"] is None
+
+
+def test_bars_without_length_are_told_in_words():
+    """Passes at their higher ends: no bar is longer than ±, and the text says what that means."""
+    passes = {
+        (0, 1): record(0, 1, 0.2, high=0.2 + 1e-9, ends=(0.1, 0.2)),
+        (1, 2): record(1, 2, 0.3, high=0.3 + 1e-9, ends=(0.2, 0.3)),
+    }
+    told = "without a climb"
+    assert told in "\n".join(str(line) for line in evidence(known(records=passes)))
+    assert told not in "\n".join(str(line) for line in evidence(known()))
+    del passes[1, 2]  # minimum 2 is left unconnected: from there no path is known
+    apart = certified(LOSSES, {(0, 1): 0.2}, passes)
+    assert told not in "\n".join(str(line) for line in evidence(apart))

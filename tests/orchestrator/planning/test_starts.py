@@ -1,0 +1,113 @@
+"""The starts of paths that a run file can name, on real digits."""
+
+import re
+
+import pytest
+import torch
+
+from tests.helpers import results
+from tests.helpers.command import toscore
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+
+SETTINGS = """
+data: digits
+network: {name: fc, hidden: [8]}
+minima: {count: 2, epochs: 6}
+"""
+
+
+def run(folder, name, paths, more=""):
+    file = folder / f"{name}.yaml"
+    file.write_text(f"name: {name}\nstore: {folder}/runs\n{SETTINGS}{paths}\n{more}")
+    return toscore("run", file, "--in-process"), folder / "runs" / name
+
+
+def only_pair(store):
+    (row,) = results.raw_records(store, "pairs")
+    return row
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run whose path starts as the line; the others take its minima."""
+    folder = tmp_path_factory.mktemp("starts")
+    said, store = run(folder, "straight", "paths: {epochs: 6, points: 7, start: line}")
+    assert said.code == 0, said.err
+    return folder, store
+
+
+def test_aligned(straight):
+    """The end is the same network with its units renumbered, nearer to the start; the record says so."""
+    folder, store = straight
+    said, aligned = run(
+        folder, "aligned", "paths: {epochs: 6, points: 7, start: aligned}", f"reuse: [{store}]"
+    )
+    assert said.code == 0, said.err
+    direct, quotient = only_pair(store), only_pair(aligned)
+    assert (direct["quotient"], quotient["quotient"]) == (False, True)
+    assert quotient["losses"][-1] == pytest.approx(direct["losses"][-1], rel=1e-5)
+    assert quotient["history"][0]["dense_maximum"] < direct["history"][0]["dense_maximum"]
+    assert quotient["history"][0]["length"] < direct["history"][0]["length"]
+    end, renumbered = (
+        Store(open_objects(str(s))).read_path(only_pair(s)["key"])["points"][-1]
+        for s in (store, aligned)
+    )
+    assert not torch.equal(end, renumbered)
+    assert torch.equal(end.sort().values, renumbered.sort().values)
+
+
+def test_warm(straight):
+    """A path of another run goes on from where that run left it, and gets no higher."""
+    folder, store = straight
+    paths = f"paths: {{epochs: 6, points: 7, start: warm, warm_from: {store}}}"
+    said, warm = run(folder, "warm", paths, f"reuse: [{store}]")
+    assert said.code == 0, said.err
+    before, after = only_pair(store), only_pair(warm)
+    assert after["history"][0]["dense_maximum"] < before["history"][0]["dense_maximum"]
+    assert after["height"] <= before["height"] * 1.01  # spread again over its seven points
+
+
+def test_evaluations_of_the_start_count(straight):
+    """The gradients that a trained curve took are part of the record."""
+    folder, store = straight
+    paths = "paths: {epochs: 1, points: 7, start: bezier, bezier_epochs: 2, batch_size: 2000}"
+    said, bezier = run(folder, "bezier", paths, f"reuse: [{store}]")
+    assert said.code == 0, said.err
+    assert only_pair(bezier)["gradient_evaluations"] == 2 + 5
+
+
+@pytest.mark.parametrize(
+    ("paths", "sentence"),
+    [
+        ("{start: warm}", "needs warm_from"),
+        ("{start: line, warm_from: x}", "only warm reads it"),
+    ],
+)
+def test_starts_that_a_run_file_cannot_ask_for(tmp_path, paths, sentence):
+    """They are refused in one sentence, before anything is written."""
+    said, store = run(tmp_path, "bad", f"paths: {paths}")
+    assert said.code == 2 and sentence in said.err
+    assert "paths.start" in said.err or "paths.warm_from" in said.err
+    assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        ("start: routes, batch_size: 500", "routes.*needs exact gradients"),
+        ("start: warm, warm_from: WHERE", "no path between the minima 0 and 1"),
+    ],
+)
+def test_starts_that_fail(straight, tmp_path, paths, reason):
+    """What shows only on the worker is a failed task with its reason, and not a bug."""
+    _, store = straight
+    elsewhere, empty = run(tmp_path, "elsewhere", "paths: {epochs: 1}", "seed: 5")
+    assert elsewhere.code == 0
+    paths = f"paths: {{epochs: 1, {paths.replace('WHERE', str(empty))}}}"
+    said, failed = run(tmp_path, "failed", paths, f"reuse: [{store}]")
+    assert said.code != 0
+    (failure,) = Store(open_objects(str(failed))).failures().values()
+    assert failure["kind"] == "bad input"
+    assert re.search(reason, failure["reason"])
+    assert not results.raw_records(failed, "pairs")

@@ -1,0 +1,81 @@
+"""`toscore stop`: through the store, to the driver that holds the run now and to no other."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from orchestrator.run_file.errors import UserError
+from orchestrator.scheduling.lease import Holder, Lease
+from orchestrator.scheduling.stop_request import StopWatch, ask_to_stop, is_asked_to_stop
+from tests.helpers import results
+from tests.helpers.command import toscore
+from tests.helpers.process import started, wait_until
+from workers.storage.object_names import LEASE, STOP
+from workers.storage.open_objects import open_objects
+
+RUN_FILE = """
+name: a
+store: {folder}/runs
+data: digits
+network: {{name: fc, hidden: [8]}}
+minima: {{count: 8, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 2}}
+resources: {{workers: 1}}
+"""
+PAIRS = 28
+
+
+@pytest.fixture
+def objects(tmp_path):
+    return open_objects(str(tmp_path))
+
+
+def test_nobody_to_stop(objects):
+    """A run without a driver, or whose driver has left, is told from one that is being run."""
+    with pytest.raises(UserError, match="nothing to stop"):
+        ask_to_stop(objects)
+    Lease.acquire(objects).close()
+    with pytest.raises(UserError, match="has left"):
+        ask_to_stop(objects)
+    assert not [info for info in objects.list() if info.name == STOP]
+
+
+def test_the_wish_reaches_one_driver(objects):
+    """It counts for the lease that it was meant for, and for none before or after."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    objects.put(LEASE, Holder(7, "elsewhere", "another boot", 1, now).encode())
+    assert ask_to_stop(objects).epoch == 7
+    assert [epoch for epoch in range(10) if is_asked_to_stop(objects, epoch)] == [7]
+
+
+@pytest.mark.parametrize("content", [b"", b"7", b"[]", b"{}", b"\xff"])
+def test_a_strange_wish_is_none(objects, content):
+    """What `toscore stop` did not write stops nothing."""
+    objects.put(STOP, content)
+    assert not is_asked_to_stop(objects, 7)
+
+
+def test_a_wish_that_was_not_seen_stays(objects):
+    """Only the driver that was asked removes the wish."""
+    objects.put(STOP, json.dumps({"lease_epoch": 7}).encode())
+    StopWatch(objects, 8).close()
+    assert is_asked_to_stop(objects, 7)
+
+
+def test_a_driver_finishes_what_runs_and_leaves(tmp_path):
+    """It leaves with 130 and the line that continues, nothing half-done."""
+    file, run = tmp_path / "a.yaml", tmp_path / "runs" / "a"
+    file.write_text(RUN_FILE.format(folder=tmp_path))
+    with started(tmp_path, "run", file, "--in-process") as process:
+        wait_until(lambda: results.checkpoint_epochs(run), process)
+        said = toscore("stop", run)
+        assert said.code == 0 and f"process {process.pid} on " in said.err
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert f"To go on: toscore run {file}" in output
+    assert not results.checkpoint_epochs(run), "what was running is finished"
+    assert 1 <= len(results.raw_records(run, "pairs")) < PAIRS
+    assert set(results.times_completed(run).values()) == {1}
+    assert not (run / STOP).exists()
+    assert toscore("stop", run).code == 2

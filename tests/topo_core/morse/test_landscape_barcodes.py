@@ -1,0 +1,163 @@
+"""Barcodes of whole landscapes against grids on which no path was optimised."""
+
+import itertools
+
+import pytest
+import torch
+
+from tests.helpers.compared_landscapes import (
+    KNOWN,
+    PASSES,
+    SOLIDS,
+    TRIANGLES,
+    in_space,
+    in_the_plane,
+    turned,
+)
+from tests.helpers.cubical import distance, grid_bars
+from topo_core.homology.barcodes import barcode
+from topo_core.homology.bottleneck_distance import bottleneck
+from topo_core.morse.landscape_search import LandscapeSettings, landscape_barcodes
+from topo_core.objectives.protocol import from_function
+from topo_core.paths.settings import PathSettings
+from topo_core.reference_landscapes.surfaces import (
+    embedded,
+    gaussians,
+    hills,
+    himmelblau,
+    muller_brown,
+    ring_valley,
+    sphere_valley,
+)
+
+
+def agrees(row):
+    """Bars of every index are within the certificate of those of the grid's critical points."""
+    assert row.agrees, str(row)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [hills, gaussians])
+@pytest.mark.parametrize("seed", range(100))
+def test_a_hundred_random_landscapes(make, seed):
+    """Random wells, with and without hills: minima that no descent found, loops around hilltops."""
+    agrees(in_the_plane(make, seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_landscapes_in_space(seed):
+    """Three dimensions: loops of passes die at saddles of index 2, not at hilltops."""
+    agrees(in_space(seed))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_landscapes(name):
+    """Müller-Brown, Himmelblau, Rastrigin and rings, by passes and discs."""
+    agrees(KNOWN[name]())
+
+
+def test_himmelblau():
+    """Four minima, and one loop from the highest pass (178.34) to the hilltop (181.62)."""
+    known = himmelblau()
+    found = landscape_barcodes(known.objective, known.minima, 1, PASSES)
+    (bar,) = found.barcodes[1].bars
+    assert (bar.birth, bar.death) == pytest.approx((178.33724, 181.61652), abs=1e-3)
+    assert found.to_scores[1] == pytest.approx((181.61652 - 178.33724) / 2, abs=1e-3)
+    assert found.quiet_rounds == 2
+
+
+def test_one_minimum_is_enough_to_start_from():
+    """Walkers within ``reach`` find the other three of Himmelblau's function."""
+    known = himmelblau()
+    settings = LandscapeSettings(subdivide=True, reach=6.0)
+    found = landscape_barcodes(known.objective, known.minima[:1], 0, settings)
+    apart = torch.cdist(known.minima, found.minima).amin(1)
+    assert len(found.minima) == 4 and float(apart.max()) < 1e-3
+    assert sorted(bar.death for bar in found.barcodes[0].finite) == pytest.approx(
+        [13.3119, 67.7192, 104.0152], abs=1e-3
+    )
+
+
+def test_a_ring_has_one_long_loop():
+    """Triangles of minima on a ring: the loop is born at the passes and dies at the centre."""
+    # A line between opposite minima leads over the centre, and would fill the loop with nothing.
+    known = turned(ring_valley())
+    found = landscape_barcodes(known.objective, known.minima, 1, TRIANGLES)
+    first, *rest = sorted(found.barcodes[1].bars, key=lambda bar: -bar.length)
+    height = min(known.passes.values())
+    assert first.birth == pytest.approx(height, abs=5e-3)
+    assert first.death == pytest.approx(1, abs=1e-3)
+    # A path over two passes and the two paths beside it are one curve with different nodes on the
+    # lattice: what is left is the sagitta of a segment.
+    assert all(bar.length < 1e-4 for bar in rest)
+
+
+def test_a_ring_with_two_minima():
+    """What triangles cannot see: its two passes join the same two minima, and are edges here."""
+    known = ring_valley(2)
+    objective, minima = known.objective, known.minima
+    truth = grid_bars(objective, -2, 2, 401)
+    found = landscape_barcodes(objective, minima, 1, PASSES)
+    assert distance(truth[1], found.barcodes[1].bars, 1e-2) <= 1e-3
+    line = LandscapeSettings(PathSettings(start="line", epochs=100))
+    assert landscape_barcodes(objective, minima, 1, line).barcodes[1].bars == ()
+
+
+@pytest.mark.slow
+def test_the_same_in_a_thousand_dimensions():
+    """Turned at random into 1,000 dimensions with a bowl across, the bars stay what they are."""
+    known = hills(0)
+    flat = landscape_barcodes(known.objective, known.minima, 1, PASSES)
+    hidden = embedded(known.objective, 1000, seed=2)
+    deep = landscape_barcodes(hidden, hidden.lift(known.minima), 1, PASSES)
+    for index in (0, 1):
+        error = distance(
+            torch.tensor([(b.birth, b.death) for b in flat.barcodes[index].bars]).double().numpy(),
+            deep.barcodes[index].bars,
+            2e-3,
+        )
+        assert error <= flat.epsilon[index] + deep.epsilon[index] + 1e-3
+
+
+@pytest.mark.slow
+def test_a_sphere_has_one_cavity():
+    """Six minima on a sphere: one long bar of index 2, from the tops of the valley to the centre."""
+    known = sphere_valley()
+    found = landscape_barcodes(known.objective, known.minima, 2, SOLIDS)
+    long_ = [bar for bar in found.barcodes[2].bars if bar.length > 0.2]
+    assert len(long_) == 1
+    assert long_[0].death == pytest.approx(1, abs=0.02)
+
+
+def test_index_zero_is_that_of_the_paths():
+    """The plain form reports the elder barcode of its own paths, and no index it was not asked for."""
+    known = muller_brown()
+    settings = LandscapeSettings(PathSettings(start="line", epochs=300))
+    found = landscape_barcodes(known.objective, known.minima, 0, settings)
+    assert set(found.barcodes) == {0} and found.simplices == {}
+    assert set(found.heights) == set(itertools.combinations(range(3), 2))
+    again = barcode(found.losses, found.heights)
+    assert bottleneck(found.barcodes[0], again) == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "max_index", "subdivide", "message"),
+    [(1, 1, False, "two minima"), (3, -1, False, "index of 0"), (3, 2, True, "subdivide")],
+)
+def test_what_makes_no_sense_is_refused(count, max_index, subdivide, message):
+    """One sentence that says what to change."""
+    known = muller_brown()
+    settings = LandscapeSettings(subdivide=subdivide)
+    with pytest.raises(ValueError, match=message):
+        landscape_barcodes(known.objective, known.minima[:count], max_index, settings)
+
+
+def test_minibatches_cannot_be_subdivided():
+    """Routes and saddles need exact gradients, and the message says so."""
+    known = muller_brown()
+    noisy = from_function(lambda x: x.square().sum(1), 2)
+    object.__setattr__(noisy, "batches", 4)
+    with pytest.raises(ValueError, match="exact gradients"):
+        landscape_barcodes(noisy, known.minima, 1, PASSES)

@@ -1,0 +1,94 @@
+"""Settings of a path: what is refused, and what is filled in."""
+
+import pytest
+import torch
+
+from topo_core.paths.insertion_settings import Insertion
+from topo_core.paths.optimize import optimize_path
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import init
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.reference_landscapes.surfaces import two_wells
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"points": 2}, "points is 2; it must be 3 or more"),
+        ({"epochs": -1}, "epochs is -1; it must be 0 or more"),
+        ({"force": "magic"}, "choose one of improved, paper, string, spring"),
+        ({"start": "curve"}, "start is 'curve'"),
+        ({"l2": float("nan")}, "l2 is nan"),
+        ({"max_move": 0.0}, "max_move is 0.0"),
+        ({"bezier_rate": 0.0}, "bezier_rate is 0.0; it must be a finite number, above 0"),
+        ({"height_tolerance": 0.0}, "above 0"),
+        ({"points": 40, "insertion": Insertion()}, "below points = 40"),
+    ],
+)
+def test_impossible_settings_are_refused(numbers, message):
+    """A wrong value is refused by one sentence that names its key and what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        PathSettings(**numbers)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, lion, secant"),
+        ({"lr": float("nan")}, "optimizer.lr is nan"),
+        ({"lr": 0.0}, "above 0"),
+        ({"momentum": 1.0}, "optimizer.momentum"),
+        ({"betas": (0.9, 1.5)}, "optimizer.betas"),
+        ({"eps": 0.0}, "optimizer.eps"),
+    ],
+)
+def test_impossible_optimizers_are_refused(numbers, message):
+    """A wrong value is refused by one sentence that names its key and what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        OptimizerSettings(**numbers)
+
+
+def test_defaults_follow_the_objective():
+    """Minibatches get a trained curve, then Adam with a final annealing; exact gradients secant steps."""
+    network, formula = PathSettings().resolve(16), PathSettings().resolve(1)
+    assert (network.optimizer, network.start) == (OptimizerSettings("adam", lr=0.003), "bezier")
+    assert (formula.optimizer.name, formula.start) == ("secant", "routes")
+    assert network.schedule.name == "anneal"
+    assert (network.redistribute_every, network.epochs, formula.epochs) == (10, 125, 2000)
+
+
+@pytest.mark.parametrize("batches", [1, 16])
+def test_paper_is_the_text(batches):
+    """Algorithm 2 starts from the straight line and takes plain gradient steps at a constant rate."""
+    found = PathSettings(force="paper").resolve(batches)
+    assert (found.optimizer, found.start) == (OptimizerSettings("sgd", lr=0.05), "line")
+    assert (found.schedule.name, found.redistribute_every, found.max_move) == ("constant", 0, None)
+
+
+def test_what_is_given_is_kept():
+    """``resolve`` replaces nothing that was stated."""
+    given = PathSettings(epochs=7, start="bezier", redistribute_every=3, focus=0.5, max_move=0.1)
+    found = given.resolve(1)
+    assert (found.epochs, found.start, found.redistribute_every) == (7, "bezier", 3)
+    assert (found.focus, found.max_move) == (0.5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ((torch.zeros(2), torch.zeros(3)), "two vectors of one length"),
+        ((torch.zeros(1, 2), torch.zeros(1, 2)), "two vectors of one length"),
+        ((torch.zeros(3), torch.ones(3)), "dimension 3"),
+        ((torch.zeros(2), torch.tensor([torch.nan, 0.0])), "not finite"),
+    ],
+)
+def test_impossible_ends_are_refused(ends, message):
+    """Ends of a wrong shape or value are refused in one sentence."""
+    with pytest.raises(ValueError, match=message):
+        optimize_path(two_wells().objective, *ends, PathSettings(start="line"))
+
+
+def test_a_path_has_two_axes():
+    """A start that is not a list of points is refused in one sentence."""
+    with pytest.raises(ValueError, match="it must be"):
+        init(two_wells().objective, torch.zeros(2), PathSettings())

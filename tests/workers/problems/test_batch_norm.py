@@ -1,0 +1,176 @@
+"""Batch norm along a path: statistics belong to a point, so they are computed there, never carried over.
+
+Gradients use the statistics of their minibatch, as in training. Losses that are reported use statistics
+of the training set at the very point; those of two networks are never interpolated.
+"""
+
+import copy
+import itertools
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from topo_core.objectives.network_loss import CHUNK, ModuleObjective, possible_strategies
+from topo_core.objectives.protocol import Step
+from topo_core.paths.optimize import advance, init, solution
+from topo_core.paths.polyline import line
+from workers.execution.minimum_task import train_minimum_task
+from workers.execution.progress import Telling
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import load_problem
+from workers.problems.networks import build
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.specs import DataSpec, NetworkSpec
+from workers.tasks.tasks import PathWork, Problem, TrainMinimum
+
+NETWORK = NetworkSpec.parse({"name": "cnn2", "channels": 3, "batch_norm": True})
+STRATEGIES = ["literal", "functional", "channels_last"]
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """A small convolutional network with batch norm on all training digits (two chunks of examples)."""
+    problem = Problem(NETWORK, DataSpec("digits"), "data", "network")
+    found = load_problem(problem, Evaluation())
+    assert len(found.data.train_inputs) > CHUNK
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(loaded, tmp_path_factory):
+    """Two trained minima in a store: (their records, the store)."""
+    store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
+    settings = MinimumSettings(epochs=2)
+    tasks = [TrainMinimum(loaded.problem, settings, index, seed=0) for index in range(2)]
+    return [train_minimum_task(task, loaded, store, Telling()) for task in tasks], store
+
+
+def own_loss(module, data):
+    """The loss of a network in evaluation, by its own forward pass, added up in float64."""
+    with torch.no_grad():
+        outputs = module.eval()(data.train_inputs)
+    return float(nn.functional.cross_entropy(outputs.double(), data.train_targets))
+
+
+def with_statistics_of(module, data):
+    """A copy whose batch-norm statistics are averages over the chunks of the training set."""
+    module = copy.deepcopy(module).train()
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+            layer.reset_running_stats()
+    with torch.no_grad():
+        for chunk in data.train_inputs.split(CHUNK):
+            module(chunk)
+    return module
+
+
+def at(point, loaded):
+    """The user's network with the weights of a point."""
+    module = build(NETWORK, loaded.data.input_shape, loaded.data.classes)
+    with torch.no_grad():
+        nn.utils.vector_to_parameters(point, module.parameters())
+    return module
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_endpoint_has_the_loss_of_the_trained_network(loaded, trained, strategy):
+    """Both ends of an optimised path cost what the stored networks cost by themselves."""
+    records, store = trained
+    objective = ModuleObjective(
+        loaded.module,
+        loaded.data.train_inputs,
+        loaded.data.train_targets,
+        batch_size=256,
+        strategy=strategy,
+    )
+    ends = [loaded.flat(store.read_minimum(record.key)) for record in records]
+    settings = PathWork(points=5, start="line", epochs=1)
+    state = init(objective, line(*ends, 5), settings)
+    found = solution(objective, advance(objective, state, settings, 0, until_epoch=1), settings)
+    for record, position in zip(records, (0, -1), strict=True):
+        module = build(NETWORK, loaded.data.input_shape, loaded.data.classes)
+        module.load_state_dict(safetensors.torch.load(store.objects.get(record.object)))
+        own = own_loss(module, loaded.data)
+        assert float(found.profile.losses[position]) == pytest.approx(own, rel=1e-5)
+        assert record.loss == pytest.approx(own, rel=1e-5)
+
+
+def test_inside_a_path_statistics_are_those_of_the_point(loaded, trained):
+    """Half-way, the loss is that of statistics recomputed there; interpolated ones would give another."""
+    records, store = trained
+    states = [store.read_minimum(record.key) for record in records]
+    ends = [loaded.flat(state) for state in states]
+    middle = torch.lerp(*ends, 0.5)
+    measured = float(loaded.objective(256).losses(middle[None])[0])
+
+    recomputed = with_statistics_of(at(middle, loaded), loaded.data)
+    assert measured == pytest.approx(own_loss(recomputed, loaded.data), rel=1e-5)
+
+    interpolated = at(middle, loaded)
+    for name, buffer in interpolated.named_buffers():
+        if buffer.is_floating_point():
+            buffer.copy_(torch.lerp(states[0][name], states[1][name], 0.5))
+    assert abs(own_loss(interpolated, loaded.data) - measured) > 0.01 * measured
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_gradients_use_the_statistics_of_their_minibatch(loaded, strategy):
+    """The gradient is that of the network in training on the same examples, in float64."""
+    data = loaded.data
+    module = copy.deepcopy(loaded.module).double()
+    objective = ModuleObjective(
+        module,
+        data.train_inputs.double(),
+        data.train_targets,
+        batch_size=64,
+        strategy=strategy,
+    )
+    step = Step(3, 1, 2)
+    points = torch.stack([loaded.initial_point(seed).double() for seed in (1, 2)])
+    losses, gradients = objective.gradients(points, step)
+    inputs, targets = objective.minibatch(step)
+    for point, loss, gradient in zip(points, losses, gradients, strict=True):
+        plain = at(point, loaded).double().train()
+        nn.utils.vector_to_parameters(point, plain.parameters())
+        expected = nn.functional.cross_entropy(plain(inputs), targets)
+        expected.backward()
+        torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
+        row = torch.cat([p.grad.flatten() for p in plain.parameters()])
+        torch.testing.assert_close(gradient, row, rtol=1e-9, atol=1e-12)
+
+
+def test_the_users_statistics_do_not_matter(loaded):
+    """The module that a problem was made of may hold any statistics: no loss looks at them."""
+    point = loaded.initial_point(4)[None]
+    data = loaded.data
+    spoiled = copy.deepcopy(loaded.module)
+    for layer in spoiled.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.fill_(1e3)
+            layer.running_var.fill_(1e-3)
+    losses = [
+        float(
+            ModuleObjective(m, data.train_inputs, data.train_targets, batch_size=64).losses(point)
+        )
+        for m in (loaded.module, spoiled)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_the_order_of_evaluation_does_not_matter(loaded):
+    """Losses of several points at once are those of each alone: no statistics leak between points."""
+    objective = loaded.objective(256)
+    points = torch.stack([loaded.initial_point(seed) for seed in range(3)])
+    together = objective.losses(points)
+    for order in itertools.permutations(range(3)):
+        assert torch.equal(objective.losses(points[list(order)]), together[list(order)])
+
+
+def test_all_strategies_are_named(loaded):
+    """The strategies that these tests name are those that such a network allows."""
+    assert set(possible_strategies(loaded.module)) == set(STRATEGIES)

@@ -1,0 +1,1 @@
+"""Points where the gradient vanishes: the search for them, and the proof of their index."""

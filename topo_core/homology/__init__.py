@@ -1,0 +1,1 @@
+"""Barcodes: minima and passes as a filtration, its persistent homology, distances and scores."""

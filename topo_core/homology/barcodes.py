@@ -1,0 +1,174 @@
+"""The barcode of minima (section 1.1), by the elder rule and by Algorithm 1.
+
+Minima are vertices that are born at their losses, passes are edges at their heights. Going up, two
+components merge at the first edge between them, and the one whose lowest minimum is higher dies
+there: that is formula (1), where a path may lead through other minima (``elder``). Algorithm 1 of
+the paper looks at direct paths to lower minima alone (``direct``), so its bars are never shorter.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from topo_core.homology.minimum_graph import (
+    Heights,
+    Minimum,
+    Pair,
+    Passes,
+    check_passes,
+    merges,
+    numbers,
+)
+
+Method = Literal["elder", "direct"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From ``birth`` to ``death``, in units of the loss."""
+
+    birth: float
+    death: float
+
+    @property
+    def length(self) -> float:
+        """The penalty for escaping: death - birth."""
+        return self.death - self.birth
+
+
+@dataclass(frozen=True)
+class Bar(Interval):
+    """A segment of the barcode of minima.
+
+    Attributes:
+        birth: loss of the minimum.
+        death: lowest pass that leads lower; infinite for the lowest minimum.
+        minimum: its id.
+        saddle: the pair of minima whose path is that pass; None for an infinite bar.
+    """
+
+    minimum: Minimum
+    saddle: Pair | None
+
+
+B = TypeVar("B", bound=Interval)
+
+
+@dataclass(frozen=True)
+class Bars(Generic[B]):
+    """Bars in the order of their births."""
+
+    bars: tuple[B, ...]
+
+    @property
+    def finite(self) -> tuple[B, ...]:
+        """Those that die."""
+        return tuple(bar for bar in self.bars if math.isfinite(bar.death))
+
+    @property
+    def infinite(self) -> tuple[B, ...]:
+        """Those that never die."""
+        return tuple(bar for bar in self.bars if not math.isfinite(bar.death))
+
+    @property
+    def longest(self) -> B | None:
+        """The longest finite bar; None where there is none."""
+        return max(self.finite, key=lambda bar: bar.length, default=None)
+
+
+AnyBars: TypeAlias = Bars[Any] | ArrayLike
+"""A barcode, or its rows (birth, death) as plain numbers."""
+
+
+def intervals(bars: AnyBars) -> tuple[Interval, ...]:
+    """The bars of a barcode, or of rows (birth, death).
+
+    Raises:
+        ValueError: rows that are no pairs of numbers, an infinite birth, or a death below the birth.
+    """
+    if isinstance(bars, Bars):
+        return tuple(bars.bars)
+    rows = numbers(bars, "bars")
+    if rows.size == 0:
+        rows = rows.reshape(0, 2)
+    if rows.ndim != 2 or rows.shape[1] != 2:
+        raise ValueError(
+            f"bars has the shape {rows.shape}; give a barcode, or rows of a birth and a death."
+        )
+    wrong = ~(np.isfinite(rows[:, 0]) & (rows[:, 1] >= rows[:, 0]))
+    if wrong.any():
+        birth, death = rows[wrong][0].tolist()
+        raise ValueError(
+            f"a bar goes from {birth} to {death}; a birth is finite, and no death is below it."
+        )
+    return tuple(Interval(birth, death) for birth, death in rows.tolist())
+
+
+@dataclass(frozen=True)
+class Barcode(Bars[Bar]):
+    """The barcode of minima: one bar a minimum.
+
+    An infinite bar belongs to the lowest minimum, and one more to each minimum from which no known
+    pass leads lower yet.
+    """
+
+    method: Method
+    index: ClassVar[int] = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every minimum but the lowest is connected to a lower one."""
+        return len(self.infinite) == 1
+
+
+def barcode(
+    losses: Sequence[float] | Mapping[Minimum, float],
+    heights: Heights,
+    method: Method = "elder",
+) -> Barcode:
+    """The barcode of minima with known passes.
+
+    Args:
+        losses: of the minima, by position or by id. Ties are broken by the order of the ids.
+        heights: of the passes, by pair of ids in either order, or a symmetric array [n, n] with
+            its diagonal not read. What is missing, or infinite, is a pass not yet found.
+        method: ``elder``, or ``direct`` for Algorithm 1 to the letter.
+
+    Raises:
+        ValueError: a loss is not finite; a height names an unknown minimum, is not a number, or
+            is below one of its ends; an unknown method.
+    """
+    return barcode_of(check_passes(losses, heights), method)
+
+
+def barcode_of(passes: Passes, method: Method, *, without: int | None = None) -> Barcode:
+    """``barcode`` of checked input, with the minimum of rank ``without`` left out."""
+    if method == "elder":
+        deaths = {merge.younger: merge.index for merge in merges(passes, without=without)}
+    elif method == "direct":
+        deaths = _direct(passes, without)
+    else:
+        raise ValueError(f"method is {method!r}; choose elder or direct.")
+    bars = []
+    for rank, minimum in enumerate(passes.ids):
+        if rank == without:
+            continue
+        death, saddle = math.inf, None
+        if rank in deaths:
+            death, saddle = float(passes.heights[deaths[rank]]), passes.pair(deaths[rank])
+        bars.append(Bar(float(passes.births[rank]), death, minimum, saddle))
+    return Barcode(tuple(bars), method)
+
+
+def _direct(passes: Passes, without: int | None) -> dict[int, int]:
+    """For each minimum, the lowest direct path to a lower minimum."""
+    known = passes.heights < np.inf
+    if without is not None:
+        known &= (passes.low != without) & (passes.high != without)
+    order = passes.sorted(np.flatnonzero(known))
+    ranks, first = np.unique(passes.high[order], return_index=True)
+    return dict(zip(ranks.tolist(), order[first].tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""Whole landscapes of exact losses: the search for all critical points, and their cell complex."""

@@ -1,0 +1,212 @@
+"""Critical points with two ways down: where loops of passes can be filled.
+
+The lowest disc that fills a loop has its highest place where the loss falls in a plane of directions
+and rises across it: at a hilltop in two dimensions, at a saddle of index 2 in more. Walkers climb
+along their two directions of lowest curvature and go down across them (as ``scatter`` does along
+one), from drawn places and from the peaks of optimised discs, round after round.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.morse.path_subdivision import Pass
+from topo_core.morse.random_walkers import Moves, beside, box
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.random_streams import generator
+
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_DIFFERENCE = 1e-4  # of a finite difference, in spacings
+_CLIMB = 160  # steps
+_MOVE = 0.5  # longest step, in spacings
+_WHOLE = 4  # in so few dimensions the Hessian is taken whole
+_TURNS = 12  # turns of three directions, to see the third curvature
+_REST = 1e-6  # of the usual gradient: a walker with less is at rest
+_ZERO = 1e-6  # a curvature below this fraction of the largest is none
+_ROUNDS = 8  # of walkers, at most
+_QUIET = 2  # rounds that meet nothing new, to stop
+_SAME = 1e-3  # places closer than this fraction of the size are one
+_STRIDE = 0.05  # spacing of walkers, in sizes
+_ALONG = 2  # directions
+
+
+@dataclass(frozen=True)
+class Top:
+    """A critical point of index 2.
+
+    Attributes:
+        point: [d].
+        loss: there.
+        plane: [2, d], orthonormal directions of the negative curvatures.
+        curvatures: the two, lower first.
+    """
+
+    point: Tensor
+    loss: float
+    plane: Tensor
+    curvatures: tuple[float, float]
+
+
+def find_tops(
+    objective: Objective,
+    minima: Tensor,
+    passes: Sequence[Pass],
+    peaks: Sequence[Tensor] = (),
+    *,
+    known: Sequence[Top] = (),
+    given: int,
+    size: float,
+    walkers: int,
+    seed: int,
+) -> list[Top]:
+    """Critical points of index 2 around known minima and passes, lowest first.
+
+    Args:
+        objective: the loss, with exact gradients.
+        minima: [n, d].
+        passes: between them.
+        peaks: [d] each, further starts: the highest places of discs.
+        known: those that are not to be found again.
+        given: how many of the minima the user gave: their mean is the middle of the search.
+        size: of the set of minima: the length scale.
+        walkers: of a round; 0 starts from ``peaks`` alone.
+        seed: of the draws.
+    """
+    if minima.shape[1] < _ALONG:
+        return []
+    stride, middle = _STRIDE * size, minima[:given].mean(0)
+    none = minima[:0]
+    saddles = torch.cat([none, *(one.saddle[None] for one in passes)])
+    starts = torch.cat([none, *(peak[None] for peak in peaks)])
+    found: list[Top] = []
+    fresh, quiet, rounds = saddles, 0, 0
+    while quiet < _QUIET and rounds < _ROUNDS:
+        rounds += 1
+        draw = generator(seed, "tops", rounds)
+        if walkers:
+            places = torch.cat([minima, saddles, *(top.point[None] for top in found)])
+            axes = box(middle, places, size)
+            places = 2 * torch.rand(walkers, len(axes), generator=draw, dtype=torch.float64) - 1
+            drawn = middle + places.to(axes) @ axes
+            starts = torch.cat([starts, drawn, beside(fresh, stride, draw)])
+        met = [top.point for top in (*known, *found)]
+        new = _new(objective, starts, met, stride, _SAME * size)
+        found += new
+        quiet = 0 if new else quiet + 1
+        if not walkers:
+            break
+        starts, fresh = none, torch.cat([none, *(top.point[None] for top in new)])
+    return sorted(found, key=lambda top: top.loss)
+
+
+def _new(
+    objective: Objective, starts: Tensor, known: Sequence[Tensor], spacing: float, same: float
+) -> list[Top]:
+    """Critical points of index 2 that walkers from ``starts`` reach and that are not ``known``."""
+    if not len(starts):
+        return []
+    losses, gradients = objective.gradients(starts, _STEP)
+    usual = float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
+    places = climbed(objective, starts[losses.isfinite()], spacing)
+    losses, gradients = objective.gradients(places, _STEP)
+    still = torch.linalg.vector_norm(gradients, dim=1) <= _REST * usual
+    taken, found = list(known), list[Top]()
+    for row in torch.nonzero(still & losses.isfinite()).flatten().tolist():
+        place = places[row]
+        if any(float((place - other).norm()) <= same for other in taken):
+            continue
+        taken.append(place)
+        plane = _plane(objective, place, spacing)
+        if plane is not None:
+            found.append(Top(place, float(objective.losses(place[None])), *plane))
+    return found
+
+
+def _plane(
+    objective: Objective, place: Tensor, spacing: float
+) -> tuple[Tensor, tuple[float, float]] | None:
+    """The two directions of negative curvature at ``place`` [d]; None where there are not two."""
+    count = min(_ALONG + 1, len(place))
+    frames = _frames(place[None], count)
+    for _ in range(1 if len(place) <= _WHOLE else _TURNS):
+        frames, bends, most = _turned(objective, place[None], frames, _DIFFERENCE * spacing)
+    zero = _ZERO * float(most)
+    first, second, *third = bends[0].tolist()
+    if second >= -zero or (third and third[0] <= zero):
+        return None
+    return frames[0, :_ALONG], (first, second)
+
+
+def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
+    """Places [k, d] that walkers from ``starts`` [k, d] have climbed to along two directions.
+
+    Many are close to critical points of index 2; some never come to rest.
+    """
+    places = starts.clone()
+    frames = _frames(places, _ALONG)
+    moves = Moves(_MOVE * spacing)
+    for _ in range(_CLIMB):
+        _, gradients = objective.gradients(places, _STEP)
+        frames, bends, _ = _turned(objective, places, frames, _DIFFERENCE * spacing)
+        slopes = torch.einsum("kqd,kd->kq", frames, gradients)
+        across = gradients - torch.einsum("kq,kqd->kd", slopes, frames)
+        places = places + moves.next(across, slopes, bends, frames)
+    return places
+
+
+def largest_curvature(objective: Objective, places: Tensor, size: float) -> float:
+    """The largest curvature, of any sign, at ``places`` [k, d]; ``size`` is the length scale."""
+    step = _DIFFERENCE * _STRIDE * size
+    frames = _frames(places, 1)
+    for _ in range(_TURNS):  # power iteration
+        images = _products(objective, places, frames, step)
+        bends = torch.linalg.vector_norm(images, dim=2, keepdim=True)
+        frames = images / bends.clamp_min(1e-300)
+    return float(bends.max())
+
+
+def _frames(places: Tensor, count: int) -> Tensor:
+    """[k, count, d], some orthonormal directions at each of ``places`` [k, d]: the same at each."""
+    width = places.shape[1]
+    draw = generator(0, "directions", count)
+    rows = torch.randn(width, count, generator=draw, dtype=torch.float64)
+    frame: Tensor = torch.linalg.qr(rows).Q.T.to(places)
+    return frame.expand(len(places), -1, -1)
+
+
+def _turned(
+    objective: Objective, places: Tensor, frames: Tensor, size: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``frames`` [k, q, d] turned towards the lowest curvatures, these [k, q], and the largest [k].
+
+    By Rayleigh and Ritz in the span of the directions and of what the Hessian makes of them.
+    """
+    width, count = places.shape[1], frames.shape[1]
+    if width <= _WHOLE:
+        basis = torch.eye(width, dtype=places.dtype, device=places.device)
+        basis = basis.expand(len(places), -1, -1)
+        images = _products(objective, places, basis, size)
+    else:
+        images = _products(objective, places, frames, size)
+        inside = torch.einsum("kqd,kpd->kqp", images, frames)
+        rest = images - torch.einsum("kqp,kpd->kqd", inside, frames)
+        span = torch.cat([frames, rest], dim=1)[:, :width].transpose(1, 2)
+        basis = torch.linalg.qr(span).Q.transpose(1, 2)
+        images = _products(objective, places, basis, size)
+    small = torch.einsum("kqd,kpd->kqp", basis, images)
+    bends, weights = torch.linalg.eigh((0.5 * (small + small.transpose(1, 2))).nan_to_num())
+    turned: Tensor = torch.einsum("kpq,kpd->kqd", weights[:, :, :count], basis)
+    return turned, bends[:, :count], bends.abs().amax(1)
+
+
+def _products(objective: Objective, places: Tensor, vectors: Tensor, size: float) -> Tensor:
+    """Hessians at ``places`` [k, d] times unit ``vectors`` [k, q, d], by central differences."""
+    moves = size * vectors
+    ahead, behind = places[:, None] + moves, places[:, None] - moves
+    both = torch.cat([ahead.flatten(0, 1), behind.flatten(0, 1)])
+    _, gradients = objective.gradients(both, _STEP)
+    up, down = (half.reshape(vectors.shape) for half in gradients.chunk(2))
+    found: Tensor = (up - down) / (2 * size)
+    return found

@@ -1,0 +1,168 @@
+"""Critical points from many drawn starts, all walkers at once.
+
+Routes between known minima find the passes that they lead over, and miss a shallow basin that lies
+beside all of them. Here walkers start at drawn places: some go down to the minimum below them, and
+some climb along their direction of lowest curvature and go down across it, which ends at a pass
+(minimum-mode following: Cerjan & Miller 1981; the dimer method of Henkelman & Jónsson 1999).
+
+Whether all have been found cannot be known. That a whole round of walkers has met nothing new is
+the evidence that there is.
+"""
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Objective, Step
+
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_DIFFERENCE = 1e-4  # of a finite difference, in spacings
+_CLIMB = 80  # steps
+_MOVE = 0.5  # longest step, in spacings
+_FIRST_MOVE = 0.04  # of the longest
+_TURNS = 2  # products spent on the direction in a step
+_WIDE = 1.5  # how far out walkers start, in extents of what is known
+FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
+_THIN = 0.25  # extents of what is known count as at least this part of the largest
+_ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
+_BESIDE = 8  # walkers that start close to each new place
+
+
+def climbed(
+    objective: Objective, starts: Tensor, along: Tensor, spacing: float
+) -> tuple[Tensor, Tensor]:
+    """Places [k, d] that walkers from ``starts`` [k, d] have climbed to, and their directions.
+
+    Most are close to passes; some never come to rest, and which are passes is for the caller to
+    see.
+
+    Args:
+        objective: the loss, with exact gradients.
+        starts: where they start.
+        along: [k, d], the first directions, of any length.
+        spacing: the length scale of a step.
+    """
+    places = starts.clone()
+    along = _unit(along)
+    moves = Moves(_MOVE * spacing)
+    for _ in range(_CLIMB):
+        _, gradients = objective.gradients(places, _STEP)
+        along, bend = _turned(objective, places, along, _DIFFERENCE * spacing)
+        slope = torch.linalg.vecdot(gradients, along)[:, None]
+        across = gradients - slope * along
+        places = places + moves.next(across, slope, bend, along[:, None])
+    return places, along
+
+
+class Moves:
+    """The moves of walkers that climb along some directions and go down across them.
+
+    Down by secant steps (Barzilai & Borwein 1988), of a length for each walker; up to the top of the
+    parabola where a direction is concave.
+    """
+
+    def __init__(self, longest: float) -> None:
+        """``longest``: of a move down, and along each direction."""
+        self._longest = longest
+        self._before: tuple[Tensor, Tensor, Tensor] | None = None  # step, gradient, move
+
+    def next(self, across: Tensor, slopes: Tensor, bends: Tensor, frames: Tensor) -> Tensor:
+        """The next move of each walker, [k, d].
+
+        Args:
+            across: [k, d], gradients across the directions.
+            slopes: [k, q], along them.
+            bends: [k, q], curvatures along them.
+            frames: [k, q, d], the directions.
+        """
+        size = torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-300)
+        if self._before is None:
+            step = _FIRST_MOVE * self._longest / size
+        else:
+            step, across_before, moved = self._before
+            change = across - across_before
+            met = torch.linalg.vecdot(moved, change)[:, None]
+            bent = torch.linalg.vecdot(change, change)[:, None]
+            fits = (met > 0) & (bent > 0)
+            secant = torch.minimum(2 * step, met / bent.clamp_min(1e-300))
+            step = torch.where(fits, secant, 2 * step)
+        down = -step * across
+        length = torch.linalg.vector_norm(down, dim=1, keepdim=True)
+        down = down * (self._longest / length).clamp_max(1)
+        # Newton's step to the top where a direction is concave, else a plain one up.
+        up = torch.where(bends < 0, -slopes / bends, self._longest * slopes.sign())
+        up = up.clamp(-self._longest, self._longest)
+        following: Tensor = down + torch.einsum("kq,kqd->kd", up, frames)
+        self._before = step, across, following
+        return following
+
+
+def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
+    """Where walkers start: half the edges, as rows [a, d], of a box around ``middle`` [d].
+
+    Args:
+        middle: of the box.
+        known: [k, d], minima and passes: the box reaches somewhat further than they do.
+        size: of the set of given minima.
+    """
+    if known.shape[1] <= _ALL_AXES:
+        axes = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
+    else:
+        _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
+        axes = axes[sizes > 1e-9 * sizes.max()]
+    reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
+    # Of a lone minimum no extent is known yet.
+    least = max(_THIN * float(reach.max()), size if len(known) == 1 else 0.0)
+    reach = reach.clamp_min(least).clamp_max(FAR * size)
+    edges: Tensor = reach[:, None] * axes
+    return edges
+
+
+def beside(places: Tensor, stride: float, draw: torch.Generator) -> Tensor:
+    """[8 k, d], starts around each of ``places`` [k, d], at distances up to ``stride``."""
+    middles = places.repeat_interleave(_BESIDE, dim=0)
+    ways = torch.randn(middles.shape, generator=draw, dtype=torch.float64).to(places)
+    ways /= torch.linalg.vector_norm(ways, dim=1, keepdim=True)
+    sizes = 10 ** (-1.5 * torch.rand(len(middles), 1, generator=draw, dtype=torch.float64))
+    return middles + stride * sizes.to(places) * ways
+
+
+def _unit(rows: Tensor) -> Tensor:
+    length = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-300)
+    found: Tensor = rows / length
+    return found
+
+
+def _turned(
+    objective: Objective, places: Tensor, along: Tensor, size: float
+) -> tuple[Tensor, Tensor]:
+    """``along`` [k, d] turned towards the lowest curvature, and the curvature [k, 1].
+
+    In the plane of each direction and its residual: Rayleigh and Ritz, by finite differences.
+    """
+    image = _products(objective, places, along, size)
+    bend = torch.linalg.vecdot(along, image)[:, None]
+    for _ in range(_TURNS):
+        rest = image - bend * along
+        length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
+        other = rest / length.clamp_min(1e-300)
+        other_image = _products(objective, places, other, size)
+        # The 2x2 matrix [[a, b], [b, c]]: its lower eigenvalue and the angle of the vector.
+        a, b = bend, length
+        c = torch.linalg.vecdot(other, other_image)[:, None]
+        angle = 0.5 * torch.atan2(2 * b, a - c) + 0.5 * torch.pi
+        cosine, sine = angle.cos(), angle.sin()
+        sign = torch.where(cosine < 0, -1.0, 1.0)
+        along = sign * (cosine * along + sine * other)
+        image = sign * (cosine * image + sine * other_image)
+        along, scale = _unit(along), torch.linalg.vector_norm(along, dim=1, keepdim=True)
+        image = image / scale.clamp_min(1e-300)
+        bend = torch.linalg.vecdot(along, image)[:, None]
+    return along, bend
+
+
+def _products(objective: Objective, places: Tensor, vectors: Tensor, size: float) -> Tensor:
+    """Hessians at ``places`` times unit ``vectors``, both [k, d], by central differences."""
+    both = torch.cat([places + size * vectors, places - size * vectors])
+    _, gradients = objective.gradients(both, _STEP)
+    ahead, behind = gradients.chunk(2)
+    return (ahead - behind) / (2 * size)

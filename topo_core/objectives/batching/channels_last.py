@@ -1,0 +1,93 @@
+"""Any network with two-dimensional convolutions: one point after another, in channels-last memory.
+
+Values are those of the network's own forward pass; only the order of the numbers in memory differs, for
+which the convolution and pooling kernels are faster. The whole batch goes through at once, so batch norm
+keeps its meaning. Plain convolutional networks have a faster way (`convolutional`).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from topo_core.objectives.batching.flat_parameters import ParameterLayout
+
+
+def has_convolutions(module: nn.Module) -> bool:
+    """Whether channels-last memory can make a difference."""
+    return any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """`x` [n, c, h, w] in channels-last memory.
+
+    The strides of a single channel pass for both orders, and kernels would take the slow one: they are
+    written out.
+    """
+    if x.shape[1] == 1:
+        n, _, h, w = x.shape
+        return x.contiguous().as_strided((n, 1, h, w), (h * w, 1, w, 1))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+class ChannelsLast:
+    """A Python loop over the points, their images and kernels in channels-last memory."""
+
+    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
+        self._module, self._layout = module, layout
+
+    def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
+        """The parameters of each point, in memory of their own."""
+        copies = {name: aligned(view) for name, view in self._layout.views(points).items()}
+        return [{name: rows[k] for name, rows in copies.items()} for k in range(len(points))]
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        x = _arranged(inputs)
+        losses, gradients = points.new_empty(len(points)), torch.empty_like(points)
+        for row, own in enumerate(self._weights(points)):
+            weights = {name: weight.detach().requires_grad_() for name, weight in own.items()}
+            with torch.enable_grad():
+                outputs = functional_call(self._module, weights, (x,))
+                loss = nn.functional.cross_entropy(outputs, targets)
+            found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+            losses[row] = loss.detach()
+            for into, gradient in zip(
+                self._layout.views(gradients[row]).values(), found, strict=True
+            ):
+                into.copy_(gradient)
+        return losses, gradients
+
+    def logits(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        x = _arranged(inputs)
+        outputs = []
+        for row, weights in enumerate(self._weights(points)):
+            own = {name: value[row] for name, value in (buffers or {}).items()}
+            outputs.append(functional_call(self._module, {**weights, **own}, (x,)))
+        return torch.stack(outputs)
+
+
+def _arranged(x: Tensor) -> Tensor:
+    return channels_innermost(x) if x.ndim == 4 else x
+
+
+_ALIGNED = 32
+"""Numbers to whose multiples a parameter is moved: 128 bytes of float32."""
+
+
+def aligned(view: Tensor) -> Tensor:
+    """A copy of one parameter of all points [k, *shape], kernels in channels-last memory.
+
+    Kernels of a GPU read several numbers at once and fault where the first is not at a multiple of that
+    many; where a parameter starts in a row, and a row among points, can be anywhere.
+    """
+    k, shape = len(view), view.shape[1:]
+    size = shape.numel()
+    rows = view.new_empty(k, -(-size // _ALIGNED) * _ALIGNED)[:, :size]
+    copy: Tensor = rows.unflatten(1, shape) if len(shape) else rows[:, 0]
+    if len(shape) == 4:
+        out, inner, height, width = shape
+        copy = rows.unflatten(1, (out, height, width, inner)).permute(0, 1, 4, 2, 3)
+    return copy.copy_(view)

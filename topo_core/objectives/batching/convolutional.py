@@ -1,0 +1,254 @@
+"""Plain convolutional networks: one point after another, the backward pass written out.
+
+Batching the points does not pay for convolutions: grouped kernels are slower than separate ones, and the
+activations of one point already leave a processor's cache. What pays is
+
+* the first layer as a product with image patches, laid out once for all points (`patches`);
+* ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_plan`);
+* on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
+  batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
+* on a GPU the whole batch at once, and gradients of a pool that are written where they belong.
+
+The best size of a part, order of memory, and kernel for the patches depend on the processor. Strategies are
+choices of these, and a run's probe takes the fastest. The backward pass has the kernels that autograd would
+call.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.objectives.batching.channels_last import aligned
+from topo_core.objectives.batching.convolutional_plan import (
+    Convolution,
+    Pair,
+    plan_of,
+    window,
+    windows_are_apart,
+)
+from topo_core.objectives.batching.flat_parameters import ParameterLayout
+from topo_core.objectives.batching.image_patches import Patches, Rows, windows
+
+_WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
+
+
+class Convolutional:
+    """Only for networks that `plan_of` knows.
+
+    Args:
+        module, layout: the network.
+        micro_batch: examples whose activations are held at once; None for all.
+        patches: how the first layer is carried out, and the order of memory.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layout: ParameterLayout,
+        *,
+        micro_batch: int | None = None,
+        patches: Patches | None = None,
+    ) -> None:
+        plan = plan_of(module)
+        if plan is None:
+            raise ValueError("not a plain convolutional network")
+        self._plan, self._layout = plan, layout
+        self._micro_batch, self._patches = micro_batch, patches or Rows()
+        first = plan.convolutions[0].layer
+        self._as_product = first.weight[0].numel() <= _WIDEST_PATCH and first.dilation == (1, 1)
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        losses = points.new_zeros(len(points))
+        gradients = torch.zeros_like(points)
+        weights = self._weights(points)
+        into = [_in_pairs(self._layout.views(gradient).values()) for gradient in gradients]
+        size = self._micro_batch or len(inputs)
+        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+            start = self._start(x)
+            for k in range(len(points)):
+                forward = self._forward(weights[k], start)
+                logs = torch.log_softmax(forward.logits, dim=1)
+                index = y[:, None]
+                losses[k] -= logs.gather(1, index).sum() / len(inputs)
+                delta = logs.exp_()
+                delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
+                delta.div_(len(inputs))
+                self._backward(weights[k], into[k], forward, delta)
+        return losses, gradients
+
+    def logits(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        weights = self._weights(points)
+        parts = []
+        for x in inputs.split(self._micro_batch or len(inputs)):
+            start = self._start(x)
+            parts.append(torch.stack([self._forward(w, start).logits for w in weights]))
+        return torch.cat(parts, dim=1)
+
+    def _weights(self, points: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
+        """(weight, bias) of each layer, for each point; kernels of a GPU must be aligned."""
+        views = list(self._layout.views(points).values())
+        if points.is_cuda:
+            views = [aligned(view) if view.ndim == 5 else view for view in views]
+        return [_in_pairs(row) for row in zip(*views, strict=True)]
+
+    def _start(self, x: Tensor) -> "_Start":
+        """What the first layer needs of the images `x` [n, c, h, w], for all points."""
+        if not self._as_product:
+            return _Start(self._patches.arranged(x), (0, 0))
+        first = self._plan.convolutions[0]
+        seen = windows(first.layer, first.padding, x)
+        return _Start(self._patches.laid_out(seen), (seen.shape[2], seen.shape[3]))
+
+    def _forward(self, weights: list[tuple[Tensor, Tensor]], start: "_Start") -> "_Forward":
+        kept: list[_Kept] = []
+        x = start.data
+        for place, convolution in enumerate(self._plan.convolutions):
+            weight, bias = weights[place]
+            layer, pool = convolution.layer, convolution.pool
+            if place == 0 and self._as_product:
+                matrix = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+                out = self._patches.outputs(matrix, x, start.size)
+            else:
+                out = torch.conv2d(
+                    x,
+                    self._patches.arranged(weight),
+                    bias,
+                    layer.stride,
+                    convolution.padding,
+                    layer.dilation,
+                )
+            before, chosen = x, None
+            convolved = out
+            if pool is not None:
+                out, chosen = torch.ops.aten.max_pool2d_with_indices(convolved, *window(pool))
+            if convolution.relu:
+                out = out.relu_()
+            kept.append(_Kept(before, convolved if pool is not None else None, chosen, out))
+            x = out
+        rows = [x.flatten(1)]
+        for weight, bias in weights[len(kept) : -1]:
+            rows.append(torch.addmm(bias, rows[-1], weight.T).relu_())
+        weight, bias = weights[-1]
+        return _Forward(start, kept, rows, torch.addmm(bias, rows[-1], weight.T))
+
+    def _backward(
+        self,
+        weights: list[tuple[Tensor, Tensor]],
+        into: list[tuple[Tensor, Tensor]],
+        forward: "_Forward",
+        delta: Tensor,
+    ) -> None:
+        """Add the gradients of one part of the batch, whose logits have the gradient `delta`."""
+        count = len(forward.kept)
+        for place in range(len(weights) - 1, count - 1, -1):
+            below = forward.rows[place - count]
+            into[place][0].addmm_(delta.T, below)
+            into[place][1].add_(delta.sum(0))
+            delta = delta @ weights[place][0]
+            if place > count:
+                delta = torch.ops.aten.threshold_backward(delta, below, 0)
+        delta = self._patches.arranged(delta.view_as(forward.kept[-1].out))
+        for place in range(count - 1, -1, -1):
+            convolution, kept = self._plan.convolutions[place], forward.kept[place]
+            if convolution.relu:
+                delta = torch.ops.aten.threshold_backward(delta, kept.out, 0)
+            if convolution.pool is not None:
+                delta = _pool_backward(delta, convolution.pool, kept)
+            if place == 0 and self._as_product:
+                slope = self._patches.slope(forward.start.data, delta)
+                into[0][0].flatten(1).add_(slope[:, :-1])
+                into[0][1].add_(slope[:, -1])
+            else:
+                delta = self._convolution_backward(
+                    convolution, weights[place][0], into[place], kept.before, delta, place > 0
+                )
+
+    def _convolution_backward(
+        self,
+        convolution: Convolution,
+        weight: Tensor,
+        into: tuple[Tensor, Tensor],
+        before: Tensor,
+        delta: Tensor,
+        inputs_too: bool,
+    ) -> Tensor:
+        layer, padding = convolution.layer, convolution.padding
+        below, slope, bias = torch.ops.aten.convolution_backward(
+            delta,
+            before,
+            self._patches.arranged(weight),
+            [len(weight)],
+            layer.stride,
+            padding,
+            layer.dilation,
+            False,
+            [0, 0],
+            1,
+            [inputs_too, True, True],
+        )
+        into[0].add_(slope)
+        into[1].add_(bias)
+        assert below is None or isinstance(below, Tensor)
+        return delta if below is None else below
+
+
+def _in_pairs(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """(weight, bias) of each layer."""
+    flat = list(parameters)
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Images, or their patches and the height and width of the first layer's outputs."""
+
+    data: Tensor
+    size: Pair
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the backward pass needs of a convolution."""
+
+    before: Tensor
+    convolved: Tensor | None
+    chosen: Tensor | None
+    out: Tensor
+
+
+@dataclass(frozen=True)
+class _Forward:
+    start: _Start
+    kept: list[_Kept]
+    rows: list[Tensor]  # inputs of the linear layers
+    logits: Tensor
+
+
+def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
+    """The gradient before a pool.
+
+    Where windows do not overlap, no two numbers go to one place. On a GPU they are written there, which
+    takes a third of the time of the kernel that adds up what comes to each place.
+    """
+    assert kept.convolved is not None and kept.chosen is not None
+    if delta.is_cuda and windows_are_apart(pool):
+        return scattered(delta, kept.chosen, kept.convolved)
+    found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        delta, kept.convolved, *window(pool), kept.chosen
+    )
+    return found
+
+
+def scattered(delta: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
+    """Zeros in the memory of `like` [n, c, h, w], but `delta` [n, c, ...] at the places `chosen` of h·w."""
+    into = torch.zeros_like(like)
+    if into.is_contiguous():
+        into.flatten(2).scatter_(2, chosen.flatten(2), delta.flatten(2))
+        return into
+    pixels, index, values = (x.permute(0, 2, 3, 1).flatten(1, 2) for x in (into, chosen, delta))
+    pixels.scatter_(1, index, values)
+    return into

@@ -1,0 +1,46 @@
+"""Losses of fully connected networks on segments, for a GPU: all places at once.
+
+`linear` goes from segment to segment, whose activations stay in the cache of a processor. A GPU waits for
+each of these small products to be launched, so there the ends of all segments are one product, and each
+later layer of all places is another.
+"""
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.batching.flat_parameters import ParameterLayout
+
+
+class LinearSegments:
+    """For networks of the strategy `linear` with a hidden layer.
+
+    The first layer is linear in the parameters: it is evaluated at the ends and interpolated.
+    """
+
+    def __init__(self, layout: ParameterLayout) -> None:
+        self._layout = layout
+
+    def losses(
+        self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
+    ) -> Tensor:
+        """Cross entropies [s, m] (float64), summed over examples, as `Linear.losses_on_segments` has them."""
+        segments, places = alphas.shape
+        width, inner = self._layout.shapes[0]
+        head = width * inner  # what comes after the weights of the first layer
+        shares = alphas.to(starts.dtype)[:, :, None]
+        matrix = torch.stack([starts[:, :head], ends[:, :head]]).view(-1, inner)
+        low, high = (matrix @ inputs.flatten(1).T).view(2, segments, 1, width, -1)
+        first = torch.lerp(low, high, shares[..., None]).flatten(0, 1)
+        rest = torch.lerp(starts[:, None, head:], ends[:, None, head:], shares).flatten(0, 1)
+        bias, *others = (
+            part.unflatten(1, shape)
+            for part, shape in zip(
+                rest.split(self._layout.sizes[1:], dim=1), self._layout.shapes[1:], strict=True
+            )
+        )
+        out = first.add_(bias[..., None])
+        for weight, bias in zip(others[::2], others[1::2], strict=True):
+            out = torch.baddbmm(bias[..., None], weight, out.relu_())
+        chosen = out.gather(1, targets.expand(len(out), 1, -1))[:, 0]
+        found = (out.logsumexp(1) - chosen).sum(1, dtype=torch.float64)
+        return found.view(segments, places)

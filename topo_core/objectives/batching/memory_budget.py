@@ -1,0 +1,153 @@
+"""Memory is budgeted: as many points at once as fit, and fewer when the device says that it is full.
+
+What is cut is only how many points share a call. Rows do not depend on each other, so the cut changes
+results in no more than the last bits.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.objectives.batching.protocol import PathsStrategy, Strategy
+
+T = TypeVar("T")
+
+_CPU_BUDGET = 1 << 30
+_DEVICE_SHARE = 0.25  # of all the memory of a device: not of what is free, so that runs are alike
+
+_COPIES = 20
+_MOST_PATHS = 64
+
+
+def budget(device: torch.device) -> int:
+    """Bytes that the activations of one call may take."""
+    if device.type != "cuda":
+        return _CPU_BUDGET
+    return int(_DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory)
+
+
+def paths_that_fit(device: torch.device, points: int, dimension: int, itemsize: int = 4) -> int:
+    """Paths of ``points`` points that can be walked together: a number of the device and the network.
+
+    A step holds about ``_COPIES`` tensors of a path's size, from its points to the optimiser's slots. They
+    get as much memory as activations get; more paths than ``_MOST_PATHS`` fill no device any better.
+    """
+    each = _COPIES * points * dimension * itemsize
+    return max(1, min(_MOST_PATHS, budget(device) // each))
+
+
+def activation_bytes(module: nn.Module, example: Tensor) -> int:
+    """Bytes of what the layers of `module` put out for one example [1, ...], gradients included."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: object, output: object) -> None:
+        nonlocal total
+        if isinstance(output, Tensor) and not any(True for _ in layer.children()):
+            total += 2 * output.numel() * output.element_size()
+
+    handles = [layer.register_forward_hook(count) for layer in module.modules()]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return max(total, 1)
+
+
+class Parts:
+    """Work on many rows in parts that fit.
+
+    Attributes:
+        at_once: rows in a part; None for all. It is halved each time that memory runs out, and stays.
+    """
+
+    def __init__(self, at_once: int | None) -> None:
+        self.at_once = at_once
+
+    def __call__(self, count: int, work: Callable[[slice], T], *, device: torch.device) -> list[T]:
+        """What `work` gives for consecutive parts of `count` rows.
+
+        Raises:
+            OutOfMemoryError: not even one row fits.
+        """
+        done: list[T] = []
+        first = 0
+        while first < count:
+            size = min(self.at_once or count, count - first)
+            try:
+                done.append(work(slice(first, first + size)))
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.at_once = size // 2
+            else:
+                first += size
+                continue
+            if device.type == "cuda":  # outside the handler, which holds on to what was allocated
+                torch.cuda.empty_cache()
+        return done
+
+
+class Budgeted:
+    """A strategy that asks another one for at most `at_once` points at a time."""
+
+    def __init__(self, inner: Strategy, at_once: int | None = None) -> None:
+        self.inner, self.parts = inner, Parts(at_once)
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return _joined(
+            self.parts(
+                len(points),
+                lambda rows: self.inner.gradients(points[rows], inputs, targets),
+                device=points.device,
+            )
+        )
+
+    def logits(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        own = buffers or {}
+        parts = self.parts(
+            len(points),
+            lambda rows: self.inner.logits(
+                points[rows], inputs, {name: value[rows] for name, value in own.items()}
+            ),
+            device=points.device,
+        )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class BudgetedPaths:
+    """Gradients of several paths, as many of them in a call as leave room for their activations.
+
+    Where not even one path fits whole, its points are cut as `one` cuts them.
+    """
+
+    def __init__(self, several: PathsStrategy, one: Budgeted) -> None:
+        self.several, self.one = several, one
+        self.parts = Parts(None)
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
+        room = self.one.parts.at_once
+        if room is not None:
+            fits = max(1, room // points.shape[1])
+            self.parts.at_once = min(self.parts.at_once or fits, fits)
+
+        def work(paths: slice) -> tuple[Tensor, Tensor]:
+            if paths.stop - paths.start > 1:
+                return self.several.gradients(points[paths], inputs[paths], targets[paths])
+            i = paths.start
+            losses, gradients = self.one.gradients(points[i], inputs[i], targets[i])
+            return losses[None], gradients[None]
+
+        return _joined(self.parts(len(points), work, device=points.device))
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])

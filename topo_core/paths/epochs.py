@@ -1,0 +1,149 @@
+"""One epoch of a path, or of several in lockstep: its steps, then insertion and measurement where due.
+
+With minibatches the height does not fall at each step, so the path with the lowest dense maximum is kept.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.paths import insertion as inserting
+from topo_core.paths.insertion_settings import Insertion
+from topo_core.paths.polyline import segment_lengths
+from topo_core.paths.profiles import Profile, loss_profiles, losses_on_segments
+from topo_core.paths.settings import Resolved
+from topo_core.paths.state import PathState, Record
+from topo_core.paths.steps import Norms, Steps
+
+
+def one_epoch(
+    objective: Objective, states: Sequence[PathState], resolved: Resolved, seeds: Sequence[int]
+) -> list[PathState]:
+    """The states after one pass over the minibatches.
+
+    Args:
+        objective: the loss.
+        states: of p paths at one epoch, with as many points and frozen points each.
+        resolved: the settings of all of them on this objective.
+        seeds: one a path.
+    """
+    epoch, batches = states[0].epoch, states[0].batches
+    walk = Steps(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
+    rate = 0.0
+    for batch in range(batches):
+        rate = resolved.schedule.rate(epoch, batch, batches, resolved.optimizer.lr, resolved.epochs)
+        steps = [Step(seed, epoch, batch) for seed in seeds]
+        walk.step(steps, rate, last=batch == batches - 1)
+    return _ended(objective, walk.states(epoch + 1), resolved, rate, walk.norms())
+
+
+def _ended(
+    objective: Objective,
+    states: Sequence[PathState],
+    resolved: Resolved,
+    rate: float,
+    norms: Sequence[Norms],
+) -> list[PathState]:
+    """The states after the steps of an epoch; the heights that are due are measured together."""
+    settings = resolved.settings
+    after = [_inserted(objective, state, resolved) for state in states]
+    due = [i for i, state in enumerate(after) if _is_measured(state, resolved)]
+    profiles = loss_profiles(
+        objective,
+        [after[i].points for i in due],
+        heights=settings.heights,
+        tolerance=settings.height_tolerance,
+    )
+    for i, profile in zip(due, profiles, strict=True):
+        after[i] = _recorded(after[i], profile, rate, norms[i])
+    return after
+
+
+def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> PathState:
+    """The state at the end of an epoch: failed where points are not finite, else with new points."""
+    rule = resolved.settings.insertion
+    # The sum is finite where all points are, unless they are astronomical; a mask takes 20 times as long.
+    if not bool(state.points.sum().isfinite()):
+        return replace(
+            state,
+            points=state.best,
+            failure=f"a point became infinite in epoch {state.epoch}; lower the learning rate",
+        )
+    if rule is not None and state.epoch % rule.every == 0 and state.epoch < resolved.epochs:
+        state = _with_insertions(objective, state, rule)
+    return state
+
+
+def _is_measured(state: PathState, resolved: Resolved) -> bool:
+    """Whether the height is due at the end of this epoch."""
+    due = state.epoch % resolved.settings.evaluate_every == 0 or state.epoch == resolved.epochs
+    return due and not state.failure
+
+
+def _with_insertions(objective: Objective, state: PathState, rule: Insertion) -> PathState:
+    """Algorithm 3 on the part of the path that is not frozen."""
+    first, last = state.frozen, len(state.points) - state.frozen
+    path = state.points[first:last]
+    inside, nodes = path.new_empty(0, 0), path.new_empty(0)
+    if rule.criterion != "distance":
+        alphas = torch.tensor(inserting.ALPHAS, dtype=torch.float64, device=path.device)
+        inside = losses_on_segments(
+            objective, path[:-1], path[1:], alphas.expand(len(path) - 1, -1)
+        )
+        nodes = objective.losses(path)
+    score = inserting.scores(rule.criterion, segment_lengths(path), state.chord, nodes, inside)
+    room = rule.max_points - len(state.points) if rule.ends == "fixed" else len(path)
+    segments = [first + s for s in inserting.chosen(score, rule.threshold, max(room, 0))]
+    if not segments:
+        return state
+    return replace(
+        state,
+        points=inserting.insert(state.points, segments),
+        losses=inserting.insert(state.losses, segments),
+        slots={name: inserting.insert(slot, segments) for name, slot in state.slots.items()},
+        frozen=state.frozen + (rule.ends == "paper"),
+    )
+
+
+def _recorded(state: PathState, profile: Profile, rate: float, norms: Norms) -> PathState:
+    """The state with one more record, and with its path as the best if its height is the lowest."""
+    height = profile.maximum
+    if not math.isfinite(height):
+        return replace(
+            state,
+            points=state.best,
+            failure=f"the loss became infinite in epoch {state.epoch}; lower the learning rate",
+        )
+    state = replace(state, history=(*state.history, record_of(state, height, rate, norms)))
+    if height < state.best_maximum:
+        state = replace(
+            state,
+            best=state.points,
+            best_maximum=height,
+            best_epoch=state.epoch,
+            best_profile=profile,
+        )
+    return state
+
+
+def record_of(state: PathState, height: float, rate: float, norms: Norms) -> Record:
+    """The record of a state of dense maximum ``height``; ``rate`` and ``norms`` are of its last step."""
+    lengths = segment_lengths(state.points)
+    return Record(
+        epoch=state.epoch,
+        rate=rate,
+        time=state.time,
+        max_loss=float(state.losses.max()),
+        dense_maximum=height,
+        normal_norm=norms.normal,
+        tangent_norm=norms.tangent,
+        length=float(lengths.sum()),
+        stretch=float(lengths.max() / lengths.min().clamp_min(1e-30)),
+        points=len(state.points),
+        gradient_evaluations=state.gradient_evaluations,
+        normal_norms=norms.normals,
+        tangent_norms=norms.tangents,
+    )

@@ -1,0 +1,270 @@
+"""A start that looks for the pass, and not only near the straight line.
+
+A path method keeps to the valley it starts in. Where gradients are exact and cheap it pays to
+look around first, with a small map of minima and of the heights between them:
+
+1. the straight line and arches on both sides of it, bent along the main direction of the
+   gradients across the line (along a drawn one where symmetry leaves none), go down together;
+2. where a lowered path dips, a descent finds a minimum on its way, and the parts between dips
+   become edges of the map;
+3. the lowest route through the map shows which edge is its pass; straight lines from minima on
+   one side of that pass to minima on the other are lowered next, nearest first, until no pair
+   is left that could make a lower route.
+
+The start is the whole route, resampled; the optimiser then lowers it as one path.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.polyline import arc_positions, at_positions, line, resample
+from topo_core.paths.profiles import loss_profile
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.paths.updates import displacement, empty_slots
+from topo_core.random_streams import generator
+
+_BENDS = (0.3, 0.7, 1.2)  # heights of the arches, in distances of the ends
+_STEPS = 120  # to lower a batch of paths
+_SPREAD = 10  # steps between redistributions
+_ROUNDS = 6
+_PAIRS = 6  # lines lowered in a round
+_MOVE = 0.5  # bound on a displacement, in spacings
+_SAME = 0.02  # minima closer than this fraction of the distance of the ends are one
+_SECANT = OptimizerSettings(name="secant")
+_ROUGH = 1e-4  # of the range of losses: what does not matter for the map
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+
+
+def lowest_route(
+    objective: Objective, start: Tensor, end: Tensor, points: int, seed: int
+) -> tuple[Tensor, int]:
+    """A path [points, d] along the lowest route found from ``start`` to ``end`` [d].
+
+    Also the number of rows whose gradient it took.
+    """
+    objective = _Counted(objective)
+    straight = line(start, end, points)
+    atlas = _Map(objective, start, end)
+    first = torch.stack([straight, *arches(objective, straight, seed)])
+    for path in lowered(objective, first):
+        atlas.add(path, 0, 1)
+    if (0, 1) not in atlas.edges:
+        return straight, objective.rows  # the loss is not finite on any of them
+    tried = {(0, 1)}
+    for _ in range(_ROUNDS):
+        pairs = [pair for pair in atlas.promising() if pair not in tried][:_PAIRS]
+        if not pairs:
+            break
+        tried.update(pairs)
+        lines = [line(atlas.minima[i], atlas.minima[j], points) for i, j in pairs]
+        for path, (i, j) in zip(lowered(objective, torch.stack(lines)), pairs, strict=True):
+            atlas.add(path, i, j)
+    _, parts = atlas.route()
+    route = resample(torch.cat(parts), points)
+    (low,) = lowered(objective, route[None])
+    candidates = [straight, route, low, resample(atlas.edges[0, 1].path, points)]
+    heights = [loss_profile(objective, path).maximum for path in candidates]
+    return candidates[min(range(len(heights)), key=heights.__getitem__)], objective.rows
+
+
+class _Counted:
+    """An objective that counts the rows whose gradients it was asked for."""
+
+    batches = 1
+
+    def __init__(self, inner: Objective) -> None:
+        self.inner, self.dimension, self.rows = inner, inner.dimension, 0
+        self.losses = inner.losses
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        self.rows += len(points)
+        return self.inner.gradients(points, step)
+
+
+def arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
+    """Bent copies of the line ``straight`` [n, d], on both sides."""
+    start, points = straight[0], len(straight)
+    chord = straight[-1] - start
+    length = float(chord.norm())
+    if length == 0:
+        return []
+    along = chord / length
+    _, gradients = objective.gradients(straight[1:-1], _STEP)
+    across = gradients - (gradients @ along)[:, None] * along
+    scale = float(gradients.norm())
+    if float(across.norm()) > 1e-6 * scale:
+        # The dominant right singular vector, from the small Gram matrix.
+        _, vectors = torch.linalg.eigh(across @ across.T)
+        side = vectors[:, -1] @ across
+    else:
+        draw = torch.randn(len(start), generator=generator(seed, "arch"), dtype=torch.float64)
+        side = draw.to(chord) - (draw.to(chord) @ along) * along
+    size = float(side.norm())
+    if size == 0:
+        return []
+    wave = torch.sin(torch.linspace(0, math.pi, points, dtype=start.dtype, device=start.device))
+    wave[0] = wave[-1] = 0.0
+    arch = wave[:, None] * (side / size) * length
+    return [resample(straight + sign * bend * arch, points) for bend in _BENDS for sign in (1, -1)]
+
+
+def lowered(objective: Objective, paths: Tensor) -> Tensor:
+    """``paths`` [p, n, d] after some steps of the string method, all at once."""
+    paths = paths.clone()
+    count, size, width = paths.shape
+    moving = size - 2
+    losses = objective.losses(paths.reshape(-1, width)).to(paths.dtype).reshape(count, size)
+    slots = empty_slots(_SECANT, paths.reshape(-1, width))
+    slots = {name: slot.reshape(count, size, -1) for name, slot in slots.items()}
+    for step in range(1, _STEPS + 1):
+        inner = paths[:, 1:-1].reshape(count * moving, width)
+        found, gradients = objective.gradients(inner, _STEP)
+        losses[:, 1:-1] = found.reshape(count, moving)
+        chords = Chords.of(paths)
+        descent_("improved", chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
+        rows = {name: slot[:, 1:-1].clone().flatten(0, 1) for name, slot in slots.items()}
+        moved = displacement(
+            _SECANT,
+            rows,
+            gradients,
+            0.0,
+            spacing=torch.minimum(chords.back_back, chords.front_front).sqrt().flatten(),
+            max_move=_MOVE,
+        )
+        paths[:, 1:-1] -= moved.reshape(count, moving, width)
+        for name, slot in rows.items():
+            slots[name][:, 1:-1] = slot.reshape(count, moving, -1)
+        if step % _SPREAD == 0:
+            _spread(paths, [losses[:, :, None], *slots.values()])
+    return paths
+
+
+def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
+    """Redistribute each of ``paths`` [p, n, d] and what its points carry, in place."""
+    wanted = torch.linspace(0, 1, paths.shape[1], dtype=torch.float64, device=paths.device)[1:-1]
+    positions = arc_positions(paths)
+    for rows in (*carried, paths):
+        rows[:, 1:-1] = at_positions(rows, positions, wanted)
+
+
+def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
+    """``points`` [k, d] after a descent, each on its own and in steps below its ``spacing``."""
+    points = points.clone()
+    slots = empty_slots(_SECANT, points)
+    near = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).expand(len(points))
+    for _ in range(_STEPS):
+        _, gradients = objective.gradients(points, _STEP)
+        points -= displacement(_SECANT, slots, gradients, 0.0, spacing=near, max_move=_MOVE)
+    return points
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """A path from the lower to the higher of two indices, and its height."""
+
+    height: float
+    path: Tensor
+
+
+class _Map:
+    """Minima, and the lowest known paths between them; the ends of the search are 0 and 1."""
+
+    def __init__(self, objective: Objective, start: Tensor, end: Tensor) -> None:
+        self.objective = objective
+        self.minima = [start, end]
+        self.losses: list[float] = objective.losses(torch.stack(self.minima)).tolist()
+        self.chord = float((end - start).norm())
+        self.edges: dict[tuple[int, int], _Edge] = {}
+
+    def add(self, path: Tensor, i: int, j: int) -> None:
+        """Add a lowered ``path`` [n, d] from minimum i to minimum j, and its parts."""
+        if not bool(path.isfinite().all()):
+            return
+        self._offer(path, i, j)
+        dips = self._dips(path)
+        if not dips:
+            return
+        found = settled(self.objective, path[dips], self.chord / len(path))
+        stops = [i, *(self._index(minimum) for minimum in found), j]
+        cuts = itertools.pairwise([0, *dips, len(path) - 1])
+        for (a, b), (first, last) in zip(itertools.pairwise(stops), cuts, strict=True):
+            ends = self.minima[a][None], self.minima[b][None]
+            self._offer(torch.cat([ends[0], path[first : last + 1], ends[1]]), a, b)
+
+    def route(self) -> tuple[float, list[Tensor]]:
+        """Height and parts of the lowest route from 0 to 1: the path in the spanning tree."""
+        leads = self._tree(math.inf)
+        height, parts, here = -math.inf, list[Tensor](), 1
+        while here != 0:
+            before = leads[here]
+            edge = self.edges[min(before, here), max(before, here)]
+            parts.append(edge.path if before < here else edge.path.flip(0))
+            height = max(height, edge.height)
+            here = before
+        return height, parts[::-1]
+
+    def promising(self) -> list[tuple[int, int]]:
+        """Pairs of minima on two sides of the pass of the lowest route, nearest first.
+
+        A lower route has to cross between the two sides by a path that is not in the map, and
+        minima above the pass cannot help it.
+        """
+        height, _ = self.route()
+        here, there = set(self._tree(height)), set(self._tree(height, root=1))
+        low = [i for i, loss in enumerate(self.losses) if loss < height]
+        pairs = {
+            (min(i, j), max(i, j))
+            for i in low
+            for j in low
+            if (i in here and j not in here) or (j in there and i not in there)
+        }
+        return sorted(
+            pairs, key=lambda pair: float((self.minima[pair[0]] - self.minima[pair[1]]).norm())
+        )
+
+    def _tree(self, below: float, root: int = 0) -> dict[int, int]:
+        """Prim's tree from ``root`` over edges lower than ``below``: each minimum's parent."""
+        parents = {root: root}
+        while True:
+            open_edges = [
+                (edge.height, i, j)
+                for (i, j), edge in self.edges.items()
+                if (i in parents) != (j in parents) and edge.height < below
+            ]
+            if not open_edges:
+                return parents
+            _, i, j = min(open_edges)
+            parents.update({j: i} if i in parents else {i: j})
+
+    def _offer(self, path: Tensor, i: int, j: int) -> None:
+        """Keep ``path`` as the edge between i and j if it is the lowest so far."""
+        if i == j:
+            return
+        height = loss_profile(self.objective, path, tolerance=_ROUGH).maximum
+        key = min(i, j), max(i, j)
+        if key not in self.edges or height < self.edges[key].height:
+            self.edges[key] = _Edge(height, path if i < j else path.flip(0))
+
+    def _index(self, minimum: Tensor) -> int:
+        """The index of ``minimum`` [d], a new one if it is not known."""
+        for index, known in enumerate(self.minima):
+            if float((known - minimum).norm()) < _SAME * self.chord:
+                return index
+        self.minima.append(minimum)
+        self.losses.append(float(self.objective.losses(minimum[None])))
+        return len(self.minima) - 1
+
+    def _dips(self, path: Tensor) -> list[int]:
+        """Points of ``path`` that are lower than both neighbours by more than a ripple."""
+        losses = self.objective.losses(path)
+        ripple = _ROUGH * float(losses.max() - losses.min())
+        inner = losses[1:-1]
+        dips = (losses[:-2] > inner + ripple) & (losses[2:] >= inner)
+        return (torch.nonzero(dips).flatten() + 1).tolist()

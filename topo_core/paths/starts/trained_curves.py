@@ -1,0 +1,265 @@
+"""Trained curves as first paths (Garipov et al. 2018, of higher degree).
+
+A curve of degree 4 from p to q has three controls. They descend the loss at places t of
+the curve. It is far cheaper than a polygon, since each gradient moves the whole curve, and a polygon that
+starts on it is in a much lower valley than the straight line. Four things make it lower than the published
+quadratic curve at an equal number of gradients (docs/performance.md has the comparison):
+
+- *Three controls*, where one bends in a single plane: of networks that have learnt random labels one does
+  not reach the higher end, and three do.
+- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
+  rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
+  weights are small, need no rate of their own. Plain chains of many layers, whose changes multiply, get less.
+- *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
+  low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
+  than few on four.
+- *More places where the loss is high*: what counts is the maximum, not the mean.
+
+The rate decays linearly to nothing, which takes out what noise remains. That is done in rounds, since many
+curves are as low as their higher ends long before the last pass, and then no path is lower.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
+from topo_core.paths.polyline import line
+from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.starts.bezier_curves import Places, bernstein, polygon, rotation
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.paths.updates import displacement, empty_slots
+
+_CONTROLS = 3
+_LION = OptimizerSettings("lion", betas=(0.9, 0.97))
+_RATE = 0.008
+_EVEN = 0.1  # of a round, before the losses along the curve are known
+_SHORT = 50  # passes
+_FAR = 1.6  # root mean squares: the sum of the rates of a round
+_TOGETHER = 8
+"""Steps whose places are found at once: the dozens of small tensors that this takes would cost as much as the
+gradient of a small network."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """A training of the curve, with a rate that decays to nothing.
+
+    Attributes:
+        first: passes over the minibatches before it.
+        last: passes after it.
+        rate: the first rate, in root mean squares of the difference of the ends.
+    """
+
+    first: int
+    last: int
+    rate: float
+
+
+def rounds(objective: Objective, settings: PathSettings) -> tuple[Round, ...]:
+    """The rounds in which a curve is trained, ``settings.bezier_epochs`` together.
+
+    Many pairs need only a part, and what is done can be seen only once the rate has decayed. So the first
+    round is short, and the others go on from it at half its rate. It has fifty passes, and as many steps as
+    take a coordinate 1.6 root mean squares far; there is a single round where that is more than half of all.
+    """
+    total, rate = settings.bezier_epochs, settings.bezier_rate or _rate(objective)
+    short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
+    if 2 * short > total:
+        return (Round(0, total, rate),)
+    found = (Round(0, short, rate), Round(short, 2 * short, rate / 2))
+    return (*found, Round(2 * short, total, rate / 2)) if 2 * short < total else found
+
+
+def _rate(objective: Objective) -> float:
+    """Less for plain chains of more than five layers, by the square of their depth."""
+    depth = getattr(objective, "depth", None)
+    return _RATE if depth is None else min(_RATE, 0.2 / depth**2)
+
+
+@dataclass(frozen=True)
+class CurveState:
+    """A curve in training, between two passes: all that is needed to go on, bit for bit.
+
+    Attributes:
+        nodes: [5, d], the ends among them.
+        mean: [3, d], what the optimiser remembers of the gradients of the controls.
+        losses: [1, bins] float64, those met along the curve in this round.
+        passes: done.
+    """
+
+    nodes: Tensor
+    mean: Tensor
+    losses: Tensor
+    passes: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, all 2-D."""
+        return {"nodes": self.nodes, "mean": self.mean, "losses": self.losses}
+
+    def scalars(self) -> dict[str, Any]:
+        """Everything else, as JSON can write it."""
+        return {"passes": self.passes}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "CurveState":
+        """The state that ``tensors()`` and ``scalars()`` came from."""
+        return cls(tensors["nodes"], tensors["mean"], tensors["losses"], int(scalars["passes"]))
+
+
+@dataclass(frozen=True)
+class TrainedCurve:
+    """A curve as a polygon.
+
+    Attributes:
+        points: [n, d] at equal arc length; the line, if the training has diverged.
+        gradient_evaluations: what it took.
+        profile: the losses along it, where they were measured.
+    """
+
+    points: Tensor
+    gradient_evaluations: int
+    profile: Profile | None = None
+
+
+def begin(start: Tensor, end: Tensor) -> CurveState:
+    """The straight line between two ends [d]."""
+    return _new_round(line(start, end, _CONTROLS + 2), 0)
+
+
+def _new_round(nodes: Tensor, passes: int) -> CurveState:
+    none = nodes.new_zeros(1, Places.BINS, dtype=torch.float64)
+    return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes)
+
+
+def train(
+    objective: Objective,
+    states: Sequence[CurveState],
+    settings: PathSettings,
+    seeds: Sequence[int],
+    *,
+    every: int,
+) -> Iterator[dict[int, CurveState | TrainedCurve]]:
+    """Train p curves, those of as many passes in lockstep.
+
+    Which stops are made changes no bit on a CPU.
+
+    Args:
+        objective: the loss.
+        states: to go on from.
+        settings: of the paths that the curves are for.
+        seeds: one a curve.
+        every: passes between two stops.
+
+    Yields:
+        At every stop the states of the curves that came there, by their number. One that is done is there as
+        a trained curve: after the last round, or after one that leaves it as low as its higher end.
+    """
+    parts = rounds(objective, settings)
+    going = dict(enumerate(states))
+    while going:
+        behind = min(state.passes for state in going.values())
+        part = next(part for part in parts if behind < part.last)
+        until = min(part.last, (behind // every + 1) * every)
+        group = [i for i, state in going.items() if state.passes == behind]
+        moved = _advanced(
+            objective,
+            [going[i] for i in group],
+            settings,
+            [seeds[i] for i in group],
+            part,
+            until,
+        )
+        going.update(zip(group, moved, strict=True))
+        done: dict[int, TrainedCurve] = {}
+        if until == part.last:
+            found = _done(objective, moved, settings, last=part is parts[-1])
+            done = {group[place]: curve for place, curve in found.items()}
+        yield {i: done.get(i, going[i]) for i in group}
+        going = {i: state for i, state in going.items() if i not in done}
+
+
+def _advanced(
+    objective: Objective,
+    states: Sequence[CurveState],
+    settings: PathSettings,
+    seeds: Sequence[int],
+    part: Round,
+    until: int,
+) -> list[CurveState]:
+    """The states of p curves, all after as many passes, at ``until`` passes of a round."""
+    nodes = torch.stack([state.nodes for state in states])
+    controls = nodes[:, 1:-1]  # a view
+    slots = {"mean": torch.stack([state.mean for state in states])}
+    scales = torch.linalg.vector_norm(nodes[:, -1] - nodes[:, 0], dim=1)[:, None, None]
+    scales = scales / math.sqrt(nodes.shape[2])
+    unbounded = nodes.new_ones(len(nodes), _CONTROLS)
+    places = Places(torch.cat([state.losses for state in states]))
+    batches, steps = objective.batches, (part.last - part.first) * objective.batches
+    evenly = torch.stack([rotation(seed, part.last * batches) for seed in seeds]).to(nodes.device)
+    for passes in range(states[0].passes, until):
+        done = (passes - part.first) * batches
+        for first in range(0, batches, _TOGETHER):
+            size = min(_TOGETHER, batches - first)
+            times = evenly[:, passes * batches + first :][:, :size]
+            if done + first >= _EVEN * steps:
+                times = places.denser(times)
+            weights = bernstein(times, nodes.shape[1]).to(nodes.dtype)
+            met = []
+            for place in range(size):
+                batch, own = first + place, weights[:, place : place + 1]
+                points = own @ nodes
+                losses, gradients = gradients_of_paths(
+                    objective, points, [Step(seed, passes, batch) for seed in seeds]
+                )
+                met.append(losses)
+                gradients = torch.add(gradients, points, alpha=settings.l2)
+                moved = displacement(
+                    _LION,
+                    slots,
+                    own[:, 0, 1:-1, None] * gradients,
+                    part.rate * (1 - (done + batch) / steps),
+                    spacing=unbounded,
+                    max_move=None,
+                )
+                controls.addcmul_(moved, scales, value=-1)
+            places.met(times, torch.cat(met, dim=1))
+    if until == part.last:
+        return [_new_round(rows, until) for rows in nodes]
+    return [
+        CurveState(rows, mean, losses[None], until)
+        for rows, mean, losses in zip(nodes, slots["mean"], places.losses, strict=True)
+    ]
+
+
+def _done(
+    objective: Objective, states: Sequence[CurveState], settings: PathSettings, *, last: bool
+) -> dict[int, TrainedCurve]:
+    """Of curves at the end of a round those that are done, by their number."""
+    paths = [polygon(state.nodes, settings.points) for state in states]
+    spent = states[0].passes * objective.batches
+    if last:
+        return {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
+    # Only those none of whose points is higher than their ends are measured between the points.
+    losses = objective.losses(torch.cat(paths)).split([len(path) for path in paths])
+    low = [i for i, at in enumerate(losses) if is_as_low_as(float(at.max()), _higher_end(at))]
+    profiles = loss_profiles(
+        objective,
+        [paths[i] for i in low],
+        heights=settings.heights,
+        tolerance=settings.height_tolerance,
+    )
+    return {
+        i: TrainedCurve(paths[i], spent, profile)
+        for i, profile in zip(low, profiles, strict=True)
+        if is_as_low_as(profile.maximum, _higher_end(profile.losses))
+    }
+
+
+def _higher_end(losses: Tensor) -> float:
+    return float(losses[[0, -1]].max())

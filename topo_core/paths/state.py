@@ -1,0 +1,136 @@
+"""The state of a path's optimisation: a value, so that every state is a checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from topo_core.paths.profiles import Profile
+from topo_core.paths.updates import Slots
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured at the end of one epoch.
+
+    Attributes:
+        epoch: epochs done.
+        rate: learning rate of the last step.
+        time: sum of the learning rates of all steps, the time of the gradient flow.
+        max_loss: highest loss at a point, on the last minibatch that saw it.
+        dense_maximum: highest loss on the polygon.
+        normal_norm, tangent_norm: root mean square over the moving points of the normal and
+            the tangential part of the gradient in the last step.
+        length: arc length.
+        stretch: longest segment over shortest segment.
+        points: their number.
+        gradient_evaluations: rows whose gradient was evaluated so far.
+        normal_norms, tangent_norms: of each moving point in the last step, in the order of the
+            path (the paper's Figures G.9 and G.8); empty where not all points moved in it.
+    """
+
+    epoch: int
+    rate: float
+    time: float
+    max_loss: float
+    dense_maximum: float
+    normal_norm: float
+    tangent_norm: float
+    length: float
+    stretch: float
+    points: int
+    gradient_evaluations: int
+    normal_norms: tuple[float, ...] = ()
+    tangent_norms: tuple[float, ...] = ()
+
+    @classmethod
+    def restore(cls, values: Mapping[str, Any]) -> "Record":
+        """The record that ``asdict`` and JSON made ``values`` of."""
+        norms: Any = {
+            name: tuple(values.get(name, ())) for name in ("normal_norms", "tangent_norms")
+        }
+        return cls(**{**values, **norms})
+
+
+@dataclass(frozen=True)
+class PathState:
+    """All that is needed to go on, bit for bit.
+
+    Attributes:
+        points: [n, d], the ends included. Never written to.
+        losses: [n, 1], the latest loss known at each point; the upwind tangent reads it.
+        slots: of the optimiser, [n, c] each.
+        best: [m, d], the path with the lowest dense maximum so far.
+        best_maximum: that maximum.
+        best_epoch: when it was seen.
+        best_profile: the losses along it; None after a checkpoint: they can be measured again.
+        chord: distance of the ends of the first path.
+        frozen: points at each end that Algorithm 3 has taken out of the optimisation.
+        epoch: epochs done.
+        steps: steps done.
+        batches: minibatches in an epoch.
+        time: sum of the learning rates.
+        gradient_evaluations: rows whose gradient was evaluated.
+        merged: coincident points dropped from the first path.
+        history: records, oldest first.
+        failure: why the optimisation cannot go on; empty while it can.
+    """
+
+    points: Tensor
+    losses: Tensor
+    slots: Slots
+    best: Tensor
+    best_maximum: float
+    best_epoch: int
+    chord: float
+    frozen: int
+    epoch: int
+    steps: int
+    batches: int
+    time: float
+    gradient_evaluations: int
+    merged: int
+    history: tuple[Record, ...]
+    failure: str
+    best_profile: Profile | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, all 2-D and of the dtype of the points."""
+        slots = {f"slots.{name}": rows for name, rows in self.slots.items()}
+        return {"points": self.points, "losses": self.losses, "best": self.best, **slots}
+
+    def scalars(self) -> dict[str, Any]:
+        """Everything else, as JSON can write it."""
+        return {
+            "best_maximum": self.best_maximum,
+            "best_epoch": self.best_epoch,
+            "chord": self.chord,
+            "frozen": self.frozen,
+            "epoch": self.epoch,
+            "steps": self.steps,
+            "batches": self.batches,
+            "time": self.time,
+            "gradient_evaluations": self.gradient_evaluations,
+            "merged": self.merged,
+            "history": [asdict(record) for record in self.history],
+            "failure": self.failure,
+        }
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "PathState":
+        """The state that ``tensors()`` and ``scalars()`` came from."""
+        prefix = "slots."
+        slots = {
+            name[len(prefix) :]: rows for name, rows in tensors.items() if name.startswith(prefix)
+        }
+        return cls(
+            points=tensors["points"],
+            losses=tensors["losses"],
+            best=tensors["best"],
+            slots=slots,
+            **{
+                **scalars,
+                "history": tuple(Record.restore(record) for record in scalars["history"]),
+            },
+        )

@@ -1,0 +1,213 @@
+"""The steps of one epoch, of one path or of p in lockstep: tensors [p, n, d] that are moved in place.
+
+A step evaluates the gradients of the moving points of all paths in one call, each path on its own
+minibatch; takes out of them what lies along the path (``forces``); and moves the points
+(``optimizers``). Every few steps the points are spread along each path again.
+
+``paper`` moves one point after the other, so that a point sees its left neighbour as already
+moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are batched.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
+from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.polyline import at_positions, positions_of, segment_lengths
+from topo_core.paths.settings import Resolved
+from topo_core.paths.state import PathState
+from topo_core.paths.updates import displacement
+from topo_core.random_streams import generator
+
+EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
+
+
+class Norms(NamedTuple):
+    """Of the two parts of the gradient: root mean squares over the points, and of each point."""
+
+    normal: float = 0.0
+    tangent: float = 0.0
+    normals: tuple[float, ...] = ()
+    tangents: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, normals: Tensor, tangents: Tensor, *, of_all: bool) -> "Norms":
+        """Of the lengths [m] of both parts; ``of_all`` where every moving point is among them."""
+        normal, tangent = (float(part.square().mean().sqrt()) for part in (normals, tangents))
+        if not of_all:
+            return cls(normal, tangent)
+        return cls(normal, tangent, tuple(normals.tolist()), tuple(tangents.tolist()))
+
+
+class Steps:
+    """Copies of the tensors of p states of one shape and epoch, and the steps that move them.
+
+    Args:
+        objective: the loss.
+        states: one a path; with ``points_per_step`` a single one, since each path draws its own points.
+        resolved: the settings of all of them on this objective.
+        climbs: whether the highest point of each path climbs.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        states: Sequence[PathState],
+        resolved: Resolved,
+        *,
+        climbs: bool,
+    ) -> None:
+        self.objective, self.before, self.resolved = objective, states, resolved
+        self.climbs = climbs
+        self.points = torch.stack([state.points for state in states])
+        self.losses = torch.stack([state.losses for state in states])
+        self.slots = {
+            name: torch.stack([state.slots[name] for state in states]) for name in states[0].slots
+        }
+        self.steps, self.times = states[0].steps, [state.time for state in states]
+        self.evaluations = 0
+        # Written in every step: memory that stays, in the cache and in the process.
+        self.scratch, self.slopes = torch.empty_like(self.points), torch.empty_like(self.points)
+        self.lengths: list[tuple[Tensor, Tensor]] | None = None
+        self.all_moved = False
+        # Rows that move: all but the two ends of the part that is not frozen.
+        frozen, count = states[0].frozen, self.points.shape[1]
+        self.low, self.high = frozen + 1, count - frozen - 1
+
+    def step(self, steps: Sequence[Step], rate: float, *, last: bool) -> None:
+        """Move the points of every path along their normal components, each path on its minibatch.
+
+        ``last`` keeps the lengths of the components for the record of the epoch.
+        """
+        self.lengths = [] if last else None
+        self.steps += 1
+        self.times = [time + rate for time in self.times]
+        if self.high <= self.low:
+            return
+        rows = self._drawn(steps)
+        self.all_moved = isinstance(rows, slice)
+        moving = self.points[:, rows]
+        losses, gradients = gradients_of_paths(self.objective, moving, steps)
+        self.losses[:, rows, 0] = losses.to(self.losses.dtype)
+        self.evaluations += moving.shape[1]
+        # A copy in any case: what follows works in place, and the gradients may not be ours.
+        slopes = self.slopes[:, : moving.shape[1]]
+        torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
+        if self.resolved.settings.force == "paper":
+            index = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
+            for place, i in enumerate(index):
+                self._move(slice(i, i + 1), slopes[:, place : place + 1], rate)
+        else:
+            self._move(rows, slopes, rate)
+        every = self.resolved.redistribute_every
+        # A climbing point has a place of its own; spreading would pull it off.
+        if every and self.steps % every == 0 and not self.climbs:
+            self._redistribute()
+
+    def _drawn(self, steps: Sequence[Step]) -> slice | Tensor:
+        """The rows that move in this step."""
+        count, moving = self.resolved.settings.points_per_step, self.high - self.low
+        if count is None or count >= moving:
+            return slice(self.low, self.high)
+        (step,) = steps
+        draw = generator(step.seed, "points", step.epoch, step.batch)
+        order = torch.randperm(moving, generator=draw)[:count].sort().values
+        return order.to(self.points.device) + self.low
+
+    def _move(self, rows: slice | Tensor, slopes: Tensor, rate: float) -> None:
+        """Move m rows of every path, all at once; ``slopes`` [p, m, d] are used up."""
+        losses = self.losses[..., 0]
+        if isinstance(rows, slice):
+            around = slice(rows.start - 1, rows.stop + 1)
+            chords = Chords.of(self.points[:, around], scratch=self.scratch)
+            nearby = losses[:, around].unfold(1, 3, 1)
+        else:
+            chords = Chords.of(self.points, rows)
+            nearby = torch.stack([losses[:, rows + side] for side in (-1, 0, 1)], dim=-1)
+        climbing = None
+        if self.climbs:
+            climbing = nearby[..., 1] == losses[:, self.low : self.high].amax(1, keepdim=True)
+        taken = descent_(
+            self.resolved.settings.force,
+            chords,
+            slopes,
+            nearby,
+            spring=self.resolved.settings.spring,
+            climbing=climbing,
+        )
+        if self.lengths is not None:
+            self.lengths.append((torch.linalg.vector_norm(slopes, dim=-1), taken))
+        slots = {name: slot[:, rows] for name, slot in self.slots.items()}
+        moved = displacement(
+            self.resolved.optimizer,
+            slots,
+            slopes,
+            rate,
+            spacing=torch.minimum(chords.back_back, chords.front_front).sqrt(),
+            max_move=self.resolved.max_move,
+        )
+        if isinstance(rows, slice):  # the slots were views
+            self.points[:, rows].sub_(moved)
+            return
+        self.points.index_add_(1, rows, moved, alpha=-1)
+        for name, slot in slots.items():
+            self.slots[name].index_copy_(1, rows, slot)
+
+    def _redistribute(self) -> None:
+        """Spread the moving points of uneven paths, and what they carry, at equal (weighted) arc length."""
+        part, rows = slice(self.low - 1, self.high + 1), slice(self.low, self.high)
+        measure = segment_lengths(self.points[:, part]).to(torch.float64)
+        if self.resolved.focus:
+            measure *= _density(self.losses[:, part, 0], self.resolved.focus)
+        even = measure.amax(1) <= EVEN * measure.amin(1)
+        if bool(even.all()):
+            return
+        positions = positions_of(measure)
+        wanted = torch.linspace(
+            0, 1, self.high - self.low + 2, dtype=torch.float64, device=measure.device
+        )[1:-1]
+        for carried in (self.points, self.losses, *self.slots.values()):
+            spread = at_positions(carried[:, part], positions, wanted)
+            carried[:, rows] = torch.where(even[:, None, None], carried[:, rows], spread)
+
+    def states(self, epoch: int) -> list[PathState]:
+        """One a path. Those of several have tensors of their own: one may be kept long after the rest."""
+        several = len(self.before) > 1
+        return [
+            replace(
+                before,
+                points=self.points[i].clone() if several else self.points[i],
+                losses=self.losses[i].clone() if several else self.losses[i],
+                slots={
+                    name: slot[i].clone() if several else slot[i]
+                    for name, slot in self.slots.items()
+                },
+                epoch=epoch,
+                steps=self.steps,
+                time=self.times[i],
+                gradient_evaluations=before.gradient_evaluations + self.evaluations,
+            )
+            for i, before in enumerate(self.before)
+        ]
+
+    def norms(self) -> list[Norms]:
+        """Of the normal and tangential parts of each path in the last step."""
+        if not self.lengths:
+            return [Norms() for _ in self.before]
+        normals, tangents = (torch.cat(parts, dim=1) for parts in zip(*self.lengths, strict=True))
+        return [
+            Norms.of(*pair, of_all=self.all_moved) for pair in zip(normals, tangents, strict=True)
+        ]
+
+
+def _density(losses: Tensor, focus: float) -> Tensor:
+    """Points wanted on a unit of length of each segment, up to a factor, for ``losses`` [p, n]."""
+    losses = losses.to(torch.float64)
+    base = torch.maximum(losses[:, :1], losses[:, -1:])
+    rise = (losses - base) / (losses.amax(1, keepdim=True) - base).clamp_min(1e-30)
+    density = 1 + focus * rise.clamp(0, 1).square()
+    return 0.5 * (density[:, 1:] + density[:, :-1])

@@ -1,0 +1,86 @@
+"""How a simplex is optimised: the numbers, apart from the state and from the loop."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from topo_core.paths.schedules import Schedule
+from topo_core.paths.update_settings import OptimizerSettings
+
+_EPOCHS = 50
+_STEPS = 400
+
+
+@dataclass(frozen=True)
+class SimplexSettings:
+    """Everything about the optimisation of one simplex, except its faces and its seed.
+
+    Attributes:
+        subdivisions: m, cells along an edge of the lattice. Edges become polygons of m + 1 points,
+            so a small m cuts the corners of a curved path.
+        epochs: passes over the objective's minibatches; None for at least 50 epochs and 400 steps.
+        optimizer: None for SGD, at 0.05 on minibatches. Where gradients are exact the rate is
+            then such that the steepest node first moves a tenth of its spacing.
+        schedule: of the learning rate.
+        l2: weight decay, added to gradients before the projection and to no reported loss.
+        spread_every: steps between moves of each node towards the mean of its neighbours within
+            the tangent plane, which keep the cells even as redistribution does on paths; 0 for
+            never.
+        max_move: longest displacement of a node in a step, in distances to its nearest neighbour;
+            None for no bound.
+        grid: samples on an edge of a cell in a measurement, before its refinement.
+        evaluate_every: epochs between two measurements of the dense maximum.
+        height_tolerance: of the dense maximum, a fraction of the range of losses.
+        convergence_tolerance: converged when the further fall, extrapolated, is below this
+            fraction of the height above the faces.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    subdivisions: int = 6
+    epochs: int | None = None
+    optimizer: OptimizerSettings | None = None
+    schedule: Schedule = Schedule("anneal")
+    l2: float = 1e-5
+    spread_every: int = 10
+    max_move: float | None = 0.5
+    grid: int = 4
+    evaluate_every: int = 10
+    height_tolerance: float = 1e-4
+    convergence_tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        for key, least in (
+            ("subdivisions", 2),
+            ("epochs", 1),
+            ("spread_every", 0),
+            ("grid", 1),
+            ("evaluate_every", 1),
+        ):
+            count = getattr(self, key)
+            if count is not None and count < least:
+                raise ValueError(f"{key} is {count}; it must be {least} or more.")
+        for key, open_end in (
+            ("l2", False),
+            ("max_move", True),
+            ("height_tolerance", True),
+            ("convergence_tolerance", True),
+        ):
+            value = getattr(self, key)
+            if value is None:
+                continue
+            if not math.isfinite(value) or value < 0 or (open_end and value == 0):
+                bound = "above 0" if open_end else "0 or more"
+                raise ValueError(f"{key} is {value}; it must be a finite number, {bound}.")
+
+    def total_epochs(self, batches: int) -> int:
+        """The epochs of a run on an objective with ``batches`` minibatches."""
+        return self.epochs or max(_EPOCHS, math.ceil(_STEPS / batches))
+
+    def scales(self, batches: int) -> bool:
+        """Whether each simplex chooses its own rate at its first step."""
+        return self.optimizer is None and batches == 1
+
+    def method(self, batches: int) -> OptimizerSettings:
+        """The optimiser on an objective with ``batches`` minibatches."""
+        return self.optimizer or OptimizerSettings("sgd", lr=1.0 if batches == 1 else 0.05)

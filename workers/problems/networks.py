@@ -1,0 +1,204 @@
+"""The paper's networks (Appendix E), a transformer, torchvision's classifiers, and a user's own.
+
+Widths, paddings and counts that the text leaves open: convolutions pad by 2, without which the 16·C of
+Tables E.8–E.10 does not come out; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
+that the text states, reached when x6 has no convolution and the last pooling is global; `resnet_e7`
+is Table E.7 as printed, with 234,058.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.random_streams import generator
+from workers.problems.transformer import CharacterTransformer
+from workers.problems.user_code import BadReference, resolve, source_fingerprint
+from workers.tasks.specs import NetworkSpec
+
+TORCHVISION = "torchvision:"
+"""Before the name of a classifier of torchvision."""
+
+
+def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int = 0) -> nn.Module:
+    """The network of a spec, its weights drawn from `seed` alone.
+
+    Args:
+        spec: a known name with its options, or a user's `module:callable`.
+        input_shape: shape of one example, without the batch.
+        classes: number of outputs.
+        seed: of the initial weights; the global generator is left as it was.
+
+    Raises:
+        BadReference: it is not there, or cannot be built with these options; one sentence.
+    """
+    draw = int(torch.randint(2**62, (1,), generator=generator(seed, "weights")))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw)
+        if spec.name.startswith(TORCHVISION):
+            return _torchvisions(spec, classes)
+        if ":" in spec.name:
+            return _users(spec, input_shape, classes)
+        try:
+            return _BUILDERS[spec.name](tuple(input_shape), classes, spec)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            options = f" with {spec.keywords()}" if spec.options else ""
+            raise BadReference(
+                f"network.name is {spec.name!r}, which cannot be built{options} for inputs of shape "
+                f"{tuple(input_shape)}: {str(error).splitlines()[0]}"
+            ) from None
+
+
+def network_fingerprint(spec: NetworkSpec) -> str:
+    """Stands for the code of the network: the source for a user's, the version for torchvision's."""
+    if spec.name.startswith(TORCHVISION):
+        from workers.problems.torchvision_import import version
+
+        return f"{TORCHVISION}{version}"
+    return source_fingerprint(spec.name) if ":" in spec.name else "builtin-1"
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Trainable scalars."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Module:
+    function = resolve(spec.name)
+    offered = {"input_shape": tuple(input_shape), "classes": classes}
+    try:
+        accepted = set(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        accepted = set()
+    offered = {k: v for k, v in offered.items() if k in accepted}
+    try:
+        module = function(**{**offered, **spec.keywords()})
+    except Exception as error:
+        raise BadReference(
+            f"network.name {spec.name!r} fails with {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(module, nn.Module):
+        raise BadReference(
+            f"network.name {spec.name!r} returns {type(module).__name__}; it must return an nn.Module"
+        )
+    return module
+
+
+def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:
+    """A classifier of torchvision with random weights; options go to its constructor."""
+    from workers.problems.torchvision_import import models
+
+    name = spec.name.removeprefix(TORCHVISION)
+    known = models.list_models(module=models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {TORCHVISION}{close[0]}?" if close else f"it has {', '.join(known)}"
+        raise BadReference(
+            f"network.name is {spec.name!r}, which torchvision has not as a classifier; {hint}"
+        )
+    try:
+        module: nn.Module = models.get_model(
+            name, weights=None, num_classes=classes, **spec.keywords()
+        )
+    except Exception as error:
+        raise BadReference(
+            f"network.name {spec.name!r} with {spec.keywords()} fails with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return module
+
+
+def _transformer(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+    """`layers` blocks of `heads` heads and `width`; 2, 2 and 32 by default."""
+    width, heads = spec.option("width", 32), spec.option("heads", 2)
+    if len(shape) != 1:
+        raise ValueError("it reads windows of characters; take data text, or your own of token ids")
+    if heads < 1 or width % heads:
+        raise ValueError(f"network.width must be a multiple of network.heads, {heads}")
+    return CharacterTransformer(classes, shape[0], width, heads, spec.option("layers", 2))
+
+
+def _fc(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+    """`hidden` widths, ReLU between; (32, 32) by default."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = torch.Size(shape).numel()
+    for hidden in spec.option("hidden", (32, 32)):
+        layers += [nn.Linear(width, hidden), nn.ReLU()]
+        width = hidden
+    return nn.Sequential(*layers, nn.Linear(width, classes))
+
+
+def _cnn(pools: Sequence[int]) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
+    """CNN-n-C: per pool a 5x5 convolution to C channels, batch norm if asked for, ReLU, the pool."""
+
+    def make(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+        channels = spec.option("channels", 32)
+        layers: list[nn.Module] = []
+        width, side = shape[0], shape[-1]
+        for pool in pools:
+            layers.append(nn.Conv2d(width, channels, 5, padding=2))
+            if spec.option("batch_norm", False):
+                layers.append(nn.BatchNorm2d(channels))
+            layers += [nn.ReLU(), nn.MaxPool2d(pool)]
+            width, side = channels, side // pool
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * channels, classes))
+
+    return make
+
+
+class _Residual(nn.Module):
+    """Conv, ReLU, Conv, the addition, and a ReLU after it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x))) + x)
+
+
+def _widen(before: int, after: int) -> list[nn.Module]:
+    return [nn.MaxPool2d(2), nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+
+
+def _resnet(*, as_printed: bool) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
+    """The residual network of Table E.7; `channels` of its first stage are 16 in the paper."""
+
+    def make(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
+        narrow = spec.option("channels", 16)
+        middle, wide = 2 * narrow, 4 * narrow
+        side = shape[-1] // 8
+        last = _widen(wide, wide) if as_printed else [nn.MaxPool2d(2)]
+        pool = 2 if as_printed else side
+        outputs = wide * (side // pool) ** 2
+        return nn.Sequential(
+            nn.Conv2d(shape[0], narrow, 3, padding=1),
+            nn.ReLU(),
+            _Residual(narrow),
+            *_widen(narrow, middle),
+            _Residual(middle),
+            *_widen(middle, wide),
+            _Residual(wide),
+            *last,
+            _Residual(wide),
+            nn.MaxPool2d(pool),
+            nn.BatchNorm2d(wide),
+            nn.Flatten(),
+            nn.Linear(outputs, classes),
+        )
+
+    return make
+
+
+_BUILDERS: dict[str, Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]] = {
+    "fc": _fc,
+    "cnn1": _cnn((8,)),
+    "cnn2": _cnn((2, 4)),
+    "cnn3": _cnn((2, 2, 2)),
+    "resnet": _resnet(as_printed=False),
+    "resnet_e7": _resnet(as_printed=True),
+    "transformer": _transformer,
+}

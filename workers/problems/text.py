@@ -1,0 +1,67 @@
+"""Text as a data set: windows of characters, and the character that follows each.
+
+`descriptions` is prose that comes in a package: what scikit-learn ships about its data sets (about 40 kB
+of English; the files `sklearn/datasets/descr/*.rst`, in the order of their names). It is lower-cased and
+runs of white space become one space, so that the alphabet is small. Its last fifth is held out as a
+whole, and no window reaches across the cut.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workers.problems.user_code import BadReference
+
+HELD_OUT_SHARE = 0.2
+CONTEXT = 32
+
+
+@dataclass(frozen=True)
+class Windows:
+    """tokens int64 [n, context], following int64 [n]."""
+
+    tokens: Tensor
+    following: Tensor
+
+
+def descriptions() -> str:
+    """The text, as described above.
+
+    Raises:
+        BadReference: scikit-learn, or its files, are not there.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    folder = Path(spec.origin).parent / "datasets" / "descr" if spec and spec.origin else None
+    files = sorted(folder.glob("*.rst")) if folder else []
+    if not files:
+        raise BadReference("the text is shipped by scikit-learn: install it with pip")
+    return " ".join(" ".join(file.read_text("utf-8").split()) for file in files).lower()
+
+
+def alphabet(text: str) -> str:
+    """The characters of a text, in order; a character is known by its place."""
+    return "".join(sorted(set(text)))
+
+
+def windows(text: str, context: int) -> tuple[Windows, Windows]:
+    """Every window of the first four fifths of a text, and every window of the rest.
+
+    Raises:
+        BadReference: the windows are longer than the text.
+    """
+    place = {character: index for index, character in enumerate(alphabet(text))}
+    tokens = torch.tensor([place[character] for character in text])
+    cut = round(len(tokens) * (1 - HELD_OUT_SHARE))
+    longest = min(cut, len(tokens) - cut) - 1
+    if not 1 <= context <= longest:
+        raise BadReference(
+            f"data.context is {context}; it must be a number of characters, 1 to {longest}"
+        )
+    return _windows(tokens[:cut], context), _windows(tokens[cut:], context)
+
+
+def _windows(tokens: Tensor, context: int) -> Windows:
+    return Windows(tokens[:-1].unfold(0, context, 1).contiguous(), tokens[context:].clone())

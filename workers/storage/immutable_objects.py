@@ -1,0 +1,121 @@
+"""Immutable objects: named by the digest of their bytes, so that whatever is read can be checked.
+
+Publishing the same bytes twice is harmless, and what is damaged is never taken for what was published:
+it is named, collected, and counts as absent.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from workers.storage import object_names as layout
+from workers.storage.object_names import Name
+from workers.storage.objects import NotFound, Objects
+from workers.storage.schema import SchemaError
+
+READERS = 8
+"""Reads under way at once where many objects are read: an object store answers them side by side."""
+
+T = TypeVar("T")
+
+
+class Damaged(Exception):
+    """An object's bytes are not those that were published; the message names it."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A damaged object, and how it was told."""
+
+    name: str
+    reason: str
+
+
+class Published:
+    """Immutable objects of one run."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self._damage: dict[str, Damage] = {}
+
+    def publish(self, folder: str, stem: str, suffix: str, data: bytes) -> str:
+        """Publish an object; returns its name."""
+        name = str(layout.name_of(folder, stem, suffix, data))
+        self.objects.put(name, data)
+        return name
+
+    def names(self, folder: str = "") -> list[Name]:
+        """The names below a folder that are ours, sorted."""
+        parsed = (layout.parse_name(info.name) for info in self.objects.list(folder))
+        return [name for name in parsed if name is not None]
+
+    def read(self, name: Name | str, decode: Callable[[bytes], T]) -> T:
+        """An object, checked and decoded.
+
+        Raises:
+            Damaged: it is not what was published; also collected in `damage`.
+            NotFound: there is no such object.
+        """
+        text = str(name)
+        data = self.objects.get(text)
+        parsed = layout.parse_name(text)
+        try:
+            if parsed is None or layout.content_digest(data) != parsed.digest:
+                raise SchemaError("its bytes do not have the digest in its name")
+            return decode(data)
+        except SchemaError as error:
+            damage = Damage(text, f"{text} is damaged: {error}")
+            self._damage[text] = damage
+            raise Damaged(damage.reason) from None
+
+    def read_json(self, name: Name) -> dict[str, Any] | None:
+        """A JSON object; None if it is damaged or was deleted meanwhile."""
+        try:
+            return self.read(name, _json_object)
+        except (Damaged, NotFound):
+            return None
+
+    def delete(self, names: Iterable[Name | str]) -> None:
+        for name in names:
+            self.objects.delete(str(name))
+            self._damage.pop(str(name), None)
+
+    def verify(self, names: Iterable[Name]) -> list[Damage]:
+        """Check objects against the digests in their names; those that fail."""
+        return [damage for damage in self.each(self._verify, names) if damage is not None]
+
+    def note(self, damage: Damage) -> None:
+        self._damage[damage.name] = damage
+
+    @property
+    def damage(self) -> list[Damage]:
+        """What was found damaged so far and not deleted since, by name."""
+        return [self._damage[name] for name in sorted(self._damage)]
+
+    @staticmethod
+    def each(action: Callable[[Name], T], names: Iterable[Name]) -> Iterable[T]:
+        """The action's answers for many names, in order, several at a time."""
+        with ThreadPoolExecutor(READERS) as pool:
+            yield from pool.map(action, names)
+
+    def _verify(self, name: Name) -> Damage | None:
+        try:
+            self.read(name, lambda data: None)
+        except NotFound:  # deleted while we looked
+            return None
+        except Damaged:
+            return self._damage[str(name)]
+        return None
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(dict(value), indent=1).encode()
+
+
+def _json_object(data: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(data))
+    except (ValueError, TypeError) as error:
+        raise SchemaError(f"it is not readable as JSON ({error})") from None

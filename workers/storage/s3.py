@@ -1,0 +1,213 @@
+"""Objects of an S3-compatible store: one request an object, so that none is ever seen in part.
+
+Endpoint, region and credentials come from the environment alone (`AWS_ENDPOINT_URL`, `AWS_REGION`,
+`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, ...; `AWS_ALLOW_HTTP=true` for an endpoint without TLS), or
+from the machine's own role, and are in no message.
+
+Refused and interrupted requests are sent again for `PATIENCE`, with growing pauses. A request whose
+answer got lost may have been carried out: writing an immutable object again is harmless, and for the
+conditional writes the object is read back and compared.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import S3Store
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from workers.storage.objects import (
+    AlreadyExists,
+    Conflict,
+    NotFound,
+    NotWritable,
+    ObjectInfo,
+    StoreFull,
+    StoreUnreachable,
+    checked_name,
+)
+
+PATIENCE = timedelta(seconds=30)
+"""How long a request is repeated before the store counts as unreachable."""
+
+_ANSWER_TIMEOUT = timedelta(seconds=60)
+"""A request that takes longer, an upload of a large object included, is given up and sent again."""
+
+_Answer = TypeVar("_Answer")
+
+
+class S3Objects:
+    """Objects at `s3://bucket/prefix`."""
+
+    def __init__(self, url: str, patience: timedelta = PATIENCE) -> None:
+        bucket, _, prefix = url.removeprefix("s3://").strip("/").partition("/")
+        if not bucket:
+            raise NotWritable(f"{url} names no bucket: write s3://bucket/prefix.")
+        if prefix:
+            checked_name(prefix)
+        self._url = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._patience = patience
+        allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if endpoint.startswith("http://") and not allow_http:
+            raise NotWritable(
+                f"AWS_ENDPOINT_URL is {endpoint}, which is not encrypted: use https, or set "
+                "AWS_ALLOW_HTTP=true if the network can be trusted."
+            )
+        self._store = S3Store(
+            bucket,
+            prefix=prefix or None,
+            client_options={"allow_http": allow_http, "timeout": _ANSWER_TIMEOUT},
+            retry_config={
+                "max_retries": 1000,
+                "retry_timeout": patience,
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=50),
+                    "max_backoff": timedelta(seconds=2),
+                    "base": 2,
+                },
+            },
+        )
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def check_writable(self) -> None:
+        """Puts and deletes an object."""
+        self.put(".toscore-probe", b"?")
+        self.delete(".toscore-probe")
+
+    def put(self, name: str, data: bytes) -> None:
+        path = str(checked_name(name))
+        self._repeat(lambda: obstore.put(self._store, path, data, use_multipart=False))
+
+    def get(self, name: str) -> bytes:
+        path = str(checked_name(name))
+        return self._repeat(lambda: obstore.get(self._store, path).bytes().to_bytes())
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        folder = str(checked_name(prefix)) if prefix else None
+        chunks = self._repeat(lambda: list(obstore.list(self._store, folder, chunk_size=1000)))
+        found = [ObjectInfo(item["path"], item["size"]) for chunk in chunks for item in chunk]
+        return sorted(found, key=lambda info: info.name)
+
+    def delete(self, name: str) -> None:
+        path = str(checked_name(name))
+        try:
+            self._repeat(lambda: obstore.delete(self._store, path))
+        except NotFound:
+            return
+
+    def create(self, name: str, data: bytes) -> str:
+        path = str(checked_name(name))
+        try:
+            result = self._repeat(
+                lambda: obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            )
+        except (AlreadyExistsError, PreconditionError):
+            return self._own(name, data, AlreadyExists(f"{name} exists already in {self._url}."))
+        return result["e_tag"] or ""
+
+    def swap(self, name: str, data: bytes, version: str) -> str:
+        path = str(checked_name(name))
+        try:
+            result = self._repeat(
+                lambda: obstore.put(
+                    self._store, path, data, mode={"e_tag": version}, use_multipart=False
+                )
+            )
+        except (PreconditionError, NotFound):
+            lost = Conflict(f"{name} in {self._url} was changed by somebody else.")
+            return self._own(name, data, lost)
+        return result["e_tag"] or ""
+
+    def read_versioned(self, name: str) -> tuple[bytes, str]:
+        path = str(checked_name(name))
+
+        def read() -> tuple[bytes, str]:
+            answer = obstore.get(self._store, path)
+            return answer.bytes().to_bytes(), answer.meta["e_tag"] or ""
+
+        return self._repeat(read)
+
+    def sweep(self) -> None:
+        """Nothing: a request that was cut off leaves no object."""
+
+    def _own(self, name: str, data: bytes, otherwise: Exception) -> str:
+        """The version of the object if it is what we wrote and the answer was lost, else raises."""
+        try:
+            current, version = self.read_versioned(name)
+        except NotFound:
+            raise otherwise from None
+        if current != data:
+            raise otherwise
+        return version
+
+    def _repeat(self, request: Callable[[], _Answer]) -> _Answer:
+        """Carry a request out, again while the store does not answer.
+
+        The client underneath repeats what a server refused; it does not repeat a write that timed out.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(StoreUnreachable),
+            stop=stop_after_delay(self._patience),
+            wait=wait_random_exponential(multiplier=0.1, max=2.0),
+            reraise=True,
+        )
+        answer: _Answer = retrying(self._once, request)
+        return answer
+
+    def _once(self, request: Callable[[], _Answer]) -> _Answer:
+        try:
+            return request()
+        except (AlreadyExistsError, PreconditionError):
+            raise
+        except (NotFoundError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                raise NotWritable(
+                    f"The bucket of {self._url} does not exist: make it first."
+                ) from None
+            raise NotFound(f"There is no such object in {self._url}.") from None
+        except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
+            raise NotWritable(
+                f"{self._url} refused access ({_cause(error)}): check AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY and the rights of that key."
+            ) from None
+        except GenericError as error:
+            raise self._translated(error) from None
+        except (BaseError, TimeoutError, ConnectionError) as error:
+            raise StoreUnreachable(f"{self._url} did not answer ({_cause(error)}).") from None
+
+    def _translated(self, error: GenericError) -> Exception:
+        text = str(error)
+        if "Missing" in text.partition("\n")[0] or "169.254." in text:
+            return NotWritable(
+                f"There are no credentials for {self._url}: set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY in the environment."
+            )
+        if "InsufficientStorage" in text or "QuotaExceeded" in text or " 507 " in text:
+            return StoreFull(f"There is no room left in {self._url}: make room and go on.")
+        return StoreUnreachable(f"{self._url} did not answer ({_cause(error)}).")
+
+
+def _cause(error: Exception) -> str:
+    """What the server or the network said, in a few words; never the request, which is signed."""
+    text = str(error).partition("\n\nDebug source")[0]
+    if code := re.search(r"<Code>(\w+)</Code>", text):
+        return code.group(1)
+    if status := re.search(r"status code: (\d{3} [A-Za-z ]+)", text):
+        return status.group(1).strip()
+    return "no connection" if "sending request" in text else "no answer in time"
