@@ -14,7 +14,7 @@ from types import FrameType
 import torch
 from rich.console import Console
 
-from orchestrator.analysis.landscape import reduce_run
+from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.planning.cost import refuse_what_cannot_fit
 from orchestrator.planning.fingerprints import identify_and_load

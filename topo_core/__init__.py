@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from topo_core.homology.barcodes import Bar, Barcode, barcode
 from topo_core.homology.bottleneck_distance import bottleneck
+from topo_core.homology.convergence_estimate import ConvergenceEstimate, estimate_convergence
 from topo_core.homology.dense_barcodes import DenseBarcode, Dip, dense_barcode
 from topo_core.homology.filtrations import Filtration, filtration
 from topo_core.homology.merge_trees import Join, Leaf, MergeTree, merge_tree
 from topo_core.homology.persistent_homology import HomologyBar, HomologyBarcode, persistence
-from topo_core.homology.sampling_error import (
-    Certificate,
-    CertifiedBar,
-    HeightInterval,
-    Jackknife,
-    certify,
-    height_interval,
-    jackknife,
-    standard_error,
-)
+from topo_core.homology.resampling import Jackknife, jackknife
+from topo_core.homology.sampling_error import HeightInterval, SamplingError, estimate_sampling_error
 from topo_core.homology.to_scores import to_score
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.schedules import Schedule
@@ -84,8 +77,7 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Bar",
     "Barcode",
-    "Certificate",
-    "CertifiedBar",
+    "ConvergenceEstimate",
     "DenseBarcode",
     "Dip",
     "Evidence",
@@ -110,6 +102,7 @@ __all__ = [
     "Record",
     "Saddle",
     "SaddleSettings",
+    "SamplingError",
     "Schedule",
     "SegmentObjective",
     "SimplexSettings",
@@ -119,15 +112,15 @@ __all__ = [
     "advance_together",
     "barcode",
     "bottleneck",
-    "certify",
     "dense_barcode",
     "descend",
+    "estimate_convergence",
+    "estimate_sampling_error",
     "filtration",
     "find_saddle",
     "finished",
     "from_function",
     "generator",
-    "height_interval",
     "init",
     "initial_path",
     "jackknife",
@@ -138,6 +131,5 @@ __all__ = [
     "optimize_simplex",
     "persistence",
     "solution",
-    "standard_error",
     "to_score",
 ]

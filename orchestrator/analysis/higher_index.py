@@ -1,103 +1,142 @@
-"""Barcodes of index r of a run: minima, paths and optimised simplices as one filtered complex."""
+"""Barcodes of index r of a run: minima, edges and optimised simplices as one filtered complex.
 
+The edges of this complex are the polygons on the lattice by which the triangles are spanned, not the
+finer paths of the barcode of minima. All its barcodes, index 0 included, are of these polygons, so
+that the numbers of one table belong together.
+"""
+
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
+from orchestrator.analysis.json_values import finite_or_none
 from topo_core.homology.filtrations import Filtration, Simplex, filtration
 from topo_core.homology.persistent_homology import HomologyBarcode, persistence
+from topo_core.homology.to_scores import to_score
 from workers.storage.schema import SimplexRecord
 
 
 @dataclass(frozen=True)
-class Homology:
-    """Of index 1 and more.
+class SimplexHomology:
+    """Barcodes of the complex of optimised simplices.
 
     Attributes:
-        barcodes: by index.
-        epsilon: no bar is off by more for what the dense sampling can have missed: the largest
-            such error of any simplex.
+        index_0: of the same complex as the others; its edges are higher than the paths, so its bars
+            are never shorter than those of the barcode of minima.
+        barcodes: of index 1 and more, by index.
+        epsilon: estimated sampling error: the largest of any simplex. No bar is off by more.
         remaining_fall: the largest estimate of what a longer optimisation would still lower a
-            simplex by; an estimate, and no part of ``epsilon``.
+            simplex by.
+        unconverged: how many simplices had not converged.
     """
 
+    index_0: HomologyBarcode
     barcodes: Mapping[int, HomologyBarcode]
     epsilon: float
     remaining_fall: float
+    unconverged: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The key `higher_index` of `reduce --json`; infinite numbers are null."""
+        return {
+            "edges": "polygons on the lattice of the triangles",
+            "to_score_of_index_0": finite_or_none(to_score(self.index_0)),
+            "sampling_error": {"epsilon": finite_or_none(self.epsilon)},
+            "convergence_estimate": {
+                "remaining_fall": finite_or_none(self.remaining_fall),
+                "simplices_not_converged": self.unconverged,
+            },
+        }
 
 
-def homology(
+def simplex_homology(
     losses: Mapping[int, float],
     heights: Mapping[tuple[int, int], float],
     simplices: Mapping[Simplex, SimplexRecord],
     max_index: int,
-) -> Homology:
-    """The barcodes of index 1 to ``max_index``; bars name minima as ``losses`` does.
+) -> SimplexHomology:
+    """The barcodes of index 0 to ``max_index``; bars name minima as ``losses`` does.
 
-    A simplex enters at the maximum of its own and of its faces. The edges of this complex are the
-    polygons on the lattice that the triangles are spanned by, so an edge has the height measured
-    there, not that of the finer path behind it.
+    A simplex enters at the maximum of its own dense maximum and of those of its faces. An edge that
+    no triangle has measured yet enters at the height of its path.
     """
-    place = {minimum: position for position, minimum in enumerate(sorted(losses))}
-    edges = {**heights, **_edge_maxima(simplices.values())}
-    known = {
-        # The ends belong to an edge; evaluated elsewhere, they may differ by rounding.
-        (place[i], place[j]): max(height, losses[i], losses[j])
-        for (i, j), height in edges.items()
-        if i in place and j in place
+    vertex = {minimum: position for position, minimum in enumerate(sorted(losses))}
+    usable = {
+        vertices: record
+        for vertices, record in simplices.items()
+        if math.isfinite(record.own_maximum)
+    }
+    edges = {
+        # The ends belong to an edge; evaluated in another batch, they may differ by rounding.
+        (vertex[i], vertex[j]): max(height, losses[i], losses[j])
+        for (i, j), height in {**heights, **_edge_maxima(usable.values())}.items()
+        if i in vertex and j in vertex
     }
     maxima: list[dict[Simplex, float]] = []
-    present: set[Simplex] = set(known)
+    present: set[Simplex] = set(edges)
     for dimension in range(2, max_index + 2):
-        # What has lost a vertex or a face (a damaged record) is left out until it is made again.
-        of_dimension = {
-            tuple(place[v] for v in vertices): record.own_maximum
-            for vertices, record in simplices.items()
-            if len(vertices) == dimension + 1 and set(vertices) <= set(place)
-        }
-        whole = {
-            vertices: value
-            for vertices, value in of_dimension.items()
-            if present.issuperset(combinations(vertices, dimension))
-        }
-        maxima.append(whole)
-        present = set(whole)
-    found = filtration([losses[minimum] for minimum in sorted(losses)], known, *maxima)
-    barcodes = _named(found, max_index, sorted(losses))
-    return Homology(
+        maxima.append(_with_all_faces(usable, dimension, vertex, present))
+        present = set(maxima[-1])
+    complex_ = filtration([losses[minimum] for minimum in sorted(losses)], edges, *maxima)
+    barcodes = _named(complex_, max_index, sorted(losses))
+    records = simplices.values()
+    return SimplexHomology(
+        barcodes.pop(0),
         barcodes,
-        max((record.value_high - record.value for record in simplices.values()), default=0.0),
-        max((record.remaining_fall for record in simplices.values()), default=0.0),
+        max((record.value_high - record.value for record in usable.values()), default=0.0),
+        max((record.remaining_fall for record in records), default=0.0),
+        sum(record.outcome != "converged" for record in records),
     )
+
+
+def _with_all_faces(
+    simplices: Mapping[Simplex, SimplexRecord],
+    dimension: int,
+    vertex: Mapping[int, int],
+    faces: set[Simplex],
+) -> dict[Simplex, float]:
+    """Maxima of the simplices of ``dimension`` whose faces are all there, by their vertices.
+
+    A simplex that has lost a vertex or a face (a damaged record) is left out until it is made again.
+    """
+    maxima = {
+        tuple(vertex[v] for v in vertices): record.own_maximum
+        for vertices, record in simplices.items()
+        if len(vertices) == dimension + 1 and set(vertices) <= set(vertex)
+    }
+    return {
+        vertices: value
+        for vertices, value in maxima.items()
+        if faces.issuperset(combinations(vertices, dimension))
+    }
 
 
 def _edge_maxima(records: Iterable[SimplexRecord]) -> dict[tuple[int, int], float]:
     """The heights of edges as the triangles have measured them."""
-    found: dict[tuple[int, int], float] = {}
+    maxima: dict[tuple[int, int], float] = {}
     for record in records:
         if len(record.vertices) == 3:
             pairs = combinations(record.vertices, 2)
             for (i, j), height in zip(pairs, record.face_maxima, strict=True):
-                found[i, j] = max(height, found.get((i, j), height))
-    return found
+                maxima[i, j] = max(height, maxima.get((i, j), height))
+    return maxima
 
 
-def _named(found: Filtration, max_index: int, names: list[int]) -> dict[int, HomologyBarcode]:
-    barcodes = persistence(found, max_index)
+def _named(complex_: Filtration, max_index: int, names: list[int]) -> dict[int, HomologyBarcode]:
+    """The barcodes, with the minima of their simplices instead of vertices."""
     return {
-        index: HomologyBarcode(
-            tuple(
-                type(bar)(
-                    bar.birth,
-                    bar.death,
-                    tuple(names[v] for v in bar.born),
-                    tuple(names[v] for v in bar.killed) if bar.killed else None,
+        index: replace(
+            bars,
+            bars=tuple(
+                replace(
+                    bar,
+                    born=tuple(names[v] for v in bar.born),
+                    killed=tuple(names[v] for v in bar.killed) if bar.killed else None,
                 )
                 for bar in bars.bars
             ),
-            index,
-            bars.field,
         )
-        for index, bars in barcodes.items()
-        if index > 0
+        for index, bars in persistence(complex_, max_index).items()
     }

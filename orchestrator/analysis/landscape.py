@@ -1,35 +1,33 @@
-"""From the store to a `Landscape`: minima, passes, barcodes, scores.
+"""A run, reduced: minima, passes, barcodes and scores.
 
-Reads records only, so it can be called at any time, from any machine, also while the run goes on; what
-is missing is counted, never guessed.
+`orchestrator.analysis.reduction` makes a `Landscape` from the records of a store. What is missing is
+counted, never guessed.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from orchestrator.analysis.higher_index import Homology, homology
+from orchestrator.analysis.assessment import Assessment, assess
+from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
+from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.analysis.open_bounds import Undecided, undecided
-from orchestrator.analysis.sampling_error import Certified, certified
-from orchestrator.planning.discovery import discovered
 from orchestrator.planning.pair_rules import Pair
-from orchestrator.planning.path_status import PairCounts, standing
-from orchestrator.planning.plan import Plan
-from topo_core.homology.barcodes import Barcode, Method, barcode
+from orchestrator.planning.path_status import PairCounts
+from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
+from topo_core.homology.persistent_homology import HomologyBar
 from topo_core.homology.to_scores import to_score
-from workers.storage.run_store import Damage, Store
+from workers.storage.run_store import Damage
 from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
-
-PROFILES_UP_TO = 50_000
-"""Pairs up to which their profiles and histories are read along."""
 
 METHODS: tuple[Method, ...] = ("elder", "direct")
 
 
 @dataclass(frozen=True)
 class FailedTask:
+    """A task without a result. ``what`` names it for a reader, ``kind`` is the kind of failure."""
+
     key: str
     what: str
     kind: str
@@ -38,7 +36,18 @@ class FailedTask:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A run, reduced. Minima are numbered as in the plan."""
+    """A run, reduced. Minima are numbered as in the plan; their losses and all heights are finite.
+
+    Attributes:
+        run: its name.
+        minima, passes, simplices: the records that are there.
+        counts: of pairs.
+        minima_expected, simplices_expected: how many the plan asks for.
+        max_index: highest index of a barcode that the plan asks for.
+        failures: tasks that failed, and results that are no numbers.
+        damage: objects of the store that cannot be read.
+        tolerance: what the rule of the pairs may miss, in units of the loss.
+    """
 
     run: str
     minima: Mapping[int, MinimumRecord]
@@ -51,11 +60,10 @@ class Landscape:
     failures: tuple[FailedTask, ...] = ()
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
-    """What the rule of the pairs may miss, in units of the loss."""
 
     @property
     def complete(self) -> bool:
-        """Nothing that was asked for is missing."""
+        """Whether nothing that the plan asks for is missing."""
         return (
             len(self.minima) == self.minima_expected
             and self.counts.open == 0
@@ -65,11 +73,12 @@ class Landscape:
 
     @cached_property
     def losses(self) -> dict[int, float]:
+        """Of the minima, by number."""
         return {index: record.loss for index, record in sorted(self.minima.items())}
 
     @cached_property
     def heights(self) -> dict[Pair, float]:
-        """Of the passes whose two minima are there, which belong to the path (decision 6)."""
+        """Of the passes whose two minima are there; the minima belong to the path (decision 6)."""
         return {
             pair: max(record.height, *(self.losses[end] for end in pair))
             for pair, record in sorted(self.passes.items())
@@ -88,40 +97,27 @@ class Landscape:
 
     @cached_property
     def to_scores(self) -> dict[str, float]:
+        """Of index 0, by both rules."""
         return {method: to_score(bars) for method, bars in self.barcodes.items()}
 
     @cached_property
-    def certified(self) -> Certified | None:
-        """How right index 0 is; None without minima."""
-        return certified(self.losses, self.heights, self.passes) if self.minima else None
+    def assessment(self) -> Assessment | None:
+        """How accurate index 0 is; None without minima."""
+        return assess(self.losses, self.heights, self.passes) if self.minima else None
 
     @cached_property
-    def homology(self) -> Homology | None:
-        """Index 1 and more; None where the run does not ask for it."""
+    def homology(self) -> SimplexHomology | None:
+        """Barcodes of optimised simplices; None where the run does not ask for them."""
         if not self.max_index or not self.minima:
             return None
-        return homology(self.losses, self.heights, self.simplices, self.max_index)
+        return simplex_homology(self.losses, self.heights, self.simplices, self.max_index)
 
     def to_json(self) -> dict[str, Any]:
-        """The contract of `reduce --json`; what is infinite is null."""
-        higher = self.homology.barcodes if self.homology else {}
+        """What `reduce --json` prints; infinite numbers are null."""
         return {
             "run": self.run,
             "complete": self.complete,
-            "minima": [
-                {
-                    "id": index,
-                    "loss": record.loss,
-                    "test_loss": _number(record.test_loss),
-                    "accuracy": _number(record.accuracy),
-                    "test_accuracy": _number(record.test_accuracy),
-                    "gradient_norm": _number(record.gradient_norm),
-                    "epochs": record.epochs,
-                    "stop_reason": record.stop_reason,
-                    "seconds": record.seconds,
-                }
-                for index, record in sorted(self.minima.items())
-            ],
+            "minima": [_minimum_json(i, record) for i, record in sorted(self.minima.items())],
             "pairs": {
                 "total": self.counts.total,
                 "done": self.counts.done,
@@ -130,63 +126,17 @@ class Landscape:
             },
             "heights": [
                 {
-                    "i": i,
-                    "j": j,
-                    "height": self.heights.get((i, j), record.height),
+                    "i": pair[0],
+                    "j": pair[1],
+                    "height": self.heights.get(pair, record.height),
                     "outcome": record.outcome,
                 }
-                for (i, j), record in sorted(self.passes.items())
+                for pair, record in sorted(self.passes.items())
             ],
-            "barcodes": {
-                "0": {
-                    method: [
-                        {
-                            "birth": bar.birth,
-                            "death": _number(bar.death),
-                            "minimum": bar.minimum,
-                            "saddle": list(bar.saddle) if bar.saddle else None,
-                        }
-                        for bar in bars.bars
-                    ]
-                    for method, bars in self.barcodes.items()
-                },
-                **{
-                    str(index): [
-                        {
-                            "birth": bar.birth,
-                            "death": _number(bar.death),
-                            "born": list(bar.born),
-                            "killed": list(bar.killed) if bar.killed else None,
-                        }
-                        for bar in bars.bars
-                    ]
-                    for index, bars in higher.items()
-                },
-            },
-            "to_score": {
-                "0": {m: _number(score) for m, score in self.to_scores.items()},
-                **{str(index): _number(to_score(bars)) for index, bars in higher.items()},
-            },
-            "undecided": {
-                "pairs": self.undecided.pairs,
-                "tolerance": self.undecided.tolerance,
-                "proved": self.undecided.proved,
-                "bars": [
-                    {"minimum": minimum, "death_low": low}
-                    for minimum, low in sorted(self.undecided.death_low.items())
-                ],
-            },
-            **(self.certified.to_json() if self.certified else {}),
-            **(
-                {
-                    "higher_certificate": {
-                        "epsilon": _number(self.homology.epsilon),
-                        "remaining_fall": _number(self.homology.remaining_fall),
-                    }
-                }
-                if self.homology
-                else {}
-            ),
+            **self._barcodes_json(),
+            "undecided": self.undecided.to_json(),
+            **(self.assessment.to_json() if self.assessment else {}),
+            **({"higher_index": self.homology.to_json()} if self.homology else {}),
             "failures": [
                 {"key": f.key, "task": f.what, "kind": f.kind, "reason": f.reason}
                 for f in self.failures
@@ -194,57 +144,52 @@ class Landscape:
             "damaged": [{"object": d.name, "reason": d.reason} for d in self.damage],
         }
 
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def reduce_run(plan: Plan, store: Store) -> Landscape:
-    """Read what the store holds of a plan.
-
-    Records of tasks that the plan does not ask for (of an earlier, different run file) are passed over.
-    Of very many paths the profiles and histories are left in the store: they would fill the memory.
-    """
-    plan = discovered(plan, store)
-    minimum_of = {key: index for index, key in enumerate(plan.minimum_keys)}
-    minima = {
-        minimum_of[record.key]: record
-        for record in store.records(MinimumRecord)
-        if record.key in minimum_of
-    }
-    simplices: dict[tuple[int, ...], SimplexRecord] = {}
-    expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
-    if expected:
-        names = {
-            simplex.key: simplex.vertices
-            for dimension in plan.simplex_dimensions
-            for simplex in plan.simplices(dimension)
+    def _barcodes_json(self) -> dict[str, Any]:
+        """Bars, scores, and how many bars have no length, by index and, for index 0, by rule."""
+        higher = self.homology.barcodes if self.homology else {}
+        return {
+            "barcodes": {
+                "0": {m: [_bar_json(bar) for bar in b.bars] for m, b in self.barcodes.items()},
+                **{str(i): [_homology_bar_json(bar) for bar in b.bars] for i, b in higher.items()},
+            },
+            "to_score": {
+                "0": {m: finite_or_none(score) for m, score in self.to_scores.items()},
+                **{str(i): finite_or_none(to_score(b)) for i, b in higher.items()},
+            },
+            "bars_of_no_length": {
+                "0": {m: b.zero_length for m, b in self.barcodes.items()},
+                **{str(i): b.zero_length for i, b in higher.items()},
+            },
         }
-        simplices = {
-            names[record.key]: record
-            for record in store.records(SimplexRecord)
-            if record.key in names
-        }
-    failures = {
-        key: FailedTask(key, failure["what"], failure["kind"], failure["reason"])
-        for key, failure in store.failures().items()
+
+
+def _minimum_json(index: int, record: MinimumRecord) -> dict[str, Any]:
+    return {
+        "id": index,
+        "loss": record.loss,
+        "test_loss": finite_or_none(record.test_loss),
+        "accuracy": finite_or_none(record.accuracy),
+        "test_accuracy": finite_or_none(record.test_accuracy),
+        "gradient_norm": finite_or_none(record.gradient_norm),
+        "epochs": record.epochs,
+        "stop_reason": record.stop_reason,
+        "seconds": record.seconds,
     }
-    if failures:  # those of an earlier, different run file are passed over
-        asked = {*plan.minimum_keys, *plan.path_keys()}
-        failures = {key: f for key, f in failures.items() if key in asked or expected}
-    losses = {index: record.loss for index, record in minima.items()}
-    lists = plan.pair_count <= PROFILES_UP_TO
-    paths = standing(plan, losses, store.records(PairRecord, lists=lists), failures)
-    return Landscape(
-        run=plan.run.name,
-        minima=minima,
-        passes=paths.passes,
-        counts=paths.counts,
-        minima_expected=len(plan.minima),
-        simplices=simplices,
-        simplices_expected=expected,
-        max_index=plan.run.reduce.max_index,
-        failures=tuple(failures.values()),
-        damage=tuple(store.damage()),
-        tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
-    )
+
+
+def _bar_json(bar: Bar) -> dict[str, Any]:
+    return {
+        "birth": bar.birth,
+        "death": finite_or_none(bar.death),
+        "minimum": bar.minimum,
+        "saddle": list(bar.saddle) if bar.saddle else None,
+    }
+
+
+def _homology_bar_json(bar: HomologyBar) -> dict[str, Any]:
+    return {
+        "birth": bar.birth,
+        "death": finite_or_none(bar.death),
+        "born": list(bar.born),
+        "killed": list(bar.killed) if bar.killed else None,
+    }

@@ -1,13 +1,15 @@
-"""What is still open about a barcode: the paths that were not run, and how far bars could fall by them.
+"""How far bars could still fall by paths that were not run.
 
-A path that was not run is known to be no lower than the higher of its two minima. With all those paths
-at that floor, every bar ends where it could end at the lowest. A pair that is joined through finished
-paths at its floor + tolerance, or lower, decides nothing (`orchestrator.planning.pair_selection`).
+The height of a path is at least the loss of the higher of its two minima. If all paths that were not
+run had that height, every bar would end at its lowest possible death. A pair that finished paths
+already connect at its floor + tolerance, or lower, decides nothing
+(`orchestrator.planning.pair_selection`).
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +20,14 @@ from topo_core.homology.barcodes import barcode
 
 @dataclass(frozen=True)
 class Undecided:
-    """Of the elder barcode, index 0.
+    """What is open in the elder barcode of index 0.
 
     Attributes:
         pairs: how many paths that were not run (or failed) could still move a bar by more than the
             tolerance.
         tolerance: in units of the loss.
-        death_low: for each minimum whose bar could still fall by more than the tolerance, how far.
+        death_low: for each minimum whose bar could still fall by more than the tolerance, the lowest
+            possible death.
     """
 
     pairs: int
@@ -35,6 +38,18 @@ class Undecided:
     def proved(self) -> bool:
         """Whether no path that was left out can move a bar by more than the tolerance."""
         return self.pairs == 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The key `undecided` of `reduce --json`."""
+        return {
+            "pairs": self.pairs,
+            "tolerance": self.tolerance,
+            "proved": self.proved,
+            "bars": [
+                {"minimum": minimum, "death_low": low}
+                for minimum, low in sorted(self.death_low.items())
+            ],
+        }
 
 
 def undecided(
@@ -58,11 +73,13 @@ def undecided(
         known.learn(Order(pair, 0), height)
     mask = known.undecided(tolerance)
     low = np.where(mask | mask.T, known.floors, known.best)
-    there = sorted(losses)
-    numbers = [losses[i] for i in there]
-    now, lowest = (barcode(numbers, matrix[np.ix_(there, there)]) for matrix in (known.best, low))
+    present = sorted(losses)
+    numbers = [losses[i] for i in present]
+    now, lowest = (
+        barcode(numbers, matrix[np.ix_(present, present)]) for matrix in (known.best, low)
+    )
     falls = {
-        there[bar.minimum]: least.death
+        present[bar.minimum]: least.death
         for bar, least in zip(now.bars, lowest.bars, strict=True)
         if least.death < math.inf and bar.death - least.death > tolerance
     }

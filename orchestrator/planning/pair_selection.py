@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from orchestrator.planning.pair_rules import Pair, listed_pairs
 from orchestrator.run_file.models import Pairs
-from topo_core.homology.minimum_graph import check_passes, merges
+from topo_core.homology.minimum_graphs import checked_graph, merges
 
 Floats = NDArray[np.float64]
 NOT_DONE = -1
@@ -127,7 +127,7 @@ class Knowledge:
         """The minimum spanning tree over the best heights."""
         there = np.flatnonzero(np.isfinite(self.losses))
         best = self.best[np.ix_(there, there)]
-        passes = check_passes(self.losses[there].tolist(), best)
+        passes = checked_graph(self.losses[there].tolist(), best)
         return _tree(
             self.count,
             [
@@ -223,7 +223,7 @@ def _spanning(orders: list[Order], known: Knowledge) -> list[Order]:
     """Of the orders those that connect their minima, of lowest floors first: a star if it can be."""
     passes = {order.pair: float(known.floors[order.pair]) for order in orders}
     losses = {end: float(known.losses[end]) for pair in passes for end in pair}
-    found = check_passes(losses, passes)
+    found = checked_graph(losses, passes)
     tree = {found.pair(merge.index) for merge in merges(found)}
     return [order for order in orders if order.pair in tree]
 

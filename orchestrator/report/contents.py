@@ -44,7 +44,7 @@ def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Fi
         for index, bars in landscape.homology.barcodes.items():
             yield barcode_figure([Panel("Optimised simplices", bars)], index=index)
     yield diagram_figure({"elder rule": elder, "direct paths only": direct})
-    known = landscape.certified
+    known = landscape.assessment
     tree = known.tree if known else merge_tree(landscape.losses, landscape.heights)
     yield tree_figure(tree)
     yield matrix_figure(tree, landscape.losses, landscape.heights)

@@ -97,7 +97,7 @@ def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure |
         caption=(
             "From one minimum (left) to the other (right) by arc length. Circles are the points of the "
             "path, the line is the loss on the polygon between them, sampled until the maximum is "
-            "bracketed; the band at the top is the certificate of that maximum. The dashed line is the "
+            "bracketed; the band at the top is what may lie between the samples. The dashed line is the "
             f"birth of the bar that this pass ends.{rest}"
         ),
         alt=(
@@ -147,7 +147,8 @@ def _draw_losses(
 
 
 def _draw_path(ax: Axes, bar: Bar, record: PairRecord, knots: PathPoints | None) -> None:
-    ax.axhspan(record.height_low, record.height_high, color=SECOND, alpha=0.25, lw=0)
+    if math.isfinite(record.height_high):
+        ax.axhspan(record.height, record.height_high, color=SECOND, alpha=0.25, lw=0)
     ax.axhline(record.height, color=SECOND, lw=0.8)
     ax.axhline(bar.birth, color=MUTED, lw=0.8, ls="--")
     ax.plot(record.positions, record.losses, color=FIRST, lw=1.2)

@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.analysis.higher_index import Homology
+from orchestrator.analysis.assessment import Assessment
+from orchestrator.analysis.higher_index import SimplexHomology
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.analysis.sampling_error import Certified
 from topo_core.homology.barcodes import Barcode, Interval
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
@@ -31,8 +31,8 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if landscape.minima:
         parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
         parts.append(_scores(landscape))
-        if landscape.certified and landscape.counts.done:
-            parts += evidence(landscape.certified)
+        if landscape.assessment and landscape.counts.done:
+            parts += evidence(landscape.assessment)
         if something_left_out(landscape):
             parts.append(left_out(landscape))
         if landscape.homology:
@@ -40,6 +40,7 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
                 higher_bars(bars, landscape.homology, max(20, width - 46))
                 for bars in landscape.homology.barcodes.values()
             ]
+            parts.append(same_complex(landscape.homology))
     return Group(*parts)
 
 
@@ -73,11 +74,11 @@ def _bars(bars: Barcode, width: int) -> Table:
     return table
 
 
-def higher_bars(bars: HomologyBarcode, homology: Homology, width: int) -> RenderableType:
+def higher_bars(bars: HomologyBarcode, homology: SimplexHomology, width: int) -> RenderableType:
     """The longest bars of an index of 1 or more, and their TO-score."""
     what = f"Index {bars.index} ({_CLASSES.get(bars.index, 'cycles')} of optimised simplices)"
     if not bars.bars:
-        return Text(f"\n{what}: no bar has a length; TO-score 0.")
+        return Text(f"\n{what}: none of the {bars.zero_length} bars has a length; TO-score 0.")
     shown = sorted(bars.bars, key=lambda bar: -bar.length)[:SHOWN_BARS]
     axis = _Axis(shown, width)
     table = Table(box=None, pad_edge=False, padding=(0, 1))
@@ -94,12 +95,26 @@ def higher_bars(bars: HomologyBarcode, homology: Homology, width: int) -> Render
     score = to_score(bars)
     if math.isfinite(score):
         text = Text(f"TO-score of index {bars.index} ")
-        text.append(f"{score:.4g} ± {homology.epsilon:.2g}", style="bold")
+        text.append(f"{score:.4g}{plus_minus(homology.epsilon)}", style="bold")
     else:
         text = Text(f"{len(bars.infinite)} of them not filled yet: the TO-score is infinite")
     rest = len(bars.bars) - len(shown)
     more = f"; {rest} shorter bars not shown" if rest else ""
+    more += f"; {bars.zero_length} bars of no length not listed" if bars.zero_length else ""
     return Group(Text(f"\n{what}"), table, text.append(f"{more}."))
+
+
+def same_complex(homology: SimplexHomology) -> Text:
+    """Which edges the barcodes of simplices are computed from, and their score of index 0."""
+    return Text(
+        "The edges of this complex are the polygons on the lattice of its triangles, which are higher "
+        f"than the paths: its TO-score of index 0 is {_score(to_score(homology.index_0))}."
+    )
+
+
+def plus_minus(epsilon: float) -> str:
+    """The sampling error behind a number; nothing where there is no estimate of it."""
+    return f" ± {epsilon:.2g}" if math.isfinite(epsilon) else ""
 
 
 class _Axis:
@@ -134,28 +149,22 @@ def _scores(landscape: Landscape) -> Text:
     scores = landscape.to_scores
     text = Text("TO-score ")
     text.append(_score(scores["elder"]), style="bold")
-    known = landscape.certified
+    known = landscape.assessment
     if known and math.isfinite(scores["elder"]):
-        text.append(f" ± {known.certificate.epsilon:.2g}", style="bold")
+        text.append(plus_minus(known.sampling.epsilon), style="bold")
     text.append(f" (elder rule), {_score(scores['direct'])} (direct paths only, Algorithm 1)")
     text.append(
         f"; {len(landscape.minima)} minima, {landscape.counts.done} passes, each the highest "
-        "loss on the best path found."
+        "loss on the best path found"
     )
+    flat = landscape.barcodes["elder"].zero_length
+    text.append(f"; {flat} of the {len(landscape.minima)} bars have no length." if flat else ".")
     return text
 
 
-def evidence(known: Certified) -> list[Text]:
-    """What ± does not say: an estimate of convergence, dips, and the choice of the minima."""
-    holding = sum(1 for bar in known.certificate.barcode.bars if bar.saddle)
-    lines = [
-        *_no_obstacle(known),
-        Text(
-            "± is what the dense sampling can have missed on these paths. Estimate, not a bound: with "
-            f"more epochs the passes that hold up bars would fall by up to {known.remaining_fall:.2g}; "
-            f"{known.unconverged} of {holding} had not converged."
-        ),
-    ]
+def evidence(known: Assessment) -> list[Text]:
+    """The errors that are estimated, dips, and how much depends on the choice of the minima."""
+    lines = [*_no_obstacle(known), Text(f"{_sampling(known)} {_convergence(known)}")]
     if known.jackknife and math.isfinite(known.jackknife.standard_error):
         jack = known.jackknife
         lines.append(
@@ -175,10 +184,37 @@ def evidence(known: Certified) -> list[Text]:
     return lines
 
 
-def _no_obstacle(known: Certified) -> list[Text]:
-    """In words, a barcode of connected minima whose bars have no length that could be told from none."""
-    certificate = known.certificate
-    if not certificate.barcode.finite or certificate.to_score > certificate.epsilon:
+def _sampling(known: Assessment) -> str:
+    if known.sampling.estimated:
+        return (
+            "± estimates what the dense sampling missed between its samples on these paths; it is no "
+            "bound, and there is none for direct paths."
+        )
+    return (
+        "Without ±: these heights are the highest loss at fixed points of each segment, and what lies "
+        "between them was not looked at."
+    )
+
+
+def _convergence(known: Assessment) -> str:
+    convergence = known.convergence
+    fall = convergence.largest_fall
+    amount = f"up to {fall:.2g}" if math.isfinite(fall) else "an unknown amount"
+    return (
+        f"With more epochs bars would shorten by {amount} (an estimate, not a bound); "
+        f"{len(convergence.unconverged)} of the {len(convergence.decisive)} paths that decide about "
+        "bars had not converged."
+    )
+
+
+def _no_obstacle(known: Assessment) -> list[Text]:
+    """In words, a barcode of connected minima whose bars are not longer than the sampling error."""
+    sampling = known.sampling
+    if (
+        not sampling.estimated
+        or not sampling.barcode.finite
+        or sampling.to_score > sampling.epsilon
+    ):
         return []
     return [
         Text(

@@ -66,7 +66,7 @@ def _listed(nodes: tuple[int, int]) -> str:
 def _draw_tree(tree: MergeTree, wide: bool) -> Drawing:
     figure = Drawing(figsize=(WIDE if wide else NARROW, 3.6))
     ax = figure.subplots()
-    places = tree.places()
+    places = tree.horizontal_positions()
     levels = [*(leaf.loss for leaf in tree.leaves), *(join.height for join in tree.joins)]
     count = len(tree.leaves)
     lines = []
@@ -109,7 +109,7 @@ def matrix_figure(
     tree: MergeTree, losses: Mapping[int, float], heights: Mapping[Pair, float]
 ) -> Figure:
     """Heights of all passes, with the minima in the order of the disconnectivity graph."""
-    places = tree.places()
+    places = tree.horizontal_positions()
     nodes = sorted(range(len(tree.leaves)), key=lambda node: places[node])
     order = [tree.leaves[node].minimum for node in nodes]
     place = {minimum: k for k, minimum in enumerate(order)}

@@ -151,34 +151,41 @@ def _numbers(landscape: Landscape) -> list[Number]:
         Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
         Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
     ]
-    known = landscape.certified
+    known = landscape.assessment
     if known is None:
         return found
-    certificate = known.certificate
-    if math.isinf(certificate.to_score):
+    sampling, convergence = known.sampling, known.convergence
+    if math.isinf(sampling.to_score):
         note = "some minima are not connected yet"
     else:
-        note = f"off by at most {certificate.epsilon:.1g} for these paths"
+        note = _sampling_note(sampling.epsilon)
     direct = landscape.to_scores["direct"]
     lowest = min(landscape.losses.items(), key=lambda item: (item[1], item[0]))
     scores = [
-        Number(f"TO-score ({RULES['elder']})", number(certificate.to_score), note),
-        Number(f"TO-score ({RULES['direct']})", number(direct)),
+        Number(f"TO-score ({RULES['elder']})", number(sampling.to_score), note),
+        Number(f"TO-score ({RULES['direct']})", number(direct), "without an error estimate"),
     ]
     if landscape.homology:
         scores += [
             Number(
                 f"TO-score of index {index}",
                 number(to_score(bars)),
-                f"off by at most {landscape.homology.epsilon:.1g} for these simplices",
+                _sampling_note(landscape.homology.epsilon),
             )
             for index, bars in landscape.homology.barcodes.items()
         ]
-    if known.unconverged and math.isfinite(known.remaining_fall):
         scores.append(
             Number(
-                "Passes may still fall by",
-                number(known.remaining_fall),
+                "TO-score of index 0 on the same simplices",
+                number(to_score(landscape.homology.index_0)),
+                "its edges are polygons on the lattice of the triangles",
+            )
+        )
+    if convergence.unconverged and math.isfinite(convergence.largest_fall):
+        scores.append(
+            Number(
+                "Bars may still shorten by",
+                number(convergence.largest_fall),
                 "an estimate for more epochs, not a bound",
             )
         )
@@ -193,13 +200,19 @@ def _numbers(landscape: Landscape) -> list[Number]:
     return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *found]
 
 
+def _sampling_note(epsilon: float) -> str:
+    if math.isfinite(epsilon):
+        return f"sampling error about {epsilon:.1g} on these paths (an estimate)"
+    return "sampling error not estimated: heights are at fixed points of each segment"
+
+
 def _tables(landscape: Landscape) -> list[NamedTable]:
     found = []
     if landscape.minima:
         table = minima_table(landscape.minima, landscape.barcodes["elder"])
         found.append(NamedTable("minima", "Table of minima", table))
-    if landscape.certified and landscape.certified.dense and landscape.certified.dense.dips:
-        dips = landscape.certified.dense.dips
+    if landscape.assessment and landscape.assessment.dense and landscape.assessment.dense.dips:
+        dips = landscape.assessment.dense.dips
         inside: dict[str, list[Any]] = {
             "path": ["–".join(map(str, dip.pair)) for dip in dips],
             "position": [dip.position for dip in dips],

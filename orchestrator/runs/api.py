@@ -22,16 +22,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orchestrator.run_file.errors import UserError
 from orchestrator.analysis.landscape import METHODS, Landscape
+from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun, open_run
 from topo_core.homology.barcodes import Barcode, Method
 from topo_core.homology.merge_trees import MergeTree, merge_tree
-from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
-from workers.storage.objects import NotFound
+from topo_core.paths.polyline import arc_positions, at_positions
 from workers.storage.immutable_objects import Damaged
+from workers.storage.objects import NotFound
 from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
 
 Pair = tuple[int, int]
@@ -245,8 +245,9 @@ class LoadedRun:
                 `birth` and `death` (infinite bars: infinity), the minima of the simplex at which a
                 bar is `born` and of the one at which it is `killed` (none for an infinite bar), and
                 for index 0 the same as numbers: `minimum`, and the pair `saddle_i`, `saddle_j`;
-                `scores` has the TO-score of each barcode, and how far dense sampling can have put
-                it off; `profiles` has the loss along every path, a row a place.
+                `scores` has the TO-score of each barcode, its number of bars and of those of no length,
+                and its estimated sampling error (`epsilon`); `profiles` has the loss along every path,
+                a row a sample.
 
         Raises:
             UserError: there is no such table.
@@ -307,7 +308,7 @@ def _records(kind: type[Any], records: Mapping[Any, Any]) -> pa.Table:
 
 
 SIMPLICES = "simplices"
-"""The method of bars of index 1 and more, beside the two of index 0."""
+"""The method of all bars of the complex of optimised simplices, beside the two of the paths."""
 
 
 def _bars(run: LoadedRun) -> pa.Table:
@@ -335,10 +336,16 @@ def _bars(run: LoadedRun) -> pa.Table:
             "born": bar.born,
             "killed": bar.killed,
         }
-        for index, bars in run.higher.items()
+        for index, bars in _of_simplices(run).items()
         for bar in bars.bars
     ]
     return pa.Table.from_pylist(rows, schema=_BARS)
+
+
+def _of_simplices(run: LoadedRun) -> dict[int, HomologyBarcode]:
+    """The barcodes of the complex of optimised simplices, index 0 included."""
+    homology = run.landscape.homology
+    return {0: homology.index_0, **homology.barcodes} if homology else {}
 
 
 _BARS = pa.schema(
@@ -362,20 +369,23 @@ def _scores(run: LoadedRun) -> pa.Table:
     for method in METHODS:
         count = len(run.barcode(method).bars)
         row = {"index": 0, "method": method, "to_score": run.to_score(method), "bars": count}
-        if method == "elder" and landscape.certified:
-            row["epsilon"] = landscape.certified.certificate.epsilon
+        row["zero_length"] = run.barcode(method).zero_length
+        if method == "elder" and landscape.assessment and landscape.assessment.sampling.estimated:
+            row["epsilon"] = landscape.assessment.sampling.epsilon
         rows.append(row)
-    for index, bars in run.higher.items():
-        assert landscape.homology is not None  # where the bars are from
-        rows.append(
-            {
-                "index": index,
-                "method": SIMPLICES,
-                "to_score": to_score(bars),
-                "bars": len(bars.bars),
-                "epsilon": landscape.homology.epsilon,
-            }
-        )
+    if landscape.homology:
+        epsilon = landscape.homology.epsilon
+        for bars in _of_simplices(run).values():
+            rows.append(
+                {
+                    "index": bars.index,
+                    "method": SIMPLICES,
+                    "to_score": to_score(bars),
+                    "bars": len(bars.bars),
+                    "zero_length": bars.zero_length,
+                    "epsilon": epsilon if math.isfinite(epsilon) else None,
+                }
+            )
     return pa.Table.from_pylist(rows, schema=_SCORES)
 
 
@@ -386,6 +396,7 @@ _SCORES = pa.schema(
         "to_score": pa.float64(),
         "epsilon": pa.float64(),
         "bars": pa.int32(),
+        "zero_length": pa.int32(),
     }
 )
 

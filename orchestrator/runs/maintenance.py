@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import compress
 
-from orchestrator.planning.plan import Plan
 from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.plan import Plan
 from workers.storage import object_names as layout
-from workers.storage.schema import KINDS, PairRecord
 from workers.storage.run_store import Store
+from workers.storage.schema import KINDS, PairRecord
 
 SEGMENTS = 256
 """Segments of one kind from which copying them into few is worth the requests."""

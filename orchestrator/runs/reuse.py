@@ -6,13 +6,13 @@ objects are copied and not linked: each run can be moved, checked and deleted on
 
 from collections.abc import Iterable
 
-from orchestrator.run_file.errors import BadRunFile
 from orchestrator.planning.plan import Plan
+from orchestrator.run_file.errors import BadRunFile
 from orchestrator.runs.stored_run import location_of
 from workers.storage.objects import NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
-from workers.storage.schema import KINDS
 from workers.storage.run_store import Store
+from workers.storage.schema import KINDS
 
 AT_ONCE = 1000
 """Records copied into one segment."""

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from orchestrator.run_file.errors import UserError
-from orchestrator.planning.pair_rules import Pair
 from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.pair_rules import Pair
+from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.critical_points.saddle_search import Saddle, SaddleSettings
+from workers.execution.saddle_check import exact_objective, verify_peak
 from workers.problems.evaluation import prepare
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
 from workers.storage.run_store import Damaged
-from workers.execution.saddle_check import exact_objective, verify_peak
 
 SETTINGS = SaddleSettings(
     climb=60, polish=4, lanczos=24, tolerance=0.05, radius=1.0, difference=1e-2

@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from orchestrator.run_file.errors import UserError
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.pair_rules import Pair
+from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
-from topo_core.random_streams import generator
 from topo_core.paths.profiles import loss_profile
+from topo_core.random_streams import generator
 from workers.problems.evaluation import prepare
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
-from workers.storage.schema import PairRecord
 from workers.storage.run_store import Damage, Damaged
+from workers.storage.schema import PairRecord
 
 ROUNDING = 1e-4
 """Of the range of losses along a path: what float32 strategies may differ by, ReLU kinks included."""

@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.analysis.landscape import reduce_run
+from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import EXIT, carry_out
 from orchestrator.planning.cost import Cost, estimate, human_bytes
 from orchestrator.planning.fingerprints import identify

@@ -26,7 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.analysis.landscape import Landscape, reduce_run
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import carry_out
 from orchestrator.planning.pair_selection import Rung
 from orchestrator.planning.plan import Plan

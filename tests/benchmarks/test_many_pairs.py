@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from orchestrator.analysis.landscape import reduce_run
+from orchestrator.analysis.reduction import reduce_run
 from tests.benchmarks.many_pairs import plan_of
 from tests.helpers import s3_server
 from tests.helpers.process import ROOT, environment

@@ -128,7 +128,6 @@ class MadeRun:
             a=self.plan.minimum_keys[i],
             b=self.plan.minimum_keys[j],
             height=height,
-            height_low=height,
             height_high=height + 1e-4,
             argmax_position=peak,
             positions=positions,

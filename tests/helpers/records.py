@@ -34,7 +34,6 @@ def pair_record(
         a=f"minimum-{pair[0]}",
         b=f"minimum-{pair[1]}",
         height=height,
-        height_low=height,
         height_high=height + 0.01,
         argmax_position=0.5,
         positions=(0.0, 0.5, 1.0),

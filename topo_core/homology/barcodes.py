@@ -1,9 +1,13 @@
 """The barcode of minima (section 1.1), by the elder rule and by Algorithm 1.
 
-Minima are vertices that are born at their losses, passes are edges at their heights. Going up, two
-components merge at the first edge between them, and the one whose lowest minimum is higher dies
-there: that is formula (1), where a path may lead through other minima (``elder``). Algorithm 1 of
-the paper looks at direct paths to lower minima alone (``direct``), so its bars are never shorter.
+Minima are vertices that are born at their losses, passes are edges at their heights. As the level
+rises, two components merge at the first edge between them, and the one whose lowest minimum is
+higher dies there: that is formula (1), where a path may lead through other minima (``elder``).
+Algorithm 1 of the paper considers only direct paths to lower minima (``direct``), so its bars are
+never shorter.
+
+Every minimum has exactly one bar. A bar of no length belongs to a minimum from which a path leads
+lower without a climb; it is listed like the others, and ``Barcode.zero_length`` counts these bars.
 """
 
 import math
@@ -14,12 +18,12 @@ from typing import Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from topo_core.homology.minimum_graph import (
-    Heights,
+from topo_core.homology.minimum_graphs import (
     Minimum,
+    MinimumGraph,
     Pair,
-    Passes,
-    check_passes,
+    PassHeights,
+    checked_graph,
     merges,
     numbers,
 )
@@ -29,14 +33,14 @@ Method = Literal["elder", "direct"]
 
 @dataclass(frozen=True)
 class Interval:
-    """From ``birth`` to ``death``, in units of the loss."""
+    """A bar from ``birth`` to ``death``, in units of the loss."""
 
     birth: float
     death: float
 
     @property
     def length(self) -> float:
-        """The penalty for escaping: death - birth."""
+        """death - birth: by how much the loss must rise before it can fall below ``birth``."""
         return self.death - self.birth
 
 
@@ -66,12 +70,12 @@ class Bars(Generic[B]):
 
     @property
     def finite(self) -> tuple[B, ...]:
-        """Those that die."""
+        """The bars that end."""
         return tuple(bar for bar in self.bars if math.isfinite(bar.death))
 
     @property
     def infinite(self) -> tuple[B, ...]:
-        """Those that never die."""
+        """The bars that do not end."""
         return tuple(bar for bar in self.bars if not math.isfinite(bar.death))
 
     @property
@@ -88,7 +92,7 @@ def intervals(bars: AnyBars) -> tuple[Interval, ...]:
     """The bars of a barcode, or of rows (birth, death).
 
     Raises:
-        ValueError: rows that are no pairs of numbers, an infinite birth, or a death below the birth.
+        ValueError: rows that are not pairs of numbers, an infinite birth, or a death below the birth.
     """
     if isinstance(bars, Bars):
         return tuple(bars.bars)
@@ -110,10 +114,10 @@ def intervals(bars: AnyBars) -> tuple[Interval, ...]:
 
 @dataclass(frozen=True)
 class Barcode(Bars[Bar]):
-    """The barcode of minima: one bar a minimum.
+    """The barcode of minima: one bar for each minimum.
 
-    An infinite bar belongs to the lowest minimum, and one more to each minimum from which no known
-    pass leads lower yet.
+    The lowest minimum has an infinite bar, and so has each minimum from which no known pass leads
+    to a lower one yet.
     """
 
     method: Method
@@ -124,10 +128,15 @@ class Barcode(Bars[Bar]):
         """Whether every minimum but the lowest is connected to a lower one."""
         return len(self.infinite) == 1
 
+    @property
+    def zero_length(self) -> int:
+        """How many bars have no length."""
+        return sum(1 for bar in self.bars if bar.length == 0)
+
 
 def barcode(
     losses: Sequence[float] | Mapping[Minimum, float],
-    heights: Heights,
+    heights: PassHeights,
     method: Method = "elder",
 ) -> Barcode:
     """The barcode of minima with known passes.
@@ -135,40 +144,37 @@ def barcode(
     Args:
         losses: of the minima, by position or by id. Ties are broken by the order of the ids.
         heights: of the passes, by pair of ids in either order, or a symmetric array [n, n] with
-            its diagonal not read. What is missing, or infinite, is a pass not yet found.
+            its diagonal not read. A pass that is missing or infinite is not known yet.
         method: ``elder``, or ``direct`` for Algorithm 1 to the letter.
 
     Raises:
         ValueError: a loss is not finite; a height names an unknown minimum, is not a number, or
             is below one of its ends; an unknown method.
     """
-    return barcode_of(check_passes(losses, heights), method)
+    return barcode_of(checked_graph(losses, heights), method)
 
 
-def barcode_of(passes: Passes, method: Method, *, without: int | None = None) -> Barcode:
+def barcode_of(graph: MinimumGraph, method: Method, *, without: int | None = None) -> Barcode:
     """``barcode`` of checked input, with the minimum of rank ``without`` left out."""
     if method == "elder":
-        deaths = {merge.younger: merge.index for merge in merges(passes, without=without)}
+        deaths = {merge.younger: merge.index for merge in merges(graph, without=without)}
     elif method == "direct":
-        deaths = _direct(passes, without)
+        deaths = _direct(graph, without)
     else:
         raise ValueError(f"method is {method!r}; choose elder or direct.")
     bars = []
-    for rank, minimum in enumerate(passes.ids):
+    for rank, minimum in enumerate(graph.ids):
         if rank == without:
             continue
         death, saddle = math.inf, None
         if rank in deaths:
-            death, saddle = float(passes.heights[deaths[rank]]), passes.pair(deaths[rank])
-        bars.append(Bar(float(passes.births[rank]), death, minimum, saddle))
+            death, saddle = float(graph.heights[deaths[rank]]), graph.pair(deaths[rank])
+        bars.append(Bar(float(graph.births[rank]), death, minimum, saddle))
     return Barcode(tuple(bars), method)
 
 
-def _direct(passes: Passes, without: int | None) -> dict[int, int]:
+def _direct(graph: MinimumGraph, without: int | None) -> dict[int, int]:
     """For each minimum, the lowest direct path to a lower minimum."""
-    known = passes.heights < np.inf
-    if without is not None:
-        known &= (passes.low != without) & (passes.high != without)
-    order = passes.sorted(np.flatnonzero(known))
-    ranks, first = np.unique(passes.high[order], return_index=True)
+    order = graph.order_without(without)
+    ranks, first = np.unique(graph.high[order], return_index=True)
     return dict(zip(ranks.tolist(), order[first].tolist(), strict=True))

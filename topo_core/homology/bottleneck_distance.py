@@ -17,14 +17,15 @@ def bottleneck(a: AnyBars, b: AnyBars) -> float:
     bars are matched among themselves in the order of their births, and two barcodes with different
     numbers of them are infinitely far apart.
 
-    The code is ours because no engine at hand is exact: where bars tie, as those of many minima do,
-    GUDHI's algorithm may give several times the distance, and Hera's is asked for a relative error.
+    This is not delegated to GUDHI because its result is wrong where bars tie, as those of many
+    minima do (up to several times the distance; ``test_ties``), and Hera computes it up to a
+    relative error only. The matchings themselves are SciPy's.
 
     Args:
         a, b: barcodes of any index, or rows (birth, death) as an array [m, 2] or a list.
 
     Raises:
-        ValueError: rows that are no pairs of numbers, or with a death below the birth.
+        ValueError: rows that are not pairs of numbers, or with a death below the birth.
     """
     (one, one_births), (other, other_births) = _diagram(a), _diagram(b)
     if len(one_births) != len(other_births):
@@ -36,7 +37,7 @@ def bottleneck(a: AnyBars, b: AnyBars) -> float:
 def _diagram(bars: AnyBars) -> tuple[Points, NDArray[np.float64]]:
     """The finite bars as points [m, 2] of (birth, death), and the sorted births of the others.
 
-    A bar of no length is left out: no bar is nearer to it than to the diagonal.
+    Bars of no length are left out: they lie on the diagonal.
     """
     rows = [(bar.birth, bar.death) for bar in intervals(bars) if bar.birth < bar.death]
     points = np.array(rows, dtype=np.float64).reshape(-1, 2)
@@ -47,8 +48,8 @@ def _diagram(bars: AnyBars) -> tuple[Points, NDArray[np.float64]]:
 def _finite(a: Points, b: Points) -> float:
     """The distance of two diagrams of finite bars.
 
-    It is the cost of some pair or of some bar's way to the diagonal, so bisection over these costs
-    finds it exactly.
+    It is the distance of some pair, or of some bar from the diagonal, so bisection over these
+    candidates finds it exactly.
     """
     to_diagonal = (a[:, 1] - a[:, 0]) / 2, (b[:, 1] - b[:, 0]) / 2
     rows, columns, costs = _useful_pairs(a, b, *to_diagonal)
@@ -68,9 +69,9 @@ def _finite(a: Points, b: Points) -> float:
 def _useful_pairs(
     a: Points, b: Points, a_to_diagonal: NDArray[np.float64], b_to_diagonal: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rows of ``a``, rows of ``b`` and the distances of the pairs worth more than the diagonal.
+    """Rows of ``a``, rows of ``b`` and distances of the pairs that may be better than the diagonal.
 
-    Most bars are short and most pairs far apart, so that far fewer than all pairs are kept.
+    Most bars are short and most pairs far apart, so far fewer than all pairs are kept.
     """
     rows, columns, costs = [], [], []
     for row, (point, own) in enumerate(zip(a, a_to_diagonal, strict=True)):
@@ -92,25 +93,26 @@ def _matches(
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
     cost: float,
 ) -> bool:
-    """Whether a matching within ``cost`` exists, given the pairs within it.
+    """Whether a matching of cost at most ``cost`` exists, given the pairs within that distance.
 
-    The bars farther from the diagonal need partners. If one matching finds them for those of ``a``
-    and one for those of ``b``, then one does for both (Mendelsohn and Dulmage 1958, theorem 1).
+    The bars farther than that from the diagonal need partners. If one matching finds partners for
+    those of ``a`` and another for those of ``b``, then a single one does for both (Mendelsohn and
+    Dulmage 1958, theorem 1).
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
     for own, other in ((0, 1), (1, 0)):
-        needy = np.flatnonzero(to_diagonal[own] > cost)
-        position = np.full(len(to_diagonal[own]), -1)
-        position[needy] = np.arange(len(needy))
-        asks = position[pairs[own]]
-        within = asks >= 0
-        if len(np.unique(asks[within])) < len(needy):
+        farther = np.flatnonzero(to_diagonal[own] > cost)
+        number = np.full(len(to_diagonal[own]), -1)
+        number[farther] = np.arange(len(farther))
+        wants = number[pairs[own]]
+        within = wants >= 0
+        if len(np.unique(wants[within])) < len(farther):
             return False
         graph = coo_array(
-            (np.ones(within.sum(), dtype=np.int8), (asks[within], pairs[other][within])),
-            shape=(len(needy), len(to_diagonal[other])),
+            (np.ones(within.sum(), dtype=np.int8), (wants[within], pairs[other][within])),
+            shape=(len(farther), len(to_diagonal[other])),
         )
         if (maximum_bipartite_matching(graph.tocsr(), perm_type="column") < 0).any():
             return False

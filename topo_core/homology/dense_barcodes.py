@@ -1,12 +1,13 @@
-"""Minima that nobody trained, seen as dips inside paths.
+"""Basins inside paths: the barcode of all samples of all paths.
 
 In the dense-profile complex every sample of every path is a vertex with its loss, and neighbours
-along a path are joined (a lower-star filtration). A birth inside a path is then a basin that the
-path crosses, and a bar of a minimum ends where its path first reaches anything lower, which is the
-first passage of formula (1). So these bars are never longer than those of whole paths.
+along a path are joined (a lower-star filtration). A birth inside a path is a basin that the path
+crosses and that belongs to none of the minima. The bar of a minimum ends where its path first
+reaches a lower point, which is the first passage of formula (1), so these bars are never longer
+than those of whole paths.
 
-Only the local minima of a profile and the maxima between them matter to index 0, so a path of
-hundreds of samples becomes a few vertices and edges, with the same bars.
+Index 0 depends only on the local minima of a profile and the maxima between them, so a path of
+hundreds of samples is reduced to a few vertices and edges, with the same bars.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from topo_core.homology.barcodes import Bar, Barcode, barcode
-from topo_core.homology.minimum_graph import Minimum, Pair
+from topo_core.homology.minimum_graphs import Minimum, Pair
 
 Samples = tuple[ArrayLike, ArrayLike]
 
@@ -28,10 +29,10 @@ class Dip:
 
     Attributes:
         pair: the ends of the path.
-        position: where its lowest sample is, a fraction of the arc length.
-        loss: there.
-        depth: how far one must climb from it, through all known paths, to reach something lower;
-            infinite where nothing lower is known.
+        position: of its lowest sample, a fraction of the arc length.
+        loss: of its lowest sample.
+        depth: how far the loss must rise from it, along any of the known paths, before a lower
+            point is reached; infinite where no lower point is known.
     """
 
     pair: Pair
@@ -45,8 +46,8 @@ class DenseBarcode:
     """The barcode of the dense-profile complex.
 
     Attributes:
-        minima: the bars of the minima. That of a minimum beside a deeper dip is short: what is
-            born there is the dip.
+        minima: the bars of the minima. A minimum from which a path falls directly into a dip has a
+            bar of no length; the long bar is that of the dip.
         dips: the births inside paths, deepest first.
     """
 
@@ -69,41 +70,43 @@ def dense_barcode(
         least: dips that are not deeper than this are ripples and are not reported.
 
     Raises:
-        ValueError: as for ``barcode``; a profile with fewer than two samples or unequal lengths.
+        ValueError: as for ``barcode``; a profile with fewer than two samples, with unequal
+            lengths, or with a sample that is not a number. An infinite loss is allowed: the path
+            connects nothing across it.
     """
     births = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
     ids = sorted(births)
-    number = {minimum: place for place, minimum in enumerate(ids)}
-    heights_of: list[float] = [births[minimum] for minimum in ids]
+    number = {minimum: position for position, minimum in enumerate(ids)}
+    vertex_losses: list[float] = [births[minimum] for minimum in ids]
     edges: dict[tuple[int, int], float] = {}
     path_of: dict[tuple[int, int], Pair] = {}
     inside: list[tuple[Pair, float]] = []
     for (i, j), samples in profiles.items():
         positions, values = _checked((i, j), samples)
         bottoms = _bottoms(values)
-        first = len(heights_of)
-        heights_of.extend(values[bottoms].tolist())
-        inside.extend(((i, j), float(positions[place])) for place in bottoms)
-        nodes = [number[i], *range(first, first + len(bottoms)), number[j]]
+        first = len(vertex_losses)
+        vertex_losses.extend(values[bottoms].tolist())
+        inside.extend(((i, j), float(positions[bottom])) for bottom in bottoms)
+        vertices = [number[i], *range(first, first + len(bottoms)), number[j]]
         cuts = [0, *bottoms, len(values) - 1]
-        for a, b, low, high in zip(nodes[:-1], nodes[1:], cuts[:-1], cuts[1:], strict=True):
+        for a, b, low, high in zip(vertices[:-1], vertices[1:], cuts[:-1], cuts[1:], strict=True):
             # The ends are the minima themselves, whose losses may differ by rounding.
-            top = max(float(values[low : high + 1].max()), heights_of[a], heights_of[b])
+            top = max(float(values[low : high + 1].max()), vertex_losses[a], vertex_losses[b])
             if top < edges.get((a, b), np.inf):
                 edges[a, b], path_of[a, b] = top, (i, j)
-    return _split(ids, barcode(heights_of, edges), path_of, inside, least)
+    return _split(ids, barcode(vertex_losses, edges), path_of, inside, least)
 
 
 def _split(
     ids: Sequence[Minimum],
-    found: Barcode,
+    whole: Barcode,
     path_of: Mapping[tuple[int, int], Pair],
     inside: Sequence[tuple[Pair, float]],
     least: float,
 ) -> DenseBarcode:
     """The bars of the minima, with their ids, and the dips."""
     bars, dips = [], []
-    for bar in found.bars:
+    for bar in whole.bars:
         if bar.minimum < len(ids):
             saddle = path_of[bar.saddle] if bar.saddle else None
             bars.append(Bar(bar.birth, bar.death, ids[bar.minimum], saddle))
@@ -111,7 +114,7 @@ def _split(
             pair, position = inside[bar.minimum - len(ids)]
             dips.append(Dip(pair, position, bar.birth, bar.length))
     dips.sort(key=lambda dip: (-dip.depth, dip.loss))
-    return DenseBarcode(Barcode(tuple(bars), found.method), tuple(dips))
+    return DenseBarcode(Barcode(tuple(bars), whole.method), tuple(dips))
 
 
 def _checked(pair: Pair, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -122,12 +125,18 @@ def _checked(pair: Pair, samples: Samples) -> tuple[NDArray[Any], NDArray[Any]]:
             f"the profile of the path {pair!r} has positions of shape {positions.shape} and "
             f"losses of shape {values.shape}; give two samples or more, one loss a position."
         )
+    if np.isnan(values).any():
+        raise ValueError(
+            f"the profile of the path {pair!r} has the loss nan at position "
+            f"{positions[np.isnan(values)][0]}; leave out a path whose evaluation failed."
+        )
     return positions, values
 
 
 def _bottoms(values: NDArray[Any]) -> list[int]:
-    """Indices of the local minima inside ``values`` [m]; of a flat one, the first."""
-    steps = np.diff(values)
+    """Indices of the local minima inside ``values`` [m]; of a flat one, the first index."""
+    with np.errstate(invalid="ignore"):  # the difference of two infinite losses: flat
+        steps = np.nan_to_num(np.diff(values), nan=0.0)
     moving = np.flatnonzero(steps)  # flat stretches are taken out
     turns = (steps[moving[:-1]] < 0) & (steps[moving[1:]] > 0)
-    return [int(place) + 1 for place in moving[:-1][turns]]
+    return [int(index) + 1 for index in moving[:-1][turns]]

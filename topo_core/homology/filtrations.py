@@ -1,7 +1,7 @@
 """Minima, passes and optimised simplices as one filtered simplicial complex (section 1.4).
 
-A simplex enters at the highest loss on it, which counts its faces: the value is the maximum of its
-own dense maximum and of the values of its faces, so that every sublevel set is a complex.
+A simplex enters at the highest loss on it and on its faces: its value is the maximum of its own
+dense maximum and of the values of its faces, so that every sublevel set is a complex.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from topo_core.homology.minimum_graph import Heights, check_passes
+from topo_core.homology.minimum_graphs import PassHeights, checked_graph
 
 Simplex = tuple[int, ...]
 Maxima = Mapping[Simplex, float] | tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -25,7 +25,7 @@ class Filtration:
     Attributes:
         simplices: of each dimension k an array [m_k, k + 1] of vertices, increasing along a row
             and sorted by rows. Vertices are 0 to n - 1.
-        values: of each dimension k an array [m_k], where a simplex enters.
+        values: of each dimension k an array [m_k], the values at which they enter.
     """
 
     simplices: tuple[NDArray[np.int64], ...]
@@ -36,13 +36,12 @@ class Filtration:
         """The highest dimension."""
         return len(self.simplices) - 1
 
-    def faces(self, dimension: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Rows [m_k, k + 1] in dimension k - 1 of the faces of each k-simplex, or of some ``rows``.
+    def faces(self, dimension: int) -> NDArray[np.int64]:
+        """Rows [m_k, k + 1] in dimension k - 1 of the faces of each k-simplex.
 
         Column j is the face without vertex j; in the boundary it has the sign (-1)^j.
         """
-        chosen = self.simplices[dimension]
-        return _faces(chosen if rows is None else chosen[rows], self.simplices[dimension - 1])
+        return _faces(self.simplices[dimension], self.simplices[dimension - 1])
 
     def tree(self, max_dimension: int | None = None) -> Any:
         """The ``gudhi.SimplexTree`` of the simplices up to ``max_dimension``."""
@@ -58,7 +57,7 @@ class Filtration:
 
 
 def filtration(
-    losses: Sequence[float] | Mapping[int, float], heights: Heights, *maxima: Maxima
+    losses: Sequence[float] | Mapping[int, float], heights: PassHeights, *maxima: Maxima
 ) -> Filtration:
     """The filtration of minima, passes and optimised simplices.
 
@@ -70,26 +69,26 @@ def filtration(
 
     Raises:
         ValueError: as for ``barcode``; a simplex with a repeated or unknown vertex, with a value
-            that is not a number, given twice, or with a face that is not there.
+            that is not a number, given twice, or with a face that has no value.
     """
-    passes = check_passes(losses, heights)
-    if set(passes.ids) != set(range(len(passes.ids))):
+    graph = checked_graph(losses, heights)
+    if set(graph.ids) != set(range(len(graph.ids))):
         raise ValueError(
             "the vertices of a filtration are 0 to n - 1; give losses in that order, as a sequence."
         )
-    ids = np.array(passes.ids, dtype=np.int64)
+    ids = np.array(graph.ids, dtype=np.int64)
     vertices = np.arange(len(ids))[:, None]
     births = np.empty(len(ids))
-    births[ids] = passes.births
-    known = passes.heights < np.inf
-    edges = np.stack([ids[passes.low[known]], ids[passes.high[known]]], axis=1)
+    births[ids] = graph.births
+    known = graph.heights < np.inf
+    edges = np.stack([ids[graph.low[known]], ids[graph.high[known]]], axis=1)
     simplices, values = [vertices], [births]
-    for dimension, (found, maximum) in enumerate(
-        [(edges, passes.heights[known]), *map(_as_arrays, maxima)], start=1
+    for dimension, (given, own_maxima) in enumerate(
+        [(edges, graph.heights[known]), *map(_as_arrays, maxima)], start=1
     ):
-        if not len(found):
+        if not len(given):
             break
-        rows, own = _sorted(found, maximum, dimension, len(ids))
+        rows, own = _sorted(given, own_maxima, dimension, len(ids))
         faces = _faces(rows, simplices[-1])
         simplices.append(rows)
         values.append(np.maximum(own, values[-1][faces].max(axis=1)))
@@ -106,7 +105,7 @@ def of_simplices(values: Mapping[Simplex, float]) -> Filtration:
     for simplex, value in values.items():
         if not isinstance(simplex, tuple) or not simplex:
             raise ValueError(
-                f"{simplex!r} is no simplex; name each by the tuple of its vertices, as in (0, 2)."
+                f"{simplex!r} is not a simplex; name each by the tuple of its vertices, as in (0, 2)."
             )
         by_dimension.setdefault(len(simplex) - 1, {})[simplex] = value
     top = max(by_dimension)
@@ -123,19 +122,19 @@ def _as_arrays(maxima: Maxima) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
 
 
 def _sorted(
-    found: NDArray[np.int64], own: NDArray[np.float64], dimension: int, count: int
+    given: NDArray[np.int64], own: NDArray[np.float64], dimension: int, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Checked simplices with sorted vertices, in sorted order, and their values."""
-    if found.ndim != 2 or found.shape[1] != dimension + 1 or len(found) != len(own):
+    if given.ndim != 2 or given.shape[1] != dimension + 1 or len(given) != len(own):
         raise ValueError(
-            f"the simplices of dimension {dimension} have an array of shape {found.shape} and "
+            f"the simplices of dimension {dimension} have an array of shape {given.shape} and "
             f"{len(own)} values; give {dimension + 1} vertices and one value for each."
         )
-    rows = np.sort(found, axis=1)
+    rows = np.sort(given, axis=1)
     wrong = (rows[:, 0] < 0) | (rows[:, -1] >= count) | (np.diff(rows, axis=1) == 0).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"the simplex {tuple(found[wrong][0].tolist())} must have {dimension + 1} different "
+            f"the simplex {tuple(given[wrong][0].tolist())} must have {dimension + 1} different "
             f"vertices from 0 to {count - 1}."
         )
     if np.isnan(own).any():
@@ -153,20 +152,20 @@ def _sorted(
 def _faces(simplices: NDArray[np.int64], below: NDArray[np.int64]) -> NDArray[np.int64]:
     base = int(max(simplices.max(initial=0), below.max(initial=0))) + 1
     codes = _codes(below, base)
-    found = np.empty(simplices.shape, dtype=np.int64)
+    faces = np.empty(simplices.shape, dtype=np.int64)
     for omitted in range(simplices.shape[1]):
         face = np.delete(simplices, omitted, axis=1)
         wanted = _codes(face, base)
-        place = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
-        missing = codes[place] != wanted
+        rows = np.searchsorted(codes, wanted).clip(max=len(codes) - 1)
+        missing = codes[rows] != wanted
         if missing.any():
             raise ValueError(
                 f"the simplex {tuple(simplices[missing][0].tolist())} has the face "
                 f"{tuple(face[missing][0].tolist())}, which has no value; give it, or leave out "
                 "the simplex."
             )
-        found[:, omitted] = place
-    return found
+        faces[:, omitted] = rows
+    return faces
 
 
 def _codes(simplices: NDArray[np.int64], base: int) -> NDArray[np.int64]:

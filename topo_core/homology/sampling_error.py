@@ -1,191 +1,92 @@
-"""How right a height, a barcode and a TO-score are.
+"""An estimate of the sampling error of a barcode and of its TO-score.
 
-A height is a number attained on the polygon that was found, never "the pass". What is certified is
-how far that number can be from the highest loss of that polygon on the whole training set: what the
-dense sampling can have missed, and what a subset of the training data can have moved. Persistence
-is stable (Cohen-Steiner, Edelsbrunner & Harer 2007): values that are off by at most epsilon move
-the barcode by at most epsilon in the bottleneck distance.
+A height is a loss that was evaluated on a polygon, so the maximum over the polygon is at least
+that high. How much higher it may be is estimated from the slopes between the samples
+(``Profile.bracket``); a spike narrower than the distance of two samples is not seen. This is an
+estimate and not a bound. Where nothing was estimated, ``high`` is infinite, and so is the error.
 
-What a longer optimisation might still gain is an estimate and no bound (``Evidence``), and is no
-part of any of this.
+The consequences for the barcode are exact. Deaths grow with heights, so the barcodes of the values
+and of the upper ends enclose those of all heights between, and persistence is stable (Cohen-Steiner,
+Edelsbrunner & Harer 2007): heights that are off by at most epsilon move the barcode by at most
+epsilon in the bottleneck distance. That holds for the elder rule alone. Bars of Algorithm 1
+(``direct``) may jump where two minima of nearly equal losses change places, so no error is given
+for them.
+
+How much a longer optimisation would lower heights is another question (``convergence_estimate``).
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from topo_core.homology.barcodes import Bar, Barcode, Method, barcode, barcode_of
-from topo_core.homology.minimum_graph import Heights, Minimum, Pair, check_passes
+from topo_core.homology.barcodes import Barcode, barcode
+from topo_core.homology.minimum_graphs import Minimum, Pair
 from topo_core.homology.to_scores import to_score
-
-_SIGMAS = 2.0
 
 
 @dataclass(frozen=True)
 class HeightInterval:
-    """Where the highest loss of a polygon (or of a simplex) is.
+    """Estimated range of the highest loss on a polygon or on a simplex.
 
     Attributes:
         value: the highest loss that was evaluated on it.
-        low, high: bounds; ``low`` is ``value`` where the whole training set was used.
+        high: estimated upper end; infinite where there is no estimate.
     """
 
     value: float
-    low: float
     high: float
 
 
-def height_interval(
-    value: float, bracket: float, *, standard_error: float = 0.0, sigmas: float = _SIGMAS
-) -> HeightInterval:
-    """The interval of a height.
-
-    Args:
-        value: the dense maximum.
-        bracket: what evaluation between the samples may still add (``Profile.bracket``).
-        standard_error: of the mean loss at the peak, where a subset of the training set was used.
-        sigmas: standard errors allowed for.
-    """
-    spread = sigmas * standard_error
-    return HeightInterval(value, value - spread, value + bracket + spread)
-
-
-def standard_error(sample_losses: Sequence[float], population: int) -> float:
-    """Of the mean of ``sample_losses``, drawn without replacement from ``population`` samples.
-
-    0 for the whole population, infinite for a single one of many.
-    """
-    count = len(sample_losses)
-    if count >= population:
-        return 0.0
-    if count < 2:
-        return math.inf
-    mean = math.fsum(sample_losses) / count
-    variance = math.fsum((loss - mean) ** 2 for loss in sample_losses) / (count - 1)
-    return math.sqrt(variance / count * (1 - count / population))
-
-
 @dataclass(frozen=True)
-class CertifiedBar:
-    """A bar and the bounds of its death; its birth is within the error of the losses."""
-
-    bar: Bar
-    death_low: float
-    death_high: float
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A barcode as value ± epsilon.
+class SamplingError:
+    """An elder barcode as value ± epsilon.
 
     Attributes:
         barcode: from the values of the heights.
-        bars: its bars, with bounds.
-        epsilon: no bar is off by more, in the bottleneck distance.
-        to_score: of the barcode, off by no more than epsilon.
-        to_score_low, to_score_high: tighter bounds of it.
+        deaths_high: of each of its bars, in their order, the estimated upper end of the death; the
+            death itself is the lower end.
+        epsilon: the largest change of a finite bar, and so of the barcode in the bottleneck
+            distance; infinite where a bar rests on a height without an estimate.
+        to_score: of the barcode, off by at most epsilon.
+        to_score_high: estimated upper end of the score; the score itself is the lower end.
     """
 
     barcode: Barcode
-    bars: tuple[CertifiedBar, ...]
+    deaths_high: tuple[float, ...]
     epsilon: float
     to_score: float
-    to_score_low: float
     to_score_high: float
 
+    @property
+    def estimated(self) -> bool:
+        """Whether there is an estimate for every height that a bar rests on."""
+        return math.isfinite(self.epsilon)
 
-def certify(
+
+def estimate_sampling_error(
     losses: Sequence[float] | Mapping[Minimum, float],
     intervals: Mapping[Pair, HeightInterval],
-    method: Method = "elder",
-    *,
-    loss_error: float = 0.0,
-) -> Certificate:
-    """The barcode of minima with the consequences of what is not known of their passes.
+) -> SamplingError:
+    """The elder barcode of minima with the sampling error that follows from that of its passes.
 
-    Deaths only grow with heights, so those of the lowest and of the highest heights are their
-    bounds. That is sharper than the largest error of any height: an uncertain pass that holds up
-    no bar does no harm.
+    An uncertain pass on which no bar rests does not count, also where its error is large.
 
     Args:
         losses: of the minima.
         intervals: of the passes.
-        method: as for ``barcode``.
-        loss_error: bound on the error of the losses of the minima.
 
     Raises:
         ValueError: as for ``barcode``.
     """
-    births = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
-    found = barcode(births, {pair: h.value for pair, h in intervals.items()}, method)
-    # A path contains its ends, whatever a standard error says.
-    lowest = barcode(
-        births,
-        {(i, j): max(h.low, births[i], births[j]) for (i, j), h in intervals.items()},
-        method,
-    )
-    highest = barcode(births, {pair: h.high for pair, h in intervals.items()}, method)
-    bars = tuple(
-        CertifiedBar(bar, low.death, high.death)
-        for bar, low, high in zip(found.bars, lowest.bars, highest.bars, strict=True)
-    )
-    deaths = max(
+    value = barcode(losses, {pair: height.value for pair, height in intervals.items()})
+    high = barcode(losses, {pair: height.high for pair, height in intervals.items()})
+    deaths_high = tuple(bar.death for bar in high.bars)
+    epsilon = max(
         (
-            max(known.bar.death - known.death_low, known.death_high - known.bar.death)
-            for known in bars
-            if math.isfinite(known.bar.death)
+            upper - bar.death
+            for bar, upper in zip(value.bars, deaths_high, strict=True)
+            if math.isfinite(bar.death)
         ),
         default=0.0,
     )
-    return Certificate(
-        found,
-        bars,
-        deaths + loss_error,
-        to_score(found),
-        max(0.0, to_score(lowest) - loss_error),
-        to_score(highest) + loss_error,
-    )
-
-
-@dataclass(frozen=True)
-class Jackknife:
-    """How much the TO-score depends on which minima were drawn.
-
-    Attributes:
-        scores: for each minimum, the score without it.
-        standard_error: sqrt((n - 1) / n Σ (score - mean)²) (Tukey 1958). The score is a maximum
-            over bars and no smooth statistic, so read it as a scale and not as a confidence.
-        most_influential: the minimum whose absence changes the score most.
-    """
-
-    scores: Mapping[Minimum, float]
-    standard_error: float
-    most_influential: Minimum
-
-
-def jackknife(
-    losses: Sequence[float] | Mapping[Minimum, float], heights: Heights, method: Method = "elder"
-) -> Jackknife:
-    """The TO-score without each of the minima in turn, and without the passes from it.
-
-    Raises:
-        ValueError: as for ``barcode``; fewer than two minima.
-    """
-    passes = check_passes(losses, heights)
-    count = len(passes.ids)
-    if count < 2:
-        raise ValueError(f"a jackknife needs two minima or more, and there are {count}.")
-    whole = to_score(barcode_of(passes, method))
-    scores = {
-        minimum: to_score(barcode_of(passes, method, without=rank))
-        for rank, minimum in enumerate(passes.ids)
-    }
-    mean = math.fsum(scores.values()) / count
-    error = math.inf
-    if math.isfinite(mean):
-        square = math.fsum((score - mean) ** 2 for score in scores.values())
-        error = math.sqrt((count - 1) / count * square)
-    change = {
-        minimum: 0.0 if score == whole else abs(score - whole) for minimum, score in scores.items()
-    }
-    return Jackknife(scores, error, max(change, key=change.__getitem__))
+    return SamplingError(value, deaths_high, epsilon, to_score(value), to_score(high))

@@ -9,13 +9,13 @@ def to_score(barcode: AnyBars, *, index: int | None = None) -> float:
     """Bottleneck distance (L-infinity ground metric) to the ideal barcode.
 
     The ideal barcode has one infinite bar at the same loss in index 0, and no bar in any other
-    index. Nothing but the diagonal is left for finite bars to be matched with, so the distance is
-    half of the longest. It is infinite where infinite bars are left over: minima that are not
-    connected yet, or loops that nothing fills yet.
+    index. Finite bars can be matched with the diagonal only, so the distance is half the length of
+    the longest. It is infinite where infinite bars are left over: minima that are not connected
+    yet, or loops that nothing fills yet.
 
     Args:
         barcode: of any index, or rows (birth, death) as an array [m, 2] or a list.
-        index: of plain rows, 0 if it is not told; a barcode knows its own.
+        index: of plain rows, 0 where None; a barcode has its own.
 
     Raises:
         ValueError: as for ``bottleneck``.

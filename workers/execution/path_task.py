@@ -184,7 +184,6 @@ def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | No
         a=task.a,
         b=task.b,
         height=height,
-        height_low=height,
         height_high=height + profile.bracket,
         argmax_position=float(profile.positions[profile.argmax]),
         positions=profile.positions.tolist(),

@@ -119,7 +119,6 @@ class PairRecord(ResultRecord):
     a: str = _column(pa.string())
     b: str = _column(pa.string())
     height: float = _column(pa.float64())
-    height_low: float = _column(pa.float64())
     height_high: float = _column(pa.float64())
     argmax_position: float = _column(pa.float64())
     positions: Sequence[float] = _column(_FLOATS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.analysis.landscape import reduce_run
+from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
 from orchestrator.scheduling.driver import Ending, drive
 from orchestrator.scheduling.lease import Lease

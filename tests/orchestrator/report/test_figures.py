@@ -80,7 +80,7 @@ def test_a_bar_that_waits_for_a_path_is_not_drawn_as_endless():
 
 def test_an_empty_barcode_says_so_and_has_no_scale():
     """Where no class lives for a while there is nothing to draw; it is said, in both forms."""
-    figure = barcode_figure([Panel("simplices", HomologyBarcode((), 1, 2))], index=1)
+    figure = barcode_figure([Panel("simplices", HomologyBarcode((), 1, 2, 0))], index=1)
     ax = drawn(figure).axes[0]
     assert [text.get_text() for text in ax.texts] == ["no bar has a length"]
     assert not len(ax.get_xticks()) and "No bar has a length." in figure.alt

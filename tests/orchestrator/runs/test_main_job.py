@@ -16,8 +16,8 @@ import safetensors.torch
 import torch
 
 import orchestrator.launch
-import orchestrator.scheduling.lease
 import orchestrator.runs.provenance
+import orchestrator.scheduling.lease
 import workers.execution.worker
 from tests.helpers import results
 from tests.helpers.command import toscore
@@ -269,7 +269,12 @@ def test_a_clock_that_jumps_changes_nothing(undisturbed, folder, monkeypatch):
             return cls.fromtimestamp(real() + next(jumps), tz)
 
     monkeypatch.setattr(time, "time", lambda: real() + next(jumps))
-    for module in (workers.execution.worker, orchestrator.launch, orchestrator.scheduling.lease, orchestrator.runs.provenance):
+    for module in (
+        workers.execution.worker,
+        orchestrator.launch,
+        orchestrator.scheduling.lease,
+        orchestrator.runs.provenance,
+    ):
         monkeypatch.setattr(module, "datetime", Jumping)
     file = write(folder, "e")
     assert toscore("run", file, "--in-process").code == 0

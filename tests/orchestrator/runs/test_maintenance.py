@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.run_file.models import parse
 from orchestrator.planning.plan import Identity, Plan
+from orchestrator.run_file.models import parse
 from orchestrator.runs.maintenance import drop_idle_checkpoints
 from tests.helpers.records import minimum_record, pair_record
 from workers.storage.open_objects import open_objects

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from orchestrator.runs import saddle_checks as saddles
-from orchestrator.runs.stored_run import open_run
 from orchestrator.runs.saddle_checks import verify_saddles
+from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
 from workers.problems.data_sets import load_dataset
 from workers.problems.networks import build

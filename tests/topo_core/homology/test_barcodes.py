@@ -14,7 +14,7 @@ from topo_core.homology.barcodes import barcode
 from topo_core.homology.bottleneck_distance import bottleneck
 from topo_core.homology.filtrations import filtration
 from topo_core.homology.merge_trees import merge_tree
-from topo_core.homology.minimum_graph import check_passes, merges
+from topo_core.homology.minimum_graphs import checked_graph, merges
 from topo_core.homology.persistent_homology import persistence
 from topo_core.homology.to_scores import to_score
 
@@ -202,34 +202,43 @@ def test_to_score_is_a_bottleneck_distance(landscape):
     assert to_score(bars) == pytest.approx(theirs, abs=1e-14)
 
 
-@given(landscapes(most=24, complete=True))
-def test_thinning_changes_nothing(landscape):
-    """With many passes the barcode is read off a spanning tree; pairs and all stay the same."""
+@given(landscapes(most=24), st.data())
+def test_merges_are_those_of_kruskals_algorithm(landscape, data):
+    """The spanning forest of SciPy merges the same components at the same passes, with ties."""
     losses, heights = landscape
-    passes = check_passes(losses, heights)
-    found = [(m.height, m.elder, m.younger, m.index) for m in merges(passes)]
-    assert found == kruskal(passes)
+    graph = checked_graph(losses, heights)
+    without = data.draw(st.none() | st.integers(0, len(losses) - 1))
+    merged = [(m.height, m.elder, m.younger, m.index) for m in merges(graph, without=without)]
+    assert merged == kruskal(graph, without)
 
 
-def kruskal(passes):
+def kruskal(graph, without):
     """Kruskal's algorithm over all passes, with components as sets."""
-    parts = [{rank} for rank in range(len(passes.ids))]
+    parts = [{rank} for rank in range(len(graph.ids))]
     order = sorted(
-        range(len(passes.heights)),
-        key=lambda e: (passes.heights[e], passes.high[e], passes.low[e]),
+        range(len(graph.heights)), key=lambda e: (graph.heights[e], graph.high[e], graph.low[e])
     )
-    found = []
+    merged = []
     for edge in order:
+        if without in (graph.high[edge], graph.low[edge]):
+            continue
         first, second = (
             next(part for part in parts if end in part)
-            for end in (passes.high[edge], passes.low[edge])
+            for end in (graph.high[edge], graph.low[edge])
         )
         if first is not second:
             elder, younger = sorted((min(first), min(second)))
-            found.append((passes.heights[edge], elder, younger, edge))
+            merged.append((graph.heights[edge], elder, younger, edge))
             parts.remove(second)
             first |= second
-    return found
+    return merged
+
+
+def test_a_pair_that_is_given_in_both_directions():
+    """Of two passes of one pair the lower one counts, in whatever order they are given."""
+    for heights in ({(0, 1): 3.0, (1, 0): 2.0}, {(1, 0): 2.0, (0, 1): 3.0}):
+        bars = barcode([0.0, 1.0], heights)
+        assert [(bar.death, bar.saddle) for bar in bars.finite] == [(2.0, (1, 0))]
 
 
 def test_a_matrix_and_a_mapping_are_the_same():
@@ -261,8 +270,8 @@ def test_the_order_of_input_does_not_matter(landscape, random):
         ({(1, 1): 2.0}, "to itself"),
         (np.ones((3, 3)), "shape (3, 3) for 2 minima"),
         (np.array([[0.0, 2.0], [3.0, 0.0]]), "must be symmetric"),
-        ({(0, 1, 2): 2.0}, "no pair of ids"),
-        ({0: 2.0}, "no pair of ids"),
+        ({(0, 1, 2): 2.0}, "not a pair of ids"),
+        ({0: 2.0}, "not a pair of ids"),
         ({(0, 1): "high"}, "heights must be numbers"),
         ([[0.0], [1.0, 2.0]], "heights must be numbers"),
     ],
@@ -342,9 +351,11 @@ def test_rows_that_are_no_bars_are_refused(rows, words):
         assert words in str(refused.value)
 
 
-def test_index_0_of_the_complex_is_the_elder_barcode():
-    """``persistence`` of vertices and edges has the bars of positive length of ``barcode``."""
-    losses, heights = [0.0, 1.0, 1.0], {(0, 1): 2.0, (1, 2): 1.0}
-    found = persistence(filtration(losses, heights), 0)[0]
-    longer = [bar for bar in values(barcode(losses, heights)) if bar[0] < bar[1]]
-    assert values(found) == longer
+@given(landscapes())
+def test_index_0_of_the_complex_is_the_elder_barcode(landscape):
+    """``persistence`` has the bars of ``barcode``, one for each minimum, those of no length too."""
+    losses, heights = landscape
+    of_minima, of_complex = barcode(losses, heights), persistence(filtration(losses, heights), 0)[0]
+    assert values(of_complex) == values(of_minima)
+    assert of_complex.zero_length == of_minima.zero_length
+    assert of_minima.zero_length == sum(birth == death for birth, death in values(of_minima))

@@ -45,9 +45,9 @@ def test_agrees_with_gudhi_on_all_samples(sample):
             tree.insert([a, b], max(left, right))
     tree.compute_persistence(persistence_dim_max=True)
     theirs = sorted(map(tuple, tree.persistence_intervals_in_dimension(0).tolist()))
-    found = dense_barcode(losses, profiles)
-    ours = [bar for bar in values(found.minima) if bar[0] < bar[1]]
-    ours += [(dip.loss, dip.loss + dip.depth) for dip in found.dips]
+    dense = dense_barcode(losses, profiles)
+    ours = [bar for bar in values(dense.minima) if bar[0] < bar[1]]
+    ours += [(dip.loss, dip.loss + dip.depth) for dip in dense.dips]
     assert sorted(ours) == theirs
 
 
@@ -65,16 +65,30 @@ def test_a_basin_inside_a_path_is_reported():
     """Its place, its loss and its depth; a ripple is not."""
     positions = np.linspace(0, 1, 9)
     samples = [1.0, 3.0, 2.0, 2.05, 2.0, 5.0, 4.99, 6.0, 0.0]
-    found = dense_barcode([1.0, 0.0], {(0, 1): (positions, samples)}, least=0.02)
-    (dip, second) = found.dips
+    dense = dense_barcode([1.0, 0.0], {(0, 1): (positions, samples)}, least=0.02)
+    (dip, second) = dense.dips
     assert (dip.pair, dip.position, dip.loss, dip.depth) == ((0, 1), 0.25, 2.0, 1.0)
     assert (second.position, second.depth) == (0.5, pytest.approx(0.05))
-    assert values(found.minima) == [(0.0, math.inf), (1.0, 6.0)]
+    assert values(dense.minima) == [(0.0, math.inf), (1.0, 6.0)]
 
 
 def test_an_end_that_is_no_minimum():
     """Where the path goes down from its end, the basin is that of the dip, and the bar is empty."""
     samples = [1.0, 0.5, 2.0, 0.0]
-    found = dense_barcode([1.0, 0.0], {(0, 1): (np.linspace(0, 1, 4), samples)})
-    assert values(found.minima) == [(0.0, math.inf), (1.0, 1.0)]
-    assert [(dip.loss, dip.depth) for dip in found.dips] == [(0.5, 1.5)]
+    dense = dense_barcode([1.0, 0.0], {(0, 1): (np.linspace(0, 1, 4), samples)})
+    assert values(dense.minima) == [(0.0, math.inf), (1.0, 1.0)]
+    assert [(dip.loss, dip.depth) for dip in dense.dips] == [(0.5, 1.5)]
+
+
+def test_a_sample_that_is_not_a_number_is_refused():
+    """Its edge would be missing without a word, and with it the connection of two minima."""
+    with pytest.raises(ValueError, match=r"path \(0, 1\) has the loss nan at position 0.5"):
+        dense_barcode([1.0, 0.0], {(0, 1): ([0.0, 0.5, 1.0], [1.0, math.nan, 0.0])})
+
+
+def test_an_infinite_sample_connects_nothing():
+    """The two halves of the path keep their dips, and the minima stay apart."""
+    samples = [1.0, math.inf, math.inf, 2.0, 3.0, 0.0]
+    bars = dense_barcode([1.0, 0.0], {(0, 1): (np.linspace(0, 1, 6), samples)})
+    assert values(bars.minima) == [(0.0, math.inf), (1.0, math.inf)]
+    assert [(dip.loss, dip.depth) for dip in bars.dips] == [(2.0, 1.0)]

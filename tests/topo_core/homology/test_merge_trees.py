@@ -37,7 +37,7 @@ def test_bars_are_read_off_the_tree(landscape):
 def test_lines_of_a_drawing_do_not_cross(landscape):
     """The minima of a basin are drawn side by side, and below its join."""
     tree = merge_tree(*landscape)
-    places = tree.places()
+    places = tree.horizontal_positions()
     count = len(tree.leaves)
     members = [{leaf} for leaf in range(count)]
     for join in tree.joins:

@@ -1,10 +1,11 @@
-"""Certificate, estimate, merge tree and dips of a run, from records made by hand."""
+"""Estimated errors, merge tree and dips of a run, from records made by hand."""
 
 import json
+import math
 
 import pytest
 
-from orchestrator.analysis.sampling_error import certified
+from orchestrator.analysis.assessment import assess
 from orchestrator.report.terminal import evidence
 from workers.storage.schema import PairRecord
 
@@ -18,7 +19,6 @@ def record(i, j, height, *, high=None, fall=0.0, outcome="converged", losses=Non
         a=str(i),
         b=str(j),
         height=height,
-        height_low=height,
         height_high=height if high is None else high,
         argmax_position=0.5,
         positions=[k / (len(losses) - 1) for k in range(len(losses))] if losses else [],
@@ -47,43 +47,58 @@ def known(**changes):
         **changes.pop("records", {}),
     }
     heights = {pair: one.height for pair, one in records.items()}
-    return certified(LOSSES, heights, records)
+    return assess(LOSSES, heights, records)
 
 
-def test_the_error_of_a_pass_that_holds_up_no_bar_does_not_count():
-    """Epsilon is 0.05, from the pass 0–1; the wide interval and the fall of 0–2 are of no bar."""
-    found = known().to_json()
-    assert found["certificate"]["epsilon"] == pytest.approx(0.05)
-    assert found["certificate"]["to_score"] == pytest.approx(0.4)
-    assert found["certificate"]["to_score_high"] == pytest.approx(0.425)
-    assert found["convergence_estimate"] == {"remaining_fall": 0.2, "passes_not_converged": 1}
+def test_the_sampling_error_of_a_pass_that_holds_up_no_bar_does_not_count():
+    """Epsilon is 0.05, from the pass 0–1; the wide interval of 0–2 is of no bar."""
+    error = known().to_json()["sampling_error"]
+    assert error["epsilon"] == pytest.approx(0.05)
+    assert error["to_score"] == pytest.approx(0.4)
+    assert error["to_score_high"] == pytest.approx(0.425)
+    assert "not a bound" in error["kind"]
 
 
-def test_the_estimate_is_not_mixed_with_the_certificate():
-    """A path that would fall by 0.2 more leaves epsilon what it is, and is told in a line of its own."""
+def test_the_fall_of_a_pass_that_holds_up_no_bar_counts():
+    """0–2 may fall by 7 to 0.3 and take the place of both passes: minimum 2's bar shortens by 0.5."""
+    estimate = known().to_json()["convergence_estimate"]
+    assert estimate == {"remaining_fall": pytest.approx(0.5), "passes_not_converged": 2}
+
+
+def test_the_convergence_estimate_is_not_mixed_with_the_sampling_error():
+    """Paths that would fall by 0.5 more leave epsilon what it is, and are a sentence of their own."""
     text = "\n".join(str(line) for line in evidence(known()))
-    assert "Estimate, not a bound" in text and "0.2" in text and "1 of 2 had not converged" in text
-    assert known().certificate.epsilon == pytest.approx(0.05)
+    assert "bars would shorten by up to 0.5 (an estimate, not a bound)" in text
+    assert "2 of the 3 paths that decide about bars had not converged" in text
+    assert known().sampling.epsilon == pytest.approx(0.05)
+
+
+def test_heights_between_which_nothing_was_looked_at_have_no_error():
+    """With an infinite upper end the JSON has null, and the text says so instead of ± 0."""
+    grid = {(0, 1): record(0, 1, 1.0, high=math.inf), (1, 2): record(1, 2, 0.8, high=math.inf)}
+    assessed = known(records=grid)
+    assert assessed.to_json()["sampling_error"]["epsilon"] is None
+    assert "was not looked at" in "\n".join(str(line) for line in evidence(assessed))
 
 
 def test_the_merge_tree_and_jackknife_are_in_the_json():
     """Minimum 2 joins 1 first; without minimum 1 the score is that of the pass 0–2."""
-    found = json.loads(json.dumps(known().to_json(), allow_nan=False))
-    assert [join["saddle"] for join in found["merge_tree"]["joins"]] == [[1, 2], [0, 1]]
-    assert [join["height"] for join in found["merge_tree"]["joins"]] == [0.8, 1.0]
-    assert found["jackknife"]["scores"]["1"] == pytest.approx((3.0 - 0.3) / 2)
-    assert found["dips"] == []
+    result = json.loads(json.dumps(known().to_json(), allow_nan=False))
+    assert [join["saddle"] for join in result["merge_tree"]["joins"]] == [[1, 2], [0, 1]]
+    assert [join["height"] for join in result["merge_tree"]["joins"]] == [0.8, 1.0]
+    assert result["jackknife"]["scores"]["1"] == pytest.approx((3.0 - 0.3) / 2)
+    assert result["dips"] == []
 
 
 def test_a_dip_inside_a_path_is_reported():
     """A sample lower than all minima between two peaks is a minimum that nobody trained."""
     dipped = record(0, 1, 1.0, losses=[0.1, 0.9, 0.05, 1.0, 0.2])
-    found = known(records={(0, 1): dipped})
-    (dip,) = found.to_json()["dips"]
+    assessed = known(records={(0, 1): dipped})
+    (dip,) = assessed.to_json()["dips"]
     assert (dip["i"], dip["j"], dip["position"], dip["loss"]) == (0, 1, 0.5, 0.05)
-    deaths = {bar["minimum"]: bar["death"] for bar in found.to_json()["first_passage"]}
+    deaths = {bar["minimum"]: bar["death"] for bar in assessed.to_json()["first_passage"]}
     assert deaths[0] == 0.9  # it reaches the dip before any minimum
-    assert "training has not reached" in "\n".join(str(t) for t in evidence(found))
+    assert "training has not reached" in "\n".join(str(t) for t in evidence(assessed))
 
 
 def test_without_profiles_dips_are_unknown_and_not_absent():
@@ -102,5 +117,5 @@ def test_bars_without_length_are_told_in_words():
     assert told in "\n".join(str(line) for line in evidence(known(records=passes)))
     assert told not in "\n".join(str(line) for line in evidence(known()))
     del passes[1, 2]  # minimum 2 is left unconnected: from there no path is known
-    apart = certified(LOSSES, {(0, 1): 0.2}, passes)
+    apart = assess(LOSSES, {(0, 1): 0.2}, passes)
     assert told not in "\n".join(str(line) for line in evidence(apart))

@@ -1,0 +1,103 @@
+"""From the records of a store to a `Landscape`.
+
+Only records are read, so a run can be reduced at any time, from any machine, also while it goes on.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from orchestrator.analysis.landscape import FailedTask, Landscape
+from orchestrator.planning.discovery import discovered
+from orchestrator.planning.path_status import standing
+from orchestrator.planning.plan import Plan
+from workers.storage.run_store import Store
+from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
+
+PROFILES_UP_TO = 50_000
+"""Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
+
+NOT_FINITE = "not finite"
+"""Kind of failure of a task whose record holds a loss or a height that is not a finite number."""
+
+
+def reduce_run(plan: Plan, store: Store) -> Landscape:
+    """What the store holds of a plan.
+
+    Records of tasks that the plan does not ask for (of an earlier, different run file) are ignored.
+    A result that is not a finite number counts as a failed task: a minimum with such a loss is left
+    out, and a path with such a height connects nothing.
+    """
+    plan = discovered(plan, store)
+    expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
+    minima, bad_minima = _minima(plan, store.records(MinimumRecord))
+    failures = {**_failures(plan, store, simplices=expected > 0), **bad_minima}
+    losses = {index: record.loss for index, record in minima.items()}
+    lists = plan.pair_count <= PROFILES_UP_TO
+    records = store.records(PairRecord, lists=lists)
+    bad_paths = {
+        record.key: _not_finite(record.key, f"path {record.i}–{record.j}", record.height)
+        for record in records
+        if not math.isfinite(record.height)
+    }
+    usable = [record for record in records if record.key not in bad_paths]
+    paths = standing(plan, losses, usable, {**failures, **bad_paths})
+    if bad_paths:
+        asked = set(plan.path_keys())
+        failures |= {key: failure for key, failure in bad_paths.items() if key in asked}
+    return Landscape(
+        run=plan.run.name,
+        minima=minima,
+        passes=paths.passes,
+        counts=paths.counts,
+        minima_expected=len(plan.minima),
+        simplices=_simplices(plan, store) if expected else {},
+        simplices_expected=expected,
+        max_index=plan.run.reduce.max_index,
+        failures=tuple(failures.values()),
+        damage=tuple(store.damage()),
+        tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
+    )
+
+
+def _minima(
+    plan: Plan, records: Iterable[MinimumRecord]
+) -> tuple[dict[int, MinimumRecord], dict[str, FailedTask]]:
+    """The minima of the plan by number, and those whose loss is not finite as failures by key."""
+    number = {key: index for index, key in enumerate(plan.minimum_keys)}
+    asked = {number[record.key]: record for record in records if record.key in number}
+    finite = {index: record for index, record in asked.items() if math.isfinite(record.loss)}
+    failed = {
+        record.key: _not_finite(record.key, f"minimum {index}", record.loss)
+        for index, record in asked.items()
+        if index not in finite
+    }
+    return finite, failed
+
+
+def _not_finite(key: str, what: str, value: float) -> FailedTask:
+    return FailedTask(key, what, NOT_FINITE, f"its loss is {value}")
+
+
+def _simplices(plan: Plan, store: Store) -> Mapping[tuple[int, ...], SimplexRecord]:
+    vertices = {
+        simplex.key: simplex.vertices
+        for dimension in plan.simplex_dimensions
+        for simplex in plan.simplices(dimension)
+    }
+    return {
+        vertices[record.key]: record
+        for record in store.records(SimplexRecord)
+        if record.key in vertices
+    }
+
+
+def _failures(plan: Plan, store: Store, *, simplices: bool) -> dict[str, FailedTask]:
+    """Failed tasks of the plan, by key."""
+    failures = {
+        key: FailedTask(key, failure["what"], failure["kind"], failure["reason"])
+        for key, failure in store.failures().items()
+    }
+    if not failures or simplices:
+        return failures
+    asked = {*plan.minimum_keys, *plan.path_keys()}
+    return {key: failure for key, failure in failures.items() if key in asked}

@@ -1,0 +1,1 @@
+"""A run that was started: read, checked, reused, kept small."""
