@@ -69,6 +69,24 @@ class PathsObjective(Protocol):
         """
 
 
+@runtime_checkable
+class CurvatureObjective(Protocol):
+    """An objective with exact gradients and Hessian–vector products over the whole training set.
+
+    Ask for them by ``topo_core.objectives.curvature``, which also serves objectives without them.
+    """
+
+    def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [k] (float64) and gradients [k, d] at ``points`` [k, d]."""
+
+    def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """The Hessian at ``points[i]`` times ``vectors[i]``, for each row: [k, d].
+
+        Raises:
+            NotImplementedError: the loss has an operation without a second derivative in PyTorch.
+        """
+
+
 def gradients_of_paths(
     objective: Objective, points: Tensor, steps: Sequence[Step]
 ) -> tuple[Tensor, Tensor]:
@@ -105,6 +123,29 @@ class FunctionObjective:
         """Values [p, m] and gradients [p, m, d]: rows are rows, whichever path they are on."""
         losses, gradients = self.gradients(points.flatten(0, 1), steps[0])
         return losses.reshape(points.shape[:2]), gradients.reshape(points.shape)
+
+    def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [k] in float64, and gradients [k, d]."""
+        values, gradients = self.gradients(points, Step(0, 0, 0))
+        return values.to(torch.float64), gradients
+
+    def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """Hessians at ``points`` [k, d] times ``vectors`` [k, d], by differentiating twice.
+
+        Raises:
+            NotImplementedError: the function has an operation without a second derivative.
+        """
+        with torch.enable_grad():
+            rows = points.detach().requires_grad_(True)
+            values = self._values(rows)
+            if not values.requires_grad:
+                return torch.zeros_like(points)
+            (gradients,) = torch.autograd.grad(values.sum(), rows, create_graph=True)
+            if not gradients.requires_grad:
+                return torch.zeros_like(points)
+            slope = (gradients * vectors).sum()
+            (products,) = torch.autograd.grad(slope, rows, materialize_grads=True)
+        return products.detach()
 
     def losses(self, points: Tensor) -> Tensor:
         """Values [k] in float64."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from topo_core.critical_points.descent import descend
+from topo_core.objectives.curvature import full_gradients, hessian_vector_products
 from topo_core.objectives.protocol import FunctionObjective, Objective, Step, from_function
 from topo_core.random_streams import generator
 
@@ -158,9 +159,7 @@ def gaussians(seed: int, wells: int = 8, size: float = 3.0) -> Landscape:
     depths, widths = 0.5 + uniform[:, 2], 0.4 + 0.5 * uniform[:, 3]
 
     def loss(points: Tensor) -> Tensor:
-        square = torch.cdist(
-            points, centres.to(points), compute_mode="donot_use_mm_for_euclid_dist"
-        ).square()
+        square = _square_distances(points, centres)
         wells = depths.to(points) * torch.exp(-square / (2 * widths.to(points) ** 2))
         return 0.02 * points.square().sum(1) - wells.sum(1)
 
@@ -183,9 +182,7 @@ def hills(
     heights[:wells] *= -1
 
     def loss(points: Tensor) -> Tensor:
-        square = torch.cdist(
-            points, centres.to(points), compute_mode="donot_use_mm_for_euclid_dist"
-        ).square()
+        square = _square_distances(points, centres)
         waves = heights.to(points) * torch.exp(-square / (2 * widths.to(points) ** 2))
         return 0.1 * points.square().sum(1) + waves.sum(1)
 
@@ -235,6 +232,22 @@ class Embedded:
         losses, gradients = self.inner.gradients(inside, step)
         losses = losses + 0.5 * self.stiffness * outside.square().sum(1)
         return losses, self.lift(gradients).add_(outside, alpha=self.stiffness)
+
+    def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [k] in float64 and gradients [k, D]."""
+        inside = points @ self.frame.to(points)
+        outside = points - self.lift(inside)
+        losses, gradients = full_gradients(self.inner, inside)
+        losses = losses + 0.5 * self.stiffness * outside.square().sum(1).to(torch.float64)
+        return losses, self.lift(gradients).add_(outside, alpha=self.stiffness)
+
+    def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """Hessians at ``points`` [k, D] times ``vectors`` [k, D]."""
+        frame = self.frame.to(points)
+        inside = vectors @ frame
+        products = hessian_vector_products(self.inner, points @ frame, inside)
+        outside = vectors - self.lift(inside)
+        return self.lift(products).add_(outside, alpha=self.stiffness)
 
 
 def embedded(objective: Objective, dimension: int, seed: int, stiffness: float = 1.0) -> Embedded:
@@ -289,6 +302,11 @@ def _axis_barrier(
         top = int(loss(points).argmax())
         low, high = float(grid[max(top - 1, 0)]), float(grid[min(top + 1, 32)])
     return float(loss(points).max())
+
+
+def _square_distances(points: Tensor, centres: Tensor) -> Tensor:
+    """[k, n] of ``points`` [k, d] to ``centres`` [n, d]; unlike cdist differentiable twice."""
+    return (points[:, None] - centres.to(points)).square().sum(2)
 
 
 def _constant(values: list[float]) -> Tensor:

@@ -1,0 +1,116 @@
+"""Lanczos against closed forms and SciPy's eigsh."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from scipy.sparse.linalg import eigsh
+
+from topo_core.critical_points.lanczos import lowest_eigenpairs, missed_probability
+from topo_core.random_streams import generator
+
+
+def random_vector(width, *names):
+    return torch.randn(width, generator=generator(*names), dtype=torch.float64)
+
+
+def turned(values, seed=0):
+    """A symmetric matrix with the given eigenvalues, in a random basis."""
+    width = len(values)
+    rows = torch.randn(width, width, generator=generator("turned", seed), dtype=torch.float64)
+    frame = torch.linalg.qr(rows).Q
+    return frame @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ frame.T
+
+
+@pytest.mark.parametrize("basis_size", [8, 64])
+def test_lowest_pairs_are_those_of_eigsh(basis_size):
+    """On a random sparse matrix of 400 dimensions, with and without restarts."""
+    sparse = scipy.sparse.random(400, 400, 0.02, rng=np.random.default_rng(0))
+    sparse = sparse + sparse.T
+    expected, _ = eigsh(sparse, k=3, which="SA")
+    dense = torch.from_numpy(sparse.toarray())
+    found = lowest_eigenpairs(
+        lambda v: dense @ v,
+        random_vector(400, 1),
+        3,
+        tolerance=1e-10,
+        max_products=2000,
+        basis_size=basis_size,
+    )
+    assert found.converged
+    assert found.values.numpy() == pytest.approx(np.sort(expected), abs=1e-9)
+    images = found.vectors @ dense
+    left = (images - found.values[:, None] * found.vectors).norm(dim=1)
+    assert bool((left <= found.residuals + 1e-12).all())
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_the_whole_space_is_exact(width):
+    """With as many products as dimensions all eigenvalues are there, to rounding."""
+    matrix = turned(list(range(-1, width - 1)))
+    found = lowest_eigenpairs(lambda v: matrix @ v, random_vector(width, 2), width)
+    assert found.converged and found.products == width
+    assert found.values.tolist() == pytest.approx(list(range(-1, width - 1)), abs=1e-12)
+
+
+def test_equal_eigenvalues_come_by_exhaustion_and_by_deflation():
+    """A Krylov space sees each eigenvalue once: the basis goes on outside, or the known is deflated."""
+    matrix = turned([-1.0, -1.0, -1.0] + [2.0] * 57)
+    found = lowest_eigenpairs(lambda v: matrix @ v, random_vector(60, 3), 4)
+    assert found.values.tolist() == pytest.approx([-1, -1, -1, 2], abs=1e-10)
+    matrix = turned([-1.0, -1.0] + [float(k) for k in range(1, 59)])
+    one = lowest_eigenpairs(lambda v: matrix @ v, random_vector(60, 4), tolerance=1e-9)
+    other = lowest_eigenpairs(
+        lambda v: matrix @ v, random_vector(60, 5), tolerance=1e-9, deflate=one.vectors
+    )
+    assert one.values[0] == pytest.approx(-1) and other.values[0] == pytest.approx(-1)
+    assert float((one.vectors @ other.vectors.T).abs().max()) < 1e-10
+
+
+def test_a_negative_sign_is_proved_early_and_a_positive_one_late():
+    """A negative Ritz value is proof; a positive one waits for a residual far below itself."""
+    ends = [-1.0, *np.linspace(1, 2, 199).tolist()]
+    matrix = turned(ends)
+    negative = lowest_eigenpairs(lambda v: matrix @ v, random_vector(200, 6), sign_above=1e-9)
+    assert negative.values[0] < 0 and negative.products < 15
+    # One product of a spectrum in [1, 2] has residual 0.3 below its Ritz value 1.5 and sees nothing.
+    ends[0] = -0.01
+    matrix = turned(ends)
+    hidden = lowest_eigenpairs(lambda v: matrix @ v, random_vector(200, 7), sign_above=1e-9)
+    assert hidden.values[0] < 0
+
+
+def test_a_product_that_is_not_finite_ends_the_search():
+    """What was known before is returned, and does not claim to have converged."""
+    calls = []
+
+    def product(vector):
+        calls.append(1)
+        return (
+            vector
+            * torch.arange(1.0, 31.0, dtype=torch.float64)
+            * (math.nan if len(calls) > 5 else 1.0)
+        )
+
+    found = lowest_eigenpairs(product, random_vector(30, 8))
+    assert not found.converged and found.products == 6 and len(found.values) == 1
+    assert bool(found.values.isfinite().all()) and float(found.residuals[0]) > 0
+    calls.extend([1] * 5)
+    assert len(lowest_eigenpairs(product, random_vector(30, 8)).values) == 0
+
+
+def test_float32_products_leave_their_rounding_in_the_residual():
+    """The residual bound holds in float32 too."""
+    matrix = turned([-0.5, *np.linspace(1, 3, 99).tolist()])
+    single = matrix.float()
+    found = lowest_eigenpairs(lambda v: single @ v, random_vector(100, 9).float())
+    assert found.converged and abs(float(found.values[0]) + 0.5) <= float(found.residuals[0])
+
+
+def test_the_probability_bound_falls_with_products():
+    """None once the whole space is spanned; certain to say nothing with a single product."""
+    assert missed_probability(100, 100, 1e-3) == 0
+    assert missed_probability(10**6, 1, 1e-6) == 1
+    assert missed_probability(1000, 400, 1e-3) < 1e-8

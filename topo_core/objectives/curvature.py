@@ -1,0 +1,94 @@
+"""Exact gradients and Hessian–vector products of any objective: the only ones in this project.
+
+An objective that meets ``CurvatureObjective`` differentiates twice, which is exact to rounding. For any
+other one the product is a central difference of exact gradients (relative error about eps^(2/3)).
+
+A central difference is also what the caller asks for, by ``difference``, where the loss has kinks (ReLU,
+max-pooling): second derivatives ignore the jumps of the gradient between two linear pieces, and
+only a difference over a finite distance sees the curvature that these jumps add up to.
+"""
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import CurvatureObjective, Objective, Step
+
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+
+
+def full_gradients(objective: Objective, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses [k] (float64) and gradients [k, d] at ``points`` [k, d], over the whole training set.
+
+    Raises:
+        ValueError: the objective has only gradients on minibatches.
+    """
+    if isinstance(objective, CurvatureObjective):
+        return objective.full_gradients(points)
+    if objective.batches != 1:
+        raise ValueError(
+            f"the objective has {objective.batches} minibatches and no full_gradients method, so "
+            "its exact gradient is unknown; give the method, or an objective with batches = 1."
+        )
+    losses, gradients = objective.gradients(points, _STEP)
+    return losses.to(torch.float64), gradients
+
+
+def hessian_vector_products(
+    objective: Objective, points: Tensor, vectors: Tensor, *, difference: float | None = None
+) -> Tensor:
+    """The Hessian at ``points[i]`` times ``vectors[i]``, for each row: [k, d].
+
+    Args:
+        objective: the loss.
+        points: [k, d].
+        vectors: [k, d], of any length.
+        difference: distance from each point to the two points of a central difference of
+            gradients, in units of the parameters. None: exact second derivatives where the
+            objective has them, else a difference over ``default_difference``.
+
+    Raises:
+        ValueError: second derivatives must be approximated, and the objective has only gradients
+            on minibatches.
+    """
+    if difference is None and isinstance(objective, CurvatureObjective):
+        try:
+            return objective.hessian_vector_products(points, vectors)
+        except NotImplementedError:  # an operation without a second derivative, such as cdist
+            pass
+    return _central_differences(objective, points, vectors, difference)
+
+
+def has_exact_products(objective: Objective, point: Tensor) -> bool:
+    """Whether Hessian–vector products at ``point`` [d] come from second derivatives."""
+    if not isinstance(objective, CurvatureObjective):
+        return False
+    try:
+        objective.hessian_vector_products(point[None], torch.zeros_like(point)[None])
+    except NotImplementedError:
+        return False
+    return True
+
+
+def default_difference(points: Tensor) -> Tensor:
+    """[k], the distance of a central difference at ``points`` [k, d]: eps^(1/3) (1 + largest |θ|).
+
+    It balances the error of rounding, eps / h, and of the third derivative, h².
+    """
+    distances: Tensor = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
+    return distances
+
+
+def _central_differences(
+    objective: Objective, points: Tensor, vectors: Tensor, difference: float | None
+) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    distances = default_difference(points)
+    if difference is not None:
+        distances = torch.full_like(distances, difference)
+    # A zero vector keeps its zero row: it is not divided by its length.
+    scales = (distances / torch.where(lengths > 0, lengths, 1.0))[:, None]
+    moves = scales * vectors
+    _, gradients = full_gradients(objective, torch.cat([points + moves, points - moves]))
+    ahead, behind = gradients.chunk(2)
+    products: Tensor = (ahead - behind) / (2 * scales)
+    return products
