@@ -8,7 +8,7 @@
     python -m tests.benchmarks.barcodes plain             # triangles and solids on the minima alone
 
 What is compared is in ``tests/helpers/compared_landscapes.py``. ``error`` is the bottleneck distance of the
-two barcodes, ``±`` the certificate of ours.
+two barcodes, ``±`` the estimated sampling error of ours.
 """
 
 import math
@@ -57,7 +57,7 @@ def main(*arguments: str) -> dict[str, list[str]]:
         )
         names = f"; not {', '.join(failed[family])}" if failed[family] else ""
         print(
-            f"{family}: {len(found) - len(failed[family])} of {len(found)} within the certificate"
+            f"{family}: {len(found) - len(failed[family])} of {len(found)} within the sampling error"
             f"{names}; largest finite error {worst:.1e}"
         )
     return failed

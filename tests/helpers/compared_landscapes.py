@@ -49,7 +49,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Row:
-    """One landscape; by index the number of bars, the error and the certificate."""
+    """One landscape; by index the number of bars, the error and the estimated sampling error."""
 
     name: str
     given: int
@@ -63,7 +63,7 @@ class Row:
 
     @property
     def agrees(self) -> bool:
-        """Whether every index is within its certificate."""
+        """Whether every index is within its sampling error."""
         return all(e <= c + 1e-6 for e, c in zip(self.errors, self.epsilons, strict=True))
 
     def __str__(self) -> str:
@@ -141,7 +141,7 @@ KNOWN: dict[str, Callable[[], Row]] = {
     "ring of two": lambda: compare("ring of two", ring_valley(2), Box(2.0, 401)),
     "ring of four": lambda: compare("ring of four", ring_valley(), Box(2.0, 401)),
 }
-# On the lattice a path is a polygon, and what fills its space cannot unfold: the certificate is wide
+# On the lattice a path is a polygon, and what fills its space cannot unfold: ± is wide
 # (docs/numbers.md).
 PLAIN: dict[str, Callable[[], Row]] = {
     "ring, triangles": lambda: compare(

@@ -32,7 +32,7 @@ from topo_core.reference_landscapes.surfaces import (
 
 
 def agrees(row):
-    """Bars of every index are within the certificate of those of the grid's critical points."""
+    """Bars of every index are within the sampling error of those of the grid's critical points."""
     assert row.agrees, str(row)
 
 
