@@ -327,7 +327,8 @@ def compare(
 
     Example: `toscore compare runs/narrow runs/wide --out comparison`
     """
-    from orchestrator.report.compare import compared, comparison_view
+    from orchestrator.report.comparison.compared_runs import compared
+    from orchestrator.report.comparison.page import comparison_view
     from orchestrator.report.write import write_comparison
     from orchestrator.runs.stored_run import open_run
 

@@ -1,9 +1,9 @@
-"""The barcode while it settles: what no path that is still to come can change, and what may yet change.
+"""The barcode of an unfinished run: which parts of it no remaining path can change.
 
 More paths can only lower a pass, and no pass is lower than the higher of its two minima. So a bar is
-settled from its birth up to where it would end if every missing path were at that floor; from there to
-where it ends now it is undecided. A minimum that is not there yet could be lower than any other, so
-while minima are missing no bar is settled.
+settled from its birth up to its end in the case that every remaining path is as low as that bound; from
+there to its present end it is undecided. A minimum that has not been trained could be lower than any
+other, so no bar is settled while minima are missing.
 """
 
 import math
@@ -30,13 +30,13 @@ from orchestrator.report.style import (
 
 @dataclass(frozen=True)
 class AnytimeBar:
-    """A bar of the elder barcode of what is finished.
+    """A bar of the elder barcode of the finished minima and paths.
 
     Attributes:
         minimum: its number.
         birth: its loss.
-        settled: up to here the bar reaches whatever is still to come.
-        death: where it ends with the paths that are finished.
+        settled: the bar reaches at least up to here, whatever the remaining paths are.
+        death: its end with the finished paths.
     """
 
     minimum: int
@@ -70,14 +70,14 @@ def anytime_bars(landscape: Landscape, *, adaptive: bool) -> list[AnytimeBar]:
 
 
 def score_bounds(bars: Sequence[AnytimeBar]) -> tuple[float, float]:
-    """What the TO-score can still become, when all minima are there."""
+    """Lower and upper bound of the final TO-score, when all minima are trained."""
     finite = [bar for bar in bars if not (bar.decided and math.isinf(bar.death))]
     low = max(((bar.settled - bar.birth) / 2 for bar in finite), default=0.0)
     return low, max(((bar.death - bar.birth) / 2 for bar in finite), default=0.0)
 
 
 def anytime_figure(landscape: Landscape, bars: Sequence[AnytimeBar]) -> Figure:
-    """The barcode of what is finished, with what is undecided drawn as such."""
+    """The barcode of the finished minima and paths, its undecided parts dashed."""
     counts = landscape.counts
     decided = sum(bar.decided for bar in bars)
     done = (
@@ -113,11 +113,11 @@ def _draw(bars: Sequence[AnytimeBar], wide: bool) -> Drawing:
     left, right = room_for(min(ends), max(ends), log)
     width = 5.0 if len(bars) <= 20 else max(0.6, 100 / len(bars))
     solid, dashed = [], []
-    for place, bar in enumerate(bars):
+    for row, bar in enumerate(bars):
         if bar.settled > bar.birth:
-            solid.append([(bar.birth, place), (min(bar.settled, right), place)])
+            solid.append([(bar.birth, row), (min(bar.settled, right), row)])
         if not bar.decided:
-            dashed.append([(bar.settled, place), (min(bar.death, right), place)])
+            dashed.append([(bar.settled, row), (min(bar.death, right), row)])
     ax.add_collection(LineCollection(solid, colors=FIRST, linewidths=width, capstyle="butt"))
     ax.add_collection(
         LineCollection(
@@ -126,10 +126,10 @@ def _draw(bars: Sequence[AnytimeBar], wide: bool) -> Drawing:
     )
     births = [bar.birth for bar in bars]
     ax.plot(births, range(len(bars)), "|", color=FIRST, ms=max(3.0, width + 4))
-    endless = [place for place, bar in enumerate(bars) if math.isinf(bar.death)]
-    for place in endless:
-        colour = FIRST if bars[place].decided else SECOND
-        ax.plot([right], [place], ">", color=colour, ms=6, clip_on=False)
+    endless = [row for row, bar in enumerate(bars) if math.isinf(bar.death)]
+    for row in endless:
+        colour = FIRST if bars[row].decided else SECOND
+        ax.plot([right], [row], ">", color=colour, ms=6, clip_on=False)
     ax.set_xlim(left, right)
     ax.set_ylim(len(bars) - 0.4, -0.6)
     ax.grid(axis="x")

@@ -29,7 +29,7 @@ AnyBarcode = Barcode | HomologyBarcode
 Line = list[tuple[float, float]]
 
 LABELLED = 40
-"""Bars up to which each is named on the axis."""
+"""Largest number of bars that are labelled one by one on the axis."""
 
 RULES = {"elder": "elder rule", "direct": "direct paths, Algorithm 1"}
 
@@ -47,8 +47,8 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
     whose = "minima" if index == 0 else f"index {index}"
     births = (
         "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
-        "one: its length is the climb that the minimum asks for. The bar of the lowest minimum never "
-        "ends." + _open_bars(panels, "no path to a lower minimum is known yet")
+        "one: its length is the barrier that separates the minimum from lower ones. The bar of the lowest "
+        "minimum never ends." + _open_bars(panels, "no path to a lower minimum is known yet")
         if index == 0
         else f"A bar begins where optimised {index}-simplices close a cycle and ends where those of "
         f"one dimension more fill it." + _open_bars(panels, "nothing that fills it is known yet")
@@ -64,12 +64,12 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
 
 
 def _open_bars(panels: Sequence[Panel], why: str) -> str:
-    found = any(left_open(panel.bars) for panel in panels)
-    return f" A dashed bar has no end so far: {why}." if found else ""
+    any_open = any(left_open(panel.bars) for panel in panels)
+    return f" A dashed bar has no end so far: {why}." if any_open else ""
 
 
 def left_open(bars: AnyBarcode) -> tuple[Interval, ...]:
-    """Infinite bars that would not be there if nothing were missing."""
+    """Infinite bars that are infinite only because minima, paths or simplices are missing."""
     return bars.infinite[1 if bars.index == 0 else 0 :]
 
 
@@ -128,7 +128,7 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
         draw_bars(ax, panel.bars, right=room[1])
         ax.set_xlim(*room)
         if not ends:
-            ax.set_xticks([])  # an empty scale would be made up
+            ax.set_xticks([])  # there is no bar that could set a scale
         elif log:
             log_axis(ax, "x")
         else:
@@ -148,20 +148,20 @@ def room_for(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum") -> None:
-    """Bars from the lowest birth down; infinite ones end in an arrow at ``right``, dashed where something
-    is missing that would end them."""
+    """Draw bars, the lowest birth at the top. Infinite bars end in an arrow at ``right``; they are dashed
+    where the simplex that would end them is missing."""
     shown = bars.bars
     width = 5.0 if len(shown) <= 20 else max(0.6, 100 / len(shown))
     finite: list[Line] = []
     endless: list[Line] = []
     dashed: list[Line] = []
     unknown = set(map(id, left_open(bars)))
-    for place, bar in enumerate(shown):
+    for row, bar in enumerate(shown):
         if not math.isfinite(bar.death):
             lines = dashed if id(bar) in unknown else endless
-            lines.append([(bar.birth, place), (right, place)])
+            lines.append([(bar.birth, row), (right, row)])
         else:
-            finite.append([(bar.birth, place), (bar.death, place)])
+            finite.append([(bar.birth, row), (bar.death, row)])
     ax.grid(axis="x")
     ax.set_axisbelow(True)
     many = len(shown) > 5 * LABELLED

@@ -1,4 +1,4 @@
-"""Rank correlation, and how far it can be trusted with so few minima."""
+"""Spearman's rank correlation with a bootstrap interval and a permutation test, for few samples."""
 
 import math
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ RESAMPLES = 4000
 LEVEL = 0.95
 
 FEW = 10
-"""Pairs below which a percentile interval is known to be too narrow, down to a single point."""
+"""Number of pairs below which percentile intervals are known to be too narrow."""
 
 ALL_ORDERS_UP_TO = 7
-"""Pairs up to which every order is tried; beyond, ``RESAMPLES`` random ones."""
+"""Number of pairs up to which every order is tried; beyond it, ``RESAMPLES`` random orders are."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class RankCorrelation:
         level: of the interval.
         count: pairs.
         resamples: of the bootstrap in which both sides varied.
-        p: the share of orders of one side in which |rho| is as large (a permutation test, in which
-            the order at hand counts too).
+        p: of a permutation test: the share of orders of one side in which |rho| is at least as large,
+            the observed order included.
     """
 
     rho: float
@@ -45,21 +45,21 @@ class RankCorrelation:
 
     @property
     def sentence(self) -> str:
-        """In words, with what is missing said."""
+        """The result in one sentence, with a warning where there are few pairs."""
         if math.isnan(self.rho):
             return (
                 f"Spearman's ρ is not defined for these {self.count} minima: "
                 "three or more with different values are needed."
             )
         few = (
-            f" {self.count} minima are few: such an interval is too narrow then, go by the p."
+            f" With {self.count} minima such an interval is too narrow: use the p-value."
             if self.count < FEW
             else ""
         )
         return (
             f"Spearman's ρ = {signed(self.rho)}, {self.level:.0%} bootstrap interval "
             f"[{signed(self.low)}, {signed(self.high)}] (n = {self.count}, {self.resamples} "
-            f"resamples); unrelated values in any order would give a ρ as far from 0 with p = "
+            f"resamples), permutation test p = "
             f"{self.p:.2g}.{few}"
         )
 
@@ -79,13 +79,13 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *draws: int | str) 
     rho = float(_rho(both[0][None], both[1][None])[0])
     if math.isnan(rho):
         return RankCorrelation(rho, rho, rho, LEVEL, count, 0)
-    found: list[np.ndarray] = []
+    resampled: list[np.ndarray] = []
     chunk = max(1, min(RESAMPLES, 2_000_000 // count))
     source = np.random.Generator(np.random.PCG64(generator("bootstrap", *draws).initial_seed()))
     for first in range(0, RESAMPLES, chunk):
         chosen = source.integers(count, size=(min(chunk, RESAMPLES - first), count))
-        found.append(_rho(both[0][chosen], both[1][chosen]))
-    drawn = np.concatenate(found)
+        resampled.append(_rho(both[0][chosen], both[1][chosen]))
+    drawn = np.concatenate(resampled)
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (math.nan, math.nan)
@@ -94,11 +94,11 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *draws: int | str) 
 
 
 def _permutation_p(x: np.ndarray, y: np.ndarray, source: np.random.Generator) -> float:
-    """Of a permutation test (Good 2005) of Spearman's rho, two-sided."""
+    """p-value of a two-sided permutation test (Good 2005) of Spearman's rho."""
     a, b = rankdata(x), rankdata(y)
     a -= a.mean()
     b -= b.mean()
-    observed = abs(float(a @ b)) * (1 - 1e-9)  # equal but for rounding counts as equal
+    observed = abs(float(a @ b)) * (1 - 1e-9)  # values equal up to rounding count as equal
     if len(b) <= ALL_ORDERS_UP_TO:
         orders = np.array(list(permutations(b)))
         return float(np.mean(np.abs(orders @ a) >= observed))

@@ -1,4 +1,4 @@
-"""A figure: what it shows in words, in numbers and drawn, for a page, for paper and for programs."""
+"""A figure of a report: drawing, caption, alternative text and the data behind it."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Cell = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length; what is drawn is read from them."""
+    """Columns of equal length, from which a figure is drawn."""
 
     columns: Mapping[str, Sequence[Cell]]
 
@@ -37,7 +37,7 @@ class Table:
         return zip(*columns, strict=True)
 
     def to_csv(self) -> str:
-        """With a header; floats so that they are read back to the same bits."""
+        """CSV with a header; floats round-trip exactly."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
@@ -45,13 +45,19 @@ class Table:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """A list of objects; what is infinite or not a number is null."""
+        """A JSON list of objects; infinities and NaN are null."""
         names = tuple(self.columns)
         rows = [
             {name: _finite(cell) for name, cell in zip(names, row, strict=True)}
             for row in self.rows()
         ]
         return json.dumps(rows, allow_nan=False)
+
+
+def table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
+    """The table with these columns and rows."""
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    return Table({name: list(column) for name, column in zip(names, columns, strict=True)})
 
 
 def _finite(cell: Cell) -> Cell:
@@ -63,12 +69,12 @@ class Figure:
     """One figure of a report.
 
     Attributes:
-        name: of its files.
+        name: stem of its file names.
         title: a few words.
         caption: what is shown and how to read it.
-        alt: what there is to see, for who cannot see it.
+        alt: alternative text for readers who cannot see the drawing.
         table: its data.
-        draw: draws it; the argument says whether for a wide page or a narrow one.
+        draw: draws it, for a wide page (True) or a narrow one (False).
     """
 
     name: str
@@ -79,14 +85,14 @@ class Figure:
     draw: Callable[[bool], Drawing]
 
     def svg(self, *, wide: bool = True) -> str:
-        """An `<svg>` element whose colours follow the page, with ids that are its own."""
+        """An `<svg>` element whose colours follow the page, with ids that are unique on the page."""
         prefix = f"{self.name}-{'wide' if wide else 'narrow'}"
         with styled():
             return _inline(self._wide if wide else _settled(self.draw(False)), prefix, self.alt)
 
     def files(self) -> dict[str, bytes]:
-        """The same as PNG and PDF for a paper, and its data, by file name."""
-        found = {
+        """PNG and PDF for a paper, and CSV and JSON of the data: bytes by file name."""
+        files = {
             f"{self.name}.csv": self.table.to_csv().encode(),
             f"{self.name}.json": self.table.to_json().encode(),
         }
@@ -99,8 +105,8 @@ class Figure:
                     facecolor="white",
                     metadata={"Title": self.title, **metadata},
                 )
-                found[f"{self.name}.{suffix}"] = sink.getvalue()
-        return found
+                files[f"{self.name}.{suffix}"] = sink.getvalue()
+        return files
 
     @cached_property
     def _wide(self) -> Drawing:
@@ -108,14 +114,14 @@ class Figure:
 
 
 def _settled(drawing: Drawing) -> Drawing:
-    """With everything in its place; finding the places takes most of the time of a drawing."""
+    """The drawing with its layout computed once, which takes most of the time of drawing."""
     drawing.draw_without_rendering()
     drawing.set_layout_engine("none")
     return drawing
 
 
 _UNDATED: Mapping[str, Mapping[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
-"""The same run gives the same bytes."""
+"""Metadata without dates, so that the same run gives the same bytes."""
 
 
 def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
@@ -126,9 +132,9 @@ def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     _, body = text.split(">", 1)
     width, height = (72 * inches for inches in drawing.get_size_inches())
-    # Several drawings share a page, and their ids must not. Matplotlib's depend on what was drawn before.
+    # Ids must be unique on a page of several drawings; Matplotlib's depend on what was drawn before.
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', body))
-    own = {name: f"{prefix}-{place}" for place, name in enumerate(ids)}
+    own = {name: f"{prefix}-{number}" for number, name in enumerate(ids)}
     body = re.sub(r'\bid="([^"]+)"', lambda m: f'id="{own[m[1]]}"', body)
     body = re.sub(r'href="#([^"]+)"', lambda m: f'href="#{own[m[1]]}"', body)
     body = re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{own[m[1]]})", body)
@@ -142,4 +148,4 @@ def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
 
 
 _ENLARGED = 1.42
-"""CSS pixels a point at most: letters of 9 points are then as large as the text beside them."""
+"""CSS pixels per point, at most: letters of 9 points are then as large as the text of the page."""

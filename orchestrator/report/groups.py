@@ -1,6 +1,7 @@
-"""Minima of one network trained in different ways, and the passes in each group (the paper's Figure 5)."""
+"""Minima of one network grouped by their training, and the passes in each group (the paper's Figure 5)."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure as Drawing
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
-from orchestrator.report.figure import Figure, Table
+from orchestrator.report.figure import Figure, table_of
 from orchestrator.report.style import (
     FIRST,
     GRID,
@@ -84,13 +85,13 @@ def _group(landscape: Landscape, chosen: set[int], label: str) -> Group:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
+            flat |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def groups_figure(groups: Sequence[Group]) -> Figure | None:
@@ -119,14 +120,7 @@ def groups_figure(groups: Sequence[Group]) -> Figure | None:
             + (f" Mean test errors: {errors}." if errors else "")
         ),
         alt=f"Pass heights of {len(shown)} groups of minima. {medians}.",
-        table=Table(
-            {
-                name: list(column)
-                for name, column in zip(
-                    ("group", "what", "value"), zip(*rows, strict=True), strict=True
-                )
-            }
-        ),
+        table=table_of(("group", "what", "value"), rows),
         draw=partial(_draw, shown),
     )
 
@@ -135,20 +129,20 @@ def _draw(groups: Sequence[Group], wide: bool) -> Drawing:
     figure = Drawing(figsize=(WIDE if wide else NARROW, 3.8))
     ax = figure.subplots()
     draw = generator("jitter", len(groups))
-    for place, group in enumerate(groups):
+    for column, group in enumerate(groups):
         for values, mark, colour in ((group.heights, "o", FIRST), (group.losses, "_", MUTED)):
-            # Side to side by chance, so that equal values are seen as many.
-            spread = np.random.default_rng(draw.initial_seed() + place).uniform(
+            # Random horizontal offsets separate marks of equal value.
+            spread = np.random.default_rng(draw.initial_seed() + column).uniform(
                 -0.22, 0.22, len(values)
             )
             ax.plot(
-                place + spread, values, mark, color=colour, ms=4, alpha=0.7, fillstyle="none",
+                column + spread, values, mark, color=colour, ms=4, alpha=0.7, fillstyle="none",
                 rasterized=len(values) > 500,
             )  # fmt: skip
         median = float(np.median(group.heights))
-        ax.plot([place - 0.3, place + 0.3], [median, median], color=INK, lw=1.6)
-        if place:
-            ax.axvline(place - 0.5, color=GRID, lw=1)
+        ax.plot([column - 0.3, column + 0.3], [median, median], color=INK, lw=1.6)
+        if column:
+            ax.axvline(column - 0.5, color=GRID, lw=1)
     ax.set_xlim(-0.5, len(groups) - 0.5)
     labels = [wrapped(group.label, 24 if wide else 14) for group in groups]
     ax.set_xticks(range(len(groups)), labels)
@@ -163,6 +157,4 @@ def _draw(groups: Sequence[Group], wide: bool) -> Drawing:
 
 def wrapped(text: str, width: int) -> str:
     """A label on several lines."""
-    import textwrap
-
     return "\n".join(textwrap.wrap(text, width)) or text

@@ -1,4 +1,4 @@
-"""Of the minima: how they were trained, and whether long bars go with large test error."""
+"""Figures and the table of minima: their training, and test error against bar length."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
 
 from orchestrator.report.correlation import RankCorrelation, rank_correlation
-from orchestrator.report.figure import Figure, Table
+from orchestrator.report.figure import Figure, Table, table_of
 from orchestrator.report.style import (
     FIRST,
     MUTED,
@@ -25,7 +25,7 @@ from topo_core.homology.barcodes import Barcode
 from workers.storage.schema import MinimumRecord
 
 TRACED = 200
-"""Curves up to which all are drawn."""
+"""Largest number of training curves that are drawn."""
 
 Minima = Mapping[int, MinimumRecord]
 
@@ -67,7 +67,6 @@ def training_figure(minima: Minima, run: str) -> Figure | None:
     )
     ends = [curve[-1][1] for curve in curves.values()]
     rows = [(index, *row) for index, curve in curves.items() for row in curve]
-    columns = zip(*rows, strict=True)
     names = ("minimum", "epoch", "loss", "rate")
     return Figure(
         name="training-curves",
@@ -80,7 +79,7 @@ def training_figure(minima: Minima, run: str) -> Figure | None:
             f"Training curves of {len(curves)} minima of {run}; they end at losses between "
             f"{number(min(ends))} and {number(max(ends))}."
         ),
-        table=Table({name: list(column) for name, column in zip(names, columns, strict=True)}),
+        table=table_of(names, rows),
         draw=partial(_draw_training, drawn),
     )
 
@@ -119,25 +118,24 @@ def generalisation_figure(minima: Minima, bars: Barcode, run: str) -> Figure | N
     ]
     if not rows:
         return None
-    found = rank_correlation([r[1] for r in rows], [r[2] for r in rows], "length-error", run)
+    correlation = rank_correlation([r[1] for r in rows], [r[2] for r in rows], "length-error", run)
     names = ("minimum", "bar length", "test error", "loss")
-    columns = zip(*rows, strict=True)
     return Figure(
         name="length-and-test-error",
         title="Bar length and test error",
         caption=(
             "Each finite bar: its length across, the share of test examples that its minimum gets "
-            f"wrong up. {found.sentence} The minima are of one architecture and training; an interval "
+            f"wrong up. {correlation.sentence} The minima are of one architecture and training; an interval "
             "that contains 0 shows no relation."
         ),
-        alt=f"Scatter plot of {len(rows)} minima, bar length against test error. {found.sentence}",
-        table=Table({name: list(column) for name, column in zip(names, columns, strict=True)}),
-        draw=partial(_draw_generalisation, rows, found),
+        alt=f"Scatter plot of {len(rows)} minima, bar length against test error. {correlation.sentence}",
+        table=table_of(names, rows),
+        draw=partial(_draw_generalisation, rows, correlation),
     )
 
 
 def _draw_generalisation(
-    rows: list[tuple[int, float, float, float]], found: RankCorrelation, wide: bool
+    rows: list[tuple[int, float, float, float]], correlation: RankCorrelation, wide: bool
 ) -> Drawing:
     figure = Drawing(figsize=(4.8, 3.4) if wide else (NARROW, 3.2))
     ax = figure.subplots()
@@ -156,9 +154,9 @@ def _draw_generalisation(
     ax.set_axisbelow(True)
     ax.margins(0.1)
     few_ticks(ax, wide)
-    if not math.isnan(found.rho):
+    if not math.isnan(correlation.rho):
         ax.set_title(
-            f"ρ = {signed(found.rho)} [{signed(found.low)}, {signed(found.high)}], "
-            f"n = {found.count}, p = {found.p:.2g}"
+            f"ρ = {signed(correlation.rho)} [{signed(correlation.low)}, {signed(correlation.high)}], "
+            f"n = {correlation.count}, p = {correlation.p:.2g}"
         )
     return figure

@@ -1,4 +1,4 @@
-"""Of the paths: the loss along those that carry a bar, and how their optimisation went."""
+"""Figures of paths: the loss along those that carry a bar, and the course of their optimisation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure as Drawing
 
-from orchestrator.report.figure import Figure, Table
+from orchestrator.report.figure import Figure, table_of
 from orchestrator.report.style import (
     FIRST,
     GRID,
@@ -33,22 +33,23 @@ Passes = Mapping[Pair, PairRecord]
 Columns = Mapping[str, Sequence[float]]
 
 PANELS = 24
-"""Paths that are drawn one by one."""
+"""Largest number of paths drawn in a panel of their own."""
 
 TRACED = 40
-"""Paths whose optimisation is drawn as a line of its own."""
+"""Largest number of paths whose optimisation is drawn as a line."""
 
 QUANTILES = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
 class PathPoints:
-    """What the object of a path holds beside its record.
+    """What the stored object of a path holds in addition to its record.
 
     Attributes:
         positions: of its points, fractions of the arc length.
         epochs: of the measurements of the norms below; empty where they were not kept.
-        normal, tangent: norms of the two parts of the gradient at each moving point, a row an epoch.
+        normal, tangent: norms of the normal and tangential components of the gradient at each moving
+            point; one row an epoch.
     """
 
     positions: Sequence[float]
@@ -63,16 +64,16 @@ ReadPoints = Callable[[Pair], PathPoints | None]
 
 def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
     """The finite bars and the paths that end them, the longest first; each path once."""
-    found: dict[Pair, Bar] = {}
+    bar_of: dict[Pair, Bar] = {}
     for bar in sorted(bars.finite, key=lambda bar: (-bar.length, bar.birth)):
         if bar.saddle is not None and bar.saddle in passes:
-            found.setdefault(bar.saddle, bar)
-    return [(bar, pair) for pair, bar in found.items()]
+            bar_of.setdefault(bar.saddle, bar)
+    return [(bar, pair) for pair, bar in bar_of.items()]
 
 
 def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
     """Loss along every path that carries a bar; None where none does."""
-    # Of very many paths the profiles are left in the store.
+    # Runs with very many paths leave the profiles in the store.
     carried = [item for item in carrying(bars, passes) if len(passes[item[1]].positions)]
     if not carried:
         return None
@@ -83,7 +84,6 @@ def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure |
         for _, pair in carried
         for position, loss in zip(passes[pair].positions, passes[pair].losses, strict=True)
     ]
-    columns = zip(*rows, strict=True)
     rest = (
         f" These are the {len(shown)} longest of {len(carried)} bars; the curves of all are in the "
         "data."
@@ -105,12 +105,7 @@ def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure |
             f"{_named(shown[0][1])} of height {number(passes[shown[0][1]].height)}. "
             f"The highest of all passes shown is {number(highest)}."
         ),
-        table=Table(
-            {
-                name: list(column)
-                for name, column in zip(("path", "position", "loss"), columns, strict=True)
-            }
-        ),
+        table=table_of(("path", "position", "loss"), rows),
         draw=partial(_draw_losses, shown, passes, knots),
     )
 
@@ -153,14 +148,14 @@ def _draw_path(ax: Axes, bar: Bar, record: PairRecord, knots: PathPoints | None)
     ax.axhline(bar.birth, color=MUTED, lw=0.8, ls="--")
     ax.plot(record.positions, record.losses, color=FIRST, lw=1.2)
     if knots is not None:
-        # Points of the path are among the places where its loss was evaluated.
+        # The points of the path are among the positions where its loss was evaluated.
         heights = np.interp(knots.positions, record.positions, record.losses)
         ax.plot(knots.positions, heights, "o", color=FIRST, ms=3, fillstyle="none")
     ax.plot([record.argmax_position], [record.height], "v", color=SECOND, ms=4)
 
 
 def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
-    """Maximum loss of the paths, and the two parts of the gradient, against epochs."""
+    """Maximum loss of the paths, and both components of the gradient, against epochs."""
     with_history = {pair: record for pair, record in passes.items() if len(record.history) > 1}
     if not with_history:
         return None
@@ -173,7 +168,6 @@ def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
         for pair, columns in traces.items()
         for values in zip(*(columns[name] for name in names), strict=True)
     ]
-    table = zip(*rows, strict=True)
     spread = _spread(with_history)
     first, last = traces[traced[0]]["dense_maximum"][0], traces[traced[0]]["dense_maximum"][-1]
     lines = "the paths that carry a bar" if carried else "the first paths"
@@ -184,15 +178,15 @@ def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
         title="Optimisation of the paths",
         caption=(
             f"Lines are {lines}, the band holds the middle 80 % of all {len(with_history)} paths. "
-            "Above: the highest loss on the polygon. Middle: the norm of the gradient's part across "
-            "the path, which moves the points; below: its part along the path, which does not. Both are "
+            "Above: the highest loss on the polygon. Middle: the norm of the normal component of the "
+            "gradient, which moves the points; below: its tangential component, which does not. Both are "
             "root mean squares over the moving points on the last minibatch of an epoch."
         ),
         alt=(
             f"Three charts against epochs of {len(with_history)} paths. The maximum of path "
             f"{_named(traced[0])} goes from {number(first)} to {number(last)}."
         ),
-        table=Table({name: list(c) for name, c in zip(("path", *names), table, strict=True)}),
+        table=table_of(("path", *names), rows),
         draw=partial(_draw_history, traces, spread),
     )
 
@@ -259,59 +253,59 @@ def _falls(values: Sequence[float]) -> bool:
 
 
 def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
-    """Both parts of the gradient at each point of one path, at different moments.
+    """Both components of the gradient at each point of one path, at several epochs.
 
     The paper's Figures G.8 and G.9, for the path that carries the longest bar. None where the norms
     were not kept.
     """
     kept = ((bar, pair, points(pair)) for bar, pair in carrying(bars, passes))
-    bar, pair, found = next(
+    bar, pair, held = next(
         (item for item in kept if item[2] is not None and item[2].epochs), (None, None, None)
     )
-    if bar is None or pair is None or found is None:
+    if bar is None or pair is None or held is None:
         return None
     rows = [
-        (epoch, place + 1, found.tangent[k][place], found.normal[k][place])
-        for k, epoch in enumerate(found.epochs)
-        for place in range(len(found.normal[k]))
+        (epoch, point + 1, held.tangent[k][point], held.normal[k][point])
+        for k, epoch in enumerate(held.epochs)
+        for point in range(len(held.normal[k]))
     ]
     names = ("epoch", "point", "tangent norm", "normal norm")
-    columns = zip(*rows, strict=True)
     return Figure(
         name="gradient-norms",
         title=f"Gradient at each point of path {_named(pair)}",
         caption=(
-            f"The path that carries the longest bar, of length {number(bar.length)}, at different "
-            "moments of its optimisation, from light to dark, each on the last minibatch of an epoch. "
-            "First the norm of the part along the path (the paper's Figure G.8), then of the part "
-            "across it (Figure G.9). Where the path rests, what is left of it is the scatter between "
-            "minibatches."
+            f"The path that carries the longest bar, of length {number(bar.length)}, at several "
+            "epochs of its optimisation, from light to dark, each on the last minibatch of an epoch. "
+            "First the norm of the tangential component (the paper's Figure G.8), then of the normal "
+            "component (Figure G.9). Once the path has converged, the noise of the minibatches is "
+            "what is left of it."
         ),
         alt=(
-            f"Gradient norms at {len(found.normal[-1])} points of path {_named(pair)} from epoch "
-            f"{found.epochs[0]} to {found.epochs[-1]}; across the path the largest goes from "
-            f"{number(max(found.normal[0]))} to {number(max(found.normal[-1]))}."
+            f"Gradient norms at {len(held.normal[-1])} points of path {_named(pair)} from epoch "
+            f"{held.epochs[0]} to {held.epochs[-1]}; the largest normal component goes from "
+            f"{number(max(held.normal[0]))} to {number(max(held.normal[-1]))}."
         ),
-        table=Table({name: list(c) for name, c in zip(names, columns, strict=True)}),
-        draw=partial(_draw_norms, found),
+        table=table_of(names, rows),
+        draw=partial(_draw_norms, held),
     )
 
 
 MOMENTS = 6
+"""Epochs that are drawn."""
 
 
-def _draw_norms(found: PathPoints, wide: bool) -> Drawing:
-    chosen = np.unique(np.linspace(0, len(found.epochs) - 1, MOMENTS).round().astype(int))
+def _draw_norms(held: PathPoints, wide: bool) -> Drawing:
+    chosen = np.unique(np.linspace(0, len(held.epochs) - 1, MOMENTS).round().astype(int))
     rows, columns = (1, 2) if wide else (2, 1)
     figure = Drawing(figsize=(WIDE, 3.0) if wide else (NARROW, 5.4))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    parts = (("along the path", found.tangent), ("across the path", found.normal))
+    parts = (("along the path", held.tangent), ("across the path", held.normal))
     for ax, (title, norms) in zip(axes, parts, strict=True):
         for order, k in enumerate(chosen):
             strength = 0.25 + 0.75 * (order + 1) / len(chosen)
             ax.plot(
                 range(1, len(norms[k]) + 1), norms[k], color=INK if order + 1 == len(chosen) else FIRST,
-                alpha=strength, lw=1.0 + (order + 1 == len(chosen)), label=f"epoch {found.epochs[k]}",
+                alpha=strength, lw=1.0 + (order + 1 == len(chosen)), label=f"epoch {held.epochs[k]}",
                 marker="o" if len(norms[k]) == 1 else "",  # a lone point makes no line
             )  # fmt: skip
         ax.set_title(title)

@@ -1,8 +1,8 @@
-"""How figures look: one palette for light, dark and print, told apart by colour-blind people too.
+"""The style of all figures: one palette for light pages, dark pages and print, safe for colour-blind readers.
 
 The hues are those of Okabe & Ito (2008), darkened or lightened until they stand out (3 : 1 or better)
-against a white or a near-black page. Colour never says anything alone: what differs in colour differs in
-place, shape or dash as well.
+against a white or a near-black page. Colour is never the only difference: whatever differs in
+colour also differs in position, shape or dash.
 """
 
 import math
@@ -91,7 +91,7 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib as figures of this project are drawn; nothing is changed outside."""
+    """Matplotlib with the settings of this project; restored on exit."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
@@ -105,7 +105,7 @@ def spans_decades(values: list[float]) -> bool:
 
 
 def log_axis(axes: Axes, which: str) -> None:
-    """Make an axis logarithmic, with plain numbers for labels (no mathematics to be set)."""
+    """Make an axis logarithmic, with plain numbers for labels (no mathtext)."""
     getattr(axes, f"set_{which}scale")("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axis.get_view_interval())
@@ -116,7 +116,7 @@ def log_axis(axes: Axes, which: str) -> None:
 
 
 def few_ticks(axes: Axes, wide: bool, *, integer: bool = False) -> None:
-    """So few numbers on a horizontal axis that they do not run into each other."""
+    """Limit the ticks of a horizontal axis so that labels do not overlap."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4, integer=integer))
 
 
@@ -126,7 +126,7 @@ def signed(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits; what is infinite or not known as such."""
+    """Four significant digits; ∞ for infinity and – for NaN."""
     if math.isnan(value):
         return "–"
     return f"{value:.4g}" if math.isfinite(value) else "∞"

@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure as Drawing
 
 from orchestrator.report.barcodes import LABELLED
-from orchestrator.report.figure import Figure, Table
+from orchestrator.report.figure import Figure, Table, table_of
 from orchestrator.report.style import (
     FIRST,
     INK,
@@ -44,17 +44,16 @@ def tree_figure(tree: MergeTree) -> Figure:
         ),
     ]
     names = ("node", "kind", "minimum or pair", "loss", "joins nodes")
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return Figure(
         name="disconnectivity-graph",
         title="Disconnectivity graph",
         caption=(
             "Each lower end is a minimum at its loss. Going up, two basins become one at the lowest "
-            "pass between them (Becker & Karplus 1997). Places from left to right mean nothing: they "
-            "are chosen so that no lines cross."
+            "pass between them (Becker & Karplus 1997). The horizontal order has no meaning: it is "
+            "chosen so that no lines cross."
         ),
         alt=f"Disconnectivity graph of {count} minima. {joined}{apart}",
-        table=Table({name: list(column) for name, column in zip(names, columns, strict=True)}),
+        table=table_of(names, rows),
         draw=partial(_draw_tree, tree),
     )
 
@@ -66,31 +65,31 @@ def _listed(nodes: tuple[int, int]) -> str:
 def _draw_tree(tree: MergeTree, wide: bool) -> Drawing:
     figure = Drawing(figsize=(WIDE if wide else NARROW, 3.6))
     ax = figure.subplots()
-    places = tree.horizontal_positions()
+    across = tree.horizontal_positions()
     levels = [*(leaf.loss for leaf in tree.leaves), *(join.height for join in tree.joins)]
     count = len(tree.leaves)
     lines = []
     for join in tree.joins:
         left, right = join.children
-        lines.append([(places[left], levels[left]), (places[left], join.height)])
-        lines.append([(places[right], levels[right]), (places[right], join.height)])
-        lines.append([(places[left], join.height), (places[right], join.height)])
+        lines.append([(across[left], levels[left]), (across[left], join.height)])
+        lines.append([(across[right], levels[right]), (across[right], join.height)])
+        lines.append([(across[left], join.height), (across[right], join.height)])
     log = spans_decades(levels)
     low, high = min(levels), max(levels)
     top = high * (high / low) ** 0.08 if log else high + 0.08 * (high - low or abs(high) or 1.0)
-    lines += [[(places[root], levels[root]), (places[root], top)] for root in tree.roots]
+    lines += [[(across[root], levels[root]), (across[root], top)] for root in tree.roots]
     many = count > 5 * LABELLED
     ax.add_collection(
         LineCollection(lines, colors=INK, linewidths=0.5 if many else 1.1, rasterized=many)
     )
-    ax.plot(places[:count], levels[:count], "o", color=FIRST, ms=2 if many else 4, rasterized=many)
-    ax.plot([places[0]], [levels[0]], "o", color=SECOND, ms=6)
+    ax.plot(across[:count], levels[:count], "o", color=FIRST, ms=2 if many else 4, rasterized=many)
+    ax.plot([across[0]], [levels[0]], "o", color=SECOND, ms=6)
     ax.set_xlim(-0.7, count - 0.3)
     ax.margins(y=0.06)
     ax.autoscale(axis="y")
     ax.spines["bottom"].set_visible(False)
     if count <= LABELLED:
-        order = sorted(range(count), key=lambda node: places[node])
+        order = sorted(range(count), key=lambda node: across[node])
         ax.set_xticks(range(count), [str(tree.leaves[node].minimum) for node in order])
         ax.tick_params(axis="x", length=0)
         ax.set_xlabel("minimum")
@@ -109,16 +108,16 @@ def matrix_figure(
     tree: MergeTree, losses: Mapping[int, float], heights: Mapping[Pair, float]
 ) -> Figure:
     """Heights of all passes, with the minima in the order of the disconnectivity graph."""
-    places = tree.horizontal_positions()
-    nodes = sorted(range(len(tree.leaves)), key=lambda node: places[node])
+    across = tree.horizontal_positions()
+    nodes = sorted(range(len(tree.leaves)), key=lambda node: across[node])
     order = [tree.leaves[node].minimum for node in nodes]
-    place = {minimum: k for k, minimum in enumerate(order)}
+    row_of = {minimum: k for k, minimum in enumerate(order)}
     count = len(order)
     matrix = np.full((count, count), np.nan)
     for (i, j), height in heights.items():
         if math.isfinite(height):
-            matrix[place[i], place[j]] = matrix[place[j], place[i]] = height
-    for minimum, k in place.items():
+            matrix[row_of[i], row_of[j]] = matrix[row_of[j], row_of[i]] = height
+    for minimum, k in row_of.items():
         matrix[k, k] = losses[minimum]
     known = sorted(heights.items())
     possible = count * (count - 1) // 2
@@ -148,7 +147,7 @@ def _draw_matrix(matrix: np.ndarray, order: tuple[int, ...], wide: bool) -> Draw
     figure = Drawing(figsize=(5.0, 4.2) if wide else (NARROW, 4.2))
     ax = figure.subplots()
     ax.set_facecolor(MISSING)
-    # The map of heights passes through grey, so grey alone would not say that there is nothing.
+    # The colour map contains grey, so missing values are hatched as well.
     ax.patch.set(hatch="////", edgecolor=MUTED, linewidth=0)
     known = matrix[np.isfinite(matrix)]
     log = spans_decades(known.tolist())

@@ -12,8 +12,8 @@ import yaml
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.report.barcodes import RULES
-from orchestrator.report.compare import (
-    Compared,
+from orchestrator.report.comparison.compared_runs import Compared
+from orchestrator.report.comparison.page import (
     comparison_figures,
     comparison_page,
     comparison_table,

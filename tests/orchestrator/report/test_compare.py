@@ -7,7 +7,9 @@ import math
 import pytest
 
 import topo_core as tc
-from orchestrator.report.compare import compared, matches, pairs_figure, scores_figure, size_of
+from orchestrator.report.comparison.compared_runs import compared, size_of
+from orchestrator.report.comparison.matched_pairs import matches, pairs_figure
+from orchestrator.report.comparison.scores_against_size import scores_figure
 from orchestrator.report.groups import groups_figure, groups_of
 from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore

@@ -1,0 +1,1 @@
+"""Several runs side by side: one file for each figure."""

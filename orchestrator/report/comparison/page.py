@@ -1,0 +1,131 @@
+"""`toscore compare`: several runs side by side, as a page and in the terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group as Rows
+from rich.console import RenderableType
+from rich.table import Table as TextTable
+from rich.text import Text
+
+from orchestrator.report.comparison.barcodes_side_by_side import barcodes_figure
+from orchestrator.report.comparison.compared_runs import Compared
+from orchestrator.report.comparison.distances import distances, distances_figure
+from orchestrator.report.comparison.matched_pairs import pairs_figure
+from orchestrator.report.comparison.scores_against_size import scores_figure
+from orchestrator.report.figure import Figure, Table
+from orchestrator.report.groups import groups_figure, groups_of
+from orchestrator.report.page import NamedTable, Number, Page, Section
+from orchestrator.report.style import (
+    number,
+)
+from orchestrator.report.terminal import what_is_missing
+
+
+def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
+    """Those that have something to show for these runs."""
+    groups = [
+        group
+        for item in runs
+        for group in groups_of(item.run.plan, item.landscape, prefix=item.label)
+    ]
+    found = [
+        barcodes_figure(runs),
+        scores_figure(runs),
+        pairs_figure(runs),
+        groups_figure(groups),
+        distances_figure(runs),
+    ]
+    return [figure for figure in found if figure is not None]
+
+
+def comparison_table(runs: Sequence[Compared]) -> Table:
+    """A row a run."""
+    return Table(
+        {
+            "run": [item.label for item in runs],
+            "network": [_spec(item.network.canonical()) for item in runs],
+            "data": [_spec(item.run.plan.run.data.canonical()) for item in runs],
+            "parameters": [item.parameters for item in runs],
+            "minima": [len(item.landscape.minima) for item in runs],
+            "paths": [item.landscape.counts.done for item in runs],
+            "complete": ["yes" if item.landscape.complete else "no" for item in runs],
+            "lowest loss": [min(item.landscape.losses.values()) for item in runs],
+            "TO-score (elder)": [item.score for item in runs],
+            "TO-score (direct)": [item.landscape.to_scores["direct"] for item in runs],
+        }
+    )
+
+
+def _spec(values: dict[str, Any]) -> str:
+    options = ", ".join(f"{k} {v}" for k, v in values.items() if k != "name")
+    return f"{values['name']} ({options})" if options else str(values["name"])
+
+
+def comparison_page(runs: Sequence[Compared], made: Sequence[Figure]) -> Page:
+    """What the page of a comparison says."""
+    missing = [
+        f"{item.label}: {what_is_missing(item.landscape)}"
+        for item in runs
+        if not item.landscape.complete
+    ]
+    data = {item.run.plan.identity.data for item in runs}
+    different = "" if len(data) == 1 else "The runs are on different data: losses do not compare. "
+    return Page(
+        title=" · ".join(item.label for item in runs),
+        subtitle="Several runs beside each other. Every loss is the plain training loss.",
+        missing=different + " ".join(missing),
+        numbers=[Number(item.label, number(item.score), "TO-score, elder rule") for item in runs],
+        sections=[
+            Section("barcodes-section", "Barcodes", figures=_named(made, "barcodes")),
+            *(
+                Section(id_, title, figures=_named(made, *names))
+                for id_, title, names in (
+                    ("size", "Size", ("score-against-size",)),
+                    ("pairs", "Matched pairs", ("matched-pairs",)),
+                    ("groups", "Groups", ("groups-of-minima",)),
+                )
+                if _named(made, *names)
+            ),
+            Section("distances", "Distances", figures=_named(made, "bottleneck-distances")),
+            Section(
+                "runs", "The runs", tables=[NamedTable("runs", "Runs", comparison_table(runs))]
+            ),
+        ],
+    )
+
+
+def _named(made: Sequence[Figure], *names: str) -> list[Figure]:
+    return [figure for figure in made if figure.name in names]
+
+
+def comparison_view(runs: Sequence[Compared]) -> RenderableType:
+    """The same for a terminal: a row a run, and the distances."""
+    table = TextTable(box=None, pad_edge=False, padding=(0, 1))
+    columns = (
+        "run",
+        "parameters",
+        "minima",
+        "lowest loss",
+        "TO-score (elder)",
+        "TO-score (direct)",
+    )
+    values = comparison_table(runs)
+    for name in columns:
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for row in zip(*(values.columns[name] for name in columns), strict=True):
+        table.add_row(*(number(c) if isinstance(c, float) else str(c) for c in row))
+    matrix = distances(runs)
+    apart = TextTable(box=None, pad_edge=False, padding=(0, 1), title="bottleneck distances")
+    apart.title_justify = "left"
+    apart.add_column("")
+    for item in runs:
+        apart.add_column(item.label, justify="right")
+    for item, row in zip(runs, matrix, strict=True):
+        apart.add_row(item.label, *(number(float(v)) for v in row))
+    incomplete = [
+        Text(f"{item.label}: {what_is_missing(item.landscape)}", style="yellow")
+        for item in runs
+        if not item.landscape.complete
+    ]
+    return Rows(*incomplete, table, apart)
