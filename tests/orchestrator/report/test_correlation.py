@@ -51,7 +51,7 @@ def test_a_perfect_order_of_few_is_not_sold_as_certain():
     found = rank_correlation([1, 2, 3, 4, 5], [9, 7, 5, 3, 1], "few")
     assert (found.low, found.high) == (-1, -1)
     assert found.p == pytest.approx(2 / 120)
-    assert "5 minima are few" in found.sentence and "ρ = −1.00" in found.sentence
+    assert "With 5 minima" in found.sentence and "ρ = −1.00" in found.sentence
 
 
 def test_p_is_that_of_chance():
