@@ -5,6 +5,7 @@ Only records are read, so a run can be reduced at any time, from any machine, al
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from orchestrator.analysis.landscape import FailedTask, Landscape
 from orchestrator.planning.discovery import discovered
@@ -35,19 +36,24 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     lists = plan.pair_count <= PROFILES_UP_TO
     records = store.records(PairRecord, lists=lists)
     bad_paths = {
-        record.key: _not_finite(record.key, f"path {record.i}–{record.j}", record.height)
+        record.key: _not_finite(record.key, f"path {record.i}–{record.j}", height)
         for record in records
-        if not math.isfinite(record.height)
+        if not math.isfinite(
+            height := record.grid_height if plan.run.reduce.heights == "paper" else record.height
+        )
     }
     usable = [record for record in records if record.key not in bad_paths]
     paths = standing(plan, losses, usable, {**failures, **bad_paths})
     if bad_paths:
         asked = set(plan.path_keys())
         failures |= {key: failure for key, failure in bad_paths.items() if key in asked}
+    passes = paths.passes
+    if plan.run.reduce.heights == "paper":
+        passes = {pair: _on_the_grid(record) for pair, record in passes.items()}
     return Landscape(
         run=plan.run.name,
         minima=minima,
-        passes=paths.passes,
+        passes=passes,
         counts=paths.counts,
         minima_expected=len(plan.minima),
         simplices=_simplices(plan, store) if expected else {},
@@ -57,6 +63,11 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
     )
+
+
+def _on_the_grid(record: PairRecord) -> PairRecord:
+    """The record with its height on the grid of the paper; nothing is known between its points."""
+    return replace(record, height=record.grid_height, height_high=math.inf)
 
 
 def _minima(

@@ -76,9 +76,9 @@ class Plan:
     def minimum_keys(self) -> tuple[str, ...]:
         return tuple(task.key for task in self.minima)
 
-    @cached_property
+    @property
     def path_settings(self) -> PathWork:
-        return replace(self.run.paths, heights=self.run.reduce.heights)
+        return self.run.paths
 
     @cached_property
     def rungs(self) -> tuple[PathWork, ...]:

@@ -173,7 +173,11 @@ class Reduce(Model):
     """`reduce:` what is computed from the passes."""
 
     max_index: int = Field(0, ge=0, le=3)
-    heights: Literal["adaptive", "paper"] = "adaptive"
+    heights: Literal["adaptive", "paper"] = Field(
+        "adaptive",
+        description="Which height of each path counts: the adaptive dense maximum, or the maximum over "
+        "the grid of the paper. Both are stored, so paths are not computed again.",
+    )
 
 
 class Resources(Model):

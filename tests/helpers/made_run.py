@@ -129,6 +129,7 @@ class MadeRun:
             b=self.plan.minimum_keys[j],
             height=height,
             height_high=height + 1e-4,
+            grid_height=height - 1e-2,
             argmax_position=peak,
             positions=positions,
             losses=curve,

@@ -35,6 +35,7 @@ def pair_record(
         b=f"minimum-{pair[1]}",
         height=height,
         height_high=height + 0.01,
+        grid_height=height - 0.01,
         argmax_position=0.5,
         positions=(0.0, 0.5, 1.0),
         losses=(0.1, height, 0.2),

@@ -11,6 +11,7 @@ from torch import Tensor
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.convergence import Outcome
 from topo_core.paths.optimize import PathSolution, advance, finished, init, solution
+from topo_core.paths.profiles import loss_profile
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
@@ -147,7 +148,8 @@ class PathRun:
         name = None
         if keep_points:
             name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
-        return _record(task, found, self._total, name)
+        grid = loss_profile(self.objective, found.points, heights="paper")
+        return _record(task, found, grid.maximum, self._total, name)
 
 
 def _tensors(found: PathSolution) -> dict[str, Tensor]:
@@ -172,7 +174,9 @@ def _padded(rows: list[tuple[float, ...]]) -> Tensor:
     return torch.tensor([[*row, *[math.nan] * (width - len(row))] for row in rows])
 
 
-def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | None) -> PairRecord:
+def _record(
+    task: OptimizePath, found: PathSolution, grid_height: float, epochs: int, name: str | None
+) -> PairRecord:
     """The record of a path. Its ends are part of the profile, so a height is never below a birth."""
     profile, evidence = found.profile, found.evidence
     height = profile.maximum
@@ -185,6 +189,7 @@ def _record(task: OptimizePath, found: PathSolution, epochs: int, name: str | No
         b=task.b,
         height=height,
         height_high=height + profile.bracket,
+        grid_height=grid_height,
         argmax_position=float(profile.positions[profile.argmax]),
         positions=profile.positions.tolist(),
         losses=profile.losses.tolist(),

@@ -4,6 +4,7 @@ The version is in every file; a reader refuses versions that it does not know.
 """
 
 import io
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -120,6 +121,9 @@ class PairRecord(ResultRecord):
     b: str = _column(pa.string())
     height: float = _column(pa.float64())
     height_high: float = _column(pa.float64())
+    """`height` and what sampling may have missed: an estimate; infinite where there is none."""
+    grid_height: float = _column(pa.float64(), math.nan)
+    """The highest loss at the points and at α ∈ {.2, .4, .6, .8} of each segment, as the paper reads it."""
     argmax_position: float = _column(pa.float64())
     positions: Sequence[float] = _column(_FLOATS)
     """Fractions of the arc length, 0 at `a` and 1 at `b`."""

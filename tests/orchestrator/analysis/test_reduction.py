@@ -1,0 +1,100 @@
+"""From the records of a store to a landscape, on runs filled by hand."""
+
+import json
+import math
+
+from orchestrator.analysis.reduction import reduce_run
+from orchestrator.planning.plan import Plan
+from orchestrator.run_file.models import parse
+from tests.helpers.made_run import (
+    HEIGHTS,
+    LOSSES,
+    TRIANGLES,
+    complete_run,
+    made_run,
+    run_with_loops,
+)
+
+
+def plan_with(plan, **run_file):
+    """The plan of the same run with other keys in its run file."""
+    return Plan(parse({**plan.run.model_dump(by_alias=True), **run_file}), plan.identity)
+
+
+def test_heights_of_the_paper_are_read_from_the_same_paths(tmp_path):
+    """``reduce.heights`` is a choice of reading: no key changes, every bar falls by 0.01, without ±."""
+    made = complete_run(tmp_path)
+    paper = plan_with(made.plan, reduce={"heights": "paper"})
+    assert list(paper.path_keys()) == list(made.plan.path_keys())
+    adaptive, on_the_grid = (reduce_run(plan, made.store) for plan in (made.plan, paper))
+    assert on_the_grid.complete
+    for dense, grid in zip(
+        adaptive.barcodes["elder"].finite, on_the_grid.barcodes["elder"].finite, strict=True
+    ):
+        assert (dense.minimum, dense.saddle) == (grid.minimum, grid.saddle)
+        assert grid.death == dense.death - 1e-2
+    assert on_the_grid.to_json()["sampling_error"]["epsilon"] is None
+    assert adaptive.to_json()["sampling_error"]["epsilon"] > 0
+
+
+def test_a_path_without_a_finite_height_connects_nothing(tmp_path):
+    """It does not abort the reduction, is reported as failed, and leaves the other bars as they are."""
+    made = made_run(tmp_path, len(LOSSES))
+    made.minima(dict(enumerate(LOSSES)))
+    made.paths({**HEIGHTS, (0, 3): math.nan, (1, 2): math.inf}, LOSSES)
+    landscape = reduce_run(made.plan, made.store)
+    assert not landscape.complete
+    assert [failure.what for failure in landscape.failures] == ["path 0–3", "path 1–2"]
+    assert (landscape.counts.done, landscape.counts.failed) == (4, 2)
+    bars = {bar.minimum: (bar.death, bar.saddle) for bar in landscape.barcodes["elder"].finite}
+    assert bars == {3: (1.0, (0, 1)), 1: (0.7, (1, 3)), 2: (0.9, (0, 2))}
+    assert json.loads(json.dumps(landscape.to_json(), allow_nan=False))["complete"] is False
+
+
+def test_a_minimum_without_a_finite_loss_is_left_out(tmp_path):
+    """The barcode of the other minima is given, and the missing one is named."""
+    made = made_run(tmp_path, len(LOSSES))
+    made.minima(dict(enumerate((*LOSSES[:3], math.nan))))
+    made.paths({pair: h for pair, h in HEIGHTS.items() if 3 not in pair}, LOSSES)
+    landscape = reduce_run(made.plan, made.store)
+    assert [failure.what for failure in landscape.failures] == ["minimum 3"]
+    assert [bar.minimum for bar in landscape.barcodes["elder"].bars] == [0, 1, 2]
+    assert not landscape.complete
+
+
+def test_a_triangle_without_a_finite_maximum_fills_nothing(tmp_path):
+    """The loop that it would fill lives on to the next triangle that fills it, at 1.6."""
+    made = complete_run(tmp_path, reduce={"max_index": 1})
+    made.triangles({**TRIANGLES, (0, 1, 3): math.nan}, HEIGHTS)
+    (first, second) = reduce_run(made.plan, made.store).homology.barcodes[1].bars
+    assert (first.death, first.killed) == (1.6, (0, 2, 3))
+    assert (second.death, second.killed) == (1.5, (1, 2, 3))
+
+
+def test_all_indices_of_the_simplices_are_of_one_complex(tmp_path):
+    """Where the edges on the lattice are higher than the paths, so is index 0 of their complex.
+
+    The barcode of minima keeps the heights of the paths; the JSON says which is which.
+    """
+    made = complete_run(tmp_path, reduce={"max_index": 1})
+    lattice = {pair: height + 0.1 for pair, height in HEIGHTS.items()}
+    made.triangles(dict.fromkeys([(0, 1, 2), (0, 1, 3), (1, 2, 3), (0, 2, 3)], 1.4), lattice)
+    landscape = reduce_run(made.plan, made.store)
+    of_paths = {bar.minimum: bar.death for bar in landscape.barcodes["elder"].finite}
+    of_lattice = {bar.born[0]: bar.death for bar in landscape.homology.index_0.finite}
+    assert of_lattice == {minimum: death + 0.1 for minimum, death in of_paths.items()}
+    births = sorted(bar.birth for bar in landscape.homology.barcodes[1].bars)
+    assert births == sorted(lattice.values())[3:]  # what is left of the edges closes loops
+    higher = landscape.to_json()["higher_index"]
+    assert higher["to_score_of_index_0"] > landscape.to_json()["to_score"]["0"]["elder"]
+    assert "lattice" in higher["edges"]
+
+
+def test_bars_of_no_length_are_counted_beside_the_scores(tmp_path):
+    """Index 0 lists them, index 1 counts them only: the triangle (0, 1, 2) fills its loop at once."""
+    counts = reduce_run(*_plan_and_store(run_with_loops(tmp_path))).to_json()["bars_of_no_length"]
+    assert counts == {"0": {"elder": 0, "direct": 0}, "1": 1}
+
+
+def _plan_and_store(made):
+    return made.plan, made.store
