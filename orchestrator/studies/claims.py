@@ -1,16 +1,17 @@
-"""Does a claim hold? A measure along an axis, within blocks that are alike in everything else: pure.
+"""Tests of claims: does a measure change along an axis as claimed, in blocks that are equal otherwise? Pure.
 
-Three places or more on the axis: Page's test for ordered alternatives (Page 1963), each block ranked by
-itself, so that a block with large losses does not outvote the others. Two places: the exact sign-flip
-test of the differences within blocks (Fisher 1935), which also tests whether a measure is positive. Both
-are one-sided, since a claim has a direction, and exact at these sizes. With n blocks no p-value of the
-second is below 2⁻ⁿ, so with few seeds a claim can be seen in every block and still not be established:
-the verdict says so.
+With three or more labels on the axis: Page's test for ordered alternatives (Page 1963). Each block is ranked
+by itself, so that blocks with large losses have no more weight than others. With two labels: the exact
+sign-flip test of the differences within blocks (Fisher 1935), which also tests whether a measure is
+positive. Both tests are one-sided, since a claim has a direction, and exact at these sizes. With n blocks no
+p-value of the second test is below 2⁻ⁿ, so with few seeds every block may agree with a claim that is still
+not established. A study makes several claims, so p-values are adjusted by Holm's method (Holm 1979), and
+verdicts follow from the adjusted values.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise, product
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -18,30 +19,34 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from orchestrator.studies.study import Claim
+from orchestrator.studies.study_file import Claim
 
 Verdict = Literal["holds", "same direction, not established", "does not hold", "not reached"]
 
 LEVEL = 0.05
+"""Family-wise level of the tests of one study."""
+
 _EXACT_FLIPS = 14
-"""Blocks up to which all sign patterns are gone through; beyond, the normal approximation is close."""
+"""Largest number of blocks for which all sign patterns are enumerated; with more, the normal
+approximation is close."""
 
 Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim and what was found.
+    """A claim and the result of its test.
 
     Attributes:
-        labels: of the places along the axis, in the order of the claim; none where there is no axis.
-        means: of the measure at these places, over blocks.
+        labels: labels along the axis, in the order of the claim; empty for a claim without an axis.
+        means: mean of the measure over blocks, for each label.
         deviations: standard deviations over blocks; NaN for a single block.
-        blocks: that are complete.
-        agreeing: blocks in which every step goes the claimed way (ties do not).
-        tau: Kendall's rank correlation of place and measure, mean over blocks, positive as claimed;
-            without an axis, the share of blocks that agree less the share of those that do not.
-        p: probability of as much agreement if the axis had no effect; NaN where it was not reached.
+        blocks: number of complete blocks.
+        agreeing: number of blocks in which every step has the claimed sign (ties do not).
+        tau: Kendall's rank correlation of label and measure, averaged over blocks, positive in the claimed
+            direction; without an axis, the share of agreeing blocks minus the share of the others.
+        p: p-value of this claim alone; NaN where no block is complete.
+        p_holm: p-value adjusted for all claims of the study by Holm's method.
     """
 
     claim: Claim
@@ -52,22 +57,43 @@ class Judgement:
     agreeing: int
     tau: float
     p: float
-    verdict: Verdict
+    p_holm: float = math.nan
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the adjusted p-value."""
+        if math.isnan(self.p):
+            return "not reached"
+        if self.p_holm < LEVEL:
+            return "holds"
+        return "same direction, not established" if self.tau > 0 else "does not hold"
 
     def to_json(self) -> dict[str, Any]:
-        values = {**asdict(self), "claim": self.claim.model_dump(mode="json")}
+        claim = self.claim.model_dump(mode="json")
+        values = {**asdict(self), "claim": claim, "verdict": self.verdict}
         return {k: _finite(v) for k, v in values.items()}
+
+
+def adjusted(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
+    """The same judgements with p-values adjusted by Holm's method; claims without a p-value do not count."""
+    reached = sorted((j for j in judgements if not math.isnan(j.p)), key=lambda j: j.p)
+    holm: dict[int, float] = {}
+    largest = 0.0
+    for rank, judgement in enumerate(reached):
+        largest = max(largest, min(1.0, (len(reached) - rank) * judgement.p))
+        holm[id(judgement)] = largest
+    return tuple(replace(j, p_holm=holm.get(id(j), math.nan)) for j in judgements)
 
 
 def judge(
     claim: Claim, labels: Sequence[str], measured: Mapping[Labels, float | None]
 ) -> Judgement:
-    """Judge a claim.
+    """Test one claim by itself; ``adjusted`` adjusts the p-values of several.
 
     Args:
         claim: its axis and direction.
-        labels: places on that axis, in order.
-        measured: the measure at each place of the matrix; None or NaN where there is none yet.
+        labels: labels on that axis, in order.
+        measured: the measure in each cell of the matrix; None or NaN where there is none yet.
     """
     labels = tuple(label for label in labels if label in claim.among or not claim.among)
     rows = _blocks(claim, labels, measured)
@@ -77,9 +103,7 @@ def judge(
     values = np.array(rows, dtype=float).reshape(len(rows), len(labels))
     if len(rows) == 0 or len(labels) < 2:
         nothing = (math.nan,) * len(labels)
-        return Judgement(
-            claim, tuple(labels), nothing, nothing, 0, 0, math.nan, math.nan, "not reached"
-        )
+        return Judgement(claim, tuple(labels), nothing, nothing, 0, 0, math.nan, math.nan)
     directed = sign * values
     agreeing = sum(all(b > a for a, b in pairwise(row)) for row in directed.tolist())
     taus = [float(stats.kendalltau(range(len(labels)), row).statistic) for row in directed]
@@ -95,14 +119,14 @@ def judge(
         agreeing,
         tau,
         p,
-        _verdict(p, tau),
+        p,
     )
 
 
 def _judge_sign(claim: Claim, values: Sequence[float]) -> Judgement:
-    """Of a measure that should be above zero in every block."""
+    """Test a measure that should be above zero in every block."""
     if not values:
-        return Judgement(claim, (), (), (), 0, 0, math.nan, math.nan, "not reached")
+        return Judgement(claim, (), (), (), 0, 0, math.nan, math.nan)
     agreeing = sum(v > 0 for v in values)
     tau = (agreeing - sum(v < 0 for v in values)) / len(values)
     p = _sign_flips(np.array(values))
@@ -115,35 +139,29 @@ def _judge_sign(claim: Claim, values: Sequence[float]) -> Judgement:
         agreeing,
         tau,
         p,
-        _verdict(p, tau),
+        p,
     )
-
-
-def _verdict(p: float, tau: float) -> Verdict:
-    if p < LEVEL:
-        return "holds"
-    return "same direction, not established" if tau > 0 else "does not hold"
 
 
 def _blocks(
     claim: Claim, labels: Sequence[str], measured: Mapping[Labels, float | None]
 ) -> list[list[float]]:
-    """For each block that is complete, the measure at each of the labels; without an axis, one value."""
+    """The measure at each label, one row for each complete block; without an axis, rows of one value."""
     blocks: dict[Labels, dict[str, float]] = {}
-    for place, value in measured.items():
+    for cell, value in measured.items():
         if value is None or math.isnan(value):
             continue
-        if any(label not in claim.only.get(axis, [label]) for axis, label in place):
+        if any(label not in claim.only.get(axis, [label]) for axis, label in cell):
             continue
-        others = tuple((axis, label) for axis, label in place if axis != claim.along)
-        here = dict(place)[claim.along] if claim.along else ""
+        others = tuple((axis, label) for axis, label in cell if axis != claim.along)
+        here = dict(cell)[claim.along] if claim.along else ""
         blocks.setdefault(others, {})[here] = value
     wanted = labels if claim.along else ("",)
     return [[b[label] for label in wanted] for b in blocks.values() if set(wanted) <= set(b)]
 
 
 def _page(rows: np.ndarray[Any, Any]) -> float:
-    """Page's L over blocks; with one block, the exact one-sided test of Kendall's tau."""
+    """p-value of Page's L over blocks; of the exact one-sided test of Kendall's tau for one block."""
     if len(rows) == 1:
         test = stats.kendalltau(range(rows.shape[1]), rows[0], alternative="greater")
         return float(test.pvalue)
@@ -151,13 +169,13 @@ def _page(rows: np.ndarray[Any, Any]) -> float:
 
 
 def _sign_flips(differences: np.ndarray[Any, Any]) -> float:
-    """One-sided: how often flipping signs at random gives a sum as large as the observed one."""
-    found = differences.sum()
+    """One-sided p-value: the share of sign patterns whose sum is at least the observed one."""
+    observed = differences.sum()
     if len(differences) > _EXACT_FLIPS:
-        return float(stats.norm.sf(found / math.sqrt(float((differences**2).sum()) or 1.0)))
+        return float(stats.norm.sf(observed / math.sqrt(float((differences**2).sum()) or 1.0)))
     flips = np.array(list(product((1.0, -1.0), repeat=len(differences))))
-    # A sum of the same numbers in another order is the same sum.
-    return float(np.mean(flips @ differences >= found - 1e-12 * np.abs(differences).sum()))
+    # The tolerance covers rounding in sums of the same numbers in another order.
+    return float(np.mean(flips @ differences >= observed - 1e-12 * np.abs(differences).sum()))
 
 
 def _finite(value: Any) -> Any:

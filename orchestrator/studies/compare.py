@@ -1,4 +1,4 @@
-"""The runs of a study side by side, and its claims judged: reads stores only, so at any time."""
+"""The runs of a study side by side, and the tests of its claims. Reads stores only."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -14,14 +14,14 @@ from rich.text import Text
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.runs.gradient_norms import gradient_norms
 from orchestrator.runs.stored_run import StartedRun, open_run
-from orchestrator.studies.claims import Judgement, Labels, judge
+from orchestrator.studies.claims import Judgement, Labels, adjusted, judge
 from orchestrator.studies.measures import FROM_POINTS, MEASURES, row_of
 from orchestrator.studies.study import Cell, Study
 from workers.problems.data_sets import sizes
 from workers.problems.networks import build, count_parameters
 
 SEED = "seed"
-"""The axis whose places are repetitions, averaged over in the table."""
+"""The axis of repetitions; the table averages over it."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Row:
     """A run of a study, reduced.
 
     Attributes:
-        minima, paths: done so far.
-        seconds: of work on workers, minima and paths.
-        measures: by name; None where there is nothing to measure yet.
+        minima, paths: numbers of finished ones.
+        seconds: time of workers on minima and paths.
+        measures: by name; None before the run is complete.
     """
 
     labels: Labels
@@ -51,14 +51,16 @@ class Comparison:
 
     @cached_property
     def judgements(self) -> tuple[Judgement, ...]:
-        """Of the claims, on the runs that are complete."""
-        return tuple(
-            judge(
-                claim,
-                self.study.axes[claim.along] if claim.along else (),
-                {r.labels: r.measures[claim.measure] for r in self.rows if r.complete},
-            )
-            for claim in self.study.claims
+        """The tests of the claims, on the complete runs."""
+        return adjusted(
+            [
+                judge(
+                    claim,
+                    self.study.axes[claim.along] if claim.along else (),
+                    {r.labels: r.measures[claim.measure] for r in self.rows if r.complete},
+                )
+                for claim in self.study.claims
+            ]
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -72,10 +74,10 @@ class Comparison:
 
 
 def compare(study: Study) -> Comparison:
-    """Reduce every run of a study that was started.
+    """Reduce every started run of a study.
 
     Raises:
-        BadRunFile: a claim names a measure that is not known.
+        BadRunFile: a claim names an unknown measure.
     """
     for claim in study.claims:
         if claim.measure not in MEASURES and claim.measure not in FROM_POINTS:
@@ -87,8 +89,8 @@ def compare(study: Study) -> Comparison:
 
 
 def _row(cell: Cell, study: Study) -> Row:
-    run, found = cell.run, sizes(cell.run.data)
-    parameters = count_parameters(build(run.network, found.input_shape, found.classes))
+    run, data = cell.run, sizes(cell.run.data)
+    parameters = count_parameters(build(run.network, data.input_shape, data.classes))
     costly = [c.measure for c in study.claims if c.measure in FROM_POINTS]
     nothing: dict[str, float | None] = dict.fromkeys([*MEASURES, *costly])
     try:
@@ -124,7 +126,7 @@ _COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_scor
 
 
 def view(comparison: Comparison) -> RenderableType:
-    """Means over seeds with their standard deviations, and the claims under them."""
+    """Means and standard deviations over seeds, and below them the claims."""
     study = comparison.study
     groups: dict[Labels, list[Row]] = {}
     for row in comparison.rows:
@@ -157,12 +159,12 @@ def view(comparison: Comparison) -> RenderableType:
 
 
 def _mean_and_deviation(values: Iterable[float | None]) -> str:
-    found = [v for v in values if v is not None]
-    if not found:
+    known = [v for v in values if v is not None]
+    if not known:
         return "–"
-    if len(found) == 1:
-        return f"{found[0]:.3g}"
-    return f"{fmean(found):.3g} ± {stdev(found):.1g}"
+    if len(known) == 1:
+        return f"{known[0]:.3g}"
+    return f"{fmean(known):.3g} ± {stdev(known):.1g}"
 
 
 def _claim(judgement: Judgement) -> Text:
@@ -176,6 +178,6 @@ def _claim(judgement: Judgement) -> Text:
     else:
         text.append(
             f"; {judgement.agreeing} of {judgement.blocks} blocks agree, "
-            f"τ = {judgement.tau:.2f}, p = {judgement.p:.2g})"
+            f"τ = {judgement.tau:.2f}, p = {judgement.p:.2g}, {judgement.p_holm:.2g} by Holm)"
         )
     return text

@@ -1,7 +1,7 @@
-"""What a study costs, before it starts and on any machine: minima, paths, and floating-point operations.
+"""The cost of a study before it starts: minima, paths, and floating-point operations.
 
-Operations are counted by torch on one example (a backward pass is taken as two forward passes), so a
-study can be priced without its data and without the device that it will run on.
+PyTorch counts the operations of one example (a backward pass counts as two forward passes), so neither
+the data nor the device is needed.
 """
 
 import math
@@ -27,11 +27,11 @@ PROFILE_POINTS = 4
 
 @dataclass(frozen=True)
 class StudyCost:
-    """Of a whole study, as if nothing of it were done.
+    """The cost of a whole study, finished parts included.
 
     Attributes:
-        gradients: gradients of a point on a minibatch, on paths.
-        operations: floating-point operations, training and paths and measurements.
+        gradients: gradient evaluations on paths, each of one point on one minibatch.
+        operations: floating-point operations of training, paths and measurements.
     """
 
     runs: int
@@ -45,8 +45,10 @@ class StudyCost:
 
 
 def study_cost(study: Study) -> StudyCost:
-    """Raises:
-    BadReference: a data set that is not one of the known ones is not there.
+    """The cost of all runs of a study.
+
+    Raises:
+        BadReference: a `module:callable` of the study cannot be imported.
     """
     return _total(_run_cost(cell.run) for cell in study.cells)
 
@@ -85,9 +87,9 @@ def _run_cost(run: RunFile) -> StudyCost:
 @cache
 def forward_operations(network: NetworkSpec, data: DataSpec) -> int:
     """Floating-point operations of one example through a network: two for each multiplication."""
-    found = sizes(data)
-    module = build(network, found.input_shape, found.classes).eval()
+    data_sizes = sizes(data)
+    module = build(network, data_sizes.input_shape, data_sizes.classes).eval()
     dtype = torch.int64 if data.name == "text" else torch.float32
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, *found.input_shape, dtype=dtype))
+        module(torch.zeros(1, *data_sizes.input_shape, dtype=dtype))
     return int(counter.get_total_flops())

@@ -1,4 +1,4 @@
-"""Numbers by which runs of a study are compared: one run reduced to one row.
+"""The measures by which runs of a study are compared: one run becomes one row.
 
 Passes and bars are those of Algorithm 1 (`direct`), which the paper uses, unless the name says `elder`.
 A mean over bars is over the finite ones: the lowest minimum has none.
@@ -24,8 +24,8 @@ def _over_minima(value: Callable[[MinimumRecord], float]) -> Measure:
 
 def _over_passes(value: Callable[[PairRecord], float]) -> Measure:
     def measure(run: Landscape) -> float | None:
-        found = [value(record) for record in run.passes.values()]
-        return median(found) if found else None
+        values = [value(record) for record in run.passes.values()]
+        return median(values) if values else None
 
     return measure
 
@@ -50,23 +50,23 @@ def bars_and_errors(run: Landscape, method: Method = "direct") -> list[tuple[Bar
 
 
 def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Measure:
-    """Spearman's rank correlation over minima; positive: the larger the value, the larger the error."""
+    """Spearman's rank correlation of a value and the test error, over minima."""
 
     def measure(run: Landscape) -> float | None:
         pairs = [(value(bar), error) for bar, error in bars_and_errors(run, method)]
         varied = all(len(set(side)) > 1 for side in zip(*pairs, strict=True))
-        if len(pairs) < 3 or not varied:  # bars without length are all equal
+        if len(pairs) < 3 or not varied:  # zero-length bars do not vary
             return None
-        found = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
-        return None if math.isnan(found) else found
+        rho = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+        return None if math.isnan(rho) else rho
 
     return measure
 
 
 def _overshoot(record: PairRecord) -> float:
-    """How far the polygon rises above the points that were optimised, at the last measurement.
+    """Dense maximum of the polygon divided by the highest loss at its points, at the last measurement.
 
-    A ratio; the points' losses are those of their last minibatches.
+    The losses at the points are those of their last minibatches.
     """
     return float(record.history[-1]["dense_maximum"]) / float(record.history[-1]["max_loss"])
 
@@ -102,28 +102,31 @@ MEASURES: Mapping[str, tuple[str, Measure]] = {
         _over_passes(_overshoot),
     ),
 }
-"""Each measure's name in a study file, what it is, and how it is taken from a reduced run."""
+"""For each name in a study file: a description, and the function of a reduced run."""
 
 
 FROM_POINTS: Mapping[str, tuple[str, Callable[[GradientNorms], float]]] = {
-    "normal_norm": ("normal part of the gradient on paths", lambda n: n.root_mean_square(n.normal)),
+    "normal_norm": (
+        "normal component of the gradient on paths",
+        lambda n: n.root_mean_square(n.normal),
+    ),
     "tangent_norm": (
-        "tangential part of the gradient on paths",
+        "tangential component of the gradient on paths",
         lambda n: n.root_mean_square(n.tangent),
     ),
     "tangent_norm_middle": (
-        "tangential part of the gradient in the middle third of paths",
+        "tangential component of the gradient in the middle third of paths",
         lambda n: n.root_mean_square(n.tangent, middle=True),
     ),
 }
-"""Measures for which the loss is evaluated again, at the stored points: taken only if a claim asks."""
+"""Measures that evaluate the loss again at the stored points: computed only if a claim uses them."""
 
 
 def row_of(run: Landscape) -> dict[str, float | None]:
-    """All measures of a run; None where it has not got that far."""
+    """All measures of a run; None where the run has no value yet."""
     return {name: measure(run) for name, (_, measure) in MEASURES.items()}
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return fmean(found) if found else None
+    known = list(values)
+    return fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""Carry a study out: its runs one after another, each resumed from its own store."""
+"""Run a study: its runs one after another, each resumed from its own store."""
 
 import sys
 import time
@@ -34,10 +34,10 @@ def run_study(
     in_process: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run what is left of a study, and print how its runs compare.
+    """Run the incomplete runs of a study, and print the comparison.
 
-    Minima that an earlier run of the study has trained are not trained again. A run that fails does not
-    keep the others from running.
+    Minima that an earlier run of the study has trained are not trained again. After a failed run the
+    others still run.
 
     Returns:
         The exit code: that of a run, 3 if any of them has failed.
@@ -52,8 +52,8 @@ def run_study(
         if identities.is_complete(cell.run):
             continue
         if not quiet:
-            place = f"{study.name} {number + 1} of {len(study.cells)}"
-            print(f"{place}: {cell.run.name}", file=sys.stderr)
+            position = f"{study.name} {number + 1} of {len(study.cells)}"
+            print(f"{position}: {cell.run.name}", file=sys.stderr)
         earlier = [other.run for other in study.cells[:number]]
         carried = carry_out(
             cell.run.model_copy(update={"reuse": (*cell.run.reuse, *shared(cell.run, earlier))}),
@@ -73,7 +73,7 @@ def run_study(
 
 
 def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:
-    """Where the minima of a run may be already: earlier runs with the same ones."""
+    """Stores that may already have the minima of a run: those of earlier runs with the same minima."""
 
     def minima(of: RunFile) -> tuple[object, ...]:
         return (of.data, of.network, of.minima, of.seed)
@@ -82,27 +82,27 @@ def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:
 
 
 class _Identities:
-    """Data and code of runs, each looked at once for all the runs that have them in common."""
+    """Fingerprints of data and code, computed once for all runs that share them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Identity] = {}
 
     def is_complete(self, run: RunFile) -> bool:
-        """Whether a store holds all of a run, of the same data and code."""
+        """Whether the store holds all results of a run, for the same data and code."""
         try:
-            found = open_run(run.location)
+            stored = open_run(run.location)
         except UserError:
             return False
         named = (run.data, run.network, run.minima.from_)
         if named not in self._known:
             self._known[named] = identify(run)
         plan = Plan(run, self._known[named])
-        return reduce_run(plan, found.store).complete
+        return reduce_run(plan, stored.store).complete
 
 
 @dataclass(frozen=True)
 class PlannedRuns:
-    """Runs of a study that differ in nothing but their seed, and the cost of one of them."""
+    """Runs of a study that differ only in their seed, and the cost of one of them."""
 
     runs: int
     each: Cost
@@ -112,10 +112,10 @@ class PlannedRuns:
 
 
 def plan_study(study: Study, *, sample: bool | None = None) -> tuple[PlannedRuns, ...]:
-    """The cost of a study, each kind of run timed once.
+    """The cost of a study; each kind of run is timed once.
 
     Raises:
-        BadRunFile: a name in one of its runs stands for nothing here.
+        BadRunFile: a name in one of its runs is unknown.
     """
     kinds: dict[RunFile, list[RunFile]] = {}
     for cell in study.cells:

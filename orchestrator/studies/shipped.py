@@ -1,4 +1,4 @@
-"""The studies that are shipped, with what each costs at each of its scales."""
+"""The shipped studies, with their cost at each scale."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

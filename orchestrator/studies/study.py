@@ -1,9 +1,9 @@
-"""A study: one file that expands into several ordinary runs, to be run, resumed and compared as one.
+"""A study: one file that expands into several ordinary runs, which are run, resumed and compared as one.
 
-A study names what its runs have in common (`run`), in what they differ (`matrix`), what is expected of
-them (`claims`), and the scales at which it can be run. Every place of the matrix is a run file like any
-other; its store is STORE/STUDY-SCALE and its name the labels of its place. Nothing else is written
-down: what is done of a study is what its runs' stores hold.
+A study file has the keys that its runs share (`run`), the axes along which they differ (`matrix`), claims
+about them (`claims`), and the scales at which it can be run. Every cell of the matrix is an ordinary run
+file; its store is STORE/STUDY-SCALE and its name consists of its labels. The progress of a study is not
+stored: it follows from the stores of its runs.
 """
 
 import difflib
@@ -15,13 +15,10 @@ from functools import cached_property
 from importlib import resources
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import AfterValidator, Field, model_validator
+from typing import Any
 
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.models import (
-    Model,
     RunFile,
     assign,
     checked,
@@ -31,92 +28,19 @@ from orchestrator.run_file.models import (
     values_of,
     with_checkpoints_beside,
 )
+from orchestrator.studies.study_file import Axis, Claim, Scale, StudyFile
 
 PREFIX = "study:"
-"""Before the name of a study that is shipped."""
-
-_LABEL = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
-
-
-def _labelled(matrix: dict[str, Any]) -> dict[str, Any]:
-    for name, axis in matrix.items():
-        if not axis:
-            raise ValueError(f"matrix.{name} is empty; give it at least one value")
-        for label in axis if isinstance(axis, dict) else ():
-            if not _LABEL.match(label):
-                raise ValueError(
-                    f"matrix.{name} has the label {label!r}; use letters, digits, '_' and '-'"
-                )
-    return matrix
-
-
-Axis = dict[str, dict[str, Any]] | list[Any]
-"""Labels with the keys that each sets; or, for an axis named as a key of a run file, its values."""
-
-Matrix = Annotated[dict[str, Axis], AfterValidator(_labelled)]
-
-
-class Claim(Model):
-    """What the paper says of the runs: along an axis a measure falls or rises; or it is positive."""
-
-    say: str
-    measure: str
-    expect: Literal["falls", "rises", "positive"]
-    along: str | None = Field(None, description="An axis of the matrix, for falls and rises.")
-    among: tuple[str, ...] = Field((), description="Labels on that axis, in order; all by default.")
-    only: dict[str, list[str]] = Field(
-        default_factory=dict, description="Labels of other axes to which the claim is confined."
-    )
-
-    @model_validator(mode="after")
-    def _direction(self) -> "Claim":
-        if (self.along is None) != (self.expect == "positive"):
-            raise ValueError(
-                f"expect is {self.expect!r}, which "
-                + ("takes no 'along'" if self.along else "needs an axis: give 'along'")
-            )
-        return self
-
-
-class Scale(Model):
-    """How large: keys of the runs, and axes of the matrix, that are other than at full scale."""
-
-    about: str = ""
-    run: dict[str, Any] = Field(default_factory=dict)
-    matrix: Matrix = Field(default_factory=dict)
-
-
-class StudyFile(Model):
-    """A study, as it is written down."""
-
-    study: str = Field(pattern=_LABEL.pattern)
-    about: str = ""
-    scale: str = Field("full", description="The scale at which it runs if no other is asked for.")
-    store: str = Field("runs", min_length=1)
-    run: dict[str, Any]
-    matrix: Matrix
-    claims: tuple[Claim, ...] = ()
-    scales: dict[str, Scale] = Field(default_factory=lambda: {"full": Scale()})
-
-    @model_validator(mode="after")
-    def _claims_name_axes(self) -> "StudyFile":
-        for number, claim in enumerate(self.claims):
-            for axis in filter(None, (claim.along, *claim.only)):
-                if axis not in self.matrix:
-                    raise ValueError(
-                        f"claims.{number} names {axis!r}, which is no axis of the matrix; "
-                        f"those are {', '.join(self.matrix)}"
-                    )
-        return self
+"""Prefix of the names of shipped studies."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A place of the matrix.
+    """A cell of the matrix.
 
     Attributes:
-        labels: the axis and the label on it, in the order of the matrix.
-        run: an ordinary run file.
+        labels: pairs of an axis and a label on it, in the order of the matrix.
+        run: its run file.
     """
 
     labels: tuple[tuple[str, str], ...]
@@ -147,7 +71,7 @@ class Study:
 
 
 def is_study(reference: str | Path) -> bool:
-    """Whether `study:NAME` or a file with the key `study` is meant; what cannot be read is no study."""
+    """Whether the reference is `study:NAME` or a readable file with the key `study`."""
     if str(reference).startswith(PREFIX):
         return True
     try:
@@ -160,8 +84,8 @@ def load_study(reference: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study and expand it.
 
     Args:
-        reference: `study:NAME` for one that is shipped, or a file.
-        overrides: `scale=reduced`, `store=PLACE`, `matrix.AXIS=[…]`; any other key is set in every run.
+        reference: `study:NAME` for a shipped study, or a file.
+        overrides: `scale=reduced`, `store=URL`, `matrix.AXIS=[…]`; any other key is set in every run.
 
     Raises:
         BadRunFile: one sentence; nothing has been written.
@@ -188,18 +112,18 @@ def expand(
     overrides: Sequence[tuple[str, Any]] = (),
     folder: Path = Path(),
 ) -> Study:
-    """The runs of a study: pure.
+    """The runs of a study. Pure.
 
-    Keys are set in this order, later ones counting: `run`, the `run` of the scale, the labels of the
-    place in the matrix, and the overrides.
+    Keys are set in this order, and later values replace earlier ones: `run`, the `run` of the scale, the
+    labels of the cell, the overrides.
 
     Args:
         values: of a study file.
         overrides: keys and values; see `load_study`.
-        folder: of the study file, which checkpoints are relative to.
+        folder: folder of the study file; paths of checkpoints are relative to it.
 
     Raises:
-        BadRunFile: the study, or one of its runs, is not possible; the sentence says which.
+        BadRunFile: the study or one of its runs is invalid; the message says which.
     """
     own, others = _apart(overrides)
     written = deepcopy(dict(values))
@@ -215,18 +139,18 @@ def expand(
     matrix = {**file.matrix, **scale.matrix}
     for key, value in own:
         if key.startswith("matrix."):
-            axis = _axis(key, file)
+            axis = _axis_of(key, file)
             matrix[axis] = _known_labels(key, value, matrix[axis])
-    axes = {name: dict(_places(name, axis)) for name, axis in matrix.items()}
+    axes = {name: dict(_labels_of(name, axis)) for name, axis in matrix.items()}
     cells = tuple(
-        _cell(file, scale, dict(zip(axes, place, strict=True)), axes, others, folder)
-        for place in product(*axes.values())
+        _cell(file, scale, dict(zip(axes, labels, strict=True)), axes, others, folder)
+        for labels in product(*axes.values())
     )
     return Study(
         file.study,
         file.scale,
         " ".join(part.strip() for part in (file.about, scale.about) if part),
-        {name: tuple(places) for name, places in axes.items()},
+        {name: tuple(labels) for name, labels in axes.items()},
         cells,
         file.claims,
     )
@@ -252,17 +176,17 @@ _OWN = ("scale", "store")
 def _apart(
     overrides: Sequence[tuple[str, Any]],
 ) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Overrides of the study itself, and those of its runs."""
+    """Overrides of the study file, and overrides of its runs."""
     own: list[tuple[str, Any]] = []
     others: list[tuple[str, Any]] = []
     for key, value in overrides:
         if key == "name":
-            raise BadRunFile("--set name: the runs of a study are named by their places in it.")
+            raise BadRunFile("--set name: toscore names the runs of a study by their labels.")
         (own if key in _OWN or key.startswith("matrix.") else others).append((key, value))
     return own, others
 
 
-def _axis(key: str, file: StudyFile) -> str:
+def _axis_of(key: str, file: StudyFile) -> str:
     axis = key.removeprefix("matrix.")
     if axis not in file.matrix:
         raise BadRunFile(
@@ -272,7 +196,7 @@ def _axis(key: str, file: StudyFile) -> str:
 
 
 def _known_labels(key: str, value: Any, axis: Axis) -> Axis:
-    """A list of values; on an axis of labels, of some of its labels."""
+    """The values of an axis, restricted to the given labels where the axis has labels."""
     if not isinstance(value, list) or not value:
         raise BadRunFile(f"--set {key}: give a list, as in --set {key}=[…].")
     if isinstance(axis, list):
@@ -283,8 +207,8 @@ def _known_labels(key: str, value: Any, axis: Axis) -> Axis:
     return {str(label): axis[str(label)] for label in value}
 
 
-def _places(name: str, axis: Axis) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Labels of an axis and the keys that each sets."""
+def _labels_of(name: str, axis: Axis) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The labels of an axis, each with the keys that it sets."""
     if isinstance(axis, dict):
         yield from axis.items()
         return
@@ -296,27 +220,27 @@ def _places(name: str, axis: Axis) -> Iterator[tuple[str, dict[str, Any]]]:
 def _cell(
     file: StudyFile,
     scale: Scale,
-    place: Mapping[str, str],
+    labels: Mapping[str, str],
     axes: Mapping[str, Mapping[str, Mapping[str, Any]]],
     overrides: Sequence[tuple[str, Any]],
     folder: Path,
 ) -> Cell:
     values: dict[str, Any] = {}
-    for keys in (file.run, scale.run, *(axes[axis][label] for axis, label in place.items())):
+    for keys in (file.run, scale.run, *(axes[axis][label] for axis, label in labels.items())):
         _merge(values, keys)
     for key, value in overrides:
         assign(values, key, deepcopy(value))
-    values["name"] = ".".join(place.values())
+    values["name"] = ".".join(labels.values())
     values["store"] = f"{file.store.rstrip('/')}/{file.study}-{file.scale}"
     try:
         run = parse(with_checkpoints_beside(values, folder))
     except BadRunFile as error:
         raise BadRunFile(f"{file.study}, {values['name']}: {error}") from None
-    return Cell(tuple(place.items()), run)
+    return Cell(tuple(labels.items()), run)
 
 
 def _merge(values: dict[str, Any], keys: Mapping[str, Any]) -> None:
-    """Set keys, in place. Groups are merged, unless they name something: then they replace it."""
+    """Set keys of ``values`` in place. Groups are merged; a group with a `name` replaces the present one."""
     for key, value in keys.items():
         present = values.get(key)
         if isinstance(present, str) and isinstance(value, Mapping):  # a bare name

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from orchestrator.studies.claims import judge
-from orchestrator.studies.study import Claim
+from orchestrator.studies.claims import adjusted, judge
+from orchestrator.studies.study_file import Claim
 
 FALLS = Claim(say="falls", measure="m", along="x", expect="falls")
 RISES = FALLS.model_copy(update={"expect": "rises"})
@@ -107,3 +107,19 @@ def test_confined_claims():
         FALLS.model_copy(update={"among": ("a", "c"), "only": {"seed": ["0"]}}), "abc", rows
     )
     assert (first.agreeing, first.blocks) == (1, 1)
+
+
+def test_claims_of_one_study_are_adjusted_by_holm():
+    """Of p = 1/32, 1/8, 1/4 and one that was not reached, three count: 3/32, 2/8 and 1/4 made monotone."""
+    alone = [
+        judge(FALLS, "ab", measured([[2, 1]] * 5, "ab")),
+        judge(FALLS, "ab", {}),
+        judge(FALLS, "ab", measured([[2, 1]] * 2, "ab")),
+        judge(FALLS, "ab", measured([[2, 1]] * 3, "ab")),
+    ]
+    together = adjusted(alone)
+    assert [j.p for j in together if j.blocks] == [1 / 32, 1 / 4, 1 / 8]
+    assert [j.p_holm for j in together if j.blocks] == [3 / 32, 1 / 4, 1 / 4]
+    assert alone[0].verdict == "holds"
+    assert together[0].verdict == "same direction, not established"
+    assert together[1].verdict == "not reached"
