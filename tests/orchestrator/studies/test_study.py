@@ -98,7 +98,7 @@ def changed(**keys):
         (changed(matrix={"seed": []}), [], "matrix.seed is empty"),
         (changed(matrix={"depth": {"a b": {}}}), [], "the label 'a b'; use letters"),
         (STUDY, [("scale", "tiny")], "scale is 'tiny'; s has the scales full, reduced."),
-        (STUDY, [("name", "x")], "the runs of a study are named by their places"),
+        (STUDY, [("name", "x")], "toscore names the runs of a study by their labels"),
         (STUDY, [("matrix.width", [1])], "there is no axis 'width'; s has depth, seed."),
         (STUDY, [("matrix.depth", ["three"])], "no label 'three'; there are one, two."),
         (STUDY, [("matrix.seed", 3)], "--set matrix.seed: give a list"),
