@@ -1,0 +1,196 @@
+"""What the ends of bars are: verified saddles, kinks, or heights that a path attains.
+
+A bar of paths ends at the highest loss of a path. That is a number of the landscape only where the
+peak was followed to a stationary point of index 1 whose descents join what the bar says
+(decision 42). Then the end is a *saddle*; where the peak is a kink of the loss, it is a *kink*; in
+every other case the height is merely *attained*.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from topo_core.homology.barcodes import Bar, Barcode
+from topo_core.homology.minimum_graphs import Minimum, Pair, checked_graph, merges
+from topo_core.homology.transition_networks import Transition, TransitionNetwork
+
+
+class EndKind(Enum):
+    """What the end of a bar is."""
+
+    SADDLE = "saddle"
+    KINK = "kink"
+    ATTAINED = "attained"
+
+
+@dataclass(frozen=True)
+class RefinedPeak:
+    """Where following the peak of a path led.
+
+    Attributes:
+        verdict: ``saddle`` for a stationary point whose index is 1, its sign settled by error bounds;
+            ``kink``; or any other word for what was found instead.
+        loss: at the point.
+        gradient_norm: at the point.
+        eigenvalues: the lowest ones of the Hessian, increasing.
+        bounds: of each of them, how far it may be off.
+        ends: the minima at which the two descents end; None where one ends at no known minimum.
+    """
+
+    verdict: str
+    loss: float
+    gradient_norm: float
+    eigenvalues: Sequence[float]
+    bounds: Sequence[float]
+    ends: Pair | None
+
+
+@dataclass(frozen=True)
+class BarEnd:
+    """What the finite bar of a minimum ends at.
+
+    Attributes:
+        minimum: whose bar it is.
+        kind: of its end.
+        path: the pair whose path has the height; None for a bar that does not end.
+        peak: where the peak of that path led; None where it was not followed.
+        reason: one sentence.
+    """
+
+    minimum: Minimum
+    kind: EndKind
+    path: Pair
+    peak: RefinedPeak | None
+    reason: str
+
+
+def network_of(
+    losses: Mapping[Minimum, float], peaks: Mapping[Pair, RefinedPeak]
+) -> TransitionNetwork:
+    """The transition network of verified saddles.
+
+    Args:
+        losses: of the minima.
+        peaks: of the paths whose peaks were followed, by pair. Those that are no saddles between two
+            known minima are left out.
+    """
+    return TransitionNetwork(
+        losses,
+        [
+            Transition(pair, peak.loss, peak.ends)
+            for pair, peak in sorted(peaks.items())
+            if peak.verdict == EndKind.SADDLE.value
+            and peak.ends is not None
+            and set(peak.ends) <= set(losses)
+        ],
+    )
+
+
+def bar_ends(
+    losses: Mapping[Minimum, float],
+    heights: Mapping[Pair, float],
+    bars: Barcode,
+    peaks: Mapping[Pair, RefinedPeak],
+) -> list[BarEnd]:
+    """What the finite bars of an elder barcode of paths end at, in their order.
+
+    Args:
+        losses: of the minima.
+        heights: of the passes.
+        bars: their elder barcode.
+        peaks: as for ``network_of``.
+    """
+    basins = _Basins(losses, heights)
+    return [
+        _end(bar, bar.saddle, basins, peaks.get(bar.saddle))
+        for bar in bars.finite
+        if bar.saddle is not None
+    ]
+
+
+def _end(bar: Bar, path: Pair, basins: "_Basins", peak: RefinedPeak | None) -> BarEnd:
+    kind = EndKind.ATTAINED
+    if peak is None:
+        reason = "the peak of its path was not followed"
+    elif peak.verdict == EndKind.KINK.value:
+        kind, reason = EndKind.KINK, "the peak of its path is a kink"
+    elif peak.verdict != EndKind.SADDLE.value:
+        reason = f"the peak of its path led to: {peak.verdict}"
+    elif peak.ends is None or not set(peak.ends) <= basins.minima:
+        reason = "a descent from the saddle ends at a minimum that is not in the run"
+    elif not basins.leads_lower(bar, peak.ends):
+        i, j = peak.ends
+        reason = f"the saddle joins {i} and {j}, which does not lead lower from {bar.minimum}"
+    else:
+        kind = EndKind.SADDLE
+        reason = "stationary, of index 1, and its descents join the two basins"
+    return BarEnd(bar.minimum, kind, path, peak, reason)
+
+
+class _Basins:
+    """Which minima are connected below a level, by the merges of the elder rule."""
+
+    def __init__(self, losses: Mapping[Minimum, float], heights: Mapping[Pair, float]) -> None:
+        graph = checked_graph(losses, heights)
+        self.minima = set(graph.ids)
+        self._rank = {minimum: rank for rank, minimum in enumerate(graph.ids)}
+        self._merge = {merge.younger: merge for merge in merges(graph)}
+
+    def lowest(self, minimum: Minimum, level: float) -> int:
+        """Rank of the lowest minimum that is connected to ``minimum`` below ``level``."""
+        rank = self._rank[minimum]
+        while rank in self._merge and self._merge[rank].height < level:
+            rank = self._merge[rank].elder
+        return rank
+
+    def leads_lower(self, bar: Bar, ends: Pair) -> bool:
+        """Whether ``ends`` join the basin of the bar's minimum, below its death, with a lower one."""
+        own = self.lowest(bar.minimum, bar.death)
+        sides = {self.lowest(end, bar.death) for end in ends}
+        return own in sides and len(sides) == 2 and min(sides) < own
+
+
+@dataclass(frozen=True)
+class BarDifference:
+    """A minimum whose bar of paths and bar of verified saddles end differently.
+
+    Attributes:
+        minimum: whose bars they are.
+        path_death, saddle_death: their deaths; infinite where a bar does not end.
+        reason: one sentence.
+    """
+
+    minimum: Minimum
+    path_death: float
+    saddle_death: float
+    reason: str
+
+
+def differences(
+    bars: Barcode, ends: Sequence[BarEnd], network: TransitionNetwork, tolerance: float
+) -> list[BarDifference]:
+    """Where the barcode of paths and that of verified saddles differ by more than ``tolerance``.
+
+    Args:
+        bars: the elder barcode of paths.
+        ends: of its finite bars.
+        network: of verified saddles between the same minima.
+        tolerance: in units of the loss.
+    """
+    of_saddles = {bar.minimum: bar for bar in network.barcode.bars}
+    end_of = {end.minimum: end for end in ends}
+    result = []
+    for bar in bars.bars:
+        death, other = bar.death, of_saddles[bar.minimum]
+        if death == other.death or abs(death - other.death) <= tolerance:
+            continue
+        if math.isinf(other.death):
+            reason = f"no verified saddle leads lower: {end_of[bar.minimum].reason}"
+        elif death > other.death:
+            i, j = other.saddle or (bar.minimum, bar.minimum)
+            reason = f"the saddle between {i} and {j} is lower than every path that leads lower"
+        else:
+            reason = f"a path is lower than every verified saddle: {end_of[bar.minimum].reason}"
+        result.append(BarDifference(bar.minimum, death, other.death, reason))
+    return result
