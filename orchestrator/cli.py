@@ -70,7 +70,7 @@ def run(
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
     from orchestrator.launch import launch
-    from orchestrator.run_file.models import load
+    from orchestrator.run_file.reading import load
     from orchestrator.studies.study import is_study, load_study
 
     there = [f"--address {address}"] if address else []
@@ -183,7 +183,7 @@ def plan(
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
     from orchestrator.planning.cost import estimate, estimate_view
-    from orchestrator.run_file.models import load
+    from orchestrator.run_file.reading import load
     from orchestrator.studies.study import is_study, load_study
 
     if is_study(file):
@@ -406,7 +406,7 @@ def schema() -> None:
 
     Example: `toscore schema > toscore.schema.json`
     """
-    from orchestrator.run_file.models import json_schema
+    from orchestrator.run_file.reading import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 

@@ -31,7 +31,7 @@ import topo_core
 import workers
 from orchestrator.cluster.token import HOW_TO_SET
 from orchestrator.run_file.errors import BadRunFile, UserError
-from orchestrator.run_file.models import load
+from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import REVISION, VERSION, revision, version
 from orchestrator.studies.study import PREFIX, is_study, load_study
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import topo_core as tc
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
 
 ROOT = Path(__file__).parents[1]

@@ -5,38 +5,41 @@ tasks themselves carry (`PathWork`, `MinimumSettings`, …), so a key of the run
 check are written down once, where the setting is used.
 """
 
-import difflib
-import math
-import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
-    TypeAdapter,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import CoreSchema
 
-from orchestrator.run_file.errors import BadRunFile
+from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision_names import Precision
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.specs import DataSpec, NetworkSpec
 from workers.tasks.tasks import PathWork, SimplexWork
 
+MOST_MINIMA = 100_000
+"""At most so many are trained. They have 5 billion pairs, ten thousand times as many as the largest run
+that was tried; a larger number is a slip of the pen."""
+
 
 class Model(BaseModel):
+    """Frozen, without unknown keys, and strict about numbers."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return guarded(handler(source))
 
 
 def _spec(kind: type[DataSpec] | type[NetworkSpec]) -> Any:
@@ -80,14 +83,18 @@ def _training_apart(value: Mapping[str, Any], own: Iterable[str]) -> dict[str, A
 class Recipe(Model):
     """One of `minima.recipes`: so many minima, trained with these keys instead of those of `minima`."""
 
-    count: int = Field(ge=1)
-    training: MinimumSettings = Field(default_factory=MinimumSettings)
+    count: int = Field(ge=1, le=MOST_MINIMA)
+    training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
 
 class Minima(Model):
     """`minima:` how many to train and how, or which checkpoints to take."""
 
-    count: int | None = Field(None, description="How many to train; 10, or 0 when `from` is given.")
+    count: int | None = Field(
+        None,
+        le=MOST_MINIMA,
+        description="How many to train; 10, or 0 when `from` is given.",
+    )
     from_: tuple[str, ...] = Field(
         (), alias="from", description="Checkpoints to take: .safetensors, or .pt state dicts."
     )
@@ -97,7 +104,7 @@ class Minima(Model):
     recipes: tuple[Recipe, ...] = Field(
         (), description="Several ways of training: each a count, and training keys of its own."
     )
-    training: MinimumSettings = Field(default_factory=MinimumSettings)
+    training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
     @model_validator(mode="before")
     @classmethod
@@ -201,9 +208,9 @@ class RunFile(Model):
     data: _spec(DataSpec)  # type: ignore[valid-type]
     network: _spec(NetworkSpec)  # type: ignore[valid-type]
     minima: Minima = Field(default_factory=Minima)
-    paths: PathWork = Field(default_factory=PathWork)
+    paths: Annotated[PathWork, Guarded()] = Field(default_factory=PathWork)
     pairs: Pairs = Field(default_factory=Pairs)
-    simplices: SimplexWork = Field(default_factory=SimplexWork)
+    simplices: Annotated[SimplexWork, Guarded()] = Field(default_factory=SimplexWork)
     reduce: Reduce = Field(default_factory=Reduce)
     resources: Resources = Field(default_factory=Resources)
     reuse: tuple[str, ...] = Field((), description="Runs whose results count as this one's.")
@@ -283,262 +290,3 @@ class RunFile(Model):
     def location(self) -> str:
         """The run's folder or URL: STORE/NAME."""
         return f"{self.store.rstrip('/')}/{self.name}"
-
-
-def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile:
-    """Read a run file.
-
-    Args:
-        path: a YAML file.
-        overrides: `key.sub=value` strings, the value read as YAML.
-
-    Raises:
-        BadRunFile: one sentence; nothing has been written.
-    """
-    file = Path(path)
-    values = read_values(file)
-    for text in overrides:
-        assign(values, *parse_override(text))
-    return parse(with_checkpoints_beside(values, file.parent))
-
-
-def read_values(file: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file, unchecked.
-
-    Raises:
-        BadRunFile: it cannot be read, or holds something else.
-    """
-    try:
-        return values_of(file.read_text(), str(file))
-    except FileNotFoundError:
-        raise BadRunFile(f"There is no run file {file}; {_other_file(file)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRunFile(f"The run file {file} cannot be read: {error}.") from None
-
-
-def _other_file(wanted: Path) -> str:
-    """The run file beside it whose name is close, or what else to do."""
-    folder = wanted.parent
-    beside = folder.iterdir() if folder.is_dir() else ()
-    files = [file.name for file in beside if file.suffix in (".yaml", ".yml")]
-    close = difflib.get_close_matches(wanted.name, files, 1)
-    return f"did you mean {folder / close[0]}?" if close else "check the path."
-
-
-def values_of(text: str, name: str) -> dict[str, Any]:
-    """The keys and values of a YAML text; `name` is for the message.
-
-    Raises:
-        BadRunFile: it is something else.
-    """
-    try:
-        values = _load_yaml(text)
-    except yaml.YAMLError as error:
-        raise BadRunFile(f"The run file {name} is not valid YAML: {_yaml_fault(error)}.") from None
-    if not isinstance(values, dict):
-        held = "is empty" if values is None else f"holds a {type(values).__name__}"
-        raise BadRunFile(
-            f"The run file {name} {held} and should hold keys with values: start with `name:`, "
-            "`data:` and `network:`."
-        )
-    return values
-
-
-def _yaml_fault(error: yaml.YAMLError) -> str:
-    """What is wrong, and in which line."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return " ".join(str(error).split())
-    said = getattr(error, "problem", None) or "it cannot be read"
-    return f"{said}, in line {mark.line + 1}, column {mark.column + 1}"
-
-
-def with_checkpoints_beside(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Checkpoints are written relative to the run file, and used from anywhere."""
-    minima = values.get("minima")
-    checkpoints = minima.get("from") if isinstance(minima, dict) else None
-    if not isinstance(checkpoints, list):
-        return values
-    absolute = [
-        str((folder / c).resolve()) if isinstance(c, str) and "://" not in c else c
-        for c in checkpoints
-    ]
-    return {**values, "minima": {**values["minima"], "from": absolute}}
-
-
-def parse(values: Mapping[str, Any]) -> RunFile:
-    """Check the values of a run file.
-
-    Raises:
-        BadRunFile: the first thing that is wrong, in one sentence.
-    """
-    return checked(RunFile, values, json_schema, "a run file")
-
-
-M = TypeVar("M", bound=Model)
-
-
-def checked(
-    model: type[M], values: Mapping[str, Any], schema: Callable[[], dict[str, Any]], what: str
-) -> M:
-    """Values as a model; `schema` and `what` are for the message.
-
-    Raises:
-        BadRunFile: the first thing that is wrong, in one sentence.
-    """
-    _refuse_non_finite(values, ())
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise BadRunFile(_sentence(error.errors()[0], schema(), what)) from None
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of the run file, for editors."""
-    schema = RunFile.model_json_schema(by_alias=True)
-    training = TypeAdapter(MinimumSettings).json_schema()
-    minima = schema["$defs"]["Minima"]["properties"]
-    for group in (minima, schema["$defs"]["Recipe"]["properties"]):
-        group.pop("training")
-        group.update(training["properties"])
-    schema["$defs"].update(training.get("$defs", {}))
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    return dict(schema)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as every other tool reads it, and a key appears once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} appears twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def _load_yaml(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
-
-
-def parse_override(override: str) -> tuple[str, Any]:
-    """`key.sub=value` as the key and the value, read as YAML.
-
-    Raises:
-        BadRunFile: it is something else.
-    """
-    key, separator, text = override.partition("=")
-    if not separator or not key:
-        raise BadRunFile(f"--set {override!r} is not KEY=VALUE, as in --set paths.epochs=200.")
-    try:
-        return key, _load_yaml(text)
-    except yaml.YAMLError:
-        raise BadRunFile(f"--set {key}: {text!r} is not a YAML value; quote it.") from None
-
-
-def assign(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set `key.sub` to a value, in place; a bare name on the way stands for {name: …}.
-
-    Raises:
-        BadRunFile: something on the way is no group of keys.
-    """
-    *parents, last = key.split(".")
-    here = values
-    for parent in parents:
-        inner = here.get(parent)
-        if inner is None or isinstance(inner, str):
-            inner = {} if inner is None else {"name": inner}
-            here[parent] = inner
-        if not isinstance(inner, dict):
-            raise BadRunFile(f"--set {key}: {parent} is not a group of keys in the run file.")
-        here = inner
-    here[last] = value
-
-
-def _refuse_non_finite(value: Any, path: tuple[str, ...]) -> None:
-    """NaN and infinity pass comparisons that they should fail; no key means anything with them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadRunFile(f"{'.'.join(path)} is {value}; it must be a finite number.")
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    for key, inner in items:
-        _refuse_non_finite(inner, (*path, str(key)))
-
-
-# Keys that exist only in our models, not in the file: they are left out of messages.
-_UNWRITTEN = {"training", "function-before[parse()]"}
-
-
-def _sentence(error: ErrorDetails, schema: dict[str, Any], what: str) -> str:
-    path = [str(p) for p in error["loc"] if str(p) not in _UNWRITTEN]
-    path = ["from" if p == "from_" else p for p in path]
-    key = ".".join(path)
-    value = error["input"]
-    match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
-            allowed = _keys_beside(path, schema)
-            close = difflib.get_close_matches(path[-1], allowed, 1)
-            parent = ".".join(path[:-1])
-            hint = (
-                f"did you mean {'.'.join([*path[:-1], close[0]])}?"
-                if close
-                else f"the keys {'of ' + parent if parent else 'there'} are {', '.join(allowed)}."
-            )
-            return f"{key} is not a key of {what}; {hint}"
-        case "missing":
-            return f"{key} is missing; {what} needs at least {', '.join(schema['required'])}."
-        case "value_error":
-            return _located(path, str(error["ctx"]["error"]).rstrip("."))
-        case _:
-            message = error["msg"].partition(", unable to parse")[0]
-            message = message.replace("Input should be", "it must be").rstrip(".")
-            message = message.replace("a valid integer", "a whole number")
-            message = message.replace("a valid number", "a number")
-            message = message[0].lower() + message[1:]
-            return f"{key} is {_show(value)}; {message}."
-
-
-def _located(path: Sequence[str], reason: str) -> str:
-    """A reason that names its key from where it was raised, with the key as the run file has it."""
-    if not path or reason.startswith(path[0]):
-        return reason
-    if reason.startswith(f"{path[-1]}."):
-        return ".".join([*path[:-1], reason])
-    if re.match(r"\w+(\.\w+)* (is|has) ", reason):
-        return ".".join([*path, reason])
-    return f"{'.'.join(path)}: {reason}"
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else text[:57] + "..."
-
-
-def _keys_beside(path: Sequence[str], schema: dict[str, Any]) -> list[str]:
-    """The keys allowed where the last part of the path was written."""
-    here: dict[str, Any] = schema
-    for part in path[:-1]:
-        inner = here.get("items") if part.isdigit() else here.get("properties", {}).get(part)
-        here = _resolve(schema, inner or {})
-    return sorted(here.get("properties", {}))
-
-
-def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    for option in (node, *node.get("anyOf", ()), *node.get("allOf", ())):
-        if "$ref" in option:
-            return dict(schema["$defs"][option["$ref"].rsplit("/", 1)[-1]])
-    return node

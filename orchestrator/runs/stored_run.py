@@ -14,7 +14,7 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.errors import UserError
-from orchestrator.run_file.models import load, parse
+from orchestrator.run_file.reading import load, parse
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store

@@ -18,16 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.run_file.errors import BadRunFile
-from orchestrator.run_file.models import (
-    RunFile,
-    assign,
-    checked,
-    parse,
-    parse_override,
-    read_values,
-    values_of,
-    with_checkpoints_beside,
-)
+from orchestrator.run_file.locations import resolved
+from orchestrator.run_file.models import RunFile
+from orchestrator.run_file.reading import assign, checked, parse, parse_override, read_values
+from orchestrator.run_file.yaml_text import values_of
 from orchestrator.studies.study_file import Axis, Claim, Scale, StudyFile
 
 PREFIX = "study:"
@@ -233,7 +227,7 @@ def _cell(
     values["name"] = ".".join(labels.values())
     values["store"] = f"{file.store.rstrip('/')}/{file.study}-{file.scale}"
     try:
-        run = parse(with_checkpoints_beside(values, folder))
+        run = parse(resolved(values, folder))
     except BadRunFile as error:
         raise BadRunFile(f"{file.study}, {values['name']}: {error}") from None
     return Cell(tuple(labels.items()), run)

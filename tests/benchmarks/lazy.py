@@ -31,7 +31,8 @@ from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import carry_out
 from orchestrator.planning.pair_selection import Rung
 from orchestrator.planning.plan import Plan
-from orchestrator.run_file.models import Pairs, parse
+from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.reading import parse
 from topo_core import barcode, bottleneck, to_score
 from topo_core.homology.barcodes import Barcode
 from workers.problems.data_sets import sizes

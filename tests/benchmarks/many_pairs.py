@@ -22,7 +22,8 @@ import psutil
 
 from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.run_file.models import Resources, parse
+from orchestrator.run_file.models import Resources
+from orchestrator.run_file.reading import parse
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
 from orchestrator.telemetry import observers as observe

@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Plan
-from orchestrator.run_file.models import load
+from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import provenance
 from orchestrator.runs.stored_run import config_of
 from tests.helpers import results

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from tests.deploy.files import DEPLOY, REPOSITORY, documents, everything
 
 FOLDER = DEPLOY / "kuberay"

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from orchestrator.runs.stored_run import config_of
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects

@@ -13,7 +13,7 @@ import urllib.request
 
 import pytest
 
-from orchestrator.run_file.models import load
+from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import config_hash
 from tests.helpers import results
 from tests.helpers.cluster import head

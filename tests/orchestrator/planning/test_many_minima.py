@@ -10,7 +10,7 @@ import pytest
 from orchestrator.planning import cost
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Plan
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from orchestrator.runs import maintenance
 from tests.helpers import results
 from tests.helpers.command import toscore

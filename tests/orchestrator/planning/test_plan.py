@@ -14,7 +14,8 @@ from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.pair_rules import listed_pairs
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import remembered
-from orchestrator.run_file.models import Pairs, parse
+from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
 from tests.helpers.process import ROOT, environment
 from topo_core.paths.settings import PathSettings
@@ -161,7 +162,7 @@ def test_a_remembered_sample_needs_no_torch(tmp_path):
     file.write_text(json.dumps(BASE))
     plans = (
         "import sys; from orchestrator.planning.cost import estimate; "
-        "from orchestrator.run_file.models import load; "
+        "from orchestrator.run_file.reading import load; "
         f"estimate(load({str(file)!r})); sys.exit('torch' in sys.modules)"
     )
     command, home = [sys.executable, "-c", plans], environment(tmp_path)

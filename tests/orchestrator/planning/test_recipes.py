@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.errors import BadRunFile
-from orchestrator.run_file.models import json_schema, parse
+from orchestrator.run_file.reading import json_schema, parse
 from tests.helpers.command import toscore
 
 BASE = {"name": "r", "data": "digits", "network": {"name": "fc", "hidden": [6]}}

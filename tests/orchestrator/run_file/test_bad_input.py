@@ -6,7 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from orchestrator.run_file.models import load
+from orchestrator.run_file.reading import load
 from tests.helpers.command import toscore
 
 GOOD = {"name": "n", "data": "digits", "network": "fc"}

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from orchestrator.runs.maintenance import drop_idle_checkpoints
 from tests.helpers.records import minimum_record, pair_record
 from workers.storage.open_objects import open_objects

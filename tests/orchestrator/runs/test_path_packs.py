@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import launch, load_run
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from workers.execution.worker import Worker
 
 RUN = {

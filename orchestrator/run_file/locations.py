@@ -1,0 +1,110 @@
+"""Where the files and runs lie that a run file names.
+
+One rule: checkpoints lie relative to the run file that names them; runs (`store`, `reuse`,
+`paths.warm_from`) lie relative to the folder in which the command is called. `~` and `$NAME` are expanded
+in both.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from orchestrator.run_file.errors import BadRunFile
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""Of the files that a folder in `minima.from` stands for."""
+
+SHARD_INDEX = ".index.json"
+"""End of the name of the file that lists the shards of one checkpoint."""
+
+
+def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The values of a run file with its locations expanded, those of checkpoints made absolute.
+
+    Args:
+        values: of the file, unchecked: what is of the wrong type is left for the check.
+        folder: of the run file.
+
+    Raises:
+        BadRunFile: a location means nothing.
+    """
+    found = dict(values)
+    if isinstance(store := values.get("store"), str):
+        found["store"] = run_location("store", store)
+    if isinstance(reuse := values.get("reuse"), str | list):
+        listed = [reuse] if isinstance(reuse, str) else reuse
+        found["reuse"] = [run_location("reuse", r) if isinstance(r, str) else r for r in listed]
+    paths, minima = values.get("paths"), values.get("minima")
+    if isinstance(paths, dict) and isinstance(warm := paths.get("warm_from"), str):
+        found["paths"] = {**paths, "warm_from": run_location("paths.warm_from", warm)}
+    if isinstance(minima, dict) and isinstance(named := minima.get("from"), str | list):
+        listed = [named] if isinstance(named, str) else named
+        files = [file for one in listed for file in _checkpoints(one, folder)]
+        found["minima"] = {**minima, "from": files}
+    return found
+
+
+def run_location(key: str, location: str) -> str:
+    """A folder or URL with `~` and `$NAME` expanded.
+
+    Raises:
+        BadRunFile: it begins like a URL and is none, or names a variable that is not set.
+    """
+    if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?!//[^/])", location):
+        raise BadRunFile(
+            f"{key} is {location!r}, which begins like a URL and names no bucket: write "
+            f"{match[1]}://bucket/prefix, or ./{location} for a folder of this name."
+        )
+    return location if "://" in location else _expanded(key, location)
+
+
+def _expanded(key: str, location: str) -> str:
+    if "\0" in location:
+        raise BadRunFile(f"{key} is {location!r}, which holds a NUL character: no file has one.")
+    whole = os.path.expandvars(os.path.expanduser(location))
+    if match := re.search(r"\$(\w+|\{\w+\})", whole):
+        raise BadRunFile(f"{key} is {location!r}, and {match[0]} is not set in the environment.")
+    if whole.startswith("~"):
+        raise BadRunFile(
+            f"{key} is {location!r}, and there is no such home folder: write the whole path."
+        )
+    return whole
+
+
+def _checkpoints(named: Any, folder: Path) -> Iterator[Any]:
+    """The files that an entry of `minima.from` stands for: itself, those of a pattern or of a folder."""
+    if not isinstance(named, str) or "://" in named:
+        yield named
+        return
+    path = folder / _expanded("minima.from", named)
+    if path.is_dir():
+        yield from _in_folder(named, path)
+    elif any(mark in named for mark in "*?[") and not path.exists():
+        base = Path(path.anchor) if path.is_absolute() else Path()
+        files = [f for f in base.glob(str(path.relative_to(base))) if f.is_file()]
+        if not files:
+            raise BadRunFile(
+                f"minima.from names {named}, which fits no file: it is relative to the run file."
+            )
+        yield from map(str, map(Path.resolve, sorted(files, key=_in_order)))
+    else:
+        yield str(path.resolve())
+
+
+def _in_folder(named: str, folder: Path) -> Iterator[str]:
+    indices = [f for f in folder.iterdir() if f.name.endswith(SHARD_INDEX)]
+    files = indices or [f for f in folder.iterdir() if f.suffix in CHECKPOINT_SUFFIXES]
+    if not files:
+        raise BadRunFile(
+            f"minima.from names the folder {named}, which holds no checkpoint: they end with "
+            f"{', '.join(CHECKPOINT_SUFFIXES)}, or {SHARD_INDEX} for shards."
+        )
+    yield from map(str, map(Path.resolve, sorted(files, key=_in_order)))
+
+
+def _in_order(file: Path) -> list[tuple[int, str]]:
+    """Names in the order of their numbers: step-9 before step-10."""
+    parts = re.findall(r"\d+|\D+", str(file))
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
