@@ -5,7 +5,7 @@ import math
 
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
-from orchestrator.run_file.models import parse
+from orchestrator.run_file.reading import parse
 from tests.helpers.made_run import (
     HEIGHTS,
     LOSSES,
