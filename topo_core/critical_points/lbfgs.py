@@ -1,0 +1,148 @@
+"""L-BFGS (Liu & Nocedal 1989): the quasi-Newton direction and its line search.
+
+The line search asks for the approximate Wolfe conditions of Hager & Zhang (2005): far from a minimum
+they are the strong Wolfe conditions; close to it, where differences of losses are rounding, slopes
+alone decide. So the last digits of a gradient are reached whatever constant the loss has.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions (Nocedal & Wright 2006, section 3.1)
+_SAFE = 1e-10  # cosine of a step and its change of gradient: a smaller one is rounding
+_EXPANSION = 4.0  # of a step at most, so that a search does not leap into another valley
+_TRIALS = 30  # of a line search
+_INSIDE = 0.1  # of a bracket: new trials keep this distance from its ends
+
+Evaluate = Callable[[Tensor], tuple[float, Tensor]]
+"""Loss, and gradient [d], at a point [d]."""
+
+
+@dataclass(frozen=True)
+class CurvaturePairs:
+    """What the last steps told about the Hessian.
+
+    Attributes:
+        moves: [m, d], steps, oldest first.
+        changes: [m, d], of the gradient over each.
+    """
+
+    moves: Tensor
+    changes: Tensor
+
+    @classmethod
+    def none(cls, point: Tensor) -> "CurvaturePairs":
+        """Nothing known, for points like ``point`` [d]."""
+        return cls(point.new_zeros(0, len(point)), point.new_zeros(0, len(point)))
+
+    def with_step(self, move: Tensor, change: Tensor, memory: int) -> "CurvaturePairs":
+        """With one more pair, of at most ``memory``; one of no positive curvature is left out."""
+        if not float(move @ change) > _SAFE * float(move.norm() * change.norm()):
+            return self
+        kept = slice(max(0, len(self.moves) + 1 - memory), None)
+        return CurvaturePairs(
+            torch.cat([self.moves, move[None]])[kept],
+            torch.cat([self.changes, change[None]])[kept],
+        )
+
+    def inverse_times(self, vector: Tensor, first: float) -> Tensor:
+        """The inverse Hessian times ``vector`` [d]; ``first`` times it where nothing is known."""
+        if not len(self.moves):
+            scaled: Tensor = first * vector
+            return scaled
+        inner = (self.moves * self.changes).sum(1).tolist()
+        result: Tensor = vector
+        weights = []
+        for k in reversed(range(len(inner))):
+            weights.append(float(self.moves[k] @ result) / inner[k])
+            result = result - weights[-1] * self.changes[k]
+        result = result * (inner[-1] / float(self.changes[-1] @ self.changes[-1]))
+        for k, weight in enumerate(reversed(weights)):
+            correction = weight - float(self.changes[k] @ result) / inner[k]
+            result = result + correction * self.moves[k]
+        return result
+
+
+@dataclass(frozen=True)
+class LineResult:
+    """Where a line search ended: point [d], loss and gradient [d]; or that it found nothing lower."""
+
+    point: Tensor
+    loss: float
+    gradient: Tensor
+    success: bool
+
+
+@dataclass(frozen=True)
+class _Trial:
+    step: float
+    loss: float
+    slope: float
+    point: Tensor
+    gradient: Tensor
+
+
+def line_search(
+    evaluate: Evaluate,
+    point: Tensor,
+    loss: float,
+    gradient: Tensor,
+    direction: Tensor,
+    *,
+    first: float,
+    rounding: float,
+) -> LineResult:
+    """A point along ``direction`` [d] that meets the approximate Wolfe conditions.
+
+    Args:
+        evaluate: the loss.
+        point: [d], where the search starts.
+        loss: there.
+        gradient: [d], there.
+        direction: [d], of descent.
+        first: the first step, in lengths of ``direction``.
+        rounding: by how much the loss may rise for rounding.
+    """
+    start = _Trial(0.0, loss, float(gradient @ direction), point, gradient)
+    low, high = start, None
+    step = first
+    for _ in range(_TRIALS):
+        there = point + step * direction
+        value, slopes = evaluate(there)
+        trial = _Trial(step, value, float(slopes @ direction), there, slopes)
+        if not _is_lower(trial, start, rounding):
+            high = trial
+        elif abs(trial.slope) <= _CURVATURE * abs(start.slope):
+            return LineResult(trial.point, trial.loss, trial.gradient, True)
+        elif trial.slope < 0:
+            low = trial
+        else:
+            high = trial
+        step = _next_step(low, high)
+        if not low.step < step < (high.step if high else math.inf):
+            break  # the bracket has shrunk to rounding
+    return LineResult(low.point, low.loss, low.gradient, low.step > 0)
+
+
+def _is_lower(trial: _Trial, start: _Trial, rounding: float) -> bool:
+    if not (math.isfinite(trial.loss) and math.isfinite(trial.slope)):
+        return False
+    if trial.loss <= start.loss + _DECREASE * trial.step * start.slope:
+        return True
+    falls = trial.slope <= (2 * _DECREASE - 1) * start.slope
+    return trial.loss <= start.loss + rounding and falls
+
+
+def _next_step(low: _Trial, high: _Trial | None) -> float:
+    """By the secant of the slopes, inside the bracket; outwards where there is none yet."""
+    if high is None:
+        return _EXPANSION * low.step
+    width = high.step - low.step
+    part = 0.5
+    if math.isfinite(high.slope) and high.slope > 0:
+        part = low.slope / (low.slope - high.slope)
+    return low.step + min(max(part, _INSIDE), 1 - _INSIDE) * width

@@ -1,0 +1,277 @@
+"""From where training stopped to a minimum, with the proof: polish, classify, leave saddles, go on.
+
+L-BFGS goes most of the way with gradients alone; Newton's method with conjugate gradients (Hessian–vector
+products) takes what L-BFGS leaves. Where that ends at a saddle, the point is moved along the
+direction in which the loss falls, and polished again.
+
+The state is a value: ``init_polish``, then ``advance_polish`` any number of times, with the same bits however
+the iterations are cut into calls. What the result is, ``polish_result`` says.
+"""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.classification import ClassifySettings, classify_point
+from topo_core.critical_points.counting import (
+    Counted,
+    length_scale,
+    loss_rounding,
+    stationary_tolerance,
+)
+from topo_core.critical_points.lbfgs import CurvaturePairs, line_search
+from topo_core.critical_points.polish_state import PolishSettings, PolishState
+from topo_core.critical_points.trust_region import newton_step
+from topo_core.critical_points.verdicts import CriticalPoint, Verdict
+from topo_core.objectives.protocol import Objective
+
+_FIRST_MOVE = 1e-3  # of the first step, in sizes of the parameters
+_LONGEST = 0.5  # step of L-BFGS, in sizes
+_REGION = 0.1  # first radius of Newton's trust region, in sizes
+_SMALLEST = 1e-14  # radius, in sizes, below which rounding rules
+_LEAVE = 1e-3  # first distance from a saddle, in sizes; doubled while the loss keeps falling
+_LEAVE_TRIALS = 20
+_MARGIN = 0.5  # of the tolerance: the largest curvature is estimated anew when it is judged
+_FAR = 1e6  # sizes: parameters that have grown so far have left every minimum behind
+
+
+def init_polish(objective: Objective, point: Tensor) -> PolishState:
+    """The state before the first iteration, at ``point`` [d]."""
+    counted = Counted(objective)
+    point = point.detach().clone()
+    loss, gradient = counted.at(point)
+    finite = math.isfinite(loss) and bool(gradient.isfinite().all())
+    largest = 0.0
+    if finite and float(gradient.norm()) > 0:
+        direction = gradient / gradient.norm()
+        largest = float(counted.product(point, direction).norm())
+    return PolishState(
+        point=point,
+        gradient=gradient,
+        start=point,
+        pairs=CurvaturePairs.none(point),
+        loss=loss,
+        phase="lbfgs" if finite else "done",
+        iteration=0,
+        radius=_REGION * length_scale(point),
+        largest=largest if math.isfinite(largest) else 0.0,
+        left=0,
+        gradients=counted.gradients,
+        products=counted.products,
+    )
+
+
+def advance_polish(
+    objective: Objective,
+    state: PolishState,
+    settings: PolishSettings | None = None,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+) -> PolishState:
+    """``state`` after ``iterations`` more; as many as it takes when None."""
+    settings = settings or PolishSettings()
+    done = 0
+    while not state.done and (iterations is None or done < iterations):
+        counted = Counted(objective)
+        if state.phase == "lbfgs":
+            state = _lbfgs(counted, state, settings)
+        elif state.phase == "newton":
+            state = _newton(counted, state, settings)
+        else:
+            state = _judge(counted, state, settings, seed)
+        state = replace(
+            state,
+            gradients=state.gradients + counted.gradients,
+            products=state.products + counted.products,
+        )
+        done += 1
+    return state
+
+
+def polish_result(
+    objective: Objective,
+    state: PolishState,
+    settings: PolishSettings | None = None,
+    *,
+    symmetries: Tensor | None = None,
+    seed: int = 0,
+) -> CriticalPoint:
+    """What the point of a polish that is done is; its counts are those of the whole polish."""
+    settings = settings or PolishSettings()
+    found = state.result
+    if found is None or symmetries is not None:
+        found = classify_point(
+            objective,
+            state.point,
+            _at_scale(state, settings),
+            symmetries=symmetries,
+            origin=state.start,
+            seed=seed,
+        )
+    return replace(found, gradients=state.gradients, products=state.products)
+
+
+def polish_minimum(
+    objective: Objective,
+    point: Tensor,
+    settings: PolishSettings | None = None,
+    *,
+    symmetries: Tensor | None = None,
+    seed: int = 0,
+) -> CriticalPoint:
+    """The stationary point that descent from ``point`` [d] leads to, and what it is.
+
+    Args:
+        objective: the loss, with exact gradients.
+        point: [d], where training stopped; float64 is worth its price.
+        settings: all defaults when None.
+        symmetries: [q, d], tangents of continuous symmetries of the loss.
+        seed: of the random directions.
+    """
+    state = advance_polish(objective, init_polish(objective, point), settings, seed=seed)
+    return polish_result(objective, state, settings, symmetries=symmetries, seed=seed)
+
+
+def _tolerance(state: PolishState, settings: PolishSettings) -> float:
+    given = settings.classify.tolerance
+    if given is not None:
+        return given
+    return stationary_tolerance(state.largest, state.length, state.point.dtype)
+
+
+def _at_scale(state: PolishState, settings: PolishSettings) -> ClassifySettings:
+    return replace(settings.classify, length=settings.classify.length or state.length)
+
+
+def _stationary(state: PolishState, settings: PolishSettings) -> bool:
+    return float(state.gradient.norm()) <= _MARGIN * _tolerance(state, settings)
+
+
+def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> PolishState:
+    """One quasi-Newton step."""
+    if _stationary(state, settings):
+        return replace(state, phase="judge", iteration=0)
+    if state.iteration >= settings.lbfgs or _has_left(state):
+        return _to_newton(state)
+    norm = float(state.gradient.norm())
+    direction = -state.pairs.inverse_times(state.gradient, _FIRST_MOVE * state.length / norm)
+    if not float(direction @ state.gradient) < 0:
+        return replace(state, pairs=CurvaturePairs.none(state.point), iteration=state.iteration + 1)
+    found = line_search(
+        counted.at,
+        state.point,
+        state.loss,
+        state.gradient,
+        direction,
+        first=min(1.0, _LONGEST * state.length / float(direction.norm())),
+        rounding=loss_rounding(state.loss, state.point.dtype),
+    )
+    if not found.success:
+        return _to_newton(state)
+    move, change = found.point - state.point, found.gradient - state.gradient
+    return replace(
+        state,
+        point=found.point,
+        loss=found.loss,
+        gradient=found.gradient,
+        pairs=state.pairs.with_step(move, change, settings.memory),
+        largest=max(state.largest, float(change.norm()) / max(float(move.norm()), 1e-300)),
+        iteration=state.iteration + 1,
+    )
+
+
+def _has_left(state: PolishState) -> bool:
+    """Whether the parameters have grown beyond everything, or the loss fallen."""
+    grown = float(state.point.norm()) > _FAR * length_scale(state.start)
+    return grown or not math.isfinite(state.loss)
+
+
+def _to_newton(state: PolishState) -> PolishState:
+    if _has_left(state):
+        return replace(state, phase="judge", radius=0.0)
+    return replace(state, phase="newton", iteration=0, radius=_REGION * state.length)
+
+
+def _newton(counted: Counted, state: PolishState, settings: PolishSettings) -> PolishState:
+    """One step of Newton's method in a trust region."""
+    if _stationary(state, settings) or _is_spent(state, settings):
+        return replace(state, phase="judge")
+    norm = float(state.gradient.norm())
+    step, predicted = newton_step(
+        lambda vector: counted.product(state.point, vector),
+        state.gradient,
+        state.radius,
+        accuracy=min(0.1, math.sqrt(_tolerance(state, settings) / norm)),
+        max_products=settings.products,
+    )
+    size = float(step.norm())
+    point = state.point + step
+    loss, gradient = counted.at(point)
+    rounding = loss_rounding(state.loss, state.point.dtype)
+    if predicted > 10 * rounding:
+        agreement = (state.loss - loss) / predicted
+    else:  # differences of losses are rounding: the gradient decides
+        agreement = 1.0 if float(gradient.norm()) < norm and loss <= state.loss + rounding else 0.0
+    radius = state.radius
+    if not agreement > 0.25:
+        radius = 0.25 * min(size, radius)
+    elif agreement > 0.75 and size > 0.9 * radius:
+        radius = min(2 * radius, _LONGEST * state.length)
+    state = replace(state, radius=radius, iteration=state.iteration + 1)
+    if not agreement > 1e-4:
+        return state
+    return replace(state, point=point, loss=loss, gradient=gradient)
+
+
+def _judge(
+    counted: Counted, state: PolishState, settings: PolishSettings, seed: int
+) -> PolishState:
+    """Classify the point; from a saddle, move on to where the loss is lower."""
+    found = classify_point(
+        counted.objective, state.point, _at_scale(state, settings), origin=state.start, seed=seed
+    )
+    counted.gradients += found.gradients
+    counted.products += found.products
+    if found.verdict is Verdict.SADDLE and state.left < settings.leave:
+        return _leave(counted, state, found)
+    if found.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
+        # Curvatures that were met on the way were larger than those here: so was the tolerance.
+        unit = stationary_tolerance(1.0, state.length, state.point.dtype)
+        return replace(state, phase="newton", largest=found.tolerance / unit)
+    return replace(state, phase="done", result=found)
+
+
+def _is_spent(state: PolishState, settings: PolishSettings) -> bool:
+    """Whether Newton's method has used its iterations, or cannot move."""
+    return state.iteration >= settings.newton or state.radius < _SMALLEST * state.length
+
+
+def _leave(counted: Counted, state: PolishState, found: CriticalPoint) -> PolishState:
+    """Where the loss is lower on one side of a saddle."""
+    assert found.direction is not None  # every saddle has one
+    step = _LEAVE * state.length * found.direction
+    best = state
+    for _ in range(_LEAVE_TRIALS):
+        both = torch.stack([state.point + step, state.point - step])
+        losses, gradients = counted.batch(both)
+        side = int(losses.nan_to_num(math.inf).argmin())
+        if not float(losses[side]) < best.loss:
+            if best is not state:
+                break
+            step = 0.25 * step  # too far to see the fall
+            continue
+        best = replace(best, point=both[side], loss=float(losses[side]), gradient=gradients[side])
+        step = 2 * step
+    if best is state:
+        return replace(state, phase="done", result=found)
+    return replace(
+        best,
+        pairs=CurvaturePairs.none(state.point),
+        phase="lbfgs",
+        iteration=0,
+        largest=max(state.largest, found.largest_curvature),
+        left=state.left + 1,
+    )

@@ -1,0 +1,116 @@
+"""The state of a polish and its settings: values, so that every state is a checkpoint."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from torch import Tensor
+
+from topo_core.critical_points.classification import ClassifySettings
+from topo_core.critical_points.counting import length_scale
+from topo_core.critical_points.lbfgs import CurvaturePairs
+from topo_core.critical_points.verdicts import CriticalPoint
+
+Phase = Literal["lbfgs", "newton", "judge", "done"]
+
+
+@dataclass(frozen=True)
+class PolishSettings:
+    """What may be spent, and what counts as stationary.
+
+    Attributes:
+        lbfgs: iterations of L-BFGS, at most, after the start and after each saddle.
+        newton: iterations of Newton's method, at most, after each L-BFGS.
+        products: Hessian–vector products in one of these.
+        memory: pairs that L-BFGS remembers.
+        leave: saddles that are left, at most.
+        classify: how the result is judged; its tolerance is that of the polish.
+    """
+
+    lbfgs: int = 1000
+    newton: int = 60
+    products: int = 250
+    memory: int = 20
+    leave: int = 8
+    classify: ClassifySettings = field(default_factory=ClassifySettings)
+
+    def __post_init__(self) -> None:
+        for key, least in (
+            ("lbfgs", 0),
+            ("newton", 0),
+            ("products", 1),
+            ("memory", 1),
+            ("leave", 0),
+        ):
+            if getattr(self, key) < least:
+                raise ValueError(f"{key} is {getattr(self, key)}; it must be {least} or more.")
+
+
+@dataclass(frozen=True)
+class PolishState:
+    """All that is needed to go on, bit for bit.
+
+    Attributes:
+        point: [d], the best so far.
+        gradient: [d], there.
+        start: [d], where the polish began.
+        pairs: of L-BFGS.
+        loss: at ``point``.
+        phase: what the next iteration does.
+        iteration: in the phase.
+        radius: of the trust region.
+        largest: the largest curvature that was seen.
+        left: saddles that were left.
+        gradients, products: spent so far.
+        result: what the point is, once that is known; None after a checkpoint: it can be judged again.
+    """
+
+    point: Tensor
+    gradient: Tensor
+    start: Tensor
+    pairs: CurvaturePairs
+    loss: float
+    phase: Phase
+    iteration: int
+    radius: float
+    largest: float
+    left: int
+    gradients: int
+    products: int
+    result: CriticalPoint | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, all 2-D and of the dtype of the point."""
+        return {
+            "point": self.point[None],
+            "gradient": self.gradient[None],
+            "start": self.start[None],
+            "moves": self.pairs.moves,
+            "changes": self.pairs.changes,
+        }
+
+    def scalars(self) -> dict[str, Any]:
+        """Everything else, as JSON can write it."""
+        names = {one.name for one in fields(self)} - set(self.tensors()) - {"pairs", "result"}
+        return {name: getattr(self, name) for name in sorted(names)}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "PolishState":
+        """The state that ``tensors()`` and ``scalars()`` came from."""
+        return cls(
+            point=tensors["point"][0],
+            gradient=tensors["gradient"][0],
+            start=tensors["start"][0],
+            pairs=CurvaturePairs(tensors["moves"], tensors["changes"]),
+            **scalars,
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether no iteration is left to do."""
+        return self.phase == "done"
+
+    @property
+    def length(self) -> float:
+        """The size of the parameters."""
+        return length_scale(self.start, self.point)

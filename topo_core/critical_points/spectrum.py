@@ -1,0 +1,144 @@
+"""The lowest eigenvalues of the Hessian at a point, with their signs settled, and the index.
+
+In few dimensions the Hessian is taken whole: all eigenvalues, to rounding. In more, Lanczos finds the
+lowest pair, and again the lowest one orthogonal to those known, until that is positive with a
+residual far below itself. The directions known span a negative definite block, so their number is
+proved: the index is at least that. It is exactly that where the last pair is positive (Sylvester).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.counting import Counted, curvature_resolution
+from topo_core.critical_points.lanczos import Eigenpairs, lowest_eigenpairs, missed_probability
+from topo_core.random_streams import generator
+
+_SEED = "lowest curvature"
+
+
+@dataclass(frozen=True)
+class SpectrumSettings:
+    """What may be spent on the sign of the lowest curvature.
+
+    Attributes:
+        whole: dimensions up to which the whole Hessian is taken.
+        products: Hessian–vector products for each eigenpair, at most.
+        pairs: eigenpairs at most: an index this high or higher is a lower bound.
+    """
+
+    whole: int = 64
+    products: int = 600
+    pairs: int = 8
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The lowest eigenpairs of a Hessian.
+
+    Attributes:
+        values: [m], increasing, in float64.
+        vectors: [m, d], orthonormal.
+        residuals: [m]; an eigenvalue lies within this distance of each value.
+        largest: the largest |curvature| that was seen.
+        zero: an eigenvalue of at most this size cannot be told from zero.
+        settled: whether the signs of all eigenvalues that are not positive, and of the lowest positive
+            one, are outside of their residuals; then ``negative`` is the index.
+        missed: bound on the probability that Lanczos missed a lower eigenvalue as large as ``zero``
+            allows (for the last margin to zero); 0 for the whole Hessian.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    largest: float
+    zero: float
+    settled: bool
+    missed: float
+
+    @property
+    def negative(self) -> int:
+        """Eigenvalues below zero that are proved."""
+        return int((self.values < -torch.clamp(self.residuals, min=self.zero)).sum())
+
+    @property
+    def zeros(self) -> int:
+        """Eigenvalues that cannot be told from zero, among those known."""
+        return int((self.values.abs() <= self.zero).sum())
+
+
+def lowest_spectrum(
+    counted: Counted, point: Tensor, settings: SpectrumSettings | None = None, *, seed: int = 0
+) -> Spectrum:
+    """The lowest eigenpairs of the Hessian at ``point`` [d].
+
+    A Hessian that is not finite gives no pairs, and is not settled.
+    """
+    settings = settings or SpectrumSettings()
+    resolution = curvature_resolution(counted.objective, point)
+    if len(point) <= settings.whole:
+        return _whole(counted, point, resolution)
+    found: list[Eigenpairs] = []
+    largest, settled, missed = 0.0, False, 1.0
+    known = point.new_zeros(0, len(point))
+    for number in range(min(settings.pairs, len(point))):
+        draw = generator(seed, _SEED, number)
+        start = torch.randn(len(point), generator=draw, dtype=torch.float64).to(point)
+        pair = lowest_eigenpairs(
+            lambda vector: counted.product(point, vector),
+            start,
+            tolerance=0.1 * resolution,
+            sign_above=resolution,
+            max_products=settings.products,
+            deflate=known,
+        )
+        largest = max(largest, pair.largest)
+        if not len(pair.values):
+            break
+        found.append(pair)
+        known = torch.cat([known, pair.vectors])
+        if not pair.converged:
+            break
+        value = float(pair.values[0])
+        if value > resolution * largest:
+            settled = True
+            margin = value / max(2 * largest, 1e-300)
+            missed = missed_probability(len(point), pair.products, margin)
+            break
+    values = torch.cat([pair.values for pair in found]) if found else torch.zeros(0).double()
+    residuals = torch.cat([pair.residuals for pair in found]) if found else values
+    order = values.argsort()
+    zero = resolution * largest
+    return Spectrum(
+        values[order],
+        known[order.to(known.device)],
+        residuals[order],
+        largest,
+        zero,
+        settled,
+        missed,
+    )
+
+
+def _whole(counted: Counted, point: Tensor, resolution: float) -> Spectrum:
+    """All eigenpairs, from the products with all axes at once."""
+    axes = torch.eye(len(point), dtype=point.dtype, device=point.device)
+    rows = counted.products_of(point, axes)
+    hessian = 0.5 * (rows + rows.T).to("cpu", torch.float64)
+    if not bool(hessian.isfinite().all()):
+        nothing = torch.zeros(0, dtype=torch.float64)
+        return Spectrum(nothing, point[None][:0], nothing, 0.0, 0.0, False, 1.0)
+    values, vectors = torch.linalg.eigh(hessian)
+    largest = float(values.abs().max())
+    # What differs between the two halves of the matrix is the error of the products.
+    error = float((rows - rows.T).to(torch.float64).norm()) + 1e-15 * largest
+    return Spectrum(
+        values,
+        vectors.T.to(point),
+        torch.full_like(values, error),
+        largest,
+        max(resolution * largest, error),
+        True,
+        0.0,
+    )

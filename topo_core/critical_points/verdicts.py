@@ -1,0 +1,81 @@
+"""What a point of a loss is: the verdict, and the numbers that it rests on."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from torch import Tensor
+
+
+class Verdict(Enum):
+    """What a point is. The values are sentences for reports."""
+
+    MINIMUM = "a minimum: stationary, and the lowest curvature is positive beyond its error bound"
+    SADDLE = "a saddle: stationary, and the loss falls along a direction of curvature"
+    FLAT = "flat: stationary, without negative curvature, and some directions have none at all"
+    KINK = "a kink: the gradient jumps here, so no Hessian describes the loss"
+    NOT_STATIONARY = "not stationary: the gradient is above the tolerance"
+    UNBOUNDED = "unbounded: the loss keeps falling while the parameters grow"
+    UNSETTLED = "stationary, but the sign of the lowest curvature is not settled"
+    NOT_FINITE = "not finite: the loss or its gradient is NaN or infinite here"
+
+
+@dataclass(frozen=True)
+class CriticalPoint:
+    """A point and what it was found to be.
+
+    Attributes:
+        point: [d].
+        loss: there.
+        gradient_norm: there, of the exact gradient.
+        tolerance: gradient norm up to which the point counts as stationary.
+        verdict: what it is.
+        eigenvalues: the lowest ones of the Hessian, increasing; empty where they were not asked for.
+        residuals: an eigenvalue lies within this distance of each.
+        largest_curvature: the largest |curvature| that was seen.
+        index: negative eigenvalues that are proved.
+        index_is_exact: whether there are no more; else ``index`` is a lower bound.
+        zero_modes: directions without curvature, among those looked at.
+        symmetry_modes: how many of them are directions of the given continuous symmetries.
+        missed: bound on the probability that Lanczos overlooked a lower eigenvalue.
+        direction: [d], of unit length, along which the loss falls at a saddle; None elsewhere.
+        jump: of the gradient, at a kink; else 0.
+        smallest_subgradient: at a kink the smallest vector in the hull of the gradients around the
+            point, zero at a minimum on a kink; else the gradient norm.
+        gradients, products: rows of gradients and Hessian–vector products that this took.
+    """
+
+    point: Tensor
+    loss: float
+    gradient_norm: float
+    tolerance: float
+    verdict: Verdict
+    eigenvalues: tuple[float, ...]
+    residuals: tuple[float, ...]
+    largest_curvature: float
+    index: int
+    index_is_exact: bool
+    zero_modes: int
+    symmetry_modes: int
+    missed: float
+    direction: Tensor | None
+    jump: float
+    smallest_subgradient: float
+    gradients: int
+    products: int
+
+    def __str__(self) -> str:
+        """One sentence: the verdict with its numbers."""
+        numbers = f"‖∇L‖ = {self.gradient_norm:.2g}, tolerance {self.tolerance:.2g}"
+        if self.eigenvalues:
+            error = max(self.residuals)
+            numbers += f"; lowest curvature {self.eigenvalues[0]:.3g} ± {error:.1g}"
+        if self.verdict is Verdict.SADDLE and self.index:
+            numbers += f"; index {'' if self.index_is_exact else '≥ '}{self.index}"
+        if self.zero_modes:
+            numbers += f"; {self.zero_modes} directions without curvature"
+            numbers += f", {self.symmetry_modes} of them symmetries"
+        if self.verdict is Verdict.KINK:
+            numbers += (
+                f"; jump {self.jump:.2g}, smallest subgradient {self.smallest_subgradient:.2g}"
+            )
+        return f"{self.verdict.value} ({numbers})"
