@@ -26,8 +26,11 @@ from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.simplices.settings import SimplexSettings
 
 if TYPE_CHECKING:
-    from topo_core.critical_points.descent import descend
+    from topo_core.critical_points.classification import ClassifySettings, classify_point
+    from topo_core.critical_points.minima import polish_minimum
+    from topo_core.critical_points.polish_state import PolishSettings
     from topo_core.critical_points.saddle_search import Saddle, SaddleSettings, find_saddle
+    from topo_core.critical_points.verdicts import CriticalPoint, Verdict
     from topo_core.morse.landscape_search import (
         LandscapeBarcodes,
         LandscapeSettings,
@@ -51,7 +54,10 @@ if TYPE_CHECKING:
     from topo_core.simplices.optimize import SimplexSolution, optimize_simplex
 
 _WITH_TORCH = {
-    "critical_points.descent": ("descend",),
+    "critical_points.classification": ("ClassifySettings", "classify_point"),
+    "critical_points.minima": ("polish_minimum",),
+    "critical_points.polish_state": ("PolishSettings",),
+    "critical_points.verdicts": ("CriticalPoint", "Verdict"),
     "critical_points.saddle_search": ("Saddle", "SaddleSettings", "find_saddle"),
     "morse.landscape_search": ("LandscapeBarcodes", "LandscapeSettings", "landscape_barcodes"),
     "objectives.protocol": ("Objective", "SegmentObjective", "Step", "from_function"),
@@ -77,7 +83,9 @@ def __getattr__(name: str) -> Any:
 __all__ = [
     "Bar",
     "Barcode",
+    "ClassifySettings",
     "ConvergenceEstimate",
+    "CriticalPoint",
     "DenseBarcode",
     "Dip",
     "Evidence",
@@ -98,6 +106,7 @@ __all__ = [
     "PathSettings",
     "PathSolution",
     "PathState",
+    "PolishSettings",
     "Profile",
     "Record",
     "Saddle",
@@ -108,12 +117,13 @@ __all__ = [
     "SimplexSettings",
     "SimplexSolution",
     "Step",
+    "Verdict",
     "advance",
     "advance_together",
     "barcode",
     "bottleneck",
+    "classify_point",
     "dense_barcode",
-    "descend",
     "estimate_convergence",
     "estimate_sampling_error",
     "filtration",
@@ -130,6 +140,7 @@ __all__ = [
     "optimize_path",
     "optimize_simplex",
     "persistence",
+    "polish_minimum",
     "solution",
     "to_score",
 ]

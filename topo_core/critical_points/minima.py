@@ -28,7 +28,7 @@ from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 
 _FIRST_MOVE = 1e-3  # of the first step, in sizes of the parameters
-_LONGEST = 0.5  # step of L-BFGS, in sizes
+_LONGEST = 0.1  # step of L-BFGS, in sizes
 _REGION = 0.1  # first radius of Newton's trust region, in sizes
 _SMALLEST = 1e-14  # radius, in sizes, below which rounding rules
 _LEAVE = 1e-3  # first distance from a saddle, in sizes; doubled while the loss keeps falling

@@ -135,7 +135,7 @@ def landscape_barcodes(
 
     Args:
         objective: the loss; ``from_function`` makes one of a formula.
-        minima: [n, d], places where the gradient vanishes; ``landscapes.descend`` finds them.
+        minima: [n, d], points where the gradient vanishes; ``polish_minimum`` finds them.
         max_index: the highest index.
         settings: all defaults when None.
         seed: names all draws.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.descent import descend
+from topo_core.critical_points.minima import polish_minimum
 from topo_core.objectives.curvature import full_gradients, hessian_vector_products
 from topo_core.objectives.protocol import FunctionObjective, Objective, Step, from_function
 from topo_core.random_streams import generator
@@ -278,7 +278,7 @@ def _landscape(
     objective: FunctionObjective = from_function(loss, len(near[0]))
     minima: list[Tensor] = []
     for place in near:
-        found = descend(objective, torch.tensor(place, dtype=torch.float64))
+        found = polish_minimum(objective, torch.tensor(place, dtype=torch.float64)).point
         if all(float((found - other).norm()) > 1e-4 for other in minima):
             minima.append(found)
     points = torch.stack(minima)

@@ -11,7 +11,7 @@ from topo_core.reference_landscapes import surfaces as landscapes
 
 def found_barcodes(landscape):
     """Descend to the minima, join all pairs, and reduce: the whole of section 1.2 on a formula."""
-    minima = [tc.descend(landscape.objective, m + 0.02) for m in landscape.minima]
+    minima = [tc.polish_minimum(landscape.objective, m + 0.02).point for m in landscape.minima]
     losses = [float(landscape.objective.losses(m[None])) for m in minima]
     heights = {
         (i, j): tc.optimize_path(landscape.objective, minima[i], minima[j]).profile.maximum
