@@ -34,19 +34,12 @@ from topo_core.paths.polyline import arc_positions, at_positions, segment_length
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.random_streams import seed_of
+from topo_core.simplices.corner_starts import two_sided_starts
+from topo_core.simplices.faces import SimplexBoundary, edge_nodes, simplex_boundary
 from topo_core.simplices.lattice import lattice
-from topo_core.simplices.optimize import (
-    Boundary,
-    SimplexSettings,
-    SimplexSolution,
-    advance_together,
-    boundary,
-    edge_nodes,
-    init,
-    known_maxima,
-    solutions,
-)
-from topo_core.simplices.two_sided_starts import swept
+from topo_core.simplices.optimize import SimplexSolution, simplex_solutions
+from topo_core.simplices.settings import SimplexSettings
+from topo_core.simplices.solver import advance_simplices, begin_simplices
 
 Vertices = tuple[int, ...]
 
@@ -370,7 +363,7 @@ def _discs(
             (1, 2): sides[1],
             (0, 2): sides[2].flip(0),
         }
-        around.append(boundary(objective, corners, faces, settings))
+        around.append(simplex_boundary(objective, corners, faces, settings))
     return [
         replace(disc, value=max(disc.value, strip))
         for disc, strip in zip(
@@ -381,7 +374,7 @@ def _discs(
 
 def _optimized(
     objective: Objective,
-    around: Sequence[Boundary],
+    around: Sequence[SimplexBoundary],
     dimension: int,
     settings: SimplexSettings,
     seed: int,
@@ -394,7 +387,7 @@ def _optimized(
     each = max(1, _ROWS // (around[0].points.shape[1] * (settings.subdivisions + 1) ** dimension))
     for first in range(0, len(around), each):
         part = around[first : first + each]
-        states = init(
+        states = begin_simplices(
             objective,
             [one.points for one in part],
             [max(one.maxima.values()) for one in part],
@@ -402,25 +395,25 @@ def _optimized(
             settings,
             interiors and interiors[first : first + each],
         )
-        states = advance_together(
+        states = advance_simplices(
             objective,
             states,
             settings,
             seed_of(seed, "simplices", dimension),
             until_epoch=settings.total_epochs(objective.batches),
         )
-        found += solutions(objective, states, settings)
+        found += simplex_solutions(objective, states, settings)
     return found
 
 
 def _lowest_triangles(
-    objective: Objective, around: Sequence[Boundary], settings: SimplexSettings, seed: int
+    objective: Objective, around: Sequence[SimplexBoundary], settings: SimplexSettings, seed: int
 ) -> list[SimplexSolution]:
     """For each boundary the lowest triangle of those from a harmonic start and from the sides."""
     nodes = lattice(2, settings.subdivisions)
     found = _optimized(objective, around, 2, settings, seed)
     open_ = [k for k, one in enumerate(found) if one.value > max(around[k].maxima.values())]
-    sides = [(k, start) for k in open_ for start in swept(around[k].points, nodes)]
+    sides = [(k, start) for k in open_ for start in two_sided_starts(around[k].points, nodes)]
     others = _optimized(
         objective,
         [around[k] for k, _ in sides],
@@ -474,7 +467,7 @@ class _Complex:
             self.simplices[vertices] = simplex
             self.maxima[vertices] = simplex.profile.maximum
             self.bracket = max(self.bracket, _open(simplex))
-            for face, height in known_maxima(one, simplex).items():
+            for face, height in one.maxima_with(simplex.profile).items():
                 named = tuple(vertices[v] for v in face)
                 self.maxima[named] = max(self.maxima[named], height)
 
@@ -489,7 +482,7 @@ class _Complex:
         }
         return filtration(losses, edges, *(by_dimension[k] for k in sorted(by_dimension)))
 
-    def _boundary(self, vertices: Vertices) -> Boundary:
+    def _boundary(self, vertices: Vertices) -> SimplexBoundary:
         faces, maxima = {}, {}
         for face in itertools.combinations(range(len(vertices)), len(vertices) - 1):
             named = tuple(vertices[v] for v in face)
@@ -498,4 +491,4 @@ class _Complex:
             )
             maxima[face] = self.maxima[named]
         places = self.minima[list(vertices)]
-        return boundary(self.objective, places, faces, self.settings, maxima=maxima)
+        return simplex_boundary(self.objective, places, faces, self.settings, maxima=maxima)

@@ -1,4 +1,4 @@
-"""The barycentric lattice of an r-simplex: where an optimised simplex has its points.
+"""The barycentric lattice of an r-simplex: the nodes of an optimised simplex.
 
 A node is an integer vector (a_0, ..., a_r) with sum m; a_j = 0 on the face without vertex j, where
 the nodes are those of the lattice of that face. Between the nodes a simplex is linear on the cells
@@ -39,12 +39,12 @@ class Lattice:
         return torch.tensor(sorted(rows, reverse=True))
 
     @cached_property
-    def _places(self) -> dict[tuple[int, ...], int]:
-        return {tuple(row): place for place, row in enumerate(self.coordinates.tolist())}
+    def _rows(self) -> dict[tuple[int, ...], int]:
+        return {tuple(node): row for row, node in enumerate(self.coordinates.tolist())}
 
-    def place(self, node: tuple[int, ...], otherwise: int = -1) -> int:
+    def row(self, node: tuple[int, ...], otherwise: int = -1) -> int:
         """The row of ``node`` in ``coordinates``; ``otherwise`` for one outside."""
-        return self._places.get(node, otherwise)
+        return self._rows.get(node, otherwise)
 
     @cached_property
     def interior(self) -> Tensor:
@@ -71,7 +71,7 @@ class Lattice:
                 moved = list(node)
                 moved[i] += 1
                 moved[j] -= 1
-                around.append(self._places[tuple(moved)])
+                around.append(self._rows[tuple(moved)])
             rows.append(around)
         return torch.tensor(rows).reshape(len(rows), len(steps))
 
@@ -127,11 +127,11 @@ class Lattice:
         return nodes, weights
 
     def _index(self, sums: Tensor) -> Tensor:
-        """Nodes [k] from cumulative sums [k, r]; a place outside, whose weight is 0, gives 0."""
+        """Nodes [k] from cumulative sums [k, r]; a node outside, whose weight is 0, gives 0."""
         m = self.subdivisions
         padded = torch.cat([sums, torch.full_like(sums[:, :1], m)], dim=1)
         rows = torch.cat([padded[:, :1], padded.diff(dim=1)], dim=1)
-        return torch.tensor([self._places.get(tuple(row), 0) for row in rows.tolist()])
+        return torch.tensor([self._rows.get(tuple(row), 0) for row in rows.tolist()])
 
     @cached_property
     def cells(self) -> Tensor:
@@ -141,8 +141,8 @@ class Lattice:
         for corner in itertools.product(range(m), repeat=r):
             for order in itertools.permutations(range(r)):
                 fractions = [0.0] * r
-                for place, axis in enumerate(order):
-                    fractions[axis] = (r - place) / (r + 1)
+                for position, axis in enumerate(order):
+                    fractions[axis] = (r - position) / (r + 1)
                 sums = [c + f for c, f in zip(corner, fractions, strict=True)]
                 if all(a <= b for a, b in itertools.pairwise([*sums, float(m)])):
                     centres.append([sums[0], *(b - a for a, b in itertools.pairwise([*sums, m]))])
@@ -153,7 +153,7 @@ class Lattice:
 
 @lru_cache(maxsize=32)
 def lattice(dimension: int, subdivisions: int) -> Lattice:
-    """The lattice, made once."""
+    """The lattice; equal arguments give the same object, whose tables are computed once."""
     return Lattice(dimension, subdivisions)
 
 

@@ -1,10 +1,11 @@
 """The highest loss on optimised simplices: the value at which each enters the filtration.
 
-Between its nodes a simplex is linear, and the loss between the nodes is not known from the nodes. As
-on a path, an even grid finds the places that may hold the maximum, and the grid is halved around
-the best of them until the slopes beside them cannot carry the loss higher.
+Between its nodes a simplex is linear, and the loss between nodes does not follow from the losses at
+the nodes. As on a path, an even grid gives candidates for the maximum, and the grid is refined
+around the best candidates until the slopes beside them cannot carry the loss higher.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
 from topo_core.simplices.lattice import Lattice, lattice, samples
+from topo_core.simplices.settings import SimplexSettings
 
-_BEAM = 96  # places of a simplex that are followed at once
-_ROUNDS = 14
-_COVER = 1.0  # no place is further than 0.75 steps from a sample, for r up to 3; and a reserve
+_BEAM = 96  # candidates of a simplex that are refined at once
+_ROUNDS = 14  # halvings of the step: below 1e-4 of a first step
+_COVER = 1.0  # every point is within 0.75 steps of a sample, for r up to 3; and a reserve
 _ROWS = 256  # points materialised at once
 
 
@@ -28,9 +30,10 @@ class SimplexProfile:
 
     Attributes:
         maximum: the highest loss that was evaluated on it, its boundary included.
-        minimum: the lowest.
-        bracket: by how much the slopes between the samples could still raise it (or the floor).
-        argmax: [r + 1] float64, barycentric coordinates of that place, with sum 1.
+        minimum: the lowest loss that was evaluated on it.
+        bracket: by how much the slopes between the samples could still raise the maximum (or the
+            floor).
+        argmax: [r + 1] float64, barycentric coordinates of the maximum, with sum 1.
         evaluations: points at which the loss was evaluated.
     """
 
@@ -39,6 +42,24 @@ class SimplexProfile:
     bracket: float
     argmax: Tensor
     evaluations: int
+
+
+def measured_profiles(
+    objective: Objective,
+    points: Tensor,
+    nodes: Lattice,
+    floors: Sequence[float],
+    settings: SimplexSettings,
+) -> list[SimplexProfile]:
+    """``simplex_profiles`` of ``points`` [s, N, d] with the grid and the tolerance of ``settings``."""
+    return simplex_profiles(
+        objective,
+        points,
+        nodes,
+        grid=settings.grid,
+        tolerance=settings.height_tolerance,
+        floors=floors,
+    )
 
 
 def simplex_profiles(
@@ -54,81 +75,61 @@ def simplex_profiles(
 
     Args:
         objective: the loss.
-        points: the places of the nodes, in the order of the lattice.
+        points: the nodes of each simplex, in the order of the lattice.
         nodes: the lattice.
         grid: samples on an edge of a cell at first.
         tolerance: refinement stops when it cannot change the maximum by more than this fraction
             of the range of losses on the simplex.
-        floors: of each simplex the highest loss known on its faces; what cannot be higher than
-            that is not refined.
+        floors: of each simplex the highest loss known on its faces; candidates that cannot be higher
+            than that are not refined.
     """
-    r = nodes.dimension
-    losses = _grid_losses(objective, points, nodes, grid)
-    fine = lattice(r, nodes.subdivisions * grid).coordinates.to(torch.float64) / grid
-    around = losses[:, _around(r, nodes.subdivisions * grid)]  # itself where there is none
-    change = (losses[:, :, None] - around).abs().amax(2)
-    reach = (losses + _COVER * change).nan_to_num(nan=torch.inf)
-    best = reach.topk(min(_BEAM, reach.shape[1] - 1), dim=1)
-    search = _Search(
-        objective,
-        points,
-        nodes,
-        losses,
-        fine[best.indices],
-        losses.gather(1, best.indices),
-        best.values,
-        reach.scatter(1, best.indices, -torch.inf).amax(1),
-        torch.tensor(floors or [-torch.inf] * len(points), dtype=torch.float64),
-        tolerance,
-        0.5 / grid,
-    )
+    search = _Search(objective, points, nodes, grid, tolerance)
+    search.floors = torch.tensor(floors or [-math.inf] * len(points), dtype=torch.float64)
     search.run()
     return search.profiles()
 
 
 class _Search:
-    """The places [s, b] of each simplex beside which the loss may be highest, and their reach.
+    """Candidates for the maximum of each simplex, and how high the loss may be beside each of them.
 
-    Of a place and its neighbours at half the step, those stay that may still hold the maximum: by
-    their loss and the largest change of the loss to any neighbour.
+    ``centre`` [s, b, r + 1] are the candidates, ``value`` [s, b] their losses, and ``reach`` [s, b]
+    their losses plus the largest change of the loss to any neighbour. Of a candidate and its
+    neighbours at half the step, those are kept that may still hold the maximum.
     """
 
     def __init__(
-        self,
-        objective: Objective,
-        points: Tensor,
-        nodes: Lattice,
-        losses: Tensor,
-        centre: Tensor,
-        value: Tensor,
-        reach: Tensor,
-        dropped: Tensor,
-        floors: Tensor,
-        tolerance: float,
-        step: float,
+        self, objective: Objective, points: Tensor, nodes: Lattice, grid: int, tolerance: float
     ) -> None:
         self.objective, self.points, self.nodes = objective, points, nodes
-        self.centre, self.value, self.reach = centre, value, reach
-        self.dropped, self.floors = dropped, floors
+        dimension, subdivisions = nodes.dimension, nodes.subdivisions
+        losses = _grid_losses(objective, points, nodes, grid)
+        fine = lattice(dimension, subdivisions * grid).coordinates.to(torch.float64)
+        neighbours = losses[:, _neighbours(dimension, subdivisions * grid)]
+        change = (losses[:, :, None] - neighbours).abs().amax(2)
+        reach = (losses + _COVER * change).nan_to_num(nan=torch.inf)
+        best = reach.topk(min(_BEAM, reach.shape[1] - 1), dim=1)
+        self.centre, self.value = fine[best.indices] / grid, losses.gather(1, best.indices)
+        self.reach = best.values
+        self.dropped = reach.scatter(1, best.indices, -torch.inf).amax(1)  # of all other samples
+        self.floors = torch.full((len(points),), -torch.inf, dtype=torch.float64)
         self.lowest, self.highest = losses.amin(1), losses.amax(1)
         self.allowed = tolerance * (self.highest - self.lowest)
-        top = losses.argmax(1)
-        fine = lattice(nodes.dimension, round(nodes.subdivisions * 0.5 / step)).coordinates
-        self.argmax = fine[top].to(torch.float64) * 2 * step
-        self.step = step
-        self.spent = torch.full((len(points),), losses.shape[1])
-        steps = []
-        for i, j in permutations(range(nodes.dimension + 1), 2):
-            move = torch.zeros(nodes.dimension + 1, dtype=torch.float64)
+        self.step = 0.5 / grid
+        self.argmax = fine[losses.argmax(1)] * 2 * self.step
+        self.evaluations = torch.full((len(points),), losses.shape[1])
+        moves = []
+        for i, j in permutations(range(dimension + 1), 2):
+            move = torch.zeros(dimension + 1, dtype=torch.float64)
             move[i], move[j] = 1.0, -1.0
-            steps.append(move)
-        self.moves = torch.stack(steps)
+            moves.append(move)
+        self.moves = torch.stack(moves)
 
     def _enough(self) -> Tensor:
-        """[s], what a place must be able to exceed to be looked at."""
+        """[s], the reach above which a candidate is refined."""
         return torch.maximum(self.highest, self.floors) + self.allowed
 
     def run(self) -> None:
+        """Refine until no candidate may be higher than the maximum, or the rounds are used up."""
         for _ in range(_ROUNDS):
             wanted = self.reach.amax(1) > self._enough()
             rows = torch.nonzero(wanted & self.highest.isfinite()).flatten()
@@ -138,23 +139,27 @@ class _Search:
             self.step *= 0.5
 
     def _round(self, rows: Tensor) -> None:
-        """Halve the step around the places of the simplices ``rows`` that matter."""
+        """Halve the step around the candidates of the simplices ``rows`` that matter."""
         centre, value = self.centre[rows], self.value[rows]
-        alive = self.reach[rows] > self._enough()[rows, None]
+        refined = self.reach[rows] > self._enough()[rows, None]
         around = centre[:, :, None] + self.step * self.moves  # [s, b, moves, r + 1]
-        inside = (around >= 0).all(3) & alive[:, :, None]
-        places, weights = self.nodes.interpolation(around[inside])
-        local = torch.nonzero(inside)[:, 0]
+        inside = (around >= 0).all(3) & refined[:, :, None]
+        corners, weights = self.nodes.interpolation(around[inside])
+        owner = rows[torch.nonzero(inside)[:, 0]]
         losses = torch.full(inside.shape, torch.nan, dtype=torch.float64)
-        losses[inside] = _at(self.objective, self.points, rows[local], places, weights)
-        self.spent[rows] += inside.sum((1, 2))
+        losses[inside] = _losses_at(self.objective, self.points, owner, corners, weights)
+        self.evaluations[rows] += inside.sum((1, 2))
         change = (losses - value[:, :, None]).abs().nan_to_num(nan=0.0).amax(2)
-        # A place keeps its own reach, or gives way to what its neighbours have shown.
-        reach = torch.where(alive, value + _COVER * change, self.reach[rows])
+        # A candidate that is not refined keeps its reach; the others get that of the smaller step.
+        reach = torch.where(refined, value + _COVER * change, self.reach[rows])
         new = (losses + _COVER * change[:, :, None]).nan_to_num(nan=-torch.inf)
         centres = torch.cat([centre, around.flatten(1, 2)], dim=1)
         values = torch.cat([value, losses.nan_to_num(nan=-torch.inf).flatten(1)], dim=1)
         reaches = _without_repeats(centres, torch.cat([reach, new.flatten(1)], dim=1), self.step)
+        self._keep_best(rows, centres, values, reaches)
+
+    def _keep_best(self, rows: Tensor, centres: Tensor, values: Tensor, reaches: Tensor) -> None:
+        """Keep the candidates of the largest reach, and the highest loss of all."""
         best = reaches.topk(self.value.shape[1], dim=1)
         self.centre[rows] = centres.gather(
             1, best.indices[..., None].expand(-1, -1, centres.shape[2])
@@ -163,14 +168,15 @@ class _Search:
         self.reach[rows] = best.values
         rest = reaches.scatter(1, best.indices, -torch.inf).amax(1)
         self.dropped[rows] = torch.maximum(self.dropped[rows], rest)
-        top, place = values.max(1)
+        top, candidate = values.max(1)
         better = top > self.highest[rows]
         self.argmax[rows] = torch.where(
-            better[:, None], centres[torch.arange(len(rows)), place], self.argmax[rows]
+            better[:, None], centres[torch.arange(len(rows)), candidate], self.argmax[rows]
         )
         self.highest[rows] = torch.where(better, top, self.highest[rows])
 
     def profiles(self) -> list[SimplexProfile]:
+        """What is known of each simplex."""
         reach = torch.maximum(self.reach.amax(1), self.dropped)
         return [
             SimplexProfile(
@@ -178,7 +184,7 @@ class _Search:
                 float(self.lowest[s]),
                 max(0.0, float(reach[s] - self.highest[s])),
                 self.argmax[s] / self.nodes.subdivisions,
-                int(self.spent[s]),
+                int(self.evaluations[s]),
             )
             for s in range(len(self.points))
         ]
@@ -186,11 +192,11 @@ class _Search:
 
 def _grid_losses(objective: Objective, points: Tensor, nodes: Lattice, grid: int) -> Tensor:
     """Losses [s, k] at the samples of an even grid on simplices ``points`` [s, N, d]."""
-    places, weights = samples(nodes.dimension, nodes.subdivisions, grid)
-    count = len(places)
+    corners, weights = samples(nodes.dimension, nodes.subdivisions, grid)
+    count = len(corners)
     owner = torch.arange(len(points)).repeat_interleave(count)
-    losses = _at(
-        objective, points, owner, places.repeat(len(points), 1), weights.repeat(len(points), 1)
+    losses = _losses_at(
+        objective, points, owner, corners.repeat(len(points), 1), weights.repeat(len(points), 1)
     )
     return losses.reshape(len(points), count)
 
@@ -211,30 +217,30 @@ def _without_repeats(centres: Tensor, reach: Tensor, step: float) -> Tensor:
     return reach.masked_fill(repeats, -torch.inf)
 
 
-def _at(
-    objective: Objective, points: Tensor, owner: Tensor, places: Tensor, weights: Tensor
+def _losses_at(
+    objective: Objective, points: Tensor, owner: Tensor, corners: Tensor, weights: Tensor
 ) -> Tensor:
-    """Losses [k] (float64, on the CPU) at Σ weights points[owner, places]."""
-    found = []
+    """Losses [k] (float64, on the CPU) at Σ weights points[owner, corners]."""
+    chunks = []
     for first in range(0, len(owner), _ROWS):
         rows = slice(first, first + _ROWS)
-        corners = points[owner[rows, None], places[rows]]  # [chunk, r + 1, d]
-        weight = weights[rows].to(corners)
-        found.append(objective.losses(torch.einsum("kc,kcd->kd", weight, corners)).cpu())
-    return torch.cat(found).to(torch.float64)
+        at_corners = points[owner[rows, None], corners[rows]]  # [chunk, r + 1, d]
+        weight = weights[rows].to(at_corners)
+        chunks.append(objective.losses(torch.einsum("kc,kcd->kd", weight, at_corners)).cpu())
+    return torch.cat(chunks).to(torch.float64)
 
 
 @lru_cache(maxsize=16)
-def _around(dimension: int, subdivisions: int) -> Tensor:
+def _neighbours(dimension: int, subdivisions: int) -> Tensor:
     """[k, r (r + 1)], neighbours of all nodes; a node itself where a neighbour would be outside."""
     nodes = lattice(dimension, subdivisions)
     rows: list[Sequence[int]] = []
-    for place, node in enumerate(nodes.coordinates.tolist()):
-        row = []
+    for row, node in enumerate(nodes.coordinates.tolist()):
+        around = []
         for i, j in permutations(range(dimension + 1), 2):
             moved = list(node)
             moved[i] += 1
             moved[j] -= 1
-            row.append(nodes.place(tuple(moved), place))
-        rows.append(row)
+            around.append(nodes.row(tuple(moved), row))
+        rows.append(around)
     return torch.tensor(rows)

@@ -1,4 +1,4 @@
-"""How a simplex is optimised: the numbers, apart from the state and from the loop."""
+"""Settings of the optimisation of a simplex."""
 
 import math
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.update_settings import OptimizerSettings
 
-_EPOCHS = 50
-_STEPS = 400
+_EPOCHS = 50  # least number of epochs, and
+_STEPS = 400  # of steps: with exact gradients an epoch is one step
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class SimplexSettings:
             never.
         max_move: longest displacement of a node in a step, in distances to its nearest neighbour;
             None for no bound.
-        grid: samples on an edge of a cell in a measurement, before its refinement.
+        grid: samples on an edge of a cell in a measurement, before it is refined.
         evaluate_every: epochs between two measurements of the dense maximum.
         height_tolerance: of the dense maximum, a fraction of the range of losses.
-        convergence_tolerance: converged when the further fall, extrapolated, is below this
-            fraction of the height above the faces.
+        convergence_tolerance: a simplex has converged when its further fall, extrapolated, is below
+            this fraction of its height above the faces.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

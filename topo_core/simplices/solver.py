@@ -1,8 +1,8 @@
-"""The loop on the state of a simplex: ``init``, ``advance``, ``finished``.
+"""The loop on the state of a simplex: ``begin_simplices``, ``advance_simplices``, ``simplex_is_finished``.
 
-A step evaluates the gradients at the interior nodes on one minibatch, takes out what lies in the
+A step evaluates the gradients at the interior nodes on one minibatch, removes their parts in the
 tangent plane of the simplex (spanned by the differences of opposite neighbours), and moves the
-nodes; nodes on the boundary stay where the optimised faces have them. Now and then nodes move
+nodes; nodes on the boundary stay where the optimised faces have them. Every few steps nodes move
 within the tangent plane towards the mean of their neighbours, so that cells stay even. The
 simplex with the lowest dense maximum is kept.
 
@@ -10,126 +10,29 @@ A simplex can never be lower than its faces, so one whose maximum is on its boun
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths.updates import Slots, displacement, empty_slots
-from topo_core.simplices.lattice import Lattice, lattice
-from topo_core.simplices.profiles import SimplexProfile, simplex_profiles
+from topo_core.paths.updates import displacement, empty_slots
+from topo_core.simplices.lattice import lattice
+from topo_core.simplices.profiles import measured_profiles
 from topo_core.simplices.settings import SimplexSettings
+from topo_core.simplices.state import SimplexMeasure, SimplexState
 
-_RESTS = 5  # measurements without a change before the run ends
-_FLAT = 1e-6  # a difference of neighbours with less of its length outside the others spans nothing
+_UNCHANGED = 5  # measurements within the tolerance of each other after which the run ends
+_DEPENDENT = 1e-6  # share of its length outside the others below which a difference spans nothing
 _FIRST_SECANT = 0.02  # first secant displacement of the steepest node, in spacings
-_FIRST_MOVE = 0.1  # the same where the rate is chosen by it
-_RELAX = 0.5  # of the way to the mean of the neighbours
+_FIRST_MOVE = (
+    0.1  # first displacement of the steepest node where the rate is chosen by it, in spacings
+)
+_EVEN_OUT = 0.5  # share of the distance to the mean of its neighbours that a node moves
 
 
-@dataclass(frozen=True)
-class SimplexMeasure:
-    """What was measured at the end of one epoch.
-
-    Attributes:
-        epoch: epochs done.
-        rate: learning rate of the last step.
-        time: sum of the learning rates of all steps.
-        max_loss: highest loss at an interior node, on the last minibatch.
-        dense_maximum: highest loss on the simplex.
-        normal_norm, tangent_norm: root mean square over the interior nodes of the two parts of
-            the gradient in the last step.
-        gradient_evaluations: rows whose gradient was evaluated so far.
-    """
-
-    epoch: int
-    rate: float
-    time: float
-    max_loss: float
-    dense_maximum: float
-    normal_norm: float
-    tangent_norm: float
-    gradient_evaluations: int
-
-
-@dataclass(frozen=True)
-class SimplexState:
-    """All that is needed to go on, bit for bit.
-
-    Attributes:
-        points: [N, d], the nodes of the lattice in its order, boundary included. Never written to.
-        slots: of the optimiser, [I, c] each, one row an interior node.
-        best: [N, d], the simplex with the lowest dense maximum so far.
-        best_maximum: that maximum.
-        best_epoch: when it was seen.
-        floor: highest loss on the faces; the simplex cannot be lower.
-        tolerance: a maximum this close to ``floor`` is on the boundary.
-        dimension: r.
-        subdivisions: m.
-        epoch: epochs done.
-        steps: steps done.
-        batches: minibatches in an epoch.
-        time: sum of the learning rates.
-        scale: factor on the gradients, where the settings leave the rate open; 0 before the first
-            step.
-        gradient_evaluations: rows whose gradient was evaluated.
-        history: measurements, oldest first.
-        failure: why the optimisation cannot go on; empty while it can.
-    """
-
-    points: Tensor
-    slots: Slots
-    best: Tensor
-    best_maximum: float
-    best_epoch: int
-    floor: float
-    tolerance: float
-    dimension: int
-    subdivisions: int
-    epoch: int
-    steps: int
-    batches: int
-    time: float
-    scale: float
-    gradient_evaluations: int
-    history: tuple[SimplexMeasure, ...]
-    failure: str
-
-    @property
-    def nodes(self) -> Lattice:
-        """The lattice of ``points``."""
-        return lattice(self.dimension, self.subdivisions)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors, all 2-D and of the dtype of the points."""
-        slots = {f"slots.{name}": rows for name, rows in self.slots.items()}
-        return {"points": self.points, "best": self.best, **slots}
-
-    def scalars(self) -> dict[str, Any]:
-        """Everything else, as JSON can write it."""
-        values = {
-            name: getattr(self, name)
-            for name in self.__dataclass_fields__
-            if name not in ("points", "slots", "best", "history")
-        }
-        return {**values, "history": [asdict(measure) for measure in self.history]}
-
-    @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "SimplexState":
-        """The state that ``tensors()`` and ``scalars()`` came from."""
-        prefix = "slots."
-        slots = {
-            name[len(prefix) :]: rows for name, rows in tensors.items() if name.startswith(prefix)
-        }
-        history = tuple(SimplexMeasure(**measure) for measure in scalars["history"])
-        rest = {**scalars, "history": history}
-        return cls(points=tensors["points"], best=tensors["best"], slots=slots, **rest)
-
-
-def init(
+def begin_simplices(
     objective: Objective,
     boundaries: Sequence[Tensor],
     floors: Sequence[float],
@@ -141,11 +44,11 @@ def init(
 
     Args:
         objective: the loss.
-        boundaries: of each simplex the places [N - I, d] of its boundary nodes, in lattice order.
+        boundaries: of each simplex the boundary nodes [N - I, d], in lattice order.
         floors: of each simplex the highest loss on its faces.
         dimension: r, of all of them.
         settings: of all of them.
-        interiors: of each simplex the first places [I, d] of the other nodes; harmonic where None.
+        interiors: of each simplex the initial interior nodes [I, d]; harmonic where None.
     """
     if not boundaries:
         return []
@@ -158,11 +61,11 @@ def init(
         points[:, nodes.interior] = torch.einsum("ib,sbd->sid", weights, fixed)
     else:
         points[:, nodes.interior] = torch.stack(list(interiors))
-    profiles = profiles_of(objective, points, nodes, floors, settings)
+    profiles = measured_profiles(objective, points, nodes, floors, settings)
     method = settings.method(objective.batches)
     states = []
-    for place, profile, floor in zip(points, profiles, floors, strict=True):
-        start = place.clone()
+    for nodes_of_one, profile, floor in zip(points, profiles, floors, strict=True):
+        start = nodes_of_one.clone()
         maximum, finite = max(profile.maximum, floor), math.isfinite(profile.maximum)
         measure = SimplexMeasure(0, 0.0, 0.0, profile.maximum, maximum, 0.0, 0.0, 0)
         states.append(
@@ -189,61 +92,28 @@ def init(
     return states
 
 
-def profiles_of(
-    objective: Objective,
-    points: Tensor,
-    nodes: Lattice,
-    floors: Sequence[float],
-    settings: SimplexSettings,
-) -> list[SimplexProfile]:
-    """``simplex_profiles`` of ``points`` [s, N, d], as ``settings`` wants them measured."""
-    return simplex_profiles(
-        objective,
-        points,
-        nodes,
-        grid=settings.grid,
-        tolerance=settings.height_tolerance,
-        floors=floors,
-    )
-
-
-def finished(state: SimplexState, settings: SimplexSettings) -> bool:
-    """Whether ``advance`` has nothing left to do."""
+def simplex_is_finished(state: SimplexState, settings: SimplexSettings) -> bool:
+    """Whether ``advance_simplices`` has nothing left to do."""
     return (
         bool(state.failure)
         or state.epoch >= settings.total_epochs(state.batches)
         or state.best_maximum <= state.floor + state.tolerance
-        or _at_rest(state)
+        or _unchanged(state)
     )
 
 
-def _at_rest(state: SimplexState) -> bool:
+def _unchanged(state: SimplexState) -> bool:
     """Whether exact gradients no longer change the simplex, or no longer its maximum."""
     measured = state.history[1:]
     if state.batches != 1 or not measured:
         return False
     if measured[-1].normal_norm == 0:
         return True
-    heights = [measure.dense_maximum for measure in measured[-_RESTS:]]
-    return len(heights) == _RESTS and max(heights) - min(heights) <= state.tolerance
+    heights = [measure.dense_maximum for measure in measured[-_UNCHANGED:]]
+    return len(heights) == _UNCHANGED and max(heights) - min(heights) <= state.tolerance
 
 
-def advance(
-    objective: Objective,
-    state: SimplexState,
-    settings: SimplexSettings,
-    seed: int,
-    *,
-    until_epoch: int,
-) -> SimplexState:
-    """The state at ``until_epoch`` (or at the end of the run, or where it failed).
-
-    Going there in one call or in several gives the same bits on a CPU.
-    """
-    return advance_together(objective, [state], settings, seed, until_epoch=until_epoch)[0]
-
-
-def advance_together(
+def advance_simplices(
     objective: Objective,
     states: Sequence[SimplexState],
     settings: SimplexSettings,
@@ -251,30 +121,32 @@ def advance_together(
     *,
     until_epoch: int,
 ) -> list[SimplexState]:
-    """``advance`` for simplices of one dimension, with one call of the objective a step.
+    """The states at ``until_epoch`` (or at the end of the run, or where they failed).
 
-    No simplex depends on its company, up to how the objective evaluates more or fewer rows.
+    All simplices have one dimension, and each step is one call of the objective. Advancing in one
+    call or in several gives the same bits on a CPU. The result for a simplex does not depend on
+    the others, up to how the objective evaluates more or fewer rows.
     """
-    found = list(states)
+    advanced = list(states)
     while True:
-        open_ = [
-            place
-            for place, state in enumerate(found)
-            if state.epoch < until_epoch and not finished(state, settings)
+        unfinished = [
+            number
+            for number, state in enumerate(advanced)
+            if state.epoch < until_epoch and not simplex_is_finished(state, settings)
         ]
-        if not open_:
-            return found
-        epoch = min(found[place].epoch for place in open_)
-        pack = [place for place in open_ if found[place].epoch == epoch]
-        moved = _epoch(objective, [found[place] for place in pack], settings, seed)
-        for place, state in zip(pack, moved, strict=True):
-            found[place] = state
+        if not unfinished:
+            return advanced
+        epoch = min(advanced[number].epoch for number in unfinished)
+        pack = [number for number in unfinished if advanced[number].epoch == epoch]
+        moved = _epoch(objective, [advanced[number] for number in pack], settings, seed)
+        for number, state in zip(pack, moved, strict=True):
+            advanced[number] = state
 
 
 def _epoch(
     objective: Objective, states: Sequence[SimplexState], settings: SimplexSettings, seed: int
 ) -> list[SimplexState]:
-    """One pass over the minibatches with states of one epoch, then a measurement if it is due."""
+    """One epoch for states of the same epoch, then a measurement if it is due."""
     epoch, batches = states[0].epoch, states[0].batches
     sheets = _Sheets(objective, states, settings)
     rate = 0.0
@@ -289,19 +161,19 @@ def _epoch(
     points = torch.stack([state.points for state in moved])
     whole = points.isfinite().flatten(1).all(1).tolist()
     points = torch.stack([s.points if ok else s.best for s, ok in zip(moved, whole, strict=True)])
-    profiles = profiles_of(
+    profiles = measured_profiles(
         objective, points, states[0].nodes, [state.floor for state in states], settings
     )
     return [
-        _measured(state, profile.maximum if ok else math.inf, rate, sheets.norms(place))
-        for place, (state, profile, ok) in enumerate(zip(moved, profiles, whole, strict=True))
+        _measured(state, profile.maximum if ok else math.inf, rate, sheets.norms(number))
+        for number, (state, profile, ok) in enumerate(zip(moved, profiles, whole, strict=True))
     ]
 
 
 def _measured(
     state: SimplexState, maximum: float, rate: float, norms: tuple[float, float, float]
 ) -> SimplexState:
-    """The state with one more measurement, and with its simplex as the best if it is."""
+    """The state with one more measurement; its simplex becomes the best if it is the lowest."""
     if not math.isfinite(maximum):
         reason = f"the loss became infinite by epoch {state.epoch}; lower the learning rate"
         return replace(state, points=state.best, failure=reason)
@@ -356,7 +228,7 @@ class _Sheets:
         size = torch.linalg.vector_norm(gradients, dim=2)
         tangent = _within(frame, gradients)
         normal = gradients - tangent
-        # What is left by rounding where the simplex fills all of space is no direction.
+        # Where the simplex fills all of space, only rounding errors are normal to it.
         length = torch.linalg.vector_norm(normal, dim=2)
         gone = length <= self.still * size
         normal[gone] = 0.0
@@ -379,22 +251,23 @@ class _Sheets:
         inner = inner - moved.reshape(inner.shape)
         every = self.settings.spread_every
         if every and self.steps % every == 0:
-            inner = inner + _RELAX * _within(frame, around.mean(2) - inner)
+            inner = inner + _EVEN_OUT * _within(frame, around.mean(2) - inner)
         self.points[:, self.nodes.interior] = inner
 
     def _first(self, spacing: Tensor) -> None:
-        """What the first step decides, for each simplex alone."""
-        steepest, place = self.normal.max(1, keepdim=True)
+        """Choose what the first step settles for each simplex: its rate, or its secant step."""
+        steepest, node = self.normal.max(1, keepdim=True)
         steepest = steepest.clamp_min(1e-30)
         if self.settings.scales(self.before[0].batches):
-            self.scale = (_FIRST_MOVE * spacing.gather(1, place) / steepest)[:, 0].double()
+            self.scale = (_FIRST_MOVE * spacing.gather(1, node) / steepest)[:, 0].double()
         elif self.method.name == "secant":  # which doubles a step before it takes it
             self.slots["step"] = (0.5 * _FIRST_SECANT * spacing / steepest).reshape(-1, 1)
 
     def _frame(self) -> list[Tensor]:
-        """r orthonormal fields [s, I, d] that span the tangent planes: QR of the differences.
+        """r orthonormal fields [s, I, d] that span the tangent planes of the simplices.
 
-        Gram and Schmidt, twice; a direction that adds nothing to the others is left out as 0.
+        Gram-Schmidt, twice, on the differences of opposite neighbours; a difference that depends
+        on the others gives a field of zeros.
         """
         pairs = self.nodes.opposite
         frame: list[Tensor] = []
@@ -404,36 +277,37 @@ class _Sheets:
             for _ in range(2):
                 field = field - _within(frame, field)
             size = torch.linalg.vector_norm(field, dim=2, keepdim=True)
-            new = size > _FLAT * before
+            new = size > _DEPENDENT * before
             frame.append(torch.where(new, field / size.clamp_min(1e-30), 0.0))
         return frame
 
-    def norms(self, place: int) -> tuple[float, float, float]:
+    def norms(self, number: int) -> tuple[float, float, float]:
         """Highest loss, and root mean squares of the normal and tangential gradients."""
         if not self.count:
             return -math.inf, 0.0, 0.0
         normal, tangent = (
-            float(part[place].square().mean().sqrt()) for part in (self.normal, self.tangent)
+            float(part[number].square().mean().sqrt()) for part in (self.normal, self.tangent)
         )
-        return float(self.losses[place].max()), normal, tangent
+        return float(self.losses[number].max()), normal, tangent
 
     def states(self, epoch: int) -> list[SimplexState]:
+        """The states after the steps so far."""
         rows = self.count * (self.steps - self.before[0].steps)
         return [
             replace(
                 state,
-                points=self.points[place].clone(),
+                points=self.points[number].clone(),
                 slots={
-                    name: slot.reshape(len(self.before), self.count, -1)[place].clone()
+                    name: slot.reshape(len(self.before), self.count, -1)[number].clone()
                     for name, slot in self.slots.items()
                 },
                 epoch=epoch,
                 steps=self.steps,
                 time=self.time,
-                scale=float(self.scale[place]),
+                scale=float(self.scale[number]),
                 gradient_evaluations=state.gradient_evaluations + rows,
             )
-            for place, state in enumerate(self.before)
+            for number, state in enumerate(self.before)
         ]
 
 

@@ -7,17 +7,10 @@ import torch
 
 from topo_core.paths.convergence import Outcome
 from topo_core.random_streams import seed_of
-from topo_core.simplices.optimize import (
-    Boundary,
-    SimplexSolution,
-    SimplexState,
-    advance,
-    boundary,
-    finished,
-    init,
-    known_maxima,
-    solutions,
-)
+from topo_core.simplices.faces import SimplexBoundary, simplex_boundary
+from topo_core.simplices.optimize import SimplexSolution, simplex_solutions
+from topo_core.simplices.solver import advance_simplices, begin_simplices, simplex_is_finished
+from topo_core.simplices.state import SimplexState
 from workers.execution.progress import TaskFailure, Telling
 from workers.problems.loaded_problem import Loaded
 from workers.storage.run_store import Store
@@ -48,14 +41,16 @@ def optimize_simplex_task(
         state = SimplexState.restore(loaded.on_device(checkpoint.tensors), checkpoint.scalars)
     else:
         floor = max(around.maxima.values())
-        (state,) = init(objective, [around.points], [floor], len(task.vertices) - 1, settings)
-    while not finished(state, settings):
+        (state,) = begin_simplices(
+            objective, [around.points], [floor], len(task.vertices) - 1, settings
+        )
+    while not simplex_is_finished(state, settings):
         until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
-        state = advance(objective, state, settings, seed, until_epoch=until)
-        if not finished(state, settings):
+        (state,) = advance_simplices(objective, [state], settings, seed, until_epoch=until)
+        if not simplex_is_finished(state, settings):
             store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
         telling.share(task.key, state.epoch / total)
-    (found,) = solutions(objective, [state], settings)
+    (found,) = simplex_solutions(objective, [state], settings)
     if found.outcome is Outcome.DIVERGED:
         store.drop_checkpoints(task.key)
         raise TaskFailure(FailureKind.DIVERGED, found.reason)
@@ -65,7 +60,7 @@ def optimize_simplex_task(
     return _record(task, around, found, total, name)
 
 
-def _boundary(task: OptimizeSimplex, loaded: Loaded, store: Store) -> Boundary:
+def _boundary(task: OptimizeSimplex, loaded: Loaded, store: Store) -> SimplexBoundary:
     """The faces from the store, on the lattice of the simplex."""
     count = len(task.vertices)
     vertices = torch.stack([loaded.flat(store.read_minimum(key)) for key in task.minima])
@@ -77,11 +72,11 @@ def _boundary(task: OptimizeSimplex, loaded: Loaded, store: Store) -> Boundary:
         )
     }
     objective = loaded.objective(task.settings.batch_size)
-    return boundary(objective, vertices, faces, task.settings)
+    return simplex_boundary(objective, vertices, faces, task.settings)
 
 
 def _record(
-    task: OptimizeSimplex, around: Boundary, found: SimplexSolution, epochs: int, name: str
+    task: OptimizeSimplex, around: SimplexBoundary, found: SimplexSolution, epochs: int, name: str
 ) -> SimplexRecord:
     """The record of a simplex. Its value counts its faces, so the filtration is monotone."""
     history = [asdict(measure) for measure in found.history]
@@ -94,7 +89,7 @@ def _record(
         value=found.value,
         value_high=max(found.value, found.profile.maximum + found.profile.bracket),
         own_maximum=found.profile.maximum,
-        face_maxima=tuple(known_maxima(around, found).values()),
+        face_maxima=tuple(around.maxima_with(found.profile).values()),
         outcome=found.outcome.value,
         reason=found.reason,
         remaining_fall=found.remaining_fall,

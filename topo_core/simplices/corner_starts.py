@@ -1,10 +1,10 @@
-"""Starts of a triangle that lie on two of its sides: for one whose third side runs along them.
+"""Starts of a triangle that lie on two of its sides, for one whose third side runs along them.
 
-The lowest path between two minima often leads past a third, and then the triangle of the three is a
-sliver that bends. A harmonic sheet cuts across the bend, over the hill inside, and cannot unfold
-within its own plane. So a start is made for each corner whose rows of nodes lie on the two sides that
-meet there, each row from one of these sides to the other past the corner. What is left to be spanned
-is the strip between the last row and the third side, straight across.
+The lowest path between two minima often leads past a third, and the triangle of the three is then a
+curved sliver. A harmonic sheet cuts across its curve, over the hill inside, and cannot unfold within
+its own plane. So a start is made for each corner: its rows of nodes lie on the two sides that meet at
+the corner, each row running from one side past the corner to the other. What remains to be spanned is
+the straight strip between the last row and the third side.
 """
 
 import torch
@@ -14,8 +14,8 @@ from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.simplices.lattice import Lattice
 
 
-def swept(fixed: Tensor, nodes: Lattice) -> Tensor:
-    """[3, I, d], interior nodes of three starts, by the corner whose two sides they lie on.
+def two_sided_starts(fixed: Tensor, nodes: Lattice) -> Tensor:
+    """[3, I, d], interior nodes of three starts, one for each corner.
 
     Args:
         fixed: [N - I, d], the boundary nodes of a triangle, in lattice order.
@@ -33,7 +33,7 @@ def swept(fixed: Tensor, nodes: Lattice) -> Tensor:
             for level in levels:
                 node = [0, 0, 0]
                 node[corner], node[side] = level, m - level
-                rows.append(nodes.place(tuple(node)))
+                rows.append(nodes.row(tuple(node)))
         curve = points[rows]
         positions = arc_positions(curve)
         height = inner[:, corner]

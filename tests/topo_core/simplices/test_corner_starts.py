@@ -3,8 +3,8 @@
 import torch
 
 from topo_core.paths.polyline import resample
+from topo_core.simplices.corner_starts import two_sided_starts
 from topo_core.simplices.lattice import lattice
-from topo_core.simplices.two_sided_starts import swept
 
 
 def arc(first, last, count):
@@ -26,7 +26,7 @@ def sliver(m):
 def test_one_start_of_a_bent_sliver_does_not_cut_across_the_bend():
     """Its nodes are on the arc, up to the sagitta of a segment; those of the harmonic one are not."""
     nodes, fixed = sliver(8)
-    starts = swept(fixed, nodes)
+    starts = two_sided_starts(fixed, nodes)
     assert starts.shape == (3, len(nodes.interior), 2)
     radius = torch.linalg.vector_norm(starts[1], dim=1)
     assert float(radius.min()) > 1 - (2 / 8) ** 2 / 8 - 1e-6
@@ -38,8 +38,8 @@ def test_rows_run_from_one_side_to_the_other():
     """Nodes of a row are at equal steps along the two sides, between the nodes that end it."""
     nodes, fixed = sliver(8)
     points = torch.zeros(len(nodes.coordinates), 2, dtype=torch.float64)
-    points[nodes.boundary], points[nodes.interior] = fixed, swept(fixed, nodes)[1]
-    row = torch.stack([points[nodes.place((5 - k, 3, k))] for k in range(6)])
+    points[nodes.boundary], points[nodes.interior] = fixed, two_sided_starts(fixed, nodes)[1]
+    row = torch.stack([points[nodes.row((5 - k, 3, k))] for k in range(6)])
     angles = torch.atan2(row[:, 1], row[:, 0])
     assert float(angles.diff().min()) > 0
     assert float(angles.diff().std() / angles.diff().mean()) < 0.01
