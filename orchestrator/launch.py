@@ -142,19 +142,19 @@ def carry_out(
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(lease))
         switch = _Switch(
-            stack.enter_context(contextlib.closing(StopWatch(store.objects, lease.epoch)))
+            stack.enter_context(contextlib.closing(StopWatch(store.objects, lease.term)))
         )
         try:
             evaluation = _prepare(plan, store, loaded, lease, address)
         except WorkersUnavailable as error:
             raise UserError(str(error)) from None
-        if others and (copied := reuse(plan, store, others, lease.epoch)):
+        if others and (copied := reuse(plan, store, others, lease.term)):
             print(f"{copied} results of other runs count here too.", file=sys.stderr)
         keep_paths = run.keep_paths != "none"
         # Absolute: a worker on another node is started in another folder.
-        context = WorkerContext(store.objects.url, lease.epoch, evaluation, keep_paths)
+        context = WorkerContext(store.objects.url, lease.term, evaluation, keep_paths)
 
-        observers = stack.enter_context(_observers(quiet, log, run.name, lease.epoch))
+        observers = stack.enter_context(_observers(quiet, log, run.name, lease.term))
 
         def workers() -> Executor:
             executor = _executor(context, run, address, in_process)
@@ -179,9 +179,9 @@ def carry_out(
                 ),
                 stop=switch,
             )
-            compact(store, lease.epoch, lease.confirm)
+            compact(store, lease.term, lease.confirm)
             drop_idle_checkpoints(plan, store)
-            prune(plan, reduce_run(plan, store), store, lease.epoch, lease.confirm)
+            prune(plan, reduce_run(plan, store), store, lease.term, lease.confirm)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
         except (StoreUnreachable, StoreFull) as error:  # everything is done but for tidying up
@@ -195,7 +195,7 @@ def _prepare(
     """Mend the store, close the books of earlier drivers, and write down how this one starts."""
     for damage in store.repair():
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
-    store.fence(lease.epoch)
+    store.fence(lease.term)
     config, precision = store.latest_config(), plan.run.resources.precision
     before = None if config is None else Evaluation(**config["evaluation"])
     # Another precision asks for other results, which may need another strategy.
@@ -215,7 +215,7 @@ def _prepare(
             there, choose_for, plan.problem, plan.path_settings, precision
         )
     written = config_of(plan, evaluation, provenance(plan.run, machine))
-    store.publish_config(written, epoch=lease.epoch)
+    store.publish_config(written, epoch=lease.term)
     return evaluation
 
 
@@ -303,9 +303,9 @@ def _signals(switch: _Switch) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _observers(quiet: bool, log: str | None, run: str, lease_epoch: int) -> Iterator[Observers]:
+def _observers(quiet: bool, log: str | None, run: str, lease_term: int) -> Iterator[Observers]:
     """The display and the log that were asked for."""
-    context = {"run": run, "lease_epoch": lease_epoch}
+    context = {"run": run, "lease_term": lease_term}
     clock = functools.partial(datetime.now, UTC)
     if log == "-":
         yield Observers(JsonLines(sys.stderr, context, clock))

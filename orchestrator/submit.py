@@ -9,44 +9,25 @@ Store credentials are never sent: Ray keeps what a job is given where the dashbo
 nodes have their own.
 """
 
-import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import shlex
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import aiohttp
-from ray.exceptions import AuthenticationError, RayError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from typing import Any
 
 import orchestrator
 import topo_core
 import workers
-from orchestrator.cluster.token import HOW_TO_SET
+from orchestrator.cluster.jobs import Jobs
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import REVISION, VERSION, revision, version
 from orchestrator.studies.study import PREFIX, is_study, load_study
-
-RECONNECT_SECONDS = 60.0
-"""How long the head may be out of reach before we stop following; the run goes on without us."""
-
-_TALKATIVE = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.authentication.http_token_authentication",
-    "ray._private.runtime_env.packaging",
-)
-"""Modules of Ray that log what is no news to the user, each at a level of its own."""
-
-_UNREACHABLE = (OSError, RuntimeError, RayError, aiohttp.ClientError)
 
 
 def submit(
@@ -83,23 +64,15 @@ def submit(
     _refuse_private_store(store)
     job = f"toscore-{name}-{secrets.token_hex(4)}"
     with _payload(file, working_dir) as (folder, path):
-        client = _client(address)
+        jobs = Jobs(address)
         command = ["python", "-m", "orchestrator", "run", path, "--address", "auto"]
         for override in overrides:
             command += ["--set", override]
-        environment = {"working_dir": str(folder), "env_vars": _origin()}
+        environment: dict[str, Any] = {"working_dir": str(folder), "env_vars": _origin()}
         if ship:
             packages = (topo_core, workers, orchestrator)
             environment["py_modules"] = [str(Path(p.__file__ or "").parent) for p in packages]
-        try:
-            client.submit_job(
-                entrypoint=shlex.join(command),
-                submission_id=job,
-                runtime_env=environment,
-                metadata={"run": location},
-            )
-        except (*_UNREACHABLE, ValueError) as error:
-            raise UserError(f"{address} did not take the job: {_brief(error)}") from None
+        jobs.submit(job, shlex.join(command), environment, location)
     print(
         f"Submitted as {job}; `{_ask(file, overrides, location)}` tells how far it is.",
         file=sys.stderr,
@@ -107,7 +80,7 @@ def submit(
     if detach:
         return 0
     try:
-        return _exit_code(_follow(client, job, say), address)
+        return jobs.follow(job, say)
     except KeyboardInterrupt:
         part = "/RUN" if is_study(file) else ""
         print(
@@ -172,89 +145,3 @@ def _origin() -> dict[str, str]:
     """What the job cannot find out on the cluster, for its provenance."""
     known = {VERSION: version("toscore"), REVISION: revision()}
     return {name: value for name, value in known.items() if value}
-
-
-def _client(address: str) -> JobSubmissionClient:
-    if not address.startswith(("http://", "https://")):
-        raise UserError(
-            f"--address is {address!r}; a job is submitted to the head's dashboard, http://HOST:8265."
-        )
-    # Ray would follow these rather than what was asked for.
-    for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-        os.environ.pop(variable, None)
-    for module in _TALKATIVE:
-        logging.getLogger(module).setLevel(logging.ERROR)
-    try:
-        return JobSubmissionClient(address)
-    except AuthenticationError as error:
-        what = "refused our token" if "Forbidden" in str(error) else "asks for a token"
-        raise UserError(f"The cluster at {address} {what}: {HOW_TO_SET}.") from None
-    except ConnectionError:
-        raise UserError(
-            f"No Ray head answers at {address}: check the address, and that its dashboard listens there "
-            "(`ray start --head --dashboard-host=…`, or a port-forward to it)."
-        ) from None
-    except (*_UNREACHABLE, ValueError, KeyError) as error:
-        raise UserError(f"{address} is no Ray dashboard that takes jobs: {_brief(error)}") from None
-
-
-def _follow(client: JobSubmissionClient, job: str, say: Callable[[str], None]) -> JobDetails:
-    """Print the log until the job has ended, through interruptions of the connection."""
-    printed = 0
-    lost_at: float | None = None
-    while True:
-        try:
-            for piece in _pieces(client, job, printed):
-                printed += len(piece)
-                say(piece)
-                lost_at = None
-            details = client.get_job_info(job)
-            if JobStatus(details.status).is_terminal():
-                rest = client.get_job_logs(job)[printed:]
-                if rest:
-                    say(rest)
-                return details
-            lost_at = None
-        except _UNREACHABLE as error:
-            now = time.monotonic()
-            lost_at = now if lost_at is None else lost_at
-            if now - lost_at > RECONNECT_SECONDS:
-                raise UserError(
-                    f"The head has not answered for {RECONNECT_SECONDS:.0f} s ({_brief(error)}): see "
-                    f"whether the cluster is up, and submit again to go on."
-                ) from None
-        time.sleep(0.5)
-
-
-def _pieces(client: JobSubmissionClient, job: str, skip: int) -> Iterator[str]:
-    """The log as it comes, without the first `skip` characters."""
-    pieces = client.tail_job_logs(job)
-    with asyncio.Runner() as runner:
-        while True:
-            try:
-                piece = runner.run(anext(pieces))
-            except StopAsyncIteration:
-                return
-            if skip:
-                skip, piece = max(0, skip - len(piece)), piece[skip:]
-            if piece:
-                yield piece
-
-
-def _exit_code(details: JobDetails, address: str) -> int:
-    if details.status == JobStatus.SUCCEEDED:
-        return 0
-    if details.status == JobStatus.STOPPED:
-        return 130
-    if details.driver_exit_code is None:
-        raise UserError(
-            f"{address} could not start the job: {' '.join((details.message or '').split())}"
-        )
-    code: int = details.driver_exit_code
-    return 128 - code if code < 0 else code
-
-
-def _brief(error: Exception) -> str:
-    """The first line of what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0][:300]

@@ -1,1 +1,1 @@
-"""Ray: workers on a cluster."""
+"""Everything that imports Ray: connection, workers as actors, the executor, metrics, and submitted jobs."""

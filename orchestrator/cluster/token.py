@@ -1,4 +1,4 @@
-"""The token of a Ray cluster. Ray reads it once, when it is imported: settle it before."""
+"""The token of a Ray cluster. Ray reads it once, when it is imported: set it before."""
 
 import os
 import secrets
@@ -13,9 +13,9 @@ HOW_TO_SET = (
 def protect_own_cluster() -> None:
     """Give the cluster that this process will start a token that only its children know.
 
-    Ray's ports listen on every interface even when told otherwise; the token keeps everybody else of
-    the network and of the machine out. It lives in the environment and is not written to disk. What
-    the user has set is left as it is.
+    Ray's ports listen on every interface even when told otherwise; the token keeps other users of the
+    network and of the machine out. It lives in the environment and is not written to disk. Variables that
+    the user has set are left as they are.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -23,9 +23,9 @@ def protect_own_cluster() -> None:
 
 
 def present_own_token() -> None:
-    """Show the token that the user has to the cluster that is about to be used.
+    """Send the user's token to the cluster that is about to be used.
 
-    Without a mode Ray would not send it, and who has set a token means it to be sent.
+    Without a mode Ray would not send it, and a user who has set a token means it to be sent.
     """
     named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if named or (Path.home() / ".ray" / "auth_token").exists():

@@ -23,7 +23,7 @@ from orchestrator.report.page import TEMPLATES, Number, figure_values, render_te
 from orchestrator.report.style import number
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
-from orchestrator.telemetry.observers import human_seconds
+from orchestrator.telemetry.durations import human_seconds
 from workers.storage.objects import StoreUnreachable
 
 LEAST_SECONDS = 1.0

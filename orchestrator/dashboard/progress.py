@@ -15,7 +15,8 @@ from typing import Any
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.stored_run import StartedRun
-from orchestrator.scheduling.lease import STALE_SECONDS, Holder, is_gone
+from orchestrator.scheduling.holder import Holder, is_gone
+from orchestrator.scheduling.lease import STALE_SECONDS
 from workers.storage import object_names as layout
 from workers.storage.object_names import LEASE
 from workers.storage.objects import NotFound, Objects
@@ -106,11 +107,11 @@ class DriverWatch:
         """The state of the driver, and who it is."""
         try:
             holder = Holder.decode(objects.get(LEASE))
-        except (NotFound, ValueError, TypeError):
+        except (NotFound, ValueError):
             return Driver.LEFT, ""
         if holder.released or is_gone(holder):
             return Driver.LEFT, holder.described
-        now, beat = self._clock(), (holder.epoch, holder.beat)
+        now, beat = self._clock(), (holder.term, holder.beat)
         if self._seen is not None and beat != self._seen:
             self._moved = now
         self._seen = beat

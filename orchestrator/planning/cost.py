@@ -21,7 +21,7 @@ from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import Sample, remember, remembered
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.models import RunFile
-from orchestrator.telemetry.observers import human_seconds
+from orchestrator.telemetry.durations import human_seconds
 from workers.tasks.tasks import PathWork
 
 RECORD_BYTES = 4_000

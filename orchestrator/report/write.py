@@ -26,7 +26,7 @@ from orchestrator.report.style import number
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
-from orchestrator.telemetry.observers import human_seconds
+from orchestrator.telemetry.durations import human_seconds
 from topo_core.homology.to_scores import to_score
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {

@@ -38,7 +38,7 @@ Pair = tuple[int, int]
 TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices"]
 TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
 
-_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_epoch", "attempt"})
+_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_term", "attempt"})
 """Columns of records that are not for tables: lists, and how the store keeps house."""
 
 

@@ -1,25 +1,22 @@
-"""The loop that joins the machine, the executor and the store.
+"""The loop that connects the scheduler, the executor and the store.
 
-Here, and nowhere below, the clock is read. The loop holds no truth of its own: it may die at any
-moment, and the next one finds in the store what is done.
+Here, and nowhere below, the clock is read. The loop holds no truth of its own: it may die at any moment,
+and the next driver finds in the store what is done.
 """
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
-from itertools import chain, compress, islice
-from operator import not_
 
-from orchestrator.planning.discovery import discovered
-from orchestrator.planning.pair_selection import Rounds
 from orchestrator.planning.plan import Plan
 from orchestrator.runs import maintenance
 from orchestrator.scheduling.executor import Executor, ExecutorEvent, WorkerSlow
 from orchestrator.scheduling.lease import Lease
-from orchestrator.scheduling.scheduler import (
+from orchestrator.scheduling.messages import (
     Added,
     Command,
     Complete,
@@ -28,48 +25,53 @@ from orchestrator.scheduling.scheduler import (
     GiveUp,
     Open,
     PackFinished,
-    Policy,
+    Replace,
     Run,
-    Scheduler,
     StopRequested,
     Tick,
     WorkerJoined,
     WorkerLost,
 )
-from orchestrator.scheduling.store_retry import Patience
-from orchestrator.telemetry import observers as observe
-from orchestrator.telemetry.observers import Observer
+from orchestrator.scheduling.policy import Policy
+from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.scheduling.store_retry import StoreRetry
+from orchestrator.scheduling.task_names import describe, kind_of
+from orchestrator.scheduling.task_source import TaskSource
+from orchestrator.telemetry import events
+from orchestrator.telemetry.events import Observer
 from workers.execution.progress import Interrupted
-from workers.storage.objects import StoreFull, StoreUnreachable
+from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
-from workers.storage.schema import KINDS
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.tasks import (
-    DescendMinimum,
-    ImportMinimum,
-    OptimizePath,
-    OptimizeSimplex,
-    Task,
-    TrainMinimum,
-)
+from workers.tasks.tasks import Task
 
 WINDOW = 4096
-"""Open tasks held at once; enough for any number of workers, few enough to forget about memory."""
+"""Open tasks held at once; enough for any number of workers, few enough for their memory not to count."""
 
 POLL_SECONDS = 0.25
+"""Longest wait for the executor, and so the longest time until a stop request is seen."""
+
+PROGRESS_SECONDS = 1.0
+"""Time between two looks at the lease and two `Progress` events."""
 
 _STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
 
 
 class Ending(Enum):
+    """How a driver ended; `launch.EXIT` gives each an exit code."""
+
     COMPLETE = "complete"
     FAILED = "some tasks failed"
     INTERRUPTED = "interrupted"
-    GAVE_UP = "the store went away"
+    STOPPED = "stopped on request"
+    GAVE_UP = "the store was unreachable"
+    SAME_FAILURE = "all tasks failed in the same way"
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """How a driver ended; `reason` is a sentence where it gave up."""
+
     ending: Ending
     failed: int = 0
     reason: str = ""
@@ -80,7 +82,7 @@ class Stop(Enum):
 
     NO = 0
     GRACEFUL = 1
-    """Finish what runs, then leave."""
+    """Finish the running tasks, then leave."""
     NOW = 2
     """Leave at once; work since the last checkpoints is done again."""
 
@@ -104,7 +106,7 @@ def drive(
         executor: makes the workers; called only if there is something to do, and closed here.
         lease: held by this driver.
         notify: is told what happens.
-        policy: thresholds of the machine.
+        policy: thresholds of the scheduler.
         stop: asked in every turn of the loop.
         clock: seconds that do not run backwards.
 
@@ -116,7 +118,7 @@ def drive(
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where a task was sent, and which time that was."""
+    """Where a task was sent, and for the how-many-eth time."""
 
     worker: str = ""
     node: str = ""
@@ -139,32 +141,34 @@ class _Drive:
         self._lease, self._notify, self._stop, self._clock = lease, notify, stop, clock
         self._scheduler = Scheduler(policy)
         self._open: dict[str, Task] = {}
-        self._figures: dict[str, float] = {}
-        self._source: Iterator[Task] = iter(())
-        self._rounds: Rounds | None = None
+        self._values: dict[str, float] = {}
         self._started = clock()
         self._packs = 0
-        self._last_beat = -1.0
+        self._last_progress = -1.0
         self._nodes: dict[str, str] = {}
-        # Where each open task runs or ran last, and which time that is.
         self._attempts: dict[str, Attempt] = {}
-        self._gave_up = ""
-        self._patiently = Patience(
-            policy, lambda reason: notify(observe.Waiting(reason)), self._leaving
+        """Where each open task runs or ran last."""
+        self._gave_up: GiveUp | None = None
+        self._retry = StoreRetry(
+            policy, lambda reason: notify(events.Waiting(reason)), self._leaving
         )
+        self._source = TaskSource(plan, store, self._scheduler.failed, self._retry, notify)
 
     def run(self) -> Outcome:
         try:
             return self._run()
         except (StoreUnreachable, StoreFull) as error:  # after all patience
-            self._gave_up = str(error)
+            self._gave_up = GiveUp(str(error))
             return self._end(Ending.INTERRUPTED if self._leaving() else Ending.GAVE_UP)
+        except NotWritable as error:
+            self._gave_up = GiveUp(str(error), curable=False)
+            return self._end(Ending.GAVE_UP)
 
     def _leaving(self) -> bool:
         return self._stop() is Stop.NOW
 
     def _run(self) -> Outcome:
-        self._patiently(self._resume)
+        self._scheduler.failed.update(self._retry(self._source.resume))
         if not self._work_left():
             return self._end(self._ending())
         try:
@@ -177,7 +181,7 @@ class _Drive:
 
     def _loop(self) -> Ending:
         leaving = late = False
-        while not self._gave_up:
+        while self._gave_up is None:
             asked = self._stop()
             if asked is Stop.NOW:
                 return Ending.INTERRUPTED
@@ -185,21 +189,21 @@ class _Drive:
                 leaving = True
                 self._handle(StopRequested())
             if leaving and not self._scheduler.running:
-                return self._ending() if late else Ending.INTERRUPTED
+                return self._ending() if late else Ending.STOPPED
             if not leaving and not self._work_left():
                 return self._ending()
-            events = self._executor.poll(POLL_SECONDS)
+            happened = self._executor.poll(POLL_SECONDS)
             if not leaving and self._out_of_time():  # before a free worker is given more
                 leaving = late = True
                 self._handle(StopRequested())
-            for event in events:
+            for event in happened:
                 self._absorb(event)
             self._handle(Tick())
-            self._beat()
-        return Ending.GAVE_UP
+            self._look_around()
+        return Ending.GAVE_UP if self._gave_up.curable else Ending.SAME_FAILURE
 
     def _out_of_time(self) -> bool:
-        """Whether `pairs.max_hours` are over, counted from the start of this driver."""
+        """Whether `pairs.max_hours` have passed since the start of this driver."""
         hours = self._plan.run.pairs.max_hours
         return hours is not None and self._clock() - self._started > 3600 * hours
 
@@ -208,86 +212,23 @@ class _Drive:
 
     def _end(self, ending: Ending) -> Outcome:
         failed = len(self._scheduler.failed)
-        self._notify(
-            observe.RunFinished(ending is Ending.COMPLETE, failed, ending is Ending.INTERRUPTED)
-        )
-        return Outcome(ending, failed, self._gave_up)
-
-    def _resume(self) -> None:
-        """Look what the store holds, and start with what it lacks."""
-        plan, store = self._plan, self._store
-        have, simplices = store.completed("minima"), store.completed("simplices")
-        done = store.are_complete("pairs", plan.path_keys())
-        failures = store.failures()
-        for key, failure in failures.items():
-            self._scheduler.failed[key] = FailureKind(failure["kind"])
-        minima = set(plan.minimum_keys)
-        self._announced = observe.RunStarted(
-            plan.run.name,
-            minima=len(minima),
-            minima_done=len(minima & have),
-            pairs=plan.pair_count * len(plan.rungs),
-            pairs_done=sum(done),
-            adaptive=plan.adaptive,
-            simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
-            simplices_done=len(simplices),
-        )
-        self._notify(self._announced)
-        # An adaptive rule names its paths itself, round by round.
-        left = () if plan.adaptive else compress(plan.pairs(), map(not_, done))
-        self._source = (
-            task for task in plan.remaining(have | simplices, left) if task.key not in failures
-        )
+        interrupted = ending in (Ending.INTERRUPTED, Ending.STOPPED)
+        self._notify(events.RunFinished(ending is Ending.COMPLETE, failed, interrupted))
+        return Outcome(ending, failed, self._gave_up.reason if self._gave_up else "")
 
     def _work_left(self) -> bool:
-        """Top up the window; false once everything is done."""
-        while self._feed() and not self._scheduler.open_tasks:
-            fresh = self._patiently(self._next_round) or self._patiently(self._discovered)
-            if not fresh:
+        """Fill the window of open tasks; false once everything is done."""
+        while self._fill() and not self._scheduler.open_tasks:
+            if not self._source.extend():
                 return False
-            self._source = iter(fresh)
         return True
 
-    def _next_round(self) -> list[Task]:
-        """The paths of an adaptive rule's next round; none when the rule is at an end."""
-        plan = self._plan
-        if not plan.adaptive:
-            return []
-        heights = self._store.figures("pairs")
-        if self._rounds is None:
-            losses = self._store.figures("minima")
-            self._rounds = plan.rounds(
-                {i: losses[key] for i, key in enumerate(plan.minimum_keys) if key in losses}
-            )
-        rounds = self._rounds
-        rounds.advance(
-            lambda order: heights.get(plan.order_key(order, rounds)),
-            lambda order: plan.order_key(order, rounds) in self._scheduler.failed,
-        )
-        return [plan.ordered_path(order, rounds) for order in rounds.waiting]
-
-    def _discovered(self) -> list[Task]:
-        """What minima inside the finished paths ask for, if the run asks for them."""
-        larger = discovered(self._plan, self._store)
-        if larger == self._plan:
-            return []
-        self._plan, self._rounds = larger, None
-        self._announced = replace(
-            self._announced,
-            minima=len(larger.minima),
-            pairs=larger.pair_count * len(larger.rungs),
-        )
-        self._notify(self._announced)
-        tasks = list(larger.tasks())
-        settled = self._published([t.key for t in tasks]) | self._scheduler.failed.keys()
-        return [task for task in tasks if task.key not in settled]
-
-    def _feed(self) -> bool:
-        """Top up the window; true once the source is dry."""
+    def _fill(self) -> bool:
+        """Fill the window of open tasks; true once the source has no more for now."""
         room = WINDOW - self._scheduler.open_tasks
         if room < WINDOW // 4 and self._scheduler.open_tasks:
             return False
-        fresh = list(islice(self._source, room))
+        fresh = self._source.take(room)
         for task in fresh:
             self._open[task.key] = task
         if fresh:
@@ -298,32 +239,27 @@ class _Drive:
         match event:
             case WorkerSlow(worker, key, seconds):
                 if task := self._open.get(key):
-                    self._notify(observe.TaskSlow(key, describe(task), worker, seconds))
+                    self._notify(events.TaskSlow(key, describe(task), worker, seconds))
                 return
             case WorkerJoined(worker, node):
                 self._nodes[worker] = node
-                self._notify(observe.WorkerCame(worker, node))
+                self._notify(events.WorkerJoined(worker, node))
             case WorkerLost(worker, how, cause):
-                self._notify(observe.WorkerWent(worker, how.value, cause))
-                # It may have published more than it lived to tell.
+                self._notify(events.WorkerLost(worker, how.value, cause))
+                # It may have published records and died before it could return its results.
                 ran = [key for pack in self._scheduler.packs_on(worker) for key in pack]
-                published = self._patiently(partial(self._published, ran))
+                published = self._retry(partial(self._source.published, ran)) if ran else frozenset()
                 event = WorkerLost(worker, how, cause, published)
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % maintenance.SEGMENTS == 0:
                     with contextlib.suppress(StoreUnreachable, StoreFull):  # another time
-                        maintenance.compact(self._store, self._lease.epoch, self._lease.confirm)
+                        maintenance.compact(self._store, self._lease.term, self._lease.confirm)
                 away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
                 if away:
-                    self._notify(observe.Waiting(away[0].reason))
-                self._figures |= {r.key: r.figure for r in results if isinstance(r, Done)}
+                    self._notify(events.Waiting(away[0].reason))
+                self._values |= {r.key: r.figure for r in results if isinstance(r, Done)}
         self._handle(event)
-
-    def _published(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of the keys whose tasks are complete."""
-        complete = (compress(keys, self._store.are_complete(kind, keys)) for kind in KINDS)
-        return frozenset(chain.from_iterable(complete))
 
     def _handle(self, event: Event) -> None:
         for command in self._scheduler.handle(event, self._clock()):
@@ -332,79 +268,61 @@ class _Drive:
     def _perform(self, command: Command) -> None:
         match command:
             case Run(worker, pack):
-                tasks = [self._open[key] for key in pack]
-                self._executor.submit(worker, tasks)
-                for task in tasks:
-                    before = self._attempts.get(task.key, Attempt())
-                    this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
-                    self._attempts[task.key] = this
-                    self._notify(observe.TaskStarted(task.key, describe(task), **asdict(this)))
+                self._send(worker, [self._open[key] for key in pack])
             case Complete(key):
                 task = self._open.pop(key)
-                figure = self._figures.pop(key, float("nan"))
+                value = self._values.pop(key, float("nan"))
                 where = asdict(self._attempts.pop(key, Attempt()))
-                self._notify(observe.TaskDone(key, describe(task), kind_of(task), figure, **where))
-            case Fail(failure, lasting):
-                task = self._open.pop(failure.key)
-                if lasting:
-                    self._patiently(partial(self._record, failure, task))
-                where = asdict(self._attempts.pop(failure.key, Attempt()))
                 self._notify(
-                    observe.TaskFailed(
-                        failure.key,
-                        describe(task),
-                        kind_of(task),
-                        failure.kind,
-                        failure.reason,
-                        **where,
-                    )
+                    events.TaskCompleted(key, describe(task), kind_of(task), value, **where)
                 )
-            case GiveUp(reason):
-                self._gave_up = reason
+            case Fail(failure, lasting):
+                self._fail(failure, lasting)
+            case Replace(worker, reason, drain):
+                self._executor.replace(worker, start_again=not drain)
+                self._notify(events.WorkerReplaced(worker, reason, drain))
+            case GiveUp():
+                self._gave_up = command
 
-    def _record(self, failure: Failed, task: Task) -> None:
-        self._store.publish_failure(
-            failure.key,
-            {
-                "what": describe(task),
+    def _send(self, worker: str, tasks: list[Task]) -> None:
+        self._executor.submit(worker, tasks)
+        for task in tasks:
+            before = self._attempts.get(task.key, Attempt())
+            this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
+            self._attempts[task.key] = this
+            self._notify(
+                events.TaskStarted(task.key, describe(task), kind=kind_of(task), **asdict(this))
+            )
+
+    def _fail(self, failure: Failed, lasting: bool) -> None:
+        task = self._open.pop(failure.key)
+        what, where = describe(task), asdict(self._attempts.pop(failure.key, Attempt()))
+        if lasting:
+            written = {
+                "what": what,
                 "kind": failure.kind.value,
                 "reason": failure.reason,
                 "details": failure.details,
-                "lease_epoch": self._lease.epoch,
-            },
+                "lease_term": self._lease.term,
+            }
+            self._retry(lambda: self._store.publish_failure(failure.key, written))
+        self._notify(
+            events.TaskFailed(
+                failure.key, what, kind_of(task), failure.kind, failure.reason, **where
+            )
         )
 
-    def _beat(self) -> None:
+    def _look_around(self) -> None:
+        """See that the lease is still held, and tell the displays how far the running tasks are."""
         now = self._clock()
-        if now - self._last_beat < 1.0:
+        if now - self._last_progress < PROGRESS_SECONDS:
             return
-        self._last_beat = now
-        self._lease.renew()
-        share = sum(self._executor.progress().values())
+        self._last_progress = now
+        # Without a lease nothing is handed out: this waits until the lease is renewed, or gives up.
+        self._retry(self._lease.check)
+        shares: dict[str, float] = defaultdict(float)
+        for key, share in self._executor.progress().items():
+            if task := self._open.get(key):
+                shares[kind_of(task)] += share
         scheduler = self._scheduler
-        self._notify(observe.Beat(now, scheduler.running, scheduler.workers, share))
-
-
-def describe(task: Task) -> str:
-    """The name of a task for people."""
-    match task:
-        case TrainMinimum(index=index):
-            return f"minimum {index}"
-        case DescendMinimum(index=index):
-            return f"minimum {index} (found in a path)"
-        case ImportMinimum(index=index):
-            return f"minimum {index} (imported)"
-        case OptimizePath(i=i, j=j):
-            return f"path {i}–{j}"
-        case OptimizeSimplex(vertices=vertices):
-            return f"simplex {'–'.join(map(str, vertices))}"
-
-
-def kind_of(task: Task) -> str:
-    match task:
-        case TrainMinimum() | ImportMinimum() | DescendMinimum():
-            return "minimum"
-        case OptimizePath():
-            return "path"
-        case OptimizeSimplex():
-            return "simplex"
+        self._notify(events.Progress(scheduler.running, scheduler.workers, shares))

@@ -1,19 +1,19 @@
-"""Where packs of tasks are carried out: the protocol, and the executor that stays in this process."""
+"""Where packs of tasks are carried out: the protocol, and the executor inside this process."""
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.scheduling.scheduler import PackFinished, WorkerJoined, WorkerLost
+from orchestrator.scheduling.messages import PackFinished, WorkerJoined, WorkerLost
 from workers.execution.worker import Worker, WorkerContext
 from workers.tasks.tasks import Task
 
 
 @dataclass(frozen=True)
 class WorkerSlow:
-    """A task has been as far as it is for so many seconds; its worker answers, and goes on."""
+    """A task made no progress for so many seconds; its worker answers, and goes on."""
 
     worker: str
     key: str
@@ -28,9 +28,9 @@ class WorkersUnavailable(Exception):
 
 
 class Executor(Protocol):
-    """Workers that take packs and report back.
+    """Workers that take packs and return results.
 
-    Lost workers are reported, never hidden: who does their work again is decided in `state.py`.
+    Lost workers are reported, never hidden: who does their work again is decided by the scheduler.
     """
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
@@ -40,28 +40,39 @@ class Executor(Protocol):
         """What happened since the last call, waiting up to `timeout` seconds for something."""
 
     def progress(self) -> Mapping[str, float]:
-        """For each running task, the share of it that is done, as far as is known."""
+        """For each running task, the share of it that is done (0 to 1), as far as is known."""
+
+    def replace(self, worker: str, *, start_again: bool) -> None:
+        """Stop a worker whose set-up is broken, with its packs; it joins again if it is started again."""
 
     def close(self) -> None:
-        """Let go of all workers now; what they had not published is lost."""
+        """Stop all workers now; what they had not published is lost."""
 
 
 class InProcess:
-    """One worker, in this process: for debugging, for tests, and where no cluster is wanted."""
+    """One worker, in this process: for debugging, for tests, and where no cluster is wanted.
+
+    Args:
+        context: for the worker.
+        leaving: whether the user wants to leave at once; asked at every step of a task.
+    """
 
     name = "local"
 
-    def __init__(self, context: WorkerContext) -> None:
-        self._worker = Worker(context, self.name)
+    def __init__(
+        self, context: WorkerContext, leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._context, self._leaving = context, leaving
+        self._worker = Worker(context, self.name, leaving)
         self._packs: deque[Sequence[Task]] = deque()
-        self._joined = False
+        self._joins = True
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         self._packs.append(pack)
 
     def poll(self, timeout: float) -> list[ExecutorEvent]:
-        if not self._joined:
-            self._joined = True
+        if self._joins:
+            self._joins = False
             return [WorkerJoined(self.name)]
         if not self._packs:
             time.sleep(timeout)
@@ -72,6 +83,12 @@ class InProcess:
 
     def progress(self) -> Mapping[str, float]:
         return self._worker.progress()
+
+    def replace(self, worker: str, *, start_again: bool) -> None:
+        self._packs.clear()
+        if start_again:
+            self._worker = Worker(self._context, self.name, self._leaving)
+            self._joins = True
 
     def close(self) -> None:
         self._packs.clear()

@@ -1,113 +1,96 @@
-"""One driver a run: a lease in the store, numbered anew each time that it changes hands.
+"""One driver a run: a lease in the store, with a term that grows each time the lease changes hands.
 
-The lease is one small object. Taking it is a create-if-absent or a compare-and-swap, so of two drivers
-exactly one succeeds. Its number, the epoch, is written into every segment; what a former holder still
-publishes after it was fenced off is told by its lower epoch and passed over (`Store.fence`).
+The lease is one small object. It is taken by a create-if-absent or a compare-and-swap, so of two drivers
+exactly one succeeds. Its term is written into every segment of records; what a former holder publishes
+after it lost the lease is recognised by its lower term and ignored (`Store.fence`).
 
-No clock is compared between machines. A holder counts beats; who wants the lease watches, and takes it
-when the count stands still for longer than a beat may take. A holder on the same machine whose process
-is gone is seen at once.
+No clock is compared between machines. The holder increments a counter (the beat). A contender watches the
+counter and takes the lease once it has stood still for `STALE_SECONDS`. A holder on the same machine whose
+process has ended is recognised at once.
+
+**Why two drivers never both believe that they hold the lease.** The holder's last successful beat was
+written after the holder noted the time `t`. A contender sees that beat at `t` or later and waits for
+`STALE_SECONDS` from then on. The holder stops believing `STALE_SECONDS` after `t` on its own clock
+(`Lease.is_held`), whatever happened to its later beats. If nobody took the lease meanwhile, the next beat
+that reaches the store restores the belief: a compare-and-swap proves that nobody wrote in between.
 """
 
 import contextlib
-import json
-import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import replace
+from hashlib import sha256
 
+from orchestrator.scheduling.holder import Holder, UnreadableLease, is_gone, this_process
+from workers.storage import object_names as layout
 from workers.storage.object_names import LEASE
-from workers.storage.objects import (
-    AlreadyExists,
-    Conflict,
-    NotFound,
-    Objects,
-    StoreFull,
-    StoreUnreachable,
-)
+from workers.storage.objects import AlreadyExists, Conflict, NotFound, Objects, StoreUnreachable
 
 BEAT_SECONDS = 2.0
+"""Several beats fit into the stale time, so that one slow request costs nothing."""
 STALE_SECONDS = 15.0
-"""Beats that fail to come for so long mean that the holder is gone; it then stops by itself as well."""
+"""A holder without a beat for this long counts as gone, and itself stops believing that it holds."""
+_WATCH_SECONDS = 0.25
+"""Pause between two looks of a contender."""
 
 
 class LeaseHeld(Exception):
-    """Another driver runs this run; says who and since when."""
+    """Another driver runs this run; the message says who and since when."""
 
 
 class Fenced(Exception):
     """Another driver took the run over."""
 
 
-@dataclass(frozen=True)
-class Holder:
-    """The content of the lease object."""
-
-    epoch: int
-    host: str
-    boot: str
-    pid: int
-    started: str
-    token: str = ""
-    """Drawn at random: after a lost answer it tells our lease from that of another."""
-    beat: int = 0
-    released: bool = False
-
-    def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def decode(cls, data: bytes) -> "Holder":
-        return cls(**json.loads(data))
-
-    @property
-    def described(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.started}"
+class LeaseInDoubt(StoreUnreachable):
+    """The lease could not be renewed for the stale time; the next beat that succeeds settles it."""
 
 
-def _myself(epoch: int) -> Holder:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    token = secrets.token_hex(8)
-    return Holder(epoch, socket.gethostname(), _boot(), os.getpid(), now, token)
-
-
-def _boot() -> str:
-    """Tells this machine, since its last boot, from every other."""
-    with contextlib.suppress(OSError):
-        namespace = os.readlink("/proc/self/ns/pid")
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + namespace
-    return ""
-
-
-def is_gone(holder: Holder) -> bool:
-    """Whether the holder's process can be seen from here to have ended."""
-    if not holder.boot or holder.boot != _boot():
-        return False
-    try:
-        state = Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state in "ZX"
+def boot_clock() -> float:
+    """Seconds since boot; unlike `time.monotonic`, it counts while the machine is suspended."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 class Lease:
-    """A held lease; a thread keeps it beating until it is closed."""
+    """A held lease.
 
-    def __init__(self, objects: Objects, holder: Holder, version: str) -> None:
+    Args:
+        objects: of the run.
+        holder: what was written into the lease.
+        version: of the object that was written.
+        confirmed: when the request that wrote it was sent, on `clock`.
+        clock: seconds; must not stand still while the process sleeps.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        holder: Holder,
+        version: str,
+        confirmed: float,
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
         self._objects, self._holder, self._version = objects, holder, version
-        self._fenced = False
+        self._confirmed, self._clock = confirmed, clock
+        self._stale = STALE_SECONDS
+        self._lost = False
+        self._trouble = ""
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
-    def epoch(self) -> int:
-        return self._holder.epoch
+    def term(self) -> int:
+        """Number of this lease; each holder has a larger one than the holders before."""
+        return self._holder.term
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process may act as the driver: no other one can believe the same now."""
+        return not self._lost and self._clock() - self._confirmed < self._stale
 
     @classmethod
     def acquire(
@@ -115,54 +98,78 @@ class Lease:
         objects: Objects,
         *,
         stale: float = STALE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = boot_clock,
         sleep: Callable[[float], None] = time.sleep,
+        beating: bool = True,
     ) -> "Lease":
-        """Take the lease, from nobody or from a holder who is gone.
+        """Take the lease, from nobody or from a holder that is gone.
+
+        Args:
+            objects: of the run.
+            stale: seconds without a beat after which the holder counts as gone.
+            clock: as for the constructor.
+            sleep: waits between two looks at the lease.
+            beating: start a thread that renews the lease until `close`.
 
         Raises:
             LeaseHeld: the holder lives.
         """
+        sent = clock()
         try:
-            mine = _myself(1)
-            return cls(objects, mine, objects.create(LEASE, mine.encode()))
+            mine = this_process(_highest_term(objects) + 1)
+            lease = cls(objects, mine, objects.create(LEASE, mine.encode()), sent, clock)
         except AlreadyExists:
-            pass
-        seen, version = cls._read(objects)
+            lease = cls._take_over(objects, stale, clock, sleep)
+        lease._stale = stale
+        if beating:
+            lease._start()
+        return lease
+
+    @classmethod
+    def _take_over(
+        cls,
+        objects: Objects,
+        stale: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> "Lease":
+        seen, version = _read(objects)
         first, watched = seen, clock()
         while not (seen.released or is_gone(seen)):
-            if seen.epoch != first.epoch or seen.beat != first.beat:
+            if (seen.term, seen.beat, seen.token) != (first.term, first.beat, first.token):
                 raise LeaseHeld(
                     f"This run is being run by {seen.described}: wait for it, stop it with "
                     "`toscore stop`, or choose another name."
                 )
             if clock() - watched > stale:
                 break
-            sleep(0.25)
-            seen, version = cls._read(objects)
-        mine = _myself(seen.epoch + 1)
+            sleep(_WATCH_SECONDS)
+            seen, version = _read(objects)
+        mine = this_process(max(seen.term, _highest_term(objects)) + 1)
+        sent = clock()
         try:
-            return cls(objects, mine, objects.swap(LEASE, mine.encode(), version))
+            return cls(objects, mine, objects.swap(LEASE, mine.encode(), version), sent, clock)
         except Conflict:
-            holder = cls._read(objects)[0]
+            holder = _read(objects)[0]
             raise LeaseHeld(
                 f"This run was just taken by {holder.described}: wait for it to end."
             ) from None
 
-    @staticmethod
-    def _read(objects: Objects) -> tuple[Holder, str]:
-        data, version = objects.read_versioned(LEASE)
-        return Holder.decode(data), version
-
-    def renew(self) -> None:
-        """See that the lease is still ours.
+    def check(self) -> None:
+        """See that this process still holds the lease, without a request to the store.
 
         Raises:
-            Fenced: it is not.
+            Fenced: it does not.
+            LeaseInDoubt: no beat has reached the store for the stale time; ask again later.
         """
-        if self._fenced:
+        if self._lost:
             raise Fenced(
                 "Another driver has taken this run over; this one has stopped writing to it."
+            )
+        if not self.is_held:
+            raise LeaseInDoubt(
+                f"The lease of this run could not be renewed for {self._stale:.0f} s "
+                f"({self._trouble or 'no answer of the store'})"
             )
 
     def confirm(self) -> None:
@@ -170,29 +177,75 @@ class Lease:
 
         Raises:
             Fenced: it is not.
+            LeaseInDoubt: see `check`.
         """
-        self.renew()
-        if self._read(self._objects)[0].token != self._holder.token:
-            self._fenced = True
-            self.renew()
+        self.check()
+        if _read(self._objects)[0].token != self._holder.token:
+            self._lost = True
+            self.check()
+
+    def beat(self) -> None:
+        """Renew the lease once; every failure is kept for `check`, and none is raised."""
+        beaten = replace(self._holder, beat=self._holder.beat + 1, nonce=secrets.token_hex(4))
+        sent = self._clock()
+        try:
+            self._version = self._objects.swap(LEASE, beaten.encode(), self._version)
+        except (Conflict, NotFound):
+            self._settle()
+        except Exception as error:  # unreachable, refused or unforeseen: doubt, never silence
+            self._trouble = str(error) or type(error).__name__
+        else:
+            self._holder, self._confirmed, self._trouble = beaten, sent, ""
+
+    def _settle(self) -> None:
+        """The object is not what we believed: somebody else's, or ours after a lost answer."""
+        try:
+            holder, version = _read(self._objects)
+        except NotFound:
+            self._lost = True
+        except Exception as error:
+            self._trouble = str(error) or type(error).__name__
+        else:
+            if holder.token == self._holder.token:
+                self._holder, self._version = holder, version  # the next beat goes on from it
+            else:
+                self._lost = True
 
     def close(self) -> None:
-        """Let go, so that the next driver need not wait."""
+        """Release the lease, so that the next driver need not wait."""
         self._closing.set()
-        self._thread.join()
-        if not self._fenced:
-            with contextlib.suppress(Conflict, NotFound, StoreUnreachable, StoreFull):
-                last = replace(self._holder, released=True)
+        if self._thread is not None:
+            self._thread.join()
+        if not self._lost:
+            with contextlib.suppress(Exception):  # unreleased, it is taken after the stale time
+                last = replace(self._holder, released=True, nonce=secrets.token_hex(4))
                 self._objects.swap(LEASE, last.encode(), self._version)
 
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+
     def _keep(self) -> None:
-        while not self._closing.wait(BEAT_SECONDS):
-            beaten = replace(self._holder, beat=self._holder.beat + 1)
-            try:
-                self._version = self._objects.swap(LEASE, beaten.encode(), self._version)
-            except (Conflict, NotFound):
-                self._fenced = True
-                return
-            except (StoreUnreachable, StoreFull):
-                continue  # somebody may have taken it meanwhile: the next swap tells
-            self._holder = beaten
+        while not self._lost and not self._closing.wait(BEAT_SECONDS):
+            self.beat()
+
+
+def _read(objects: Objects) -> tuple[Holder, str]:
+    """Who holds the lease, and the version of the object.
+
+    A lease that cannot be read (cut off, or written by something else) counts as that of an unknown
+    machine: it is taken over once it has not changed for the stale time.
+    """
+    data, version = objects.read_versioned(LEASE)
+    try:
+        return Holder.decode(data), version
+    except UnreadableLease:
+        seen = sha256(data).hexdigest()
+        return Holder(_highest_term(objects), "an unknown machine", "", 0, "?", token=seen), version
+
+
+def _highest_term(objects: Objects) -> int:
+    """The highest term that left a trace in the store, 0 if none did."""
+    names = (layout.parse_name(info.name) for info in objects.list(layout.RUN))
+    stems = (part for name in names if name is not None for part in name.stem.split("-"))
+    return max((int(part) for part in stems if part.isdigit()), default=0)

@@ -1,21 +1,42 @@
-"""What runs next: a pure machine from events to commands.
+"""What runs next: a pure function from events to commands.
 
     waiting → ready → running → done
-       │        ↑        │
-       │        └────────┤  lost worker, store away, out of memory in company: again
-       └────→ failed ←───┘  diverged, bad input, bug, kills its worker, depends on a failed task
+                ↑        │
+                ├────────┤  worker lost, worker broken, out of memory in company: ready again
+                paused ←─┤  store unreachable or full: ready again after a pause
+                failed ←─┘  diverged, bad input, bug, kills its worker; and from waiting, with what it needs
 
-No clock, no store, no Ray: time comes in with each event, and commands go out to be carried out by
-`drive.py`. Open tasks alone are kept, so that half a million pairs pass through in flat memory.
+There is no clock, no store and no Ray here: each event brings its time, and the driver carries out the
+commands. Only open tasks are kept, so that half a million pairs pass through in constant memory.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 
-from workers.tasks.results import Failed, FailureKind, TaskResult
+from orchestrator.scheduling.faults import Breaker, WorkerFaults
+from orchestrator.scheduling.messages import (
+    NOT_LASTING,
+    Added,
+    Command,
+    Complete,
+    Event,
+    Fail,
+    GiveUp,
+    Loss,
+    Open,
+    PackFinished,
+    Replace,
+    Run,
+    StopRequested,
+    Tick,
+    WorkerJoined,
+    WorkerLost,
+)
+from orchestrator.scheduling.policy import PackSizes, Policy, StoreOutage
+from workers.tasks.results import Failed, FailureKind
 from workers.tasks.tasks import OptimizePath
 
 
@@ -23,140 +44,40 @@ class Status(Enum):
     WAITING = "waiting"
     READY = "ready"
     RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    FAILED = "failed"
 
 
-class Loss(Enum):
-    """How a worker went away, which decides who is blamed."""
-
-    CRASHED = "its process died"
-    PREEMPTED = "its node left"
-    STALLED = "it made no progress"
-
-
-@dataclass(frozen=True)
-class Policy:
-    """Thresholds; times in seconds."""
-
-    max_attempts: int = 3
-    """Tries of a task that, alone on a worker, kills it."""
-    company_kills: int = 2
-    """Workers that a task may take down in company before it has to run alone."""
-    pack_seconds: float = 2.0
-    """Work that one pack should hold: much longer than sending it, much shorter than a run."""
-    max_pack: int = 512
-    paths_at_once: int = 1
-    """Paths that a worker walks together: a pack should hold as many, if every worker gets its share."""
-    backoff: float = 1.0
-    """First pause after the store did not answer; it doubles up to `max_backoff`."""
-    max_backoff: float = 30.0
-    patience: float = 600.0
-    """How long a store may be away before the run gives up (it can be continued later)."""
-
-
-@dataclass(frozen=True)
-class Open:
-    """A task as the machine sees it: a name, what it waits for, and what kind of work it is."""
-
-    key: str
-    depends_on: tuple[str, ...] = ()
-    kind: str = ""
-
-
-PASSING = frozenset({FailureKind.DEPENDS_ON_FAILED, FailureKind.DAMAGED})
-"""Failures that the next `run` mends by itself, so nothing is written down for `retry`."""
-
-
-# Events: what happened.
-
-
-@dataclass(frozen=True)
-class Added:
-    """Tasks to be done. Dependencies that are neither open nor failed are taken as done."""
-
-    tasks: Sequence[Open]
-
-
-@dataclass(frozen=True)
-class WorkerJoined:
-    """`node` is where it runs, for logs."""
-
-    worker: str
-    node: str = ""
-
-
-@dataclass(frozen=True)
-class WorkerLost:
-    """`done` are those of its tasks whose records are in the store all the same."""
-
-    worker: str
-    how: Loss
-    cause: str
-    done: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class PackFinished:
-    worker: str
-    results: Sequence[TaskResult]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """Time has passed."""
-
-
-@dataclass(frozen=True)
-class StopRequested:
-    """Hand out nothing more; what runs may finish."""
-
-
-Event = Added | WorkerJoined | WorkerLost | PackFinished | Tick | StopRequested
-
-
-# Commands: what is to be done about it.
-
-
-@dataclass(frozen=True)
-class Run:
-    worker: str
-    pack: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fail:
-    """Write down that a task failed. `lasting` failures wait for `retry`; others go with their cause."""
-
-    failure: Failed
-    lasting: bool = True
-
-
-@dataclass(frozen=True)
-class Complete:
-    key: str
-
-
-@dataclass(frozen=True)
-class GiveUp:
-    """The store has been away for longer than the policy's patience."""
-
-    reason: str
-
-
-Command = Run | Fail | Complete | GiveUp
+TRANSITIONS = frozenset(
+    {
+        (Status.WAITING, Status.READY),
+        (Status.WAITING, Status.FAILED),
+        (Status.READY, Status.RUNNING),
+        (Status.RUNNING, Status.READY),
+        (Status.RUNNING, Status.PAUSED),
+        (Status.RUNNING, Status.DONE),
+        (Status.RUNNING, Status.FAILED),
+        (Status.PAUSED, Status.READY),
+    }
+)
+"""Every change of status that may happen; `DONE` and `FAILED` tasks are forgotten."""
 
 
 class IllegalTransition(Exception):
-    """A bug in the machine or its driver; the message holds the task's history."""
+    """A bug in the scheduler or its driver; the message holds the task's history."""
 
 
 @dataclass
 class _Task:
     open: Open
-    status: Status
     missing: set[str]
+    status: Status = Status.WAITING
     kills: int = 0
     kills_alone: int = 0
+    breaks: int = 0
+    broke: set[str] = field(default_factory=set)
+    """Workers whose set-up made it fail."""
     alone: bool = False
     not_before: float = 0.0
     history: list[str] = field(default_factory=list)
@@ -175,12 +96,15 @@ class Scheduler:
         self._paused: list[str] = []
         self._dependents: dict[str, list[str]] = {}
         self._queues: dict[str, deque[tuple[str, ...]]] = {}
-        self._seconds_per_task: dict[str, float] = {}
-        self._store_away_since: float | None = None
-        self._pause = 0.0
+        self._restarting: set[str] = set()
+        self._sizes = PackSizes(self.policy)
+        self._outage = StoreOutage(self.policy)
+        self._faults = WorkerFaults(self.policy)
+        self._breaker = Breaker(self.policy)
 
     @property
     def open_tasks(self) -> int:
+        """Tasks that are neither complete nor failed."""
         return len(self._tasks)
 
     @property
@@ -190,10 +114,12 @@ class Scheduler:
 
     @property
     def running(self) -> int:
+        """Tasks that were sent to a worker."""
         return sum(len(pack) for queue in self._queues.values() for pack in queue)
 
     @property
     def workers(self) -> int:
+        """Workers that have joined."""
         return len(self._queues)
 
     def packs_on(self, worker: str) -> tuple[tuple[str, ...], ...]:
@@ -222,6 +148,7 @@ class Scheduler:
                 if worker in self._queues:
                     raise IllegalTransition(f"worker {worker} joined twice")
                 self._queues[worker] = deque()
+                self._restarting.discard(worker)
             case WorkerLost():
                 self._lose(event, commands)
             case PackFinished():
@@ -234,13 +161,47 @@ class Scheduler:
         self._hand_out(commands)
         return commands
 
-    # Transitions.
+    def validate_state(self) -> None:
+        """Check that the parts of the state agree with each other; tests call it after every event.
+
+        Raises:
+            IllegalTransition: they do not.
+        """
+        queued = [key for queue in self._queues.values() for pack in queue for key in pack]
+        for status, keys in (
+            (Status.READY, list(self._ready)),
+            (Status.RUNNING, queued),
+            (Status.PAUSED, self._paused),
+        ):
+            expected = sorted(key for key, task in self._tasks.items() if task.status is status)
+            if sorted(keys) != expected:
+                raise IllegalTransition(f"{status.value}: {sorted(keys)} listed, {expected} marked")
+        for key, task in self._tasks.items():
+            if (task.status is Status.WAITING) != bool(task.missing):
+                self._illegal(task, f"kept with {task.missing or 'nothing'} missing")
+            if not task.missing <= self._tasks.keys():
+                self._illegal(task, "left waiting for a task that is not open")
+            if key in self.failed:
+                self._illegal(task, "failed as well")
+
+    # Transitions of tasks.
+
+    def _move(self, task: _Task, status: Status) -> None:
+        if (task.status, status) not in TRANSITIONS:
+            self._illegal(task, status.value)
+        task.status = status
+
+    def _illegal(self, task: _Task, what: str) -> None:
+        raise IllegalTransition(
+            f"{task.open.key} is {task.status.value} and cannot be {what}; "
+            f"its history: {'; '.join(task.history) or 'nothing'}"
+        )
 
     def _add(self, new: Open, commands: list[Command]) -> None:
         if new.key in self._tasks:
             return
         broken = [d for d in new.depends_on if d in self.failed]
-        task = _Task(new, Status.WAITING, {d for d in new.depends_on if d in self._tasks})
+        task = _Task(new, {d for d in new.depends_on if d in self._tasks})
         self._tasks[new.key] = task
         if broken:
             self._fail(
@@ -253,18 +214,17 @@ class Scheduler:
             self._make_ready(task)
 
     def _make_ready(self, task: _Task, *, first: bool = False) -> None:
-        if task.status is Status.READY:
-            self._illegal(task, "made ready")
-        task.status = Status.READY
+        self._move(task, Status.READY)
         (self._ready.appendleft if first else self._ready.append)(task.open.key)
 
     def _complete(self, key: str, commands: list[Command]) -> None:
-        task = self._tasks.pop(key, None)
+        task = self._tasks.get(key)
         if task is None:
             return
-        if task.status is Status.WAITING:
-            self._illegal(task, "completed")
+        self._move(task, Status.DONE)
+        del self._tasks[key]
         self.done += 1
+        self._breaker.completed()
         commands.append(Complete(key))
         for dependent in self._dependents.pop(key, ()):
             waiting = self._tasks.get(dependent)
@@ -281,11 +241,15 @@ class Scheduler:
         commands: list[Command],
         details: str = "",
     ) -> None:
+        """The task and all that need it have failed."""
         key = task.open.key
-        self._tasks.pop(key)
+        self._move(task, Status.FAILED)
+        del self._tasks[key]
         self.failed[key] = kind
-        lasting = kind not in PASSING
-        commands.append(Fail(Failed(key, kind, reason, details), lasting))
+        failure = Failed(key, kind, reason, details)
+        commands.append(Fail(failure, kind not in NOT_LASTING))
+        if why := self._breaker.failed(failure):
+            commands.append(GiveUp(why, curable=False))
         for dependent in self._dependents.pop(key, ()):
             waiting = self._tasks.get(dependent)
             if waiting is not None:
@@ -293,8 +257,10 @@ class Scheduler:
                     waiting, FailureKind.DEPENDS_ON_FAILED, f"needs {key}, which failed", commands
                 )
 
+    # Workers that are lost.
+
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
-        """Only the pack at the head of the queue was running: the others are blameless."""
+        """Only the pack at the head of the queue was running: the tasks behind it are blameless."""
         packs = self._queues.pop(event.worker, deque())
         for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
             left = [key for key in pack if key not in event.done]
@@ -319,18 +285,23 @@ class Scheduler:
             )
             self._fail(task, FailureKind.KILLS_ITS_WORKER, reason, commands)
 
+    # Results.
+
     def _finish(self, event: PackFinished, now: float, commands: list[Command]) -> None:
         queue = self._queues.get(event.worker)
         if not queue:
-            return  # reported lost before its last word arrived: the store has been asked already
+            return  # the worker counts as lost, and its tasks are elsewhere
         pack = queue.popleft()
-        self._learn(pack, event.seconds)
+        first = self._tasks.get(pack[0])
+        self._sizes.learn(first.open.kind if first else "", len(pack), event.seconds)
         answered = {result.key for result in event.results}
         for key in set(pack) - answered:
             raise IllegalTransition(f"{event.worker} returned a pack without {key}")
+        broken: list[Failed] = []
         for result in event.results:
             if not isinstance(result, Failed):
-                self._store_answers()
+                self._outage.answered()
+                self._faults.completed(event.worker)
                 self._complete(result.key, commands)
                 continue
             task = self._running(result.key, f"{result.kind.value}: {result.reason}")
@@ -340,24 +311,58 @@ class Scheduler:
                 case FailureKind.OUT_OF_MEMORY if len(pack) > 1:
                     task.alone = True
                     self._make_ready(task, first=True)
+                case FailureKind.WORKER:
+                    broken.append(result)
                 case _:
                     self._fail(task, result.kind, result.reason, commands, result.details)
+        if broken:
+            self._replace(event.worker, broken, commands)
+
+    def _replace(self, worker: str, broken: list[Failed], commands: list[Command]) -> None:
+        """A worker's set-up failed: its tasks go elsewhere, and it is started anew or drained.
+
+        Only the first failure of a pack may be the cause of the others, and it is charged only if the
+        worker has worked before: a worker that never completed anything convicts itself.
+        """
+        for position, failure in enumerate(broken):
+            task = self._tasks[failure.key]
+            task.broke.add(worker)
+            task.alone = task.alone or position == 0
+            if position == 0:
+                self._faults.failed(worker, failure.key)
+                task.breaks += self._faults.is_proven(worker)
+            if task.breaks >= self.policy.max_attempts:
+                reason = f"{task.breaks} workers could not go on after this task ({failure.reason})"
+                self._fail(
+                    task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details
+                )
+            else:
+                self._make_ready(task)
+        for pack in reversed(self._queues.pop(worker)):
+            for key in reversed(pack):
+                task = self._running(key, f"queued on {worker}, which broke")
+                self._make_ready(task, first=True)
+        drain = self._faults.is_beyond_repair(worker)
+        commands.append(Replace(worker, broken[0].reason, drain))
+        if not drain:
+            self._restarting.add(worker)
+        elif not self._queues and not self._restarting:
+            commands.append(
+                GiveUp(
+                    f"No worker can run tasks ({broken[0].reason}). Remove the cause.",
+                    curable=False,
+                )
+            )
 
     def _wait_for_store(
         self, task: _Task, result: Failed, now: float, commands: list[Command]
     ) -> None:
-        if self._store_away_since is None:
-            self._store_away_since = now
-        if now - self._store_away_since > self.policy.patience:
+        pause = self._outage.failed(now)
+        if self._outage.is_hopeless(now):
             commands.append(GiveUp(result.reason))
-        self._pause = min(max(2 * self._pause, self.policy.backoff), self.policy.max_backoff)
-        task.status = Status.WAITING
-        task.not_before = now + self._pause
+        self._move(task, Status.PAUSED)
+        task.not_before = now + pause
         self._paused.append(task.open.key)
-
-    def _store_answers(self) -> None:
-        self._store_away_since = None
-        self._pause = 0.0
 
     def _wake(self, now: float) -> None:
         still = []
@@ -378,37 +383,7 @@ class Scheduler:
             self._illegal(task, event)
         return task
 
-    def _illegal(self, task: _Task, what: str) -> None:
-        raise IllegalTransition(
-            f"{task.open.key} is {task.status.value} and cannot be {what}; "
-            f"its history: {'; '.join(task.history) or 'nothing'}"
-        )
-
     # Handing out.
-
-    def _learn(self, pack: tuple[str, ...], seconds: float) -> None:
-        kind = self._tasks[pack[0]].open.kind if pack[0] in self._tasks else ""
-        each = seconds / len(pack)
-        known = self._seconds_per_task.get(kind)
-        self._seconds_per_task[kind] = each if known is None else 0.7 * known + 0.3 * each
-
-    def _pack_size(self, kind: str) -> int:
-        each = self._seconds_per_task.get(kind)
-        together = 1
-        if kind == OptimizePath.__name__:
-            idle = sum(not queue for queue in self._queues.values()) or len(self._queues)
-            share = -(-len(self._ready) // max(1, idle))
-            together = min(self.policy.paths_at_once, share)
-        if each is None:
-            return max(1, together)
-        fair = max(1, len(self._ready) // (2 * max(1, len(self._queues))))
-        wanted = int(self.policy.pack_seconds / max(each, 1e-6))
-        return max(1, together, min(wanted, fair, self.policy.max_pack))
-
-    def _depth(self, kind: str) -> int:
-        """Short packs are queued behind the running one, so that the worker never waits for us."""
-        each = self._seconds_per_task.get(kind, float("inf"))
-        return 2 if each * self._pack_size(kind) <= self.policy.pack_seconds else 1
 
     def _hand_out(self, commands: list[Command]) -> None:
         if self.stopping:
@@ -417,22 +392,49 @@ class Scheduler:
             for worker, queue in self._queues.items():
                 if not self._ready:
                     return
+                self._bring_forward(worker)
                 kind = self._tasks[self._ready[0]].open.kind
-                if len(queue) < min(depth, self._depth(kind)):
-                    pack = self._take(kind)
-                    queue.append(pack)
-                    commands.append(Run(worker, pack))
+                size = self._pack_size(kind)
+                if len(queue) < min(depth, self._sizes.depth(kind, size)):
+                    pack = self._take(worker, kind, size)
+                    if pack:
+                        queue.append(pack)
+                        commands.append(Run(worker, pack))
 
-    def _take(self, kind: str) -> tuple[str, ...]:
-        first = self._tasks[self._ready[0]]
-        size = 1 if first.alone else self._pack_size(kind)
-        pack: list[str] = []
-        for key in islice(self._ready, size):
-            task = self._tasks[key]
-            if task.open.kind != kind or (task.alone and pack):
-                break
-            pack.append(key)
+    def _pack_size(self, kind: str) -> int:
+        return self._sizes.size(
+            kind,
+            ready=len(self._ready),
+            workers=len(self._queues),
+            idle=sum(not queue for queue in self._queues.values()),
+            together=kind == OptimizePath.__name__,
+        )
+
+    def _suits(self, key: str, worker: str) -> bool:
+        """A task does not go back to a worker that broke under it, as long as there are others."""
+        broke = self._tasks[key].broke
+        return worker not in broke or self._queues.keys() <= broke
+
+    def _bring_forward(self, worker: str) -> None:
+        """Move tasks that do not suit the worker behind the first one that does."""
+        for _ in range(len(self._ready)):
+            if self._suits(self._ready[0], worker):
+                return
+            self._ready.rotate(-1)
+
+    def _take(self, worker: str, kind: str, size: int) -> tuple[str, ...]:
+        pack = tuple(self._pack(worker, kind, size))
         for key in pack:
             self._ready.popleft()
-            self._tasks[key].status = Status.RUNNING
-        return tuple(pack)
+            self._move(self._tasks[key], Status.RUNNING)
+        return pack
+
+    def _pack(self, worker: str, kind: str, size: int) -> Iterator[str]:
+        for position, key in enumerate(islice(self._ready, size)):
+            task = self._tasks[key]
+            apart = position > 0 and task.alone
+            if task.open.kind != kind or apart or not self._suits(key, worker):
+                return
+            yield key
+            if task.alone:
+                return

@@ -1,7 +1,7 @@
-"""The driver's own calls to the store: repeated while it is away or full, for as long as it is worth it.
+"""The driver's own calls to the store: repeated while it is unreachable or full, up to a limit.
 
-A task that cannot reach the store comes back to the machine and waits there. What the driver itself reads
-and writes has nowhere to go back to, so it waits here.
+A task that cannot reach the store returns to the scheduler and waits there. What the driver itself reads
+and writes has nowhere to return to, so it waits here.
 """
 
 import time
@@ -10,34 +10,34 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential
 
-from orchestrator.scheduling.scheduler import Policy
+from orchestrator.scheduling.policy import Policy
 from workers.storage.objects import StoreFull, StoreUnreachable
 
 Answer = TypeVar("Answer")
 
-DOZE_SECONDS = 0.25
-"""How often somebody who waits looks whether he was told to leave."""
+_PIECE_SECONDS = 0.25
+"""How often a waiting call looks whether the user asked to leave."""
 
 
-class Patience:
-    """Repeats what needs the store, with growing pauses.
+class StoreRetry:
+    """Repeats a call that needs the store, with growing pauses.
 
     Args:
-        policy: how long.
-        told: is told why nothing goes on.
+        policy: pauses, and how long to go on.
+        waiting: is told why nothing goes on.
         leaving: whether to stop waiting.
     """
 
     def __init__(
-        self, policy: Policy, told: Callable[[str], None], leaving: Callable[[], bool]
+        self, policy: Policy, waiting: Callable[[str], None], leaving: Callable[[], bool]
     ) -> None:
-        self._told, self._leaving = told, leaving
+        self._waiting, self._leaving = waiting, leaving
         self._retrying = Retrying(
             retry=retry_if_exception_type((StoreUnreachable, StoreFull)),
             wait=wait_exponential(multiplier=policy.backoff, max=policy.max_backoff),
             stop=lambda state: leaving() or (state.seconds_since_start or 0) > policy.patience,
-            before_sleep=self._tell,
-            sleep=self._doze,
+            before_sleep=self._report,
+            sleep=self._sleep,
             reraise=True,
         )
 
@@ -45,16 +45,16 @@ class Patience:
         """What `action` returns.
 
         Raises:
-            StoreUnreachable, StoreFull: it is still so after all patience, or somebody said to leave.
+            StoreUnreachable, StoreFull: it is still so after the policy's patience, or the user left.
         """
         answer: Answer = self._retrying(action)
         return answer
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _report(self, state: RetryCallState) -> None:
         if state.outcome is not None:
-            self._told(str(state.outcome.exception()))
+            self._waiting(str(state.outcome.exception()))
 
-    def _doze(self, seconds: float) -> None:
+    def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._leaving():
-            time.sleep(DOZE_SECONDS)
+            time.sleep(_PIECE_SECONDS)

@@ -21,7 +21,7 @@ from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.driver import Ending
 from orchestrator.studies.compare import compare, view
 from orchestrator.studies.study import Study
-from orchestrator.telemetry.observers import human_seconds
+from orchestrator.telemetry.durations import human_seconds
 
 _INTERRUPTED, _FAILED = EXIT[Ending.INTERRUPTED], EXIT[Ending.FAILED]
 

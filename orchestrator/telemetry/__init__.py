@@ -1,1 +1,1 @@
-"""Events of the driver, and the observers that print, log and count them."""
+"""Events of the driver, and the observers that display, log and count them."""

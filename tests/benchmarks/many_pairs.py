@@ -26,7 +26,7 @@ from orchestrator.run_file.models import Resources
 from orchestrator.run_file.reading import parse
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
-from orchestrator.telemetry import observers as observe
+from orchestrator.telemetry import events
 from tests.helpers.records import minimum_record, pair_record
 from workers.execution.worker import WorkerContext
 from workers.problems.evaluation import Evaluation
@@ -56,7 +56,7 @@ class Sleeper:
 
     def run(self, pack: Sequence[OptimizePath]) -> list[Done]:
         records = [self._slept(task) for task in pack]
-        self._store.publish_records(records, epoch=self._context.lease_epoch)
+        self._store.publish_records(records, epoch=self._context.lease_term)
         return [Done(record.key, record.height) for record in records]
 
     def _slept(self, task: OptimizePath) -> PairRecord:
@@ -110,12 +110,13 @@ def main() -> None:
     plan = plan_of(options.location, options.minima)
     store = Store(open_objects(options.location))
     lease = Lease.acquire(store.objects)
-    store.fence(lease.epoch)
-    with_minima(plan, store, lease.epoch)
+    store.fence(lease.term)
+    with_minima(plan, store, lease.term)
     protect_own_cluster()
-    from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
+    from orchestrator.cluster.connection import ClusterSettings
+    from orchestrator.cluster.executor import RayExecutor
 
-    context = WorkerContext(options.location, lease.epoch, Evaluation())
+    context = WorkerContext(options.location, lease.term, Evaluation())
     settings = ClusterSettings(resources=Resources(workers=WORKERS))
     meter = Meter(max(1, plan.pair_count // 50))
 
@@ -147,12 +148,12 @@ class Meter:
         """Seconds since this process was started."""
         return time.time() - self._born
 
-    def __call__(self, event: observe.ObservedEvent) -> None:
+    def __call__(self, event: events.ObservedEvent) -> None:
         match event:
-            case observe.TaskStarted() if not self._wall:
+            case events.TaskStarted() if not self._wall:
                 self._wall, self._cpu = time.time(), time.process_time()
                 say("started", first_pack_in=self.age)
-            case observe.TaskDone():
+            case events.TaskCompleted():
                 self._done += 1
                 if self._done % self._every == 0:
                     say("so far", **self.figures())

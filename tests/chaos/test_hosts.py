@@ -68,7 +68,7 @@ def objects_of(location):
 
 def heights_of(location):
     """The records of pairs but for who made them and when."""
-    circumstances = ["worker", "lease_epoch", "seconds", "finished_at", "attempt"]
+    circumstances = ["worker", "lease_term", "seconds", "finished_at", "attempt"]
     table = Store(open_objects(location)).table("pairs").drop_columns(circumstances)
     return sorted(table.to_pylist(), key=lambda row: row["key"])
 
@@ -151,18 +151,18 @@ def test_a_host_dies_another_is_cut_off_a_third_joins(tmp_path, monkeypatch):
             killed = time.monotonic()
             one.cut_power()
             worker(three, head, private, tmp_path, on_hosts)
-            wait_until(lambda: "went away" in said.text, process, 120)
+            wait_until(lambda: " lost: " in said.text, process, 120)
             before = done()
             wait_until(lambda: done() > before + 1, process, 300)
             cut = time.monotonic()
             two.cut_link()
             said.end(600)
             assert process.returncode == 0, said.text
-            gone = [line for _, line in said.lines if "went away: its node left" in line]
+            gone = [line for _, line in said.lines if "lost: its node left" in line]
             assert len(gone) >= 2 and "process died" not in said.text, said.text
             print(
-                f"power cut: noticed after {said.first('went away', killed)} s;",
-                f"link cut: noticed after {said.first('went away', cut)} s",
+                f"power cut: noticed after {said.first(' lost: ', killed)} s;",
+                f"link cut: noticed after {said.first(' lost: ', cut)} s",
             )
             assert done() == PAIRS and not paths.failures()
             on_hosts_bits, on_hosts_heights = objects_of(run), heights_of(run)

@@ -78,7 +78,7 @@ def test_a_pack_that_is_killed_goes_on(tmp_path):
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert "WorkerWent" in {row["event"] for row in events}
+    assert "WorkerLost" in {row["event"] for row in events}
     assert len(finished) < 6 + 15
     assert set(results.times_completed(run).values()) == {1}
     assert heights(run) == pytest.approx(heights(quiet), rel=1e-3)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
+from orchestrator.cluster.connection import ClusterSettings
+from orchestrator.cluster.executor import RayExecutor
 from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.driver import Ending, drive
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.worker_health import Limits
-from orchestrator.telemetry import observers as observe
+from orchestrator.telemetry import events
 from tests.benchmarks.many_pairs import Sleeper, plan_of, with_minima
 from workers.execution.worker import WorkerContext
 from workers.problems.evaluation import Evaluation
@@ -66,25 +67,25 @@ def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monk
     plan = plan_of(location, 5)
     store = Store(open_objects(location))
     lease = Lease.acquire(store.objects)
-    store.fence(lease.epoch)
-    with_minima(plan, store, lease.epoch)
-    limits = Limits(silent=6.0, still=6.0, slow_factor=1.5, hung_factor=2.0)
-    context = WorkerContext(location, lease.epoch, Evaluation())
+    store.fence(lease.term)
+    with_minima(plan, store, lease.term)
+    limits = Limits(silent=6.0, stalled=6.0, slow_factor=1.5, hung_factor=2.0)
+    context = WorkerContext(location, lease.term, Evaluation())
     settings = ClusterSettings(resources=Resources(workers=2), limits=limits)
-    events = []
+    seen = []
     outcome = drive(
         plan,
         store,
         lambda: RayExecutor(context, settings, Stuck),
         lease,
-        notify=events.append,
+        notify=seen.append,
     )
     lease.close()
     assert outcome.ending is Ending.COMPLETE
     assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
-    went = [event.cause for event in events if isinstance(event, observe.WorkerWent)]
+    went = [event.cause for event in seen if isinstance(event, events.WorkerLost)]
     assert len(went) == 2
     assert any("no answer" in cause for cause in went)
-    assert any("no step forward" in cause for cause in went)
-    slow = [event.what for event in events if isinstance(event, observe.TaskSlow)]
+    assert any("no progress" in cause for cause in went)
+    slow = [event.what for event in seen if isinstance(event, events.TaskSlow)]
     assert f"path {HUNG[0]}–{HUNG[1]}" in slow

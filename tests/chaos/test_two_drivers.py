@@ -87,7 +87,7 @@ def copied(location: str, folder: Path) -> Path:
 
 def epochs_of(run):
     return {
-        row["lease_epoch"] for kind in ("minima", "pairs") for row in results.raw_records(run, kind)
+        row["lease_term"] for kind in ("minima", "pairs") for row in results.raw_records(run, kind)
     }
 
 

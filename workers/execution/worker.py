@@ -51,7 +51,7 @@ class WorkerContext:
 
     location: str
     """The run's folder or URL."""
-    lease_epoch: int
+    lease_term: int
     """Written into every segment: a driver that lost its lease cannot add to the run."""
     evaluation: Evaluation
     """How the arithmetic is carried out; the same for all workers, so that bits do not differ."""
@@ -128,7 +128,7 @@ class Worker:
             by_kind.setdefault(type(record), []).append(record)
         for group in by_kind.values():
             try:
-                self._store.publish_records(group, epoch=self._context.lease_epoch)
+                self._store.publish_records(group, epoch=self._context.lease_term)
             except (StoreUnreachable, StoreFull) as error:
                 kind = _store_failure(error)
                 for record in group:
@@ -214,7 +214,7 @@ class Worker:
 
     def _done(self, task: Task, record: Record, seconds: float, records: list[Record]) -> Done:
         self._ended[task.key] = task
-        records.append(_signed(record, self._name, self._context.lease_epoch, seconds))
+        records.append(_signed(record, self._name, self._context.lease_term, seconds))
         return Done(record.key, _figure(record))
 
 
@@ -253,12 +253,12 @@ def _store_failure(error: Exception) -> FailureKind:
     return FailureKind.DISK_FULL if isinstance(error, StoreFull) else FailureKind.STORE
 
 
-def _signed(record: Record, worker: str, lease_epoch: int, seconds: float) -> Record:
+def _signed(record: Record, worker: str, lease_term: int, seconds: float) -> Record:
     """The record with who made it, when, and how long it took."""
     return replace(
         record,
         worker=worker,
-        lease_epoch=lease_epoch,
+        lease_term=lease_term,
         seconds=seconds,
         finished_at=datetime.now(UTC),
     )

@@ -93,5 +93,5 @@ def checkpoint_stem(epoch: int, passes: int | None) -> str:
     return epoch_stem(epoch) if passes is None else f"{epoch_stem(epoch)}-{epoch_stem(passes)}"
 
 
-def segment_stem(lease_epoch: int, token: str) -> str:
-    return f"{epoch_stem(lease_epoch)}-{token}"
+def segment_stem(lease_term: int, token: str) -> str:
+    return f"{epoch_stem(lease_term)}-{token}"

@@ -171,7 +171,7 @@ class Store:
                 except (Damaged, NotFound):
                     continue
                 self.objects.put(record.object, data)
-            sound.append(replace(record, lease_epoch=epoch))
+            sound.append(replace(record, lease_term=epoch))
         if sound:
             self.publish_records(sound, epoch=epoch)
         return len(sound)

@@ -82,7 +82,7 @@ class ResultRecord:
     """Of the task: a hash of all that the result depends on."""
     attempt: int = _column(pa.int32(), 1)
     worker: str = _column(pa.string(), "")
-    lease_epoch: int = _column(pa.int32(), 0)
+    lease_term: int = _column(pa.int32(), 0)
     seconds: float = _column(pa.float64(), 0.0)
     """Of work, on the worker that finished it."""
     finished_at: datetime | None = _column(_TIME, None)

@@ -13,6 +13,8 @@ class FailureKind(StrEnum):
     STORE = "store unreachable"
     DISK_FULL = "disk full"
     BUG = "bug"
+    WORKER = "worker broken"
+    """The set-up of the worker, not the task: a broken device, no memory, data missing on its node."""
     KILLS_ITS_WORKER = "kills its worker"
     DAMAGED = "damaged object"
     DEPENDS_ON_FAILED = "depends on a failed task"

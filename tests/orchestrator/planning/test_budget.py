@@ -6,7 +6,7 @@ from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
 from orchestrator.scheduling.driver import Ending, drive
 from orchestrator.scheduling.lease import Lease
-from orchestrator.scheduling.scheduler import PackFinished, WorkerJoined
+from orchestrator.scheduling.messages import PackFinished, WorkerJoined
 from tests.benchmarks.many_pairs import with_minima
 from tests.helpers.command import toscore
 from tests.helpers.made_run import made_run
@@ -49,9 +49,9 @@ def driven(plan: Plan, store):
     before = len(store.completed("pairs"))
     lease = Lease.acquire(store.objects)
     try:
-        store.fence(lease.epoch)
-        with_minima(plan, store, lease.epoch)
-        worker = SlowWorker(store, lease.epoch)
+        store.fence(lease.term)
+        with_minima(plan, store, lease.term)
+        worker = SlowWorker(store, lease.term)
         outcome = drive(
             plan, store, lambda: worker, lease, notify=lambda event: None, clock=lambda: worker.now
         )

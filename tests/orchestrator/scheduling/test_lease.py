@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.scheduling import lease as leases
-from orchestrator.scheduling.lease import Fenced, Holder, Lease, LeaseHeld
+from orchestrator.scheduling.holder import Holder, this_process
+from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
 from workers.storage.object_names import LEASE
 from workers.storage.open_objects import open_objects
 
@@ -29,9 +30,9 @@ def objects(location):
     return open_objects(location)
 
 
-def elsewhere(epoch=1, **changes):
+def elsewhere(term=1, **changes):
     """A holder on another machine, whose process cannot be looked at from here."""
-    holder = Holder(epoch, "other-host", "another-boot", 4242, "2026-01-01T00:00:00+00:00")
+    holder = Holder(term, "other-host", "another-boot", 4242, "2026-01-01T00:00:00+00:00")
     return replace(holder, **changes)
 
 
@@ -39,7 +40,7 @@ def test_the_first_takes_it_and_the_second_is_told_who_holds_it(objects):
     """A living holder on this machine is named with its process and since when."""
     with_lease = Lease.acquire(objects)
     try:
-        assert with_lease.epoch == 1
+        assert with_lease.term == 1
         objects_of_another = open_objects(objects.url)
         seen = Holder.decode(objects.get(LEASE))
         objects.put(LEASE, replace(seen, beat=seen.beat, boot="other").encode())
@@ -58,9 +59,9 @@ def test_the_first_takes_it_and_the_second_is_told_who_holds_it(objects):
 
 def test_a_released_lease_is_taken_at_once(objects):
     """Each holder has a number of its own."""
-    for epoch in (1, 2, 3):
+    for term in (1, 2, 3):
         lease = Lease.acquire(objects)
-        assert lease.epoch == epoch
+        assert lease.term == term
         lease.close()
 
 
@@ -69,18 +70,18 @@ def test_a_silent_holder_elsewhere_is_taken_over_after_a_while(objects):
     objects.create(LEASE, elsewhere(7).encode())
     clock = Clock()
     lease = Lease.acquire(objects, clock=clock, sleep=clock.sleep)
-    assert lease.epoch == 8
+    assert lease.term == 8
     assert clock.now > leases.STALE_SECONDS
     lease.close()
 
 
 def test_a_dead_process_of_this_machine_is_seen_at_once(objects):
     """Nobody waits for a driver that was killed here."""
-    mine = leases._myself(3)
+    mine = this_process(3)
     objects.create(LEASE, replace(mine, pid=2**22 + 1).encode())
     clock = Clock()
     lease = Lease.acquire(objects, clock=clock, sleep=clock.sleep)
-    assert (lease.epoch, clock.now) == (4, 0.0)
+    assert (lease.term, clock.now) == (4, 0.0)
     lease.close()
 
 
@@ -102,19 +103,19 @@ def test_of_many_who_take_over_one_succeeds(objects):
     for thread in threads:
         thread.join()
     assert (len(won), len(refused)) == (1, 5)
-    assert won[0].epoch == 2
+    assert won[0].term == 2
     won[0].close()
 
 
 def test_a_holder_that_was_fenced_off_stops(objects, monkeypatch):
-    """Whoever finds another epoch in the lease writes nothing more, and does not release it."""
+    """Whoever finds another term in the lease writes nothing more, and does not release it."""
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.01)
     lease = Lease.acquire(objects)
     lease._thread.join(timeout=0)
     objects.put(LEASE, elsewhere(2).encode())
     lease._thread.join(timeout=10)
     with pytest.raises(Fenced, match="taken this run over"):
-        lease.renew()
+        lease.check()
     lease.close()
     assert Holder.decode(objects.get(LEASE)) == elsewhere(2)
 
@@ -136,6 +137,6 @@ def test_a_store_that_is_away_for_a_while_costs_no_lease(objects, monkeypatch):
     monkeypatch.setattr(objects, "swap", swap)
     lease = Lease.acquire(objects)
     assert beaten.wait(10)
-    lease.renew()
+    lease.check()
     lease.close()
     assert Holder.decode(objects.get(LEASE)).released

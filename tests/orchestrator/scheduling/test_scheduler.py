@@ -4,23 +4,23 @@ import random
 
 import pytest
 
-from orchestrator.scheduling.scheduler import (
+from orchestrator.scheduling.messages import (
     Added,
     Complete,
     Fail,
     GiveUp,
-    IllegalTransition,
     Loss,
     Open,
     PackFinished,
-    Policy,
+    Replace,
     Run,
-    Scheduler,
     StopRequested,
     Tick,
     WorkerJoined,
     WorkerLost,
 )
+from orchestrator.scheduling.policy import Policy
+from orchestrator.scheduling.scheduler import IllegalTransition, Scheduler
 from workers.tasks.results import Done, Failed, FailureKind
 
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator.run_file.errors import UserError
-from orchestrator.scheduling.lease import Holder, Lease
+from orchestrator.scheduling.holder import Holder
+from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.stop_request import StopWatch, ask_to_stop, is_asked_to_stop
 from tests.helpers import results
 from tests.helpers.command import toscore
@@ -45,8 +46,8 @@ def test_the_wish_reaches_one_driver(objects):
     """It counts for the lease that it was meant for, and for none before or after."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     objects.put(LEASE, Holder(7, "elsewhere", "another boot", 1, now).encode())
-    assert ask_to_stop(objects).epoch == 7
-    assert [epoch for epoch in range(10) if is_asked_to_stop(objects, epoch)] == [7]
+    assert ask_to_stop(objects).term == 7
+    assert [term for term in range(10) if is_asked_to_stop(objects, term)] == [7]
 
 
 @pytest.mark.parametrize("content", [b"", b"7", b"[]", b"{}", b"\xff"])
@@ -58,7 +59,7 @@ def test_a_strange_wish_is_none(objects, content):
 
 def test_a_wish_that_was_not_seen_stays(objects):
     """Only the driver that was asked removes the wish."""
-    objects.put(STOP, json.dumps({"lease_epoch": 7}).encode())
+    objects.put(STOP, json.dumps({"lease_term": 7}).encode())
     StopWatch(objects, 8).close()
     assert is_asked_to_stop(objects, 7)
 

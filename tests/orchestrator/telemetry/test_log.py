@@ -32,18 +32,18 @@ def test_a_line_an_event(file, tmp_path):
     assert said.code == 0, said.err
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["run"] for line in lines} == {"a"}
-    assert {line["lease_epoch"] for line in lines} == {1}
+    assert {line["lease_term"] for line in lines} == {1}
     times = [datetime.fromisoformat(line["time"]) for line in lines]
     assert times == sorted(times) and times[0].tzinfo == UTC
     assert [lines[0]["event"], lines[-1]["event"]] == ["RunStarted", "RunFinished"]
-    for event in ("TaskStarted", "TaskDone"):
+    for event in ("TaskStarted", "TaskCompleted"):
         of_tasks = [line for line in lines if line["event"] == event]
         assert len({line["key"] for line in of_tasks}) == len(of_tasks) == 6
         assert {(line["worker"], line["attempt"]) for line in of_tasks} == {("local", 1)}
     assert toscore("run", file, "--in-process", "--log", log).code == 0
     again = [json.loads(line) for line in log.read_text().splitlines()][len(lines) :]
     assert [line["event"] for line in again] == ["RunStarted", "RunFinished"]
-    assert {line["lease_epoch"] for line in again} == {2}
+    assert {line["lease_term"] for line in again} == {2}
 
 
 def test_on_standard_error(file):

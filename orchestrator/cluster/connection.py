@@ -1,0 +1,151 @@
+"""Connecting to a Ray cluster: one that runs already, or one of our own in this machine."""
+
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ray
+from ray.exceptions import RayError
+
+from orchestrator.cluster.blame import cause
+from orchestrator.cluster.token import HOW_TO_SET
+from orchestrator.run_file.models import Resources
+from orchestrator.scheduling.executor import WorkersUnavailable
+from orchestrator.scheduling.worker_health import Limits
+from workers.problems.evaluation import Evaluation, worker_environment
+
+Answer = TypeVar("Answer")
+
+WAITING_SECONDS = 10.0
+"""After so long without room for a worker, the user is told what is being waited for."""
+
+_ANSWER_SECONDS = 10.0
+"""Time in which a head that listens accepts a connection, over any network."""
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """Which cluster, and how much of it."""
+
+    address: str | None = None
+    """`HOST:PORT` of a running cluster, `auto`, or None for one of our own in this machine."""
+    resources: Resources = field(default_factory=Resources)
+    limits: Limits = field(default_factory=Limits)
+    """How long a worker may be silent, and a task without progress."""
+
+
+_OURS: set[str] = set()
+"""Namespaces of connections that `connect` made; one that the caller of our API made stays open."""
+
+
+def connect(settings: ClusterSettings) -> None:
+    """Connect this process to the cluster, unless it is connected.
+
+    Raises:
+        WorkersUnavailable: no cluster at the address, or the token was refused.
+    """
+    if ray.is_initialized():
+        return
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": f"toscore-{secrets.token_hex(4)}",
+    }
+    if settings.address is None:
+        workers = settings.resources.workers
+        count = os.cpu_count() or 1 if workers == "auto" else workers
+        # "local": RAY_ADDRESS in the environment would otherwise name somebody else's cluster.
+        ray.init(address="local", num_cpus=count, include_dashboard=False, **common)
+        _OURS.add(common["namespace"])
+        return
+    _refuse_silence(settings.address)
+    try:
+        ray.init(address=settings.address, **common)
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        text = str(error).lower()
+        # A head listens at this address; if the token is wrong, Ray says only that it cannot connect.
+        refused = settings.address != "auto" and isinstance(error, ConnectionError)
+        hint = (
+            HOW_TO_SET
+            if refused or "auth" in text or "token" in text
+            else "check that its head runs (`ray status`)"
+        )
+        raise WorkersUnavailable(
+            f"No Ray cluster can be used at {settings.address}: {hint}."
+        ) from error
+    _OURS.add(common["namespace"])
+
+
+def disconnect() -> None:
+    """Close the connection if `connect` made it; a cluster of our own ends with it."""
+    if ray.is_initialized() and ray.get_runtime_context().namespace in _OURS:
+        _OURS.clear()
+        ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Say at once that nobody listens at HOST:PORT; Ray would try for a minute and a half."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
+    except OSError as error:
+        raise WorkersUnavailable(
+            f"No Ray cluster can be used at {address}: nobody answers there "
+            f"({error.strerror or error}); check that its head runs (`ray status`)."
+        ) from None
+
+
+def gpus_per_worker(resources: Resources) -> float:
+    """GPUs that one worker is given."""
+    if resources.gpus_per_worker == "auto":
+        return 1.0 if ray.cluster_resources().get("GPU", 0.0) else 0.0
+    return float(resources.gpus_per_worker)
+
+
+def environment(evaluation: Evaluation) -> dict[str, str]:
+    """Threads and memory of a worker are set by its environment, before torch is imported.
+
+    A user's `module:callable` is looked for where the driver looks for it.
+    """
+    path = os.pathsep.join(dict.fromkeys([os.getcwd(), *(p for p in sys.path if p)]))
+    return {**worker_environment(evaluation), "PYTHONPATH": path}
+
+
+def ask_a_worker(
+    settings: ClusterSettings, question: Callable[..., Answer], *arguments: Any
+) -> Answer:
+    """What a plain function returns where a worker would run, with a worker's share of the node.
+
+    Waits for room as a worker does, so that an autoscaler adds a node.
+
+    Raises:
+        WorkersUnavailable: no cluster, or the function failed there.
+    """
+    connect(settings)
+    gpus = gpus_per_worker(settings.resources)
+    variables = environment(Evaluation())
+    if not gpus:  # Ray hides no device from a task that asks for none
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    # Its process is not used again: the device memory that it took is freed with it.
+    options = {
+        "num_cpus": 1,
+        "num_gpus": gpus,
+        "max_calls": 1,
+        "runtime_env": {"env_vars": variables},
+    }
+    asked = ray.remote(**options)(question).remote(*arguments)
+    if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
+        needs = f"1 CPU and {gpus:g} GPUs" if gpus else "1 CPU"
+        print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
+    try:
+        answer: Answer = ray.get(asked)
+    except RayError as error:
+        raise WorkersUnavailable(f"No worker can start: {cause(error)}") from None
+    return answer

@@ -1,0 +1,91 @@
+"""Who is to blame when tasks fail: a task, a worker, or something that all of them share.
+
+* A **worker** is to blame for failures of kind `FailureKind.WORKER` (a broken CUDA context, no memory on
+  the machine, data that are missing on its node, expired credentials). It is started anew; if different
+  tasks go on failing there with none completed in between, it is drained.
+* A **task** is to blame if it broke `max_attempts` workers that had completed other tasks.
+* **Everything** is to blame if task after task fails in the same way and none completes: the run gives up
+  and names the cause, in place of marking thousands of tasks as failed.
+"""
+
+import re
+from dataclasses import dataclass, field
+
+from orchestrator.scheduling.policy import Policy
+from workers.tasks.results import Failed, FailureKind
+
+ONE_CAUSE = frozenset({FailureKind.BUG, FailureKind.BAD_INPUT})
+"""Kinds of failures that, if all tasks have them, come from the network, the data or the installation."""
+
+
+@dataclass
+class _Worker:
+    completed: int = 0
+    failures: int = 0
+    tasks: set[str] = field(default_factory=set)
+
+
+class WorkerFaults:
+    """What each worker has completed and where it failed since; survives restarts of the worker."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._workers: dict[str, _Worker] = {}
+
+    def completed(self, worker: str) -> None:
+        """A task of this worker is complete: its set-up works."""
+        record = self._workers.setdefault(worker, _Worker())
+        record.completed += 1
+        record.failures = 0
+        record.tasks.clear()
+
+    def failed(self, worker: str, key: str) -> None:
+        """The set-up of this worker made a task fail."""
+        record = self._workers.setdefault(worker, _Worker())
+        record.failures += 1
+        record.tasks.add(key)
+
+    def is_proven(self, worker: str) -> bool:
+        """Whether the worker has completed a task in this run, so that a task may have broken it."""
+        return worker in self._workers and self._workers[worker].completed > 0
+
+    def is_beyond_repair(self, worker: str) -> bool:
+        """Whether the worker should be drained."""
+        record = self._workers.get(worker, _Worker())
+        return (
+            len(record.tasks) >= self._policy.broken_by
+            or record.failures >= self._policy.broken_starts
+        )
+
+
+class Breaker:
+    """Counts failures in a row with the same cause."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._limit = policy.same_failures
+        self._cause = ""
+        self._count = 0
+
+    def completed(self) -> None:
+        """A task has completed: not everything fails."""
+        self._cause, self._count = "", 0
+
+    def failed(self, failure: Failed) -> str:
+        """A task has failed for good; returns why to give up, empty if there is no reason to."""
+        if failure.kind not in ONE_CAUSE:
+            return ""
+        cause = signature(failure)
+        self._count = self._count + 1 if cause == self._cause else 1
+        self._cause = cause
+        if self._count < self._limit:
+            return ""
+        return (
+            f"{self._count} tasks in a row failed in the same way and none was completed "
+            f"({failure.kind.value}: {failure.reason}). Remove the cause."
+        )
+
+
+def signature(failure: Failed) -> str:
+    """The cause of a failure without what differs from task to task: numbers, addresses, quoted names."""
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|\d+", "#", failure.reason)
+    return f"{failure.kind.value}: {text[:200]}"

@@ -1,0 +1,127 @@
+"""Events that the scheduler is told, and commands that it answers with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from workers.tasks.results import Failed, FailureKind, TaskResult
+
+
+class Loss(Enum):
+    """How a worker was lost, which decides whether its tasks are to blame."""
+
+    CRASHED = "its process died"
+    PREEMPTED = "its node left"
+    STALLED = "it made no progress"
+
+
+NOT_LASTING = frozenset({FailureKind.DEPENDS_ON_FAILED, FailureKind.DAMAGED})
+"""Failures that the next `run` repairs by itself, so that nothing is recorded for `retry`."""
+
+
+# Events.
+
+
+@dataclass(frozen=True)
+class Open:
+    """A task as the scheduler sees it: its key, the keys that it needs, and the kind of its work."""
+
+    key: str
+    depends_on: tuple[str, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Added:
+    """Tasks to be done. Dependencies that are neither open nor failed count as complete."""
+
+    tasks: Sequence[Open]
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker is ready; `node` is where it runs, for logs."""
+
+    worker: str
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """A worker has gone; `done` are those of its tasks whose records are in the store all the same."""
+
+    worker: str
+    how: Loss
+    cause: str
+    done: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class PackFinished:
+    """A worker returns the results of its oldest pack, which took so many seconds."""
+
+    worker: str
+    results: Sequence[TaskResult]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+@dataclass(frozen=True)
+class StopRequested:
+    """Nothing more is handed out; running packs may finish."""
+
+
+Event = Added | WorkerJoined | WorkerLost | PackFinished | Tick | StopRequested
+
+
+# Commands.
+
+
+@dataclass(frozen=True)
+class Run:
+    """Send a pack of tasks to a worker."""
+
+    worker: str
+    pack: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fail:
+    """A task has failed. Lasting failures are recorded and wait for `retry`; the others are not."""
+
+    failure: Failed
+    lasting: bool = True
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A task is complete."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Stop a worker whose set-up is broken and start it anew; `drain`: do not start it again."""
+
+    worker: str
+    reason: str
+    drain: bool = False
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """End the run: going on is pointless for now.
+
+    `curable` if the same command may succeed later without a change by the user (the store was away).
+    """
+
+    reason: str
+    curable: bool = True
+
+
+Command = Run | Fail | Complete | Replace | GiveUp

@@ -1,0 +1,130 @@
+"""The tasks that a plan asks for and the store lacks, in the order in which they are handed out.
+
+An adaptive pair rule and the discovery of minima name further tasks once earlier ones are complete.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, compress, islice
+from operator import not_
+from typing import Protocol, TypeVar
+
+from orchestrator.planning.discovery import discovered
+from orchestrator.planning.pair_selection import Rounds
+from orchestrator.planning.plan import Plan
+from orchestrator.telemetry.events import RunStarted
+from workers.storage.run_store import Store
+from workers.storage.schema import KINDS
+from workers.tasks.results import FailureKind
+from workers.tasks.tasks import Task
+
+Answer = TypeVar("Answer")
+
+
+class Retry(Protocol):
+    """Repeats a call while the store is unreachable."""
+
+    def __call__(self, action: Callable[[], Answer], /) -> Answer: ...
+
+
+class TaskSource:
+    """What is left to do.
+
+    Args:
+        plan: what is wanted.
+        store: what there is.
+        failed: keys of tasks that have failed, kept up to date by the scheduler.
+        retry: repeats a call to the store.
+        announce: is told how much there is to do, again whenever that changes.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        failed: Collection[str],
+        retry: Retry,
+        announce: Callable[[RunStarted], None],
+    ) -> None:
+        self._plan, self._store, self._failed = plan, store, failed
+        self._retry, self._announce = retry, announce
+        self._tasks: Iterator[Task] = iter(())
+        self._rounds: Rounds | None = None
+
+    def resume(self) -> Mapping[str, FailureKind]:
+        """Read what the store holds, and start with what it lacks.
+
+        Returns:
+            The recorded failures, by key.
+        """
+        plan, store = self._plan, self._store
+        have, simplices = store.completed("minima"), store.completed("simplices")
+        done = store.are_complete("pairs", plan.path_keys())
+        failures = store.failures()
+        minima = set(plan.minimum_keys)
+        self._started = RunStarted(
+            plan.run.name,
+            minima=len(minima),
+            minima_done=len(minima & have),
+            pairs=plan.pair_count * len(plan.rungs),
+            pairs_done=sum(done),
+            adaptive=plan.adaptive,
+            simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
+            simplices_done=len(simplices),
+        )
+        self._announce(self._started)
+        # An adaptive rule names its paths itself, round by round.
+        left = () if plan.adaptive else compress(plan.pairs(), map(not_, done))
+        self._tasks = (
+            task for task in plan.remaining(have | simplices, left) if task.key not in failures
+        )
+        return {key: FailureKind(failure["kind"]) for key, failure in failures.items()}
+
+    def take(self, count: int) -> list[Task]:
+        """The next tasks, fewer than `count` once the present ones are used up."""
+        return list(islice(self._tasks, count))
+
+    def extend(self) -> bool:
+        """Look for further tasks, once all earlier ones are settled; false if there are none."""
+        fresh = self._retry(self._next_round) or self._retry(self._discovered)
+        self._tasks = iter(fresh)
+        return bool(fresh)
+
+    def published(self, keys: Sequence[str]) -> frozenset[str]:
+        """Those of the keys whose tasks are complete in the store."""
+        complete = (compress(keys, self._store.are_complete(kind, keys)) for kind in KINDS)
+        return frozenset(chain.from_iterable(complete))
+
+    def _next_round(self) -> list[Task]:
+        """The paths of an adaptive rule's next round; none when the rule has come to its end."""
+        plan = self._plan
+        if not plan.adaptive:
+            return []
+        heights = self._store.figures("pairs")
+        if self._rounds is None:
+            losses = self._store.figures("minima")
+            self._rounds = plan.rounds(
+                {i: losses[key] for i, key in enumerate(plan.minimum_keys) if key in losses}
+            )
+        rounds = self._rounds
+        rounds.advance(
+            lambda order: heights.get(plan.order_key(order, rounds)),
+            lambda order: plan.order_key(order, rounds) in self._failed,
+        )
+        return [plan.ordered_path(order, rounds) for order in rounds.waiting]
+
+    def _discovered(self) -> list[Task]:
+        """Tasks for minima that were found inside the finished paths, if the run asks for them."""
+        larger = discovered(self._plan, self._store)
+        if larger == self._plan:
+            return []
+        self._plan, self._rounds = larger, None
+        self._started = replace(
+            self._started,
+            minima=len(larger.minima),
+            pairs=larger.pair_count * len(larger.rungs),
+        )
+        self._announce(self._started)
+        tasks = list(larger.tasks())
+        settled = self.published([t.key for t in tasks]) | set(self._failed)
+        return [task for task in tasks if task.key not in settled]

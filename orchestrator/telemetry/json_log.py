@@ -1,0 +1,40 @@
+"""The structured log: one JSON object a line and event."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, TextIO
+
+from orchestrator.telemetry.events import ObservedEvent, Progress
+
+
+class JsonLines:
+    """Writes each event as one line of strict JSON (RFC 8259).
+
+    Every line has `time` (ISO 8601, UTC), `event` and the context; a line about a task has its `key`,
+    `what` it is, and `worker`, `node` and `attempt` of where it runs. A number that is NaN or infinite
+    becomes null, which JSON lacks. `Progress` is left out.
+    """
+
+    def __init__(
+        self, stream: TextIO, context: dict[str, Any], clock: Callable[[], datetime]
+    ) -> None:
+        self._stream, self._context, self._clock = stream, context, clock
+
+    def __call__(self, event: ObservedEvent) -> None:
+        if isinstance(event, Progress):
+            return
+        row = {
+            "time": self._clock().isoformat(timespec="milliseconds"),
+            "event": type(event).__name__,
+            **self._context,
+            **asdict(event),
+        }
+        finite = {name: _finite(value) for name, value in row.items()}
+        print(json.dumps(finite, allow_nan=False), file=self._stream, flush=True)
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

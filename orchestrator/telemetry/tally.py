@@ -1,0 +1,106 @@
+"""Counts, extremes and the time left of a run, computed from its events alone.
+
+Every display reads a `Tally`, so all displays agree.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from orchestrator.telemetry.events import (
+    ObservedEvent,
+    Progress,
+    RunStarted,
+    TaskCompleted,
+    TaskFailed,
+    TaskStarted,
+    Waiting,
+)
+
+KINDS = ("minimum", "path", "simplex")
+
+
+class Tally:
+    """An observer that counts.
+
+    Args:
+        clock: seconds that do not run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.started: RunStarted | None = None
+        self.done: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
+        self.failed = 0
+        self.running = 0
+        self.workers = 0
+        self.best: float | None = None
+        self.worst: float | None = None
+        self.waiting = ""
+        self._began: float | None = None
+        self._kind_began: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+
+    def __call__(self, event: ObservedEvent) -> None:
+        match event:
+            case RunStarted():
+                self.started = event
+                self._began = self._clock() if self._began is None else self._began
+            case TaskStarted(kind=kind):
+                self._kind_began.setdefault(kind, self._clock())
+            case TaskCompleted():
+                self.done[event.kind] += 1
+                self.waiting = ""
+                if event.kind == "path":
+                    self.best = event.value if self.best is None else min(self.best, event.value)
+                    self.worst = max(self.worst or event.value, event.value)
+            case TaskFailed():
+                self.failed += 1
+            case Waiting(reason):
+                self.waiting = reason
+            case Progress(running, workers, shares):
+                self.running, self.workers, self._shares = running, workers, dict(shares)
+            case _:
+                pass
+
+    def total(self, kind: str) -> int:
+        """Tasks of a kind that the run needs, finished ones included."""
+        s = self.started
+        totals = {"minimum": s.minima, "path": s.pairs, "simplex": s.simplices} if s else {}
+        return totals.get(kind, 0)
+
+    def finished(self, kind: str) -> int:
+        """Tasks of a kind that are complete, those of earlier drivers included."""
+        s = self.started
+        before = (
+            {"minimum": s.minima_done, "path": s.pairs_done, "simplex": s.simplices_done}
+            if s
+            else {}
+        )
+        return before.get(kind, 0) + self.done[kind]
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run started."""
+        return 0.0 if self._began is None else self._clock() - self._began
+
+    def eta(self) -> float | None:
+        """Estimated seconds left, or None where nothing is known.
+
+        The rate of a kind counts from the start of its first task, so that training minima, which comes
+        first, does not slow down the rate of paths. While tasks of a later kind are to come and none has
+        finished, their cost is unknown and so is the time left.
+        """
+        if self.started is None or self.started.adaptive:
+            return None
+        seconds = 0.0
+        for kind in KINDS:
+            open_tasks = self.total(kind) - self.finished(kind)
+            if open_tasks <= 0:
+                continue
+            share = min(self._shares.get(kind, 0.0), float(open_tasks))
+            if not self.done[kind]:
+                return None
+            spent = self._clock() - self._kind_began.get(kind, self._clock())
+            seconds += spent * (open_tasks - share) / (self.done[kind] + share)
+        return seconds or None
