@@ -6,12 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
+
+from orchestrator.scheduling.exit_codes import ExitCode
 
 app = typer.Typer(
     name="toscore",
@@ -21,16 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Exit(IntEnum):
-    """What a script can rely on."""
-
-    COMPLETE = 0
-    BUG = 1
-    BAD_INPUT = 2
-    FAILED_TASKS = 3
-    INTERRUPTED = 130
 
 
 RunFileArgument = Annotated[
@@ -99,7 +90,7 @@ def run(
             )
     except KeyboardInterrupt:  # before anything ran
         print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
-        code = Exit.INTERRUPTED
+        code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 
 
@@ -232,9 +223,15 @@ def retry(
     from orchestrator.runs.stored_run import open_run
 
     found = open_run(run)
-    found.clear_failures()
     raise typer.Exit(
-        launch(found.plan.run, source=run, address=address, in_process=in_process, quiet=quiet)
+        launch(
+            found.plan.run,
+            source=run,
+            address=address,
+            in_process=in_process,
+            quiet=quiet,
+            retry=True,
+        )
     )
 
 
@@ -259,7 +256,7 @@ def verify(
         print(json.dumps(found.to_json(), indent=2, allow_nan=False))
     else:
         Console().print(verification_view(found))
-    raise typer.Exit(Exit.COMPLETE if found.sound else Exit.FAILED_TASKS)
+    raise typer.Exit(ExitCode.COMPLETE if found.sound else ExitCode.FAILED_TASKS)
 
 
 @app.command()
@@ -480,4 +477,4 @@ def main() -> None:
 
 def _leave(error: Exception) -> NoReturn:
     print(f"toscore: {error}", file=sys.stderr)
-    sys.exit(Exit.BAD_INPUT)
+    sys.exit(ExitCode.BAD_INPUT)

@@ -1,4 +1,4 @@
-"""Start a run or go on with it: lease, workers, the loop, and what is said at the end."""
+"""Start a run or go on with it: lease, workers, the loop, and what is printed at the end."""
 
 import contextlib
 import functools
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 
-import torch
 from rich.console import Console
 
 from orchestrator.analysis.reduction import reduce_run
@@ -19,42 +18,57 @@ from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.planning.cost import refuse_what_cannot_fit
 from orchestrator.planning.fingerprints import identify_and_load
 from orchestrator.planning.plan import Plan
+from orchestrator.preparation import (
+    check_checkpoints,
+    check_device,
+    load_for,
+    open_store,
+    prepare_store,
+)
 from orchestrator.report.terminal import barcode_view
-from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
-from orchestrator.runs.provenance import provenance
 from orchestrator.runs.reuse import reuse, sources
-from orchestrator.runs.stored_run import config_of
 from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
 from orchestrator.scheduling.executor import Executor, InProcess, WorkersUnavailable
+from orchestrator.scheduling.exit_codes import ExitCode
 from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
-from orchestrator.scheduling.scheduler import Policy
+from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.stop_request import StopWatch
-from orchestrator.telemetry.observers import JsonLines, LiveDisplay, Observers, PlainLines
-from topo_core.objectives.batching.precision import check_precision
-from workers.execution.minimum_task import check_state_dict, read_state_dict
-from workers.execution.strategy_probe import choose_evaluation, choose_for, device_here, hardware
+from orchestrator.telemetry.display import LiveDisplay, PlainLines
+from orchestrator.telemetry.json_log import JsonLines
+from orchestrator.telemetry.observers import Observers
 from workers.execution.worker import WorkerContext
-from workers.problems.data_sets import Dataset
-from workers.problems.evaluation import Evaluation
-from workers.problems.loaded_problem import Loaded, load_problem
-from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
-from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 
 EXIT = {
-    Ending.COMPLETE: 0,
-    Ending.FAILED: 3,
-    Ending.GAVE_UP: 3,
-    Ending.INTERRUPTED: 130,
+    Ending.COMPLETE: ExitCode.COMPLETE,
+    Ending.FAILED: ExitCode.FAILED_TASKS,
+    Ending.SAME_FAILURE: ExitCode.FAILED_TASKS,
+    Ending.STOPPED: ExitCode.STOPPED,
+    Ending.GAVE_UP: ExitCode.UNREACHABLE,
+    Ending.INTERRUPTED: ExitCode.INTERRUPTED,
 }
+
+_SHOWN_FAILURES = 10
+"""Failures that are printed at the end; `toscore status` lists all."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where the workers run: on a cluster, on one of our own in this machine, or in this process."""
+
+    address: str | None = None
+    """Of a Ray cluster that runs; None for one of our own."""
+    in_process: bool = False
+    """No Ray at all."""
 
 
 @dataclass
-class _Switch:
-    """What signals and `toscore stop` have asked for; the second Ctrl-C does not wait for anything."""
+class _StopSwitch:
+    """What signals and `toscore stop` have asked for; a second signal ends the process at once."""
 
     watch: StopWatch
     asked: Stop = Stop.NO
@@ -64,15 +78,20 @@ class _Switch:
             return Stop.GRACEFUL
         return self.asked
 
+    def now(self) -> bool:
+        """Whether a signal asked to leave at once."""
+        return self.asked is Stop.NOW
+
     def pull(self, signum: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM."""
         if self.asked is Stop.NOW:
-            os._exit(130)
+            os._exit(EXIT[Ending.INTERRUPTED])
         self.asked = Stop.NOW
 
 
 @dataclass(frozen=True)
 class Carried:
-    """How a run ended for now, and where to read what there is of it."""
+    """How a run ended for now, and where to read its results so far."""
 
     outcome: Outcome
     plan: Plan
@@ -80,6 +99,7 @@ class Carried:
 
     @property
     def code(self) -> int:
+        """The exit code, see `scheduling.exit_codes`."""
         return EXIT[self.outcome.ending]
 
 
@@ -91,8 +111,9 @@ def launch(
     in_process: bool = False,
     quiet: bool = False,
     log: str | None = None,
+    retry: bool = False,
 ) -> int:
-    """Run what is left of a run, and print what came of it.
+    """Run what is left of a run, and print its result.
 
     Args:
         run: the run file.
@@ -102,6 +123,7 @@ def launch(
         quiet: print nothing but the result.
         log: a file that gets one JSON object an event, appended; `-` for standard error, in place of
             the display.
+        retry: run the tasks that failed before once more.
 
     Returns:
         The exit code.
@@ -109,8 +131,11 @@ def launch(
     Raises:
         BadRunFile, UserError: nothing has been run.
     """
-    carried = carry_out(run, address=address, in_process=in_process, quiet=quiet, log=log)
-    return _say(carried.outcome, carried.plan, carried.store, source, quiet)
+    carried = carry_out(
+        run, address=address, in_process=in_process, quiet=quiet, log=log, retry=retry
+    )
+    _print_end(carried, source, quiet)
+    return carried.code
 
 
 def carry_out(
@@ -120,8 +145,9 @@ def carry_out(
     in_process: bool = False,
     quiet: bool = False,
     log: str | None = None,
+    retry: bool = False,
 ) -> Carried:
-    """Run what is left of a run: as `launch`, without a last word.
+    """Run what is left of a run, as `launch` does, and print no result.
 
     Raises:
         BadRunFile, UserError: nothing has been run.
@@ -135,17 +161,15 @@ def carry_out(
     others = sources(run.reuse)
     store = open_store(run.location)
     refuse_what_cannot_fit(plan, loaded.dimension, store.count("pairs"))
-    try:
-        lease = Lease.acquire(store.objects)
-    except LeaseHeld as error:
-        raise UserError(str(error)) from None
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.closing(lease))
-        switch = _Switch(
-            stack.enter_context(contextlib.closing(StopWatch(store.objects, lease.term)))
-        )
+        lease = stack.enter_context(contextlib.closing(_acquire(store)))
+        watch = StopWatch(store.objects, lease.term)
+        switch = _StopSwitch(stack.enter_context(contextlib.closing(watch)))
+        if retry:
+            for key in store.failures():
+                store.clear_failure(key)
         try:
-            evaluation = _prepare(plan, store, loaded, lease, address)
+            evaluation = prepare_store(plan, store, loaded, lease, address)
         except WorkersUnavailable as error:
             raise UserError(str(error)) from None
         if others and (copied := reuse(plan, store, others, lease.term)):
@@ -153,143 +177,76 @@ def carry_out(
         keep_paths = run.keep_paths != "none"
         # Absolute: a worker on another node is started in another folder.
         context = WorkerContext(store.objects.url, lease.term, evaluation, keep_paths)
-
         observers = stack.enter_context(_observers(quiet, log, run.name, lease.term))
 
         def workers() -> Executor:
-            executor = _executor(context, run, address, in_process)
-            if not in_process:
-                from orchestrator.cluster.ray_executor import DriverMetrics
-
-                observers.add(DriverMetrics(run.name, observers.tally))
+            executor = _executor(context, run, Where(address, in_process), switch, observers)
             # After Ray, which would take SIGTERM for itself.
             stack.enter_context(_signals(switch))
             return executor
 
+        policy = Policy(
+            max_attempts=run.resources.max_attempts, paths_at_once=evaluation.paths_at_once
+        )
         try:
             outcome = drive(
-                plan,
-                store,
-                workers,
-                lease,
-                notify=observers,
-                policy=Policy(
-                    max_attempts=run.resources.max_attempts,
-                    paths_at_once=evaluation.paths_at_once,
-                ),
-                stop=switch,
+                plan, store, workers, lease, notify=observers, policy=policy, stop=switch
             )
-            compact(store, lease.term, lease.confirm)
-            drop_idle_checkpoints(plan, store)
-            prune(plan, reduce_run(plan, store), store, lease.term, lease.confirm)
+            outcome = _tidied(plan, store, lease, outcome)
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
-        except (StoreUnreachable, StoreFull) as error:  # everything is done but for tidying up
-            outcome = Outcome(Ending.GAVE_UP, reason=str(error))
     return Carried(outcome, plan, store)
 
 
-def _prepare(
-    plan: Plan, store: Store, loaded: Loaded, lease: Lease, address: str | None
-) -> Evaluation:
-    """Mend the store, close the books of earlier drivers, and write down how this one starts."""
-    for damage in store.repair():
-        print(f"{damage.reason}; it is made again.", file=sys.stderr)
-    store.fence(lease.term)
-    config, precision = store.latest_config(), plan.run.resources.precision
-    before = None if config is None else Evaluation(**config["evaluation"])
-    # Another precision asks for other results, which may need another strategy.
-    if config is not None and before is not None and before.precision == precision:
-        evaluation = before
-        here = hardware()
-        machine = here if address is None else {k: config["provenance"].get(k) for k in here}
-    elif address is None:
-        evaluation = choose_evaluation(loaded, plan.path_settings, precision)
-        machine = hardware()
-    else:  # the driver's machine may have no GPU where the workers have one
-        present_own_token()
-        from orchestrator.cluster.ray_executor import ClusterSettings, ask_a_worker
-
-        there = ClusterSettings(address, plan.run.resources)
-        evaluation, machine = ask_a_worker(
-            there, choose_for, plan.problem, plan.path_settings, precision
-        )
-    written = config_of(plan, evaluation, provenance(plan.run, machine))
-    store.publish_config(written, epoch=lease.term)
-    return evaluation
+def _acquire(store: Store) -> Lease:
+    try:
+        return Lease.acquire(store.objects)
+    except LeaseHeld as error:
+        raise UserError(str(error)) from None
 
 
-def check_device(run: RunFile) -> None:
-    """This machine's device computes as precisely as is asked for.
+def _tidied(plan: Plan, store: Store, lease: Lease, outcome: Outcome) -> Outcome:
+    """Compact the records and delete what is not needed any more.
 
     Raises:
-        BadRunFile: it has no units for that.
+        Fenced: another driver has the lease by now.
     """
     try:
-        check_precision(run.resources.precision, torch.device(device_here()))
-    except ValueError as error:
-        raise BadRunFile(f"resources.{error}.") from None
-
-
-def open_store(location: str) -> Store:
-    """The store of a run, which can be written to.
-
-    Raises:
-        BadRunFile: it cannot; the sentence says why.
-    """
-    try:
-        objects = open_objects(location)
-        objects.check_writable()
-    except (NotWritable, StoreUnreachable, StoreFull) as error:
-        raise BadRunFile(f"store: {error}") from None
-    return Store(objects)
-
-
-def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
-    """The user's checkpoints fit the network.
-
-    Raises:
-        BadRunFile: the first mismatch.
-    """
-    for location in plan.run.minima.from_:
-        try:
-            check_state_dict(location, read_state_dict(location), loaded)
-        except BadReference as error:
-            raise BadRunFile(str(error)) from None
-
-
-def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
-    """The data and the network of a plan, in this process.
-
-    Args:
-        plan: of the run.
-        data: of its problem, where they have been loaded already.
-
-    Raises:
-        BadRunFile: they do not fit together.
-    """
-    try:
-        return load_problem(plan.problem, Evaluation(), data)
-    except BadReference as error:
-        raise BadRunFile(str(error)) from None
+        lease.confirm()
+        compact(store, lease.term, lease.confirm)
+        drop_idle_checkpoints(plan, store)
+        prune(plan, reduce_run(plan, store), store, lease.term, lease.confirm)
+    except (StoreUnreachable, StoreFull, NotWritable) as error:
+        if outcome.reason:  # the driver gave up for a reason of its own
+            return outcome
+        return Outcome(Ending.GAVE_UP, outcome.failed, str(error))
+    return outcome
 
 
 def _executor(
-    context: WorkerContext, run: RunFile, address: str | None, in_process: bool
+    context: WorkerContext,
+    run: RunFile,
+    where: Where,
+    switch: _StopSwitch,
+    observers: Observers,
 ) -> Executor:
-    if in_process:
-        return InProcess(context)
-    if address is None:
+    if where.in_process:
+        return InProcess(context, switch.now)
+    if where.address is None:
         protect_own_cluster()
     else:
         present_own_token()
-    from orchestrator.cluster.ray_executor import ClusterSettings, RayExecutor
+    from orchestrator.cluster.connection import ClusterSettings
+    from orchestrator.cluster.executor import RayExecutor
+    from orchestrator.cluster.metrics import DriverMetrics
 
-    return RayExecutor(context, ClusterSettings(address, run.resources))
+    executor = RayExecutor(context, ClusterSettings(where.address, run.resources))
+    observers.add(DriverMetrics(run.name, observers.tally))
+    return executor
 
 
 @contextlib.contextmanager
-def _signals(switch: _Switch) -> Iterator[None]:
+def _signals(switch: _StopSwitch) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop the loop."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -325,18 +282,31 @@ def _observers(quiet: bool, log: str | None, run: str, lease_term: int) -> Itera
         yield observers
 
 
-def _say(outcome: Outcome, plan: Plan, store: Store, source: str, quiet: bool) -> int:
-    if outcome.ending is Ending.INTERRUPTED:
-        print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
-        return EXIT[outcome.ending]
-    if outcome.ending is Ending.GAVE_UP:
-        print(f"Gave up: {outcome.reason} To go on: toscore run {source}", file=sys.stderr)
-        return EXIT[outcome.ending]
-    landscape = reduce_run(plan, store)
+def _print_end(carried: Carried, source: str, quiet: bool) -> None:
+    """The barcode if the run came to its end, otherwise why it did not and how to go on."""
+    outcome, plan = carried.outcome, carried.plan
+    go_on = f"To go on: toscore run {source}"
+    match outcome.ending:
+        case Ending.INTERRUPTED:
+            print(f"Interrupted. {go_on}", file=sys.stderr)
+            return
+        case Ending.STOPPED:
+            print(f"Stopped on request. {go_on}", file=sys.stderr)
+            return
+        case Ending.GAVE_UP:
+            print(f"Gave up: {outcome.reason} {go_on}", file=sys.stderr)
+            return
+        case Ending.SAME_FAILURE:
+            retry = (
+                f"toscore retry {plan.run.location}" if outcome.failed else f"toscore run {source}"
+            )
+            print(f"Gave up: {outcome.reason} Then: {retry}", file=sys.stderr)
+            return
+        case Ending.COMPLETE | Ending.FAILED:
+            landscape = reduce_run(plan, carried.store)
     console = Console()
     console.print(barcode_view(landscape, console.width))
     if landscape.failures and not quiet:
-        for failure in landscape.failures[:10]:
+        for failure in landscape.failures[:_SHOWN_FAILURES]:
             print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
         print(f"To run the failed tasks again: toscore retry {plan.run.location}", file=sys.stderr)
-    return EXIT[outcome.ending]

@@ -134,7 +134,9 @@ class RayExecutor:
                 self._asked_later.append(member)
                 return
             if member.doubt is not None:  # its process died, and was started again
-                self._lose(member, cause_of_loss(member.doubt.error, member.node), member.doubt.error)
+                self._lose(
+                    member, cause_of_loss(member.doubt.error, member.node), member.doubt.error
+                )
             member.joined, member.node = True, node
             self._starts.started(member.name)
             self._events.append(WorkerJoined(member.name, node))

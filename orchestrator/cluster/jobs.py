@@ -45,9 +45,7 @@ class Jobs:
         self._address = address
         self._client = _client(address)
 
-    def submit(
-        self, job: str, entrypoint: str, environment: Mapping[str, Any], run: str
-    ) -> None:
+    def submit(self, job: str, entrypoint: str, environment: Mapping[str, Any], run: str) -> None:
         """Submit a job.
 
         Args:

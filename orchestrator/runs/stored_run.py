@@ -38,12 +38,6 @@ class StartedRun:
     def failed_keys(self) -> tuple[str, ...]:
         return tuple(self.store.failures())
 
-    def clear_failures(self) -> int:
-        """Forget what failed, so that it is tried again; how many there were."""
-        for key in self.failed_keys:
-            self.store.clear_failure(key)
-        return len(self.failed_keys)
-
 
 def location_of(run: str) -> str:
     """The folder or URL that a RUN argument means.

@@ -248,7 +248,9 @@ class _Drive:
                 self._notify(events.WorkerLost(worker, how.value, cause))
                 # It may have published records and died before it could return its results.
                 ran = [key for pack in self._scheduler.packs_on(worker) for key in pack]
-                published = self._retry(partial(self._source.published, ran)) if ran else frozenset()
+                published = (
+                    self._retry(partial(self._source.published, ran)) if ran else frozenset()
+                )
                 event = WorkerLost(worker, how, cause, published)
             case PackFinished(results=results):
                 self._packs += 1

@@ -59,9 +59,7 @@ class InProcess:
 
     name = "local"
 
-    def __init__(
-        self, context: WorkerContext, leaving: Callable[[], bool] = lambda: False
-    ) -> None:
+    def __init__(self, context: WorkerContext, leaving: Callable[[], bool] = lambda: False) -> None:
         self._context, self._leaving = context, leaving
         self._worker = Worker(context, self.name, leaving)
         self._packs: deque[Sequence[Task]] = deque()

@@ -333,9 +333,7 @@ class Scheduler:
                 task.breaks += self._faults.is_proven(worker)
             if task.breaks >= self.policy.max_attempts:
                 reason = f"{task.breaks} workers could not go on after this task ({failure.reason})"
-                self._fail(
-                    task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details
-                )
+                self._fail(task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details)
             else:
                 self._make_ready(task)
         for pack in reversed(self._queues.pop(worker)):

@@ -11,19 +11,19 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.analysis.reduction import reduce_run
-from orchestrator.launch import EXIT, carry_out
+from orchestrator.launch import carry_out
 from orchestrator.planning.cost import Cost, estimate, human_bytes
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.runs.stored_run import open_run
-from orchestrator.scheduling.driver import Ending
+from orchestrator.scheduling.exit_codes import ExitCode
 from orchestrator.studies.compare import compare, view
 from orchestrator.studies.study import Study
 from orchestrator.telemetry.durations import human_seconds
 
-_INTERRUPTED, _FAILED = EXIT[Ending.INTERRUPTED], EXIT[Ending.FAILED]
+_LEAVING = (ExitCode.INTERRUPTED, ExitCode.STOPPED)
 
 
 def run_study(
@@ -62,14 +62,14 @@ def run_study(
             quiet=quiet or not sys.stderr.isatty(),
         )
         codes.add(carried.code)
-        if carried.code == _INTERRUPTED:
+        if carried.code in _LEAVING:
             print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
-            return _INTERRUPTED
+            return carried.code
         if not quiet:
             spent = human_seconds(time.monotonic() - began)
             print(f"  {carried.outcome.ending.value} after {spent}", file=sys.stderr)
     Console().print(view(compare(study)))
-    return _FAILED if codes - {0} else 0
+    return ExitCode.FAILED_TASKS if codes - {0} else 0
 
 
 def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import config_hash
+from orchestrator.scheduling.exit_codes import ExitCode
 from tests.helpers import results
 from tests.helpers.cluster import head
 from tests.helpers.command import toscore
@@ -144,7 +145,7 @@ def test_metrics_reach_prometheus(cluster, folder):
 
 @pytest.mark.slow
 def test_two_at_once_then_stopped_then_again(cluster, folder):
-    """Of two submitted at once one runs and the other says who does; stopped, it leaves with 130;
+    """Of two submitted at once one runs and the other says who does; stopped, it leaves with 4;
     submitting again, under another id, goes on where it stopped."""
     file, run = write(folder, minima=8, epochs=150), folder / "runs" / "a"
     options = ("--address", cluster.dashboard, "--working-dir", folder / "code")
@@ -161,7 +162,7 @@ def test_two_at_once_then_stopped_then_again(cluster, folder):
         wait_until(lambda: results.raw_records(run, "pairs"), running)
         assert toscore("stop", run).code == 0
         output, _ = running.communicate(timeout=120)
-    assert running.returncode == 130, output
+    assert running.returncode == ExitCode.STOPPED, output
     assert "minimum 0 done" in output and "To go on: toscore run" in output
     assert not (run / STOP).exists()
 
@@ -171,7 +172,7 @@ def test_two_at_once_then_stopped_then_again(cluster, folder):
         wait_until(lambda: len(results.raw_records(run, "pairs")) > done, again)
         assert toscore("stop", run).code == 0
         output, _ = again.communicate(timeout=120)
-    assert again.returncode == 130, output
+    assert again.returncode == ExitCode.STOPPED, output
     assert f"a: 8 minima (8 done), 28 paths ({done} done)" in output
     assert set(results.times_completed(run).values()) == {1}
     assert len([name for name in jobs(cluster) if name.startswith("toscore-a-")]) == 3

@@ -12,7 +12,6 @@ from orchestrator.scheduling.messages import (
     Loss,
     Open,
     PackFinished,
-    Replace,
     Run,
     StopRequested,
     Tick,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator.run_file.errors import UserError
+from orchestrator.scheduling.exit_codes import ExitCode
 from orchestrator.scheduling.holder import Holder
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.stop_request import StopWatch, ask_to_stop, is_asked_to_stop
@@ -24,6 +25,7 @@ minima: {{count: 8, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
 paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 2}}
 resources: {{workers: 1}}
 """
+MINIMA = 8
 PAIRS = 28
 
 
@@ -42,7 +44,15 @@ def test_nobody_to_stop(objects):
     assert not [info for info in objects.list() if info.name == STOP]
 
 
-def test_the_wish_reaches_one_driver(objects):
+@pytest.mark.parametrize("content", [b"", b'{"term": 1', b"[]", b'{"term": "one"}'])
+def test_a_lease_that_cannot_be_read(objects, content):
+    """`toscore stop` says in a sentence that nobody can be asked."""
+    objects.put(LEASE, content)
+    with pytest.raises(UserError, match="is unknown, since its"):
+        ask_to_stop(objects)
+
+
+def test_the_request_reaches_one_driver(objects):
     """It counts for the lease that it was meant for, and for none before or after."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     objects.put(LEASE, Holder(7, "elsewhere", "another boot", 1, now).encode())
@@ -51,29 +61,36 @@ def test_the_wish_reaches_one_driver(objects):
 
 
 @pytest.mark.parametrize("content", [b"", b"7", b"[]", b"{}", b"\xff"])
-def test_a_strange_wish_is_none(objects, content):
+def test_a_request_of_unknown_form_is_none(objects, content):
     """What `toscore stop` did not write stops nothing."""
     objects.put(STOP, content)
     assert not is_asked_to_stop(objects, 7)
 
 
-def test_a_wish_that_was_not_seen_stays(objects):
-    """Only the driver that was asked removes the wish."""
+def test_a_request_that_was_not_seen_stays(objects):
+    """Only the driver that was asked removes the request."""
     objects.put(STOP, json.dumps({"lease_term": 7}).encode())
     StopWatch(objects, 8).close()
     assert is_asked_to_stop(objects, 7)
 
 
+def paths_with_a_checkpoint(run):
+    """Keys of paths that run now: all minima are recorded by then, and lie in no checkpoint."""
+    minima = {record["key"] for record in results.raw_records(run, "minima")}
+    keys = {file.parent.name for file in (run / "checkpoints").glob("*/*.parquet")}
+    return keys - minima if len(minima) == MINIMA else set()
+
+
 def test_a_driver_finishes_what_runs_and_leaves(tmp_path):
-    """It leaves with 130 and the line that continues, nothing half-done."""
+    """It leaves with code 4, which no restart policy answers, and the line that continues the run."""
     file, run = tmp_path / "a.yaml", tmp_path / "runs" / "a"
     file.write_text(RUN_FILE.format(folder=tmp_path))
     with started(tmp_path, "run", file, "--in-process") as process:
-        wait_until(lambda: results.checkpoint_epochs(run), process)
+        wait_until(lambda: paths_with_a_checkpoint(run), process)
         said = toscore("stop", run)
         assert said.code == 0 and f"process {process.pid} on " in said.err
         output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    assert process.returncode == ExitCode.STOPPED, output
     assert f"To go on: toscore run {file}" in output
     assert not results.checkpoint_epochs(run), "what was running is finished"
     assert 1 <= len(results.raw_records(run, "pairs")) < PAIRS

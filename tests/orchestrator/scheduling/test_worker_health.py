@@ -1,6 +1,6 @@
 """Who is taken for silent, hung or slow: scripted, with a clock that the tests turn."""
 
-from orchestrator.scheduling.worker_health import Finding, WorkerHealth, Limits
+from orchestrator.scheduling.worker_health import Finding, Limits, WorkerHealth
 
 LIMITS = Limits(silent=120.0, stalled=60.0, slow_factor=5.0, hung_factor=20.0)
 PATHS = {"a": "path", "b": "path", "m": "minimum"}

@@ -1,0 +1,27 @@
+"""Exit codes of `toscore run`, and what reads them: a shell, Slurm's sbatch script, KubeRay's RayJob.
+
+| code | meaning                                   | start again as it is? |
+|------|-------------------------------------------|-----------------------|
+| 0    | complete                                  | nothing left          |
+| 1    | a bug                                     | no                    |
+| 2    | bad input, or another driver runs the run | no                    |
+| 3    | tasks have failed, or all fail alike      | no: `toscore retry`   |
+| 4    | stopped by `toscore stop`                 | no: somebody asked    |
+| 75   | store or cluster unreachable (EX_TEMPFAIL)| yes                   |
+| 130  | interrupted by Ctrl-C or SIGTERM          | by whoever sent it    |
+"""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What a script can rely on."""
+
+    COMPLETE = 0
+    BUG = 1
+    BAD_INPUT = 2
+    FAILED_TASKS = 3
+    STOPPED = 4
+    UNREACHABLE = 75
+    """`EX_TEMPFAIL` of sysexits.h: the only code after which the same command should be started again."""
+    INTERRUPTED = 130
