@@ -105,7 +105,7 @@ def descending_discs(
     sides = [_sides(objective, one) for one in passes]
     saddles = [one.saddle for one in passes] + [top.point for top in tops]
     places = torch.cat([minima, *(place[None] for place in saddles)])
-    time = _STIFF / largest_curvature(objective, places, size)
+    time = _STIFF / largest_curvature(objective, places)
     fans = [_Fan(objective, top, passes, sides, size) for top in tops]
     for _ in range(_ROUNDS):
         wanted = [(fan, want) for fan in fans for want in fan.wanted]

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from topo_core.morse.path_subdivision import Pass
 from topo_core.morse.random_walkers import Moves, beside, box
+from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.random_streams import generator
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_DIFFERENCE = 1e-4  # of a finite difference, in spacings
 _CLIMB = 160  # steps
 _MOVE = 0.5  # longest step, in spacings
 _WHOLE = 4  # in so few dimensions the Hessian is taken whole
@@ -118,20 +118,18 @@ def _new(
         if any(float((place - other).norm()) <= same for other in taken):
             continue
         taken.append(place)
-        plane = _plane(objective, place, spacing)
+        plane = _plane(objective, place)
         if plane is not None:
             found.append(Top(place, float(objective.losses(place[None])), *plane))
     return found
 
 
-def _plane(
-    objective: Objective, place: Tensor, spacing: float
-) -> tuple[Tensor, tuple[float, float]] | None:
+def _plane(objective: Objective, place: Tensor) -> tuple[Tensor, tuple[float, float]] | None:
     """The two directions of negative curvature at ``place`` [d]; None where there are not two."""
     count = min(_ALONG + 1, len(place))
     frames = _frames(place[None], count)
     for _ in range(1 if len(place) <= _WHOLE else _TURNS):
-        frames, bends, most = _turned(objective, place[None], frames, _DIFFERENCE * spacing)
+        frames, bends, most = _turned(objective, place[None], frames)
     zero = _ZERO * float(most)
     first, second, *third = bends[0].tolist()
     if second >= -zero or (third and third[0] <= zero):
@@ -149,19 +147,18 @@ def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
     moves = Moves(_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(places, _STEP)
-        frames, bends, _ = _turned(objective, places, frames, _DIFFERENCE * spacing)
+        frames, bends, _ = _turned(objective, places, frames)
         slopes = torch.einsum("kqd,kd->kq", frames, gradients)
         across = gradients - torch.einsum("kq,kqd->kd", slopes, frames)
         places = places + moves.next(across, slopes, bends, frames)
     return places
 
 
-def largest_curvature(objective: Objective, places: Tensor, size: float) -> float:
-    """The largest curvature, of any sign, at ``places`` [k, d]; ``size`` is the length scale."""
-    step = _DIFFERENCE * _STRIDE * size
+def largest_curvature(objective: Objective, places: Tensor) -> float:
+    """The largest |curvature| at ``places`` [k, d], by power iteration."""
     frames = _frames(places, 1)
-    for _ in range(_TURNS):  # power iteration
-        images = _products(objective, places, frames, step)
+    for _ in range(_TURNS):
+        images = _products(objective, places, frames)
         bends = torch.linalg.vector_norm(images, dim=2, keepdim=True)
         frames = images / bends.clamp_min(1e-300)
     return float(bends.max())
@@ -176,9 +173,7 @@ def _frames(places: Tensor, count: int) -> Tensor:
     return frame.expand(len(places), -1, -1)
 
 
-def _turned(
-    objective: Objective, places: Tensor, frames: Tensor, size: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _turned(objective: Objective, places: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``frames`` [k, q, d] turned towards the lowest curvatures, these [k, q], and the largest [k].
 
     By Rayleigh and Ritz in the span of the directions and of what the Hessian makes of them.
@@ -187,26 +182,22 @@ def _turned(
     if width <= _WHOLE:
         basis = torch.eye(width, dtype=places.dtype, device=places.device)
         basis = basis.expand(len(places), -1, -1)
-        images = _products(objective, places, basis, size)
+        images = _products(objective, places, basis)
     else:
-        images = _products(objective, places, frames, size)
+        images = _products(objective, places, frames)
         inside = torch.einsum("kqd,kpd->kqp", images, frames)
         rest = images - torch.einsum("kqp,kpd->kqd", inside, frames)
         span = torch.cat([frames, rest], dim=1)[:, :width].transpose(1, 2)
         basis = torch.linalg.qr(span).Q.transpose(1, 2)
-        images = _products(objective, places, basis, size)
+        images = _products(objective, places, basis)
     small = torch.einsum("kqd,kpd->kqp", basis, images)
     bends, weights = torch.linalg.eigh((0.5 * (small + small.transpose(1, 2))).nan_to_num())
     turned: Tensor = torch.einsum("kpq,kpd->kqd", weights[:, :, :count], basis)
     return turned, bends[:, :count], bends.abs().amax(1)
 
 
-def _products(objective: Objective, places: Tensor, vectors: Tensor, size: float) -> Tensor:
-    """Hessians at ``places`` [k, d] times unit ``vectors`` [k, q, d], by central differences."""
-    moves = size * vectors
-    ahead, behind = places[:, None] + moves, places[:, None] - moves
-    both = torch.cat([ahead.flatten(0, 1), behind.flatten(0, 1)])
-    _, gradients = objective.gradients(both, _STEP)
-    up, down = (half.reshape(vectors.shape) for half in gradients.chunk(2))
-    found: Tensor = (up - down) / (2 * size)
-    return found
+def _products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:
+    """Hessians at ``points`` [k, d] times ``vectors`` [k, q, d]."""
+    rows = points[:, None].expand(vectors.shape).flatten(0, 1)
+    products = hessian_vector_products(objective, rows, vectors.flatten(0, 1))
+    return products.reshape(vectors.shape)

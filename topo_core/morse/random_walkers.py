@@ -12,10 +12,11 @@ the evidence that there is.
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.barzilai_borwein import secant_steps
+from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_DIFFERENCE = 1e-4  # of a finite difference, in spacings
 _CLIMB = 80  # steps
 _MOVE = 0.5  # longest step, in spacings
 _FIRST_MOVE = 0.04  # of the longest
@@ -46,7 +47,7 @@ def climbed(
     moves = Moves(_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(places, _STEP)
-        along, bend = _turned(objective, places, along, _DIFFERENCE * spacing)
+        along, bend = _turned(objective, places, along)
         slope = torch.linalg.vecdot(gradients, along)[:, None]
         across = gradients - slope * along
         places = places + moves.next(across, slope, bend, along[:, None])
@@ -79,12 +80,7 @@ class Moves:
             step = _FIRST_MOVE * self._longest / size
         else:
             step, across_before, moved = self._before
-            change = across - across_before
-            met = torch.linalg.vecdot(moved, change)[:, None]
-            bent = torch.linalg.vecdot(change, change)[:, None]
-            fits = (met > 0) & (bent > 0)
-            secant = torch.minimum(2 * step, met / bent.clamp_min(1e-300))
-            step = torch.where(fits, secant, 2 * step)
+            step = secant_steps(moved, across - across_before, step)
         down = -step * across
         length = torch.linalg.vector_norm(down, dim=1, keepdim=True)
         down = down * (self._longest / length).clamp_max(1)
@@ -132,20 +128,18 @@ def _unit(rows: Tensor) -> Tensor:
     return found
 
 
-def _turned(
-    objective: Objective, places: Tensor, along: Tensor, size: float
-) -> tuple[Tensor, Tensor]:
+def _turned(objective: Objective, places: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
     """``along`` [k, d] turned towards the lowest curvature, and the curvature [k, 1].
 
-    In the plane of each direction and its residual: Rayleigh and Ritz, by finite differences.
+    In the plane of each direction and its residual: Rayleigh and Ritz.
     """
-    image = _products(objective, places, along, size)
+    image = hessian_vector_products(objective, places, along)
     bend = torch.linalg.vecdot(along, image)[:, None]
     for _ in range(_TURNS):
         rest = image - bend * along
         length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
         other = rest / length.clamp_min(1e-300)
-        other_image = _products(objective, places, other, size)
+        other_image = hessian_vector_products(objective, places, other)
         # The 2x2 matrix [[a, b], [b, c]]: its lower eigenvalue and the angle of the vector.
         a, b = bend, length
         c = torch.linalg.vecdot(other, other_image)[:, None]
@@ -158,11 +152,3 @@ def _turned(
         image = image / scale.clamp_min(1e-300)
         bend = torch.linalg.vecdot(along, image)[:, None]
     return along, bend
-
-
-def _products(objective: Objective, places: Tensor, vectors: Tensor, size: float) -> Tensor:
-    """Hessians at ``places`` times unit ``vectors``, both [k, d], by central differences."""
-    both = torch.cat([places + size * vectors, places - size * vectors])
-    _, gradients = objective.gradients(both, _STEP)
-    ahead, behind = gradients.chunk(2)
-    return (ahead - behind) / (2 * size)
