@@ -10,11 +10,14 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.analysis.assessment import Assessment, assess
+from orchestrator.analysis.copies import Copies, copies_of
 from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
 from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.analysis.open_bounds import Undecided, undecided
+from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
 from orchestrator.planning.pair_rules import Pair
 from orchestrator.planning.path_status import PairCounts
+from topo_core.homology.bar_ends import RefinedPeak
 from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
 from topo_core.homology.persistent_homology import HomologyBar
 from topo_core.homology.to_scores import to_score
@@ -47,6 +50,9 @@ class Landscape:
         failures: tasks that failed, and results that are no numbers.
         damage: objects of the store that cannot be read.
         tolerance: what the rule of the pairs may miss, in units of the loss.
+        peaks: of the paths whose peaks were followed to a stationary point, where that led.
+        classes: of each minimum the number of its class of symmetric copies; None where copies were
+            not looked for.
     """
 
     run: str
@@ -60,6 +66,8 @@ class Landscape:
     failures: tuple[FailedTask, ...] = ()
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
+    peaks: Mapping[Pair, RefinedPeak] = field(default_factory=dict)
+    classes: Mapping[int, int] | None = None
 
     @property
     def complete(self) -> bool:
@@ -112,6 +120,20 @@ class Landscape:
             return None
         return simplex_homology(self.losses, self.heights, self.simplices, self.max_index)
 
+    @cached_property
+    def verified(self) -> VerifiedBarcode | None:
+        """The barcode of verified saddles; None where no peak was followed."""
+        if not self.peaks:
+            return None
+        return verified_barcode(self.losses, self.heights, self.barcodes["elder"], self.peaks)
+
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The barcode of classes of copies; None where copies were not looked for."""
+        if self.classes is None or not self.minima:
+            return None
+        return copies_of(self.losses, self.heights, self.classes)
+
     def to_json(self) -> dict[str, Any]:
         """What `reduce --json` prints; infinite numbers are null."""
         return {
@@ -137,6 +159,8 @@ class Landscape:
             "undecided": self.undecided.to_json(),
             **(self.assessment.to_json() if self.assessment else {}),
             **({"higher_index": self.homology.to_json()} if self.homology else {}),
+            **({"verified": self.verified.to_json()} if self.verified else {}),
+            **({"quotient": self.copies.to_json()} if self.copies else {}),
             "failures": [
                 {"key": f.key, "task": f.what, "kind": f.kind, "reason": f.reason}
                 for f in self.failures

@@ -92,6 +92,7 @@ def bar_ends(
     heights: Mapping[Pair, float],
     bars: Barcode,
     peaks: Mapping[Pair, RefinedPeak],
+    tolerance: float,
 ) -> list[BarEnd]:
     """What the finite bars of an elder barcode of paths end at, in their order.
 
@@ -100,16 +101,19 @@ def bar_ends(
         heights: of the passes.
         bars: their elder barcode.
         peaks: as for ``network_of``.
+        tolerance: share of a bar's length by which its saddle may be higher than its path.
     """
     basins = _Basins(losses, heights)
     return [
-        _end(bar, bar.saddle, basins, peaks.get(bar.saddle))
+        _end(bar, bar.saddle, basins, peaks.get(bar.saddle), tolerance)
         for bar in bars.finite
         if bar.saddle is not None
     ]
 
 
-def _end(bar: Bar, path: Pair, basins: "_Basins", peak: RefinedPeak | None) -> BarEnd:
+def _end(
+    bar: Bar, path: Pair, basins: "_Basins", peak: RefinedPeak | None, tolerance: float
+) -> BarEnd:
     kind = EndKind.ATTAINED
     if peak is None:
         reason = "the peak of its path was not followed"
@@ -122,6 +126,8 @@ def _end(bar: Bar, path: Pair, basins: "_Basins", peak: RefinedPeak | None) -> B
     elif not basins.leads_lower(bar, peak.ends):
         i, j = peak.ends
         reason = f"the saddle joins {i} and {j}, which does not lead lower from {bar.minimum}"
+    elif peak.loss > bar.death + tolerance * bar.length:
+        reason = f"the saddle, at {peak.loss:.6g}, is higher than the path"
     else:
         kind = EndKind.SADDLE
         reason = "stationary, of index 1, and its descents join the two basins"
@@ -170,20 +176,21 @@ class BarDifference:
 def differences(
     bars: Barcode, ends: Sequence[BarEnd], network: TransitionNetwork, tolerance: float
 ) -> list[BarDifference]:
-    """Where the barcode of paths and that of verified saddles differ by more than ``tolerance``.
+    """Where the barcode of paths and that of verified saddles differ.
 
     Args:
         bars: the elder barcode of paths.
         ends: of its finite bars.
         network: of verified saddles between the same minima.
-        tolerance: in units of the loss.
+        tolerance: share of a bar's length up to which two deaths count as equal.
     """
     of_saddles = {bar.minimum: bar for bar in network.barcode.bars}
     end_of = {end.minimum: end for end in ends}
     result = []
     for bar in bars.bars:
         death, other = bar.death, of_saddles[bar.minimum]
-        if death == other.death or abs(death - other.death) <= tolerance:
+        lengths = [end - bar.birth for end in (death, other.death) if math.isfinite(end)]
+        if death == other.death or abs(death - other.death) <= tolerance * max(lengths):
             continue
         if math.isinf(other.death):
             reason = f"no verified saddle leads lower: {end_of[bar.minimum].reason}"
