@@ -15,7 +15,7 @@ from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
 from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.analysis.open_bounds import Undecided, undecided
 from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
-from orchestrator.planning.pair_rules import Pair
+from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.path_status import PairCounts
 from topo_core.homology.bar_ends import RefinedPeak
 from topo_core.homology.barcodes import Bar, Barcode, Method, barcode

@@ -3,7 +3,7 @@
 The height of a path is at least the loss of the higher of its two minima. If all paths that were not
 run had that height, every bar would end at its lowest possible death. A pair that finished paths
 already connect at its floor + tolerance, or lower, decides nothing
-(`orchestrator.planning.pair_selection`).
+(`orchestrator.pair_rules`).
 """
 
 import math
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.planning.pair_rules import Pair
-from orchestrator.planning.pair_selection import Knowledge, Order
+from orchestrator.pair_rules.knowledge import Knowledge
+from orchestrator.pair_rules.orders import Order, Pair
 from topo_core.homology.barcodes import barcode
 
 

@@ -149,7 +149,7 @@ def path_bytes(plan: Plan, dimension: int) -> int:
 def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int) -> None:
     """See that the disk under the store has room for what is left to do.
 
-    Of a lazy rule at least a path a minimum is known to be needed.
+    Of a rule that looks at results, only the paths that it needs at least are counted.
 
     Args:
         plan: of the run.
@@ -160,9 +160,7 @@ def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int) -> None:
         BadRunFile: it has not.
     """
     free = free_bytes(plan.run.store)
-    lazy = plan.run.pairs.rule == "lazy"
-    left = (len(plan.minima) - 1 if lazy else plan.pair_count) - done
-    needed = max(0, left) * path_bytes(plan, dimension)
+    needed = max(0, plan.least_pair_count - done) * path_bytes(plan, dimension)
     if free is not None and needed > free:
         raise BadRunFile(
             f"store is {plan.run.location}, which has {human_bytes(free)} free, and the paths need "

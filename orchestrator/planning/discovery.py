@@ -9,7 +9,7 @@ At most as many are added as there were before.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.planning.pair_rules import Pair
+from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.path_status import standing
 from orchestrator.planning.plan import Plan
 from topo_core.homology.dense_barcodes import dense_barcode

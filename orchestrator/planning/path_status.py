@@ -3,8 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from orchestrator.planning.pair_rules import Pair
-from orchestrator.planning.pair_selection import Order
+from orchestrator.pair_rules.orders import Order, Pair
 from orchestrator.planning.plan import Plan
 from workers.storage.schema import PairRecord
 

@@ -5,13 +5,14 @@ and resuming is a subtraction: the plan, less what the store holds.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, islice
 
-from orchestrator.planning.pair_rules import Pair, listed_pairs
-from orchestrator.planning.pair_selection import Order, Rounds
+from orchestrator.pair_rules.orders import Order, Pair
+from orchestrator.pair_rules.protocol import PairOptions, PairRule
+from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.run_file.models import RunFile
 from workers.tasks.tasks import (
     DescendMinimum,
@@ -96,7 +97,13 @@ class Plan:
         run = self.run
         through = run.paths.start == "through"
         return Rounds(
-            run.pairs, losses, len(self.minima), len(self.rungs), run.seed, through=through
+            self.rule,
+            run.pairs,
+            losses,
+            len(self.minima),
+            len(self.rungs),
+            run.seed,
+            through=through,
         )
 
     @cached_property
@@ -104,15 +111,32 @@ class Plan:
         return tuple(path_family(self.problem, rung, self.run.seed) for rung in self.rungs)
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs that the rule names before anything is known, each (i, j) with i < j."""
-        return listed_pairs(self.run.pairs, len(self.minima), self.run.seed)
+        """The pairs that the rule may name before anything is known, each (i, j) with i < j.
+
+        A rule that looks at results chooses among them, and its budget counts what it chooses.
+        """
+        options, minima = self.run.pairs, len(self.minima)
+        budget = None if self.rule.adaptive else options.max_pairs
+        return islice(self.rule.candidates(options, minima, self.run.seed), budget)
+
+    @property
+    def rule(self) -> PairRule:
+        return self.run.pairs.chosen
 
     @cached_property
     def pair_count(self) -> int:
-        n = len(self.minima)
-        if self.run.pairs.rule in ("all", "lazy"):
-            return n * (n - 1) // 2
-        return sum(1 for _ in self.pairs())
+        """How many pairs get a path, at most."""
+        return self._within_budget(self.rule.count)
+
+    @property
+    def least_pair_count(self) -> int:
+        """How many pairs get a path, at least."""
+        return self._within_budget(self.rule.least)
+
+    def _within_budget(self, count: Callable[[PairOptions, int, int], int]) -> int:
+        options = self.run.pairs
+        counted = count(options, len(self.minima), self.run.seed)
+        return counted if options.max_pairs is None else min(counted, options.max_pairs)
 
     def pair_key(self, pair: Pair, rung: int = -1) -> str:
         """Key of the path of a pair on a rung, the last by default."""
@@ -130,7 +154,9 @@ class Plan:
         """Key of an order of these rounds."""
         if not order.via:
             return self.pair_key(order.pair, order.rung)
-        return self.ordered_path(order, rounds).key
+        if order not in rounds.keys:  # a key contains those of the paths on its route, and so on
+            rounds.keys[order] = self.ordered_path(order, rounds).key
+        return rounds.keys[order]
 
     def ordered_path(self, order: Order, rounds: Rounds) -> OptimizePath:
         """The task of an order of these rounds."""

@@ -21,6 +21,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from orchestrator.pair_rules.protocol import PairRule
+from orchestrator.pair_rules.registry import PAIR_RULES
+from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision_names import Precision
 from workers.tasks.minimum_settings import MinimumSettings
@@ -158,7 +161,9 @@ class Minima(Model):
 class Pairs(Model):
     """`pairs:` which pairs of minima are joined by a path."""
 
-    rule: Literal["all", "lazy", "list", "random"] = "all"
+    rule: Annotated[str, OneOf(PAIR_RULES)] = Field(
+        "all", description="Which pairs: all, listed or random ones, or those that can move a bar."
+    )
     tolerance: float = Field(1e-3, gt=0, description="lazy: what the barcode may still miss.")
     pairs: tuple[tuple[int, int], ...] = Field((), description="list: the pairs, by index.")
     per_minimum: int = Field(3, ge=1, description="random: pairs drawn for each minimum.")
@@ -171,9 +176,14 @@ class Pairs(Model):
     )
 
     @property
+    def chosen(self) -> PairRule:
+        """The rule that `rule` names."""
+        return PAIR_RULES[self.rule]
+
+    @property
     def adaptive(self) -> bool:
-        """Whether later pairs depend on the results of earlier ones."""
-        return self.rule == "lazy" or bool(self.rungs)
+        """Whether later paths depend on the results of earlier ones."""
+        return self.chosen.adaptive or bool(self.rungs)
 
 
 class Reduce(Model):
@@ -251,11 +261,12 @@ class RunFile(Model):
                 f"reduce.max_index is {self.reduce.max_index}, which needs every path whole: "
                 "use pairs.rule all without pairs.rungs, and another start than through"
             )
-        if self.minima.discover and (self.pairs.rule == "list" or self.keep_paths != "all"):
+        open_ended = [name for name, rule in PAIR_RULES.items() if rule.open_ended]
+        if self.minima.discover and (not self.pairs.chosen.open_ended or self.keep_paths != "all"):
             raise ValueError(
                 f"minima.discover is true with pairs.rule {self.pairs.rule!r} and keep_paths "
-                f"{self.keep_paths!r}: minima that are found are joined by rule all, lazy or random, and "
-                "start from paths that are kept"
+                f"{self.keep_paths!r}: discovered minima need a rule that joins them "
+                f"({', '.join(open_ended)}) and start from paths that are kept"
             )
         if self.keep_paths != "all" and self.paths.start == "through":
             raise ValueError(
@@ -267,8 +278,7 @@ class RunFile(Model):
                 f"keep_paths is {self.keep_paths!r} and reduce.max_index {self.reduce.max_index}: "
                 "simplices are spanned by paths, keep all of them"
             )
-        if self.pairs.rule == "list" and not self.pairs.pairs:
-            raise ValueError("pairs.rule is 'list' and pairs.pairs is empty: list the pairs")
+        self.pairs.chosen.check(self.pairs)
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import torch
 from rich.table import Table
 
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.planning.pair_rules import Pair
+from orchestrator.pair_rules.orders import Pair
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.critical_points.saddle_search import Saddle, SaddleSettings

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.fingerprints import identify
-from orchestrator.planning.pair_rules import Pair
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.paths.profiles import loss_profile

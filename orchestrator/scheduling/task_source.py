@@ -9,8 +9,8 @@ from itertools import chain, compress, islice
 from operator import not_
 from typing import Protocol, TypeVar
 
+from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.planning.discovery import discovered
-from orchestrator.planning.pair_selection import Rounds
 from orchestrator.planning.plan import Plan
 from orchestrator.telemetry.events import RunStarted
 from workers.storage.run_store import Store

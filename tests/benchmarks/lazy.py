@@ -29,7 +29,7 @@ from typing import Any
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import carry_out
-from orchestrator.planning.pair_selection import Rung
+from orchestrator.pair_rules.orders import Rung
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.models import Pairs
 from orchestrator.run_file.reading import parse

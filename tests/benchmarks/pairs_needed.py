@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.pairs_needed
 
-The landscapes are those that `tests/orchestrator/planning/test_pair_selection.py` checks: `connected`
+The landscapes are those that `tests/orchestrator/pair_rules/test_rounds.py` checks: `connected`
 (passes a little above their floors, as in wide networks), `clusters` (four groups with high passes between
 them), `rough` (every height on its own, up to fifty times the tolerance). Prints for each the mean number
 of pairs and its share of all, and between the last two n the power with which the number grows.
@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.run_file.models import Pairs
-from tests.orchestrator.planning.test_pair_selection import run_lazily, synthetic
+from tests.orchestrator.pair_rules.test_rounds import run_lazily, synthetic
 
 COUNTS = (20, 40, 80, 150, 300)
 TOLERANCES = (1e-3, 3e-3)

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.planning.cost import Cost, estimate
-from orchestrator.planning.pair_rules import listed_pairs
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import remembered
 from orchestrator.run_file.models import Pairs
@@ -97,7 +96,7 @@ def test_what_decides_no_result_changes_no_key(changes):
 def test_random_pairs(n, per_minimum, seed):
     """Each minimum has as many partners as asked for, and raising n moves few pairs."""
     rule = Pairs(rule="random", per_minimum=per_minimum)
-    pairs = list(listed_pairs(rule, n, seed))
+    pairs = list(rule.chosen.candidates(rule, n, seed))
     assert len(pairs) == len(set(pairs))
     assert all(0 <= i < j < n for i, j in pairs)
     for minimum in range(n):
@@ -107,7 +106,7 @@ def test_random_pairs(n, per_minimum, seed):
 @given(st.integers(2, 20), st.integers(1, 300))
 def test_all_pairs_in_the_order_in_which_minima_appear(n, most):
     """So that paths between the first minima start while the others train; a budget cuts the end."""
-    pairs = list(listed_pairs(Pairs(rule="all", max_pairs=most), n, 0))
+    pairs = list(plan(minima={"count": n}, pairs={"max_pairs": most}).pairs())
     assert set(pairs) <= set(itertools.combinations(range(n), 2))
     assert len(pairs) == min(most, n * (n - 1) // 2)
     assert pairs == sorted(pairs, key=lambda pair: pair[::-1])

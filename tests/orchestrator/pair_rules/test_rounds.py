@@ -6,9 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.planning.pair_selection import Order, Rounds, next_round
+from orchestrator.pair_rules.orders import Order
+from orchestrator.pair_rules.rounds import Rounds, next_round
 from orchestrator.run_file.models import Pairs
 from topo_core import barcode, bottleneck
+
+LAZY = Pairs(rule="lazy")
 
 
 def synthetic(seed, n, kind):
@@ -34,7 +37,9 @@ def synthetic(seed, n, kind):
 
 def run_rounds(rule, losses, height, *, rungs=1, failed=frozenset(), through=False):
     """Rounds until the rule is satisfied; `height` gives the result of an order."""
-    rounds = Rounds(rule, dict(enumerate(losses)), len(losses), rungs, 0, through=through)
+    rounds = Rounds(
+        rule.chosen, rule, dict(enumerate(losses)), len(losses), rungs, 0, through=through
+    )
     while rounds.waiting:
         found = {order: height(order) for order in rounds.waiting if order not in failed}
         rounds.advance(found.get, failed.__contains__)
@@ -110,7 +115,7 @@ def test_rounds_do_not_depend_on_what_else_is_known():
     everything = {
         Order(pair, 0): heights[pair] for pair in itertools.combinations(range(len(losses)), 2)
     }
-    rounds = Rounds(rule, dict(enumerate(losses)), 15, 1, 0)
+    rounds = Rounds(rule.chosen, rule, dict(enumerate(losses)), 15, 1, 0)
     rounds.advance(everything.get, never)
     assert rounds.orders == alone.orders
     assert not rounds.waiting
@@ -122,7 +127,7 @@ def test_a_round_that_is_not_complete_is_waited_for():
     rule = Pairs(rule="lazy", tolerance=1e-3)
     alone = run_lazily(rule, losses, heights)
     draw = np.random.default_rng(0)
-    rounds = Rounds(rule, dict(enumerate(losses)), 15, 1, 0)
+    rounds = Rounds(rule.chosen, rule, dict(enumerate(losses)), 15, 1, 0)
     while rounds.waiting:
         some = [order for order in rounds.waiting if draw.random() < 0.3]
         rounds.advance({order: heights[order.pair] for order in some}.get, never)
@@ -133,7 +138,7 @@ def test_a_failed_path_is_not_asked_for_again_and_proves_nothing():
     """Its pair stays undecided, and the others go on."""
     losses, heights = synthetic(3, 8, "connected")
     rule = Pairs(rule="lazy", tolerance=0.05)
-    lost = Rounds(rule, dict(enumerate(losses)), 8, 1, 0).waiting[2]
+    lost = Rounds(rule.chosen, rule, dict(enumerate(losses)), 8, 1, 0).waiting[2]
     rounds = run_lazily(rule, losses, heights, failed=frozenset({lost}))
     assert rounds.known.failed[lost.pair]
     assert rounds.orders.count(lost) == 1
@@ -142,7 +147,7 @@ def test_a_failed_path_is_not_asked_for_again_and_proves_nothing():
 
 def test_a_minimum_that_is_not_there_is_left_out():
     """Only pairs of minima with a loss are asked for."""
-    orders = Rounds(Pairs(rule="lazy"), {0: 0.1, 2: 0.3, 3: 0.2}, 4, 1, 0).waiting
+    orders = Rounds(LAZY.chosen, LAZY, {0: 0.1, 2: 0.3, 3: 0.2}, 4, 1, 0).waiting
     assert [order.pair for order in orders] == [(0, 3), (0, 2)]
 
 
@@ -208,7 +213,7 @@ def test_a_satisfied_rule_orders_nothing():
     losses, heights = synthetic(4, 10, "connected")
     rule = Pairs(rule="lazy", tolerance=0.05)
     where = run_lazily(rule, losses, heights)
-    assert next_round(rule, where.known, 0) == []
+    assert next_round(rule.chosen, rule, where.known, 0) == []
 
 
 @pytest.mark.parametrize("rule", ["all", "lazy", "random"])

@@ -1,0 +1,14 @@
+"""The pair rules by the name that a run file gives them."""
+
+from orchestrator.pair_rules.all_pairs import AllPairs
+from orchestrator.pair_rules.lazy import LazyPairs
+from orchestrator.pair_rules.listed_pairs import ListedPairs
+from orchestrator.pair_rules.protocol import PairRule
+from orchestrator.pair_rules.random_pairs import RandomPairs
+
+PAIR_RULES: dict[str, PairRule] = {
+    "all": AllPairs(),
+    "lazy": LazyPairs(),
+    "list": ListedPairs(),
+    "random": RandomPairs(),
+}

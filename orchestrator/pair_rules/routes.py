@@ -1,0 +1,50 @@
+"""`paths.start: through`: later paths start as the concatenation of finished ones."""
+
+from collections.abc import Mapping
+
+from orchestrator.pair_rules.knowledge import Knowledge
+from orchestrator.pair_rules.orders import Order, Pair, Rung
+from topo_core.homology.minimum_graphs import checked_graph, merges
+
+
+def spanning(pairs: list[Pair], known: Knowledge) -> list[Pair]:
+    """Of the pairs those that connect their minima, of lowest floors first: a star if the pairs have one."""
+    passes = {pair: float(known.floors[pair]) for pair in pairs}
+    losses = {end: float(known.losses[end]) for pair in passes for end in pair}
+    graph = checked_graph(losses, passes)
+    tree = {graph.pair(merge.index) for merge in merges(graph)}
+    return [pair for pair in pairs if pair in tree]
+
+
+def routed(orders: list[Order], known: Knowledge) -> list[Order]:
+    """The orders with their routes through the spanning tree; without one where it does not join a pair."""
+    tree, rung = known.tree(), known.rung
+    near: dict[int, list[int]] = {}
+    for i, j in tree.edges:
+        near.setdefault(i, []).append(j)
+        near.setdefault(j, []).append(i)
+    towards: dict[int, dict[int, int]] = {}
+    with_routes = []
+    for order in orders:
+        i, j = order.pair
+        if j not in towards:  # from every minimum the next one on the route to j
+            towards[j] = _parents(j, near)
+        here, via = i, list[Rung]()
+        while here != j and here in towards[j]:
+            there = towards[j][here]
+            pair = (min(here, there), max(here, there))
+            via.append((pair, int(rung[pair])))
+            here = there
+        with_routes.append(Order(order.pair, order.rung, tuple(via) if here == j else ()))
+    return with_routes
+
+
+def _parents(root: int, near: Mapping[int, list[int]]) -> dict[int, int]:
+    parents, waiting = {}, [root]
+    while waiting:
+        here = waiting.pop()
+        for there in near.get(here, ()):
+            if there != root and there not in parents:
+                parents[there] = here
+                waiting.append(there)
+    return parents
