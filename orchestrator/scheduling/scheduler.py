@@ -91,6 +91,8 @@ class Scheduler:
         self.done = 0
         self.failed: dict[str, FailureKind] = {}
         self.stopping = False
+        """Whether nothing more is handed out: a stop was requested, or the run has given up."""
+        self.gave_up = False
         self._tasks: dict[str, _Task] = {}
         self._ready: deque[str] = deque()
         self._paused: list[str] = []
@@ -249,13 +251,17 @@ class Scheduler:
         failure = Failed(key, kind, reason, details)
         commands.append(Fail(failure, kind not in NOT_LASTING))
         if why := self._breaker.failed(failure):
-            commands.append(GiveUp(why, curable=False))
+            self._give_up(GiveUp(why, curable=False), commands)
         for dependent in self._dependents.pop(key, ()):
             waiting = self._tasks.get(dependent)
             if waiting is not None:
                 self._fail(
                     waiting, FailureKind.DEPENDS_ON_FAILED, f"needs {key}, which failed", commands
                 )
+
+    def _give_up(self, command: GiveUp, commands: list[Command]) -> None:
+        self.stopping = self.gave_up = True
+        commands.append(command)
 
     # Workers that are lost.
 
@@ -313,6 +319,10 @@ class Scheduler:
                     self._make_ready(task, first=True)
                 case FailureKind.WORKER:
                     broken.append(result)
+                case _ if (
+                    self.gave_up
+                ):  # what fails like the tasks before it runs again another time
+                    self._make_ready(task)
                 case _:
                     self._fail(task, result.kind, result.reason, commands, result.details)
         if broken:
@@ -345,19 +355,15 @@ class Scheduler:
         if not drain:
             self._restarting.add(worker)
         elif not self._queues and not self._restarting:
-            commands.append(
-                GiveUp(
-                    f"No worker can run tasks ({broken[0].reason}). Remove the cause.",
-                    curable=False,
-                )
-            )
+            why = f"No worker can run tasks ({broken[0].reason}). Remove the cause."
+            self._give_up(GiveUp(why, curable=False), commands)
 
     def _wait_for_store(
         self, task: _Task, result: Failed, now: float, commands: list[Command]
     ) -> None:
         pause = self._outage.failed(now)
         if self._outage.is_hopeless(now):
-            commands.append(GiveUp(result.reason))
+            self._give_up(GiveUp(result.reason), commands)
         self._move(task, Status.PAUSED)
         task.not_before = now + pause
         self._paused.append(task.open.key)

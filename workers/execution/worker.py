@@ -6,14 +6,12 @@ evaluation) between the packs that it is given; it decides nothing and remembers
 
 import contextlib
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-import torch
-
+from workers.execution.failures import failure_of
 from workers.execution.minimum_task import (
     descend_minimum_task,
     import_minimum_task,
@@ -21,15 +19,15 @@ from workers.execution.minimum_task import (
 )
 from workers.execution.path_pack import optimize_paths_together
 from workers.execution.path_task import optimize_path_task
-from workers.execution.progress import Interrupted, TaskFailure, Telling
+from workers.execution.progress import Interrupted, Telling
 from workers.execution.simplex_task import optimize_simplex_task
 from workers.problems.evaluation import Evaluation, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
-from workers.storage.objects import StoreFull, StoreUnreachable
+from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
-from workers.storage.run_store import Damaged, Store
+from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, Record, SimplexRecord
-from workers.tasks.results import Done, Failed, FailureKind, TaskResult
+from workers.tasks.results import Done, TaskResult
 from workers.tasks.tasks import (
     DescendMinimum,
     ImportMinimum,
@@ -129,15 +127,13 @@ class Worker:
         for group in by_kind.values():
             try:
                 self._store.publish_records(group, epoch=self._context.lease_term)
-            except (StoreUnreachable, StoreFull) as error:
-                kind = _store_failure(error)
+            except Exception as error:  # refused, full, unreachable: nobody's record is there
                 for record in group:
-                    results[record.key] = Failed(record.key, kind, str(error))
+                    results[record.key] = failure_of(record.key, error)
                 continue
             for record in group:
-                with contextlib.suppress(
-                    StoreUnreachable, StoreFull
-                ):  # tidied up at the end of the run
+                # Otherwise they are deleted at the end of the run.
+                with contextlib.suppress(StoreUnreachable, StoreFull, NotWritable):
                     self._let_go(self._ended[record.key])
         records.clear()
         self._ended.clear()
@@ -162,6 +158,10 @@ class Worker:
         self._telling.start(task.key)
         try:
             loaded = self._problem(task.problem)
+        except Exception as error:
+            self._telling.stop()
+            return failure_of(task.key, error, loading=True)
+        try:
             match task:
                 case TrainMinimum():
                     record: Record = train_minimum_task(task, loaded, self._store, self._telling)
@@ -182,7 +182,7 @@ class Worker:
         except Interrupted:
             raise
         except Exception as error:
-            return _failed(task.key, error)
+            return failure_of(task.key, error)
         finally:
             self._telling.stop()
         return self._done(task, record, time.monotonic() - started, records)
@@ -198,14 +198,14 @@ class Worker:
         try:
             loaded = self._problem(tasks[0].problem)
         except Exception as error:
-            yield from (_failed(task.key, error) for task in tasks)
+            yield from (failure_of(task.key, error, loading=True) for task in tasks)
             return
         try:
             for task, outcome in optimize_paths_together(
                 tasks, loaded, self._store, self._telling, keep_points=self._context.keep_paths
             ):
                 if isinstance(outcome, Exception):
-                    yield _failed(task.key, outcome)
+                    yield failure_of(task.key, outcome)
                 else:
                     seconds = (time.monotonic() - started) / len(tasks)
                     yield self._done(task, outcome, seconds, records)
@@ -229,28 +229,6 @@ def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
     for group in groups.values():
         size = max(1, paths_at_once)
         yield from (group[first : first + size] for first in range(0, len(group), size))
-
-
-def _failed(key: str, error: Exception) -> Failed:
-    """What is told of a task that ended with `error`."""
-    match error:
-        case TaskFailure():
-            return Failed(key, error.kind, str(error))
-        case StoreUnreachable() | StoreFull():
-            return Failed(key, _store_failure(error), str(error))
-        case Damaged():
-            # Starting the run again finds the damage in the store and makes the object again.
-            return Failed(key, FailureKind.DAMAGED, str(error))
-        case torch.OutOfMemoryError():
-            return Failed(key, FailureKind.OUT_OF_MEMORY, str(error).splitlines()[0])
-        case _:  # a bug, ours or in the user's code: kept whole for its owner
-            reason = f"{type(error).__name__}: {error}"
-            told = "".join(traceback.format_exception(error))
-            return Failed(key, FailureKind.BUG, reason, told)
-
-
-def _store_failure(error: Exception) -> FailureKind:
-    return FailureKind.DISK_FULL if isinstance(error, StoreFull) else FailureKind.STORE
 
 
 def _signed(record: Record, worker: str, lease_term: int, seconds: float) -> Record:

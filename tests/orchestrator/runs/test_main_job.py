@@ -17,7 +17,7 @@ import torch
 
 import orchestrator.launch
 import orchestrator.runs.provenance
-import orchestrator.scheduling.lease
+import orchestrator.scheduling.holder
 import workers.execution.worker
 from tests.helpers import results
 from tests.helpers.command import toscore
@@ -272,7 +272,7 @@ def test_a_clock_that_jumps_changes_nothing(undisturbed, folder, monkeypatch):
     for module in (
         workers.execution.worker,
         orchestrator.launch,
-        orchestrator.scheduling.lease,
+        orchestrator.scheduling.holder,
         orchestrator.runs.provenance,
     ):
         monkeypatch.setattr(module, "datetime", Jumping)
