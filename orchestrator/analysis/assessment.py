@@ -1,4 +1,4 @@
-"""How accurate the barcode of a run is, and what else its paths tell.
+"""How accurate the barcode of a run is, and other results of its paths.
 
 Two errors are estimated separately and never added. The sampling error is what the dense sampling
 may have missed on the polygons as they are. The convergence estimate is how much bars would still

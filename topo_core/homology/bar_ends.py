@@ -1,7 +1,7 @@
 """What the ends of bars are: verified saddles, kinks, or heights that a path attains.
 
 A bar of paths ends at the highest loss of a path. That is a number of the landscape only where the
-peak was followed to a stationary point of index 1 whose descents join what the bar says
+peak was followed to a stationary point of index 1 whose descents join the two basins of the bar
 (decision 42). Then the end is a *saddle*; where the peak is a kink of the loss, it is a *kink*; in
 every other case the height is merely *attained*.
 """
@@ -30,7 +30,7 @@ class RefinedPeak:
 
     Attributes:
         verdict: ``saddle`` for a stationary point whose index is 1, its sign settled by error bounds;
-            ``kink``; or any other word for what was found instead.
+            ``kink``; or another verdict.
         loss: at the point.
         gradient_norm: at the point.
         eigenvalues: the lowest ones of the Hessian, increasing.

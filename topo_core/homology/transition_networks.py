@@ -4,7 +4,7 @@ In the energy-landscape literature this is the kinetic transition network (Wales
 2003; pele, topsearch). Its barcode by the elder rule is that of the critical points that are known:
 each finite bar ends at a stationary point. A barcode of paths ends at heights that paths attain,
 which are never below the lowest saddle between two minima, so the two barcodes agree where paths
-have converged and all saddles on the way are known.
+have converged and all saddles between the minima are known.
 """
 
 import math

@@ -107,15 +107,15 @@ def test_without_profiles_dips_are_unknown_and_not_absent():
     assert known(records={(0, 1): bare}).to_json()["dips"] is None
 
 
-def test_bars_without_length_are_told_in_words():
-    """Passes at their higher ends: no bar is longer than ±, and the text says what that means."""
+def test_bars_without_length_are_explained():
+    """Passes at their higher ends: no bar is longer than ±, and the text explains it."""
     passes = {
         (0, 1): record(0, 1, 0.2, high=0.2 + 1e-9, ends=(0.1, 0.2)),
         (1, 2): record(1, 2, 0.3, high=0.3 + 1e-9, ends=(0.2, 0.3)),
     }
-    told = "without a climb"
-    assert told in "\n".join(str(line) for line in evidence(known(records=passes)))
-    assert told not in "\n".join(str(line) for line in evidence(known()))
+    sentence = "without a climb"
+    assert sentence in "\n".join(str(line) for line in evidence(known(records=passes)))
+    assert sentence not in "\n".join(str(line) for line in evidence(known()))
     del passes[1, 2]  # minimum 2 is left unconnected: from there no path is known
     apart = assess(LOSSES, {(0, 1): 0.2}, passes)
-    assert told not in "\n".join(str(line) for line in evidence(apart))
+    assert sentence not in "\n".join(str(line) for line in evidence(apart))

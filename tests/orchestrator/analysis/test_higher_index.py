@@ -1,4 +1,4 @@
-"""Simplices as tasks of a run: what they add to the barcodes, and that interruptions change nothing."""
+"""Simplices as tasks of a run: their barcodes, and that interruptions change nothing."""
 
 import itertools
 import json
@@ -38,11 +38,11 @@ def write(folder, name, settings=SETTINGS):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run in one process that nothing happened to, and what it printed."""
+    """An uninterrupted run in one process, and its output."""
     folder = tmp_path_factory.mktemp("higher")
-    said = toscore("run", write(folder, "a"), "--in-process")
-    assert said.code == 0, said.err
-    return folder / "runs" / "a", said.out
+    outcome = toscore("run", write(folder, "a"), "--in-process")
+    assert outcome.code == 0, outcome.err
+    return folder / "runs" / "a", outcome.out
 
 
 def test_all_simplices_are_there_and_their_barcodes(undisturbed):
@@ -101,9 +101,9 @@ def test_values_from_the_stored_points_alone(undisturbed):
         table = pq.read_table(run / row["object"]).to_pylist()
         points = np.array([line["values"] for line in table if line["name"] == "points"])
         points = torch.as_tensor(points).double()
-        places, weights = samples(2, 3, 8)
+        corners, weights = samples(2, 3, 8)
         dense = max(
-            loss((w[:, None] * points[p]).sum(0)) for p, w in zip(places, weights, strict=True)
+            loss((w[:, None] * points[p]).sum(0)) for p, w in zip(corners, weights, strict=True)
         )
         assert dense <= row["value_high"] + 1e-5
         assert row["value"] <= dense + 0.02 * row["value"]
@@ -119,15 +119,15 @@ def test_a_killed_driver_is_continued(undisturbed, tmp_path):
         with started(tmp_path, "run", file, "--in-process") as process:
             wait_until(reached, process)
             os.kill(process.pid, signal.SIGKILL)
-    said = toscore("run", file, "--in-process")
-    assert said.code == 0, said.err
+    outcome = toscore("run", file, "--in-process")
+    assert outcome.code == 0, outcome.err
     assert results.bits(run) == results.bits(undisturbed[0])
     assert results.reduced(run) == results.reduced(undisturbed[0])
     assert set(results.times_completed(run).values()) == {1}
 
 
 def test_without_a_triangle_its_loop_is_open(undisturbed, tmp_path):
-    """What is not computed yet is told, fills nothing, and is made again to the same bits."""
+    """A missing triangle is reported, fills nothing, and is computed again to the same bits."""
     run = tmp_path / "runs" / "a"
     shutil.copytree(undisturbed[0], run)
     for file in (run / "records" / "simplices").iterdir():
@@ -152,15 +152,17 @@ def test_without_a_triangle_its_loop_is_open(undisturbed, tmp_path):
 )
 def test_a_run_that_cannot_have_loops_is_refused(tmp_path, setting, message):
     """One sentence and exit code 2, with nothing written."""
-    said = toscore("run", write(tmp_path, "a"), "--set", setting, "--in-process")
-    assert said.code == 2 and message in said.err, said.err
+    outcome = toscore("run", write(tmp_path, "a"), "--set", setting, "--in-process")
+    assert outcome.code == 2 and message in outcome.err, outcome.err
     assert not (tmp_path / "runs").exists()
 
 
 def test_plan_states_the_cost(tmp_path):
     """C(n, 3) triangles and C(n, 4) tetrahedra, before anything runs."""
-    said = toscore("plan", write(tmp_path, "a"), "--no-sample", "--json", "--set", "minima.count=7")
-    cost = json.loads(said.out)
+    outcome = toscore(
+        "plan", write(tmp_path, "a"), "--no-sample", "--json", "--set", "minima.count=7"
+    )
+    cost = json.loads(outcome.out)
     assert cost["simplices"] == math.comb(7, 3) + math.comb(7, 4)
     text = toscore("plan", write(tmp_path, "a"), "--no-sample", "--set", "minima.count=7").out
     assert "C(7, 3) + C(7, 4)" in text

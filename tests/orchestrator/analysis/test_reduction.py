@@ -84,7 +84,7 @@ def test_all_indices_of_the_simplices_are_of_one_complex(tmp_path):
     of_lattice = {bar.born[0]: bar.death for bar in landscape.homology.index_0.finite}
     assert of_lattice == {minimum: death + 0.1 for minimum, death in of_paths.items()}
     births = sorted(bar.birth for bar in landscape.homology.barcodes[1].bars)
-    assert births == sorted(lattice.values())[3:]  # what is left of the edges closes loops
+    assert births == sorted(lattice.values())[3:]  # the other edges close loops
     higher = landscape.to_json()["higher_index"]
     assert higher["to_score_of_index_0"] > landscape.to_json()["to_score"]["0"]["elder"]
     assert "lattice" in higher["edges"]

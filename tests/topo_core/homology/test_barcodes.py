@@ -40,14 +40,14 @@ def values(bars):
 
 def algorithm_1(losses, heights):
     """The loop of the paper, with ties broken by position."""
-    found = []
+    bars = []
     for p in sorted(range(len(losses)), key=lambda p: (losses[p], p)):
         h = math.inf
         for q in range(len(losses)):
             if (losses[q], q) < (losses[p], p):
                 h = min(h, heights.get((p, q), math.inf), heights.get((q, p), math.inf))
-        found.append((losses[p], h))
-    return sorted(found)
+        bars.append((losses[p], h))
+    return sorted(bars)
 
 
 def formula_1(losses, heights):
@@ -58,7 +58,7 @@ def formula_1(losses, heights):
         reach[i, j] = reach[j, i] = height
     for k in range(n):
         reach = np.minimum(reach, np.maximum(reach[:, k, None], reach[None, k]))
-    keys = [(loss, place) for place, loss in enumerate(losses)]
+    keys = [(loss, position) for position, loss in enumerate(losses)]
     return sorted(
         (losses[p], min((reach[p, q] for q in range(n) if keys[q] < keys[p]), default=math.inf))
         for p in range(n)
@@ -125,8 +125,8 @@ def test_agrees_with_gudhi_bit_for_bit(landscape):
     """GUDHI's persistence of the same graph has the same births and deaths, to the last bit."""
     losses, heights = landscape
     tree = gudhi.SimplexTree()
-    for place, loss in enumerate(losses):
-        tree.insert([place], loss)
+    for vertex, loss in enumerate(losses):
+        tree.insert([vertex], loss)
     for pair, height in heights.items():
         tree.insert(list(pair), height)
     tree.compute_persistence(min_persistence=-1.0, persistence_dim_max=True)
@@ -141,8 +141,8 @@ def test_relabelling(landscape, random):
     new = list(range(len(losses)))
     random.shuffle(new)
     relabelled = [0.0] * len(losses)
-    for old, place in enumerate(new):
-        relabelled[place] = losses[old]
+    for old, renamed in enumerate(new):
+        relabelled[renamed] = losses[old]
     moved = {(new[j], new[i]): height for (i, j), height in heights.items()}
     assert values(barcode(relabelled, moved)) == values(barcode(losses, heights))
 
@@ -156,12 +156,12 @@ def test_shift_and_scale(landscape, shift, power):
     def changed(value):
         return scale * value + shift
 
-    found = barcode(
+    bars = barcode(
         [changed(loss) for loss in losses],
         {pair: changed(height) for pair, height in heights.items()},
     )
     expected = sorted((changed(b), changed(d)) for b, d in values(barcode(losses, heights)))
-    assert np.array(values(found)) == pytest.approx(np.array(expected), abs=1e-12)
+    assert np.array(values(bars)) == pytest.approx(np.array(expected), abs=1e-12)
 
 
 @given(landscapes(least=2), st.data())
@@ -242,7 +242,7 @@ def test_a_pair_that_is_given_in_both_directions():
 
 
 def test_a_matrix_and_a_mapping_are_the_same():
-    """Heights may come as a symmetric array, with infinity for what is missing."""
+    """Heights may come as a symmetric array, with infinity for missing passes."""
     losses = [0.3, 0.1, 0.2, 0.4]
     heights = {(0, 1): 1.0, (1, 2): 0.5, (2, 3): 0.9, (0, 3): 0.8}
     matrix = np.full((4, 4), math.inf)
@@ -277,7 +277,7 @@ def test_the_order_of_input_does_not_matter(landscape, random):
     ],
 )
 def test_impossible_heights_are_refused(heights, words):
-    """One sentence names the pass and what is wrong with it."""
+    """The message names the pass and the error."""
     with pytest.raises(ValueError) as refused:
         barcode([0.0, 1.0], heights)
     assert words in str(refused.value)
@@ -300,7 +300,7 @@ def test_a_loss_that_is_not_finite_is_refused():
     ],
 )
 def test_impossible_losses_are_refused(losses, words):
-    """One sentence says what to give instead."""
+    """The message says which input is allowed."""
     with pytest.raises(ValueError) as refused:
         barcode(losses, {})
     assert words in str(refused.value)
@@ -308,7 +308,7 @@ def test_impossible_losses_are_refused(losses, words):
 
 @given(landscapes(complete=True))
 def test_lists_arrays_and_tensors_are_the_same(landscape):
-    """Barcode, merge tree and jackknife of plain numbers do not depend on what holds them."""
+    """Barcode, merge tree and jackknife of plain numbers do not depend on the container."""
     losses, heights = landscape
     matrix = np.zeros((len(losses), len(losses)))
     for (i, j), height in heights.items():

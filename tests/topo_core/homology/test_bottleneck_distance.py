@@ -17,7 +17,7 @@ FINITE_BARS = st.lists(st.tuples(VALUES, VALUES).map(sorted).map(tuple), max_siz
 
 
 def least_over_all_matchings(a, b):
-    """The definition: the least cost, over all matchings, of the worst partner or way to the diagonal."""
+    """The definition: over all matchings, the least of the largest distances to a partner or the diagonal."""
 
     def rest(bars):
         return max(((death - birth) / 2 for birth, death in bars), default=0.0)
@@ -30,9 +30,9 @@ def least_over_all_matchings(a, b):
         max(
             abs(bar[0] - partner[0]),
             abs(bar[1] - partner[1]),
-            least_over_all_matchings(others, b[:place] + b[place + 1 :]),
+            least_over_all_matchings(others, b[:index] + b[index + 1 :]),
         )
-        for place, partner in enumerate(b)
+        for index, partner in enumerate(b)
     )
     return min(alone, *with_partner, math.inf)
 

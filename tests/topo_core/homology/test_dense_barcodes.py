@@ -1,4 +1,4 @@
-"""The dense-profile complex against GUDHI on every sample, and a dip put there on purpose."""
+"""The dense-profile complex against GUDHI on every sample, and a known dip."""
 
 import math
 
@@ -53,7 +53,7 @@ def test_agrees_with_gudhi_on_all_samples(sample):
 
 @given(sampled())
 def test_never_above_the_bars_of_whole_paths(sample):
-    """A path that passes something lower on its way may end there."""
+    """A path that passes a lower point may end there."""
     losses, profiles = sample
     whole = barcode(losses, {pair: max(samples) for pair, (_, samples) in profiles.items()})
     deaths = {bar.minimum: bar.death for bar in whole.bars}
@@ -62,7 +62,7 @@ def test_never_above_the_bars_of_whole_paths(sample):
 
 
 def test_a_basin_inside_a_path_is_reported():
-    """Its place, its loss and its depth; a ripple is not."""
+    """Its position, its loss and its depth; a ripple is not."""
     positions = np.linspace(0, 1, 9)
     samples = [1.0, 3.0, 2.0, 2.05, 2.0, 5.0, 4.99, 6.0, 0.0]
     dense = dense_barcode([1.0, 0.0], {(0, 1): (positions, samples)}, least=0.02)

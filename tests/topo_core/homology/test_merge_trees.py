@@ -1,4 +1,4 @@
-"""The merge tree says what the elder barcode says, and how."""
+"""The merge tree agrees with the elder barcode."""
 
 import math
 
@@ -37,12 +37,12 @@ def test_bars_are_read_off_the_tree(landscape):
 def test_lines_of_a_drawing_do_not_cross(landscape):
     """The minima of a basin are drawn side by side, and below its join."""
     tree = merge_tree(*landscape)
-    places = tree.horizontal_positions()
+    positions = tree.horizontal_positions()
     count = len(tree.leaves)
     members = [{leaf} for leaf in range(count)]
     for join in tree.joins:
         members.append(members[join.children[0]] | members[join.children[1]])
     for node, leaves in enumerate(members):
-        spots = sorted(places[leaf] for leaf in leaves)
+        spots = sorted(positions[leaf] for leaf in leaves)
         assert spots == [spots[0] + step for step in range(len(spots))]
-        assert spots[0] <= places[node] <= spots[-1]
+        assert spots[0] <= positions[node] <= spots[-1]

@@ -17,7 +17,7 @@ from topo_core.homology.to_scores import to_score
 
 @st.composite
 def complexes(draw):
-    """Losses, heights of all pairs, and own maxima of some triples and of what they bound."""
+    """Losses, heights of all pairs, and own maxima of some triples and of the solids that they bound."""
     count = draw(st.integers(1, 6))
     level = st.integers(0, 6).map(float)
     losses = [draw(level) for _ in range(count)]
@@ -137,8 +137,8 @@ def test_relabelling_shift_and_scale(data, random, shift, power):
         return scale * value + shift
 
     moved = [0.0] * len(losses)
-    for old, place in enumerate(new):
-        moved[place] = changed(losses[old])
+    for old, renamed in enumerate(new):
+        moved[renamed] = changed(losses[old])
     # The own maximum of a higher simplex may be anything below that of its faces.
     renamed = [
         {tuple(new[v] for v in simplex): changed(value) for simplex, value in part.items()}
@@ -202,11 +202,11 @@ def test_a_square_and_its_diagonals():
     """Four edges close a loop; the triangle that enters last at which it is filled ends it."""
     heights = {(0, 1): 1.0, (1, 2): 1.0, (2, 3): 1.0, (0, 3): 1.0, (0, 2): 2.0, (1, 3): 2.0}
     triples = {(0, 1, 2): 5.0, (0, 2, 3): 3.0, (0, 1, 3): 4.0, (1, 2, 3): 4.0}
-    found = persistence(filtration([0.0] * 4, heights, triples), 1)[1]
-    assert [(bar.birth, bar.death) for bar in found.bars] == [(1.0, 4.0), (2.0, 3.0), (2.0, 4.0)]
-    assert found.bars[0].born in {(0, 1), (1, 2), (2, 3), (0, 3)}
-    assert found.bars[0].killed in {(0, 1, 3), (1, 2, 3)}
-    assert to_score(found) == 1.5
+    loops = persistence(filtration([0.0] * 4, heights, triples), 1)[1]
+    assert [(bar.birth, bar.death) for bar in loops.bars] == [(1.0, 4.0), (2.0, 3.0), (2.0, 4.0)]
+    assert loops.bars[0].born in {(0, 1), (1, 2), (2, 3), (0, 3)}
+    assert loops.bars[0].killed in {(0, 1, 3), (1, 2, 3)}
+    assert to_score(loops) == 1.5
 
 
 def test_the_highest_dimension_gives_no_bars():
@@ -244,7 +244,7 @@ def test_arrays_and_mappings_are_the_same():
     ],
 )
 def test_impossible_simplices_are_refused(triples, words):
-    """One sentence names the simplex and what is wrong with it."""
+    """The message names the simplex and the error."""
     heights = {(0, 1): 1.0, (0, 2): 1.0, (0, 3): 1.0, (1, 3): 1.0}
     with pytest.raises(ValueError) as refused:
         filtration([0.0] * 4, heights, triples)
@@ -260,8 +260,8 @@ def test_impossible_simplices_are_refused(triples, words):
         ({(0,): 0.0, (1,): 1.0, (0, 1): 0.5}, "not below"),
     ],
 )
-def test_what_is_no_filtration_is_refused(plain, words):
-    """One sentence says what to give."""
+def test_input_that_is_not_a_filtration_is_refused(plain, words):
+    """The message says which input is allowed."""
     with pytest.raises(ValueError) as refused:
         persistence(plain, 1)
     assert words in str(refused.value)

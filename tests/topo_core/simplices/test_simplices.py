@@ -40,7 +40,7 @@ def flat_faces(vertices, settings, subset=None):
 
 
 def around_an_axis(count, height=0.0):
-    """A straight simplex of ``count`` vertices across the last axis, at the place ``height``."""
+    """A straight simplex of ``count`` vertices across the last axis, at the height ``height``."""
     corners = torch.eye(count, dtype=torch.float64) - 1 / count
     _, _, basis = torch.linalg.svd(corners)
     flat = 3 * corners @ basis[: count - 1].T
@@ -62,11 +62,11 @@ def exact_faces(vertices, settings):
     shared = {}
     for face, rows in faces.items():
         nodes = lattice(len(face) - 1, settings.subdivisions).coordinates.tolist()
-        for place, node in enumerate(nodes):
+        for row, node in enumerate(nodes):
             name = tuple((v, a) for v, a in zip(face, node, strict=True) if a)
             if len(name) == 1:
-                rows[place] = vertices[name[0][0]]
-            rows[place] = shared.setdefault(name, rows[place].clone())
+                rows[row] = vertices[name[0][0]]
+            rows[row] = shared.setdefault(name, rows[row].clone())
     return faces
 
 
@@ -79,12 +79,12 @@ def test_a_simplex_slides_to_the_lowest_point_that_it_cannot_avoid(count, outcom
     """
     settings = SimplexSettings(height_tolerance=1e-6)
     vertices = around_an_axis(count)
-    found = optimize_simplex(hill(), vertices, exact_faces(vertices, settings), settings)
-    assert found.history[0].dense_maximum == pytest.approx(1.49, abs=1e-4)
-    assert 1 - 1e-9 <= found.value <= 1.01
-    assert found.outcome is outcome, found.reason
+    result = optimize_simplex(hill(), vertices, exact_faces(vertices, settings), settings)
+    assert result.history[0].dense_maximum == pytest.approx(1.49, abs=1e-4)
+    assert 1 - 1e-9 <= result.value <= 1.01
+    assert result.outcome is outcome, result.reason
     assert torch.allclose(
-        found.profile.argmax, torch.full((count,), 1 / count, dtype=torch.float64), atol=0.05
+        result.profile.argmax, torch.full((count,), 1 / count, dtype=torch.float64), atol=0.05
     )
 
 
@@ -92,17 +92,17 @@ def test_a_simplex_that_fills_its_space_stays_where_it_is():
     """In a plane a triangle has no normal direction; its value is the hill that it contains."""
     objective = from_function(lambda x: torch.exp(-4 * (x - 0.1).square().sum(1)))
     vertices = around_an_axis(3)[:, :2].contiguous()
-    found = optimize_simplex(objective, vertices, flat_faces(vertices, SimplexSettings()))
-    assert found.value == pytest.approx(1, abs=1e-4)
-    assert found.outcome is Outcome.CONVERGED
+    result = optimize_simplex(objective, vertices, flat_faces(vertices, SimplexSettings()))
+    assert result.value == pytest.approx(1, abs=1e-4)
+    assert result.outcome is Outcome.CONVERGED
     nodes = lattice(2, 6)
     flat = nodes.coordinates.to(vertices) @ vertices / 6
-    assert torch.allclose(found.points, flat, atol=1e-12)
+    assert torch.allclose(result.points, flat, atol=1e-12)
 
 
 def test_a_simplex_is_as_high_as_its_faces_and_then_is_finished():
-    """With a sheet that can go round the hill, the value is that of the highest edge, measured
-    on the polygon of m + 1 points, and no step is taken for what cannot get lower."""
+    """Where the sheet avoids the hill, the value is that of the highest edge, measured
+    on the polygon of m + 1 points, and no step is taken, because it cannot get lower."""
     objective = from_function(lambda x: torch.exp(-4 * x.square().sum(1)))
     vertices = around_an_axis(3, height=0.01)
     settings = SimplexSettings(subdivisions=5)
@@ -111,15 +111,15 @@ def test_a_simplex_is_as_high_as_its_faces_and_then_is_finished():
     bent[:, :2] *= 1 - 0.5 * torch.linspace(0, math.pi, 41, dtype=torch.float64).sin()[:, None]
     bent[0], bent[-1] = vertices[0], vertices[1]
     faces = {**flat_faces(vertices, settings), (0, 1): bent}
-    found = optimize_simplex(objective, vertices, faces, settings)
+    result = optimize_simplex(objective, vertices, faces, settings)
     heights = [
         loss_profile(objective, edge_nodes(path, settings), tolerance=1e-4).maximum
         for path in faces.values()
     ]
-    assert found.value == pytest.approx(max(heights), rel=1e-3)
-    assert found.value >= max(heights)
-    assert found.outcome is Outcome.CONVERGED
-    assert found.gradient_evaluations <= 50 * len(lattice(2, 5).interior)
+    assert result.value == pytest.approx(max(heights), rel=1e-3)
+    assert result.value >= max(heights)
+    assert result.outcome is Outcome.CONVERGED
+    assert result.gradient_evaluations <= 50 * len(lattice(2, 5).interior)
 
 
 def test_the_best_simplex_is_kept():
@@ -128,15 +128,15 @@ def test_the_best_simplex_is_kept():
         epochs=60, evaluate_every=1, max_move=None, optimizer=OptimizerSettings("sgd", lr=3.0)
     )
     vertices = around_an_axis(3)
-    found = optimize_simplex(hill(), vertices, flat_faces(vertices, settings), settings)
-    heights = [measure.dense_maximum for measure in found.history]
+    result = optimize_simplex(hill(), vertices, flat_faces(vertices, settings), settings)
+    heights = [measure.dense_maximum for measure in result.history]
     assert max(heights) > heights[0]
-    assert found.value == min(heights) >= 1
+    assert result.value == min(heights) >= 1
 
 
 @pytest.mark.parametrize("kink", [False, True])
 def test_the_dense_maximum_is_within_its_bracket(kink):
-    """No place of a fine grid on random simplices is higher than maximum + bracket."""
+    """No point of a fine grid on random simplices is higher than maximum + bracket."""
     draw = generator("simplex-profile", kink)
     centres = torch.randn(20, 3, generator=draw, dtype=torch.float64)
 
@@ -148,9 +148,9 @@ def test_the_dense_maximum_is_within_its_bracket(kink):
     nodes = lattice(2, 4)
     points = 0.7 * torch.randn(6, 15, 3, generator=draw, dtype=torch.float64)
     profiles = simplex_profiles(objective, points, nodes, tolerance=1e-5)
-    places, weights = samples(2, 4, 32)
+    corners, weights = samples(2, 4, 32)
     for sheet, profile in zip(points, profiles, strict=True):
-        dense = objective.losses(torch.einsum("kc,kcd->kd", weights, sheet[places])).max()
+        dense = objective.losses(torch.einsum("kc,kcd->kd", weights, sheet[corners])).max()
         argmax, weight = nodes.interpolation(profile.argmax[None] * 4)
         there = (weight[0, :, None] * sheet[argmax[0]]).sum(0, keepdim=True)
         assert float(objective.losses(there)) == pytest.approx(profile.maximum, abs=1e-12)
@@ -249,12 +249,12 @@ def test_a_simplex_that_is_thrown_away_has_not_converged(rate):
 
 
 def test_divergence_is_an_outcome():
-    """A loss that is not finite on the starting simplex is told and not optimised."""
+    """A loss that is not finite on the starting simplex is reported and not optimised."""
     objective = from_function(lambda x: (1 - x.square().sum(1)).log())
     vertices = 0.5 * around_an_axis(3)
-    found = optimize_simplex(objective, vertices, flat_faces(vertices, SimplexSettings()))
-    assert found.outcome is Outcome.DIVERGED
-    assert "not finite" in found.reason
+    result = optimize_simplex(objective, vertices, flat_faces(vertices, SimplexSettings()))
+    assert result.outcome is Outcome.DIVERGED
+    assert "not finite" in result.reason
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_divergence_is_an_outcome():
     ],
 )
 def test_faces_that_do_not_fit_are_refused(change, message):
-    """The message says which face is wrong and what to do."""
+    """The message says which face is wrong and how to mend it."""
     vertices = around_an_axis(3)
     vertices, faces = change(vertices, flat_faces(vertices, SimplexSettings()))
     with pytest.raises(ValueError, match=message):
