@@ -89,16 +89,15 @@ def a_path_goes_down() -> Figure:
         points=15, start="line", epochs=400, redistribute_every=1, focus=0.0,
         optimizer=OptimizerSettings("sgd", lr=2e-4), evaluate_every=100,
     )  # fmt: skip
-    state = tc.init(
-        landscape.objective, tc.initial_path(landscape.objective, start, end, settings, 0), settings
-    )
+    solver = tc.PathSolver(landscape.objective, settings)
+    state = solver.begin(tc.initial_path(landscape.objective, start, end, settings, 0))
     figure = Figure(figsize=(7.2, 3.2))
     left, right = figure.subplots(1, 2)
     plane(left, landscape, (-1.4, 1.2, -0.3, 1.9), 60)
     moments = {0: MUTED, 10: FIRST, 40: THIRD, 400: SECOND}
     for epoch, colour in moments.items():
         if epoch:
-            state = tc.advance(landscape.objective, state, settings, 0, until_epoch=epoch)
+            state = solver.advance(state, 0, until_epoch=epoch)
         left.plot(state.points[:, 0], state.points[:, 1], "o-", color=colour, ms=3, lw=1.2)
         profile = tc.loss_profile(landscape.objective, state.points)
         right.plot(profile.positions, profile.losses, color=colour, label=f"after {epoch} steps")
@@ -133,9 +132,9 @@ def points_are_inserted() -> Figure:
         (axes[1], more, SECOND, "with insertion"),
     ):
         plane(ax, landscape, (-1.5, 1.5, -1.0, 1.5), 1.3)
-        state = tc.init(landscape.objective, start, settings)
-        state = tc.advance(
-            landscape.objective, state, settings, 0, until_epoch=settings.epochs or 1
+        state = tc.PathSolver(landscape.objective, settings).begin(start)
+        state = tc.PathSolver(landscape.objective, settings).advance(
+            state, 0, until_epoch=settings.epochs or 1
         )
         ax.plot(state.points[:, 0], state.points[:, 1], "o-", color=colour, ms=4)
         profile = tc.loss_profile(landscape.objective, state.points)

@@ -38,16 +38,10 @@ if TYPE_CHECKING:
     )
     from topo_core.objectives.protocol import Objective, SegmentObjective, Step, from_function
     from topo_core.paths.convergence import Evidence, Outcome
-    from topo_core.paths.optimize import (
-        PathSolution,
-        advance,
-        finished,
-        init,
-        optimize_path,
-        solution,
-    )
+    from topo_core.paths.optimize import optimize_path
     from topo_core.paths.profiles import Profile, loss_profile
-    from topo_core.paths.solver import advance_together
+    from topo_core.paths.solution import PathSolution
+    from topo_core.paths.solver import PathSolver
     from topo_core.paths.starts.initial_paths import initial_path
     from topo_core.paths.state import PathState, Record
     from topo_core.random_streams import generator
@@ -62,9 +56,10 @@ _WITH_TORCH = {
     "morse.landscape_search": ("LandscapeBarcodes", "LandscapeSettings", "landscape_barcodes"),
     "objectives.protocol": ("Objective", "SegmentObjective", "Step", "from_function"),
     "paths.convergence": ("Evidence", "Outcome"),
-    "paths.optimize": ("PathSolution", "advance", "finished", "init", "optimize_path", "solution"),
+    "paths.optimize": ("optimize_path",),
     "paths.profiles": ("Profile", "loss_profile"),
-    "paths.solver": ("advance_together",),
+    "paths.solution": ("PathSolution",),
+    "paths.solver": ("PathSolver",),
     "paths.starts.initial_paths": ("initial_path",),
     "paths.state": ("PathState", "Record"),
     "random_streams": ("generator",),
@@ -105,6 +100,7 @@ __all__ = [
     "Outcome",
     "PathSettings",
     "PathSolution",
+    "PathSolver",
     "PathState",
     "PolishSettings",
     "Profile",
@@ -118,8 +114,6 @@ __all__ = [
     "SimplexSolution",
     "Step",
     "Verdict",
-    "advance",
-    "advance_together",
     "barcode",
     "bottleneck",
     "classify_point",
@@ -128,10 +122,8 @@ __all__ = [
     "estimate_sampling_error",
     "filtration",
     "find_saddle",
-    "finished",
     "from_function",
     "generator",
-    "init",
     "initial_path",
     "jackknife",
     "landscape_barcodes",
@@ -141,6 +133,5 @@ __all__ = [
     "optimize_simplex",
     "persistence",
     "polish_minimum",
-    "solution",
     "to_score",
 ]

@@ -22,7 +22,7 @@ from orchestrator.planning.timed_sample import Sample, remember, remembered
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.models import RunFile
 from orchestrator.telemetry.durations import human_seconds
-from workers.tasks.tasks import PathWork
+from topo_core.paths.settings import Resolved
 
 RECORD_BYTES = 4_000
 """A pair's record with its profile and history, measured on runs of 100 epochs."""
@@ -106,7 +106,8 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     plan = Plan(run, Identity("", "", checkpoints))  # the keys of its tasks are not looked at
     settings = plan.path_settings
     batches = math.ceil(examples / settings.batch_size)
-    path_epochs = settings.total_epochs(batches)
+    resolved = settings.resolve(batches)
+    path_epochs = resolved.epochs
     moving = settings.points_per_step or settings.points - 2
     steps = path_epochs * batches
     simplices = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
@@ -114,7 +115,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     checkpointed = max(1, path_epochs // settings.checkpoint_every)
     per_minimum = per_path = total = None
     if known and sample is not False:
-        training, per_path = _training_seconds(known, run), _path_seconds(known, settings, batches)
+        training, per_path = _training_seconds(known, run), _path_seconds(known, resolved)
         per_minimum = training / max(1, run.minima.trained)
         total = training + plan.pair_count * per_path
     return Cost(
@@ -128,8 +129,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         simplex_sizes=tuple(d + 1 for d in plan.simplex_dimensions),
         minimum_epochs=sum(training.epochs for training in run.minima.trainings),
         path_epochs=plan.pair_count * path_epochs,
-        gradient_evaluations=plan.pair_count
-        * (steps * moving + _start_gradients(settings, batches)),
+        gradient_evaluations=plan.pair_count * (steps * moving + resolved.curve_passes * batches),
         store_bytes=len(plan.minima) * row + plan.pair_count * path_bytes(plan, parameters),
         store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpointed),
         free_bytes=free_bytes(run.store),
@@ -187,20 +187,13 @@ def human_bytes(count: float) -> str:
     raise AssertionError
 
 
-def _path_seconds(sample: Sample, settings: PathWork, batches: int) -> float:
+def _path_seconds(sample: Sample, resolved: Resolved) -> float:
     """Steps, the first path, and measurements of the dense maximum."""
-    epochs = settings.total_epochs(batches)
-    measurements = epochs // settings.evaluate_every + 1
+    settings, batches = resolved.settings, resolved.batches
+    measurements = resolved.epochs // settings.evaluate_every + 1
     dense = sample.path_losses * 4 * settings.points
-    curve = sample.curve_step * _start_gradients(settings, batches)
-    return sample.path_step * epochs * batches + curve + dense * measurements
-
-
-def _start_gradients(settings: PathWork, batches: int) -> int:
-    """Gradients that the first path of a pair takes, at most."""
-    if settings.resolve(batches).start != "bezier":
-        return 0
-    return settings.bezier_epochs * batches
+    curve = sample.curve_step * resolved.curve_passes * batches
+    return sample.path_step * resolved.epochs * batches + curve + dense * measurements
 
 
 def _training_seconds(sample: Sample, run: RunFile) -> float:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from orchestrator.runs.stored_run import StartedRun
-from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.chords import Chords
+from topo_core.paths.descent_directions import descent_
 from topo_core.paths.polyline import arc_positions
+from topo_core.paths.tangents.paper import PAPER
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 
@@ -51,6 +53,6 @@ def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
         points = run.store.read_path(record.key)["points"]
         gradients = torch.stack([objective.full_gradient(p) for p in points[1:-1]])
         losses = objective.losses(points).to(points.dtype)
-        tangent = descent_("paper", Chords.of(points), gradients, losses.unfold(0, 3, 1))
+        tangent = descent_(PAPER, Chords.of(points), gradients, losses.unfold(0, 3, 1))
         normal = torch.linalg.vector_norm(gradients, dim=1)
         yield GradientNorms(arc_positions(points)[1:-1], tangent, normal)

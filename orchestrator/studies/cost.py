@@ -70,7 +70,7 @@ def _run_cost(run: RunFile) -> StudyCost:
     forward = forward_operations(run.network, run.data)
     settings = plan.path_settings
     batches = math.ceil(examples / settings.batch_size)
-    epochs = settings.total_epochs(batches)
+    epochs = settings.resolve(batches).epochs
     moving = settings.points_per_step or settings.points - 2
     measured = (epochs // settings.evaluate_every + 1) * PROFILE_POINTS * settings.points
     on_path = 3 * epochs * moving + measured

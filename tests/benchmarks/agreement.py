@@ -18,7 +18,7 @@ from tests.benchmarks import literal
 from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance, init
+from topo_core.paths.solver import PathSolver
 from workers.problems.networks import build
 from workers.tasks.specs import NetworkSpec
 
@@ -78,8 +78,9 @@ class Case:
 def distance(network: str, strategy: str, dtype: torch.dtype) -> float:
     """Largest distance of a point's end from that of the loop, relative to how far the loop moved it."""
     case = Case.of(network, strategy, dtype)
-    begun = init(case.objective, case.path, case.settings)
-    found = advance(case.objective, begun, case.settings, SEED, until_epoch=STEPS // BATCHES)
+    solver = PathSolver(case.objective, case.settings)
+    begun = solver.begin(case.path)
+    found = solver.advance(begun, SEED, until_epoch=STEPS // BATCHES)
     path = list(case.path)
     for number in range(STEPS):
         case.step(path, number)

@@ -23,7 +23,7 @@ from orchestrator.studies.cost import PROFILE_POINTS
 from orchestrator.studies.study import load_study
 from tests.benchmarks.speed import machine
 from tests.benchmarks.workloads import ENDLESS, Unmeasured, endless
-from topo_core.paths.solver import advance, init
+from topo_core.paths.solver import PathSolver
 from workers.execution.strategy_probe import choose_evaluation
 from workers.execution.training import begin, train_until
 from workers.problems.data_sets import Dataset, sizes
@@ -56,7 +56,7 @@ def _row(plan: Plan, batches: int) -> float:
     loaded = _loaded(plan, settings.batch_size * batches)
     path = _median(_path_epoch(loaded, plan)) / batches * -(-examples // settings.batch_size)
     measured = _median(_dense(loaded, plan)) * examples / len(loaded.data.train_inputs)
-    epochs = settings.total_epochs(-(-examples // settings.batch_size))
+    epochs = settings.resolve(-(-examples // settings.batch_size)).epochs
     per_path = path * epochs + measured * (epochs // settings.evaluate_every + 1)
     (training,) = set(run.minima.trainings)
     in_an_epoch = loaded.objective(training.batch_size).batches
@@ -92,10 +92,12 @@ def _path_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
     ends = [loaded.initial_point(seed) for seed in (0, 1)]
     alphas = torch.linspace(0, 1, settings.points, device=ends[0].device)[:, None]
     points = torch.lerp(ends[0], ends[1], alphas)
-    state = [endless(init(Unmeasured(objective), points, settings))]
+    state = [endless(PathSolver(Unmeasured(objective), settings).begin(points))]
 
     def epoch() -> None:
-        state[0] = advance(objective, state[0], settings, 0, until_epoch=state[0].epoch + 1)
+        state[0] = PathSolver(objective, settings).advance(
+            state[0], 0, until_epoch=state[0].epoch + 1
+        )
 
     return epoch
 

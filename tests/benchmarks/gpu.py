@@ -29,7 +29,7 @@ from topo_core.objectives.batching.precision import arithmetic
 from topo_core.objectives.network_loss import STRATEGIES, ModuleObjective, possible_strategies
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance_together, init, measure
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.problems.evaluation import Evaluation, prepare
@@ -149,13 +149,12 @@ class Pack:
 
     def together(self) -> None:
         """An epoch of all paths."""
+        solver = PathSolver(self.objective, self.settings)
         if self.states is None:
-            start = endless(init(self.objective, self.points, self.settings))
+            start = endless(solver.begin(self.points))
             self.states = [start] * self.row.paths
         until = self.states[0].epoch + 1
-        self.states = advance_together(
-            self.objective, self.states, self.settings, self.seeds, until_epoch=until
-        )
+        self.states = solver.advance_together(self.states, self.seeds, until_epoch=until)
 
     def apart(self) -> float:
         """Largest distance of a gradient of the pack from the loop's, relative to its length."""
@@ -287,8 +286,9 @@ def _height(pack: Pack, images: int) -> tuple[float, int]:
         copy.deepcopy(pack.module), x, y, batch_size=images, strategy=pack.objective.strategy
     )
     settings = replace(pack.settings, heights="adaptive")
-    places = measure(objective, pack.points, settings).evaluations
-    return pack.seconds(lambda: measure(objective, pack.points, settings)), places
+    solver = PathSolver(objective, settings)
+    places = solver.measure(pack.points).evaluations
+    return pack.seconds(lambda: solver.measure(pack.points)), places
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:

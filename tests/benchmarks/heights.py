@@ -31,7 +31,8 @@ from tests.benchmarks.garipov import trained_curve
 from topo_core.objectives.batching.flat_parameters import ParameterLayout
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.insertion_settings import Insertion
-from topo_core.paths.optimize import PathSettings, optimize_path
+from topo_core.paths.optimize import optimize_path
+from topo_core.paths.settings import PathSettings
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.update_settings import OptimizerSettings

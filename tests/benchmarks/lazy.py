@@ -146,9 +146,9 @@ class Finished:
         batches = math.ceil(sizes(plan.run.data).train / settings.batch_size)
         epochs = 0
         for _, rung in orders:
-            epochs += plan.rungs[rung].total_epochs(batches)
+            epochs += plan.rungs[rung].resolve(batches).epochs
             if rung:  # it went on from where the rung below began to anneal
-                epochs -= plan.rungs[rung - 1].depends_on_epochs_from(batches)
+                epochs -= plan.rungs[rung - 1].resolve(batches).depends_on_epochs_from
         pairs = len({pair for pair, _ in orders})
         return Cost(
             pairs,

@@ -13,7 +13,7 @@ from tests.benchmarks import literal
 from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance, init
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.strategy_probe import best_untimed, fastest
@@ -80,9 +80,11 @@ class Workload:
     def ours(self) -> None:
         """One epoch of a path: evaluation, projection, and redistribution every ten steps."""
         if self.state is None:
-            self.state = endless(init(Unmeasured(self.objective), self.points, self.settings))
-        self.state = advance(
-            self.objective, self.state, self.settings, 0, until_epoch=self.state.epoch + 1
+            self.state = endless(
+                PathSolver(Unmeasured(self.objective), self.settings).begin(self.points)
+            )
+        self.state = PathSolver(self.objective, self.settings).advance(
+            self.state, 0, until_epoch=self.state.epoch + 1
         )
 
     def dense_literal(self) -> torch.Tensor:

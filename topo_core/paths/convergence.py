@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from topo_core.paths.profiles import Profile
-from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import finished, is_as_low_as_its_end
+import torch
+
+from topo_core.paths.profiles import Profile, is_as_low_as
+from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
 
+_RESTS = 3  # records without a normal component before the run ends
+_SHAKES = 10  # records of an unchanged height before the run ends
 _SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
 
 
@@ -52,22 +55,23 @@ class Evidence:
     reason: str
 
 
-def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Outcome, Evidence]:
-    """The outcome of ``state``, whose best path has the profile ``found``."""
-    ends = max(float(found.losses[0]), float(found.losses[-1]))
-    barrier = found.maximum - ends
-    allowed = settings.convergence_tolerance * barrier
+def judge(
+    state: PathState, profile: Profile, resolved: Resolved, *, finished: bool
+) -> tuple[Outcome, Evidence]:
+    """The outcome of ``state``, whose best path has this profile. ``finished``: its run has ended."""
+    ends = max(float(profile.losses[0]), float(profile.losses[-1]))
+    barrier = profile.maximum - ends
+    allowed = resolved.settings.convergence_tolerance * barrier
     quarter, remaining = further_fall(state.history)
-    lowest = is_as_low_as_its_end(state)
+    lowest = lowest_possible(state)
     # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
-    silent = state.best_epoch == 0 and not settings.resolve(state.batches).settles
+    silent = state.best_epoch == 0 and not resolved.settles
     possible = barrier if silent else min(remaining, barrier)
     remaining = 0.0 if lowest else possible
     last = state.history[-1]
-    done = finished(state, settings)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
-    elif done and remaining <= allowed:
+    elif finished and remaining <= allowed:
         outcome = Outcome.CONVERGED
         reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
         if lowest:
@@ -89,6 +93,31 @@ def judge(state: PathState, found: Profile, settings: PathSettings) -> tuple[Out
         arc_ratio=last.length / state.chord if state.chord > 0 else math.inf,
         reason=reason + ".",
     )
+
+
+def lowest_possible(state: PathState) -> bool:
+    """Whether no path can be lower than the best one; see ``is_as_low_as``."""
+    return is_as_low_as(state.best_maximum, float(state.losses[[0, -1]].max()))
+
+
+def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
+    """Whether exact gradients no longer change the path.
+
+    Either they have no part across the path any more, or they only shake it (the upwind tangent
+    switches, points are spread again) and its height has long stayed within the tolerance.
+    """
+    climbs_from = resolved.climbs_from if resolved.settings.climbing_epochs else 0
+    records = [record for record in state.history[1:] if record.epoch > climbs_from]
+    if not resolved.settles or len(records) < _RESTS:
+        return False
+    still = math.sqrt(torch.finfo(state.points.dtype).eps)
+    last = records[-_RESTS:]
+    if all(record.normal_norm <= still * last[0].tangent_norm for record in last):
+        return True
+    heights = [record.dense_maximum for record in records[-_SHAKES:]]
+    barrier = max(heights) - float(state.losses[[0, -1]].max())
+    stays = max(heights) - min(heights) <= resolved.settings.height_tolerance * barrier
+    return len(heights) == _SHAKES and stays
 
 
 class Measured(Protocol):

@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths import insertion as inserting
+from topo_core.paths.criteria.protocol import ALPHAS, Segments
+from topo_core.paths.criteria.registry import CRITERIA
+from topo_core.paths.insertion import chosen, insert
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import segment_lengths
 from topo_core.paths.profiles import Profile, loss_profiles, losses_on_segments
@@ -88,22 +90,23 @@ def _with_insertions(objective: Objective, state: PathState, rule: Insertion) ->
     first, last = state.frozen, len(state.points) - state.frozen
     path = state.points[first:last]
     inside, nodes = path.new_empty(0, 0), path.new_empty(0)
-    if rule.criterion != "distance":
-        alphas = torch.tensor(inserting.ALPHAS, dtype=torch.float64, device=path.device)
+    criterion = CRITERIA[rule.criterion]
+    if criterion.needs_losses:
+        alphas = torch.tensor(ALPHAS, dtype=torch.float64, device=path.device)
         inside = losses_on_segments(
             objective, path[:-1], path[1:], alphas.expand(len(path) - 1, -1)
         )
         nodes = objective.losses(path)
-    score = inserting.scores(rule.criterion, segment_lengths(path), state.chord, nodes, inside)
+    score = criterion.scores(Segments(segment_lengths(path), state.chord, nodes, inside))
     room = rule.max_points - len(state.points) if rule.ends == "fixed" else len(path)
-    segments = [first + s for s in inserting.chosen(score, rule.threshold, max(room, 0))]
+    segments = [first + s for s in chosen(score, rule.threshold, max(room, 0))]
     if not segments:
         return state
     return replace(
         state,
-        points=inserting.insert(state.points, segments),
-        losses=inserting.insert(state.losses, segments),
-        slots={name: inserting.insert(slot, segments) for name, slot in state.slots.items()},
+        points=insert(state.points, segments),
+        losses=insert(state.losses, segments),
+        slots={name: insert(slot, segments) for name, slot in state.slots.items()},
         frozen=state.frozen + (rule.ends == "paper"),
     )
 

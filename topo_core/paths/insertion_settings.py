@@ -1,10 +1,11 @@
-"""When a path gets new points: the numbers of `insertion`."""
+"""When and where a path gets new points (Algorithm 3): the settings of `insertion`."""
 
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
-Criterion = Literal["distance", "loss", "residual"]
+from topo_core.paths.criteria.registry import CRITERIA
+
 Ends = Literal["fixed", "paper"]
 
 
@@ -14,7 +15,7 @@ class Insertion:
 
     Attributes:
         every: epochs between two insertions.
-        criterion: what is measured on a segment.
+        criterion: what is measured on a segment, a name of `criteria.registry`.
         threshold: D above which a segment gets a midpoint.
         ends: ``paper`` freezes the outermost two points at each insertion, as Algorithm 3 moves
             them to B (they stay on the curve and count in its height), so that the number of
@@ -25,7 +26,7 @@ class Insertion:
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     every: int = 25
-    criterion: Criterion = "distance"
+    criterion: str = "distance"
     threshold: float = 1.2
     ends: Ends = "fixed"
     max_points: int = 37
@@ -33,9 +34,7 @@ class Insertion:
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"insertion.every is {self.every}; it must be 1 epoch or more.")
-        if self.criterion not in get_args(Criterion):
-            names = ", ".join(get_args(Criterion))
-            raise ValueError(f"insertion.criterion is {self.criterion!r}; choose one of {names}.")
+        CRITERIA.check("insertion.criterion", self.criterion)
         if self.ends not in get_args(Ends):
             names = ", ".join(get_args(Ends))
             raise ValueError(f"insertion.ends is {self.ends!r}; choose one of {names}.")

@@ -1,65 +1,19 @@
-"""A path between two minima goes down to a pass: the door to Algorithm 2 and its improvements.
+"""``optimize_path``: a path between two minima descends to a pass (Algorithm 2 and its improvements).
 
-The loop is ``init -> advance -> ... -> solution`` on a ``PathState``, and ``optimize_path`` runs
-it. The known methods are choices: Algorithm 2 is ``force="paper"``, the string method
-``force="string"`` with redistribution, the nudged elastic band ``force="spring"``, AutoNEB that
-with ``Insertion(criterion="residual")``. What is returned is never worse than the start.
+The loop is ``begin -> advance -> ... -> solution`` of ``PathSolver`` on a ``PathState``. The known methods
+are choices of settings: Algorithm 2 is ``force="paper"``, the string method ``force="string"`` with
+redistribution, the nudged elastic band ``force="spring"``, AutoNEB that with
+``Insertion(criterion="residual")``. The result is never higher than the start.
 """
 
-from dataclasses import dataclass
-
+import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
-from topo_core.paths.convergence import Evidence, Outcome, judge
-from topo_core.paths.profiles import Profile
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance, finished, init, measure
+from topo_core.paths.solution import PathSolution
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
-from topo_core.paths.state import PathState, Record
-
-__all__ = [
-    "Outcome",
-    "PathSettings",
-    "PathSolution",
-    "PathState",
-    "advance",
-    "finished",
-    "init",
-    "optimize_path",
-    "solution",
-]
-
-
-@dataclass(frozen=True)
-class PathSolution:
-    """An optimised path.
-
-    Attributes:
-        points: [k, d], the best path seen, ends included.
-        profile: the losses along it; ``profile.maximum`` is its height.
-        outcome: CONVERGED, BUDGET (the height may still fall, see ``evidence``), DIVERGED
-            (stopped early; the path is the best finite one).
-        evidence: what the outcome rests on, and a sentence that says so.
-        history: measurements, oldest first.
-        gradient_evaluations: rows whose gradient was evaluated.
-    """
-
-    points: Tensor
-    profile: Profile
-    outcome: Outcome
-    evidence: Evidence
-    history: tuple[Record, ...]
-    gradient_evaluations: int
-
-
-def solution(objective: Objective, state: PathState, settings: PathSettings) -> PathSolution:
-    """The best path so far, measured, with the evidence for or against convergence."""
-    found = state.best_profile or measure(objective, state.best, settings)
-    outcome, evidence = judge(state, found, settings)
-    return PathSolution(
-        state.best, found, outcome, evidence, state.history, state.gradient_evaluations
-    )
 
 
 def optimize_path(
@@ -74,28 +28,33 @@ def optimize_path(
 
     Args:
         objective: the loss; ``from_function`` makes one of a formula.
-        start, end: the two ends; they do not move.
+        start, end: the two ends; they do not move. Whole numbers are taken as float64.
         settings: all defaults when None.
         seed: names the minibatches and all other draws.
 
     Raises:
         ValueError: for ends that are not finite vectors of one shape and dtype.
     """
-    settings = settings or PathSettings()
+    start, end = _as_point(start), _as_point(end)
     if start.ndim != 1 or start.shape != end.shape or start.dtype != end.dtype:
         raise ValueError(
             f"the ends have shapes {tuple(start.shape)} ({start.dtype}) and "
             f"{tuple(end.shape)} ({end.dtype}); give two vectors of one length and dtype."
         )
-    first = find_start(objective, start, end, settings, seed)
-    state = init(
-        objective,
-        first.points,
-        settings,
-        spent=first.gradient_evaluations,
-        profile=first.profile,
-    )
-    total = settings.total_epochs(objective.batches)
-    return solution(
-        objective, advance(objective, state, settings, seed, until_epoch=total), settings
-    )
+    if not bool((start.isfinite() & end.isfinite()).all()):
+        raise ValueError("an end has values that are not finite; give two finite points.")
+    if objective.dimension not in (None, len(start)):
+        raise ValueError(
+            f"the ends have dimension {len(start)} and the objective has "
+            f"{objective.dimension}; give points of its dimension."
+        )
+    solver = PathSolver(objective, settings or PathSettings())
+    first = find_start(objective, start, end, solver.resolved, seed)
+    state = solver.begin(first.points, spent=first.gradient_evaluations, profile=first.profile)
+    return solver.solution(solver.advance(state, seed, until_epoch=solver.resolved.epochs))
+
+
+def _as_point(end: Tensor) -> Tensor:
+    """``end`` without its history of gradients, and of a floating dtype."""
+    end = end.detach()
+    return end if end.is_floating_point() else end.to(torch.float64)

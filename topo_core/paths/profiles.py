@@ -16,13 +16,11 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, SegmentObjective
-from topo_core.paths.insertion import ALPHAS
+from topo_core.paths.height_rules import HEIGHTS, HeightRule
 from topo_core.paths.polyline import arc_positions
-from topo_core.paths.settings import Heights
 
 T = TypeVar("T")
 
-_GRID = 4  # intervals of a segment at first
 _PEAKS = 6  # peaks bisected in a round
 _ROUNDS = 16
 _ROWS = 64  # points materialised at once
@@ -105,7 +103,7 @@ def loss_profile(
     objective: Objective,
     points: Tensor,
     *,
-    heights: Heights = "adaptive",
+    heights: str = "adaptive",
     tolerance: float = 1e-5,
 ) -> Profile:
     """The losses along the polygon ``points`` [n, d].
@@ -125,14 +123,14 @@ def loss_profiles(
     objective: Objective,
     paths: Sequence[Tensor],
     *,
-    heights: Heights = "adaptive",
+    heights: str = "adaptive",
     tolerance: float = 1e-5,
 ) -> list[Profile]:
     """As ``loss_profile`` for several polygons [n, d]; what they ask for next is one call.
 
     Up to rounding: an objective may sum over more rows in another order.
     """
-    asking = [_profile(points, heights, tolerance) for points in paths]
+    asking = [_profile(points, HEIGHTS[heights], tolerance) for points in paths]
     found: dict[int, Profile] = {}
     waiting = {i: next(profile) for i, profile in enumerate(asking)}
     while waiting:
@@ -184,13 +182,10 @@ def _joined(rows: list[Tensor]) -> Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
-def _profile(points: Tensor, heights: Heights, tolerance: float) -> _Asking[Profile]:
+def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Profile]:
     """The profile of a polygon [n, d]; it asks for losses and is sent them."""
     nodes = arc_positions(points)
-    if heights == "paper":
-        alphas = torch.tensor((0.0, *ALPHAS), dtype=torch.float64, device=points.device)
-    else:
-        alphas = torch.arange(_GRID, dtype=torch.float64, device=points.device) / _GRID
+    alphas = torch.tensor(rule.alphas, dtype=torch.float64, device=points.device)
     grid = alphas.expand(len(points) - 1, -1)
     inside = yield _Asked(points[:-1], points[1:], grid)
     last = yield _Asked(points[-1:])
@@ -199,7 +194,7 @@ def _profile(points: Tensor, heights: Heights, tolerance: float) -> _Asking[Prof
     places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
     places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
     bracket = 0.0
-    if heights == "adaptive":
+    if rule.bisects:
         places, losses, bracket = yield from _bisected(points, places, losses, tolerance)
     segment = places.floor().clamp(max=len(points) - 2).long()
     positions = torch.lerp(nodes[segment], nodes[segment + 1], places - segment)

@@ -1,38 +1,64 @@
-"""How a path is optimised: the numbers, apart from the state and from the loop."""
+"""How a path is optimised: the numbers, apart from the state and from the loop.
+
+``PathSettings`` is what a user writes; ``PathSettings.resolve`` fills in what depends on the objective, once,
+where the optimisation begins. Inside only ``Resolved`` travels.
+"""
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
+from topo_core.paths.height_rules import HEIGHTS
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.schedules import Schedule
+from topo_core.paths.start_registry import STARTS
+from topo_core.paths.tangents.protocol import TangentRule
+from topo_core.paths.tangents.registry import TANGENTS
 from topo_core.paths.update_settings import OptimizerSettings
-
-ForceName = Literal["improved", "paper", "string", "spring"]
-Heights = Literal["adaptive", "paper"]
-StartName = Literal["auto", "line", "bezier", "routes", "aligned", "through", "warm"]
 
 _EPOCHS = 100
 _STEPS = 2000
+_CURVE_PASSES = 200
 _REDISTRIBUTE = 10
 _FOCUS = 4.0
+_COUNTS = {
+    "points": 3,
+    "epochs": 0,
+    "points_per_step": 1,
+    "redistribute_every": 0,
+    "climbing_epochs": 0,
+    "bezier_epochs": 1,
+    "evaluate_every": 1,
+}
+"""Settings that are whole numbers, and the least value of each."""
+_NUMBERS = {
+    "l2": False,
+    "spring": False,
+    "focus": False,
+    "max_move": True,
+    "bezier_rate": True,
+    "height_tolerance": True,
+    "convergence_tolerance": True,
+}
+"""Settings that are finite numbers, and whether they must be above 0."""
 
 
 @dataclass(frozen=True)
 class PathSettings:
     """Everything about the optimisation of one path, except its ends and its seed.
 
-    What is None depends on the objective or on the force, and is filled in by ``resolve``.
+    A value of None depends on the objective or on the tangent rule, and is filled in by ``resolve``.
 
     Attributes:
         points: points of the starting path, the two ends included.
-        start: how the starting path is made. ``line`` is the paper's; ``bezier`` a trained
-            curve of degree 4; ``routes`` the best of several bent starts. ``aligned``,
-            ``through`` and ``warm`` name a path that the caller brings. ``auto`` is ``routes``
-            for exact gradients, ``bezier`` for minibatches, and ``line`` with ``paper``.
-        force: the rule of ``forces``.
-        epochs: passes over the objective's minibatches, at most: a path that is as low as its higher end is
-            done. 0 measures the starting path alone; None is for at least 100 epochs and 2,000 steps.
+        start: how the starting path is made, a name of ``start_registry``. ``line`` is the
+            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the best of several bent starts.
+            ``aligned``, ``through`` and ``warm`` name a path that the caller brings. ``auto`` is
+            ``routes`` for exact gradients, ``bezier`` for minibatches, and ``line`` with ``paper``.
+        force: the tangent rule, a name of ``tangents.registry``.
+        epochs: largest number of passes over the objective's minibatches; the run ends before when
+            the path is as low as its higher end. 0 measures the starting path alone; None is for at
+            least 100 epochs and 2,000 steps.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
             comparison), for SGD at 0.05 with ``paper``, and for ``secant`` where gradients are
             exact.
@@ -41,32 +67,35 @@ class PathSettings:
         insertion: Algorithm 3; None for a fixed number of points.
         redistribute_every: steps between redistributions at equal arc length, 0 for never;
             None for 10, and for never with ``paper`` and ``spring``.
-        focus: how much denser than at its lowest a path is at its highest place, after
+        focus: how much denser points are at the highest point of a path than at its lowest, after
             redistribution: the density grows by up to this factor, with the square of the
             height (weighted string: E, Ren & Vanden-Eijnden 2007). 0 is equal arc length; None
             for 0 on minibatches and 4 where gradients are exact.
         points_per_step: moving points drawn at random in each step (section 1.2); None: all.
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
-        bezier_epochs: passes in which the curve of ``bezier`` is trained, one point a
-            minibatch, at most: 200 cost as much as 12 passes of 17 points, and a curve that is as
-            low as its higher end before is done.
+        bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, one
+            point a minibatch: 200 cost as much as 12 passes of 17 points. A curve that is as low as its
+            higher end ends before.
         bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
             the two ends; None for 0.008, and for less in plain chains of more than five layers.
         spring: stiffness of ``spring``, loss over length squared.
         climbing_epochs: last epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
-        heights: ``adaptive``, or ``paper`` for its alpha grid.
+        heights: ``adaptive``, or ``paper`` for its alpha grid; a name of ``height_rules``.
         height_tolerance: of the dense maximum, a fraction of the range of losses.
         convergence_tolerance: a path is converged when its further fall, extrapolated, is
             below this fraction of its height above its higher end.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the key, the value and what is allowed.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     points: int = 19
-    start: StartName = "auto"
-    force: ForceName = "improved"
+    start: str = "auto"
+    force: str = "improved"
     epochs: int | None = None
     optimizer: OptimizerSettings | None = None
     schedule: Schedule | None = None
@@ -76,47 +105,29 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
-    bezier_epochs: int = 200
+    bezier_epochs: int = _CURVE_PASSES
     bezier_rate: float | None = None
     spring: float = 1.0
     climbing_epochs: int = 0
     evaluate_every: int = 10
-    heights: Heights = "adaptive"
+    heights: str = "adaptive"
     height_tolerance: float = 1e-5
     convergence_tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        for key, choices in (("start", StartName), ("force", ForceName), ("heights", Heights)):
-            if getattr(self, key) not in get_args(choices):
-                names = ", ".join(get_args(choices))
-                raise ValueError(f"{key} is {getattr(self, key)!r}; choose one of {names}.")
-        for key, least in (
-            ("points", 3),
-            ("epochs", 0),
-            ("points_per_step", 1),
-            ("redistribute_every", 0),
-            ("climbing_epochs", 0),
-            ("bezier_epochs", 1),
-            ("evaluate_every", 1),
-        ):
-            count = getattr(self, key)
-            if count is not None and count < least:
-                raise ValueError(f"{key} is {count}; it must be {least} or more.")
-        for key, open_end in (
-            ("l2", False),
-            ("spring", False),
-            ("focus", False),
-            ("max_move", True),
-            ("bezier_rate", True),
-            ("height_tolerance", True),
-            ("convergence_tolerance", True),
-        ):
-            value = getattr(self, key)
-            if value is None:
-                continue
-            if not math.isfinite(value) or value < 0 or (open_end and value == 0):
-                bound = "above 0" if open_end else "0 or more"
-                raise ValueError(f"{key} is {value}; it must be a finite number, {bound}.")
+        if self.start != "auto":
+            STARTS.check("start", self.start)
+        TANGENTS.check("force", self.force)
+        HEIGHTS.check("heights", self.heights)
+        for key, least in _COUNTS.items():
+            check_count(key, getattr(self, key), least)
+        for key, positive in _NUMBERS.items():
+            check_number(key, getattr(self, key), positive=positive)
+        if self.climbing_epochs and not TANGENTS[self.force].method.climbs:
+            raise ValueError(
+                f"climbing_epochs is {self.climbing_epochs}, and no point climbs with force "
+                f"{self.force!r}; set it to 0, or choose another force."
+            )
         if self.insertion is not None and self.insertion.max_points < self.points:
             raise ValueError(
                 f"insertion.max_points is {self.insertion.max_points}, below points = "
@@ -129,46 +140,25 @@ class PathSettings:
         Args:
             batches: minibatches in an epoch of the objective; 1 for exact gradients.
         """
-        literal, exact = self.force == "paper", batches == 1
-        schedule = Schedule("constant") if literal else Schedule("anneal")
-        optimizer = OptimizerSettings("secant") if exact else OptimizerSettings("adam", lr=0.003)
-        if literal:
-            optimizer = OptimizerSettings("sgd", lr=0.05)
-        start: StartName = "routes" if exact else "bezier"
-        redistributed = self.force in ("improved", "string")
+        method, exact = TANGENTS[self.force].method, batches == 1
+        usual = OptimizerSettings("secant") if exact else OptimizerSettings("adam", lr=0.003)
+        start = method.start or ("routes" if exact else "bezier")
+        redistribute = _REDISTRIBUTE if method.redistributes else 0
         return Resolved(
             settings=self,
+            batches=batches,
             epochs=(
                 max(_EPOCHS, math.ceil(_STEPS / batches)) if self.epochs is None else self.epochs
             ),
-            optimizer=self.optimizer or optimizer,
-            schedule=self.schedule or schedule,
+            optimizer=self.optimizer or method.optimizer or usual,
+            schedule=self.schedule or method.schedule or Schedule("anneal"),
             redistribute_every=(
-                (_REDISTRIBUTE if redistributed else 0)
-                if self.redistribute_every is None
-                else self.redistribute_every
+                redistribute if self.redistribute_every is None else self.redistribute_every
             ),
             focus=(_FOCUS if exact else 0.0) if self.focus is None else self.focus,
-            max_move=None if literal else self.max_move,
-            settles=exact and self.insertion is None,
-            start=self.start if self.start != "auto" else "line" if literal else start,
-        )
-
-    def total_epochs(self, batches: int) -> int:
-        """The epochs of a run on an objective with ``batches`` minibatches."""
-        return self.resolve(batches).epochs
-
-    def depends_on_epochs_from(self, batches: int) -> int:
-        """The first epoch that would go differently if ``epochs`` were larger.
-
-        A checkpoint of this epoch or an earlier one can be continued by a longer run. The last epoch
-        is always different: it ends with a measurement and without an insertion.
-        """
-        resolved = self.resolve(batches)
-        return min(
-            resolved.climbs_from,
-            resolved.schedule.depends_on_epochs_from(resolved.epochs),
-            max(0, resolved.epochs - 1),
+            max_move=self.max_move if method.bounded else None,
+            bezier_epochs=self.bezier_epochs,
+            start=start if self.start == "auto" else self.start,
         )
 
     def with_epochs(self, epochs: int) -> "PathSettings":
@@ -181,20 +171,82 @@ class Resolved:
     """``settings`` on a given objective: what was None has its value.
 
     Attributes:
-        settles: whether a path at rest ends the run: exact gradients, and no point to come.
+        batches: minibatches in an epoch of the objective.
     """
 
     settings: PathSettings
+    batches: int
     epochs: int
     optimizer: OptimizerSettings
     schedule: Schedule
     redistribute_every: int
     focus: float
     max_move: float | None
-    settles: bool
-    start: StartName
+    bezier_epochs: int
+    start: str
+
+    @property
+    def rule(self) -> TangentRule:
+        """The tangent rule."""
+        return TANGENTS[self.settings.force]
+
+    @property
+    def settles(self) -> bool:
+        """Whether a path that no longer moves ends the run: gradients are exact, and no point is inserted."""
+        return self.batches == 1 and self.settings.insertion is None
+
+    @property
+    def trains_a_curve(self) -> bool:
+        """Whether the first path is a trained curve, which can be interrupted and resumed."""
+        return STARTS[self.start].trains_a_curve
+
+    @property
+    def curve_passes(self) -> int:
+        """Largest number of passes of a trained curve, one gradient a minibatch; 0 for another start."""
+        return self.bezier_epochs if self.trains_a_curve else 0
 
     @property
     def climbs_from(self) -> int:
         """The first epoch in which the highest point climbs."""
         return self.epochs - min(self.settings.climbing_epochs, self.epochs)
+
+    @property
+    def depends_on_epochs_from(self) -> int:
+        """The first epoch that would go differently if ``epochs`` were larger.
+
+        A checkpoint of this epoch or an earlier one can be continued by a longer run. The last epoch
+        is always different: it ends with a measurement and without an insertion.
+        """
+        return min(
+            self.climbs_from,
+            self.schedule.depends_on_epochs_from(self.epochs),
+            max(0, self.epochs - 1),
+        )
+
+
+def check_count(key: str, value: Any, least: int) -> None:
+    """See that a setting is None or a whole number of at least ``least``.
+
+    Raises:
+        ValueError: it is not; the message names the key.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{key} is {value!r}; it must be a whole number, {least} or more.")
+    if value < least:
+        raise ValueError(f"{key} is {value}; it must be {least} or more.")
+
+
+def check_number(key: str, value: Any, *, positive: bool) -> None:
+    """See that a setting is None or a finite number, above 0 or not below it.
+
+    Raises:
+        ValueError: it is not; the message names the key.
+    """
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
+        bound = "above 0" if positive else "0 or more"
+        raise ValueError(f"{key} is {value!r}; it must be a finite number, {bound}.")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from topo_core.paths.profiles import Profile
-from topo_core.paths.updates import Slots
+from topo_core.paths.updates.protocol import Slots
 
 
 @dataclass(frozen=True)

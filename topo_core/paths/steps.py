@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
-from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.chords import Chords
+from topo_core.paths.descent_directions import descent_
+from topo_core.paths.displacements import displacement
 from topo_core.paths.polyline import at_positions, positions_of, segment_lengths
 from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
-from topo_core.paths.updates import displacement
 from topo_core.random_streams import generator
 
 EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
@@ -97,7 +98,7 @@ class Steps:
         # A copy in any case: what follows works in place, and the gradients may not be ours.
         slopes = self.slopes[:, : moving.shape[1]]
         torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
-        if self.resolved.settings.force == "paper":
+        if self.resolved.rule.method.sequential:
             index = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
             for place, i in enumerate(index):
                 self._move(slice(i, i + 1), slopes[:, place : place + 1], rate)
@@ -132,7 +133,7 @@ class Steps:
         if self.climbs:
             climbing = nearby[..., 1] == losses[:, self.low : self.high].amax(1, keepdim=True)
         taken = descent_(
-            self.resolved.settings.force,
+            self.resolved.rule,
             chords,
             slopes,
             nearby,

@@ -1,10 +1,10 @@
-"""Which optimiser moves the points, and its numbers, apart from what it does (`optimizers`)."""
+"""Which update rule moves the points, and its numbers; the rules themselves are in `updates`."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-OptimizerName = Literal["sgd", "momentum", "adam", "lion", "secant"]
+from topo_core.paths.updates.registry import UPDATES
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class OptimizerSettings:
     """How displacements follow from gradients.
 
     Attributes:
-        name: the method.
+        name: the update rule, a name of `updates.registry`.
         lr: the base learning rate; not used by ``secant``.
         momentum: of ``momentum``.
         betas: of ``adam`` and ``lion``.
@@ -21,16 +21,14 @@ class OptimizerSettings:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
-    name: OptimizerName = "sgd"
+    name: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(OptimizerName):
-            names = ", ".join(get_args(OptimizerName))
-            raise ValueError(f"optimizer.name is {self.name!r}; choose one of {names}.")
+        UPDATES.check("optimizer.name", self.name)
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ValueError(f"optimizer.lr is {self.lr}; it must be a finite number above 0.")
         for key, value in (("momentum", self.momentum), *(("betas", b) for b in self.betas)):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths.updates import displacement, empty_slots
+from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.simplices.lattice import lattice
 from topo_core.simplices.profiles import measured_profiles
 from topo_core.simplices.settings import SimplexSettings

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from topo_core.paths.updates import Slots
+from topo_core.paths.updates.protocol import Slots
 from topo_core.simplices.lattice import Lattice, lattice
 
 

@@ -7,11 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, resample, through
 from topo_core.paths.profiles import Profile
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
-from topo_core.paths.starts.trained_curves import CurveState, TrainedCurve, begin, train
+from topo_core.paths.starts.trained_curves import (
+    CurveState,
+    TrainedCurve,
+    begin_curve,
+    train_curves,
+)
 from topo_core.paths.starts.weight_matching import weight_matching
 from workers.execution.progress import Interrupted, TaskFailure
 from workers.problems.loaded_problem import Loaded
@@ -50,7 +56,7 @@ class FirstPath:
 def first_path(
     task: OptimizePath,
     loaded: Loaded,
-    objective: ModuleObjective,
+    solver: PathSolver,
     store: Store,
     seed: int,
     begun: CurveState | None,
@@ -59,7 +65,8 @@ def first_path(
     """The first path of a task, as `settings.start` says.
 
     Args:
-        task, loaded, objective, store: what is asked for, and of what.
+        task, loaded, store: what is asked for, and of what.
+        solver: of the path.
         seed: of the draws.
         begun: a curve in training that it goes on from.
         keep: is given such curves from time to time.
@@ -68,29 +75,32 @@ def first_path(
         TaskFailure: the start is not possible for this network, this objective or these minima.
         Damaged: a minimum, or the path of the other run, cannot be read.
     """
-    settings = _settings_of(task)
+    settings = task.settings
     start, end = _ends(task, loaded, store)
-    if trains_a_curve(task, objective):
-        states = {0: begun or begin(start, end)}
-        return _trained(objective, states, settings, [seed], keep)[0]
+    if solver.resolved.trains_a_curve:
+        states = {0: begun or begin_curve(start, end)}
+        return _trained(solver, states, settings, [seed], keep)[0]
+    name = solver.resolved.start
     try:
-        if settings.start == "aligned":
-            points = line(start, _aligned(loaded, objective, start, end, seed), settings.points)
+        if name == "aligned":
+            points = line(
+                start, _aligned(loaded, solver.objective, start, end, seed), settings.points
+            )
             return FirstPath(points, quotient=True)
-        if settings.start == "warm":
+        if name == "warm":
             return FirstPath(_warm(task, start, end))
-        if settings.start == "through":
+        if name == "through":
             return FirstPath(_through(task, store, start))
-        plain = find_start(objective, start, end, settings, seed)
+        plain = find_start(solver.objective, start, end, solver.resolved, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
-    return FirstPath(plain.points, plain.gradient_evaluations)
+    return FirstPath(plain.points, plain.gradient_evaluations, plain.profile)
 
 
 def first_paths(
     tasks: Sequence[OptimizePath],
     loaded: Loaded,
-    objective: ModuleObjective,
+    solvers: Sequence[PathSolver],
     store: Store,
     seeds: Sequence[int],
     begun: Sequence[CurveState | None],
@@ -107,31 +117,27 @@ def first_paths(
             keep({at: stop[0]} if stop else {})
 
         try:
-            return first_path(tasks[at], loaded, objective, store, seeds[at], begun[at], keep_this)
+            return first_path(
+                tasks[at], loaded, solvers[at], store, seeds[at], begun[at], keep_this
+            )
         except Interrupted:
             raise
         except Exception as error:
             return error
 
     found: dict[int, FirstPath | Exception] = {}
-    settings = _settings_of(tasks[0])
-    if all(trains_a_curve(task, objective) for task in tasks):
+    if all(solver.resolved.trains_a_curve for solver in solvers):
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
             try:
-                states[at] = begun[at] or begin(*_ends(task, loaded, store))
+                states[at] = begun[at] or begin_curve(*_ends(task, loaded, store))
             except Exception as error:
                 found[at] = error
-        found |= _trained(objective, states, settings, [seeds[at] for at in states], keep)
+        found |= _trained(solvers[0], states, tasks[0].settings, [seeds[at] for at in states], keep)
     return [found[at] if at in found else alone(at) for at in range(len(tasks))]
 
 
-def trains_a_curve(task: OptimizePath, objective: ModuleObjective) -> bool:
-    """Whether its first path is a trained curve, of which there are states to be kept."""
-    return _settings_of(task).resolve(objective.batches).start == "bezier"
-
-
-def _settings_of(task: OptimizePath) -> PathWork:
+def settings_of(task: OptimizePath) -> PathWork:
     """The settings, with a start that does not wait for paths of which there are none yet."""
     if task.settings.start == "through" and not task.via:
         return replace(task.settings, start="auto")
@@ -143,7 +149,7 @@ def _ends(task: OptimizePath, loaded: Loaded, store: Store) -> tuple[Tensor, Ten
 
 
 def _trained(
-    objective: ModuleObjective,
+    solver: PathSolver,
     states: Mapping[int, CurveState],
     settings: PathWork,
     seeds: Sequence[int],
@@ -153,7 +159,10 @@ def _trained(
     numbers, found = list(states), {}
     # Counted in gradients of a point.
     every = settings.checkpoint_every * (settings.points - 2)
-    for stop in train(objective, list(states.values()), settings, seeds, every=every):
+    curves = train_curves(
+        solver.objective, list(states.values()), solver.resolved, seeds, every=every
+    )
+    for stop in curves:
         keep({numbers[at]: curve for at, curve in stop.items() if isinstance(curve, CurveState)})
         for at, curve in stop.items():
             if isinstance(curve, TrainedCurve):
@@ -163,9 +172,7 @@ def _trained(
     return found
 
 
-def _aligned(
-    loaded: Loaded, objective: ModuleObjective, start: Tensor, end: Tensor, seed: int
-) -> Tensor:
+def _aligned(loaded: Loaded, objective: Objective, start: Tensor, end: Tensor, seed: int) -> Tensor:
     """`end` [d], its hidden units renumbered to lie near `start`; its loss is seen to be the same."""
     found = weight_matching(loaded.module, start, end, seed=seed)
     before, after = objective.losses(torch.stack([end, found])).tolist()

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 
 from topo_core.objectives.batching.memory_budget import Parts
-from topo_core.paths.solver import advance_together
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState
 from workers.execution.first_path import FirstPath, first_paths
@@ -108,7 +107,8 @@ class _Walk:
             for at, curve in stop.items():
                 self.telling.share(tasks[at].key, runs[at].share(curve))
 
-        return first_paths(tasks, self.loaded, runs[0].objective, self.store, seeds, begun, keep)
+        solvers = [run.solver for run in runs]
+        return first_paths(tasks, self.loaded, solvers, self.store, seeds, begun, keep)
 
     def _to_the_ends(self, paths: Sequence[_Path]) -> Iterator[Outcome]:
         going = list(paths)
@@ -148,10 +148,8 @@ class _Walk:
         """
         try:
             return list(
-                advance_together(
-                    paths[0].run.objective,
+                paths[0].run.solver.advance_together(
                     [path.state for path in paths],
-                    paths[0].run.task.settings,
                     [path.run.seed for path in paths],
                     until_epoch=until,
                 )

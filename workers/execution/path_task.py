@@ -10,12 +10,13 @@ from torch import Tensor
 
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.convergence import Outcome
-from topo_core.paths.optimize import PathSolution, advance, finished, init, solution
 from topo_core.paths.profiles import loss_profile
+from topo_core.paths.solution import PathSolution
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
-from workers.execution.first_path import FirstPath, first_path, trains_a_curve
+from workers.execution.first_path import FirstPath, first_path, settings_of
 from workers.execution.progress import TaskFailure, Telling
 from workers.problems.loaded_problem import Loaded
 from workers.storage.run_store import Store
@@ -46,12 +47,10 @@ def optimize_path_task(
                 run.keep_curve(curve)
                 telling.share(task.key, run.share(curve))
 
-        state = run.begun(first_path(task, loaded, run.objective, store, run.seed, state, keep))
+        state = run.begun(first_path(task, loaded, run.solver, store, run.seed, state, keep))
     while not run.finished(state):
         since = state.epoch
-        state = advance(
-            run.objective, state, task.settings, run.seed, until_epoch=run.next_stop(since)
-        )
+        state = run.solver.advance(state, run.seed, until_epoch=run.next_stop(since))
         telling.path_epochs += state.epoch - since
         run.keep(state)
         telling.share(task.key, run.share(state))
@@ -64,6 +63,7 @@ class PathRun:
     Attributes:
         task: what is asked for.
         objective: the loss.
+        solver: the method, on this loss.
         seed: of the draws.
     """
 
@@ -72,8 +72,9 @@ class PathRun:
         self.objective: ModuleObjective = loaded.objective(task.settings.batch_size)
         # Of the lineage, not of the key: a path with more epochs begins with the same draws.
         self.seed = seed_of(task.seed, "path", task.lineage)
-        self._total = task.settings.total_epochs(self.objective.batches)
-        self._fork = task.settings.depends_on_epochs_from(self.objective.batches)
+        self.solver = PathSolver(self.objective, settings_of(task))
+        self._total = self.solver.resolved.epochs
+        self._fork = self.solver.resolved.depends_on_epochs_from
 
     def resumed(self) -> PathState | CurveState | None:
         """The state to go on from: of this task, of its first path, or of the same path with fewer epochs."""
@@ -88,16 +89,12 @@ class PathRun:
 
     def begun(self, first: FirstPath) -> PathState:
         """The state before the first step."""
-        return init(
-            self.objective,
-            first.points,
-            self.task.settings,
-            spent=first.gradient_evaluations,
-            profile=first.profile,
+        return self.solver.begin(
+            first.points, spent=first.gradient_evaluations, profile=first.profile
         )
 
     def finished(self, state: PathState) -> bool:
-        return finished(state, self.task.settings)
+        return self.solver.is_finished(state)
 
     def next_stop(self, epoch: int) -> int:
         """The epoch after `epoch` at whose end the state is kept."""
@@ -127,8 +124,7 @@ class PathRun:
     def share(self, state: PathState | CurveState) -> float:
         """What is done of the whole, from 0 to 1, in gradients."""
         moving = self.task.settings.points - 2
-        has_curve = trains_a_curve(self.task, self.objective)
-        curve = self.task.settings.bezier_epochs / moving if has_curve else 0.0
+        curve = self.solver.resolved.curve_passes / moving
         done = curve + state.epoch if isinstance(state, PathState) else state.passes / moving
         return done / (curve + self._total)
 
@@ -139,7 +135,7 @@ class PathRun:
             TaskFailure: the loss diverged.
         """
         task, store = self.task, self._store
-        found = solution(self.objective, state, task.settings)
+        found = self.solver.solution(state)
         if found.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
             raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)

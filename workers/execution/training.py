@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths.updates import Slots, displacement, empty_slots
+from topo_core.paths.displacements import displacement, empty_slots
+from topo_core.paths.updates.protocol import Slots
 from workers.tasks.minimum_settings import MinimumSettings
 
 

@@ -222,7 +222,7 @@ class OptimizePath:
         """The key without the number of epochs.
 
         A path optimised for 100 epochs begins as the same path optimised for 200, up to where the rates
-        look ahead to the end (`PathSettings.depends_on_epochs_from`).
+        look ahead to the end (`Resolved.depends_on_epochs_from`).
         """
         settings = self.settings.payload()
         settings.pop("epochs")

@@ -11,7 +11,7 @@ from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import line
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance, init
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.random_streams import generator
 from topo_core.reference_landscapes.surfaces import embedded, muller_brown
@@ -62,8 +62,9 @@ def paper_mode(objective, points, lr, epochs, **changes):
         l2=L2,
         **changes,
     )
-    state = init(objective, points, settings)
-    return advance(objective, state, settings, 0, until_epoch=epochs)
+    solver = PathSolver(objective, settings)
+    state = solver.begin(points)
+    return solver.advance(state, 0, until_epoch=epochs)
 
 
 def bent(ends, count):

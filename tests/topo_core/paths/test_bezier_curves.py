@@ -17,9 +17,9 @@ from topo_core.paths.starts.trained_curves import (
     CurveState,
     Round,
     TrainedCurve,
-    begin,
+    begin_curve,
     rounds,
-    train,
+    train_curves,
 )
 from workers.problems.networks import build
 from workers.tasks.specs import NetworkSpec
@@ -27,7 +27,9 @@ from workers.tasks.specs import NetworkSpec
 
 def trained(objective, start, end, settings, seed=0):
     """The polygon of the trained curve."""
-    *_, last = train(objective, [begin(start, end)], settings, [seed], every=10**6)
+    *_, last = train_curves(
+        objective, [begin_curve(start, end)], settings.resolve(8), [seed], every=10**6
+    )
     return last[0].points
 
 
@@ -190,7 +192,7 @@ def test_more_passes_make_a_lower_curve():
 def test_rounds_begin_with_fifty_passes_and_steps_enough(batches, allowed, expected):
     """Of few minibatches there are more passes, and a single round where that is more than half of all."""
     objective = FunctionObjective(lambda p: p.sum(1), 2, batches=batches)
-    found = rounds(objective, PathSettings(bezier_epochs=allowed))
+    found = rounds(objective, PathSettings(bezier_epochs=allowed).resolve(objective.batches))
     assert found == tuple(Round(*row) for row in expected)
 
 
@@ -198,7 +200,11 @@ def test_a_lower_rate_has_longer_rounds():
     """A curve at a quarter of the rate takes four times as many steps to go as far."""
     objective = FunctionObjective(lambda p: p.sum(1), 2, batches=10)
     settings = PathSettings(bezier_epochs=400, bezier_rate=0.002)
-    assert [part.last for part in rounds(objective, settings)] == [160, 320, 400]
+    assert [part.last for part in rounds(objective, settings.resolve(objective.batches))] == [
+        160,
+        320,
+        400,
+    ]
 
 
 def two_valleys(batches):
@@ -213,7 +219,9 @@ WITHIN = torch.tensor([[1.0, -0.5], [1.0, 0.4]], dtype=torch.float64)
 def test_a_curve_is_done_where_none_is_lower():
     """In one valley the first round is as low as its higher end, and comes with its profile."""
     objective, settings = two_valleys(8), PathSettings()
-    stops = list(train(objective, [begin(*WITHIN)], settings, [3], every=10**6))
+    stops = list(
+        train_curves(objective, [begin_curve(*WITHIN)], settings.resolve(8), [3], every=10**6)
+    )
     found = stops[-1][0]
     assert len(stops) == 1 and found.gradient_evaluations == 50 * 8
     measured = loss_profile(objective, found.points)
@@ -224,7 +232,9 @@ def test_a_curve_is_done_where_none_is_lower():
 def test_else_all_rounds_are_gone_through():
     """From one valley to the other none is as low as its higher end, and the last is the curve."""
     settings = PathSettings(bezier_epochs=120)
-    stops = list(train(two_valleys(8), [begin(*ACROSS)], settings, [3], every=10**6))
+    stops = list(
+        train_curves(two_valleys(8), [begin_curve(*ACROSS)], settings.resolve(8), [3], every=10**6)
+    )
     assert [stop[0].passes for stop in stops[:-1]] == [50, 100]
     assert stops[-1][0].gradient_evaluations == 120 * 8
     assert stops[-1][0].profile is None
@@ -235,14 +245,16 @@ def test_stops_change_no_bit(batches):
     """A curve that is kept every seven passes, and goes on from what was written down, is the same."""
     objective = two_valleys(batches)
     settings = PathSettings(bezier_epochs=110, bezier_rate=0.05)
-    *_, whole = train(objective, [begin(*ACROSS)], settings, [3], every=10**6)
-    state = begin(*ACROSS)
+    *_, whole = train_curves(
+        objective, [begin_curve(*ACROSS)], settings.resolve(8), [3], every=10**6
+    )
+    state = begin_curve(*ACROSS)
     while not isinstance(state, TrainedCurve):
         scalars = json.loads(json.dumps(state.scalars()))
         tensors = {name: rows.clone() for name, rows in state.tensors().items()}
         assert all(rows.ndim == 2 for rows in tensors.values())
         restored = CurveState.restore(tensors, scalars)
-        state = next(train(objective, [restored], settings, [3], every=7))[0]
+        state = next(train_curves(objective, [restored], settings.resolve(8), [3], every=7))[0]
     assert torch.equal(state.points, whole[0].points)
     assert state.gradient_evaluations == whole[0].gradient_evaluations
 
@@ -251,13 +263,15 @@ def test_curves_together_are_done_one_by_one():
     """Of several pairs, one of them ahead, those go on that are not as low as their higher ends."""
     objective, settings = two_valleys(8), PathSettings(bezier_epochs=100)
     pairs, seeds = [WITHIN, ACROSS, WITHIN.flip(0), ACROSS.flip(0)], [1, 2, 3, 4]
-    states = [begin(*pair) for pair in pairs]
-    states[3] = next(train(objective, [states[3]], settings, [4], every=20))[0]
+    states = [begin_curve(*pair) for pair in pairs]
+    states[3] = next(train_curves(objective, [states[3]], settings.resolve(8), [4], every=20))[0]
     found = {}
-    for stop in train(objective, states, settings, seeds, every=20):
+    for stop in train_curves(objective, states, settings.resolve(8), seeds, every=20):
         found |= stop
     for i, (pair, seed) in enumerate(zip(pairs, seeds, strict=True)):
-        *_, alone = train(objective, [begin(*pair)], settings, [seed], every=10**6)
+        *_, alone = train_curves(
+            objective, [begin_curve(*pair)], settings.resolve(8), [seed], every=10**6
+        )
         torch.testing.assert_close(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
         assert found[i].gradient_evaluations == alone[0].gradient_evaluations
     assert [found[i].profile is None for i in range(4)] == [False, True, False, True]

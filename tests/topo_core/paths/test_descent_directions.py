@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from topo_core.paths.descent_directions import Chords, descent_, upwind_weights
+from topo_core.paths.chords import Chords
+from topo_core.paths.descent_directions import descent_
+from topo_core.paths.tangents.improved import upwind_weights
+from topo_core.paths.tangents.registry import TANGENTS
 from topo_core.random_streams import generator
 
 
@@ -17,7 +20,7 @@ def example(dimension=12, moving=5):
 
 def descent(force, points, gradients, losses, **options):
     found = gradients.clone()
-    descent_(force, Chords.of(points), found, losses.unfold(0, 3, 1), **options)
+    descent_(TANGENTS[force], Chords.of(points), found, losses.unfold(0, 3, 1), **options)
     return found
 
 
@@ -95,7 +98,7 @@ def test_equal_losses_use_both_chords():
     assert (float(back), float(front)) == (1.0, 1.0)
 
 
-@pytest.mark.parametrize("force", ["improved", "paper", "string", "spring"])
+@pytest.mark.parametrize("force", TANGENTS)
 def test_zero_chords_divide_nothing(force):
     """Coincident points leave the gradient as it is, and finite."""
     points = torch.zeros(3, 4, dtype=torch.float64)
@@ -104,14 +107,14 @@ def test_zero_chords_divide_nothing(force):
     assert torch.equal(found, gradients)
 
 
-@pytest.mark.parametrize("force", ["improved", "paper", "string", "spring"])
+@pytest.mark.parametrize("force", TANGENTS)
 def test_a_subset_is_computed_as_part_of_the_whole(force):
     """Rows of a subset of the points equal those rows of all points."""
     points, gradients, losses = example()
     index = torch.tensor([1, 4])
     found = gradients[index - 1].clone()
     around = losses.unfold(0, 3, 1)[index - 1]
-    descent_(force, Chords.of(points, index), found, around)
+    descent_(TANGENTS[force], Chords.of(points, index), found, around)
     torch.testing.assert_close(
         found, descent(force, points, gradients, losses)[index - 1], rtol=1e-13, atol=1e-13
     )
@@ -121,5 +124,5 @@ def test_length_of_what_was_taken_out():
     """The returned lengths are those of the parts of the gradients that were taken out."""
     points, gradients, losses = example()
     found = gradients.clone()
-    taken = descent_("improved", Chords.of(points), found, losses.unfold(0, 3, 1))
+    taken = descent_(TANGENTS["improved"], Chords.of(points), found, losses.unfold(0, 3, 1))
     torch.testing.assert_close(taken, (gradients - found).norm(dim=1))

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from topo_core.paths.insertion import chosen, insert, scores
+from topo_core.paths.criteria.protocol import Segments
+from topo_core.paths.criteria.registry import CRITERIA
+from topo_core.paths.insertion import chosen, insert
 from topo_core.paths.insertion_settings import Insertion
 
 
 def test_equal_spacing_scores_one():
     """By the distance criterion a straight, even path has D = 1 on each segment."""
     lengths = torch.full((8,), 0.5)
-    found = scores("distance", lengths, 4.0, torch.empty(0), torch.empty(0))
+    found = CRITERIA["distance"].scores(Segments(lengths, 4.0, torch.empty(0), torch.empty(0)))
     torch.testing.assert_close(found, torch.ones(8))
 
 
@@ -18,7 +20,7 @@ def test_loss_criterion_divides_by_the_highest_loss():
     """By the loss criterion D is the highest loss inside over that of the points."""
     inside = torch.tensor([[0.0, 3.0, 1.0, 0.0], [1.0, 1.0, 0.5, 0.0]])
     nodes = torch.tensor([0.1, 2.0, 0.2])
-    found = scores("loss", torch.ones(2), 1.0, nodes, inside)
+    found = CRITERIA["loss"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
     torch.testing.assert_close(found, torch.tensor([1.5, 0.5]))
 
 
@@ -27,7 +29,7 @@ def test_residual_is_measured_from_linear_interpolation():
     nodes = torch.tensor([0.0, 1.0, 0.0])
     linear = torch.tensor([0.2, 0.4, 0.6, 0.8])
     inside = torch.stack([linear, linear.flip(0) + torch.tensor([0.0, 0.5, 0.0, 0.0])])
-    found = scores("residual", torch.ones(2), 1.0, nodes, inside)
+    found = CRITERIA["residual"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
     torch.testing.assert_close(found, torch.tensor([1.0, 1.5]))
 
 

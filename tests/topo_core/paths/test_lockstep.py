@@ -14,10 +14,12 @@ from topo_core.objectives.protocol import Step, from_function, gradients_of_path
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import loss_profile, loss_profiles
-from topo_core.paths.settings import ForceName, PathSettings
-from topo_core.paths.solver import advance, advance_together, init
-from topo_core.paths.starts.trained_curves import begin, train
-from topo_core.paths.update_settings import OptimizerName, OptimizerSettings
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import PathSolver
+from topo_core.paths.starts.trained_curves import begin_curve, train_curves
+from topo_core.paths.tangents.registry import TANGENTS
+from topo_core.paths.update_settings import OptimizerSettings
+from topo_core.paths.updates.registry import UPDATES
 from topo_core.random_streams import generator
 from topo_core.reference_landscapes.surfaces import muller_brown
 
@@ -67,18 +69,19 @@ def assert_same(found, expected, bound=1e-12):
 
 def both(objective, paths, settings, until=4):
     """States walked together, and one by one; also those that are as low as their higher end."""
-    states = [replace(init(objective, path, settings), best_maximum=math.inf) for path in paths]
+    solver = PathSolver(objective, settings)
+    states = [replace(solver.begin(path), best_maximum=math.inf) for path in paths]
     seeds = SEEDS[: len(states)]
-    together = advance_together(objective, states, settings, seeds, until_epoch=until)
+    together = solver.advance_together(states, seeds, until_epoch=until)
     alone = [
-        advance(objective, state, settings, seed, until_epoch=until)
+        solver.advance(state, seed, until_epoch=until)
         for state, seed in zip(states, seeds, strict=True)
     ]
     return together, alone
 
 
-@pytest.mark.parametrize("force", ForceName.__args__)
-@pytest.mark.parametrize("optimizer", OptimizerName.__args__)
+@pytest.mark.parametrize("force", TANGENTS)
+@pytest.mark.parametrize("optimizer", UPDATES)
 def test_every_method_agrees(force, optimizer):
     """All forces and optimisers, with redistribution, annealing and a climbing point at the end."""
     objective = perceptron()
@@ -88,7 +91,7 @@ def test_every_method_agrees(force, optimizer):
         optimizer=OptimizerSettings(optimizer, lr=RATES[optimizer]),
         redistribute_every=2,
         focus=2.0 if optimizer == "adam" else 0.0,
-        climbing_epochs=2,
+        climbing_epochs=2 if TANGENTS[force].method.climbs else 0,
         evaluate_every=4,
         heights="paper",
     )
@@ -170,26 +173,27 @@ def test_a_path_that_diverges_harms_no_other():
     )
     good = line(torch.tensor([-1.0, 0.5]).double(), torch.tensor([1.0, 0.0]).double(), 5)
     bad = line(torch.tensor([-1.0, 0.0]).double(), torch.tensor([9.0, 4.0]).double(), 5)
-    states = [init(objective, path, settings) for path in (good, good.clone())]
+    solver = PathSolver(objective, settings)
+    states = [solver.begin(path) for path in (good, good.clone())]
     states = [replace(state, best_maximum=math.inf) for state in states]  # though as low as can be
     bad_state = replace(states[0], points=bad, best=good)
     given = [states[0], bad_state, states[1]]
-    found = advance_together(objective, given, settings, SEEDS, until_epoch=4)
-    alone = advance(objective, bad_state, settings, SEEDS[1], until_epoch=4)
+    found = solver.advance_together(given, SEEDS, until_epoch=4)
+    alone = solver.advance(bad_state, SEEDS[1], until_epoch=4)
     assert alone.failure and found[1].failure == alone.failure
     for i in (0, 2):
-        assert_same(found[i], advance(objective, given[i], settings, SEEDS[i], until_epoch=4))
+        assert_same(found[i], solver.advance(given[i], SEEDS[i], until_epoch=4))
         assert not found[i].failure
 
 
 def test_curves_trained_together_agree():
     """Bézier starts of several pairs of ends are those of each pair alone."""
     objective = perceptron()
-    settings = PathSettings(points=6, bezier_epochs=4)
-    states = [begin(path[0], path[-1]) for path in bent(objective)]
-    (found,) = train(objective, states, settings, SEEDS, every=100)
+    resolved = PathSettings(points=6, start="bezier", bezier_epochs=4).resolve(objective.batches)
+    states = [begin_curve(path[0], path[-1]) for path in bent(objective)]
+    (found,) = train_curves(objective, states, resolved, SEEDS, every=100)
     for i, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
-        (alone,) = train(objective, [state], settings, [seed], every=100)
+        (alone,) = train_curves(objective, [state], resolved, [seed], every=100)
         assert torch.allclose(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
         straight = line(state.nodes[0], state.nodes[-1], 6)
         assert float((found[i].points - straight).abs().max()) > 1e-3
@@ -199,25 +203,25 @@ def test_paths_behind_catch_up():
     """Paths at different epochs, as checkpoints leave them, end where they end alone."""
     objective = perceptron()
     settings = PathSettings(epochs=5, evaluate_every=1, **COARSE)
-    states = [init(objective, path, settings) for path in bent(objective)]
-    ahead = advance(objective, states[1], settings, SEEDS[1], until_epoch=3)
-    found = advance_together(
-        objective, [states[0], ahead, states[2]], settings, SEEDS, until_epoch=5
-    )
+    solver = PathSolver(objective, settings)
+    states = [solver.begin(path) for path in bent(objective)]
+    ahead = solver.advance(states[1], SEEDS[1], until_epoch=3)
+    found = solver.advance_together([states[0], ahead, states[2]], SEEDS, until_epoch=5)
     for state, seed, end in zip(states, SEEDS, found, strict=True):
-        assert_same(end, advance(objective, state, settings, seed, until_epoch=5))
+        assert_same(end, solver.advance(state, seed, until_epoch=5))
 
 
 def test_interruption_changes_no_bit():
     """In one call or epoch by epoch: the same bits, and no given state is written to."""
     objective = perceptron()
     settings = PathSettings(epochs=4, evaluate_every=2, **COARSE)
-    states = [init(objective, path, settings) for path in bent(objective)]
+    solver = PathSolver(objective, settings)
+    states = [solver.begin(path) for path in bent(objective)]
     before = [state.points.clone() for state in states]
-    whole = advance_together(objective, states, settings, SEEDS, until_epoch=4)
+    whole = solver.advance_together(states, SEEDS, until_epoch=4)
     parts = states
     for epoch in range(1, 5):
-        parts = advance_together(objective, parts, settings, SEEDS, until_epoch=epoch)
+        parts = solver.advance_together(parts, SEEDS, until_epoch=epoch)
     for one, other, state, points in zip(whole, parts, states, before, strict=True):
         assert torch.equal(one.points, other.points) and torch.equal(one.best, other.best)
         assert torch.equal(state.points, points)
@@ -244,8 +248,9 @@ def test_many_paths_are_one_call():
     settings = PathSettings(epochs=1, optimizer=OptimizerSettings())
     path = line(torch.tensor([-1.0, 0.5]), torch.tensor([1.0, 0.0]), 5)
     path[2] = torch.tensor([0.0, 2.0])  # higher than the ends, so that there is something to do
-    states = [init(objective, path, settings) for _ in SEEDS]
-    advance_together(objective, states, settings, SEEDS, until_epoch=1)
+    solver = PathSolver(objective, settings)
+    states = [solver.begin(path) for _ in SEEDS]
+    solver.advance_together(states, SEEDS, until_epoch=1)
     assert asked == [((3, 3, 2), tuple(SEEDS))] * 3
 
 

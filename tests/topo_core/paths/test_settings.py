@@ -6,7 +6,7 @@ import torch
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.optimize import optimize_path
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import init
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.reference_landscapes.surfaces import two_wells
 
@@ -91,4 +91,4 @@ def test_impossible_ends_are_refused(ends, message):
 def test_a_path_has_two_axes():
     """A start that is not a list of points is refused in one sentence."""
     with pytest.raises(ValueError, match="it must be"):
-        init(two_wells().objective, torch.zeros(2), PathSettings())
+        PathSolver(two_wells().objective, PathSettings()).begin(torch.zeros(2))

@@ -10,17 +10,17 @@ import torch
 
 from tests.helpers.tiny_network import TinyNetwork
 from topo_core.objectives.protocol import from_function
-from topo_core.paths.convergence import Outcome, further_fall, judge
+from topo_core.paths.convergence import Outcome, further_fall
+from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.insertion_settings import Insertion
-from topo_core.paths.optimize import optimize_path, solution
+from topo_core.paths.optimize import optimize_path
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.solver import advance, finished, init
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState, Record
 from topo_core.paths.update_settings import OptimizerSettings
-from topo_core.paths.updates import displacement, empty_slots
 from topo_core.random_streams import generator
 from topo_core.reference_landscapes.surfaces import muller_brown, two_wells
 
@@ -56,10 +56,11 @@ def test_interruption_changes_no_bit(name):
     """Ten epochs at once, and ten with the state written and read after each, are one."""
     objective, points = network_start()
     settings = PathSettings(epochs=10, evaluate_every=3, **VARIANTS[name])
-    whole = advance(objective, init(objective, points, settings), settings, 5, until_epoch=10)
-    state = init(objective, points, settings)
+    solver = PathSolver(objective, settings)
+    whole = solver.advance(solver.begin(points), 5, until_epoch=10)
+    state = solver.begin(points)
     for epoch in range(1, 11):
-        state = advance(objective, state, settings, 5, until_epoch=epoch)
+        state = solver.advance(state, 5, until_epoch=epoch)
         scalars = json.loads(json.dumps(state.scalars(), allow_nan=False))
         tensors = {name: rows.clone() for name, rows in state.tensors().items()}
         state = PathState.restore(tensors, scalars)
@@ -70,11 +71,12 @@ def test_the_best_path_is_measured_once():
     """Its profile comes with the state; after a checkpoint it is measured again, to the same bits."""
     objective, points = network_start()
     settings = PathSettings(epochs=6, evaluate_every=2)
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=6)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=6)
     restored = PathState.restore(state.tensors(), state.scalars())
     assert restored.best_profile is None
-    measured = solution(objective, restored, settings).profile
-    assert solution(objective, state, settings).profile is state.best_profile
+    measured = solver.solution(restored).profile
+    assert solver.solution(state).profile is state.best_profile
     assert torch.equal(measured.losses, state.best_profile.losses)
     assert torch.equal(measured.positions, state.best_profile.positions)
 
@@ -83,9 +85,10 @@ def test_a_state_is_not_written_to():
     """Advancing leaves the state that it started from as it was."""
     objective, points = network_start()
     settings = PathSettings(epochs=4, optimizer=OptimizerSettings("adam"))
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=2)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=2)
     before = {name: rows.clone() for name, rows in state.tensors().items()}
-    advance(objective, state, settings, 0, until_epoch=4)
+    solver.advance(state, 0, until_epoch=4)
     assert all(torch.equal(before[name], rows) for name, rows in state.tensors().items())
 
 
@@ -93,7 +96,8 @@ def test_tensors_are_tables():
     """Every stored tensor is 2-D, one dtype, so that a table of rows can hold it."""
     objective, points = network_start()
     settings = PathSettings(epochs=2, optimizer=OptimizerSettings("adam"))
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=2)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=2)
     assert {rows.ndim for rows in state.tensors().values()} == {2}
     assert {rows.dtype for rows in state.tensors().values()} == {points.dtype}
 
@@ -108,8 +112,9 @@ def test_the_best_path_is_kept():
         optimizer=OptimizerSettings(lr=20.0),
         schedule=Schedule("constant"),
     )
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=10)
-    found = solution(objective, state, settings)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=10)
+    found = solver.solution(state)
     heights = [record.dense_maximum for record in state.history]
     assert heights[-1] > heights[0]
     assert found.profile.maximum == min(heights)
@@ -134,12 +139,13 @@ def test_a_path_through_nothing_finite_diverges():
     settings = PathSettings(
         points=5, epochs=30, evaluate_every=1, optimizer=OptimizerSettings(lr=0.05)
     )
-    state = advance(pull, init(pull, points, settings), settings, 0, until_epoch=30)
-    found = solution(pull, state, settings)
+    solver = PathSolver(pull, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=30)
+    found = solver.solution(state)
     assert found.outcome is Outcome.DIVERGED
     assert "learning rate" in found.evidence.reason
     assert math.isfinite(found.profile.maximum)
-    assert finished(state, settings)
+    assert solver.is_finished(state)
 
 
 def test_an_infinite_gradient_step_diverges():
@@ -167,16 +173,17 @@ def test_no_path_falls_below_its_higher_end():
     """However fast the height still falls, what is to come ends there; one that is there has converged."""
     landscape = muller_brown()
     settings = PathSettings(start="line", epochs=6, evaluate_every=1)
-    start = init(landscape.objective, line(*landscape.minima[:2], 9), settings)
-    state = advance(landscape.objective, start, settings, 0, until_epoch=6)
-    found = solution(landscape.objective, state, settings)
+    solver = PathSolver(landscape.objective, settings)
+    start = solver.begin(line(*landscape.minima[:2], 9))
+    state = solver.advance(start, 0, until_epoch=6)
+    found = solver.solution(state)
     steep = records([9e3, 9e3, 6e3, 3e3, 1e3], [0.0, 1.0, 2.0, 3.0, 4.0])
-    outcome, evidence = judge(replace(state, history=steep), found.profile, settings)
+    outcome, evidence = solver.judge(replace(state, history=steep), found.profile)
     ends = max(found.profile.losses[0], found.profile.losses[-1])
     assert outcome is Outcome.BUDGET
     assert evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
     flat = replace(found.profile, losses=found.profile.losses.clamp(max=float(ends)))
-    outcome, evidence = judge(replace(state, history=steep), flat, settings)
+    outcome, evidence = solver.judge(replace(state, history=steep), flat)
     assert (outcome, evidence.remaining_fall) == (Outcome.CONVERGED, 0.0)
 
 
@@ -210,7 +217,8 @@ def test_inserted_points_carry_slots():
         optimizer=OptimizerSettings("adam", lr=0.003),
         insertion=Insertion(every=2, criterion="distance", threshold=0.5),
     )
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=6)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=6)
     assert len(state.points) == 7 + 2 * 2
     assert {len(rows) for name, rows in state.tensors().items() if name != "best"} == {11}
 
@@ -231,7 +239,8 @@ def test_slots_move_with_the_points(optimizer):
         schedule=Schedule("constant"),
     )
     flat = from_function(lambda p: 0.0 * p.sum(1))
-    state = init(flat, points, settings)
+    solver = PathSolver(flat, settings)
+    state = solver.begin(points)
     slots = {
         name: (points[:, :1] + 2).expand_as(rows).clone() for name, rows in state.slots.items()
     }
@@ -239,7 +248,7 @@ def test_slots_move_with_the_points(optimizer):
         {**state.tensors(), **{f"slots.{name}": rows for name, rows in slots.items()}},
         {**state.scalars(), "best_maximum": math.inf},  # a flat path has nothing to gain
     )
-    after = advance(flat, before, settings, 0, until_epoch=1)
+    after = solver.advance(before, 0, until_epoch=1)
     factors = {"velocity": 0.9, "mean": 0.9, "square": 0.999, "count": 1.0}
     torch.testing.assert_close(after.points, line(*landscape.minima, 7))
     for name, rows in after.slots.items():
@@ -252,7 +261,7 @@ def test_coincident_points_are_merged_and_counted():
     landscape = two_wells()
     points = line(*landscape.minima, 5)
     points = torch.cat([points[:3], points[2:3], points[2:]])
-    state = init(landscape.objective, points, PathSettings())
+    state = PathSolver(landscape.objective, PathSettings()).begin(points)
     assert (len(state.points), state.merged) == (5, 2)
 
 
@@ -272,8 +281,9 @@ def test_subset_moves_only_some_points():
         epochs=1, points_per_step=2, redistribute_every=0, optimizer=OptimizerSettings()
     )
     one_batch = TinyNetwork(batches=1)
-    state = init(one_batch, points, settings)
-    after = advance(one_batch, state, settings, 0, until_epoch=1)
+    solver = PathSolver(one_batch, settings)
+    state = solver.begin(points)
+    after = solver.advance(state, 0, until_epoch=1)
     assert int((after.points != state.points).any(1).sum()) == 2
     assert after.gradient_evaluations == 2
     assert objective.batches == 3
@@ -284,8 +294,9 @@ def test_climbing_puts_a_point_on_the_saddle():
     landscape = muller_brown()
     settings = PathSettings(start="line", epochs=400, climbing_epochs=200, focus=0.0)
     start = line(*landscape.minima[:2], 19)
-    state = init(landscape.objective, start, settings)
-    state = advance(landscape.objective, state, settings, 0, until_epoch=400)
+    solver = PathSolver(landscape.objective, settings)
+    state = solver.begin(start)
+    state = solver.advance(state, 0, until_epoch=400)
     losses = landscape.objective.losses(state.points)
     top = state.points[int(losses.argmax())]
     assert float(losses.max()) == pytest.approx(-40.664843, abs=1e-5)
@@ -298,22 +309,26 @@ def test_a_path_at_rest_ends_early():
     settings = PathSettings(start="line")
     found = optimize_path(landscape.objective, *landscape.minima[1:], settings)
     assert found.outcome is Outcome.CONVERGED
-    assert found.history[-1].epoch < settings.total_epochs(1)
+    assert found.history[-1].epoch < settings.resolve(1).epochs
 
 
 def test_longer_run_continues_a_checkpoint():
     """Up to ``depends_on_epochs_from`` a run of 8 epochs and one of 16 are the same run."""
     objective, points = network_start()
     short, long = (PathSettings(epochs=n, evaluate_every=1) for n in (8, 16))
-    common = short.depends_on_epochs_from(objective.batches)
+    common = short.resolve(objective.batches).depends_on_epochs_from
     assert common == 4
     states = [
-        advance(objective, init(objective, points, s), s, 0, until_epoch=common)
+        PathSolver(objective, s).advance(
+            PathSolver(objective, s).begin(points), 0, until_epoch=common
+        )
         for s in (short, long)
     ]
     same(*states)
     beyond = [
-        advance(objective, init(objective, points, s), s, 0, until_epoch=common + 2)
+        PathSolver(objective, s).advance(
+            PathSolver(objective, s).begin(points), 0, until_epoch=common + 2
+        )
         for s in (short, long)
     ]
     assert not torch.equal(beyond[0].points, beyond[1].points)
@@ -412,8 +427,9 @@ def test_epochs_that_only_harm_prove_nothing():
         optimizer=OptimizerSettings(lr=20.0),
         schedule=Schedule("constant"),
     )
-    state = advance(objective, init(objective, points, settings), settings, 0, until_epoch=6)
-    found = solution(objective, state, settings)
+    solver = PathSolver(objective, settings)
+    state = solver.advance(solver.begin(points), 0, until_epoch=6)
+    found = solver.solution(state)
     assert state.best_epoch == 0 and not state.failure
     assert found.outcome is Outcome.BUDGET
     ends = max(found.profile.losses[0], found.profile.losses[-1])

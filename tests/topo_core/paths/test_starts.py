@@ -33,7 +33,7 @@ def test_bezier_is_lower_than_the_line():
     objective = TinyNetwork()
     ends = objective.minimum(0), objective.minimum(1)
     settings = PathSettings(points=11, start="bezier", bezier_epochs=100)
-    found = find_start(objective, *ends, settings, seed=0)
+    found = find_start(objective, *ends, settings.resolve(objective.batches), seed=0)
     straight = loss_profile(objective, line(*ends, 11)).maximum
     assert loss_profile(objective, found.points).maximum < straight
     lengths = segment_lengths(found.points)
@@ -91,7 +91,7 @@ def test_starts_of_the_caller_are_refused_here(name):
     """A start that needs more than the two ends is refused, with what to do."""
     objective = TinyNetwork()
     ends = torch.randn(2, objective.dimension)
-    with pytest.raises(ValueError, match="give it to init"):
+    with pytest.raises(ValueError, match="give it to PathSolver"):
         initial_path(objective, *ends, PathSettings(start=name), 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import results
-from topo_core.paths import solver as walk
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts import trained_curves as curves
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import first_path
@@ -147,13 +147,15 @@ def test_out_of_memory_halves_the_pack(run, alone, monkeypatch):
     """Where so many paths do not fit, half of them go first, and every pair is done."""
     sizes = []
 
-    def crowded(objective, states, *rest, **keywords):
+    together = PathSolver.advance_together
+
+    def crowded(solver, states, *rest, **keywords):
         sizes.append(len(states))
         if len(states) > 2:
             raise torch.OutOfMemoryError("the device is full")
-        return walk.advance_together(objective, states, *rest, **keywords)
+        return together(solver, states, *rest, **keywords)
 
-    monkeypatch.setattr(connect_together, "advance_together", crowded)
+    monkeypatch.setattr(PathSolver, "advance_together", crowded)
     worker, store, _ = run(64)
     assert all(isinstance(result, Done) for result in worker.run(pairs()))
     assert sizes[:5] == [6, 3, 1, 1, 1] and set(sizes[5:]) == {1}
@@ -165,12 +167,14 @@ def test_one_that_fits_nowhere_fails_alone(run, monkeypatch):
     tasks = pairs()
     start = Store.read_minimum
 
-    def full(objective, states, *rest, **keywords):
+    together = PathSolver.advance_together
+
+    def full(solver, states, *rest, **keywords):
         if any(bool((state.points[-1] == bad).all()) for state in states):
             raise torch.OutOfMemoryError("the device is full")
-        return walk.advance_together(objective, states, *rest, **keywords)
+        return together(solver, states, *rest, **keywords)
 
-    monkeypatch.setattr(connect_together, "advance_together", full)
+    monkeypatch.setattr(PathSolver, "advance_together", full)
     worker, store, _ = run(64)
     loaded = load_problem(PROBLEM, Evaluation())
     bad = loaded.flat(start(store, "minimum3"))
@@ -213,12 +217,14 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
     """What raises in company is looked for alone, and the others are done."""
     tasks = pairs()
 
-    def buggy(objective, states, settings, seeds, **keywords):
+    together = PathSolver.advance_together
+
+    def buggy(solver, states, seeds, **keywords):
         if wrong in seeds:
             raise RuntimeError("no such kernel")
-        return walk.advance_together(objective, states, settings, seeds, **keywords)
+        return together(solver, states, seeds, **keywords)
 
-    monkeypatch.setattr(connect_together, "advance_together", buggy)
+    monkeypatch.setattr(PathSolver, "advance_together", buggy)
     worker, store, _ = run(64)
     wrong = connect_together.PathRun(tasks[2], load_problem(PROBLEM, Evaluation()), store).seed
     told = worker.run(tasks)
@@ -258,7 +264,12 @@ def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
         [8] if paths_at_once == 1 else [4] * 6
     )
     begun = []
-    monkeypatch.setattr(first_path, "begin", lambda *ends: begun.append(1) or curves.begin(*ends))
+
+    def counted(*ends):
+        begun.append(1)
+        return curves.begin_curve(*ends)
+
+    monkeypatch.setattr(first_path, "begin_curve", counted)
     again, store, _ = run(paths_at_once, folder=folder)
     assert all(isinstance(result, Done) for result in again.run(tasks))
     assert len(begun) == started_anew

@@ -14,8 +14,8 @@ from torch import nn
 
 from topo_core.objectives.network_loss import CHUNK, ModuleObjective, possible_strategies
 from topo_core.objectives.protocol import Step
-from topo_core.paths.optimize import advance, init, solution
 from topo_core.paths.polyline import line
+from topo_core.paths.solver import PathSolver
 from workers.execution.minimum_task import train_minimum_task
 from workers.execution.progress import Telling
 from workers.problems.evaluation import Evaluation
@@ -90,8 +90,9 @@ def test_an_endpoint_has_the_loss_of_the_trained_network(loaded, trained, strate
     )
     ends = [loaded.flat(store.read_minimum(record.key)) for record in records]
     settings = PathWork(points=5, start="line", epochs=1)
-    state = init(objective, line(*ends, 5), settings)
-    found = solution(objective, advance(objective, state, settings, 0, until_epoch=1), settings)
+    solver = PathSolver(objective, settings)
+    state = solver.begin(line(*ends, 5))
+    found = solver.solution(solver.advance(state, 0, until_epoch=1))
     for record, position in zip(records, (0, -1), strict=True):
         module = build(NETWORK, loaded.data.input_shape, loaded.data.classes)
         module.load_state_dict(safetensors.torch.load(store.objects.get(record.object)))

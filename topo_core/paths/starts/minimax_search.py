@@ -23,11 +23,15 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths.descent_directions import Chords, descent_
+from topo_core.paths.chords import Chords
+from topo_core.paths.descent_directions import descent_
+from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import arc_positions, at_positions, line, resample
 from topo_core.paths.profiles import loss_profile
+from topo_core.paths.settings import Resolved
+from topo_core.paths.starts.first_path import Start
+from topo_core.paths.tangents.improved import IMPROVED
 from topo_core.paths.update_settings import OptimizerSettings
-from topo_core.paths.updates import displacement, empty_slots
 from topo_core.random_streams import generator
 
 _BENDS = (0.3, 0.7, 1.2)  # heights of the arches, in distances of the ends
@@ -40,6 +44,13 @@ _SAME = 0.02  # minima closer than this fraction of the distance of the ends are
 _SECANT = OptimizerSettings(name="secant")
 _ROUGH = 1e-4  # of the range of losses: what does not matter for the map
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+
+
+def routes_start(
+    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+) -> Start:
+    """The start ``routes``: ``lowest_route`` with as many points as the settings ask for."""
+    return Start(*lowest_route(objective, start, end, resolved.settings.points, seed))
 
 
 def lowest_route(
@@ -128,7 +139,7 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
         found, gradients = objective.gradients(inner, _STEP)
         losses[:, 1:-1] = found.reshape(count, moving)
         chords = Chords.of(paths)
-        descent_("improved", chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
+        descent_(IMPROVED, chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
         rows = {name: slot[:, 1:-1].clone().flatten(0, 1) for name, slot in slots.items()}
         moved = displacement(
             _SECANT,

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
+from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
-from topo_core.paths.settings import PathSettings
+from topo_core.paths.settings import Resolved
 from topo_core.paths.starts.bezier_curves import Places, bernstein, polygon, rotation
+from topo_core.paths.starts.first_path import Start
 from topo_core.paths.update_settings import OptimizerSettings
-from topo_core.paths.updates import displacement, empty_slots
 
 _CONTROLS = 3
 _LION = OptimizerSettings("lion", betas=(0.9, 0.97))
@@ -61,14 +62,15 @@ class Round:
     rate: float
 
 
-def rounds(objective: Objective, settings: PathSettings) -> tuple[Round, ...]:
-    """The rounds in which a curve is trained, ``settings.bezier_epochs`` together.
+def rounds(objective: Objective, resolved: Resolved) -> tuple[Round, ...]:
+    """The rounds in which a curve is trained, ``bezier_epochs`` passes together.
 
     Many pairs need only a part, and what is done can be seen only once the rate has decayed. So the first
     round is short, and the others go on from it at half its rate. It has fifty passes, and as many steps as
     take a coordinate 1.6 root mean squares far; there is a single round where that is more than half of all.
     """
-    total, rate = settings.bezier_epochs, settings.bezier_rate or _rate(objective)
+    total = resolved.bezier_epochs
+    rate = resolved.settings.bezier_rate or _rate(objective)
     short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
     if 2 * short > total:
         return (Round(0, total, rate),)
@@ -127,7 +129,7 @@ class TrainedCurve:
     profile: Profile | None = None
 
 
-def begin(start: Tensor, end: Tensor) -> CurveState:
+def begin_curve(start: Tensor, end: Tensor) -> CurveState:
     """The straight line between two ends [d]."""
     return _new_round(line(start, end, _CONTROLS + 2), 0)
 
@@ -137,10 +139,22 @@ def _new_round(nodes: Tensor, passes: int) -> CurveState:
     return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes)
 
 
-def train(
+def trained_start(
+    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+) -> Start:
+    """The start ``bezier``: a curve trained to the end."""
+    begun = [begin_curve(start, end)]
+    every = resolved.bezier_epochs
+    *_, last = train_curves(objective, begun, resolved, [seed], every=every)
+    curve = last[0]
+    assert isinstance(curve, TrainedCurve)  # training ends with it
+    return Start(curve.points, curve.gradient_evaluations, curve.profile)
+
+
+def train_curves(
     objective: Objective,
     states: Sequence[CurveState],
-    settings: PathSettings,
+    resolved: Resolved,
     seeds: Sequence[int],
     *,
     every: int,
@@ -152,7 +166,7 @@ def train(
     Args:
         objective: the loss.
         states: to go on from.
-        settings: of the paths that the curves are for.
+        resolved: settings of the paths that the curves are for.
         seeds: one a curve.
         every: passes between two stops.
 
@@ -160,7 +174,7 @@ def train(
         At every stop the states of the curves that came there, by their number. One that is done is there as
         a trained curve: after the last round, or after one that leaves it as low as its higher end.
     """
-    parts = rounds(objective, settings)
+    parts = rounds(objective, resolved)
     going = dict(enumerate(states))
     while going:
         behind = min(state.passes for state in going.values())
@@ -170,7 +184,7 @@ def train(
         moved = _advanced(
             objective,
             [going[i] for i in group],
-            settings,
+            resolved,
             [seeds[i] for i in group],
             part,
             until,
@@ -178,7 +192,7 @@ def train(
         going.update(zip(group, moved, strict=True))
         done: dict[int, TrainedCurve] = {}
         if until == part.last:
-            found = _done(objective, moved, settings, last=part is parts[-1])
+            found = _done(objective, moved, resolved, last=part is parts[-1])
             done = {group[place]: curve for place, curve in found.items()}
         yield {i: done.get(i, going[i]) for i in group}
         going = {i: state for i, state in going.items() if i not in done}
@@ -187,7 +201,7 @@ def train(
 def _advanced(
     objective: Objective,
     states: Sequence[CurveState],
-    settings: PathSettings,
+    resolved: Resolved,
     seeds: Sequence[int],
     part: Round,
     until: int,
@@ -218,7 +232,7 @@ def _advanced(
                     objective, points, [Step(seed, passes, batch) for seed in seeds]
                 )
                 met.append(losses)
-                gradients = torch.add(gradients, points, alpha=settings.l2)
+                gradients = torch.add(gradients, points, alpha=resolved.settings.l2)
                 moved = displacement(
                     _LION,
                     slots,
@@ -238,10 +252,10 @@ def _advanced(
 
 
 def _done(
-    objective: Objective, states: Sequence[CurveState], settings: PathSettings, *, last: bool
+    objective: Objective, states: Sequence[CurveState], resolved: Resolved, *, last: bool
 ) -> dict[int, TrainedCurve]:
     """Of curves at the end of a round those that are done, by their number."""
-    paths = [polygon(state.nodes, settings.points) for state in states]
+    paths = [polygon(state.nodes, resolved.settings.points) for state in states]
     spent = states[0].passes * objective.batches
     if last:
         return {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
@@ -251,8 +265,8 @@ def _done(
     profiles = loss_profiles(
         objective,
         [paths[i] for i in low],
-        heights=settings.heights,
-        tolerance=settings.height_tolerance,
+        heights=resolved.settings.heights,
+        tolerance=resolved.settings.height_tolerance,
     )
     return {
         i: TrainedCurve(paths[i], spent, profile)

@@ -1,0 +1,22 @@
+"""D of a segment is the highest loss inside it over the highest loss of the points.
+
+The text writes L_max in one place and L_min in another; with L_min, near 0, the criterion would always be
+met.
+"""
+
+from torch import Tensor
+
+from topo_core.paths.criteria.protocol import Segments
+
+
+class Loss:
+    """Loss inside a segment relative to the highest point."""
+
+    needs_losses = True
+
+    def scores(self, segments: Segments) -> Tensor:
+        """D [n - 1] of each segment."""
+        return segments.inside.amax(1) / segments.node_losses.max()
+
+
+LOSS = Loss()

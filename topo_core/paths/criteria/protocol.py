@@ -1,0 +1,41 @@
+"""What an insertion criterion is: a number D for each segment; the largest get a midpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ALPHAS = (0.2, 0.4, 0.6, 0.8)
+"""Where the losses inside a segment are sampled, in fractions of its length (section 2.7)."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a path of n points.
+
+    Attributes:
+        lengths: [n - 1].
+        chord: distance of the ends of the first path.
+        node_losses: [n], losses at the points.
+        inside: [n - 1, 4], losses at ``ALPHAS`` of each segment. Both are empty for a criterion
+            without losses.
+    """
+
+    lengths: Tensor
+    chord: float
+    node_losses: Tensor
+    inside: Tensor
+
+
+class Criterion(Protocol):
+    """A measure of how much a segment needs a midpoint."""
+
+    @property
+    def needs_losses(self) -> bool:
+        """Whether it reads the losses, which must then be evaluated."""
+
+    def scores(self, segments: Segments) -> Tensor:
+        """D [n - 1] of each segment."""

@@ -1,0 +1,30 @@
+"""The result of the optimisation of a path."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from topo_core.paths.convergence import Evidence, Outcome
+from topo_core.paths.profiles import Profile
+from topo_core.paths.state import Record
+
+
+@dataclass(frozen=True)
+class PathSolution:
+    """An optimised path.
+
+    Attributes:
+        points: [k, d], the path with the lowest dense maximum, ends included.
+        profile: the losses along it; ``profile.maximum`` is its height.
+        outcome: see ``Outcome``.
+        evidence: what the outcome rests on, and a sentence that says so.
+        history: measurements, oldest first.
+        gradient_evaluations: rows whose gradient was evaluated.
+    """
+
+    points: Tensor
+    profile: Profile
+    outcome: Outcome
+    evidence: Evidence
+    history: tuple[Record, ...]
+    gradient_evaluations: int

@@ -1,0 +1,61 @@
+"""Starts by name: the values of ``PathSettings.start``, what each needs, and who makes it.
+
+The first path dominates the result: a local method keeps to the valley it starts in. A start that needs the
+loss alone is made by ``starts.initial_paths.find_start``; one that needs the network or stored paths is made
+by the caller, who has them. Makers are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from topo_core.registry import Registry, load
+
+Needs = Literal["loss", "network", "store"]
+
+
+@dataclass(frozen=True)
+class StartRule:
+    """One way to make a first path.
+
+    Attributes:
+        needs: the loss alone; the network (its symmetries); or paths in the store.
+        make: ``(objective, start, end, resolved settings, seed) -> Start``, or ``"module:function"``;
+            None for a start that the caller makes.
+        exact_gradients: whether it refuses objectives with minibatches.
+        trains_a_curve: whether it is a trained curve, which can be interrupted and resumed.
+    """
+
+    needs: Needs
+    make: Callable[..., Any] | str | None = None
+    exact_gradients: bool = False
+    trains_a_curve: bool = False
+
+    @property
+    def maker(self) -> Callable[..., Any] | None:
+        """``make``, imported."""
+        return load(self.make) if isinstance(self.make, str) else self.make
+
+
+STARTS: Registry[StartRule] = Registry(
+    {
+        # The straight line of the paper (section 2.6).
+        "line": StartRule("loss", "topo_core.paths.starts.initial_paths:straight"),
+        # A trained curve of degree 4.
+        "bezier": StartRule(
+            "loss", "topo_core.paths.starts.trained_curves:trained_start", trains_a_curve=True
+        ),
+        # The best of several bent starts and of routes by way of other minima.
+        "routes": StartRule(
+            "loss", "topo_core.paths.starts.minimax_search:routes_start", exact_gradients=True
+        ),
+        # The line to a copy of the end with renumbered hidden units.
+        "aligned": StartRule("network"),
+        # Optimised paths one after the other.
+        "through": StartRule("store"),
+        # The path of an earlier run.
+        "warm": StartRule("store"),
+    }
+)

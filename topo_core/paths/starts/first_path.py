@@ -1,0 +1,22 @@
+"""What a start brings: the first path of an optimisation."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from topo_core.paths.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Start:
+    """A first path.
+
+    Attributes:
+        points: [n, d].
+        gradient_evaluations: rows whose gradient it took to find it.
+        profile: the losses along it, if they were measured.
+    """
+
+    points: Tensor
+    gradient_evaluations: int = 0
+    profile: Profile | None = None

@@ -1,0 +1,70 @@
+"""What a tangent rule is: the part of the gradient that it takes out, and what it changes in Algorithm 2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from topo_core.paths.schedules import Schedule
+from topo_core.paths.update_settings import OptimizerSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from topo_core.paths.chords import Chords
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a tangent rule changes in the rest of the optimisation, where settings leave it open.
+
+    Attributes:
+        redistributes: points are spread at equal arc length every few steps.
+        optimizer, schedule, start: defaults that replace the usual ones.
+        bounded: displacements are cut to ``max_move``.
+        sequential: points move one after the other, so that each sees its left neighbour as already moved.
+        climbs: the highest point can climb.
+        stops_early: the run ends when the path cannot become lower, or no longer moves.
+    """
+
+    redistributes: bool = True
+    optimizer: OptimizerSettings | None = None
+    schedule: Schedule | None = None
+    start: str | None = None
+    bounded: bool = True
+    sequential: bool = False
+    climbs: bool = True
+    stops_early: bool = True
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """What a tangent rule sees of k moving points. For p paths every tensor has one more axis, the first.
+
+    Attributes:
+        chords: to the two neighbours of each point.
+        along_back, along_front: [k], inner products of the gradient with the two chords.
+        losses: [k, 3], at the left neighbour, the point and the right neighbour.
+        climbing: [k] of bool, the points that climb; None for none.
+        spring: stiffness, in units of loss over length squared.
+    """
+
+    chords: Chords
+    along_back: Tensor
+    along_front: Tensor
+    losses: Tensor
+    climbing: Tensor | None
+    spring: float
+
+
+class TangentRule(Protocol):
+    """At a moving point with back chord b, front chord f and gradient g, the path descends along
+    n = g - A_b b - A_f f. A rule is the choice of A_b and A_f.
+    """
+
+    @property
+    def method(self) -> Method:
+        """What it changes elsewhere."""
+
+    def shares(self, around: Neighbourhood) -> tuple[Tensor, Tensor]:
+        """A_b and A_f, [k] each."""

@@ -1,0 +1,40 @@
+"""Adam (Kingma & Ba 2015) on the normal component of the gradient."""
+
+import torch
+from torch import Tensor
+
+from topo_core.paths.updates.bounds import bounded_
+from topo_core.paths.updates.protocol import Slots, UpdateNumbers
+
+
+class Adam:
+    """An average of directions over the root of an average of their squares."""
+
+    def slots(self, points: Tensor) -> Slots:
+        """The two averages, and the steps of each point: a random subset moves in a step, and new points
+        come later."""
+        row = torch.zeros_like(points)
+        return {"mean": row, "square": row.clone(), "count": points.new_zeros(len(points), 1)}
+
+    def displacement(
+        self,
+        numbers: UpdateNumbers,
+        slots: Slots,
+        normal: Tensor,
+        rate: float,
+        *,
+        spacing: Tensor,
+        bound: Tensor | None,
+    ) -> Tensor:
+        """See ``Update``."""
+        del spacing
+        first, second = numbers.betas
+        mean = slots["mean"].lerp_(normal, 1 - first)
+        square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)
+        count = slots["count"].add_(1)
+        step = rate / (1 - first**count)
+        scale = torch.div(square, 1 - second**count, out=normal).sqrt_().add_(numbers.eps)
+        return bounded_(torch.div(mean, scale, out=scale).mul_(step), bound)
+
+
+ADAM = Adam()
