@@ -32,9 +32,9 @@ from topo_core.objectives.batching.flat_parameters import ParameterLayout
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.optimize import optimize_path
-from topo_core.paths.settings import PathSettings
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
+from topo_core.paths.settings import PathSettings
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.training import begin, train_until
 from workers.problems.data_sets import load_dataset

@@ -78,7 +78,7 @@ def test_a_longer_run_takes_it_over(worker, monkeypatch):
         raise AssertionError("the first path is computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(first_path, "train", computed)
+        patch.setattr(first_path, "train_curves", computed)
         assert isinstance(rungs.run([task(20)])[0], Done)
     alone, other = worker("alone")
     alone.run([task(20)])

@@ -4,10 +4,10 @@
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.barzilai_borwein import secant_steps
 from topo_core.paths.updates.bounds import bounded_
 from topo_core.paths.updates.protocol import Slots, UpdateNumbers
 
-_GROWTH = 2.0  # largest growth of a step at once; used also where the curvature is negative
 _FIRST_MOVE = 0.02  # first displacement of the steepest point, in spacings
 
 
@@ -31,7 +31,10 @@ class Secant:
     ) -> Tensor:
         """See ``Update``; the rate is not used."""
         del numbers, rate
-        step = _secant_step(slots, normal, spacing)
+        old = slots["step"]
+        # Displacements are subtracted, so the last move is -moved.
+        step = secant_steps(-slots["moved"], normal - slots["previous"], old)
+        step = torch.where(old > 0, step, _first_steps(normal, spacing))
         slots["step"].copy_(step)
         slots["previous"].copy_(normal)
         moved = bounded_(normal.mul_(step), bound)
@@ -39,17 +42,11 @@ class Secant:
         return moved
 
 
-def _secant_step(slots: Slots, normal: Tensor, spacing: Tensor) -> Tensor:
-    change = normal - slots["previous"]
-    met = torch.linalg.vecdot(slots["moved"], change).neg_()[..., None]
-    square = torch.linalg.vecdot(change, change)[..., None]
-    old = slots["step"]
+def _first_steps(normal: Tensor, spacing: Tensor) -> Tensor:
+    """Steps [k, 1] before any curvature is known: the steepest point moves a share of its spacing."""
     norms = torch.linalg.vector_norm(normal, dim=-1)
     steepest = norms.amax(-1, keepdim=True).clamp_min(1e-30)
-    first = (_FIRST_MOVE * spacing / steepest)[..., None]
-    grown = old * _GROWTH
-    step = torch.where((met > 0) & (square > 0), torch.minimum(met / square, grown), grown)
-    return torch.where(old > 0, step, first)
+    return (_FIRST_MOVE * spacing / steepest)[..., None]
 
 
 SECANT = Secant()
