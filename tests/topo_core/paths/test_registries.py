@@ -105,7 +105,7 @@ def test_an_insertion_criterion_from_outside():
 def test_names_in_messages_are_those_of_the_registry():
     """A rule that was added is among the choices that an error message lists."""
     TANGENTS.register("mine", TANGENTS["string"])
-    with pytest.raises(ValueError, match="force is 'none'; choose one of .*, mine"):
+    with pytest.raises(ValueError, match=r"force is .none.; choose one of .*, mine"):
         PathSettings(force="none")
 
 
