@@ -46,7 +46,8 @@ def _first_steps(normal: Tensor, spacing: Tensor) -> Tensor:
     """Steps [k, 1] before any curvature is known: the steepest point moves a share of its spacing."""
     norms = torch.linalg.vector_norm(normal, dim=-1)
     steepest = norms.amax(-1, keepdim=True).clamp_min(1e-30)
-    return (_FIRST_MOVE * spacing / steepest)[..., None]
+    steps: Tensor = (_FIRST_MOVE * spacing / steepest)[..., None]
+    return steps
 
 
 SECANT = Secant()
