@@ -12,6 +12,7 @@ optimised disc hangs above the lowest one. So its peak is followed to a critical
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -87,7 +88,8 @@ class LandscapeBarcodes:
     Attributes:
         minima: [n, d]; with ``subdivide`` those given, then those found on the way.
         losses: of the minima.
-        heights: of the lowest path between two minima, by pair; index 0 is made from them.
+        heights: of the lowest path between two minima, by pair; index 0 is made from them. A pair
+            whose path failed (a loss that is not finite) has none.
         passes: with ``subdivide``, all passes that were found.
         quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that met
             nothing new; with fewer than two something is likely to be missing.
@@ -164,6 +166,8 @@ def _of_simplices(
         found = optimize_path(
             objective, minima[i], minima[j], settings.paths, seed=seed_of(seed, "path", i, j)
         )
+        if not math.isfinite(found.profile.maximum):
+            continue  # a path that failed connects nothing
         # Ends are on their paths, whatever the rounding of a batched evaluation.
         heights[i, j] = max(found.profile.maximum, losses[i], losses[j])
         paths[i, j] = found.points
@@ -451,19 +455,26 @@ class _Complex:
         self.bracket = 0.0
         for pair, nodes in self.edges.items():
             profile = loss_profile(objective, nodes, tolerance=settings.height_tolerance)
-            self.maxima[pair] = profile.maximum
-            self.bracket = max(self.bracket, profile.bracket)
+            if math.isfinite(profile.maximum):
+                self.maxima[pair] = profile.maximum
+                self.bracket = max(self.bracket, profile.bracket)
         self.simplices: dict[Vertices, SimplexSolution] = {}
 
     def fill(self, dimension: int) -> None:
-        """Optimise all simplices of ``dimension``."""
-        wanted = list(itertools.combinations(range(len(self.minima)), dimension + 1))
+        """Optimise all simplices of ``dimension`` whose faces are there; those that fail are left out."""
+        wanted = [
+            vertices
+            for vertices in itertools.combinations(range(len(self.minima)), dimension + 1)
+            if all(face in self.maxima for face in itertools.combinations(vertices, dimension))
+        ]
         around = [self._boundary(vertices) for vertices in wanted]
         if dimension == 2:
             found = _lowest_triangles(self.objective, around, self.settings, self.seed)
         else:
             found = _optimized(self.objective, around, dimension, self.settings, self.seed)
         for vertices, one, simplex in zip(wanted, around, found, strict=True):
+            if not math.isfinite(simplex.profile.maximum):
+                continue
             self.simplices[vertices] = simplex
             self.maxima[vertices] = simplex.profile.maximum
             self.bracket = max(self.bracket, _open(simplex))
@@ -478,7 +489,7 @@ class _Complex:
             by_dimension.setdefault(len(vertices) - 1, {})[vertices] = value
         edges = {
             (i, j): max(value, losses[i], losses[j])
-            for (i, j), value in by_dimension.pop(1).items()
+            for (i, j), value in by_dimension.pop(1, {}).items()
         }
         return filtration(losses, edges, *(by_dimension[k] for k in sorted(by_dimension)))
 

@@ -68,6 +68,24 @@ def test_himmelblau():
     assert found.quiet_rounds == 2
 
 
+def test_a_path_that_fails_connects_nothing():
+    """The line between two of three minima meets losses that are no numbers: they meet over the third.
+
+    The edge is missing from the complex too, and with it every triangle on it.
+    """
+
+    def ring(x):
+        squares = x.square().sum(1)
+        return torch.where(squares < 0.25, torch.nan, (squares - 1).square())
+
+    minima = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    settings = LandscapeSettings(PathSettings(start="line"))
+    result = landscape_barcodes(from_function(ring), minima, 1, settings)
+    assert set(result.heights) == {(0, 2), (1, 2)}
+    assert result.barcodes[0].complete and not result.simplices
+    assert result.barcodes[1].bars == ()
+
+
 def test_one_minimum_is_enough_to_start_from():
     """Walkers within ``reach`` find the other three of Himmelblau's function."""
     known = himmelblau()
