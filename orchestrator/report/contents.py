@@ -20,6 +20,7 @@ from orchestrator.report.paths import (
     losses_figure,
     norms_figure,
 )
+from orchestrator.report.summary import has_length
 from orchestrator.report.trees import matrix_figure, tree_figure
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.homology.merge_trees import merge_tree
@@ -31,7 +32,7 @@ Pair = tuple[int, int]
 
 
 def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
-    """The figures of a run, those that have something to show."""
+    """The figures of a run that have something to show; see ``left_out`` for the others."""
     if not landscape.minima:
         return
     if not landscape.complete:
@@ -43,20 +44,32 @@ def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Fi
     if landscape.homology:
         for index, bars in landscape.homology.barcodes.items():
             yield barcode_figure([Panel("Optimised simplices", bars)], index=index)
-    yield diagram_figure({"elder rule": elder, "direct paths only": direct})
+    long = has_length(landscape)
+    if long:
+        yield diagram_figure({"elder rule": elder, "direct paths only": direct})
     known = landscape.assessment
     tree = known.tree if known else merge_tree(landscape.losses, landscape.heights)
     yield tree_figure(tree)
     yield matrix_figure(tree, landscape.losses, landscape.heights)
     made = (
         losses_figure(elder, landscape.passes, points),
-        generalisation_figure(landscape.minima, elder, landscape.run),
+        generalisation_figure(landscape.minima, elder, landscape.run) if long else None,
         groups_figure(groups_of(plan, landscape)),
         training_figure(landscape.minima, landscape.run),
         history_figure(elder, landscape.passes),
         norms_figure(elder, landscape.passes, points),
     )
     yield from (figure for figure in made if figure is not None)
+
+
+def left_out(landscape: Landscape) -> str:
+    """Why figures of bar lengths are missing; empty where they are drawn."""
+    if not landscape.minima or has_length(landscape):
+        return ""
+    return (
+        "No finite bar is longer than its sampling error. The persistence diagram and the figure of bar "
+        "length against test error would show nothing, and are left out."
+    )
 
 
 def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:

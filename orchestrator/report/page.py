@@ -57,13 +57,19 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page says; `missing` is what must be known before any number is believed."""
+    """The content of a page.
+
+    Attributes:
+        missing: a warning about incomplete results; empty where there is none.
+        summary: sentences that a reader can quote.
+    """
 
     title: str
     subtitle: str
     missing: str
     numbers: Sequence[Number]
     sections: Sequence[Section]
+    summary: Sequence[str] = ()
 
 
 def render(page: Page) -> str:
@@ -93,6 +99,7 @@ def render(page: Page) -> str:
         title=page.title,
         subtitle=page.subtitle,
         missing=page.missing,
+        summary=page.summary,
         numbers=page.numbers,
         sections=sections,
     )

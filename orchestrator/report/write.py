@@ -19,10 +19,12 @@ from orchestrator.report.comparison.page import (
     comparison_table,
 )
 from orchestrator.report.contents import figures, points_of
+from orchestrator.report.contents import left_out as left_out_figures
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
 from orchestrator.report.style import number
+from orchestrator.report.summary import summary
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
@@ -125,7 +127,9 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
         shown = [f for f in made if f.name.startswith(names) and f.name not in taken]
         own = [item for item in tables if item.name == _TABLE_OF.get(id_)]
         if shown or own:
-            sections.append(Section(id_, title, figures=shown, tables=own))
+            text = [left_out_figures(landscape)] if id_ == "barcodes" else []
+            text = [line for line in text if line]
+            sections.append(Section(id_, title, text=text, figures=shown, tables=own))
     sections.append(_failed(landscape, tables))
     sections.append(_provenance(run))
     spec = run.plan.run
@@ -139,6 +143,7 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
         missing=missing,
         numbers=_numbers(landscape),
         sections=sections,
+        summary=summary(run.plan, landscape),
     )
 
 

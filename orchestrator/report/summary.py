@@ -1,0 +1,71 @@
+"""The three sentences at the top of a report: what was asked, what came out, and what of it is verified."""
+
+import math
+
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.plan import Plan
+from orchestrator.report.style import number
+from topo_core.homology.bar_ends import EndKind
+
+
+def summary(plan: Plan, landscape: Landscape) -> list[str]:
+    """One sentence each: what was asked, what came out, what is verified. Empty without minima."""
+    if not landscape.minima:
+        return []
+    return [_asked(plan, landscape), _result(landscape), _verified(landscape)]
+
+
+def has_length(landscape: Landscape) -> bool:
+    """Whether a finite bar of index 0 is longer than twice the sampling error of its ends."""
+    assessment = landscape.assessment
+    if assessment is None:
+        return False
+    epsilon = assessment.sampling.epsilon if math.isfinite(assessment.sampling.epsilon) else 0.0
+    return any(bar.length > 2 * epsilon for bar in landscape.barcodes["elder"].finite)
+
+
+def _asked(plan: Plan, landscape: Landscape) -> str:
+    spec, counts = plan.run, landscape.counts
+    return (
+        f"{len(landscape.minima):,} minima of the network {spec.network.name} on the data "
+        f"{spec.data.name} were joined by {counts.done:,} paths"
+        + (f" ({counts.total:,} pairs in all)" if counts.done < counts.total else "")
+        + ", each relaxed to a low pass."
+    )
+
+
+def _result(landscape: Landscape) -> str:
+    score = landscape.to_scores["elder"]
+    if math.isinf(score):
+        return "The TO-score is infinite: some minima are not connected to a lower one yet."
+    longest = landscape.barcodes["elder"].longest
+    if longest is None:
+        return "There is one minimum, so no bar is finite and the TO-score is 0."
+    if not has_length(landscape):
+        return (
+            f"The TO-score is {number(score)}: no bar is longer than its sampling error, so no barrier "
+            "was found between these minima."
+        )
+    i, j = longest.saddle or (longest.minimum, longest.minimum)
+    return (
+        f"The TO-score is {number(score)}: the longest finite bar is that of minimum {longest.minimum}, "
+        f"from its loss {number(longest.birth)} to {number(longest.death)} on path {i}–{j}."
+    )
+
+
+def _verified(landscape: Landscape) -> str:
+    finite = len(landscape.barcodes["elder"].finite)
+    if landscape.verified is None:
+        return (
+            f"The ends of the {finite} finite bars are attained on paths; no peak was followed to a "
+            "saddle, so lower passes may exist."
+        )
+    saddles = landscape.verified.count(EndKind.SADDLE)
+    kinks = landscape.verified.count(EndKind.KINK)
+    rest = finite - saddles - kinks
+    parts = [f"{saddles} of {finite} finite bars end at a verified saddle of index 1"]
+    if kinks:
+        parts.append(f"{kinks} at a kink of the loss")
+    if rest:
+        parts.append(f"{rest} at a height that is only attained on a path")
+    return ", ".join(parts) + "."

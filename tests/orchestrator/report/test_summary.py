@@ -1,0 +1,40 @@
+"""The top of a report: three sentences to quote, and no figure that shows nothing."""
+
+import html
+
+from orchestrator.report.contents import figures, points_of
+from orchestrator.runs.stored_run import open_run
+from tests.helpers.command import toscore
+from tests.helpers.made_run import HEIGHTS, LOSSES, made_run
+
+
+def names_of(folder):
+    run = open_run(str(folder))
+    landscape = run.landscape()
+    return {figure.name for figure in figures(run.plan, landscape, points_of(run, landscape))}
+
+
+def test_the_page_opens_with_what_was_asked_found_and_verified(made, report):
+    """The longest bar, its path and the score are those of `reduce`, and unverified ends are named."""
+    page = html.unescape((report / "report.html").read_text())
+    landscape = open_run(str(made.folder)).landscape()
+    longest = landscape.barcodes["elder"].longest
+    assert f"{len(LOSSES)} minima" in page and f"joined by {len(HEIGHTS)} paths" in page
+    assert f"The TO-score is {landscape.to_scores['elder']:.4g}: the longest finite bar" in page
+    assert f"to {longest.death:.4g} on path {longest.saddle[0]}–{longest.saddle[1]}." in page
+    assert "no peak was followed to a saddle" in page
+
+
+def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
+    """Every path as low as its higher end: a sentence stands where empty figures stood."""
+    flat = made_run(tmp_path, len(LOSSES), "flat")
+    flat.minima(dict(enumerate(LOSSES)))
+    flat.paths({(i, j): max(LOSSES[i], LOSSES[j]) for i, j in HEIGHTS}, LOSSES)
+    shown = names_of(flat.folder)
+    assert "barcode-0" in shown
+    assert not shown & {"persistence-diagram", "length-and-test-error"}
+    said = toscore("report", flat.folder, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert "No finite bar is longer than its sampling error." in page
+    assert "no barrier was found" in page
