@@ -1,6 +1,9 @@
 """What is checked and decided before a run starts: its store, its checkpoints, its device, its evaluation."""
 
+import hashlib
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 
@@ -11,9 +14,16 @@ from orchestrator.run_file.models import RunFile
 from orchestrator.runs.provenance import provenance
 from orchestrator.runs.stored_run import config_of
 from orchestrator.scheduling.lease import Lease
-from topo_core.objectives.batching.precision import check_precision
-from workers.execution.minimum_task import check_state_dict, read_state_dict
-from workers.execution.strategy_probe import choose_evaluation, choose_for, device_here, hardware
+from topo_core.objectives.precision import check_precision
+from workers.execution.strategy_probe import (
+    Choice,
+    choose_evaluation,
+    choose_for,
+    device_here,
+    hardware,
+)
+from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
+from workers.problems.reproducibility import check_builder
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import Loaded, load_problem
@@ -21,6 +31,8 @@ from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
+
+T = TypeVar("T")
 
 
 def open_store(location: str) -> Store:
@@ -45,25 +57,39 @@ def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
         data: of its problem, where they have been loaded already.
 
     Raises:
-        BadRunFile: they do not fit together.
+        BadRunFile: they do not fit together, or the network differs each time that it is built.
     """
     try:
-        return load_problem(plan.problem, Evaluation(), data)
+        loaded = load_problem(plan.problem, Evaluation(), data)
+        check_builder(plan.problem, loaded.data, trains=plan.run.minima.trained > 1)
+        return loaded
     except BadReference as error:
         raise BadRunFile(str(error)) from None
 
 
 def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
-    """The user's checkpoints fit the network.
+    """The user's checkpoints fit the network, lie on one landscape, and are different points.
 
     Raises:
         BadRunFile: the first mismatch.
     """
+    fixed, seen = plan.problem.fixed, dict[bytes, str]()
     for location in plan.run.minima.from_:
         try:
-            check_state_dict(location, read_state_dict(location), loaded)
+            state = read_state_dict(location)
+            check_state_dict(location, state, loaded.user_module)
+            if fixed is not None:
+                check_fixed_state(
+                    location, state, loaded.user_module, fixed.digest, fixed.location
+                )
         except BadReference as error:
             raise BadRunFile(str(error)) from None
+        point = hashlib.sha256(loaded.flat(state).cpu().numpy().tobytes()).digest()
+        if point in seen:
+            raise BadRunFile(
+                f"minima.from names {seen[point]} and {location}, which hold equal weights: name one of them."
+            )
+        seen[point] = location
 
 
 def check_device(run: RunFile) -> None:
@@ -99,24 +125,41 @@ def prepare_store(
     for damage in store.repair():
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
     store.fence(lease.term)
-    config, precision = store.latest_config(), plan.run.resources.precision
-    before = None if config is None else Evaluation(**config["evaluation"])
-    # Another precision asks for other results, which may need another strategy.
-    if config is not None and before is not None and before.precision == precision:
-        evaluation = before
-        here = hardware()
-        machine = here if address is None else {k: config["provenance"].get(k) for k in here}
-    elif address is None:
-        evaluation = choose_evaluation(loaded, plan.path_settings, precision)
-        machine = hardware()
-    else:  # the driver's machine may have no GPU where the workers have one
-        present_own_token()
-        from orchestrator.cluster.connection import ClusterSettings, ask_a_worker
-
-        there = ClusterSettings(address, plan.run.resources)
-        evaluation, machine = ask_a_worker(
-            there, choose_for, plan.problem, plan.path_settings, precision
-        )
-    written = config_of(plan, evaluation, provenance(plan.run, machine))
+    choice = _choice_before(plan, store, address) or _choose(plan, loaded, address)
+    for note in choice.notes:
+        print(note, file=sys.stderr)
+    written = config_of(plan, choice.evaluation, provenance(plan.run, choice.hardware))
     store.publish_config(written, epoch=lease.term)
-    return evaluation
+    return choice.evaluation
+
+
+def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | None:
+    """The choice that the run was started with; None if it was for another problem or device."""
+    config = store.latest_config()
+    if config is None or config.get("problem") != plan.problem.key:
+        return None
+    evaluation = Evaluation(**config["evaluation"])
+    if _ask(plan, address, device_here) != evaluation.device:
+        return None
+    here = hardware()
+    machine = here if address is None else {k: config["provenance"].get(k) for k in here}
+    return Choice(evaluation, machine)
+
+
+def _choose(plan: Plan, loaded: Loaded, address: str | None) -> Choice:
+    """Try the evaluation strategies here, or on a worker: a driver may lack the GPU that workers have."""
+    settings, precision = plan.path_settings, plan.run.resources.precision
+    if address is None:
+        return choose_evaluation(loaded, settings, precision)
+    return _ask(plan, address, choose_for, plan.problem, settings, precision)
+
+
+def _ask(plan: Plan, address: str | None, function: Callable[..., T], *given: Any) -> T:
+    """What a function returns in this process, or on a worker of the cluster at an address."""
+    if address is None:
+        return function(*given)
+    present_own_token()
+    from orchestrator.cluster.connection import ClusterSettings, ask_a_worker
+
+    answer: T = ask_a_worker(ClusterSettings(address, plan.run.resources), function, *given)
+    return answer

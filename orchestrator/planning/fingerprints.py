@@ -1,4 +1,4 @@
-"""What the names in a run file stand for: the data, the code and the files are looked at once."""
+"""What the names in a run file stand for: the data, the code and the files are read once, and hashed."""
 
 import hashlib
 from pathlib import Path
@@ -17,7 +17,7 @@ def identify(run: RunFile) -> Identity:
     """Hash what a run depends on.
 
     Raises:
-        BadRunFile: a name stands for nothing, or a file is missing.
+        BadRunFile: a name stands for nothing, a file is missing, or data differ between two loads.
     """
     return identify_and_load(run)[0]
 
@@ -26,27 +26,40 @@ def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
     """As `identify`, with the data that it had to load for that.
 
     Raises:
-        BadRunFile: a name stands for nothing, or a file is missing.
+        BadRunFile: a name stands for nothing, a file is missing, or data differ between two loads.
     """
     # Imported here: for `checkpoint_contents` alone nobody has to wait for torch.
-    from workers.problems.data_sets import load_dataset
+    from workers.problems.loss_functions import loss_fingerprint
     from workers.problems.networks import network_fingerprint
+    from workers.problems.reproducibility import fixed_state_of, load_twice
 
     try:
-        data = load_dataset(run.data)
+        data = load_twice(run.data)
         network = network_fingerprint(run.network)
+        loss = loss_fingerprint(run.loss)
+        contents = checkpoint_contents(run)
+        fixed = fixed_state_of(run.network, run.loss, data, run.minima.from_)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
-    return Identity(data.fingerprint, network, checkpoint_contents(run)), data
+    return Identity(data.fingerprint, network, contents, loss, fixed), data
 
 
 def checkpoint_contents(run: RunFile) -> tuple[str, ...]:
     """SHA-256 of each of the checkpoints in `minima.from`.
 
     Raises:
-        BadRunFile: one cannot be read.
+        BadRunFile: one cannot be read, or two have the same content.
     """
-    return tuple(_content(location) for location in run.minima.from_)
+    locations = run.minima.from_
+    contents = tuple(_content(location) for location in locations)
+    first: dict[str, str] = {}
+    for location, content in zip(locations, contents, strict=True):
+        if content in first:
+            same = first[content] == location
+            twice = f"{location} twice" if same else f"{first[content]} and {location}, one content"
+            raise BadRunFile(f"minima.from names {twice}: name each minimum once.")
+        first[content] = location
+    return contents
 
 
 def _content(location: str) -> str:

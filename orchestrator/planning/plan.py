@@ -16,6 +16,7 @@ from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.run_file.models import RunFile
 from workers.tasks.tasks import (
     DescendMinimum,
+    FixedState,
     ImportMinimum,
     Minimum,
     OptimizePath,
@@ -37,6 +38,9 @@ class Identity:
     data: str
     network: str
     checkpoints: tuple[str, ...] = ()
+    loss: str = ""
+    fixed: str = ""
+    """Digest of the frozen parameters and buffers that come from the checkpoints; empty: from the builder."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,17 @@ class Plan:
     @cached_property
     def problem(self) -> Problem:
         run, identity = self.run, self.identity
+        fixed = FixedState(run.minima.from_[0], identity.fixed) if identity.fixed else None
         return Problem(
-            run.network, run.data, identity.data, identity.network, run.resources.precision
+            run.network,
+            run.data,
+            identity.data,
+            identity.network,
+            run.resources.precision,
+            run.loss,
+            identity.loss,
+            fixed,
+            run.dtype,
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from orchestrator.run_file.models import RunFile
 from topo_core.objectives.protocol import Step
 from workers.problems.evaluation import Evaluation, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
 
 SAMPLE_STEPS = 3
@@ -58,7 +59,9 @@ def timed(run: RunFile) -> Sample:
 def _load(run: RunFile) -> Loaded:
     identity, data = identify_and_load(run)
     try:
-        return load_problem(Plan(run, identity).problem, Evaluation(), data)
+        loaded = load_problem(Plan(run, identity).problem, Evaluation(), data)
+        check_builder(loaded.problem, loaded.data, trains=run.minima.trained > 1)
+        return loaded
     except BadReference as error:
         raise BadRunFile(str(error)) from None
 

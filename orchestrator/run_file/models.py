@@ -25,10 +25,10 @@ from orchestrator.pair_rules.protocol import PairRule
 from orchestrator.pair_rules.registry import PAIR_RULES
 from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
-from topo_core.objectives.precision_names import Precision
+from topo_core.objectives.precision import Precision
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import PathWork, SimplexWork
+from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
+from workers.tasks.tasks import DType, PathWork, SimplexWork
 
 MOST_MINIMA = 100_000
 """At most so many are trained. They have 5 billion pairs, ten thousand times as many as the largest run
@@ -45,8 +45,8 @@ class Model(BaseModel):
         return guarded(handler(source))
 
 
-def _spec(kind: type[DataSpec] | type[NetworkSpec]) -> Any:
-    """A `{name: …, option: …}` mapping (or just the name) that becomes a `DataSpec` or `NetworkSpec`."""
+def _spec(kind: type[DataSpec] | type[NetworkSpec] | type[LossSpec]) -> Any:
+    """A `{name: …, option: …}` mapping (or just the name) that becomes a specification."""
 
     def parse(value: Any) -> Any:
         if isinstance(value, kind):
@@ -217,6 +217,8 @@ class RunFile(Model):
     store: str = Field("runs", min_length=1, description="A folder, or s3://bucket/prefix.")
     data: _spec(DataSpec)  # type: ignore[valid-type]
     network: _spec(NetworkSpec)  # type: ignore[valid-type]
+    loss: _spec(LossSpec) = Field(LossSpec())  # type: ignore[valid-type]
+    dtype: DType = Field("float32", description="Of data and parameters: float32 or float64.")
     minima: Minima = Field(default_factory=Minima)
     paths: Annotated[PathWork, Guarded()] = Field(default_factory=PathWork)
     pairs: Pairs = Field(default_factory=Pairs)

@@ -97,12 +97,19 @@ def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) ->
         "run_file": plan.run.model_dump(mode="json", by_alias=True),
         "identity": asdict(plan.identity),
         "evaluation": asdict(evaluation),
+        "problem": plan.problem.key,
         "provenance": provenance,
     }
 
 
 def identity_from(values: dict[str, Any]) -> Identity:
-    return Identity(values["data"], values["network"], tuple(values["checkpoints"]))
+    return Identity(
+        values["data"],
+        values["network"],
+        tuple(values["checkpoints"]),
+        values.get("loss", ""),
+        values.get("fixed", ""),
+    )
 
 
 def status_json(run: StartedRun) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.benchmarks import literal
-from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
@@ -118,11 +118,12 @@ def main() -> dict[tuple[str, str, str], float]:
     print("|---|---|---|---|---|---|---|---|")
     worst = {}
     for network, (spec, shape, *_) in NETWORKS.items():
-        strategies = possible_strategies(build(NetworkSpec.parse(spec), shape, 10))
+        module = build(NetworkSpec.parse(spec), shape, 10)
+        offered = literal.offered(module, shape)
         for dtype, goal in GOALS.items():
             name = str(dtype).removeprefix("torch.")
             extra = (DOUBLE,) if dtype == torch.float32 else ()
-            for strategy in (*strategies, *extra):
+            for strategy in (*offered, *extra):
                 apart = errors(network, strategy, dtype)
                 ends = "" if strategy == DOUBLE else f"{distance(network, strategy, dtype):.1e}"
                 worst[network, strategy, name] = float(apart.max())

@@ -80,7 +80,7 @@ def _loaded(plan: Plan, images: int) -> Loaded:
     y = torch.randint(found.classes, (total,), generator=draw)
     data = Dataset(x[:images], y[:images], x[images:], y[images:], found.classes)
     first = load_problem(plan.problem, Evaluation(), data)
-    evaluation = choose_evaluation(first, plan.path_settings)
+    evaluation = choose_evaluation(first, plan.path_settings).evaluation
     prepare(evaluation)
     return load_problem(plan.problem, evaluation, data)
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from tests.benchmarks import literal
 from tests.benchmarks.speed import machine
 from tests.benchmarks.workloads import endless
-from topo_core.objectives.batching.precision import arithmetic
-from topo_core.objectives.network_loss import STRATEGIES, ModuleObjective, possible_strategies
+from topo_core.objectives.batching.registry import STRATEGIES
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.precision import arithmetic
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
@@ -219,7 +220,7 @@ def compare(row: Row, options: argparse.Namespace) -> float:
     module = build(NetworkSpec.parse(row.network), row.shape, 10)
     each = flops(module, torch.zeros(1, *row.shape))
     best = 0.0
-    for strategy in possible_strategies(module, device, options.precision):
+    for strategy in literal.offered(module, row.shape, device, options.precision):
         if strategy == "literal" or options.strategy not in (None, strategy):
             continue  # the loop is what the others are compared with
         try:

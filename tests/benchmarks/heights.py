@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.garipov import trained_curve
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
+from topo_core.objectives.flat_parameters import ParameterLayout
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.optimize import optimize_path

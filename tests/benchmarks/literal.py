@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from topo_core.objectives.network_loss import CHUNK, ModuleObjective
+from topo_core.objectives.minibatches import CHUNK
+from topo_core.objectives.network_loss import ModuleObjective, strategies
+from topo_core.objectives.precision import Precision
 from topo_core.paths.polyline import line
 
 
@@ -44,6 +46,14 @@ def losses(module: nn.Module, points: Tensor, x: Tensor, y: Tensor) -> Tensor:
             )
             found.append(float(total) / len(x))
     return torch.tensor(found, dtype=torch.float64)
+
+
+def offered(
+    module: nn.Module, shape: tuple[int, ...], device: str = "cpu", precision: Precision = "float32"
+) -> tuple[str, ...]:
+    """Names of the strategies for a classifier of examples of a shape."""
+    examples = torch.zeros(1, *shape), torch.zeros(1, dtype=torch.int64)
+    return strategies(module, *examples, device=device, precision=precision)
 
 
 def straight(objective: ModuleObjective, module: nn.Module, points: int) -> Tensor:

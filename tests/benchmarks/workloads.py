@@ -10,13 +10,13 @@ from dataclasses import replace
 import torch
 
 from tests.benchmarks import literal
-from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
-from workers.execution.strategy_probe import best_untimed, fastest
+from workers.execution.strategy_probe import fastest
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import Loaded
@@ -62,14 +62,11 @@ class Workload:
 
     def _probed(self, spec: NetworkSpec) -> str:
         """The strategy that the probe at the start of a run takes."""
-        candidates = possible_strategies(self.module, self.x.device.type)
-        if (known := best_untimed(candidates)) is not None:
-            return known
         evaluation = Evaluation(str(self.x.device), threads=torch.get_num_threads())
         data = Dataset(self.x, self.y, self.x, self.y, 10)
         loaded = Loaded(Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation)
         settings = PathWork(points=self.moving + 2, batch_size=self.batch)
-        return fastest(loaded, settings, candidates).strategy
+        return fastest(loaded, settings, loaded.strategies())[0].strategy
 
     def literal(self) -> None:
         """One epoch of the literal loop."""

@@ -1,113 +1,60 @@
 """The loss of a network on a data set as an `Objective`: k copies of one `nn.Module` at once.
 
-Points are flat rows of the trainable parameters in the order of `module.named_parameters()`.
-
-Batch norm: gradients use the statistics of their minibatch, as in training. A loss over the whole
-training set recomputes the statistics at each point, over that set; running statistics of two networks
-are never interpolated.
+Points are flat rows of the trainable parameters in the order of `module.named_parameters()`. The loss is
+the mean of a loss function over the training set (`losses`), and a ridge if there is one. Frozen
+parameters and buffers are those of the module; whose statistics batch norm uses is said in `batch_norm`.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from topo_core.objectives.batching import Strategy
-from topo_core.objectives.batching.channels_last import ChannelsLast, has_convolutions
-from topo_core.objectives.batching.convolutional import Convolutional
-from topo_core.objectives.batching.convolutional_plan import plan_of
-from topo_core.objectives.batching.cuda_graphs import Graphed
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
-from topo_core.objectives.batching.image_patches import Pixels, Planes
-from topo_core.objectives.batching.linear import Linear, linear_layers
-from topo_core.objectives.batching.linear_segments import LinearSegments
-from topo_core.objectives.batching.literal import Literal
-from topo_core.objectives.batching.matrix_products import has_onednn, onednn
-from topo_core.objectives.batching.memory_budget import (
-    Budgeted,
-    BudgetedPaths,
-    Parts,
-    activation_bytes,
-    budget,
+from topo_core.objectives.batch_norm import (
+    TrainingSetStatistics,
+    training_norms,
+    with_statistics,
+    without_statistics,
 )
-from topo_core.objectives.batching.precision import arithmetic, check_precision
-from topo_core.objectives.batching.several_paths import for_paths
-from topo_core.objectives.batching.vmapped import Functional
-from topo_core.objectives.precision_names import Precision
+from topo_core.objectives.batching.convolutional_layers import plan_of as convolutional_plan
+from topo_core.objectives.batching.cuda_graphs import Graphed
+from topo_core.objectives.batching.linear import Linear
+from topo_core.objectives.batching.linear import plan_of as linear_plan
+from topo_core.objectives.batching.linear_segments import LinearSegments
+from topo_core.objectives.batching.memory_budget import Budgeted, Parts, activation_bytes, budget
+from topo_core.objectives.batching.protocol import Evaluator, Network, Situation
+from topo_core.objectives.batching.registry import STRATEGIES, possible_strategies
+from topo_core.objectives.losses import CrossEntropy, Loss, Ridge
+from topo_core.objectives.minibatches import CHUNK, Minibatches, chunks
+from topo_core.objectives.network_curvature import NetworkCurvature
+from topo_core.objectives.precision import Precision, arithmetic, check_precision
 from topo_core.objectives.protocol import Step
-from topo_core.random_streams import generator
 
-STRATEGIES: dict[str, Callable[[nn.Module, ParameterLayout], Strategy]] = {
-    "literal": Literal,
-    "functional": Functional,
-    "linear": Linear,
-    "linear_onednn": lambda module, layout: Linear(module, layout, product=onednn),
-    "convolutional": lambda module, layout: Convolutional(module, layout, micro_batch=32),
-    "convolutional_pixels": lambda module, layout: Convolutional(
-        module, layout, micro_batch=32, patches=Pixels()
-    ),
-    "convolutional_pixels_128": lambda module, layout: Convolutional(
-        module, layout, micro_batch=128, patches=Pixels()
-    ),
-    "channels_last": ChannelsLast,
-    "linear_graph": lambda module, layout: Graphed(Linear(module, layout)),
-    "functional_graph": lambda module, layout: Graphed(Functional(module, layout)),
-    "convolutional_graph": lambda module, layout: Graphed(Convolutional(module, layout)),
-    "convolutional_planes_graph": lambda module, layout: Graphed(
-        Convolutional(module, layout, patches=Planes())
-    ),
-    "channels_last_graph": lambda module, layout: Graphed(ChannelsLast(module, layout)),
-}
-"""How each strategy is made, by the name that runs record."""
-_BATCHED = ("linear", "linear_onednn", "functional", "linear_graph", "functional_graph")
-"""They hold the activations of all points of a call at once."""
-
-CHUNK = 1000
-"""Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
-
-
-def possible_strategies(
-    module: nn.Module, device: str = "cpu", precision: Precision = "float32"
-) -> tuple[str, ...]:
-    """Strategies that this network allows on a kind of device, the likely fastest first.
-
-    Those whose backward pass is written out do not know bf16.
-    """
-    if device == "cuda":
-        own: tuple[str, ...] = ()
-        if linear_layers(module) is not None and precision != "bf16":
-            own = ("linear_graph", "linear")
-        if plan_of(module) is not None and precision != "bf16":
-            own = ("convolutional_planes_graph", "convolutional_graph")
-        if has_convolutions(module):
-            own += ("channels_last_graph", "channels_last")
-        return (*own, "functional_graph", "functional", "literal")
-    if linear_layers(module) is not None:
-        own = ("linear", "linear_onednn") if has_onednn() else ("linear",)
-        return (*own, "functional", "literal")
-    if plan_of(module) is not None:
-        own = ("convolutional_pixels", "convolutional_pixels_128", "convolutional")
-        return (*own, "channels_last", "literal", "functional")
-    if has_convolutions(module):
-        return ("channels_last", "literal", "functional")
-    return ("literal", "functional")
+_AT_ONCE = 16
+"""Points whose whole-set loss is evaluated together: enough for the products, few for the memory."""
 
 
 class ModuleObjective:
-    """Mean cross entropy of a classifier.
+    """Mean loss of a network on a training set, and a ridge.
+
+    Points may be float32 or float64. Those of another dtype than the data are evaluated by a copy of the
+    network and the data in theirs, made when it is first needed.
 
     Args:
-        module: the network; its parameters are not used, only their names and shapes.
-        inputs, targets: training examples [n, ...] and classes [n].
+        module: the network; its trainable parameters are not used, only their names and shapes.
+        inputs, targets: training examples [n, ...] and their targets [n, ...].
         batch_size: of the minibatches; the last one of an epoch may be smaller.
-        strategy: one of `possible_strategies`; None for the first of them.
+        strategy: one of `strategies`; None for the first of them.
         precision: of gradients on a GPU; losses are always measured in full.
+        loss: of outputs and targets.
+        ridge: part of the loss.
 
     Attributes:
         depth: layers with weights of a plain chain of them; None with residuals, norms or anything else.
+
+    Raises:
+        ValueError: the strategy or the precision is not possible here; one sentence.
     """
 
     def __init__(
@@ -119,130 +66,152 @@ class ModuleObjective:
         batch_size: int,
         strategy: str | None = None,
         precision: Precision = "float32",
+        loss: Loss | None = None,
+        ridge: Ridge | None = None,
     ) -> None:
         check_precision(precision, inputs.device)
-        possible = possible_strategies(module, inputs.device.type, precision)
-        name = strategy or possible[0]
-        if name not in possible:
-            raise ValueError(f"strategy is {name!r}; this network allows {', '.join(possible)}")
-        self.layout = ParameterLayout.of(module)
-        self.strategy, self.precision = name, precision
-        plain = linear_layers(module) is not None or plan_of(module) is not None
+        self.loss: Loss = loss or CrossEntropy()
+        network = Network.of(module, self.loss)
+        possible = possible_strategies(
+            network, Situation(inputs.device.type, inputs, targets, precision)
+        )
+        self.strategy = strategy or possible[0]
+        if self.strategy not in possible:
+            raise ValueError(
+                f"strategy is {self.strategy!r}; this network allows {', '.join(possible)}"
+            )
+        self.layout, self.precision = network.layout, precision
+        plain = linear_plan(module) is not None or convolutional_plan(module) is not None
         self.depth = sum(len(shape) > 1 for shape in self.layout.shapes) if plain else None
-        self._inputs, self._targets = inputs, targets
-        self._batch_size = min(batch_size, len(inputs))
-        self._norms = [n for n, m in module.named_modules() if isinstance(m, _BatchNorm)]
-        in_training, in_evaluation = deepcopy(module).train(), deepcopy(module).eval()
-        for layer in in_training.modules():
-            if isinstance(layer, _BatchNorm):  # statistics of the batch, and none kept
-                layer.track_running_stats = False
-                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-        make = STRATEGIES[name]
-        evaluation = make(in_evaluation, self.layout)
-        inner = evaluation.inner if isinstance(evaluation, Graphed) else evaluation
-        self._linear = inner if isinstance(inner, Linear) and inner.depth > 1 else None
-        in_steps, in_chunks = self._points_at_once(name, in_evaluation)
-        training = make(in_training, self.layout)
-        self._training = Budgeted(training, in_steps)
-        self._paths = BudgetedPaths(for_paths(training), self._training)
-        self._evaluation = Budgeted(evaluation, in_chunks)
-        self._statistics = _Statistics(module, self.layout) if self._norms else None
-        self._order: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
+        self._module, self._inputs, self._targets = module, inputs, targets
+        self._ridge_given = ridge
+        self._ridge = ridge.on(self.layout) if ridge is not None and ridge.strength else None
+        norms = training_norms(module)
+        self._smallest = 2 if norms else 1
+        self._minibatches = Minibatches(len(inputs), batch_size, smallest=self._smallest)
+        self._evaluators(norms)
+        self._mean_weight = _mean_weight(self.loss, targets)
+        self._statistics = TrainingSetStatistics(module, self.layout, norms) if norms else None
+        self._curvature = NetworkCurvature(
+            Network(self._training_module, self.layout, self.loss), self._smallest
+        )
+        self._twin: ModuleObjective | None = None
 
-    def _points_at_once(self, name: str, module: nn.Module) -> tuple[int | None, int | None]:
-        """Points whose activations on a minibatch, and on a chunk, are within the budget."""
-        if name not in _BATCHED:
-            return None, None
-        each = activation_bytes(deepcopy(module), self._inputs[:1])
-        fits = budget(self._inputs.device) // each
-        return max(1, fits // self._batch_size), max(1, fits // min(CHUNK, len(self._inputs)))
+    def _evaluators(self, norms: list[str]) -> None:
+        """Set up the evaluators of minibatches and of whole sets."""
+        strategy = STRATEGIES[self.strategy]
+        self._training_module = without_statistics(self._module, norms)
+        in_evaluation = with_statistics(self._module, norms).eval()
+        evaluation = strategy.make(Network(in_evaluation, self.layout, self.loss))
+        plain: Evaluator = evaluation.inner if isinstance(evaluation, Graphed) else evaluation
+        self._linear = plain if isinstance(plain, Linear) and plain.depth > 1 else None
+        in_steps = in_chunks = None
+        if strategy.holds_all_points:
+            each = activation_bytes(deepcopy(in_evaluation), self._inputs[:1])
+            fits = budget(self._inputs.device) // each
+            in_steps = max(1, fits // self._minibatches.size)
+            in_chunks = max(1, fits // min(CHUNK, len(self._inputs)))
+        training = strategy.make(Network(self._training_module, self.layout, self.loss))
+        self._training = Budgeted(training, in_steps)
+        self._evaluation = Budgeted(evaluation, in_chunks)
 
     @property
     def dimension(self) -> int:
+        """d, the length of a row."""
         return self.layout.dimension
 
     @property
     def batches(self) -> int:
-        return math.ceil(len(self._inputs) / self._batch_size)
+        """Minibatches of an epoch."""
+        return len(self._minibatches)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples in a minibatch, at most those of the training set."""
+        return self._minibatches.size
 
     def minibatch(self, step: Step) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step: an epoch visits each example once, in the step's own order."""
-        chosen = self._chosen([step])[0]
+        chosen = self._minibatches.examples([step], self._inputs.device)[0]
         # Several times as fast as an index in brackets.
         return self._inputs.index_select(0, chosen), self._targets.index_select(0, chosen)
 
-    def _chosen(self, steps: Sequence[Step]) -> Tensor:
-        """The examples [p, b] of p steps that have one number of the batch."""
-        epochs = tuple((step.seed, step.epoch) for step in steps)
-        if self._order is None or self._order[0] != epochs:
-            draws = (generator(seed, "batch", epoch) for seed, epoch in epochs)
-            orders = [torch.randperm(len(self._inputs), generator=draw) for draw in draws]
-            self._order = epochs, torch.stack(orders).to(self._inputs.device)
-        (batch,) = {step.batch for step in steps}
-        first = batch * self._batch_size
-        return self._order[1][:, first : first + self._batch_size]
-
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Losses [k] and gradients [k, d] on the minibatch of `step`."""
+        if (twin := self._for(points)) is not self:
+            return twin.gradients(points, step)
         with torch.no_grad(), arithmetic(self.precision, points.device):
-            return self._training.gradients(points, *self.minibatch(step))
+            losses, gradients = self._training.gradients(points, *self.minibatch(step))
+            return self._complete(points, losses, gradients)
 
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
         """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], path i on the batch of `steps[i]`.
 
         The steps have one number of the batch, so that all batches are of one size.
         """
+        if (twin := self._for(points)) is not self:
+            return twin.gradients_of_paths(points, steps)
         with torch.no_grad(), arithmetic(self.precision, points.device):
-            chosen = self._chosen(steps)
-            return self._paths.gradients(points, self._inputs[chosen], self._targets[chosen])
+            chosen = self._minibatches.examples(steps, self._inputs.device)
+            losses, gradients = self._training.gradients_of_paths(
+                points, self._inputs[chosen], self._targets[chosen]
+            )
+            return self._complete(points, losses, gradients)
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [k] over the training set, added up in float64."""
+        if (twin := self._for(points)) is not self:
+            return twin.losses(points)
         with torch.no_grad(), arithmetic("float32", points.device):
             return torch.cat([self._losses(rows) for rows in points.split(_AT_ONCE)])
 
     def measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean losses [k] and accuracies [k] (float64) of `points` on any examples.
+        """Mean losses [k] without the ridge, and accuracies [k], of `points` on any examples, in float64.
 
-        Batch-norm statistics come from the training set, whatever is measured.
+        Accuracies are NaN where the loss classifies nothing. Batch-norm statistics come from the training
+        set, whatever is measured.
         """
         with torch.no_grad(), arithmetic("float32", points.device):
-            found = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
-        return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+            parts = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
-    def _losses(self, points: Tensor) -> Tensor:
-        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
-        for logits, y in self._logits(points, self._inputs, self._targets):
-            total += _summed_losses(logits, y)
-        return total / len(self._inputs)
+    def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [k] (float64) and gradients [k, d] over the whole training set, by chunks.
 
-    def _measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
-        right = torch.zeros_like(total)
-        for logits, y in self._logits(points, inputs, targets):
-            total += _summed_losses(logits, y)
-            right += (logits.argmax(-1) == y).sum(1)
-        return total / len(inputs), right / len(inputs)
+        With batch norm each chunk has its own statistics, as a minibatch has; `losses` uses those of the
+        whole set.
+        """
+        if (twin := self._for(points)) is not self:
+            return twin.full_gradients(points)
+        losses = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        gradients = torch.zeros_like(points, dtype=torch.float64)
+        with torch.no_grad(), arithmetic("float32", points.device):
+            for x, y in chunks(self._inputs, self._targets, self._smallest):
+                chunk_losses, chunk_gradients = self._training.gradients(points, x, y)
+                losses += chunk_losses.double() * len(x)
+                gradients += chunk_gradients.double() * len(x)
+            count = len(self._inputs)
+            return self._complete(points, losses / count, (gradients / count).to(points.dtype))
 
-    def _logits(
-        self, points: Tensor, inputs: Tensor, targets: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits [k, n, classes] and targets [n] of the chunks of a set."""
-        buffers = self._statistics.at(points, self._inputs) if self._statistics else None
-        for x, y in zip(inputs.split(CHUNK), targets.split(CHUNK), strict=True):
-            yield self._evaluation.logits(points, x, buffers), y
+    def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """Products [k, d] of the Hessians at `points` [k, d] with `vectors` [k, d], over the training set."""
+        if (twin := self._for(points)) is not self:
+            return twin.hessian_vector_products(points, vectors)
+        with arithmetic("float32", points.device):
+            products = self._curvature.products(points, vectors, self._inputs, self._targets)
+        if self._mean_weight != 1:
+            products /= self._mean_weight
+        if self._ridge is not None:
+            self._ridge.add_gradients_(products, vectors)
+        return products
+
+    def ridge_value(self, point: Tensor) -> float:
+        """The ridge at `point` [d]; 0 without one."""
+        return 0.0 if self._ridge is None else float(self._ridge.values(point))
 
     def full_gradient(self, point: Tensor) -> Tensor:
-        """Gradient [d] of the mean loss over the training set at `point` [d], by chunks.
-
-        With batch norm each chunk has its own statistics, as a minibatch has.
-        """
-        total = torch.zeros_like(point, dtype=torch.float64)
-        chunks = zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True)
-        with torch.no_grad(), arithmetic("float32", point.device):
-            for x, y in chunks:
-                total += self._training.gradients(point[None], x, y)[1][0].double() * len(x)
-        return (total / len(self._inputs)).to(point.dtype)
+        """Gradient [d] over the whole training set at `point` [d]; see `full_gradients`."""
+        return self.full_gradients(point[None])[1][0]
 
     def statistics(self, point: Tensor) -> dict[str, Tensor]:
         """Batch-norm buffers at `point` [d], by name; empty for networks without."""
@@ -254,26 +223,90 @@ class ModuleObjective:
 
     def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
         """Losses [s, m] (float64) on segments, the first layer shared where the network allows it."""
-        if self._linear is not None:
-            return self._shared(self._linear, starts, ends, alphas)
-        weights = alphas.to(starts.dtype)[:, :, None]
-        points = torch.lerp(starts[:, None], ends[:, None], weights).flatten(0, 1)
-        return self.losses(points).view(alphas.shape)
-
-    def _shared(self, linear: Linear, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
+        if (twin := self._for(starts)) is not self:
+            return twin.losses_on_segments(starts, ends, alphas)
+        if self._linear is None:
+            weights = alphas.to(starts.dtype)[:, :, None]
+            points = torch.lerp(starts[:, None], ends[:, None], weights).flatten(0, 1)
+            return self.losses(points).view(alphas.shape)
         with torch.no_grad(), arithmetic("float32", starts.device):
             if starts.is_cuda:
-                total = self._at_once(starts, ends, alphas)
+                total = self._on_all_segments(starts, ends, alphas)
             else:
-                total = linear.losses_on_segments(starts, ends, alphas, self._inputs, self._targets)
-        return total / len(self._inputs)
+                total = self._linear.losses_on_segments(
+                    starts, ends, alphas, self._inputs, self._targets
+                )
+            total = total / len(self._inputs)
+            if self._ridge is not None:
+                total += self._ridge.values_on_segments(starts, ends, alphas)
+        return total
 
-    def _at_once(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
-        """Summed losses [s, m] on segments, for a GPU: on as many of them as fit, all places at once."""
-        linear, room = LinearSegments(self.layout), self._evaluation.parts.at_once
+    def _for(self, points: Tensor) -> "ModuleObjective":
+        """The objective that evaluates points of this dtype: this one, or its copy in their dtype."""
+        own = self._inputs.dtype if self._inputs.is_floating_point() else self._parameter_dtype
+        if points.dtype == own:
+            return self
+        if self._twin is None or self._twin._parameter_dtype != points.dtype:
+            inputs = self._inputs
+            self._twin = ModuleObjective(
+                deepcopy(self._module).to(points.dtype),
+                inputs.to(points.dtype) if inputs.is_floating_point() else inputs,
+                self._targets,
+                batch_size=self._minibatches.size,
+                strategy=self.strategy,
+                precision=self.precision,
+                loss=self.loss,
+                ridge=self._ridge_given,
+            )
+        return self._twin
+
+    @property
+    def _parameter_dtype(self) -> torch.dtype:
+        return next(p.dtype for p in self._module.parameters() if p.requires_grad)
+
+    def _complete(self, points: Tensor, losses: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses and gradients of the mean value, with the weights of the examples and the ridge."""
+        if self._mean_weight != 1:
+            losses, gradients = losses / self._mean_weight, gradients / self._mean_weight
+        if self._ridge is not None:
+            losses = losses + self._ridge.values(points).to(losses.dtype)
+            self._ridge.add_gradients_(gradients, points)
+        return losses, gradients
+
+    def _losses(self, points: Tensor) -> Tensor:
+        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        for outputs, y in self._outputs(points, self._inputs, self._targets):
+            total += self.loss.sums(outputs, y)
+        losses = total / len(self._inputs)
+        if self._mean_weight != 1:
+            losses = losses / self._mean_weight
+        return losses if self._ridge is None else losses + self._ridge.values(points)
+
+    def _measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        total = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+        right = torch.zeros_like(total)
+        for outputs, y in self._outputs(points, inputs, targets):
+            total += self.loss.sums(outputs, y)
+            correct = self.loss.correct(outputs, y)
+            right += torch.nan if correct is None else correct.sum(1)
+        total /= _mean_weight(self.loss, targets)
+        return total / len(inputs), right / len(inputs)
+
+    def _outputs(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Outputs [k, n, ...] and targets [n, ...] of the chunks of a set."""
+        buffers = self._statistics.at(points, self._inputs) if self._statistics else None
+        for x, y in chunks(inputs, targets):
+            yield self._evaluation.outputs(points, x, buffers), y
+
+    def _on_all_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
+        """Summed losses [s, m] on segments, for a GPU: on as many of them as fit, all points at once."""
+        linear = LinearSegments(Network(self._training_module, self.layout, self.loss))
+        room = self._evaluation.parts.at_once
         parts = Parts(None if room is None else max(1, room // alphas.shape[1]))
         total = torch.zeros_like(alphas, dtype=torch.float64)
-        for x, y in zip(self._inputs.split(CHUNK), self._targets.split(CHUNK), strict=True):
+        for x, y in chunks(self._inputs, self._targets):
 
             def work(s: slice, x: Tensor = x, y: Tensor = y) -> Tensor:
                 return linear.losses(starts[s], ends[s], alphas[s], x, y)
@@ -282,38 +315,29 @@ class ModuleObjective:
         return total
 
 
-_AT_ONCE = 16
-"""Points whose whole-set loss is evaluated together."""
+def strategies(
+    module: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    loss: Loss | None = None,
+    precision: Precision = "float32",
+    device: str | None = None,
+) -> tuple[str, ...]:
+    """Names of the strategies that a network allows, the likely fastest first.
+
+    Args:
+        module: the network.
+        inputs, targets: examples, of which shapes and dtypes matter.
+        loss: of outputs and targets; cross entropy by default.
+        precision: of the gradients.
+        device: the kind of device; that of the inputs by default.
+    """
+    situation = Situation(device or inputs.device.type, inputs, targets, precision)
+    return possible_strategies(Network.of(module, loss or CrossEntropy()), situation)
 
 
-def _summed_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy [k] summed over the examples in float64, for logits [k, n, classes]."""
-    logs = torch.log_softmax(logits, dim=-1)
-    index = targets[None, :, None].expand(len(logits), -1, 1)
-    return -logs.gather(2, index).double().sum(dim=(1, 2))
-
-
-class _Statistics:
-    """Batch-norm statistics at a point: averages over the chunks of the training set."""
-
-    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
-        self._module, self._layout = deepcopy(module).train(), layout
-        for layer in self._module.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.momentum = None  # a cumulative average
-
-    def at(self, points: Tensor, inputs: Tensor) -> Mapping[str, Tensor]:
-        """Buffers [k, ...] by name."""
-        rows = []
-        for point in points:
-            module = deepcopy(self._module)
-            for layer in module.modules():
-                if isinstance(layer, _BatchNorm):
-                    layer.reset_running_stats()
-            for name, view in self._layout.views(point).items():
-                module.get_parameter(name).data = view
-            with torch.no_grad():
-                for x in inputs.split(CHUNK):
-                    module(x)
-            rows.append(dict(module.named_buffers()))
-        return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+def _mean_weight(loss: Loss, targets: Tensor) -> float:
+    """The mean weight of the examples of a set, by which a mean of their values is divided."""
+    weights = loss.weights(targets)
+    return 1.0 if weights is None else float(weights.mean())

@@ -1,4 +1,4 @@
-"""The one seam between the mathematics and whatever is being measured.
+"""What the mathematics knows of a loss.
 
 Everything in this package sees a loss as a map from rows of parameters ``[k, d]`` to values
 ``[k]`` and gradients ``[k, d]``. An objective decides how the k rows are evaluated (stacked
@@ -26,7 +26,7 @@ class Step:
 class Objective(Protocol):
     """A loss over parameters, evaluated row by row.
 
-    One that knows the ``depth`` of its network may say so (``stacked.ModuleObjective``).
+    One that knows the ``depth`` of its network may say so (``network_loss.ModuleObjective``).
     """
 
     @property
@@ -114,8 +114,7 @@ class FunctionObjective:
         with torch.enable_grad():
             rows = points.detach().requires_grad_(True)
             values = self._values(rows)
-            if not values.requires_grad:
-                return values, torch.zeros_like(points)
+            self._check_graph(values)
             (gradients,) = torch.autograd.grad(values.sum(), rows)
         return values.detach(), gradients
 
@@ -138,8 +137,7 @@ class FunctionObjective:
         with torch.enable_grad():
             rows = points.detach().requires_grad_(True)
             values = self._values(rows)
-            if not values.requires_grad:
-                return torch.zeros_like(points)
+            self._check_graph(values)
             (gradients,) = torch.autograd.grad(values.sum(), rows, create_graph=True)
             if not gradients.requires_grad:
                 return torch.zeros_like(points)
@@ -151,6 +149,14 @@ class FunctionObjective:
         """Values [k] in float64."""
         with torch.no_grad():
             return self._values(points).to(torch.float64)
+
+    def _check_graph(self, values: Tensor) -> None:
+        """A function without a gradient would pass for one that is stationary everywhere."""
+        if not values.requires_grad:
+            raise ValueError(
+                "the function's values do not depend on the points in a way that PyTorch can differentiate: "
+                "is there a detach(), item(), numpy() or torch.no_grad() in it?"
+            )
 
     def _values(self, points: Tensor) -> Tensor:
         values = self.function(points)

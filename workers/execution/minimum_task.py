@@ -1,11 +1,8 @@
 """Train, train on or import one minimum: from its last checkpoint to a record and a state dict."""
 
 import math
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -13,6 +10,7 @@ from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.random_streams import seed_of
 from workers.execution.progress import TaskFailure, Telling
 from workers.execution.training import TrainingState, begin, train_until
+from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
 from workers.problems.loaded_problem import Loaded
 from workers.problems.user_code import BadReference
 from workers.storage.run_store import Store
@@ -103,72 +101,15 @@ def import_minimum_task(task: ImportMinimum, loaded: Loaded, store: Store) -> Mi
     """
     try:
         state = read_state_dict(task.location)
-        check_state_dict(task.location, state, loaded)
+        check_state_dict(task.location, state, loaded.user_module)
+        fixed = task.problem.fixed
+        if fixed is not None:
+            check_fixed_state(
+                task.location, state, loaded.user_module, fixed.digest, fixed.location
+            )
     except BadReference as error:
         raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
     return _record(task, loaded, store, loaded.flat(state), source=task.location, epochs=0)
-
-
-def read_state_dict(location: str) -> Mapping[str, Tensor]:
-    """A state dict from `.safetensors`, or from a `.pt` file without running what it holds.
-
-    Raises:
-        BadReference: not readable, or no state dict.
-    """
-    path = Path(location)
-    try:
-        if path.suffix == ".safetensors":
-            state: dict[str, Tensor] = safetensors.torch.load_file(path)
-            return state
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadReference(
-            f"minima.from names {location}, which cannot be read ({error.strerror or error})"
-        ) from None
-    except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadReference(
-            f"minima.from names {location}, which is not a readable checkpoint: {reason}"
-        ) from None
-    except Exception as error:  # unpickling of anything but weights is refused by torch
-        raise BadReference(
-            f"minima.from names {location}, which holds more than weights "
-            f"({type(error).__name__}): save the state_dict() alone"
-        ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise BadReference(f"minima.from names {location}, which is no state dict: save one")
-    return loaded
-
-
-def check_state_dict(location: str, state: Mapping[str, Tensor], loaded: Loaded) -> None:
-    """Names, shapes and dtypes against the network.
-
-    Raises:
-        BadReference: the first mismatch.
-    """
-    wanted = loaded.module.state_dict()
-    buffers = dict(loaded.module.named_buffers())
-    for name, tensor in wanted.items():
-        if name not in state:
-            if name in buffers:  # statistics are recomputed in any case
-                continue
-            raise BadReference(f"minima.from: {location} has no {name}, which the network has")
-        found = state[name]
-        if found.shape != tensor.shape:
-            raise BadReference(
-                f"minima.from: {location} has {name} of shape {tuple(found.shape)}, and the "
-                f"network has {tuple(tensor.shape)}"
-            )
-        if found.dtype != tensor.dtype:
-            raise BadReference(
-                f"minima.from: {location} has {name} of {found.dtype}, and the network has "
-                f"{tensor.dtype}: convert the checkpoint"
-            )
-    for name in state:
-        if name not in wanted:
-            raise BadReference(f"minima.from: {location} has {name}, which the network has not")
 
 
 def _record(

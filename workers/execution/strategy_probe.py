@@ -1,28 +1,28 @@
-"""Which evaluation strategy is fastest here: timed once, when a run starts for the first time.
+"""Which evaluation strategy is right and fastest here: tried once, when a run starts for the first time.
 
-What wins is written into the run, so that every worker and every resumed run computes the same bits. A
-strategy that fails here, or does not give the literal loop's numbers, is not a candidate. Numbers are
-compared in float32, whatever the precision of the run: TF32 moves a gradient of a residual network by 6 % of
-its length and bf16 by a quarter, which would hide what is wrong. On a GPU several paths are walked together;
-how many is a matter of the device's memory and the network, and is written down too.
+The choice is written into the run, so that every worker and every resumed run computes the same bits. Every
+strategy is compared with plain PyTorch on the run's own data, losses and gradients, before it is used: in
+float64, and, as it would run, in float32. One that fails or differs is no candidate, and the notes of the
+choice say so. On a GPU several paths are optimised together; how many is a matter of the device's memory and
+the network, and is written down too.
 """
 
-import math
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from topo_core.objectives.agreement import disagreement
 from topo_core.objectives.batching.matrix_products import onednn_is_clearly_faster
 from topo_core.objectives.batching.memory_budget import paths_that_fit
-from topo_core.objectives.batching.precision import check_precision
-from topo_core.objectives.network_loss import possible_strategies
-from topo_core.objectives.precision_names import Precision
+from topo_core.objectives.batching.registry import STRATEGIES
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.precision import Precision, check_precision
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 from workers.problems.evaluation import Evaluation, prepare
@@ -34,14 +34,31 @@ REPEATS = 3
 ABOUT_AS_LONG = 1.1
 """Of times of the same work on a machine that does nothing else, which differ by a few percent."""
 TRIED_PATHS = 8
-"""Paths of a step that is timed where they are walked together: enough to tell strategies apart."""
+"""Paths of a step that is timed where they are optimised together: enough to tell strategies apart."""
 TOLERANCE = 0.05
-"""Of the length of a gradient: kinks move float32 gradients by a percent between orders of memory."""
+"""Of the length of a float32 gradient: kinks move it by a percent between orders of memory."""
+COMPARED_POINTS = 3
+"""Points of the comparison in float64: initial weights of one seed, and two beside them."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a run's arithmetic is carried out, and why.
+
+    Attributes:
+        evaluation: the device, the strategy and what else decides the last bits.
+        hardware: of the machine that was asked.
+        notes: sentences on strategies that are not used because they fail or differ.
+    """
+
+    evaluation: Evaluation
+    hardware: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def choose_evaluation(
     loaded: Loaded, settings: PathWork, precision: Precision = "float32"
-) -> Evaluation:
+) -> Choice:
     """The device of this machine, and the strategy that takes least time for a step of a path.
 
     Raises:
@@ -56,58 +73,71 @@ def choose_evaluation(
     if device == "cuda":
         fit = paths_that_fit(torch.device(device), settings.points, loaded.dimension)
         base = replace(base, paths_at_once=fit)
-    candidates = possible_strategies(loaded.module, device, precision)
-    if (known := best_untimed(candidates)) is not None:
-        return replace(base, strategy=known)
-    found = fastest(loaded.moved(base), settings, candidates)
+    moved = loaded.moved(base)
+    chosen, notes = fastest(moved, settings, moved.strategies())
     if device == "cuda":  # workers on this device have more use for the memory
         torch.cuda.empty_cache()
-    return found
+    return Choice(chosen, hardware(), notes)
 
 
-def best_untimed(candidates: Sequence[str]) -> str | None:
-    """What was never slower than the others on networks that it takes, and needs no trial; if any."""
-    if candidates[0] != "linear":
-        return None
-    faster = "linear_onednn" in candidates and onednn_is_clearly_faster()
-    return "linear_onednn" if faster else "linear"
-
-
-def fastest(loaded: Loaded, settings: PathWork, candidates: Sequence[str]) -> Evaluation:
+def fastest(
+    loaded: Loaded, settings: PathWork, candidates: Sequence[str]
+) -> tuple[Evaluation, tuple[str, ...]]:
     """The evaluation of `loaded` with the first of `candidates` that is right and among the fastest.
 
-    Which of two that take about as long is a moment faster, is chance; it must not decide the last bits of a
-    run's results.
+    Which of two that take about as long is a moment faster is chance; it must not decide the last bits of a
+    run's results. Of those that need no trial the fastest is known, and nothing is timed.
     """
     prepare(loaded.evaluation)  # threads and memory as in a worker
-    literal = _gradients(loaded, settings, "literal")
-    times = {"literal": _seconds(loaded, settings, "literal")}
-    allowed = TOLERANCE * torch.linalg.vector_norm(literal, dim=-1)
-    for name in candidates:
+    trials, notes = [], []
+    literal = Trial(loaded, settings, "literal")
+    reference = literal.gradients()
+    untimed = _untimed(candidates)
+    for name in (*untimed, *(other for other in candidates if other not in untimed)):
         if name == "literal":
+            trials.append(literal)
             continue
         try:
-            apart = _gradients(loaded, settings, name).sub_(literal)
-            if bool((torch.linalg.vector_norm(apart, dim=-1) <= allowed).all()):
-                times[name] = _seconds(loaded, settings, name)
-        except RuntimeError:
-            continue  # `vmap` refuses, for instance, a forward pass that looks at values
-    enough = ABOUT_AS_LONG * min(times.values())
-    chosen = next(name for name in (*candidates, "literal") if times.get(name, math.inf) <= enough)
-    return replace(loaded.evaluation, strategy=chosen)
+            trial = Trial(loaded, settings, name)
+            fault = trial.disagreement() or trial.distance(reference)
+        except (RuntimeError, NotImplementedError) as error:
+            # `vmap` refuses, for instance, a forward pass that looks at values.
+            fault = (
+                f"it fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            )
+        if fault is not None:
+            notes.append(f"The evaluation strategy {name} is not used: {fault}.")
+        elif name in untimed:
+            return replace(loaded.evaluation, strategy=name), tuple(notes)
+        else:
+            trials.append(trial)
+    if len(trials) > 1:
+        times = {trial.name: trial.seconds() for trial in trials}
+        enough = ABOUT_AS_LONG * min(times.values())
+        chosen = next(name for name, seconds in times.items() if seconds <= enough)
+    else:
+        chosen = "literal"
+    return replace(loaded.evaluation, strategy=chosen), tuple(notes)
 
 
-def choose_for(
-    problem: Problem, settings: PathWork, precision: Precision = "float32"
-) -> tuple[Evaluation, dict[str, Any]]:
-    """`choose_evaluation` for a machine that holds nothing of the run yet, and what machine it is.
+def _untimed(candidates: Sequence[str]) -> tuple[str, ...]:
+    """Those that were never slower than others, the faster first; none where another may be faster."""
+    if not STRATEGIES[candidates[0]].needs_no_trial:
+        return ()
+    known = tuple(name for name in candidates if STRATEGIES[name].needs_no_trial)
+    if "linear_onednn" in known and onednn_is_clearly_faster():
+        return ("linear_onednn", *(name for name in known if name != "linear_onednn"))
+    return tuple(name for name in known if name != "linear_onednn")
+
+
+def choose_for(problem: Problem, settings: PathWork, precision: Precision = "float32") -> Choice:
+    """`choose_evaluation` for a machine that holds nothing of the run yet.
 
     Raises:
         BadReference: the data or the network cannot be loaded here, or the precision is refused.
     """
     prepare(Evaluation())
-    loaded = load_problem(problem, Evaluation())
-    return choose_evaluation(loaded, settings, precision), hardware()
+    return choose_evaluation(load_problem(problem, Evaluation()), settings, precision)
 
 
 def device_here() -> str:
@@ -124,41 +154,79 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _gradients(loaded: Loaded, settings: PathWork, strategy: str) -> Tensor:
-    """The gradients of one step of a path, or of a few where paths are walked together, in float32."""
-    exact = replace(loaded, evaluation=replace(loaded.evaluation, precision="float32"))
-    return _stepper(exact, settings, strategy)(0)
+class Trial:
+    """One strategy, set up once: compared with plain PyTorch, then timed.
 
+    A step takes the gradients of a path's points, or of a few paths' where they are optimised together.
+    """
 
-def _seconds(loaded: Loaded, settings: PathWork, strategy: str) -> float:
-    """The time that such a step takes in the precision of the run."""
-    step = _stepper(loaded, settings, strategy)
-    step(0)
-    times = []
-    for batch in range(REPEATS):
-        started = time.perf_counter()
-        step(batch)
-        times.append(time.perf_counter() - started)
-    return min(times)
+    def __init__(self, loaded: Loaded, settings: PathWork, name: str) -> None:
+        self.name, self._loaded = name, loaded
+        evaluation = replace(loaded.evaluation, strategy=name)
+        self._objective = replace(loaded, evaluation=evaluation).objective(settings.batch_size)
+        self._exact = self._objective
+        if evaluation.precision != "float32":
+            full = replace(evaluation, precision="float32")
+            self._exact = replace(loaded, evaluation=full).objective(settings.batch_size)
+        self._paths = min(loaded.evaluation.paths_at_once, TRIED_PATHS)
+        start = loaded.initial_point(0)
+        noise = torch.randn(
+            self._paths, settings.points - 2, len(start), generator=generator("probe")
+        )
+        self._points = start + 0.01 * start.std() * noise.to(start)
 
+    def disagreement(self) -> str | None:
+        """How its numbers differ from plain PyTorch's in float64; None where they agree.
 
-def _stepper(loaded: Loaded, settings: PathWork, strategy: str) -> Callable[[int], Tensor]:
-    """Evaluates the gradients of a path's points, or of a few paths', on the minibatch of a number."""
-    evaluation = replace(loaded.evaluation, strategy=strategy)
-    objective = replace(loaded, evaluation=evaluation).objective(settings.batch_size)
-    paths = min(loaded.evaluation.paths_at_once, TRIED_PATHS)
-    start = loaded.initial_point(0)
-    noise = torch.randn(paths, settings.points - 2, len(start), generator=generator("probe"))
-    points = start + 0.01 * start.std() * noise.to(start)
+        A network that computes in float32 only is compared in float32 alone, by `distance`.
+        """
+        loaded, data = self._loaded, self._loaded.data
+        count = min(self._objective.batch_size, len(data.train_inputs))
+        points = self._points.flatten(0, 1)[:COMPARED_POINTS]
+        try:
+            return disagreement(
+                loaded.module,
+                points,
+                data.train_inputs[:count],
+                data.train_targets[:count],
+                self.name,
+                loaded.loss,
+            )
+        except RuntimeError as error:
+            if "dtype" in str(error) or "Double" in str(error) or "double" in str(error):
+                return None
+            raise
 
-    def step(batch: int) -> Tensor:
-        steps = [Step(path, 0, batch % objective.batches) for path in range(paths)]
-        if paths > 1:
-            gradients = objective.gradients_of_paths(points, steps)[1]
+    def distance(self, reference: Tensor) -> str | None:
+        """How far its float32 gradients are from those of the loop, if too far."""
+        apart = torch.linalg.vector_norm(self.gradients() - reference, dim=-1)
+        lengths = torch.linalg.vector_norm(reference, dim=-1)
+        if bool((apart <= TOLERANCE * lengths).all()):
+            return None
+        return (
+            f"its float32 gradients differ by {float((apart / lengths).max()):.1e} of their length"
+        )
+
+    def gradients(self) -> Tensor:
+        """The gradients of a step in float32: TF32 and bf16 move them by more than a mistake might."""
+        return self._step(self._exact, 0)
+
+    def seconds(self) -> float:
+        """The time that a step takes in the precision of the run."""
+        self._step(self._objective, 0)
+        times = []
+        for batch in range(REPEATS):
+            started = time.perf_counter()
+            self._step(self._objective, batch)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    def _step(self, objective: ModuleObjective, batch: int) -> Tensor:
+        steps = [Step(path, 0, batch % objective.batches) for path in range(self._paths)]
+        if self._paths > 1:
+            gradients = objective.gradients_of_paths(self._points, steps)[1]
         else:
-            gradients = objective.gradients(points[0], steps[0])[1]
-        if points.is_cuda:
+            gradients = objective.gradients(self._points[0], steps[0])[1]
+        if self._points.is_cuda:
             torch.cuda.synchronize()
         return gradients
-
-    return step

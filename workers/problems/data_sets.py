@@ -23,6 +23,7 @@ from torch import Tensor
 from topo_core.random_streams import generator
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
 from workers.problems.user_code import BadReference, resolve
+from workers.problems.user_data import parts_of
 from workers.tasks.specs import DataSpec
 
 HELD_OUT = {"mnist5k": 1000, "digits": 360}
@@ -58,19 +59,26 @@ def sizes(spec: DataSpec) -> Sizes:
     if known is None:
         data = load_dataset(spec)
         train, test = len(data.train_inputs), len(data.test_inputs)
-        return Sizes(train, test, data.input_shape, data.classes)
+        return Sizes(train, test, data.input_shape, data.classes or _counted(data))
     subset = spec.option("subset", None)
     return replace(known, train=subset) if isinstance(subset, int) else known
 
 
+def _counted(data: "Dataset") -> int:
+    """Classes of whole targets, else numbers that an example has as its target."""
+    if data.train_targets.is_floating_point():
+        return data.train_targets.shape[-1] if data.train_targets.ndim > 1 else 1
+    return int(torch.cat([data.train_targets.flatten(), data.test_targets.flatten()]).max()) + 1
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """Images and labels, or windows of text and the characters after them, as tensors.
+    """Examples and their targets, as tensors.
 
     Attributes:
-        train_inputs, test_inputs: float32 [n, ...], normalised; text as int64 [n, context].
-        train_targets, test_targets: int64 [n] classes.
-        classes: their number.
+        train_inputs, test_inputs: floating [n, ...], images normalised; text as int64 [n, context].
+        train_targets, test_targets: int64 classes [n] or [n, t]; floating numbers or labels [n], [n, m].
+        classes: their number where it is known beforehand; 0: to be counted.
     """
 
     train_inputs: Tensor
@@ -90,7 +98,22 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
         return tuple(self.train_inputs.shape[1:])
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Dataset":
+        """The same data on a device, what is floating in a dtype."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+        return Dataset(
+            moved(self.train_inputs),
+            moved(self.train_targets),
+            moved(self.test_inputs),
+            moved(self.test_targets),
+            self.classes,
+        )
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
@@ -244,31 +267,7 @@ def _users(spec: DataSpec) -> Dataset:
         raise BadReference(
             f"data.name {spec.name!r} fails with {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(returned, tuple | list) or len(returned) != 4:
-        raise BadReference(
-            f"data.name {spec.name!r} must return train_inputs, train_targets, test_inputs, "
-            f"test_targets; it returns {type(returned).__name__}"
-        )
-    train_inputs, train_targets, test_inputs, test_targets = map(torch.as_tensor, returned)
-    for inputs, targets, part in (
-        (train_inputs, train_targets, "train"),
-        (test_inputs, test_targets, "test"),
-    ):
-        if len(inputs) != len(targets) or not len(inputs):
-            raise BadReference(
-                f"data.name {spec.name!r} returns {len(inputs)} {part} inputs and {len(targets)} "
-                f"{part} targets; return as many, and at least one"
-            )
-    if train_targets.is_floating_point() or train_targets.ndim != 1:
-        raise BadReference(
-            f"data.name {spec.name!r} returns train_targets of {train_targets.dtype} and shape "
-            f"{tuple(train_targets.shape)}; return classes, integers of shape [n]"
-        )
-    train, test = (
-        t.float() if t.dtype == torch.float64 else t for t in (train_inputs, test_inputs)
-    )
-    classes = int(torch.cat([train_targets, test_targets]).max()) + 1
-    return Dataset(train, train_targets.long(), test, test_targets.long(), classes)
+    return Dataset(*parts_of(spec.name, returned), classes=0)
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {

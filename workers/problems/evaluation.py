@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from topo_core.objectives.precision_names import Precision
+from topo_core.objectives.precision import Precision
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -23,7 +23,7 @@ class Evaluation:
     paths_at_once: int = 1
     """Paths that a worker walks together: 1 on a CPU, where bits must not depend on company."""
     precision: Precision = "float32"
-    """Of gradients on a GPU (`topo_core.objectives.precision_names`); losses are always measured in full."""
+    """Of gradients on a GPU (`topo_core.objectives.precision`); losses are always measured in full."""
 
 
 def worker_environment(evaluation: Evaluation) -> dict[str, str]:

@@ -8,18 +8,32 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
-from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.flat_parameters import ParameterLayout
+from topo_core.objectives.losses import Loss, Ridge
+from topo_core.objectives.network_loss import ModuleObjective, strategies
+from workers.problems.checkpoints import load_fixed_state
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation
+from workers.problems.fit import check_fit, output_size
+from workers.problems.loss_functions import make_loss, make_ridge
+from workers.problems.network_state import NetworkState
 from workers.problems.networks import build
 from workers.problems.user_code import BadReference
 from workers.tasks.tasks import Problem
 
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one point, over whole sets: plain loss (mean cross entropy), accuracy, gradient norm."""
+    """Of one point, over whole sets.
+
+    Attributes:
+        loss: over the training set, with the ridge if there is one.
+        test_loss: over the test set, without the ridge.
+        accuracy, test_accuracy: NaN where the loss classifies nothing.
+        gradient_norm: Euclidean norm of the gradient of `loss`.
+    """
 
     loss: float
     accuracy: float
@@ -38,16 +52,54 @@ class Loaded:
     evaluation: Evaluation
 
     @cached_property
+    def user_module(self) -> nn.Module:
+        """The network as its builder makes it, in its own dtypes: what a checkpoint must fit."""
+        spec, data = self.problem.network, self.data
+        return build(spec, data.input_shape, output_size(data, self.loss))
+
+    @cached_property
     def layout(self) -> ParameterLayout:
+        """Where the trainable parameters are in a row."""
         return ParameterLayout.of(self.module)
+
+    @cached_property
+    def state(self) -> NetworkState:
+        """The names in the network's state dict, by kind."""
+        return NetworkState.of(self.module)
+
+    @cached_property
+    def loss(self) -> Loss:
+        """The loss function, without the ridge."""
+        return make_loss(self.problem.loss)
+
+    @cached_property
+    def ridge(self) -> Ridge | None:
+        """The ridge that is part of the loss."""
+        return make_ridge(self.problem.loss)
 
     @property
     def dimension(self) -> int:
+        """d, the length of a row."""
         return self.layout.dimension
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of data and parameters."""
+        return _DTYPES[self.problem.dtype]
 
     @cached_property
     def _objectives(self) -> dict[int, ModuleObjective]:
         return {}
+
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the evaluation strategies that are possible here, the likely fastest first."""
+        return strategies(
+            self.module,
+            self.data.train_inputs[:1],
+            self.data.train_targets[:1],
+            loss=self.loss,
+            precision=self.evaluation.precision,
+        )
 
     def objective(self, batch_size: int) -> ModuleObjective:
         """The training loss, with minibatches of a size."""
@@ -60,18 +112,21 @@ class Loaded:
                 batch_size=batch_size,
                 strategy=None if strategy == "auto" else strategy,
                 precision=self.evaluation.precision,
+                loss=self.loss,
+                ridge=self.ridge,
             )
         return self._objectives[batch_size]
 
     def initial_point(self, seed: int) -> Tensor:
         """Initial weights [d], drawn by the network's own initialisation from `seed` alone."""
         spec, data = self.problem.network, self.data
-        module = build(spec, data.input_shape, data.classes, seed)
-        return self.layout.flatten(dict(module.named_parameters())).to(self.evaluation.device)
+        module = build(spec, data.input_shape, output_size(data, self.loss), seed)
+        return self.flat(dict(module.named_parameters()))
 
     def flat(self, state: Mapping[str, Tensor]) -> Tensor:
         """The point [d] of a state dict."""
-        return self.layout.flatten(state).to(self.evaluation.device)
+        point = self.layout.flatten(self.state.complete(state))
+        return point.to(self.evaluation.device, self.dtype)
 
     def on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of the store, by name, where the arithmetic is carried out."""
@@ -79,24 +134,28 @@ class Loaded:
 
     def moved(self, evaluation: Evaluation) -> "Loaded":
         """The same problem on the device of another evaluation."""
-        device, data = torch.device(evaluation.device), self.data
-        there = Dataset(
-            data.train_inputs.to(device),
-            data.train_targets.to(device),
-            data.test_inputs.to(device),
-            data.test_targets.to(device),
-            data.classes,
-        )
-        return Loaded(self.problem, there, deepcopy(self.module).to(device), evaluation)
+        device = torch.device(evaluation.device)
+        module = deepcopy(self.module).to(device)
+        return Loaded(self.problem, self.data.to(device), module, evaluation)
 
     def state_dict(self, point: Tensor) -> dict[str, Tensor]:
-        """The state dict of a point [d], loadable by the user's own network.
+        """The whole state of the network at a point [d]: the user's own network loads it strictly.
 
-        Batch-norm statistics are those of the training set at this point.
+        Batch-norm statistics are those of the training set at this point; frozen parameters and buffers are
+        those of the problem; tied tensors are there under each of their names.
         """
         named = self.layout.views(point)
-        statistics = self.objective(1).statistics(point)
-        return {**named, **statistics}
+        own = self.module.state_dict()
+        statistics = {
+            name: value
+            for name, value in self.objective(1).statistics(point).items()
+            if name in self.state.statistics
+        }
+        missing = {name: own[name] for name in self.state.statistics if name not in statistics}
+        fixed = {name: own[name].clone() for name in self.state.fixed}
+        state = {**named, **statistics, **missing, **fixed}
+        ties = {o: state[name].clone() for o, name in self.state.ties.items() if name in state}
+        return {**state, **{name: value for name, value in ties.items() if name in own}}
 
     def measure(self, point: Tensor) -> Measurement:
         """Everything that is reported of a minimum, over the whole training and test sets."""
@@ -105,7 +164,7 @@ class Loaded:
         loss, accuracy = objective.measure(row, data.train_inputs, data.train_targets)
         test_loss, test_accuracy = objective.measure(row, data.test_inputs, data.test_targets)
         return Measurement(
-            float(loss),
+            float(loss) + objective.ridge_value(point),
             float(accuracy),
             float(test_loss),
             float(test_accuracy),
@@ -124,52 +183,18 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
     Raises:
         BadReference: they are not there, or do not fit together; one sentence.
     """
-    data = data or load_dataset(problem.data)
-    module = build(problem.network, data.input_shape, data.classes)
-    _check_fit(problem, data, module)
+    dtype = _DTYPES[problem.dtype]
+    data = (data or load_dataset(problem.data)).to(torch.device("cpu"), dtype)
+    loss = make_loss(problem.loss)
+    module = build(problem.network, data.input_shape, output_size(data, loss))
+    if problem.fixed is not None:
+        load_fixed_state(problem.fixed.location, module, problem.fixed.digest)
+    if dtype is not torch.float32:
+        module = module.to(dtype)
+    check_fit(problem, data, module, loss)
+    if (ridge := make_ridge(problem.loss)) is not None:
+        try:
+            ridge.on(ParameterLayout.of(module))
+        except ValueError as error:
+            raise BadReference(str(error)) from None
     return Loaded(problem, data, module, Evaluation()).moved(evaluation)
-
-
-def _check_fit(problem: Problem, data: Dataset, module: nn.Module) -> None:
-    """One example goes through, comes out as one number a class, and as the same in training again.
-
-    Dropout and its like would make the loss another function at each look; they are refused.
-    """
-    name = problem.network.name
-    example = data.train_inputs[:2]
-    outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
-    if not isinstance(outputs, Tensor) or outputs.shape != (len(example), data.classes):
-        shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise BadReference(
-            f"network.name {name!r} returns {shape} for {len(example)} examples of "
-            f"{data.classes} classes; it must return ({len(example)}, {data.classes})"
-        )
-    first, again = (
-        _outputs(problem, data, deepcopy(module).train(), example, seed=seed) for seed in (0, 1)
-    )
-    if not isinstance(first, Tensor) or not isinstance(again, Tensor):
-        raise BadReference(
-            f"network.name {name!r} returns {type(first).__name__} in training; it must return a "
-            "tensor then too (for a network with auxiliary outputs: aux_logits: false)"
-        )
-    if not torch.equal(first, again):
-        raise BadReference(
-            f"network.name {name!r} draws random numbers in training (dropout?), so its loss is no "
-            "function of the parameters: set their probability to 0 by its options"
-        )
-
-
-def _outputs(
-    problem: Problem, data: Dataset, module: nn.Module, example: Tensor, *, seed: int
-) -> object:
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            outputs: object = module(example)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadReference(
-            f"network.name {problem.network.name!r} does not take the inputs of "
-            f"{problem.data.name!r}, of shape {data.input_shape}: {reason}"
-        ) from None
-    return outputs

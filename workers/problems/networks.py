@@ -6,10 +6,13 @@ that the text states, reached when x6 has no convolution and the last pooling is
 is Table E.7 as printed, with 234,058.
 """
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +25,18 @@ TORCHVISION = "torchvision:"
 """Before the name of a classifier of torchvision."""
 
 
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "sigmoid": nn.Sigmoid,
+}
+"""Activations of toscore's own networks, by name; all but ReLU have a Hessian everywhere (ELU's jumps)."""
+
+
 def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int = 0) -> nn.Module:
     """The network of a spec, its weights drawn from `seed` alone.
 
@@ -29,14 +44,14 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
         spec: a known name with its options, or a user's `module:callable`.
         input_shape: shape of one example, without the batch.
         classes: number of outputs.
-        seed: of the initial weights; the global generator is left as it was.
+        seed: of the initial weights, for torch, numpy and Python alike; the global generators are left as
+            they were.
 
     Raises:
         BadReference: it is not there, or cannot be built with these options; one sentence.
     """
     draw = int(torch.randint(2**62, (1,), generator=generator(seed, "weights")))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw)
+    with seeded(draw):
         if spec.name.startswith(TORCHVISION):
             return _torchvisions(spec, classes)
         if ":" in spec.name:
@@ -51,8 +66,23 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
             ) from None
 
 
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """The global generators of torch, numpy and Python start from `seed` inside, and go on as before."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
 def network_fingerprint(spec: NetworkSpec) -> str:
-    """Stands for the code of the network: the source for a user's, the version for torchvision's."""
+    """Identifies the code of a network: the source of a user's, the version of torchvision's."""
     if spec.name.startswith(TORCHVISION):
         from workers.problems.torchvision_import import version
 
@@ -67,7 +97,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Module:
     function = resolve(spec.name)
-    offered = {"input_shape": tuple(input_shape), "classes": classes}
+    offered = {"input_shape": tuple(input_shape), "classes": classes, "outputs": classes}
     try:
         accepted = set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -121,17 +151,17 @@ def _transformer(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.
 
 
 def _fc(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
-    """`hidden` widths, ReLU between; (32, 32) by default."""
+    """`hidden` widths, (32, 32) by default, with an activation between: ReLU by default."""
     layers: list[nn.Module] = [nn.Flatten()]
     width = torch.Size(shape).numel()
     for hidden in spec.option("hidden", (32, 32)):
-        layers += [nn.Linear(width, hidden), nn.ReLU()]
+        layers += [nn.Linear(width, hidden), _activation(spec)]
         width = hidden
     return nn.Sequential(*layers, nn.Linear(width, classes))
 
 
 def _cnn(pools: Sequence[int]) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
-    """CNN-n-C: per pool a 5x5 convolution to C channels, batch norm if asked for, ReLU, the pool."""
+    """CNN-n-C: per pool a 5x5 convolution to C channels, batch norm if asked for, an activation, the pool."""
 
     def make(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
         channels = spec.option("channels", 32)
@@ -141,27 +171,34 @@ def _cnn(pools: Sequence[int]) -> Callable[[tuple[int, ...], int, NetworkSpec], 
             layers.append(nn.Conv2d(width, channels, 5, padding=2))
             if spec.option("batch_norm", False):
                 layers.append(nn.BatchNorm2d(channels))
-            layers += [nn.ReLU(), nn.MaxPool2d(pool)]
+            layers += [_activation(spec), nn.MaxPool2d(pool)]
             width, side = channels, side // pool
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * channels, classes))
 
     return make
 
 
-class _Residual(nn.Module):
-    """Conv, ReLU, Conv, the addition, and a ReLU after it."""
+def _activation(spec: NetworkSpec) -> nn.Module:
+    return ACTIVATIONS[spec.option("activation", "relu")]()
 
-    def __init__(self, channels: int) -> None:
+
+class _Residual(nn.Module):
+    """Convolution, activation, convolution, the addition, and an activation after it."""
+
+    def __init__(self, channels: int, activation: nn.Module) -> None:
         super().__init__()
+        self.activation = activation
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.second(torch.relu(self.first(x))) + x)
+        inner = self.second(self.activation(self.first(x)))
+        after: Tensor = self.activation(inner + x)
+        return after
 
 
-def _widen(before: int, after: int) -> list[nn.Module]:
-    return [nn.MaxPool2d(2), nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+def _widen(before: int, after: int, spec: NetworkSpec) -> list[nn.Module]:
+    return [nn.MaxPool2d(2), nn.Conv2d(before, after, 3, padding=1), _activation(spec)]
 
 
 def _resnet(*, as_printed: bool) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
@@ -171,19 +208,19 @@ def _resnet(*, as_printed: bool) -> Callable[[tuple[int, ...], int, NetworkSpec]
         narrow = spec.option("channels", 16)
         middle, wide = 2 * narrow, 4 * narrow
         side = shape[-1] // 8
-        last = _widen(wide, wide) if as_printed else [nn.MaxPool2d(2)]
+        last = _widen(wide, wide, spec) if as_printed else [nn.MaxPool2d(2)]
         pool = 2 if as_printed else side
         outputs = wide * (side // pool) ** 2
         return nn.Sequential(
             nn.Conv2d(shape[0], narrow, 3, padding=1),
-            nn.ReLU(),
-            _Residual(narrow),
-            *_widen(narrow, middle),
-            _Residual(middle),
-            *_widen(middle, wide),
-            _Residual(wide),
+            _activation(spec),
+            _Residual(narrow, _activation(spec)),
+            *_widen(narrow, middle, spec),
+            _Residual(middle, _activation(spec)),
+            *_widen(middle, wide, spec),
+            _Residual(wide, _activation(spec)),
             *last,
-            _Residual(wide),
+            _Residual(wide, _activation(spec)),
             nn.MaxPool2d(pool),
             nn.BatchNorm2d(wide),
             nn.Flatten(),

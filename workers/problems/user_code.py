@@ -1,9 +1,14 @@
 """A user's `module:callable`: the only code that a run file can name."""
 
+import ast
 import hashlib
 import importlib
-import inspect
+import importlib.util
+import sys
+import sysconfig
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,13 +39,109 @@ def resolve(reference: str) -> Callable[..., Any]:
 
 
 def source_fingerprint(reference: str) -> str:
-    """SHA-256 of the source of the module: a changed module is another network."""
+    """SHA-256 of the source of the module and of the user's modules that it imports.
+
+    Whatever is installed (the standard library, packages) is left out, and so is toscore itself.
+    """
     module = _module(reference, reference.partition(":")[0])
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.endswith(".py"):
+        named = f"{module.__name__} {getattr(module, '__version__', '')}"
+        return hashlib.sha256(named.encode()).hexdigest()
+    own = _Source(module.__name__, Path(file))
+    others = _imported(own)
+    if not others:
+        return hashlib.sha256(own.text.encode()).hexdigest()
+    parts = [own.text]
+    for name in sorted(others):
+        parts += [name, others[name].text]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The file of a module, which need not be imported."""
+
+    name: str
+    file: Path
+
+    @property
+    def text(self) -> str:
+        return self.file.read_text("utf-8", errors="replace")
+
+    @property
+    def package(self) -> str:
+        is_package = self.file.name == "__init__.py"
+        return self.name if is_package else self.name.rpartition(".")[0]
+
+    def imports(self) -> set[str]:
+        """Names that its import statements may stand for, wherever in it they are."""
+        try:
+            tree = ast.parse(self.text)
+        except (SyntaxError, ValueError):
+            return set()
+        names: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                base = node.module or ""
+                if node.level:
+                    parents = self.package.split(".")
+                    parents = parents[: len(parents) - node.level + 1]
+                    base = ".".join([*parents, *([base] if base else [])])
+                names.add(base)
+                names.update(f"{base}.{alias.name}" for alias in node.names)
+        # Importing a.b runs a as well.
+        return {
+            ".".join(name.split(".")[:parts])
+            for name in names
+            for parts in range(1, name.count(".") + 2)
+        }
+
+
+def _imported(module: _Source) -> dict[str, _Source]:
+    """The user's own modules that a module imports, directly or through others, by name."""
+    sources: dict[str, _Source] = {}
+    waiting = [module]
+    while waiting:
+        for name in sorted(waiting.pop().imports()):
+            file = _file_of(name, sources.get(name.rpartition(".")[0]))
+            if file is None or name == module.name or name in sources or not _is_own_file(file):
+                continue
+            sources[name] = _Source(name, Path(file))
+            waiting.append(sources[name])
+    return sources
+
+
+def _file_of(name: str, parent: _Source | None) -> str | None:
+    """The file of a module, imported or not, in a package that may be known; None if there is none."""
+    known = sys.modules.get(name)
+    if known is not None:
+        file = getattr(known, "__file__", None)
+        return file if isinstance(file, str) else None
+    if parent is not None:
+        own = parent.file.parent / name.rpartition(".")[2]
+        files = (own.with_suffix(".py"), own / "__init__.py")
+        return next((str(file) for file in files if file.is_file()), None)
+    if "." in name and not hasattr(sys.modules.get(name.rpartition(".")[0]), "__path__"):
+        return None  # an attribute of a module
     try:
-        source = inspect.getsource(module)
-    except (OSError, TypeError):
-        source = f"{module.__name__} {getattr(module, '__version__', '')}"
-    return hashlib.sha256(source.encode()).hexdigest()
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return spec.origin if spec is not None else None
+
+
+def _is_own_file(file: str) -> bool:
+    """Whether a file is no part of Python, of an installed package, or of toscore."""
+    path = Path(file).resolve()
+    if {"site-packages", "dist-packages"} & set(path.parts) or path.suffix != ".py":
+        return False
+    own = Path(__file__).resolve().parents[2]
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")]
+    ours = [own / name for name in ("topo_core", "workers", "orchestrator")]
+    return not any(path.is_relative_to(folder) for folder in (*installed, *ours))
 
 
 def _module(reference: str, name: str) -> ModuleType:

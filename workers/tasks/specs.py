@@ -1,4 +1,4 @@
-"""Which network and which data, as a run file names them."""
+"""Which network, which data and which loss, as a run file names them."""
 
 import difflib
 from collections.abc import Mapping
@@ -89,14 +89,23 @@ def _counts(value: Value) -> bool:
 class NetworkSpec(Spec):
     kind: ClassVar[str] = "network"
     options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "fc": ("hidden",),
-        "cnn1": ("channels", "batch_norm"),
-        "cnn2": ("channels", "batch_norm"),
-        "cnn3": ("channels", "batch_norm"),
-        "resnet": ("channels",),
-        "resnet_e7": ("channels",),
+        "fc": ("hidden", "activation"),
+        "cnn1": ("channels", "batch_norm", "activation"),
+        "cnn2": ("channels", "batch_norm", "activation"),
+        "cnn3": ("channels", "batch_norm", "activation"),
+        "resnet": ("channels", "activation"),
+        "resnet_e7": ("channels", "activation"),
         "transformer": ("width", "heads", "layers"),
     }
+    activations: ClassVar[tuple[str, ...]] = (
+        "relu",
+        "tanh",
+        "gelu",
+        "softplus",
+        "silu",
+        "elu",
+        "sigmoid",
+    )
 
     @classmethod
     def _check_value(cls, option: str, value: Value) -> None:
@@ -105,6 +114,8 @@ class NetworkSpec(Spec):
             wanted = "a list of whole numbers above 0, one a layer, as in [32, 32]"
         elif option == "batch_norm":
             right, wanted = isinstance(value, bool), "true or false"
+        elif option == "activation":
+            right, wanted = value in cls.activations, f"one of {', '.join(cls.activations)}"
         else:
             right, wanted = _counts(value), "a whole number above 0"
         if not right:
@@ -128,3 +139,76 @@ class DataSpec(Spec):
         ),
         "text": ("context", "subset", "label_noise"),
     }
+
+
+@dataclass(frozen=True)
+class LossSpec(Spec):
+    """A loss function of outputs and targets, and the ridge that is part of the loss.
+
+    The names and options are those of `topo_core.objectives.losses.LOSSES`, written down here so that a
+    run can be planned without torch; a test compares them.
+    """
+
+    name: str = "cross_entropy"
+
+    kind: ClassVar[str] = "loss"
+    ridge_options: ClassVar[tuple[str, ...]] = ("ridge", "ridge_on")
+    own_options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cross_entropy": ("label_smoothing", "class_weights", "ignore_index"),
+        "mse": (),
+        "mae": (),
+        "huber": ("delta",),
+        "bce": ("positive_weight",),
+        "nll": (),
+        "poisson": ("log_input",),
+    }
+    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        name: (*own, "ridge", "ridge_on") for name, own in own_options.items()
+    }
+
+    @classmethod
+    def _check(cls, name: str, options: Mapping[str, Value]) -> None:
+        super()._check(name, options)
+        for option in cls.ridge_options:
+            if option in options:
+                cls._check_value(option, options[option])
+
+    @classmethod
+    def _check_value(cls, option: str, value: Value) -> None:
+        if option == "ridge_on":
+            right, wanted = isinstance(value, str), "a regular expression for names of parameters"
+        elif option == "class_weights":
+            right = isinstance(value, tuple) and all(map(_is_number, value))
+            wanted = "a list of numbers, one a class"
+        elif option == "ignore_index":
+            right = isinstance(value, int) and not isinstance(value, bool)
+            wanted = "a class number, as in -100"
+        elif option == "log_input":
+            right, wanted = isinstance(value, bool), "true or false"
+        elif option == "ridge":
+            right = _is_number(value) and value >= 0  # type: ignore[operator]
+            wanted = "a number, 0 or more"
+        else:
+            right, wanted = _is_number(value), "a number"
+        if not right:
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"loss.{option} is {shown!r}; it must be {wanted}.")
+
+    @property
+    def ridge(self) -> float:
+        """λ of ½ λ‖θ‖²; 0 for none."""
+        return float(self.option("ridge", 0.0))
+
+    @property
+    def ridge_on(self) -> str | None:
+        """Regular expression for the names of the parameters in the ridge; None for all."""
+        pattern = self.option("ridge_on", None)
+        return None if pattern is None else str(pattern)
+
+    def own_keywords(self) -> dict[str, Any]:
+        """The options of the loss function, without the ridge."""
+        return {k: v for k, v in self.keywords().items() if k not in self.ridge_options}
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

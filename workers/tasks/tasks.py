@@ -12,13 +12,13 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
-from topo_core.objectives.precision_names import Precision
+from topo_core.objectives.precision import Precision
 from topo_core.paths.settings import PathSettings
 from topo_core.simplices.settings import SimplexSettings
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.specs import DataSpec, NetworkSpec
+from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
 
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits."""
@@ -27,10 +27,27 @@ RESULTS_VERSION = 3
 """Raised when the meaning of a result changes, so that older results are not taken for newer ones."""
 
 
+DType = Literal["float32", "float64"]
+"""Of data and parameters."""
+
+
 def digest(*parts: Any) -> str:
     """Hash of JSON-able parts, as `KEY_LENGTH` hex digits; independent of the order of dict keys."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class FixedState:
+    """Frozen parameters and buffers of a network that no minimum changes, and where they are.
+
+    Attributes:
+        location: a checkpoint that holds them.
+        digest: of their names and bytes.
+    """
+
+    location: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Problem:
     `module:callable`, the source of that module.
 
     Attributes:
-        precision: of gradients (`topo_core.objectives.batching.precision`). Rounded ones lead elsewhere.
+        precision: of gradients (`topo_core.objectives.precision`). Rounded ones lead elsewhere.
     """
 
     network: NetworkSpec
@@ -49,10 +66,21 @@ class Problem:
     data_fingerprint: str
     network_fingerprint: str
     precision: Precision = "float32"
+    loss: LossSpec = LossSpec()
+    loss_fingerprint: str = ""
+    fixed: FixedState | None = None
+    dtype: DType = "float32"
 
     @cached_property
     def key(self) -> str:
         rounded = () if self.precision == "float32" else (self.precision,)
+        others: dict[str, Any] = {}
+        if self.loss != LossSpec():
+            others["loss"] = [self.loss.canonical(), self.loss_fingerprint]
+        if self.fixed is not None:
+            others["fixed"] = self.fixed.digest
+        if self.dtype != "float32":
+            others["dtype"] = self.dtype
         return digest(
             "problem",
             RESULTS_VERSION,
@@ -60,6 +88,7 @@ class Problem:
             self.network_fingerprint,
             self.data_fingerprint,
             *rounded,
+            *((others,) if others else ()),
         )
 
 

@@ -16,6 +16,10 @@ RUN = {
 }
 
 
+def _with_paths(choice, paths_at_once):
+    return replace(choice, evaluation=replace(choice.evaluation, paths_at_once=paths_at_once))
+
+
 @pytest.fixture
 def carried(tmp_path, monkeypatch):
     """Carries out the run with so many paths at once; the run, and the packs of its worker."""
@@ -27,7 +31,7 @@ def carried(tmp_path, monkeypatch):
             patch.setattr(
                 launch,
                 "choose_evaluation",
-                lambda *given: replace(choose(*given), paths_at_once=paths_at_once),
+                lambda *given: _with_paths(choose(*given), paths_at_once),
             )
             patch.setattr(
                 Worker, "run", lambda self, pack: packs.append(len(pack)) or carry(self, pack)

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 
 from topo_core.objectives.batching.cuda_graphs import Graphed
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
 from topo_core.objectives.batching.linear import Linear
 from topo_core.objectives.batching.memory_budget import Budgeted, activation_bytes
-from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.losses import CrossEntropy
+from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 
@@ -37,18 +38,25 @@ NETWORKS = {
     "three layers": perceptron(7, 6).double(),
     "unusual": unusual().double(),
 }
-CASES = [
-    (network, strategy)
-    for network, module in NETWORKS.items()
-    for strategy in possible_strategies(module)
-    if strategy != "literal"
-]
 
 
 def data():
     draw = generator("strategies")
     inputs = torch.randn(EXAMPLES, 1, 5, 5, generator=draw, dtype=torch.float64)
     return inputs, torch.randint(CLASSES, (EXAMPLES,), generator=draw)
+
+
+def possible(module, device="cpu"):
+    """Names of the strategies of a network on a kind of device."""
+    return strategies(module, *data(), device=device)
+
+
+CASES = [
+    (network, strategy)
+    for network, module in NETWORKS.items()
+    for strategy in possible(module)
+    if strategy != "literal"
+]
 
 
 def points(module, k):
@@ -148,7 +156,10 @@ class Small:
             raise torch.OutOfMemoryError("no room")
         return points.sum(1), 2 * points
 
-    def logits(self, points, inputs, buffers=None):
+    def gradients_of_paths(self, points, inputs, targets):
+        raise NotImplementedError
+
+    def outputs(self, points, inputs, buffers=None):
         self.asked.append(len(points))
         if len(points) > self.room:
             raise torch.OutOfMemoryError("no room")
@@ -164,7 +175,7 @@ def test_out_of_memory_halves_and_goes_on():
     assert torch.equal(sums, rows.sum(1)) and torch.equal(doubled, 2 * rows)
     assert small.asked == [10, 5, 2, 2, 2, 2, 2]
     shift = torch.arange(10.0)[:, None].double()
-    assert torch.equal(budgeted.logits(rows, data()[0], {"shift": shift}), (rows + shift)[:, None])
+    assert torch.equal(budgeted.outputs(rows, data()[0], {"shift": shift}), (rows + shift)[:, None])
     assert max(small.asked[7:]) == 2
 
 
@@ -183,8 +194,7 @@ def test_points_at_once_follow_from_activations():
 def test_graphs_are_only_for_devices_that_have_them():
     """On a CPU a graphed strategy is the strategy itself, and it is not offered there."""
     inputs, targets = data()
-    layout = ParameterLayout.of(NETWORKS["two layers"])
-    inner = Linear(NETWORKS["two layers"], layout)
+    inner = Linear(Network.of(NETWORKS["two layers"], CrossEntropy()))
     rows = points(NETWORKS["two layers"], 3)
     for found, expected in zip(
         Graphed(inner).gradients(rows, inputs, targets),
@@ -192,7 +202,7 @@ def test_graphs_are_only_for_devices_that_have_them():
         strict=True,
     ):
         assert torch.equal(found, expected)
-    assert not any("graph" in name for name in possible_strategies(NETWORKS["two layers"]))
+    assert not any("graph" in name for name in possible(NETWORKS["two layers"]))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -201,7 +211,7 @@ def test_graphs_are_only_for_devices_that_have_them():
     [
         (network, strategy)
         for network, module in NETWORKS.items()
-        for strategy in possible_strategies(module, "cuda")
+        for strategy in possible(module, "cuda")
     ],
 )
 def test_gradients_agree_on_a_gpu(network, strategy):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from topo_core.objectives.batching.convolutional import scattered
-from topo_core.objectives.batching.convolutional_plan import window, windows_are_apart
+from topo_core.objectives.batching.convolutional_layers import window, windows_are_apart
 from topo_core.random_streams import generator
 
 POOLS = {
@@ -24,7 +24,7 @@ OVERLAPPING = {
 
 
 def test_only_windows_that_do_not_overlap_are_written():
-    """Where two windows share a place, what comes to it must be added up."""
+    """Where two windows share a position, what comes to it must be added up."""
     assert all(windows_are_apart(pool) for pool in POOLS.values())
     assert not any(windows_are_apart(pool) for pool in OVERLAPPING.values())
 
@@ -32,7 +32,7 @@ def test_only_windows_that_do_not_overlap_are_written():
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
 def test_scattered(pool, memory):
-    """Equal windows too, as on a dark background: the first place of a maximum takes it all."""
+    """Equal windows too, as on a dark background: the first position of a maximum takes it all."""
     draw = generator("pool")
     images = (
         torch.randint(3, (2, 3, 9, 10), generator=draw).double().contiguous(memory_format=memory)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from topo_core.objectives.batching.precision import arithmetic, check_precision
-from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.network_loss import ModuleObjective, strategies
+from topo_core.objectives.precision import arithmetic, check_precision
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 
@@ -72,8 +72,10 @@ def test_settings_of_a_gpu_hold_inside_alone(precision):
 def test_bf16_is_for_strategies_with_autograd():
     """A backward pass that is written out is not offered for it."""
     module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
-    assert "linear" in possible_strategies(module, "cuda", "tf32")
-    assert not any("linear" in name for name in possible_strategies(module, "cuda", "bf16"))
+    data = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+    assert "linear" in strategies(module, *data, device="cuda", precision="tf32")
+    offered = strategies(module, *data, device="cuda", precision="bf16")
+    assert not any("linear" in name for name in offered)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

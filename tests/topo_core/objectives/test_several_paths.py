@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests.topo_core.objectives import test_batching as single
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
 from topo_core.objectives.batching.linear import Linear
 from topo_core.objectives.batching.linear_segments import LinearSegments
-from topo_core.objectives.batching.memory_budget import Budgeted, BudgetedPaths
-from topo_core.objectives.batching.several_paths import STREAMS, OneByOne
+from topo_core.objectives.batching.memory_budget import Budgeted
+from topo_core.objectives.batching.path_loops import STREAMS, PathLoop
+from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.losses import CrossEntropy
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 
@@ -43,14 +44,14 @@ def test_paths_agree_with_one_call_each(network, strategy, batch):
 def test_places_on_segments_at_once_agree(network):
     """What a GPU does for all places at once gives the sums of one segment after the other."""
     module = single.NETWORKS[network].double()
-    layout = ParameterLayout.of(module)
+    evaluated = Network.of(module, CrossEntropy())
     rows = single.points(module, 4)
     alphas = torch.tensor([[0.0, 0.25, 1.0], [0.5, 0.75, 0.1], [0.2, 0.3, 0.4]]).double()
     given = (rows[:-1], rows[1:], alphas, *single.data())
-    found = LinearSegments(layout).losses(*given)
-    assert torch.allclose(found, Linear(module, layout).losses_on_segments(*given), rtol=1e-12)
+    found = LinearSegments(evaluated).losses(*given)
+    assert torch.allclose(found, Linear(evaluated).losses_on_segments(*given), rtol=1e-12)
     objective = single.objective(network, "linear")
-    cut = objective._at_once(*given[:3]) / single.EXAMPLES
+    cut = objective._on_all_segments(*given[:3]) / single.EXAMPLES
     assert torch.allclose(cut, objective.losses_on_segments(*given[:3]), rtol=1e-12)
 
 
@@ -66,6 +67,8 @@ class Room:
             raise torch.OutOfMemoryError("no room")
         share = inputs.sum(-1)[..., None] if points.ndim == 3 else inputs.sum()
         return points.sum(-1) + share, 2 * points
+
+    gradients_of_paths = gradients
 
 
 def given(p, m):
@@ -84,12 +87,12 @@ def check(found, points, inputs):
 def test_out_of_memory_halves_the_paths():
     """Where memory runs out fewer paths share a call, then and later; each keeps its minibatch."""
     room = Room(rows=8)
-    budgeted = BudgetedPaths(room, Budgeted(room))
+    budgeted = Budgeted(room)
     points, inputs, targets = given(6, 3)
-    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    check(budgeted.gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked == [(6, 3), (3, 3), (3,), (3,), (3,), (3,), (3,), (3,)]
     room.asked.clear()
-    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    check(budgeted.gradients_of_paths(points, inputs, targets), points, inputs)
     assert (6, 3) not in room.asked
 
 
@@ -97,7 +100,7 @@ def test_a_path_that_does_not_fit_is_cut():
     """Below one path its points are cut, as they are for a path alone."""
     room = Room(rows=2)
     points, inputs, targets = given(2, 5)
-    check(BudgetedPaths(room, Budgeted(room)).gradients(points, inputs, targets), points, inputs)
+    check(Budgeted(room).gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked[-1] == (1,) or room.asked[-1] == (2,)
 
 
@@ -105,8 +108,8 @@ def test_paths_in_a_call_follow_from_the_budget():
     """Room for seven points is room for two paths of three."""
     room = Room(rows=7)
     points, inputs, targets = given(5, 3)
-    budgeted = BudgetedPaths(room, Budgeted(room, at_once=7))
-    check(budgeted.gradients(points, inputs, targets), points, inputs)
+    budgeted = Budgeted(room, at_once=7)
+    check(budgeted.gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked == [(2, 3), (2, 3), (3,)]
 
 
@@ -116,7 +119,7 @@ def test_paths_in_a_call_follow_from_the_budget():
     [
         (network, strategy)
         for network, module in single.NETWORKS.items()
-        for strategy in single.possible_strategies(module, "cuda")
+        for strategy in single.possible(module, "cuda")
     ],
 )
 def test_paths_agree_on_a_gpu(network, strategy):
@@ -171,7 +174,7 @@ def test_streams_fork_and_join(monkeypatch):
     """Each path runs on a stream that waited for the current one, which waits for all at the end."""
     device = Device(monkeypatch)
     points, inputs, targets = given(6, 3)
-    loop = OneByOne(Room(rows=99))
+    loop = PathLoop(Room(rows=99).gradients)
     each = list(zip(points, inputs, targets, strict=True))
     found = loop._on_streams(each, torch.device("cuda"))
     check((torch.stack([f[0] for f in found]), torch.stack([f[1] for f in found])), points, inputs)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import first_path
 from workers.execution.path_task import PathRun
@@ -14,15 +15,9 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
 from workers.tasks.results import Done
-from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import OptimizePath, PathWork, Problem
+from workers.tasks.tasks import OptimizePath, PathWork
 
-PROBLEM = Problem(
-    NetworkSpec.parse({"name": "fc", "hidden": [8]}),
-    DataSpec.parse({"name": "digits", "subset": 200}),
-    "data",
-    "network",
-)
+PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 # Between random weights a curve goes down at once.
 WORK = PathWork(
     points=6,

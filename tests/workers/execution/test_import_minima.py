@@ -7,8 +7,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from workers.execution.minimum_task import check_state_dict, import_minimum_task, read_state_dict
+from workers.execution.minimum_task import import_minimum_task
 from workers.execution.progress import TaskFailure
+from workers.problems.checkpoints import check_state_dict, read_state_dict
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.networks import build
@@ -137,7 +138,7 @@ def test_a_misfit_is_named(loaded, state, change, names):
     """A name, a shape or a dtype that differs from the network's is told with both sides."""
     change(state)
     with pytest.raises(BadReference) as refused:
-        check_state_dict("f", state, loaded)
+        check_state_dict("f", state, loaded.module)
     assert names in str(refused.value)
 
 
@@ -146,14 +147,14 @@ def test_the_first_misfit_is_named(loaded, state):
     state["5.bias"] = torch.zeros(3)
     state["0.weight"] = torch.zeros(3)
     with pytest.raises(BadReference, match=r"0\.weight"):
-        check_state_dict("f", state, loaded)
+        check_state_dict("f", state, loaded.module)
 
 
 def test_missing_statistics_are_no_misfit(loaded, state):
     """Batch-norm statistics are recomputed in any case, so a checkpoint may lack them."""
     kept = {k: v for k, v in state.items() if "running" not in k and "num_batches" not in k}
     assert len(kept) < len(state)
-    check_state_dict("f", kept, loaded)
+    check_state_dict("f", kept, loaded.module)
 
 
 def test_an_imported_minimum_is_measured(tmp_path, loaded, state):

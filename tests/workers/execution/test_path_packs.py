@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import results
+from tests.helpers.problems import problem_of
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts import trained_curves as curves
 from topo_core.paths.update_settings import OptimizerSettings
@@ -24,15 +25,9 @@ from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import OptimizePath, PathWork, Problem
+from workers.tasks.tasks import OptimizePath, PathWork
 
-PROBLEM = Problem(
-    NetworkSpec.parse({"name": "fc", "hidden": [8]}),
-    DataSpec.parse({"name": "digits", "subset": 200}),
-    "data",
-    "network",
-)
+PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 WORK = PathWork(
     points=6,
     epochs=4,

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from topo_core.objectives import network_loss as stacked
 from topo_core.objectives.batching import memory_budget as memory
 from topo_core.objectives.batching.literal import Literal
 from topo_core.objectives.batching.memory_budget import paths_that_fit
+from topo_core.objectives.batching.registry import STRATEGIES
 from workers.execution import strategy_probe as probe
 from workers.execution.strategy_probe import choose_evaluation, fastest
 from workers.problems.evaluation import Evaluation
@@ -30,28 +30,44 @@ def loaded(network="cnn1", paths_at_once=1):
 
 
 class Wrong(Literal):
-    """Quick, and twice the gradient."""
+    """Quick, and another gradient."""
 
     def gradients(self, points, inputs, targets):
-        return super().gradients(points[:1], inputs, targets)[0], 2 * points
+        losses = super().gradients(points[:1], inputs, targets)[0]
+        return losses.expand(len(points)), 2 * points
+
+
+class Named:
+    """A strategy that makes the given evaluators."""
+
+    name, holds_all_points, needs_no_trial = "functional", False, False
+
+    def __init__(self, make):
+        self.make = make
+
+    def allows(self, network, situation):
+        return True
 
 
 @pytest.mark.parametrize("paths_at_once", [1, 3])
 def test_what_is_wrong_is_not_chosen(monkeypatch, paths_at_once):
     """A strategy that does not give the literal loop's numbers is no candidate, however fast."""
-    monkeypatch.setitem(stacked.STRATEGIES, "functional", Wrong)
-    found = fastest(loaded(paths_at_once=paths_at_once), WORK, ("functional", "literal"))
-    assert found == Evaluation(strategy="literal", paths_at_once=paths_at_once)
+    monkeypatch.setitem(STRATEGIES, "functional", Named(Wrong))
+    chosen, notes = fastest(loaded(paths_at_once=paths_at_once), WORK, ("functional", "literal"))
+    assert chosen == Evaluation(strategy="literal", paths_at_once=paths_at_once)
+    assert len(notes) == 1 and "functional is not used: its " in notes[0]
 
 
 def test_what_fails_is_not_chosen(monkeypatch):
     """A strategy that cannot evaluate this network is passed over."""
 
-    def refuses(module, layout):
+    def refuses(network):
         raise RuntimeError("not this one")
 
-    monkeypatch.setitem(stacked.STRATEGIES, "functional", refuses)
-    assert fastest(loaded(), WORK, ("functional", "literal")).strategy == "literal"
+    monkeypatch.setitem(STRATEGIES, "functional", Named(refuses))
+    chosen, notes = fastest(loaded(), WORK, ("functional", "literal"))
+    assert chosen.strategy == "literal"
+    assert notes == ("The evaluation strategy functional is not used: it fails: not this one.",)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +81,19 @@ def test_what_fails_is_not_chosen(monkeypatch):
 def test_chance_does_not_choose(monkeypatch, seconds, chosen):
     """Of those that take about as long, the first that is offered; they are timed as a worker is set up."""
 
-    def taken(loaded, settings, strategy):
+    def taken(trial):
         assert torch.get_num_threads() == 1
-        return seconds[strategy]
+        return seconds[trial.name]
 
-    monkeypatch.setattr(probe, "_seconds", taken)
-    assert fastest(loaded(), WORK, ("channels_last", "functional", "literal")).strategy == chosen
+    monkeypatch.setattr(probe.Trial, "seconds", taken)
+    candidates = ("channels_last", "functional", "literal")
+    assert fastest(loaded(), WORK, candidates)[0].strategy == chosen
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 def test_on_a_cpu_paths_go_one_by_one():
     """There a path's bits must not depend on its company."""
-    chosen = choose_evaluation(loaded("fc"), WORK)
+    chosen = choose_evaluation(loaded("fc"), WORK).evaluation
     assert chosen == Evaluation(strategy=chosen.strategy)
     assert chosen.strategy in ("linear", "linear_onednn")  # by the processor
 

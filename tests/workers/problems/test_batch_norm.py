@@ -12,7 +12,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from topo_core.objectives.network_loss import CHUNK, ModuleObjective, possible_strategies
+from topo_core.objectives.minibatches import CHUNK
+from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 from topo_core.paths.polyline import line
 from topo_core.paths.solver import PathSolver
@@ -57,15 +58,21 @@ def own_loss(module, data):
 
 
 def with_statistics_of(module, data):
-    """A copy whose batch-norm statistics are averages over the chunks of the training set."""
+    """A copy whose batch-norm statistics are pooled over the chunks of the training set, by their sizes."""
     module = copy.deepcopy(module).train()
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = None
-            layer.reset_running_stats()
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    seen = {layer: [] for layer in layers}
+    for layer in layers:
+        layer.register_forward_pre_hook(
+            lambda layer, inputs: seen[layer].append(inputs[0].transpose(0, 1).flatten(1).double())
+        )
     with torch.no_grad():
         for chunk in data.train_inputs.split(CHUNK):
             module(chunk)
+        for layer in layers:
+            values = torch.cat(seen[layer], dim=1)
+            layer.running_mean.copy_(values.mean(1))
+            layer.running_var.copy_(values.var(1))
     return module
 
 
@@ -174,4 +181,4 @@ def test_the_order_of_evaluation_does_not_matter(loaded):
 
 def test_all_strategies_are_named(loaded):
     """The strategies that these tests name are those that such a network allows."""
-    assert set(possible_strategies(loaded.module)) == set(STRATEGIES)
+    assert set(loaded.strategies()) == set(STRATEGIES)

@@ -272,8 +272,11 @@ def test_a_users_data(users_module):
     users_module("np.ones((n, 3)), np.arange(n), torch.zeros(2, 3), torch.tensor([0, 5])")
     data = load_dataset(spec("userdata:load", n=3))
     assert data.train_inputs.tolist() == [[1.0] * 3] * 3
-    assert data.train_inputs.dtype == torch.float32
-    assert (data.train_targets.tolist(), data.classes) == ([0, 1, 2], 6)
+    assert data.train_inputs.dtype == torch.float64
+    assert (data.train_targets.tolist(), sizes(spec("userdata:load", n=3)).classes) == (
+        [0, 1, 2],
+        6,
+    )
 
 
 @pytest.mark.parametrize(
@@ -282,7 +285,9 @@ def test_a_users_data(users_module):
         ("3", "must return train_inputs, train_targets, test_inputs, test_targets"),
         ("np.ones((4, 3)), np.arange(3), np.ones((1, 3)), np.arange(1)", "4 train inputs and 3"),
         ("np.ones((4, 3)), np.arange(4), np.ones((0, 3)), np.arange(0)", "0 test inputs"),
-        ("np.ones((4, 3)), np.ones(4), np.ones((1, 3)), np.ones(1)", "return classes, integers"),
+        ("np.ones((4, 3)), np.arange(4), np.ones((1, 3)), np.ones(1)", "the same kind of numbers"),
+        ("np.ones((4, 3)), np.arange(4), np.ones((1, 2)), np.arange(1)", "one shape in both"),
+        ("np.array([1, np.nan]), np.arange(2), np.ones(1), np.arange(1)", "the first is row 1"),
         ("no_such_name", "fails with"),
     ],
 )

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from topo_core.objectives import network_loss as stacked
-from topo_core.objectives.network_loss import ModuleObjective, possible_strategies
+from topo_core.objectives.batching.registry import STRATEGIES
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.network_loss import strategies as possible
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 from workers.problems.networks import build, count_parameters
@@ -48,10 +50,20 @@ def network(name):
     return build(spec, SHAPE, CLASSES, seed=1).double()
 
 
+def data():
+    draw = generator("images")
+    inputs = torch.randn(70, *SHAPE, generator=draw, dtype=torch.float64)
+    return inputs, torch.randint(CLASSES, (70,), generator=draw)
+
+
 def strategies(name):
     """Those of a CPU, and those of a GPU, whose arithmetic can be done here too."""
-    found = (*possible_strategies(network(name)), *possible_strategies(network(name), "cuda"))
-    return [strategy for strategy in dict.fromkeys(found) if strategy != "literal"]
+    offered = (
+        strategy
+        for device in ("cpu", "cuda")
+        for strategy in possible(network(name), *data(), device=device)
+    )
+    return [strategy for strategy in dict.fromkeys(offered) if strategy != "literal"]
 
 
 CASES = [(name, strategy) for name in NETWORKS for strategy in strategies(name)]
@@ -60,14 +72,12 @@ CASES = [(name, strategy) for name in NETWORKS for strategy in strategies(name)]
 @pytest.fixture(autouse=True)
 def _everywhere(monkeypatch):
     """Every strategy is allowed here, whatever the device it is meant for."""
-    names = tuple(stacked.STRATEGIES)
+    names = tuple(STRATEGIES)
     monkeypatch.setattr(stacked, "possible_strategies", lambda *given: names)
 
 
 def objective(name, strategy, device="cpu"):
-    draw = generator("images")
-    inputs = torch.randn(70, *SHAPE, generator=draw, dtype=torch.float64).to(device)
-    targets = torch.randint(CLASSES, (70,), generator=draw).to(device)
+    inputs, targets = (tensor.to(device) for tensor in data())
     module = network(name).to(device)
     return ModuleObjective(module, inputs, targets, batch_size=40, strategy=strategy)
 
@@ -92,7 +102,7 @@ def test_gradients_agree(name, strategy):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(
     ("name", "strategy"),
-    [(n, s) for n in NETWORKS for s in possible_strategies(network(n), "cuda")],
+    [(n, s) for n in NETWORKS for s in possible(network(n), *data(), device="cuda")],
 )
 def test_gradients_agree_on_a_gpu(name, strategy):
     """The same there, of points at any place in memory, and of several paths in one call."""

@@ -2,21 +2,19 @@
 
 Values are those of the network's own forward pass; only the order of the numbers in memory differs, for
 which the convolution and pooling kernels are faster. The whole batch goes through at once, so batch norm
-keeps its meaning. Plain convolutional networks have a faster way (`convolutional`).
+keeps its meaning. Plain convolutional networks have a faster strategy (`convolutional`).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
-
-
-def has_convolutions(module: nn.Module) -> bool:
-    """Whether channels-last memory can make a difference."""
-    return any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+from topo_core.objectives.batching.path_loops import PathLoop
+from topo_core.objectives.batching.protocol import Network, Situation
 
 
 def channels_innermost(x: Tensor) -> Tensor:
@@ -34,8 +32,9 @@ def channels_innermost(x: Tensor) -> Tensor:
 class ChannelsLast:
     """A Python loop over the points, their images and kernels in channels-last memory."""
 
-    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
-        self._module, self._layout = module, layout
+    def __init__(self, network: Network) -> None:
+        self._module, self._layout, self._loss = network.module, network.layout, network.loss
+        self.gradients_of_paths = PathLoop(self.gradients)
 
     def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
         """The parameters of each point, in memory of their own."""
@@ -43,30 +42,50 @@ class ChannelsLast:
         return [{name: rows[k] for name, rows in copies.items()} for k in range(len(points))]
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
         x = _arranged(inputs)
         losses, gradients = points.new_empty(len(points)), torch.empty_like(points)
         for row, own in enumerate(self._weights(points)):
             weights = {name: weight.detach().requires_grad_() for name, weight in own.items()}
             with torch.enable_grad():
                 outputs = functional_call(self._module, weights, (x,))
-                loss = nn.functional.cross_entropy(outputs, targets)
-            found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+                loss = self._loss.mean(outputs, targets)
+            slopes = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
             losses[row] = loss.detach()
             for into, gradient in zip(
-                self._layout.views(gradients[row]).values(), found, strict=True
+                self._layout.views(gradients[row]).values(), slopes, strict=True
             ):
                 into.copy_(gradient)
         return losses, gradients
 
-    def logits(
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        """Outputs [k, n, ...]."""
         x = _arranged(inputs)
         outputs = []
         for row, weights in enumerate(self._weights(points)):
             own = {name: value[row] for name, value in (buffers or {}).items()}
             outputs.append(functional_call(self._module, {**weights, **own}, (x,)))
         return torch.stack(outputs)
+
+
+@dataclass(frozen=True)
+class ChannelsLastStrategy:
+    """Any network with two-dimensional convolutions."""
+
+    name: ClassVar[str] = "channels_last"
+    holds_all_points: ClassVar[bool] = False
+    needs_no_trial: ClassVar[bool] = False
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """Where there are convolutions."""
+        del situation
+        return any(isinstance(layer, nn.Conv2d) for layer in network.module.modules())
+
+    def make(self, network: Network) -> ChannelsLast:
+        """The evaluator of a network."""
+        return ChannelsLast(network)
 
 
 def _arranged(x: Tensor) -> Tensor:

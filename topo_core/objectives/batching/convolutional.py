@@ -4,7 +4,7 @@ Batching the points does not pay for convolutions: grouped kernels are slower th
 activations of one point already leave a processor's cache. What pays is
 
 * the first layer as a product with image patches, laid out once for all points (`patches`);
-* ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_plan`);
+* ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_layers`);
 * on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
   batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
 * on a GPU the whole batch at once, and gradients of a pool that are written where they belong.
@@ -16,20 +16,23 @@ call.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from topo_core.objectives.batching.channels_last import aligned
-from topo_core.objectives.batching.convolutional_plan import (
+from topo_core.objectives.batching.convolutional_layers import (
     Convolution,
     Pair,
     plan_of,
     window,
     windows_are_apart,
 )
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
 from topo_core.objectives.batching.image_patches import Patches, Rows, windows
+from topo_core.objectives.batching.path_loops import PathLoop
+from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 _WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
 
@@ -38,28 +41,31 @@ class Convolutional:
     """Only for networks that `plan_of` knows.
 
     Args:
-        module, layout: the network.
+        network: the network.
         micro_batch: examples whose activations are held at once; None for all.
         patches: how the first layer is carried out, and the order of memory.
     """
 
     def __init__(
         self,
-        module: nn.Module,
-        layout: ParameterLayout,
+        network: Network,
         *,
         micro_batch: int | None = None,
         patches: Patches | None = None,
     ) -> None:
-        plan = plan_of(module)
-        if plan is None:
-            raise ValueError("not a plain convolutional network")
-        self._plan, self._layout = plan, layout
+        plan = plan_of(network.module)
+        if plan is None or not isinstance(network.loss, ClosedFormLoss):
+            raise ValueError(
+                "the network is not plainly convolutional, or its loss has no closed form"
+            )
+        self._plan, self._layout, self._loss = plan, network.layout, network.loss
+        self.gradients_of_paths = PathLoop(self.gradients)
         self._micro_batch, self._patches = micro_batch, patches or Rows()
         first = plan.convolutions[0].layer
         self._as_product = first.weight[0].numel() <= _WIDEST_PATCH and first.dilation == (1, 1)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
         losses = points.new_zeros(len(points))
         gradients = torch.zeros_like(points)
         weights = self._weights(points)
@@ -69,23 +75,20 @@ class Convolutional:
             start = self._start(x)
             for k in range(len(points)):
                 forward = self._forward(weights[k], start)
-                logs = torch.log_softmax(forward.logits, dim=1)
-                index = y[:, None]
-                losses[k] -= logs.gather(1, index).sum() / len(inputs)
-                delta = logs.exp_()
-                delta.scatter_add_(1, index, delta.new_full((), -1.0).expand(index.shape))
-                delta.div_(len(inputs))
-                self._backward(weights[k], into[k], forward, delta)
+                total, delta = self._loss.row_gradients(forward.outputs, y)
+                losses[k] += total / len(inputs)
+                self._backward(weights[k], into[k], forward, delta.div_(len(inputs)))
         return losses, gradients
 
-    def logits(
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        """Outputs [k, n, c]; such networks have no buffers."""
         weights = self._weights(points)
         parts = []
         for x in inputs.split(self._micro_batch or len(inputs)):
             start = self._start(x)
-            parts.append(torch.stack([self._forward(w, start).logits for w in weights]))
+            parts.append(torch.stack([self._forward(w, start).outputs for w in weights]))
         return torch.cat(parts, dim=1)
 
     def _weights(self, points: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
@@ -106,10 +109,10 @@ class Convolutional:
     def _forward(self, weights: list[tuple[Tensor, Tensor]], start: "_Start") -> "_Forward":
         kept: list[_Kept] = []
         x = start.data
-        for place, convolution in enumerate(self._plan.convolutions):
-            weight, bias = weights[place]
+        for number, convolution in enumerate(self._plan.convolutions):
+            weight, bias = weights[number]
             layer, pool = convolution.layer, convolution.pool
-            if place == 0 and self._as_product:
+            if number == 0 and self._as_product:
                 matrix = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
                 out = self._patches.outputs(matrix, x, start.size)
             else:
@@ -142,29 +145,29 @@ class Convolutional:
         forward: "_Forward",
         delta: Tensor,
     ) -> None:
-        """Add the gradients of one part of the batch, whose logits have the gradient `delta`."""
+        """Add the gradients of one part of the batch, whose outputs have the gradient `delta`."""
         count = len(forward.kept)
-        for place in range(len(weights) - 1, count - 1, -1):
-            below = forward.rows[place - count]
-            into[place][0].addmm_(delta.T, below)
-            into[place][1].add_(delta.sum(0))
-            delta = delta @ weights[place][0]
-            if place > count:
+        for number in range(len(weights) - 1, count - 1, -1):
+            below = forward.rows[number - count]
+            into[number][0].addmm_(delta.T, below)
+            into[number][1].add_(delta.sum(0))
+            delta = delta @ weights[number][0]
+            if number > count:
                 delta = torch.ops.aten.threshold_backward(delta, below, 0)
         delta = self._patches.arranged(delta.view_as(forward.kept[-1].out))
-        for place in range(count - 1, -1, -1):
-            convolution, kept = self._plan.convolutions[place], forward.kept[place]
+        for number in range(count - 1, -1, -1):
+            convolution, kept = self._plan.convolutions[number], forward.kept[number]
             if convolution.relu:
                 delta = torch.ops.aten.threshold_backward(delta, kept.out, 0)
             if convolution.pool is not None:
                 delta = _pool_backward(delta, convolution.pool, kept)
-            if place == 0 and self._as_product:
+            if number == 0 and self._as_product:
                 slope = self._patches.slope(forward.start.data, delta)
                 into[0][0].flatten(1).add_(slope[:, :-1])
                 into[0][1].add_(slope[:, -1])
             else:
                 delta = self._convolution_backward(
-                    convolution, weights[place][0], into[place], kept.before, delta, place > 0
+                    convolution, weights[number][0], into[number], kept.before, delta, number > 0
                 )
 
     def _convolution_backward(
@@ -196,6 +199,41 @@ class Convolutional:
         return delta if below is None else below
 
 
+@dataclass(frozen=True)
+class ConvolutionalStrategy:
+    """Networks that `plan_of` knows, with a loss in closed form.
+
+    Attributes:
+        name: which choices these are.
+        device: the kind of device that they are for.
+        micro_batch, patches: see `Convolutional`.
+    """
+
+    name: str
+    device: str
+    micro_batch: int | None = None
+    patches: Patches | None = None
+
+    holds_all_points: ClassVar[bool] = False
+    needs_no_trial: ClassVar[bool] = False
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """On its device, in a precision that the written-out backward pass has."""
+        loss = network.loss
+        return (
+            situation.device == self.device
+            and situation.precision != "bf16"
+            and situation.inputs.ndim == 4
+            and isinstance(loss, ClosedFormLoss)
+            and loss.has_closed_form(situation.targets)
+            and plan_of(network.module) is not None
+        )
+
+    def make(self, network: Network) -> Convolutional:
+        """The evaluator of a network."""
+        return Convolutional(network, micro_batch=self.micro_batch, patches=self.patches)
+
+
 def _in_pairs(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
     """(weight, bias) of each layer."""
     flat = list(parameters)
@@ -225,26 +263,26 @@ class _Forward:
     start: _Start
     kept: list[_Kept]
     rows: list[Tensor]  # inputs of the linear layers
-    logits: Tensor
+    outputs: Tensor
 
 
 def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
     """The gradient before a pool.
 
-    Where windows do not overlap, no two numbers go to one place. On a GPU they are written there, which
-    takes a third of the time of the kernel that adds up what comes to each place.
+    Where windows do not overlap, no two values go to one position. On a GPU they are written there, which
+    takes a third of the time of the kernel that adds up what comes to each position.
     """
     assert kept.convolved is not None and kept.chosen is not None
     if delta.is_cuda and windows_are_apart(pool):
         return scattered(delta, kept.chosen, kept.convolved)
-    found: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+    before: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
         delta, kept.convolved, *window(pool), kept.chosen
     )
-    return found
+    return before
 
 
 def scattered(delta: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
-    """Zeros in the memory of `like` [n, c, h, w], but `delta` [n, c, ...] at the places `chosen` of h·w."""
+    """Zeros in the memory of `like` [n, c, h, w], but `delta` [n, c, ...] at the indices `chosen` of h·w."""
     into = torch.zeros_like(like)
     if into.is_contiguous():
         into.flatten(2).scatter_(2, chosen.flatten(2), delta.flatten(2))

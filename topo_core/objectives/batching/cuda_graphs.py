@@ -2,16 +2,17 @@
 
 A loop over points launches thousands of small kernels, and the launches take longer than the kernels. A
 graph has fixed shapes and addresses, so one is kept for each shape that is asked for, and data are copied
-into its inputs. Any strategy whose kernels do not depend on values can be recorded.
+into its inputs. Any evaluator whose kernels do not depend on values can be recorded.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from topo_core.objectives.batching.protocol import PathsStrategy, Strategy
+from topo_core.objectives.batching.protocol import Evaluator, Network, Situation, Strategy
 
 _WARM_UP = 3  # calls before the recording, in which kernels and workspaces are chosen
 _KEPT = 4  # shapes: full and last minibatches of a path, and of a path after an insertion
@@ -21,7 +22,7 @@ _KEPT = 4  # shapes: full and last minibatches of a path, and of a path after an
 class _Recorded:
     graph: torch.cuda.CUDAGraph
     given: tuple[Tensor, Tensor, Tensor]
-    found: tuple[Tensor, Tensor]
+    results: tuple[Tensor, Tensor]
 
 
 class _Graphs:
@@ -43,7 +44,7 @@ class _Graphs:
         for into, value in zip(recorded.given, (points, inputs, targets), strict=True):
             into.copy_(value)
         recorded.graph.replay()
-        losses, gradients = recorded.found
+        losses, gradients = recorded.results
         return losses.clone(), gradients.clone()
 
     def _record(self, *given: Tensor) -> _Recorded:
@@ -57,31 +58,49 @@ class _Graphs:
         torch.cuda.current_stream(points.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            found = self._function(points, inputs, targets)
-        return _Recorded(graph, (points, inputs, targets), found)
+            results = self._function(points, inputs, targets)
+        return _Recorded(graph, (points, inputs, targets), results)
 
 
 class Graphed:
-    """`gradients` of another strategy as a CUDA graph; on other devices just that strategy."""
+    """Gradients of another evaluator as CUDA graphs; on other devices just that evaluator."""
 
-    def __init__(self, inner: Strategy) -> None:
+    def __init__(self, inner: Evaluator) -> None:
         self.inner = inner
-        self._graphs = _Graphs(inner.gradients)
+        self.gradients = _Graphs(inner.gradients)
+        self.gradients_of_paths = _Graphs(inner.gradients_of_paths)
 
-    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self._graphs(points, inputs, targets)
-
-    def logits(
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        return self.inner.logits(points, inputs, buffers)
+        """Outputs [k, n, ...], without a graph."""
+        return self.inner.outputs(points, inputs, buffers)
 
 
-class GraphedPaths:
-    """The same for several paths at once."""
+@dataclass(frozen=True)
+class GraphStrategy:
+    """Another strategy, its gradients recorded as CUDA graphs; its name is that one's and `_graph`.
 
-    def __init__(self, inner: PathsStrategy) -> None:
-        self._graphs = _Graphs(inner.gradients)
+    Attributes:
+        inner: the other strategy.
+    """
 
-    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self._graphs(points, inputs, targets)
+    inner: Strategy
+
+    needs_no_trial: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.inner.name}_graph"
+
+    @property
+    def holds_all_points(self) -> bool:
+        return self.inner.holds_all_points
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """On a GPU, where the other strategy is possible."""
+        return situation.device == "cuda" and self.inner.allows(network, situation)
+
+    def make(self, network: Network) -> Graphed:
+        """The evaluator of a network."""
+        return Graphed(self.inner.make(network))

@@ -1,7 +1,7 @@
 """The first convolution as a product with image patches, which points that share the images share too.
 
 One more input of a patch, which is always one, makes the bias a weight and its gradient part of a product.
-Each class is an order of memory for everything that follows, and a way to multiply.
+Each class is a memory order for everything that follows, and a kernel for the product.
 """
 
 from typing import Protocol
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.objectives.batching.channels_last import channels_innermost
-from topo_core.objectives.batching.convolutional_plan import Pair
+from topo_core.objectives.batching.convolutional_layers import Pair
 
 
 class Patches(Protocol):

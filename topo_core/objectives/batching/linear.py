@@ -6,48 +6,68 @@ their weights, and another one for all their gradients. Copying the weights toge
 than a product a point loses, each of which would read the images from beyond the cache.
 """
 
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
-from topo_core.objectives.batching.matrix_products import Product, blas
+from topo_core.objectives.batching.activations import ACTIVATIONS, Activation
+from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
+from topo_core.objectives.batching.matrix_products import Product, blas, has_onednn
+from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 
-def linear_layers(module: nn.Module) -> list[nn.Linear] | None:
-    """The layers of [Flatten,] Linear, ReLU, …, Linear with biases; None for any other network."""
-    if not isinstance(module, nn.Sequential):
+@dataclass(frozen=True)
+class LinearPlan:
+    """The layers of a fully connected network, and the activations between them."""
+
+    layers: tuple[nn.Linear, ...]
+    activations: tuple[Activation, ...]
+    flattens: bool
+
+    def takes(self, inputs: Tensor) -> bool:
+        """Whether `inputs` [n, ...] are one row of numbers an example once they are flattened."""
+        width = inputs.shape[1:].numel()
+        return width == self.layers[0].in_features and (self.flattens or inputs.ndim == 2)
+
+
+def plan_of(module: nn.Module) -> LinearPlan | None:
+    """The plan of [Flatten,] Linear, activation, …, Linear with biases; None for any other network."""
+    layers = chain(module)
+    if not layers:
         return None
-    layers = list(module)
-    if layers and isinstance(layers[0], nn.Flatten) and layers[0].start_dim == 1:
+    first = layers[0]
+    flattens = type(first) is nn.Flatten
+    if isinstance(first, nn.Flatten) and flattens:
+        if (first.start_dim, first.end_dim) != (1, -1):
+            return None
         layers = layers[1:]
     linear, between = layers[::2], layers[1::2]
-    if not all(isinstance(layer, nn.Linear) and layer.bias is not None for layer in linear):
+    if len(layers) % 2 == 0 or not all(type(layer) in ACTIVATIONS for layer in between):
         return None
-    if len(layers) % 2 == 0 or not all(type(layer) is nn.ReLU for layer in between):
+    if not all(type(layer) is nn.Linear for layer in linear) or not weights_and_biases(linear):
         return None
-    if not all(p.requires_grad for p in module.parameters()):
-        return None
-    return linear  # type: ignore[return-value]
+    chosen = tuple(layer for layer in linear if isinstance(layer, nn.Linear))
+    return LinearPlan(chosen, tuple(ACTIVATIONS[type(layer)] for layer in between), flattens)
 
 
 class Linear:
-    """Only for networks that `linear_layers` knows.
+    """Only for networks that `plan_of` knows, with a loss in closed form.
 
     Args:
-        module, layout: the network.
+        network: the network.
         product: for the large products, those of the first layer.
     """
 
-    def __init__(
-        self, module: nn.Module, layout: ParameterLayout, *, product: Product = blas
-    ) -> None:
-        layers = linear_layers(module)
-        if layers is None:
-            raise ValueError("not a plain fully connected network")
-        self.depth, self._layout, self._product = len(layers), layout, product
+    def __init__(self, network: Network, *, product: Product = blas) -> None:
+        plan = plan_of(network.module)
+        if plan is None or not isinstance(network.loss, ClosedFormLoss):
+            raise ValueError("the network is not fully connected, or its loss has no closed form")
+        self.depth, self._layout, self._product = len(plan.layers), network.layout, product
+        self._activations, self._loss = plan.activations, network.loss
 
     def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [k, out, in], bias [k, out, 1]) of each layer."""
@@ -55,14 +75,15 @@ class Linear:
         return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self.depth)]
 
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
-        """Activations after each layer, from the outputs of the first; the last are the logits."""
+        """Activations after each layer, from the outputs of the first; the last are the outputs."""
         activations = [first]
-        for weight, bias in parameters[1:]:
-            activations[-1].relu_()
+        for (weight, bias), activation in zip(parameters[1:], self._activations, strict=True):
+            activation.apply_(activations[-1])
             activations.append(torch.baddbmm(bias, weight, activations[-1]))
         return activations
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
         losses, gradients = self.gradients_of_paths(points[None], inputs[None], targets[None])
         return losses[0], gradients[0]
 
@@ -71,7 +92,7 @@ class Linear:
     ) -> tuple[Tensor, Tensor]:
         """Losses [p, m] and gradients [p, m, d] at `points` [p, m, d], each path on its own minibatch.
 
-        ``inputs`` are [p, b, ...] and ``targets`` [p, b]. The points of a path share its minibatch: one
+        ``inputs`` are [p, b, ...] and ``targets`` [p, b, ...]. The points of a path share its minibatch: one
         product of all their first weights, and another one for all their gradients.
         """
         paths, size, dimension = points.shape
@@ -83,14 +104,13 @@ class Linear:
         width, inner = weight.shape[1:]
         first = self._products(weight.reshape(paths, size * width, inner), rows)
         activations = self._forward(parameters, first.view(len(flat), width, -1).add_(bias))
-        index = targets[:, None, None].expand(-1, size, -1, -1).reshape(len(flat), 1, -1)
-        losses, delta = _cross_entropy_(activations.pop(), index)
+        losses, delta = self._loss.column_gradients_(activations.pop(), targets)
         for layer in range(self.depth - 1, 0, -1):
             weight, below = parameters[layer][0], activations[layer - 1]
             into[layer][0].copy_(torch.bmm(delta, below.transpose(1, 2)))
             torch.sum(delta, dim=2, keepdim=True, out=into[layer][1])
             delta = torch.bmm(weight.transpose(1, 2), delta)
-            delta = torch.ops.aten.threshold_backward(delta, below, 0)
+            delta = self._activations[layer - 1].backward(delta, below)
         product = self._products(delta.reshape(paths, size * width, -1), rows.transpose(1, 2))
         into[0][0].copy_(product.view(len(flat), width, inner))
         torch.sum(delta, dim=2, keepdim=True, out=into[0][1])
@@ -103,9 +123,10 @@ class Linear:
         products = [self._product(*pair) for pair in zip(a, b, strict=True)]
         return products[0][None] if len(products) == 1 else torch.stack(products)
 
-    def logits(
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        """Outputs [k, n, c]; such networks have no buffers."""
         parameters = self._parameters(points)
         weight, bias = parameters[0]
         k, width, inner = weight.shape
@@ -117,51 +138,47 @@ class Linear:
     def losses_on_segments(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """Cross entropies [s, m] (float64), summed over examples, at places of s segments, m on each.
+        """Losses [s, m] (float64), summed over examples, at m points on each of s segments.
 
         Only for networks with a hidden layer.
         The first layer is linear in the parameters: it is evaluated at the ends and interpolated, and
         an end that two segments in a row share is evaluated once.
         """
-        found = torch.zeros(alphas.shape, dtype=torch.float64, device=starts.device)
+        sums = torch.zeros(alphas.shape, dtype=torch.float64, device=starts.device)
         nodes, before, after = _shared_ends(starts, ends)
         weight, bias = self._parameters(nodes)[0]
         width, inner = weight.shape[1:]
         matrix = weight.reshape(-1, inner)
         shares = alphas.to(starts.dtype)
         maps = self._later_layers(starts, ends, shares, head=width * inner)
-        places = alphas.shape[1]
+        count = alphas.shape[1]
         layers: list[Tensor] = []
-        for x, y in zip(
-            inputs.flatten(1).split(_BLOCK),
-            targets.expand(places, 1, -1).split(_BLOCK, 2),
-            strict=True,
-        ):
+        for x, y in zip(inputs.flatten(1).split(_BLOCK), targets.split(_BLOCK), strict=True):
             at_nodes = self._product(matrix, x).view(len(nodes), width, -1).add_(bias)
             if not layers or layers[0].shape[-1] != len(x):
-                layers = [x.new_ones(places, m.shape[-1], len(x)) for m in maps]
+                layers = [x.new_ones(count, m.shape[-1], len(x)) for m in maps]
                 inner_rows = [layer[:, :-1] for layer in layers]  # all but the row of ones
                 firsts = list(inner_rows[0])
-                logits = x.new_empty(places, maps[-1].shape[2], len(x))
+                outputs = x.new_empty(count, maps[-1].shape[2], len(x))
             for s in range(len(starts)):
                 low = at_nodes[before[s]]
                 rise = at_nodes[after[s]] - low
                 for into, share in zip(firsts, shares[s].tolist(), strict=True):
                     torch.add(low, rise, alpha=share, out=into)
                 for layer in range(len(maps)):
-                    inner_rows[layer].relu_()
-                    above = logits if layer == len(maps) - 1 else inner_rows[layer + 1]
+                    self._activations[layer].apply_(inner_rows[layer])
+                    above = outputs if layer == len(maps) - 1 else inner_rows[layer + 1]
                     torch.bmm(maps[layer][s], layers[layer], out=above)
-                found[s] += _summed_cross_entropy(logits, y)
-        return found
+                sums[s] += self._loss.column_sums_(outputs, y)
+        return sums
 
     def _later_layers(
         self, starts: Tensor, ends: Tensor, shares: Tensor, head: int
     ) -> list[Tensor]:
-        """Weights and bias [s, m, out, in + 1] of the layers after the first, at places of segments.
+        """Weights and bias [s, m, out, in + 1] of the layers after the first, at points of segments.
 
-        The bias is a weight more, of an input that is always one: it costs nothing in a product, and a
-        pass over the outputs beside it.
+        The bias is one more weight, of an input that is always one: inside the product it costs nothing,
+        and beside it a pass over the outputs.
         """
         points = starts.new_empty(*shares.shape, starts.shape[1])
         torch.lerp(
@@ -188,29 +205,36 @@ def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[
     return torch.stack(rows), before, after
 
 
-def _summed_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropies [k], summed in float64, of `logits` [k, classes, n] for `targets` [k, 1, n].
+@dataclass(frozen=True)
+class LinearStrategy:
+    """Networks that `plan_of` knows, with a loss in closed form.
 
-    Logits are taken relative to that of the target, which needs no maximum; they are used up. Where one
-    is so much larger that its exponential overflows, the sum is infinite and is done in the careful way.
+    Attributes:
+        name: which choice this is.
+        product: for the large products.
+        cpu_only: whether the product is that of a library for processors.
     """
-    relative = logits.sub_(logits.gather(1, targets))
-    found = torch.exp(relative).sum(dim=1).log_().sum(dim=1, dtype=torch.float64)
-    if math.isfinite(float(found.sum())):
-        return found
-    return relative.logsumexp(dim=1).sum(dim=1, dtype=torch.float64)
 
+    name: str
+    product: Product = blas
+    cpu_only: bool = False
 
-def _cross_entropy_(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean losses [k] of `logits` [k, classes, n] for `targets` [k, 1, n], and their gradient.
+    holds_all_points: ClassVar[bool] = True
+    needs_no_trial: ClassVar[bool] = True
 
-    The gradient takes the memory of the logits. Written out because `log_softmax` is slow along an axis
-    that is not the innermost.
-    """
-    logits.sub_(logits.amax(dim=1, keepdim=True))
-    chosen = logits.gather(1, targets)
-    total = logits.exp_().sum(dim=1, keepdim=True)
-    losses = (total.log() - chosen).mean(dim=(1, 2))
-    delta = logits.div_(total)
-    delta.scatter_add_(1, targets, delta.new_full((), -1.0).expand(targets.shape))
-    return losses, delta.div_(targets.shape[-1])
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """In a precision that the written-out backward pass has, on inputs that are rows."""
+        loss, plan = network.loss, plan_of(network.module)
+        if self.cpu_only and (situation.device != "cpu" or not has_onednn()):
+            return False
+        return (
+            plan is not None
+            and situation.precision != "bf16"
+            and plan.takes(situation.inputs)
+            and isinstance(loss, ClosedFormLoss)
+            and loss.has_closed_form(situation.targets)
+        )
+
+    def make(self, network: Network) -> Linear:
+        """The evaluator of a network."""
+        return Linear(network, product=self.product)

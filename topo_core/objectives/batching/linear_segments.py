@@ -1,14 +1,16 @@
-"""Losses of fully connected networks on segments, for a GPU: all places at once.
+"""Losses of fully connected networks on segments, for a GPU: the points of all segments at once.
 
 `linear` goes from segment to segment, whose activations stay in the cache of a processor. A GPU waits for
 each of these small products to be launched, so there the ends of all segments are one product, and each
-later layer of all places is another.
+later layer of all points is another.
 """
 
 import torch
 from torch import Tensor
 
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
+from topo_core.objectives.batching.linear import plan_of
+from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 
 class LinearSegments:
@@ -17,14 +19,17 @@ class LinearSegments:
     The first layer is linear in the parameters: it is evaluated at the ends and interpolated.
     """
 
-    def __init__(self, layout: ParameterLayout) -> None:
-        self._layout = layout
+    def __init__(self, network: Network) -> None:
+        plan = plan_of(network.module)
+        assert plan is not None and isinstance(network.loss, ClosedFormLoss)
+        self._layout, self._activations = network.layout, plan.activations
+        self._loss = network.loss
 
     def losses(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """Cross entropies [s, m] (float64), summed over examples, as `Linear.losses_on_segments` has them."""
-        segments, places = alphas.shape
+        """Losses [s, m] (float64), summed over examples, as `Linear.losses_on_segments` has them."""
+        segments = len(alphas)
         width, inner = self._layout.shapes[0]
         head = width * inner  # what comes after the weights of the first layer
         shares = alphas.to(starts.dtype)[:, :, None]
@@ -39,8 +44,7 @@ class LinearSegments:
             )
         )
         out = first.add_(bias[..., None])
-        for weight, bias in zip(others[::2], others[1::2], strict=True):
-            out = torch.baddbmm(bias[..., None], weight, out.relu_())
-        chosen = out.gather(1, targets.expand(len(out), 1, -1))[:, 0]
-        found = (out.logsumexp(1) - chosen).sum(1, dtype=torch.float64)
-        return found.view(segments, places)
+        layers = zip(others[::2], others[1::2], self._activations, strict=True)
+        for weight, bias, activation in layers:
+            out = torch.baddbmm(bias[..., None], weight, activation.apply_(out))
+        return self._loss.column_sums_(out, targets).view(alphas.shape)

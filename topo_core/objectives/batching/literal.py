@@ -1,38 +1,62 @@
 """One network after another, by its own forward pass and autograd: the reference for all others."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from topo_core.objectives.batching.flat_parameters import ParameterLayout
+from topo_core.objectives.batching.path_loops import PathLoop
+from topo_core.objectives.batching.protocol import Network, Situation
 
 
 class Literal:
     """A Python loop over the points."""
 
-    def __init__(self, module: nn.Module, layout: ParameterLayout) -> None:
-        self._module, self._layout = module, layout
+    def __init__(self, network: Network) -> None:
+        self._module, self._layout, self._loss = network.module, network.layout, network.loss
+        self.gradients_of_paths = PathLoop(self.gradients)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
         losses, gradients = [], []
         for point in points:
             row = point.detach().requires_grad_(True)
             with torch.enable_grad():
                 outputs = functional_call(self._module, self._layout.views(row), (inputs,))
-                loss = nn.functional.cross_entropy(outputs, targets)
+                loss = self._loss.mean(outputs, targets)
             (gradient,) = torch.autograd.grad(loss, row)
             losses.append(loss.detach())
             gradients.append(gradient)
         return torch.stack(losses), torch.stack(gradients)
 
-    def logits(
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        """Outputs [k, n, ...]."""
         outputs = []
         for row, point in enumerate(points):
             own = {name: value[row] for name, value in (buffers or {}).items()}
             state = {**self._layout.views(point), **own}
             outputs.append(functional_call(self._module, state, (inputs,)))
         return torch.stack(outputs)
+
+
+@dataclass(frozen=True)
+class LiteralStrategy:
+    """Any network, point after point."""
+
+    name: ClassVar[str] = "literal"
+    holds_all_points: ClassVar[bool] = False
+    needs_no_trial: ClassVar[bool] = False
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """Always."""
+        del network, situation
+        return True
+
+    def make(self, network: Network) -> Literal:
+        """The evaluator of a network."""
+        return Literal(network)

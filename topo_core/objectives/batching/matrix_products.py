@@ -1,8 +1,8 @@
-"""Products of matrices on a CPU, by whom.
+"""Which library computes matrix products on a CPU.
 
-torch leaves float32 products to MKL, which on some processors of other makers takes kernels for half of their
-units: on one with 256 GFLOP/s a core it reached 105, and oneDNN 235. torch carries oneDNN, and offers its
-products under a private name alone; a release that drops or changes it loses a choice and nothing else.
+torch leaves float32 products to MKL, which on some processors of other makers uses kernels for half of their
+units: on one with 256 GFLOP/s a core it reached 105, and oneDNN 235. torch ships oneDNN and offers its
+products under a private name only; a release that drops or changes it loses this choice and nothing else.
 """
 
 import time
@@ -23,12 +23,12 @@ _LARGE = 1 << 20  # multiplications; below, the calls of oneDNN take longer than
 
 
 def blas(a: Tensor, b: Tensor) -> Tensor:
-    """By torch's own library."""
+    """a bᵀ by torch's own library."""
     return a @ b.T
 
 
 def onednn(a: Tensor, b: Tensor) -> Tensor:
-    """By oneDNN what is large and in float32; the rest by torch's own library."""
+    """a bᵀ by oneDNN where it is large and in float32, else by torch's own library."""
     if a.dtype is not torch.float32 or a.numel() * len(b) < _LARGE:
         return blas(a, b)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
@@ -36,14 +36,14 @@ def onednn(a: Tensor, b: Tensor) -> Tensor:
 
 
 def has_onednn() -> bool:
-    """Whether this torch offers it."""
+    """Whether this torch offers oneDNN's products."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def onednn_is_clearly_faster() -> bool:
-    """Whether `blas` takes half as long again on this processor, timed in turn on one thread.
+    """Whether `blas` takes at least 1.5 times as long on this processor, timed in turn on one thread.
 
-    No if oneDNN's product fails here, or is another one.
+    False if oneDNN's product fails here, or differs.
     The answer decides the last bits of a run's results, so noise must not: a small advantage does not count,
     and threads that wait for each other on a busy machine (ratios from 0.1 to 11 were seen) are not timed.
     """

@@ -10,15 +10,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from topo_core.objectives.batching.protocol import PathsStrategy, Strategy
+from topo_core.objectives.batching.protocol import Evaluator
 
 T = TypeVar("T")
 
 _CPU_BUDGET = 1 << 30
 _DEVICE_SHARE = 0.25  # of all the memory of a device: not of what is free, so that runs are alike
 
-_COPIES = 20
-_MOST_PATHS = 64
+_COPIES = 20  # tensors of a path's size that a step holds, from its points to the optimiser's state
+_MOST_PATHS = 64  # more paths fill no device any better
 
 
 def budget(device: torch.device) -> int:
@@ -29,10 +29,9 @@ def budget(device: torch.device) -> int:
 
 
 def paths_that_fit(device: torch.device, points: int, dimension: int, itemsize: int = 4) -> int:
-    """Paths of ``points`` points that can be walked together: a number of the device and the network.
+    """Paths of ``points`` points that can be optimised together: a number of the device and the network.
 
-    A step holds about ``_COPIES`` tensors of a path's size, from its points to the optimiser's slots. They
-    get as much memory as activations get; more paths than ``_MOST_PATHS`` fill no device any better.
+    Their tensors get as much memory as activations get.
     """
     each = _COPIES * points * dimension * itemsize
     return max(1, min(_MOST_PATHS, budget(device) // each))
@@ -92,12 +91,17 @@ class Parts:
 
 
 class Budgeted:
-    """A strategy that asks another one for at most `at_once` points at a time."""
+    """An evaluator that asks another one for at most `at_once` points at a time.
 
-    def __init__(self, inner: Strategy, at_once: int | None = None) -> None:
-        self.inner, self.parts = inner, Parts(at_once)
+    Of several paths it takes as many in a call as leave room for their activations. Where not even one
+    path fits whole, its points are cut.
+    """
+
+    def __init__(self, inner: Evaluator, at_once: int | None = None) -> None:
+        self.inner, self.parts, self.paths = inner, Parts(at_once), Parts(None)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
         return _joined(
             self.parts(
                 len(points),
@@ -106,45 +110,37 @@ class Budgeted:
             )
         )
 
-    def logits(
+    def gradients_of_paths(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
+        room = self.parts.at_once
+        if room is not None:
+            fits = max(1, room // points.shape[1])
+            self.paths.at_once = min(self.paths.at_once or fits, fits)
+
+        def work(paths: slice) -> tuple[Tensor, Tensor]:
+            if paths.stop - paths.start > 1:
+                return self.inner.gradients_of_paths(points[paths], inputs[paths], targets[paths])
+            i = paths.start
+            losses, gradients = self.gradients(points[i], inputs[i], targets[i])
+            return losses[None], gradients[None]
+
+        return _joined(self.paths(len(points), work, device=points.device))
+
+    def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
+        """Outputs [k, n, ...]; `buffers` [k, ...] stand in for those of the module."""
         own = buffers or {}
         parts = self.parts(
             len(points),
-            lambda rows: self.inner.logits(
+            lambda rows: self.inner.outputs(
                 points[rows], inputs, {name: value[rows] for name, value in own.items()}
             ),
             device=points.device,
         )
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class BudgetedPaths:
-    """Gradients of several paths, as many of them in a call as leave room for their activations.
-
-    Where not even one path fits whole, its points are cut as `one` cuts them.
-    """
-
-    def __init__(self, several: PathsStrategy, one: Budgeted) -> None:
-        self.several, self.one = several, one
-        self.parts = Parts(None)
-
-    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
-        room = self.one.parts.at_once
-        if room is not None:
-            fits = max(1, room // points.shape[1])
-            self.parts.at_once = min(self.parts.at_once or fits, fits)
-
-        def work(paths: slice) -> tuple[Tensor, Tensor]:
-            if paths.stop - paths.start > 1:
-                return self.several.gradients(points[paths], inputs[paths], targets[paths])
-            i = paths.start
-            losses, gradients = self.one.gradients(points[i], inputs[i], targets[i])
-            return losses[None], gradients[None]
-
-        return _joined(self.parts(len(points), work, device=points.device))
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

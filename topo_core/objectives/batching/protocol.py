@@ -1,28 +1,86 @@
-"""What strategies do."""
+"""What a strategy is: a named way to evaluate k copies of a network at once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from topo_core.objectives.flat_parameters import ParameterLayout
+from topo_core.objectives.losses.protocol import Loss
+from topo_core.objectives.precision import Precision
 
 
-class Strategy(Protocol):
+@dataclass(frozen=True)
+class Network:
+    """What is evaluated: a network, where its parameters are in a row, and a loss of its outputs."""
+
+    module: nn.Module
+    layout: ParameterLayout
+    loss: Loss
+
+    @classmethod
+    def of(cls, module: nn.Module, loss: Loss) -> "Network":
+        """A network with rows of all its trainable parameters."""
+        return cls(module, ParameterLayout.of(module), loss)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Where a network is to be evaluated: what decides which strategies are possible.
+
+    Attributes:
+        device: the kind of device: cpu or cuda.
+        inputs, targets: examples [n, ...]; only their shapes and dtypes matter.
+        precision: of the gradients.
+    """
+
+    device: str
+    inputs: Tensor
+    targets: Tensor
+    precision: Precision = "float32"
+
+
+class Evaluator(Protocol):
     """k copies of a network at once."""
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
 
-    def logits(
-        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
-    ) -> Tensor:
-        """Outputs [k, n, classes]; `buffers` [k, ...] stand in for those of the module."""
-
-
-class PathsStrategy(Protocol):
-    """Copies of a network on several paths, each path on a batch of its own."""
-
-    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients_of_paths(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Mean losses [p, m] and gradients [p, m, d] of `points` [p, m, d].
 
-        `inputs` [p, b, ...] and `targets` [p, b]: the batch of each path.
+        `inputs` [p, b, ...] and `targets` [p, b, ...]: the batch of each path.
         """
+
+    def outputs(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Outputs [k, n, ...]; `buffers` [k, ...] stand in for those of the module."""
+
+
+class Strategy(Protocol):
+    """A way to evaluate networks, which makes an evaluator of each.
+
+    Attributes:
+        name: written into a run, so that every worker takes the same one.
+        holds_all_points: whether the activations of all points of a call are in memory at once.
+        needs_no_trial: whether it was never slower than any other on the networks that it allows.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def holds_all_points(self) -> bool: ...
+
+    @property
+    def needs_no_trial(self) -> bool: ...
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """Whether it can evaluate this network there, with the numbers of plain PyTorch."""
+
+    def make(self, network: Network) -> Evaluator:
+        """The evaluator of a network that it allows."""

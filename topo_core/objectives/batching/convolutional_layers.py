@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
+
 Pair = tuple[int, int]
 
 
@@ -34,11 +36,9 @@ def plan_of(module: nn.Module) -> Plan | None:
 
     None for any other network.
     """
-    if not isinstance(module, nn.Sequential) or not all(
-        p.requires_grad for p in module.parameters()
-    ):
+    layers = chain(module)
+    if layers is None:
         return None
-    layers = list(module)
     split = next((i for i, layer in enumerate(layers) if type(layer) is nn.Flatten), None)
     if split is None or not _flattens_all(layers[split]):
         return None
@@ -49,7 +49,8 @@ def plan_of(module: nn.Module) -> Plan | None:
         return None
     if not all(type(layer) is nn.ReLU for layer in head[1::2]):
         return None
-    return Plan(convolutions)
+    weighted = [*(c.layer for c in convolutions), *head[::2]]
+    return Plan(convolutions) if weights_and_biases(weighted) else None
 
 
 def _flattens_all(layer: nn.Module) -> bool:
@@ -57,7 +58,7 @@ def _flattens_all(layer: nn.Module) -> bool:
 
 
 def _convolutions(layers: Sequence[nn.Module]) -> tuple[Convolution, ...] | None:
-    found: list[Convolution] = []
+    convolutions: list[Convolution] = []
     rest = list(layers)
     while rest:
         layer = rest.pop(0)
@@ -74,8 +75,8 @@ def _convolutions(layers: Sequence[nn.Module]) -> tuple[Convolution, ...] | None
                 relu = True
             else:
                 return None
-        found.append(Convolution(layer, pair(layer.padding), pool, relu))
-    return tuple(found)
+        convolutions.append(Convolution(layer, pair(layer.padding), pool, relu))
+    return tuple(convolutions)
 
 
 def windows_are_apart(pool: nn.MaxPool2d) -> bool:

@@ -1,0 +1,43 @@
+"""Activations whose derivative follows from their output, so that a written-out pass keeps only that."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation function.
+
+    Attributes:
+        apply_: applies it to a tensor in place.
+        backward: the gradient before it, from the gradient after it and its output.
+    """
+
+    apply_: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+def _relu_backward(delta: Tensor, output: Tensor) -> Tensor:
+    before: Tensor = torch.ops.aten.threshold_backward(delta, output, 0)
+    return before
+
+
+def _tanh_backward(delta: Tensor, output: Tensor) -> Tensor:
+    before: Tensor = torch.ops.aten.tanh_backward(delta, output)
+    return before
+
+
+def _sigmoid_backward(delta: Tensor, output: Tensor) -> Tensor:
+    before: Tensor = torch.ops.aten.sigmoid_backward(delta, output)
+    return before
+
+
+ACTIVATIONS: Mapping[type[nn.Module], Activation] = {
+    nn.ReLU: Activation(torch.relu_, _relu_backward),
+    nn.Tanh: Activation(torch.tanh_, _tanh_backward),
+    nn.Sigmoid: Activation(torch.sigmoid_, _sigmoid_backward),
+}
+"""By the type of the layer."""

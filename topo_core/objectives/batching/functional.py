@@ -1,0 +1,70 @@
+"""Any network, all points at once, by `vmap` over its own forward pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value, vmap
+
+from topo_core.objectives.batching.protocol import Network, Situation
+
+
+class Functional:
+    """`vmap(grad(functional_call))`; for several paths `vmap` of that."""
+
+    def __init__(self, network: Network) -> None:
+        module, layout = network.module, network.layout
+
+        def loss(row: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+            outputs = functional_call(module, layout.views(row), (inputs,))
+            return network.loss.mean(outputs, targets)
+
+        def outputs(row: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
+            result = functional_call(module, {**layout.views(row), **buffers}, (inputs,))
+            assert isinstance(result, Tensor)
+            return result
+
+        # Dropout and the like would need "different"; a deterministic network draws nothing.
+        self._gradients = vmap(grad_and_value(loss), in_dims=(0, None, None), randomness="error")
+        self._outputs = vmap(outputs, in_dims=(0, 0, None), randomness="error")
+        self._of_paths = vmap(self.gradients, randomness="error")
+
+    def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
+        gradients, losses = self._gradients(points, inputs, targets)
+        return losses, gradients
+
+    def gradients_of_paths(
+        self, points: Tensor, inputs: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean losses [p, m] and gradients [p, m, d], each path on its own batch."""
+        losses, gradients = self._of_paths(points, inputs, targets)
+        return losses, gradients
+
+    def outputs(
+        self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Outputs [k, n, ...]."""
+        with torch.no_grad():
+            outputs: Tensor = self._outputs(points, dict(buffers or {}), inputs)
+        return outputs
+
+
+@dataclass(frozen=True)
+class FunctionalStrategy:
+    """Any network whose operations `vmap` knows; others are refused by the trial of a run."""
+
+    name: ClassVar[str] = "functional"
+    holds_all_points: ClassVar[bool] = True
+    needs_no_trial: ClassVar[bool] = False
+
+    def allows(self, network: Network, situation: Situation) -> bool:
+        """Always: whether `vmap` knows all operations is seen when it is tried."""
+        del network, situation
+        return True
+
+    def make(self, network: Network) -> Functional:
+        """The evaluator of a network."""
+        return Functional(network)

@@ -1,0 +1,56 @@
+"""Several paths one after the other, each on its own minibatch.
+
+Convolutions gain nothing from being batched over points (grouped kernels are slower than separate ones), so
+their paths are a loop; on a GPU it is laid out over several streams, whose kernels run beside each other,
+and a CUDA graph can hold the whole of it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+STREAMS = 4
+"""Enough for small kernels to fill a GPU; each keeps a pool of memory of its own."""
+
+Gradients = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Points, inputs and targets to losses and gradients."""
+
+
+class PathLoop:
+    """A loop over the paths, on several streams where the device has them."""
+
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
+        self._streams: list[torch.cuda.Stream] = []
+
+    def __call__(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
+        each = zip(points, inputs, targets, strict=True)
+        if not points.is_cuda:
+            results = [self._gradients(*given) for given in each]
+        else:
+            results = self._on_streams(list(each), points.device)
+        return torch.stack([losses for losses, _ in results]), torch.stack([g for _, g in results])
+
+    def _on_streams(
+        self, each: list[tuple[Tensor, Tensor, Tensor]], device: torch.device
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Streams fork from the current one and join it again, so a graph can be recorded of them.
+
+        Memory of a side stream is only used again there, after it has waited for the current stream: no
+        tensor has to be kept longer for the sake of another stream.
+        """
+        if not self._streams:
+            self._streams = [torch.cuda.Stream(device) for _ in range(STREAMS)]
+        current = torch.cuda.current_stream(device)
+        used = self._streams[: len(each)]
+        for stream in used:
+            stream.wait_stream(current)
+        results = []
+        for i, given in enumerate(each):
+            with torch.cuda.stream(used[i % len(used)]):
+                results.append(self._gradients(*given))
+        for stream in used:
+            current.wait_stream(stream)
+        return results

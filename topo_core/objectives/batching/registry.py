@@ -1,0 +1,41 @@
+"""Strategies by name: all ways to evaluate a network, the likely fastest first."""
+
+from collections.abc import Mapping
+
+from topo_core.objectives.batching.channels_last import ChannelsLastStrategy
+from topo_core.objectives.batching.convolutional import ConvolutionalStrategy
+from topo_core.objectives.batching.cuda_graphs import GraphStrategy
+from topo_core.objectives.batching.functional import FunctionalStrategy
+from topo_core.objectives.batching.image_patches import Pixels, Planes
+from topo_core.objectives.batching.linear import LinearStrategy
+from topo_core.objectives.batching.literal import LiteralStrategy
+from topo_core.objectives.batching.matrix_products import onednn
+from topo_core.objectives.batching.protocol import Network, Situation, Strategy
+
+_LINEAR = LinearStrategy("linear")
+_ALL: tuple[Strategy, ...] = (
+    GraphStrategy(_LINEAR),
+    _LINEAR,
+    LinearStrategy("linear_onednn", product=onednn, cpu_only=True),
+    GraphStrategy(ConvolutionalStrategy("convolutional_planes", "cuda", patches=Planes())),
+    # On a GPU the name without a suffix is that of the whole batch at once, on a CPU of parts of it.
+    GraphStrategy(ConvolutionalStrategy("convolutional", "cuda")),
+    ConvolutionalStrategy("convolutional_pixels", "cpu", micro_batch=32, patches=Pixels()),
+    ConvolutionalStrategy("convolutional_pixels_128", "cpu", micro_batch=128, patches=Pixels()),
+    ConvolutionalStrategy("convolutional", "cpu", micro_batch=32),
+    GraphStrategy(ChannelsLastStrategy()),
+    ChannelsLastStrategy(),
+    GraphStrategy(FunctionalStrategy()),
+    LiteralStrategy(),
+    FunctionalStrategy(),
+)
+
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+"""In the order in which they are preferred where they take about as long."""
+
+
+def possible_strategies(network: Network, situation: Situation) -> tuple[str, ...]:
+    """Names of the strategies that a network allows in a situation, the likely fastest first."""
+    return tuple(
+        name for name, strategy in STRATEGIES.items() if strategy.allows(network, situation)
+    )

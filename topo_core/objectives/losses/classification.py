@@ -1,0 +1,83 @@
+"""Losses of classes, beside the cross entropy of outputs: binary labels, and log-probabilities."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from topo_core.objectives.losses.base import PerExample, aligned, per_example
+
+
+@dataclass(frozen=True)
+class BinaryCrossEntropy(PerExample):
+    """Cross entropy of sigmoid(outputs), one label or several an example; targets from 0 to 1.
+
+    Attributes:
+        positive_weight: factor of the positive labels.
+    """
+
+    positive_weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.positive_weight is not None and not self.positive_weight > 0:
+            raise ValueError(f"loss.positive_weight is {self.positive_weight}; it must be above 0")
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Values [n]: means over the labels of an example."""
+        outputs, targets = aligned(outputs, targets)
+        weight = None if self.positive_weight is None else outputs.new_tensor(self.positive_weight)
+        return per_example(
+            functional.binary_cross_entropy_with_logits(
+                outputs, targets, reduction="none", pos_weight=weight
+            )
+        )
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The share of an example's labels on whose side its outputs are."""
+        targets = targets.view(len(targets), -1)
+        right = (outputs.reshape(*outputs.shape[:2], -1) > 0) == (targets > 0.5)
+        return right.double().mean(2)
+
+    def output_size(self, targets: Tensor) -> int:
+        """Outputs of an example: as many as it has labels."""
+        numbers = targets.double()
+        if not bool(((numbers >= 0) & (numbers <= 1)).all()):
+            raise ValueError(
+                f"loss bce takes labels from 0 to 1; the targets go from {float(numbers.min()):g} to "
+                f"{float(numbers.max()):g}"
+            )
+        return super().output_size(targets)
+
+
+@dataclass(frozen=True)
+class NegativeLogLikelihood(PerExample):
+    """−output of the target's class: for networks whose outputs are log-probabilities."""
+
+    def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Values [n]; those of tokens are summed over an example."""
+        chosen = outputs.gather(-1, targets[..., None])[..., 0]
+        return -(chosen.flatten(1).sum(1) if chosen.ndim > 1 else chosen)
+
+    def weights(self, targets: Tensor) -> Tensor | None:
+        """Number of tokens of each example."""
+        if targets.ndim == 1:
+            return None
+        count = float(targets[0].numel())
+        return torch.full((len(targets),), count, dtype=torch.float64, device=targets.device)
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Whether the largest output is that of the target; for tokens the share of an example."""
+        right = outputs.argmax(-1) == targets
+        return right if right.ndim == 2 else right.double().flatten(2).mean(2)
+
+    def output_size(self, targets: Tensor) -> int:
+        """Number of classes."""
+        if targets.is_floating_point() or int(targets.min()) < 0:
+            raise ValueError("loss nll takes class numbers, integers from 0")
+        return int(targets.max()) + 1
+
+    def counts_classes(self, targets: Tensor) -> bool:
+        """Always."""
+        del targets
+        return True

@@ -1,0 +1,60 @@
+"""Which examples a step sees: every epoch visits each example once, in an order of its own."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Step
+from topo_core.random_streams import generator
+
+CHUNK = 1000
+"""Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
+
+
+class Minibatches:
+    """The minibatches of a training set of `count` examples.
+
+    Args:
+        count: number of examples.
+        size: examples in a minibatch; the last one of an epoch may be smaller.
+        smallest: fewest examples of a minibatch: a smaller remainder joins the minibatch before it. Batch
+            norm needs two.
+    """
+
+    def __init__(self, count: int, size: int, *, smallest: int = 1) -> None:
+        self._count, self.size, self._smallest = count, min(size, count), smallest
+        self._order: tuple[tuple[tuple[int, int], ...], Tensor] | None = None
+
+    def __len__(self) -> int:
+        """Minibatches of an epoch."""
+        return len(split_sizes(self._count, self.size, self._smallest))
+
+    def examples(self, steps: Sequence[Step], device: torch.device) -> Tensor:
+        """The examples [p, b] of p steps that have one number of the batch."""
+        epochs = tuple((step.seed, step.epoch) for step in steps)
+        if self._order is None or self._order[0] != epochs or self._order[1].device != device:
+            draws = (generator(seed, "batch", epoch) for seed, epoch in epochs)
+            orders = [torch.randperm(self._count, generator=draw) for draw in draws]
+            self._order = epochs, torch.stack(orders).to(device)
+        (batch,) = {step.batch for step in steps}
+        first = batch * self.size
+        last = self._count if batch == len(self) - 1 else first + self.size
+        return self._order[1][:, first:last]
+
+
+def split_sizes(count: int, size: int, smallest: int = 1) -> list[int]:
+    """Sizes of consecutive parts of `count`; a remainder below `smallest` joins the part before it."""
+    sizes = [size] * (count // size)
+    rest = count % size
+    if rest and (rest >= smallest or not sizes):
+        sizes.append(rest)
+    elif rest:
+        sizes[-1] += rest
+    return sizes
+
+
+def chunks(inputs: Tensor, targets: Tensor, smallest: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """A set in chunks of about `CHUNK` examples."""
+    sizes = split_sizes(len(inputs), CHUNK, smallest)
+    return zip(inputs.split(sizes), targets.split(sizes), strict=True)

@@ -1,0 +1,125 @@
+"""Whether data, network and loss fit together, and make a function of the parameters."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from topo_core.objectives.losses import Loss
+from workers.problems.data_sets import Dataset
+from workers.problems.network_state import NetworkState
+from workers.problems.user_code import BadReference
+from workers.tasks.tasks import Problem
+
+
+def output_size(data: Dataset, loss: Loss) -> int:
+    """Outputs of a network on these data: classes, or targets of an example.
+
+    Raises:
+        BadReference: the loss cannot take the targets; one sentence.
+    """
+    try:
+        sizes = [loss.output_size(targets) for targets in (data.train_targets, data.test_targets)]
+    except ValueError as error:
+        raise BadReference(str(error)) from None
+    return max(*sizes, data.classes if loss.counts_classes(data.train_targets) else 1)
+
+
+def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
+    """See that two examples go through the network, and that its loss is a function of the parameters.
+
+    Dropout and its like would make the loss another function at each look, and so do buffers that change
+    while the network computes; both are refused.
+
+    Raises:
+        BadReference: the first thing that does not fit; one sentence.
+    """
+    name = problem.network.name
+    if not any(p.requires_grad for p in module.parameters()):
+        raise BadReference(
+            f"network.name {name!r} has no trainable parameters: leave requires_grad of some at True"
+        )
+    example, targets = data.train_inputs[:2], data.train_targets[:2]
+    outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
+    size = output_size(data, loss)
+    _check_outputs(name, outputs, targets, size, loss)
+    trained = deepcopy(module).train()
+    before = {n: b.clone() for n, b in trained.named_buffers()}
+    first = _outputs(problem, data, trained, example, seed=0)
+    again = _outputs(problem, data, deepcopy(module).train(), example, seed=1)
+    if not isinstance(first, Tensor) or not isinstance(again, Tensor):
+        raise BadReference(
+            f"network.name {name!r} returns {type(first).__name__} in training; it must return a "
+            "tensor then too (for a network with auxiliary outputs: aux_logits: false)"
+        )
+    if not torch.equal(first, again):
+        raise BadReference(
+            f"network.name {name!r} draws random numbers in training (dropout?), so its loss is no "
+            "function of the parameters: set their probability to 0 by its options"
+        )
+    _check_buffers(name, before, trained)
+    _check_gradient(name, module, example, targets, loss)
+
+
+def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss: Loss) -> None:
+    count, classes = len(targets), loss.counts_classes(targets)
+    if isinstance(outputs, Tensor):
+        try:
+            loss.check(outputs, targets)
+        except (ValueError, RuntimeError, IndexError):
+            pass
+        else:
+            if not classes or outputs.shape[-1] == size:
+                return
+    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    wanted = (*targets.shape, size) if classes else tuple(targets.shape)
+    if classes and targets.is_floating_point():
+        wanted = tuple(targets.shape)
+    what = f"{count} examples of {size} classes" if classes else f"{count} examples"
+    raise BadReference(
+        f"network.name {name!r} returns {shape} for {what}; it must return "
+        f"({', '.join(map(str, wanted))})"
+    )
+
+
+def _check_buffers(name: str, before: dict[str, Tensor], module: nn.Module) -> None:
+    statistics = NetworkState.of(module).statistics
+    for buffer, value in module.named_buffers():
+        if buffer in statistics or (buffer in before and torch.equal(before[buffer], value)):
+            continue
+        raise BadReference(
+            f"network.name {name!r} changes its buffer {buffer} while it computes in training, so its loss "
+            "is no function of the parameters: build it without (spectral_norm, running statistics)"
+        )
+
+
+def _check_gradient(
+    name: str, module: nn.Module, example: Tensor, targets: Tensor, loss: Loss
+) -> None:
+    """A loss whose graph is cut has no gradient, and every point would pass for a minimum."""
+    with torch.enable_grad():
+        try:
+            value = loss.values(deepcopy(module).train()(example), targets).mean()
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            raise BadReference(f"the loss fails on network.name {name!r}: {error}") from None
+    if not value.requires_grad:
+        raise BadReference(
+            f"the loss of network.name {name!r} does not depend on its parameters in a way that PyTorch can "
+            "differentiate: is there a detach(), item(), numpy() or torch.no_grad() in it?"
+        )
+
+
+def _outputs(
+    problem: Problem, data: Dataset, module: nn.Module, example: Tensor, *, seed: int
+) -> object:
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            outputs: object = module(example)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadReference(
+            f"network.name {problem.network.name!r} does not take the inputs of "
+            f"{problem.data.name!r}, of shape {data.input_shape}: {reason}"
+        ) from None
+    return outputs
