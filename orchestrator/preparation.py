@@ -23,10 +23,10 @@ from workers.execution.strategy_probe import (
     hardware,
 )
 from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
-from workers.problems.reproducibility import check_builder
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
@@ -79,9 +79,7 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
             state = read_state_dict(location)
             check_state_dict(location, state, loaded.user_module)
             if fixed is not None:
-                check_fixed_state(
-                    location, state, loaded.user_module, fixed.digest, fixed.location
-                )
+                check_fixed_state(location, state, loaded.user_module, fixed.digest, fixed.location)
         except BadReference as error:
             raise BadRunFile(str(error)) from None
         point = hashlib.sha256(loaded.flat(state).cpu().numpy().tobytes()).digest()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator import launch, load_run
+from orchestrator import launch, load_run, preparation
 from orchestrator.run_file.reading import parse
 from workers.execution.worker import Worker
 
@@ -26,10 +26,10 @@ def carried(tmp_path, monkeypatch):
 
     def make(paths_at_once):
         packs = []
-        choose, carry = launch.choose_evaluation, Worker.run
+        choose, carry = preparation.choose_evaluation, Worker.run
         with monkeypatch.context() as patch:
             patch.setattr(
-                launch,
+                preparation,
                 "choose_evaluation",
                 lambda *given: _with_paths(choose(*given), paths_at_once),
             )
