@@ -137,6 +137,8 @@ def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | No
     if config is None or config.get("problem") != plan.problem.key:
         return None
     evaluation = Evaluation(**config["evaluation"])
+    if evaluation.precision != plan.run.resources.precision:
+        return None
     if _ask(plan, address, device_here) != evaluation.device:
         return None
     here = hardware()

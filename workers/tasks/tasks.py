@@ -23,7 +23,7 @@ from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
 KEY_LENGTH = 32
 """Hex digits of a key: 128 bits."""
 
-RESULTS_VERSION = 3
+RESULTS_VERSION = 4
 """Raised when the meaning of a result changes, so that older results are not taken for newer ones."""
 
 
