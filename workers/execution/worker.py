@@ -19,18 +19,17 @@ from workers.execution.minimum_task import (
 )
 from workers.execution.path_pack import optimize_paths_together
 from workers.execution.path_task import optimize_path_task
-from workers.execution.progress import Interrupted, TaskFailure, Telling
+from workers.execution.progress import Interrupted, Telling
 from workers.execution.simplex_task import optimize_simplex_task
 from workers.problems.data_sets import load_dataset
 from workers.problems.evaluation import Evaluation, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
 from workers.problems.reproducibility import check_identity
-from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, Record, SimplexRecord
-from workers.tasks.results import Done, FailureKind, TaskResult
+from workers.tasks.results import Done, TaskResult
 from workers.tasks.tasks import (
     DescendMinimum,
     ImportMinimum,
@@ -82,14 +81,11 @@ class Worker:
         """Load a problem, and see that its data and code are those that the run was planned with.
 
         Raises:
-            TaskFailure: they are not, or do not fit together.
+            BadReference: they are not, or do not fit together.
         """
-        try:
-            data = load_dataset(problem.data)
-            check_identity(problem, data)
-            return load_problem(problem, self._context.evaluation, data)
-        except BadReference as error:
-            raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
+        data = load_dataset(problem.data)
+        check_identity(problem, data)
+        return load_problem(problem, self._context.evaluation, data)
 
     def progress(self) -> Mapping[str, float]:
         """Share done of the running task, for displays and for telling slow from hung."""
