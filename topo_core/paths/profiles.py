@@ -34,7 +34,8 @@ class Profile:
     Attributes:
         positions: [m] float64, increasing from 0 to 1: fractions of the arc length.
         losses: [m] float64.
-        bracket: by how much the slopes beside the peaks could still raise the maximum.
+        bracket: by how much the slopes beside the peaks could still raise the maximum: an estimate,
+            infinite where a rule does not bisect.
         evaluations: points at which the loss was evaluated.
     """
 
@@ -193,7 +194,7 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
     # A place is its segment plus alpha, so that zero-length segments keep their order.
     places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
     places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
-    bracket = 0.0
+    bracket = math.inf  # without bisection nothing is looked at between the samples
     if rule.bisects:
         places, losses, bracket = yield from _bisected(points, places, losses, tolerance)
     segment = places.floor().clamp(max=len(points) - 2).long()

@@ -1,5 +1,7 @@
 """The dense maximum of a polygon."""
 
+import math
+
 import pytest
 import torch
 
@@ -50,6 +52,7 @@ def test_paper_grid():
     expected = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     torch.testing.assert_close(found.positions, torch.tensor(expected, dtype=torch.float64))
     assert found.evaluations == 11
+    assert found.bracket == math.inf  # a spike between them would not be seen
 
 
 def test_positions_are_fractions_of_the_arc():
