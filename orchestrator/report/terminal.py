@@ -10,7 +10,8 @@ from rich.text import Text
 from orchestrator.analysis.assessment import Assessment
 from orchestrator.analysis.higher_index import SimplexHomology
 from orchestrator.analysis.landscape import Landscape
-from topo_core.homology.barcodes import Barcode, Interval
+from orchestrator.report.verified import copies_line, verified_lines
+from topo_core.homology.barcodes import Interval
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
 
@@ -29,8 +30,12 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if not landscape.complete:
         parts.append(Text(what_is_missing(landscape), style="yellow"))
     if landscape.minima:
-        parts.append(_bars(landscape.barcodes["elder"], max(20, width - 46)))
+        parts.append(_bars(landscape, max(20, width - 46)))
         parts.append(_scores(landscape))
+        if landscape.verified:
+            parts += verified_lines(landscape.verified)
+        if landscape.copies and len(landscape.copies.classes) < len(landscape.minima):
+            parts.append(copies_line(landscape.copies))
         if landscape.assessment and landscape.counts.done:
             parts += evidence(landscape.assessment)
         if something_left_out(landscape):
@@ -59,18 +64,23 @@ def what_is_missing(landscape: Landscape) -> str:
     return f"Incomplete: without {', '.join(missing) or 'failed tasks'}. Bars can only get shorter."
 
 
-def _bars(bars: Barcode, width: int) -> Table:
-    axis = _Axis(bars.bars, width)
+def _bars(landscape: Landscape, width: int) -> Table:
+    bars, verified = landscape.barcodes["elder"], landscape.verified
+    kinds = {end.minimum: end.kind.value for end in verified.ends} if verified else {}
+    axis = _Axis(bars.bars, width - 10 if kinds else width)
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("minimum", justify="right")
     table.add_column(axis.label, no_wrap=True)
     table.add_column("loss", justify="right")
     table.add_column("pass", justify="right")
     table.add_column("over", justify="left")
+    if kinds:
+        table.add_column("ends at", justify="left")
     for bar in bars.bars:
         over = f"{bar.saddle[0]}–{bar.saddle[1]}" if bar.saddle else ""
         death = f"{bar.death:.4g}" if math.isfinite(bar.death) else "∞"
-        table.add_row(str(bar.minimum), axis.draw(bar), f"{bar.birth:.4g}", death, over)
+        end = [kinds.get(bar.minimum, "")] if kinds else []
+        table.add_row(str(bar.minimum), axis.draw(bar), f"{bar.birth:.4g}", death, over, *end)
     return table
 
 

@@ -1,11 +1,14 @@
 """Verified saddles and classes of copies in the landscape of a run filled by hand."""
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from orchestrator.analysis.reduction import reduce_run
+from orchestrator.report.terminal import barcode_view
 from tests.helpers.made_run import complete_run
 from topo_core.homology.bar_ends import EndKind, RefinedPeak
 
@@ -49,6 +52,22 @@ def test_both_barcodes_agree_where_every_peak_is_a_saddle(tmp_path):
     )
     assert not landscape.verified.differences
     assert landscape.verified.to_score == (0.7999 - 0.15) / 2
+
+
+def test_the_terminal_says_what_bars_end_at(tmp_path):
+    """A column of ends, their counts, and one sentence for each bar that differs."""
+    landscape = landscape_with(
+        tmp_path,
+        peaks={(1, 3): peak(0.6999, (1, 3)), (1, 2): peak(0.5, None, "kink")},
+        classes={0: 0, 1: 1, 2: 2, 3: 0},
+    )
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(barcode_view(landscape, 100))
+    text = " ".join(console.export_text().split())
+    assert "ends at" in text and "1–3 saddle" in text and "1–2 kink" in text
+    assert "1 at verified saddles, 1 at kinks, 1 at heights that are only attained" in text
+    assert "Minimum 2: its bar ends at 0.5 on paths and at ∞ by saddles: no verified" in text
+    assert "3 classes of 4 minima, TO-score 0.25" in text
 
 
 def test_without_refined_peaks_nothing_is_claimed(tmp_path):
