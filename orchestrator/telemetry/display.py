@@ -5,8 +5,8 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.telemetry.durations import human_seconds
 from orchestrator.telemetry.events import (
@@ -67,8 +67,8 @@ class LiveDisplay:
             case _:
                 if text := _incident(event):
                     style = "yellow" if isinstance(event, TaskFailed) else "dim"
-                    # Reasons hold paths and messages of others, which may look like markup.
-                    self._live.console.print(escape(text), style=style)
+                    # Text, no string: reasons hold paths and messages that may look like markup.
+                    self._live.console.print(Text(text, style=style))
 
     def _table(self) -> Table:
         tally = self._tally
@@ -88,7 +88,7 @@ class LiveDisplay:
             "", f"{human_seconds(tally.elapsed)}{rest}{failed}", f"{tally.workers} workers"
         )
         if tally.waiting:
-            table.add_row("", f"[yellow]waiting: {escape(tally.waiting)}[/]", "")
+            table.add_row("", Text(f"waiting: {tally.waiting}", style="yellow"), "")
         return table
 
 

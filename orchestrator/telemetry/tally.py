@@ -3,6 +3,7 @@
 Every display reads a `Tally`, so all displays agree.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -51,7 +52,7 @@ class Tally:
             case TaskCompleted():
                 self.done[event.kind] += 1
                 self.waiting = ""
-                if event.kind == "path":
+                if event.kind == "path" and math.isfinite(event.value):
                     self.best = event.value if self.best is None else min(self.best, event.value)
                     self.worst = max(self.worst or event.value, event.value)
             case TaskFailed():

@@ -1,0 +1,118 @@
+"""What Ray's errors say, and which workers are hoped for: without a cluster."""
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+
+from orchestrator.cluster import executor as executors
+from orchestrator.cluster.blame import cause
+from orchestrator.cluster.connection import ClusterSettings
+from orchestrator.cluster.executor import RayExecutor
+from orchestrator.scheduling.executor import WorkersUnavailable
+from orchestrator.scheduling.messages import WorkerJoined, WorkerLost
+
+
+class BrokenStart(ActorDiedError):
+    """An actor whose constructor raised."""
+
+    actor_init_failed = True
+
+    def __str__(self):
+        return (
+            "The actor died because of an error raised in its creation task, "
+            "\x1b[36mray::WorkerActor.__init__()\x1b[39m (pid=7)\n  File …\n"
+            "FileNotFoundError: /data/images"
+        )
+
+
+def test_the_cause_of_an_exception_in_a_worker_is_its_last_line():
+    """Ray heads a worker's traceback with coloured text, which says nothing and garbles logs."""
+    text = "\x1b[36mray::WorkerActor.run()\x1b[39m (pid=1)\n  File worker.py\nKeyError: 'x'\n"
+    assert cause(RayTaskError("run", text, KeyError("x"))) == "KeyError: 'x'"
+    assert cause(BrokenStart()) == "FileNotFoundError: /data/images"
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """An executor whose Ray is this scripted one: each start answers, or raises."""
+
+    class Remote:
+        def __init__(self, name):
+            self.name = name
+            self.node = self
+
+        def options(self, **options):
+            return self
+
+        def remote(self):
+            answer = script[self.name].pop(0) if script[self.name] else None
+            ref = (self.name, len(refs), answer)
+            refs.append(ref)
+            return ref
+
+    class Actors:
+        def __call__(self, actor):
+            return self
+
+        def remote(self, context, name, make):
+            started.append(name)
+            return Remote(name)
+
+    class Ray:
+        @staticmethod
+        def remote(**options):
+            return Actors()
+
+        @staticmethod
+        def cluster_resources():
+            return {"CPU": 2.0}
+
+        @staticmethod
+        def wait(asked, num_returns=1, timeout=0):
+            return [ref for ref in asked if ref[2] is not None], []
+
+        @staticmethod
+        def get(ref, timeout=None):
+            if isinstance(ref[2], Exception):
+                raise ref[2]
+            return ref[2]
+
+    script, refs, started = {"worker-0": [], "worker-1": []}, [], []
+    monkeypatch.setattr(executors, "ray", Ray)
+    monkeypatch.setattr(executors, "connect", lambda settings: None)
+    monkeypatch.setattr(executors, "gpus_per_worker", lambda resources: 0.0)
+    monkeypatch.setattr(executors, "environment", lambda evaluation: {})
+    monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
+
+    class Context:
+        evaluation = None
+
+    def make(**scripted):
+        script.update({f"worker-{name[1:]}": answers for name, answers in scripted.items()})
+        return RayExecutor(Context(), ClusterSettings()), started
+
+    return make
+
+
+def test_a_worker_that_cannot_start_is_tried_again_while_another_works(cluster):
+    """The run goes on with the others; three failed starts, and it is left out."""
+    executor, started = cluster(w0=["node-a"], w1=[BrokenStart()] * 5)
+    happened = [event for _ in range(6) for event in executor.poll(0.0)]
+    assert [type(event) for event in happened].count(WorkerLost) == 3
+    assert WorkerJoined("worker-0", "node-a") in happened
+    assert started.count("worker-1") == 3
+    assert "FileNotFoundError: /data/images" in happened[-1].cause
+
+
+def test_a_worker_that_starts_at_the_second_try_joins(cluster):
+    """A node whose data came up late is no lost node."""
+    executor, _ = cluster(w0=["node-a"], w1=[BrokenStart(), "node-b"])
+    happened = [event for _ in range(3) for event in executor.poll(0.0)]
+    assert WorkerJoined("worker-1", "node-b") in happened
+
+
+def test_workers_of_which_none_can_start_end_the_run(cluster):
+    """Once the start of each has failed, the run ends with the cause."""
+    executor, _ = cluster(w0=[BrokenStart()] * 5, w1=[BrokenStart()] * 5)
+    with pytest.raises(WorkersUnavailable, match="No worker can start: FileNotFoundError"):
+        for _ in range(4):
+            executor.poll(0.0)

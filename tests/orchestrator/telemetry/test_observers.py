@@ -1,0 +1,113 @@
+"""Displays, log and tally: whatever an event holds, the run goes on and the log can be read."""
+
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+from rich.console import Console
+
+from orchestrator.telemetry import events
+from orchestrator.telemetry.display import LiveDisplay, PlainLines
+from orchestrator.telemetry.json_log import JsonLines
+from orchestrator.telemetry.observers import Observers
+from orchestrator.telemetry.tally import Tally
+from workers.tasks.results import FailureKind
+
+STARTED = events.RunStarted("demo", minima=2, minima_done=0, pairs=1, pairs_done=0)
+MARKUP = "no folder [/data/images] here [red] [/] \\[bold"
+FAILED = events.TaskFailed("k", "path 0–1", "path", FailureKind.BUG, MARKUP)
+NAN = events.TaskCompleted("k", "path 0–1", "path", float("nan"))
+EVERYTHING = [
+    STARTED,
+    events.WorkerJoined("w", "node"),
+    events.Progress(1, 1, {"path": 0.5}),
+    events.TaskStarted("k", "path 0–1", "w", kind="path"),
+    FAILED,
+    events.WorkerLost("w", "its process died", MARKUP),
+    events.WorkerReplaced("w", MARKUP, drained=True),
+    events.TaskSlow("k", "path 0–1", "w", 700.0),
+    events.Waiting(MARKUP),
+    NAN,
+    events.RunFinished(False, 1, False),
+]
+
+
+def test_text_that_looks_like_markup_is_shown_as_it_is():
+    """A path in brackets is no style: rich would raise, and once killed the driver."""
+    screen = io.StringIO()
+    display = LiveDisplay(Console(file=screen, force_terminal=True, width=200, color_system=None))
+    for event in EVERYTHING:
+        display(event)
+    assert screen.getvalue().count("[/data/images] here [red] [/] \\[bold") >= 3
+
+
+def test_plain_lines_say_the_same():
+    """One line each for what ends and for incidents, markup and all."""
+    lines = io.StringIO()
+    plain = PlainLines(lines)
+    for event in EVERYTHING:
+        plain(event)
+    said = lines.getvalue().splitlines()
+    assert f"path 0–1 failed: bug: {MARKUP}" in said
+    assert "path 0–1: no progress for 11 min 40 s, longer than other tasks took (w)" in said
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_the_log_is_strict_json(value):
+    """JSON has no NaN and no infinity: they become null, and every line can be parsed strictly."""
+    stream = io.StringIO()
+    log = JsonLines(stream, {"run": "demo"}, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    log(events.TaskCompleted("k", "path 0–1", "path", value))
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    row = json.loads(stream.getvalue(), parse_constant=refuse)
+    assert row["value"] is None and row["event"] == "TaskCompleted"
+
+
+def test_an_observer_that_raises_stops_nothing(capsys):
+    """The others still hear every event; the error is told once."""
+    heard = []
+
+    def broken(event):
+        raise RuntimeError("the terminal is gone")
+
+    observers = Observers(broken, heard.append)
+    for event in EVERYTHING:
+        observers(event)
+    assert heard == EVERYTHING
+    assert capsys.readouterr().err.count("the terminal is gone") == 1
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_time_left_counts_from_the_first_task_of_its_kind():
+    """Minima that took an hour say nothing about paths: two of four paths in 20 s leave 20 s."""
+    clock = Clock()
+    tally = Tally(clock)
+    tally(events.RunStarted("demo", minima=1, minima_done=0, pairs=4, pairs_done=0))
+    tally(events.TaskStarted("m", "minimum 0", "w", kind="minimum"))
+    clock.now = 3600.0
+    tally(events.TaskCompleted("m", "minimum 0", "minimum", 0.1))
+    assert tally.eta() is None
+    tally(events.TaskStarted("a", "path 0–1", "w", kind="path"))
+    for clock.now in (3610.0, 3620.0):
+        tally(events.TaskCompleted("a", "path 0–1", "path", 0.1))
+    assert tally.eta() == pytest.approx(20.0)
+    tally(events.Progress(1, 1, {"path": 0.5, "minimum": 0.9}))
+    assert tally.eta() == pytest.approx(20.0 * 1.5 / 2.5)
+
+
+def test_a_kind_of_task_that_a_display_does_not_know_is_counted():
+    """Further kinds of tasks break no display."""
+    tally = Tally()
+    tally(STARTED)
+    tally(events.TaskCompleted("s", "saddle 0", "saddle", 0.1))
+    assert tally.finished("saddle") == 1 and tally.total("saddle") == 0
