@@ -31,7 +31,7 @@ from orchestrator.run_file.models import RunFile
 from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
 from orchestrator.runs.reuse import reuse, sources
 from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
-from orchestrator.scheduling.executor import Executor, InProcess, WorkersUnavailable
+from orchestrator.scheduling.executor import ClusterGone, Executor, InProcess, WorkersUnavailable
 from orchestrator.scheduling.exit_codes import ExitCode
 from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
 from orchestrator.scheduling.policy import Policy
@@ -193,6 +193,8 @@ def carry_out(
                 plan, store, workers, lease, notify=observers, policy=policy, stop=switch
             )
             outcome = _tidied(plan, store, lease, outcome)
+        except ClusterGone as error:
+            outcome = Outcome(Ending.GAVE_UP, reason=str(error))
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
     return Carried(outcome, plan, store)

@@ -28,7 +28,12 @@ from orchestrator.cluster.connection import (
     gpus_per_worker,
 )
 from orchestrator.cluster.members import Doubt, MakeWorker, Member, StartFailures, WorkerActor
-from orchestrator.scheduling.executor import ExecutorEvent, WorkerSlow, WorkersUnavailable
+from orchestrator.scheduling.executor import (
+    ClusterGone,
+    ExecutorEvent,
+    WorkerSlow,
+    WorkersUnavailable,
+)
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.worker_health import Finding, Verdict, WorkerHealth
 from workers.execution.worker import Worker, WorkerContext
@@ -230,14 +235,12 @@ class RayExecutor:
         """Ask workers that died while they started on which node they are.
 
         Raises:
-            WorkersUnavailable: in a cluster of our own, whose only node has gone: they never will start.
+            ClusterGone: in a cluster of our own, whose only node has gone: they never will start.
         """
         if not self._asked_later:
             return
         if self._settings.address is None and not any(n["Alive"] for n in ray.nodes()):
-            raise WorkersUnavailable(
-                "The Ray cluster that this run had started has gone down; run the same command again."
-            )
+            raise ClusterGone("The Ray cluster that this run had started has gone down.")
         for member in self._asked_later:
             self._expect(member)
         self._asked_later.clear()

@@ -27,6 +27,10 @@ class WorkersUnavailable(Exception):
     """There is no cluster, or no worker can start on it; one sentence."""
 
 
+class ClusterGone(WorkersUnavailable):
+    """The cluster went down while the run was using it; started again, the run goes on."""
+
+
 class Executor(Protocol):
     """Workers that take packs and return results.
 
