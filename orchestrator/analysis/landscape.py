@@ -4,7 +4,7 @@
 counted, never guessed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,8 +51,8 @@ class Landscape:
         damage: objects of the store that cannot be read.
         tolerance: what the rule of the pairs may miss, in units of the loss.
         peaks: of the paths whose peaks were followed to a stationary point, where that led.
-        classes: of each minimum the number of its class of symmetric copies; None where copies were
-            not looked for.
+        classes: gives each minimum the number of its class of symmetric copies, or None where
+            copies cannot be recognised. It may read weights, so it is called when asked for.
     """
 
     run: str
@@ -67,7 +67,7 @@ class Landscape:
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
     peaks: Mapping[Pair, RefinedPeak] = field(default_factory=dict)
-    classes: Mapping[int, int] | None = None
+    classes: Callable[[], Mapping[int, int] | None] = lambda: None
 
     @property
     def complete(self) -> bool:
@@ -129,10 +129,9 @@ class Landscape:
 
     @cached_property
     def copies(self) -> Copies | None:
-        """The barcode of classes of copies; None where copies were not looked for."""
-        if self.classes is None or not self.minima:
-            return None
-        return copies_of(self.losses, self.heights, self.classes)
+        """The barcode of classes of copies; None where copies cannot be recognised."""
+        classes = self.classes() if self.minima else None
+        return None if classes is None else copies_of(self.losses, self.heights, classes)
 
     def to_json(self) -> dict[str, Any]:
         """What `reduce --json` prints; infinite numbers are null."""

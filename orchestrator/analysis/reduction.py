@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.analysis.landscape import FailedTask, Landscape
+from orchestrator.analysis.symmetric_minima import classes_of_copies
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.path_status import standing
 from orchestrator.planning.plan import Plan
@@ -62,6 +63,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
+        classes=lambda: classes_of_copies(plan, store, losses),
     )
 
 

@@ -49,9 +49,12 @@ class MadeRun:
     plan: Plan
     store: Store
 
-    def minima(self, losses: Mapping[int, float]) -> None:
-        """Publish minima with these losses; the test error grows with the index."""
-        self.store.publish_records([self._minimum(i, loss) for i, loss in losses.items()], epoch=1)
+    def minima(
+        self, losses: Mapping[int, float], states: Sequence[dict[str, torch.Tensor]] | None = None
+    ) -> None:
+        """Publish minima with these losses and weights; the test error grows with the index."""
+        records = [self._minimum(i, loss, states and states[i]) for i, loss in losses.items()]
+        self.store.publish_records(records, epoch=1)
 
     def paths(
         self, heights: Mapping[Pair, float], losses: Sequence[float], shape: "Shape | None" = None
@@ -74,9 +77,11 @@ class MadeRun:
         failure = {"what": what, "kind": "diverged", "reason": reason}
         self.store.publish_failure(self.plan.pair_key(pair), failure)
 
-    def _minimum(self, index: int, loss: float) -> MinimumRecord:
+    def _minimum(
+        self, index: int, loss: float, state: dict[str, torch.Tensor] | None
+    ) -> MinimumRecord:
         key = self.plan.minimum_keys[index]
-        state = {"weight": torch.full((2, 3), float(index)), "bias": torch.zeros(2)}
+        state = state or {"weight": torch.full((2, 3), float(index)), "bias": torch.zeros(2)}
         epochs = self.plan.run.minima.training.epochs
         return MinimumRecord(
             key=key,
