@@ -17,7 +17,7 @@ from torch import Tensor
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
 _GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
-_GOOD, _POOR, _BAD = 0.25, 0.6, 1.2  # relative error of the predicted gradient
+_GOOD, _POOR, _BAD = .5, 1., 2.
 _SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
 _REFRESH = 3  # least steps between exact Hessians; a quarter of the dimension where that is more
 _POLISH = 4  # exact Newton steps at the end, at most
@@ -181,9 +181,9 @@ def _damped(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
 def _updated(h: Tensor, s: Tensor, y: Tensor, hs: Tensor) -> Tensor:
     """Bofill's update: symmetric rank one and Powell's, in the ratio that the residual suggests."""
     residual = y - hs
-    ss = (s * s).sum(1).clamp_min(1e-300)
-    rs, rr = (residual * s).sum(1), (residual * residual).sum(1)
-    usable = (rr > 0) & residual.isfinite().all(1)
+    ss, rs, rr = (s * s).sum(1), (residual * s).sum(1), (residual * residual).sum(1)
+    usable = (rr * ss > 0) & rr.isfinite()
+    ss = torch.where(usable, ss, 1.0)
     phi = torch.where(usable, rs.square() / (rr * ss).clamp_min(1e-300), 0.0)
     residual = torch.where(usable[:, None], residual, 0.0)
     rs = torch.where(usable, rs, 0.0)

@@ -49,6 +49,7 @@ def descend_together(
     tolerance: float,
     steps: int,
     inverse: Callable[[Tensor, Tensor], Tensor] | None = None,
+    refresh: int | None = None,
 ) -> Descents:
     """Descents from ``points`` [k, d].
 
@@ -60,8 +61,10 @@ def descend_together(
         tolerance: predicted fall below which a descent has converged, a difference of losses.
         steps: at most.
         inverse: of rows i [m] and vectors [m, d], an approximate inverse Hessian of row i times the vector.
+        refresh: steps after which the inverse Hessian is computed anew by d products, and again and again; None: never.
     """
     count = len(points)
+    frames: tuple[Tensor, Tensor] | None = None
     x = points.clone()
     f, g = loss.gradients(x)
     r = radius.clone()
@@ -72,8 +75,16 @@ def descend_together(
     )
     moved_by: list[Tensor] = []
     changed: list[Tensor] = []
-    for _ in range(steps):
-        s = -_two_loops(g, moved_by, changed, alive, inverse)
+    for step in range(steps):
+        if refresh is not None and (step + 1) % refresh == 0:
+            frames, moved_by, changed = torch.linalg.eigh(loss.hessians(x)), [], []
+        if frames is not None:
+            s = -_two_loops(g, moved_by, changed, _of_frames(*frames))
+        elif inverse is not None:
+            now = alive
+            s = -_two_loops(g, moved_by, changed, lambda v, rows=now: inverse(rows, v))
+        else:
+            s = -_two_loops(g, moved_by, changed, None)
         slope = (g * s).sum(1)
         bad = ~(slope < 0)
         if bool(bad.any()):
@@ -94,6 +105,8 @@ def descend_together(
             )
             moved_by = [rows[go] for rows in moved_by]
             changed = [rows[go] for rows in changed]
+            if frames is not None:
+                frames = frames[0][go], frames[1][go]
             if len(alive) == 0:
                 break
         size = s.norm(dim=1)
@@ -132,8 +145,7 @@ def _two_loops(
     g: Tensor,
     moved_by: list[Tensor],
     changed: list[Tensor],
-    alive: Tensor,
-    inverse: Callable[[Tensor, Tensor], Tensor] | None,
+    inverse: Callable[[Tensor], Tensor] | None,
 ) -> Tensor:
     """The inverse Hessian times ``g`` [k, d] by L-BFGS; rows of zeros in the memory are skipped pairs."""
     q = g.clone()
@@ -144,7 +156,7 @@ def _two_loops(
         q = q - a[:, None] * y
         weights.append((a, sy))
     if inverse is not None:
-        q = inverse(alive, q)
+        q = inverse(q)
     elif moved_by:
         s, y = moved_by[-1], changed[-1]
         sy = (s * y).sum(1)
@@ -153,3 +165,14 @@ def _two_loops(
         b = torch.where(sy > 0, (y * q).sum(1) / sy, 0.0)
         q = q + (a - b)[:, None] * s
     return q
+
+
+def _of_frames(values: Tensor, vectors: Tensor) -> Callable[[Tensor], Tensor]:
+    """The product with the inverse of the modulus of Hessians with eigenvalues [k, d] and eigenvectors [k, d, d]."""
+    size = values.abs().clamp_min(1e-10 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
+
+    def inverse(rows: Tensor) -> Tensor:
+        parts = (vectors.mT @ rows[:, :, None])[:, :, 0] / size
+        return (vectors @ parts[:, :, None])[:, :, 0]
+
+    return inverse

@@ -28,7 +28,7 @@ from topo_core.random_streams import generator
 
 _SAME = 1e-4  # points closer than this, in distances of the ends, are one
 _POINTS = 13  # of a relaxed path
-_RELAX = 25  # its steps
+_RELAX = 50  # its steps
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,9 @@ class RouteSearch:
             self.tried[i, j] = attempt + 1
             paths.append(self._path(points[i], points[j], i, j, attempt))
             if len(self.graph.edges) == 0 and attempt == 0:  # the first of all: on both sides, too
-                for extra in (1, 2):
+                for extra in ():
                     paths.append(self._path(points[i], points[j], i, j, extra))
-                self.tried[i, j] = 3
+                pass
         low_paths, losses = relaxed(self.loss, torch.stack(paths), _RELAX)
         starts, directions = [], []
         for path, loss in zip(low_paths, losses, strict=True):
@@ -255,7 +255,7 @@ class RouteSearch:
         ).to(start)
         along = (end - start) / (end - start).norm()
         draw = draw - (draw @ along) * along
-        size = 0.5 * (end - start).norm() * (1 if attempt % 2 else -1)
+        size = 0.25 * (end - start).norm() * (1 if attempt % 2 else -1)
         return straight + torch.sin(math.pi * weights) * size * draw / draw.norm()
 
     def _climbs(self) -> bool:
@@ -308,7 +308,7 @@ class RouteSearch:
             ceiling=max(above, float(self.loss.losses(points).max()) + self.unit) if by == "gap" else above,
             reach=2.0,
             hessians=hessians,
-            steps=40,
+            steps=60,
         )
         self._keep(found, by)
 
@@ -338,7 +338,7 @@ class RouteSearch:
 
         ends = descend_together(
             self.loss, starts, radius=torch.cat([size, size]), longest=0.3, tolerance=1e-13 * self.unit, steps=150,
-            inverse=inverse,
+            inverse=inverse, refresh=max(8, self.loss.dimension // 2),
         )
         for n, k in enumerate(fresh):
             both = n, n + len(fresh)
@@ -361,7 +361,7 @@ class RouteSearch:
             longest=0.3,
             tolerance=1e-13 * max(self.unit, 1e-12 * abs(self.top)),
             steps=150,
-            inverse=None,
+            inverse=None, refresh=max(8, self.loss.dimension // 2),
         )
 
     def polygon(self) -> Tensor | None:
