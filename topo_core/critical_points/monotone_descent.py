@@ -17,6 +17,7 @@ from topo_core.critical_points.scaled_loss import ScaledLoss
 _MEMORY = 30
 _GROW, _SHRINK = 2.0, 0.35
 _ARMIJO = 1e-4
+_PARTS = (0.25, 0.5, 0.75)  # of a step, where its losses are looked at
 
 
 @dataclass
@@ -113,10 +114,13 @@ def descend_together(
         cut = (r / size).clamp_max(1.0)
         s, slope = s * cut[:, None], slope * cut
         f_new, g_new = loss.gradients(x + s)
+        # The loss must fall along all of the step, not only at its end.
+        between = torch.cat([x + part * s for part in _PARTS])
+        highest = loss.losses(between).reshape(len(_PARTS), -1).amax(0)
         y = g_new - g
         fall = f - f_new
         slope_new = (g_new * s).sum(1)
-        accept = f_new.isfinite() & g_new.isfinite().all(1) & (
+        accept = f_new.isfinite() & g_new.isfinite().all(1) & (highest <= f + noise) & (
             (fall >= -_ARMIJO * slope)
             | ((fall.abs() <= noise) & (slope_new.abs() <= 0.9 * slope.abs()))
         )

@@ -104,3 +104,23 @@ def metric_basis(hessians: Tensor) -> Tensor | None:
         return None
     basis: Tensor = vectors / values.clamp_min(_FLOOR * largest).sqrt()
     return basis
+
+
+def geometric_basis(hessians: Tensor) -> Tensor:
+    """A basis [d, d] in which the geometric mean of the two |H| of ``hessians`` [2, d, d] is the identity.
+
+    It is a compromise where one is much stiffer than the other: A^½ (A^-½ B A^-½)^½ A^½ for A and B (Bhatia 2007).
+    """
+    values, vectors = torch.linalg.eigh(hessians)
+    size = values.abs().clamp_min(_FLOOR * float(values.abs().max()))
+    first, second = (vectors * size[:, None, :]) @ vectors.mT
+    root, inverse = _power(first, 0.5), _power(first, -0.5)
+    mean = root @ _power(inverse @ second @ inverse, 0.5) @ root
+    return _power(0.5 * (mean + mean.mT), -0.5)
+
+
+def _power(matrix: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    size = values.clamp_min(1e-15 * float(values[-1])) ** exponent
+    power: Tensor = (vectors * size) @ vectors.mT
+    return power

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from topo_core.critical_points.eigenvector_following import Followed, follow
 from topo_core.critical_points.monotone_descent import Descents, descend_together
-from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
+from topo_core.critical_points.scaled_loss import ScaledLoss, geometric_basis, metric_basis
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.starts.relaxed_strings import relaxed
 from topo_core.random_streams import generator
@@ -158,6 +158,7 @@ class RouteSearch:
         chord = float((torch.linalg.inv(basis) @ (end - start)).norm())
         self.loss = ScaledLoss(objective, start, basis * chord)
         self.loss.product_rows += plain.product_rows
+        self.second = ScaledLoss(objective, start, geometric_basis(hessians) * chord)
         self.graph = Graph()
         ends = self.loss.coordinates(both)
         values = self.loss.losses(ends)
@@ -218,40 +219,63 @@ class RouteSearch:
                     tried = self.tried.get((i, j), 0)
                     distance = float((points[i] - points[j]).norm())
                     across = {component[i], component[j]} == {a, b}
-                    pairs.append((distance * (1 + 2 * tried) * (1 if across else 1.5), i, j))
+                    pairs.append((distance * (1 + tried) * (1 if across else 1.5), i, j))
         if not pairs:
             return False
         pairs = sorted(pairs)[: self.settings.gaps]
-        paths = []
+        first, other = [], []
         for _, i, j in pairs:
             attempt = self.tried.get((i, j), 0)
             self.tried[i, j] = attempt + 1
-            paths.append(self._path(points[i], points[j], i, j, attempt))
-            if len(self.graph.edges) == 0 and attempt == 0:  # the first of all: on both sides, too
-                for extra in ():
-                    paths.append(self._path(points[i], points[j], i, j, extra))
-                pass
-        low_paths, losses = relaxed(self.loss, torch.stack(paths), _RELAX)
+            (other if attempt == 1 else first).append(self._path(points[i], points[j], i, j, attempt))
         starts, directions = [], []
-        for path, loss in zip(low_paths, losses, strict=True):
-            if not bool(loss.isfinite().all()):
+        for loss, paths in ((self.loss, first), (self.second, other)):
+            if not paths:
                 continue
-            for k in range(1, len(path) - 1):
-                if loss[k] > loss[k - 1] and loss[k] >= loss[k + 1]:
-                    starts.append(path[k])
-                    directions.append(path[k + 1] - path[k - 1])
-            self.unit = max(1e-12 * abs(self.top), min(self.unit if self.graph.edges else math.inf, float(loss.max() - loss.min())))
+            there = loss.coordinates(self.loss.theta(torch.stack(paths)))
+            rows = loss.rows
+            low_paths, losses = relaxed(loss, there, _RELAX)
+            if loss is not self.loss:
+                self.loss.gradient_rows += loss.rows - rows
+                low_paths = self.loss.coordinates(loss.theta(low_paths))
+            for path, values in zip(low_paths, losses, strict=True):
+                if bool(values.isfinite().all()):
+                    for x, v, rise in self._peaks(path):
+                        starts.append(x)
+                        directions.append(v)
         if starts:
             self._follow(torch.stack(starts), torch.stack(directions), None, "gap")
         return True
 
+    def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor, float]]:
+        """Points of ``path`` [n, d] that are higher than both neighbours, their tangents, and their rise.
+
+        Sampled in quarters of each segment, and ever closer to both ends: the pass of a shallow end is close to it.
+        """
+        size = len(path)
+        close = 0.25 ** torch.arange(5, 1, -1, dtype=torch.float64)
+        at = torch.cat([close, torch.arange(1, 4 * (size - 1)) / 4, size - 1 - close.flip(0)]).to(path)
+        segment = at.floor().long().clamp(max=size - 2)
+        x = torch.lerp(path[segment], path[segment + 1], (at - segment)[:, None])
+        x = torch.cat([path[:1], x, path[-1:]])
+        f = self.loss.losses(x).tolist()
+        noise = 1e-13 * max(abs(v) for v in f)
+        found = []
+        for k in range(1, len(f) - 1):
+            if f[k] > f[k - 1] + noise and f[k] >= f[k + 1] + noise:
+                rise = f[k] - max(min(f[:k]), min(f[k + 1 :]))
+                found.append((x[k], x[k + 1] - x[k - 1], rise))
+        span = max(f) - min(f)
+        self.unit = max(span, 1e-10 * abs(self.top)) if not self.graph.edges else self.unit
+        return [each for each in found if each[2] > 1e-9 * span]
+
     def _path(self, start: Tensor, end: Tensor, i: int, j: int, attempt: int) -> Tensor:
         weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
         straight = start + weights * (end - start)
-        if attempt == 0:
+        if attempt < 2:
             return straight
         draw = torch.randn(
-            len(start), generator=generator(self.seed, "arch", i, j, (attempt - 1) // 2), dtype=torch.float64
+            len(start), generator=generator(self.seed, "arch", i, j, attempt // 2), dtype=torch.float64
         ).to(start)
         along = (end - start) / (end - start).norm()
         draw = draw - (draw @ along) * along
@@ -325,10 +349,10 @@ class RouteSearch:
             return
         index = torch.tensor(fresh)
         x, values, vectors = found.points[index], found.values[index], found.vectors[index]
-        curve = values[:, 0].abs()
-        size = (0.2 * self.unit / curve).sqrt().clamp(1e-4, 0.02)
-        down = vectors[:, :, 0] * size[:, None]
-        starts = torch.cat([x + down, x - down])
+        size = (0.2 * self.unit / values[:, 0].abs()).sqrt().clamp(1e-4, 0.02)
+        both = torch.cat([vectors[:, :, 0], -vectors[:, :, 0]])
+        size = self._first_steps(torch.cat([x, x]), both, torch.cat([values[:, 0], values[:, 0]]), torch.cat([size, size]))
+        starts = torch.cat([x, x]) + size[:, None] * both
         twice = torch.cat([values.abs(), values.abs()]).clamp_min(1e-12 * float(values.abs().max()))
         frames = torch.cat([vectors, vectors])
 
@@ -337,7 +361,7 @@ class RouteSearch:
             return (frames[rows] @ parts[:, :, None])[:, :, 0]
 
         ends = descend_together(
-            self.loss, starts, radius=torch.cat([size, size]), longest=0.3, tolerance=1e-13 * self.unit, steps=150,
+            self.loss, starts, radius=size, longest=0.3, tolerance=1e-13 * self.unit, steps=150,
             inverse=inverse, refresh=max(8, self.loss.dimension // 2),
         )
         for n, k in enumerate(fresh):
@@ -352,6 +376,21 @@ class RouteSearch:
             self.graph.edges.append(
                 Edge(found.points[k], float(found.losses[k]), (nodes[0], nodes[1]), (sides[0], sides[1]), found.values[k], found.gradients[k], by)
             )
+
+    def _first_steps(self, x: Tensor, sides: Tensor, values: Tensor, size: Tensor) -> Tensor:
+        """Lengths [k] of steps from the saddles ``x`` along ``sides``, along which the loss falls as its curvature says."""
+        parts = torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=x.dtype, device=x.device)
+        top = self.loss.losses(x)
+        size = size.clone()
+        for _ in range(12):
+            moves = (size[:, None] * parts)[:, :, None] * sides[:, None, :]
+            fall = top[:, None] - self.loss.losses((x[:, None] + moves).flatten(0, 1)).reshape(len(x), -1)
+            expected = 0.5 * values.abs()[:, None] * (size[:, None] * parts).square()
+            good = ((fall >= 0.5 * expected) & (fall <= 2 * expected)).all(1)
+            if bool(good.all()):
+                break
+            size = torch.where(good, size, 0.4 * size)
+        return size
 
     def _descend(self, points: Tensor, radius: float) -> Descents:
         return descend_together(
