@@ -1,10 +1,11 @@
 """From many starts at once to saddles of index 1: eigenvector following with dense Hessians.
 
-Each step goes up along one eigenvector of the Hessian and down along all others, the step of a Newton method on
-the modulus of the eigenvalues, cut to a trust radius (Cerjan & Miller 1981; Wales 1994). The eigenvector that is
-followed is at first the one closest to a given direction (the tangent of a path, a soft mode of a minimum), then the
-one closest to its predecessor. Between two exact Hessians the matrix is updated from gradients by Bofill's formula
-(Bofill 1994), so a step costs one gradient. An exact Hessian proves the index where a search ends.
+Each step goes up along one eigenvector of the Hessian and down along all others, the step of a Newton method
+on the modulus of the eigenvalues, cut to a trust radius (Cerjan & Miller 1981; Wales 1994). The eigenvector
+that is followed is at first the one closest to a given direction (the tangent of a path, a soft mode of a
+minimum), then the one closest to its predecessor. Between two exact Hessians the matrix is updated from
+gradients by Bofill's formula (Bofill 1994), so a step costs one gradient. An exact Hessian proves the index
+where a search ends.
 
 Meant for dimensions where d products and an eigendecomposition are cheap; ``krylov_following`` is for others.
 """
@@ -17,7 +18,7 @@ from torch import Tensor
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
 _GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
-_GOOD, _POOR, _BAD = .5, 1., 2.
+_GOOD, _POOR, _BAD = 0.5, 1.0, 2.0
 _SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
 _REFRESH = 3  # least steps between exact Hessians; a quarter of the dimension where that is more
 _POLISH = 4  # exact Newton steps at the end, at most
@@ -33,7 +34,8 @@ class Followed:
         losses: [k] float64.
         gradients: [k, d].
         decrements: [k], ½ gᵀ|H|⁻¹g: the loss that a Newton step could still change.
-        values: eigenvalues [k, d] of the exact Hessian at ``points``, increasing; NaN where none was evaluated.
+        values: eigenvalues [k, d] of the exact Hessian at ``points``, increasing; NaN where none was
+            evaluated.
         vectors: [k, d, d], their eigenvectors in columns.
         converged: [k] bool, whether the gradient vanishes within the tolerance.
         steps: taken by the longest search.
@@ -47,6 +49,26 @@ class Followed:
     vectors: Tensor
     converged: Tensor
     steps: int
+
+    def keep(self, alive: Tensor, ended: Tensor, x: Tensor, f: Tensor, g: Tensor) -> None:
+        """Store where the searches ``alive`` [m] are that have ``ended`` [m]."""
+        rows = alive[ended]
+        self.points[rows], self.losses[rows], self.gradients[rows] = x[ended], f[ended], g[ended]
+
+
+def none_found(points: Tensor, values: int) -> Followed:
+    """The result before searches from ``points`` [k, d] begin, with room for ``values`` eigenpairs each."""
+    count, width = points.shape
+    return Followed(
+        points=points.clone(),
+        losses=points.new_full((count,), float("nan"), dtype=torch.float64),
+        gradients=torch.full_like(points, float("nan")),
+        decrements=points.new_full((count,), float("inf")),
+        values=points.new_full((count, values), float("nan")),
+        vectors=points.new_full((count, width, values), float("nan")),
+        converged=torch.zeros(count, dtype=torch.bool, device=points.device),
+        steps=0,
+    )
 
 
 def follow(
@@ -77,16 +99,7 @@ def follow(
         hessians: [k, d, d] at ``points``, if known.
     """
     count, width = points.shape
-    out = Followed(
-        points=points.clone(),
-        losses=points.new_full((count,), float("nan"), dtype=torch.float64),
-        gradients=torch.full_like(points, float("nan")),
-        decrements=points.new_full((count,), float("inf")),
-        values=points.new_full((count, width), float("nan")),
-        vectors=points.new_full((count, width, width), float("nan")),
-        converged=torch.zeros(count, dtype=torch.bool, device=points.device),
-        steps=0,
-    )
+    out = none_found(points, width)
     if count == 0:
         return out
     x = points.clone()
@@ -105,13 +118,11 @@ def follow(
         size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
         decrement = 0.5 * (parts.square() / size).sum(1)
         close = fine & (decrement <= tolerance)
-        if bool(close.any()):
-            which = alive[close]
-            out.points[which], out.losses[which], out.gradients[which] = x[close], f[close], g[close]
-            out.decrements[which] = decrement[close]
-            out.converged[which] = True
         go = fine & ~close
         if not bool(go.all()):
+            out.keep(alive, ~go, x, f, g)
+            out.decrements[alive[close]] = decrement[close]
+            out.converged[alive[close]] = True
             x, f, g, h, v, r, age, alive, begun = (
                 rows[go] for rows in (x, f, g, h, v, r, age, alive, begun)
             )
@@ -128,7 +139,7 @@ def follow(
         v = vectors[rows, :, mode]
         sign = torch.full_like(parts, -1.0)
         sign[rows, mode] = 1.0
-        weight = _damped(parts, size, r)
+        weight = damped_weights(parts, size, r)
         coefficients = sign * parts * weight
         s = (vectors @ coefficients[:, :, None])[:, :, 0]
         hs = (h @ s[:, :, None])[:, :, 0]
@@ -136,15 +147,13 @@ def follow(
         f_new, g_new = loss.gradients(moved)
         y = g_new - g
         size_s = s.norm(dim=1)
-        # The error of the predicted gradient, measured as the loss measures it: stiff directions are corrected by
-        # the next step at no cost.
+        # The error of the predicted gradient, measured as the loss measures it: stiff directions are
+        # corrected by the next step at no cost.
         missed = _length(vectors, y - hs, weight)
         expected = torch.maximum(_length(vectors, hs, weight), 0.3 * _length(vectors, g, weight))
         error = missed / expected.clamp_min(1e-300)
-        accept = (error <= _BAD) & f_new.isfinite() & g_new.isfinite().all(1)
-        at_bound = size_s >= 0.9 * r
-        r = torch.where(error <= _GOOD, torch.where(at_bound, (_GROW * r).clamp_max(longest), r), r)
-        r = torch.where(error > _POOR, _SHRINK * torch.minimum(r, size_s), r)
+        fine = f_new.isfinite() & g_new.isfinite().all(1)
+        r, accept = new_radius(error, fine, size_s, r, longest)
         h = _updated(h, s, y, hs)
         x = torch.where(accept[:, None], moved, x)
         f, g = torch.where(accept, f_new, f), torch.where(accept[:, None], g_new, g)
@@ -153,17 +162,29 @@ def follow(
         if bool(stale.any()):
             h[stale] = loss.hessians(x[stale])
             age[stale] = 0
+    out.keep(alive, torch.ones_like(alive, dtype=torch.bool), x, f, g)
     _polish(loss, out, tolerance)
     return out
 
 
 def _length(vectors: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
-    """Lengths [k] of ``rows`` [k, d] whose squared components along ``vectors`` [k, d, d] have ``weight`` [k, d]."""
+    """Lengths [k] of ``rows`` [k, d]: squared components along ``vectors`` times ``weight`` [k, d]."""
     parts = (vectors.mT @ rows[:, :, None])[:, :, 0]
     return (parts.square() * weight).sum(1).sqrt()
 
 
-def _damped(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
+def new_radius(
+    error: Tensor, fine: Tensor, size: Tensor, radius: Tensor, longest: float
+) -> tuple[Tensor, Tensor]:
+    """Trust radii [k] after steps of length ``size`` whose model had an ``error``, and which to take."""
+    accept = (error <= _BAD) & fine
+    grown = torch.where(size >= 0.9 * radius, (_GROW * radius).clamp_max(longest), radius)
+    radius = torch.where(error <= _GOOD, grown, radius)
+    poor = ~(error <= _POOR) | ~fine
+    return torch.where(poor, _SHRINK * torch.minimum(radius, size), radius), accept
+
+
+def damped_weights(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
     """Weights 1 / (size + μ) [k, d], with the smallest μ ≥ 0 that keeps each step within ``radius`` [k]."""
     low = torch.zeros_like(radius)
     plain = 1 / size
@@ -188,7 +209,9 @@ def _updated(h: Tensor, s: Tensor, y: Tensor, hs: Tensor) -> Tensor:
     residual = torch.where(usable[:, None], residual, 0.0)
     rs = torch.where(usable, rs, 0.0)
     rank_one = residual[:, :, None] * residual[:, None, :]
-    rank_one = rank_one * torch.where(rs.abs() > 1e-12 * (rr * ss).sqrt(), phi / rs, 0.0)[:, None, None]
+    rank_one = (
+        rank_one * torch.where(rs.abs() > 1e-12 * (rr * ss).sqrt(), phi / rs, 0.0)[:, None, None]
+    )
     cross = residual[:, :, None] * s[:, None, :]
     powell = (cross + cross.mT) / ss[:, None, None]
     powell = powell - (rs / ss.square())[:, None, None] * (s[:, :, None] * s[:, None, :])
@@ -196,7 +219,7 @@ def _updated(h: Tensor, s: Tensor, y: Tensor, hs: Tensor) -> Tensor:
 
 
 def _polish(loss: ScaledLoss, out: Followed, tolerance: float) -> None:
-    """Exact Newton steps from where the searches have converged, as long as the gradient falls; the spectrum."""
+    """Exact Newton steps as long as the gradient falls, and the spectrum, of converged searches."""
     index = torch.nonzero(out.converged).flatten()
     for last in [False] * _POLISH + [True]:
         if len(index) == 0:

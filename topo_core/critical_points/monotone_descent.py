@@ -1,9 +1,9 @@
-"""Descents from many points at once that keep their whole way: polylines along which the loss falls.
+"""Descents from many points at once that keep every step: polylines along which the loss falls.
 
-Each descent is L-BFGS (Liu & Nocedal 1989) with an initial inverse Hessian that is given, for example that of the
-saddle a descent begins at, and a trust radius that grows only where the quadratic model is good. A step is taken only
-where the loss falls. So a polyline leads to a minimum, and is no higher than its first point wherever the loss is
-unimodal along a step; whoever needs a bound measures the polyline.
+Each descent is L-BFGS (Liu & Nocedal 1989) with a trust radius. Its initial inverse Hessian may be given, for
+example that of the saddle where the descent begins, and is computed anew after some steps. A step is taken
+only where the loss falls, at its end and at points between. So a polyline leads to a minimum, and is nowhere
+higher than its first point as far as it was sampled.
 """
 
 from collections.abc import Callable
@@ -14,29 +14,33 @@ from torch import Tensor
 
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
-_MEMORY = 30
-_GROW, _SHRINK = 2.0, 0.35
-_ARMIJO = 1e-4
-_PARTS = (0.25, 0.5, 0.75)  # of a step, where its losses are looked at
+Inverse = Callable[[Tensor, Tensor], Tensor]
+"""Of rows i [m] and vectors [m, d]: an approximate inverse Hessian at descent i times the vector."""
+
+_MEMORY = 30  # pairs of L-BFGS
+_GROW, _SHRINK = 2.0, 0.35  # factors of the trust radius
+_ARMIJO = 1e-4  # part of the predicted fall that a step must bring
+_GOOD = 0.3  # part of it from which the radius may grow
+_PARTS = (0.25, 0.5, 0.75)  # of a step, where its loss is looked at as well
+_ROUNDING = 4  # units in the last place by which losses differ for rounding alone
+_FAILED = 1e-12  # trust radius below which a descent has failed, as a part of the longest step
 
 
 @dataclass
 class Descents:
-    """The ends of k descents.
+    """Where k descents ended.
 
     Attributes:
         points: [k, d].
         losses: [k] float64.
         gradients: [k, d].
-        decrements: [k], the predicted fall of the loss that was left.
         polylines: of each, [m, d], from its start to its end.
-        converged: [k] bool.
+        converged: [k] bool, whether the fall that was left is below the tolerance, or below rounding.
     """
 
     points: Tensor
     losses: Tensor
     gradients: Tensor
-    decrements: Tensor
     polylines: list[Tensor]
     converged: Tensor
 
@@ -49,7 +53,7 @@ def descend_together(
     longest: float,
     tolerance: float,
     steps: int,
-    inverse: Callable[[Tensor, Tensor], Tensor] | None = None,
+    inverse: Inverse | None = None,
     refresh: int | None = None,
 ) -> Descents:
     """Descents from ``points`` [k, d].
@@ -61,122 +65,153 @@ def descend_together(
         longest: longest step of all.
         tolerance: predicted fall below which a descent has converged, a difference of losses.
         steps: at most.
-        inverse: of rows i [m] and vectors [m, d], an approximate inverse Hessian of row i times the vector.
-        refresh: steps after which the inverse Hessian is computed anew by d products, and again and again; None: never.
+        inverse: approximate inverse Hessians at the starts; None for a multiple of the identity.
+        refresh: steps after which exact Hessians replace them, again and again; None for never.
     """
-    count = len(points)
-    frames: tuple[Tensor, Tensor] | None = None
-    x = points.clone()
-    f, g = loss.gradients(x)
-    r = radius.clone()
-    alive = torch.arange(count, device=x.device)
-    trail = [[row] for row in x]
-    out = Descents(
-        x.clone(), f.clone(), g.clone(), torch.full_like(r, float("inf")), [], torch.zeros_like(r, dtype=torch.bool)
-    )
-    moved_by: list[Tensor] = []
-    changed: list[Tensor] = []
+    run = _Run(loss, points, radius, longest, inverse)
     for step in range(steps):
         if refresh is not None and (step + 1) % refresh == 0:
-            frames, moved_by, changed = torch.linalg.eigh(loss.hessians(x)), [], []
-        if frames is not None:
-            s = -_two_loops(g, moved_by, changed, _of_frames(*frames))
-        elif inverse is not None:
-            now = alive
-            s = -_two_loops(g, moved_by, changed, lambda v, rows=now: inverse(rows, v))
-        else:
-            s = -_two_loops(g, moved_by, changed, None)
-        slope = (g * s).sum(1)
-        bad = ~(slope < 0)
-        if bool(bad.any()):
-            s = torch.where(bad[:, None], -g, s)
-            slope = torch.where(bad, -(g * g).sum(1), slope)
-        noise = 4 * torch.finfo(f.dtype).eps * f.abs()
-        done = (-slope <= tolerance) | (g.norm(dim=1) == 0)
-        failed = ~f.isfinite() | (r <= 1e-12 * longest)
-        stop = done | failed
-        if bool(stop.any()):
-            which = alive[stop]
-            out.points[which], out.losses[which], out.gradients[which] = x[stop], f[stop], g[stop]
-            out.decrements[which] = -0.5 * slope[stop]
-            out.converged[which] = done[stop] & ~failed[stop]
-            go = ~stop
-            x, f, g, r, alive, s, slope, noise = (
-                rows[go] for rows in (x, f, g, r, alive, s, slope, noise)
-            )
-            moved_by = [rows[go] for rows in moved_by]
-            changed = [rows[go] for rows in changed]
-            if frames is not None:
-                frames = frames[0][go], frames[1][go]
-            if len(alive) == 0:
-                break
-        size = s.norm(dim=1)
-        cut = (r / size).clamp_max(1.0)
-        s, slope = s * cut[:, None], slope * cut
-        f_new, g_new = loss.gradients(x + s)
-        # The loss must fall along all of the step, not only at its end.
-        between = torch.cat([x + part * s for part in _PARTS])
-        highest = loss.losses(between).reshape(len(_PARTS), -1).amax(0)
-        y = g_new - g
-        fall = f - f_new
-        slope_new = (g_new * s).sum(1)
-        accept = f_new.isfinite() & g_new.isfinite().all(1) & (highest <= f + noise) & (
-            (fall >= -_ARMIJO * slope)
-            | ((fall.abs() <= noise) & (slope_new.abs() <= 0.9 * slope.abs()))
+            run.refresh()
+        run.stop(tolerance)
+        if len(run.alive) == 0:
+            break
+        run.step()
+    return run.result()
+
+
+class _Run:
+    """The descents that go on, their memory, and the results of those that have ended."""
+
+    def __init__(
+        self,
+        loss: ScaledLoss,
+        points: Tensor,
+        radius: Tensor,
+        longest: float,
+        inverse: Inverse | None,
+    ) -> None:
+        self.loss, self.longest, self.inverse = loss, longest, inverse
+        self.x, self.radius = points.clone(), radius.clone()
+        self.f, self.g = loss.gradients(self.x)
+        self.alive = torch.arange(len(points), device=points.device)
+        self.frames: tuple[Tensor, Tensor] | None = None
+        self.moves, self.changes = list[Tensor](), list[Tensor]()
+        self.trails = [[row] for row in self.x]
+        self.points, self.losses, self.gradients = self.x.clone(), self.f.clone(), self.g.clone()
+        self.converged = torch.zeros_like(self.f, dtype=torch.bool)
+
+    def result(self) -> Descents:
+        self._store(torch.ones_like(self.alive, dtype=torch.bool))
+        polylines = [torch.stack(trail) for trail in self.trails]
+        return Descents(self.points, self.losses, self.gradients, polylines, self.converged)
+
+    def refresh(self) -> None:
+        """Exact Hessians where the descents are; what L-BFGS remembers is dropped."""
+        hessians = self.loss.hessians(self.x)
+        fine = hessians.isfinite().flatten(1).all(1)
+        self.radius = torch.where(fine, self.radius, 0.0)  # these descents have failed
+        values, vectors = torch.linalg.eigh(torch.where(fine[:, None, None], hessians, 0.0))
+        self.frames, self.moves, self.changes = (values, vectors), [], []
+
+    def stop(self, tolerance: float) -> None:
+        """Find the next steps; take out the descents that have converged or failed."""
+        self.s = -self._times_inverse(self.g)
+        self.slope = (self.g * self.s).sum(1)
+        uphill = ~(self.slope < 0)
+        if bool(uphill.any()):
+            self.s = torch.where(uphill[:, None], -self.g, self.s)
+            self.slope = torch.where(uphill, -(self.g * self.g).sum(1), self.slope)
+        rounding = torch.finfo(self.x.dtype).eps * self.f.abs()
+        self.noise = _ROUNDING * rounding
+        done = -self.slope <= (0.01 * rounding).clamp_min(tolerance)
+        short = self.radius <= _FAILED * self.longest
+        done |= short & (-self.slope <= self.noise)
+        failed = ~self.f.isfinite() | ~self.g.isfinite().all(1) | short
+        ended = done | failed
+        if bool(ended.any()):
+            self._store(ended)
+            self.converged[self.alive[done & self.f.isfinite()]] = True
+            self._keep(~ended)
+
+    def step(self) -> None:
+        """One step of every descent, where the loss falls along it."""
+        size = self.s.norm(dim=1)
+        cut = (self.radius / size).clamp_max(1.0)
+        s, slope, size = self.s * cut[:, None], self.slope * cut, size * cut
+        f, g = self.loss.gradients(self.x + s)
+        between = torch.cat([self.x + part * s for part in _PARTS])
+        highest = self.loss.losses(between).reshape(len(_PARTS), -1).amax(0)
+        fall, change, slope_there = self.f - f, g - self.g, (g * s).sum(1)
+        enough = fall >= -_ARMIJO * slope
+        # Near the end the fall is lost in rounding, and the slope says whether the step is good.
+        enough |= (fall.abs() <= self.noise) & (slope_there.abs() <= 0.9 * slope.abs())
+        fine = f.isfinite() & g.isfinite().all(1)
+        accept = fine & enough & (highest <= self.f + self.noise)
+        good = (slope_there <= _GOOD * slope.abs()) & (fall >= -_GOOD * slope)
+        grown = torch.where(
+            good & (cut < 1), (_GROW * self.radius).clamp_max(self.longest), self.radius
         )
-        predicted = -(slope + 0.5 * (slope_new - slope).clamp_max(0.0))
-        good = accept & (slope_new <= 0.3 * slope.abs()) & (fall >= 0.3 * predicted.abs().clamp_max(1e300))
-        size = size * cut
-        r = torch.where(
-            accept,
-            torch.where(good & (cut < 1), (_GROW * r).clamp_max(longest), r),
-            _SHRINK * torch.minimum(r, size),
-        )
-        curved = accept & ((s * y).sum(1) > 1e-10 * s.norm(dim=1) * y.norm(dim=1))
-        moved_by.append(torch.where(curved[:, None], s, 0.0))
-        changed.append(torch.where(curved[:, None], y, 0.0))
-        moved_by, changed = moved_by[-_MEMORY:], changed[-_MEMORY:]
-        x = torch.where(accept[:, None], x + s, x)
-        f, g = torch.where(accept, f_new, f), torch.where(accept[:, None], g_new, g)
+        self.radius = torch.where(accept, grown, _SHRINK * torch.minimum(self.radius, size))
+        curved = (s * change).sum(1) > 1e-10 * size * change.norm(dim=1)
+        kept = (accept & curved)[:, None]
+        self.moves = [*self.moves, torch.where(kept, s, 0.0)][-_MEMORY:]
+        self.changes = [*self.changes, torch.where(kept, change, 0.0)][-_MEMORY:]
+        self.x = torch.where(accept[:, None], self.x + s, self.x)
+        self.f, self.g = torch.where(accept, f, self.f), torch.where(accept[:, None], g, self.g)
         for i in torch.nonzero(accept).flatten().tolist():
-            trail[int(alive[i])].append(x[i])
-    out.points[alive], out.losses[alive], out.gradients[alive] = x, f, g
-    out.polylines = [torch.stack(rows) for rows in trail]
-    return out
+            self.trails[int(self.alive[i])].append(self.x[i])
 
+    def _times_inverse(self, rows: Tensor) -> Tensor:
+        """The two loops of L-BFGS; rows of zeros in the memory are pairs that were skipped."""
+        weights = list[tuple[Tensor, Tensor]]()
+        for s, y in zip(reversed(self.moves), reversed(self.changes), strict=True):
+            sy = (s * y).sum(1)
+            a = torch.where(sy > 0, (s * rows).sum(1) / sy, 0.0)
+            rows = rows - a[:, None] * y
+            weights.append((a, sy))
+        rows = self._first_inverse(rows)
+        pairs = zip(self.moves, self.changes, reversed(weights), strict=True)
+        for s, y, (a, sy) in pairs:
+            b = torch.where(sy > 0, (y * rows).sum(1) / sy, 0.0)
+            rows = rows + (a - b)[:, None] * s
+        return rows
 
-def _two_loops(
-    g: Tensor,
-    moved_by: list[Tensor],
-    changed: list[Tensor],
-    inverse: Callable[[Tensor], Tensor] | None,
-) -> Tensor:
-    """The inverse Hessian times ``g`` [k, d] by L-BFGS; rows of zeros in the memory are skipped pairs."""
-    q = g.clone()
-    weights = []
-    for s, y in zip(reversed(moved_by), reversed(changed), strict=True):
+    def _first_inverse(self, rows: Tensor) -> Tensor:
+        if self.frames is not None:
+            return inverse_of(*self.frames)(torch.arange(len(rows), device=rows.device), rows)
+        if self.inverse is not None:
+            return self.inverse(self.alive, rows)
+        if not self.moves:
+            return rows
+        s, y = self.moves[-1], self.changes[-1]
         sy = (s * y).sum(1)
-        a = torch.where(sy > 0, (s * q).sum(1) / sy, 0.0)
-        q = q - a[:, None] * y
-        weights.append((a, sy))
-    if inverse is not None:
-        q = inverse(q)
-    elif moved_by:
-        s, y = moved_by[-1], changed[-1]
-        sy = (s * y).sum(1)
-        q = q * torch.where(sy > 0, sy / (y * y).sum(1), 1.0)[:, None]
-    for (s, y), (a, sy) in zip(zip(moved_by, changed, strict=True), reversed(weights), strict=True):
-        b = torch.where(sy > 0, (y * q).sum(1) / sy, 0.0)
-        q = q + (a - b)[:, None] * s
-    return q
+        return rows * torch.where(sy > 0, sy / (y * y).sum(1), 1.0)[:, None]
+
+    def _store(self, which: Tensor) -> None:
+        rows = self.alive[which]
+        self.points[rows], self.losses[rows], self.gradients[rows] = (
+            self.x[which],
+            self.f[which],
+            self.g[which],
+        )
+
+    def _keep(self, go: Tensor) -> None:
+        self.x, self.f, self.g, self.radius = self.x[go], self.f[go], self.g[go], self.radius[go]
+        self.alive, self.s, self.slope = self.alive[go], self.s[go], self.slope[go]
+        self.noise = self.noise[go]
+        self.moves = [rows[go] for rows in self.moves]
+        self.changes = [rows[go] for rows in self.changes]
+        if self.frames is not None:
+            self.frames = self.frames[0][go], self.frames[1][go]
 
 
-def _of_frames(values: Tensor, vectors: Tensor) -> Callable[[Tensor], Tensor]:
-    """The product with the inverse of the modulus of Hessians with eigenvalues [k, d] and eigenvectors [k, d, d]."""
+def inverse_of(values: Tensor, vectors: Tensor) -> Inverse:
+    """The inverse of the modulus of Hessians with eigenvalues [k, d] and eigenvectors [k, d, d]."""
     size = values.abs().clamp_min(1e-10 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
 
-    def inverse(rows: Tensor) -> Tensor:
-        parts = (vectors.mT @ rows[:, :, None])[:, :, 0] / size
-        return (vectors @ parts[:, :, None])[:, :, 0]
+    def inverse(rows: Tensor, right: Tensor) -> Tensor:
+        parts = (vectors[rows].mT @ right[:, :, None])[:, :, 0] / size[rows]
+        result: Tensor = (vectors[rows] @ parts[:, :, None])[:, :, 0]
+        return result
 
     return inverse

@@ -1,16 +1,22 @@
 """An exact loss in scaled coordinates, with a count of what was evaluated.
 
-Critical points do not depend on coordinates, but the number of steps to them does. ``ScaledLoss`` evaluates a loss
-in coordinates u with θ = origin + basis u: searches that take Euclidean steps in u are preconditioned in θ. With
-the basis ``metric_basis`` a loss whose parameters are rescaled, rotated or shifted is searched by the same steps.
+Critical points do not depend on coordinates, but the number of steps to them does. ``ScaledLoss`` evaluates
+a loss in coordinates u with θ = origin + basis u: searches that take Euclidean steps in u are preconditioned
+in θ. With the basis ``metric_basis`` a loss whose parameters are rescaled, rotated or shifted is searched by
+the same steps.
 
-Rows are counted: one for each gradient and one for each Hessian-vector product.
+Rows are counted: one for each gradient and each exact Hessian-vector product, two for a product by
+differences.
 """
 
 import torch
 from torch import Tensor
 
-from topo_core.objectives.curvature import full_gradients, hessian_vector_products
+from topo_core.objectives.curvature import (
+    full_gradients,
+    has_exact_products,
+    hessian_vector_products,
+)
 from topo_core.objectives.protocol import Objective
 
 _FLOOR = 1e-9  # smallest eigenvalue of a metric, as a fraction of its largest
@@ -34,6 +40,7 @@ class ScaledLoss:
         self.inverse = None if basis is None else torch.linalg.inv(basis)
         self.gradient_rows = 0
         self.product_rows = 0
+        self._exact: bool | None = None  # whether products come from second derivatives
 
     @property
     def rows(self) -> int:
@@ -47,15 +54,15 @@ class ScaledLoss:
 
     def theta(self, points: Tensor) -> Tensor:
         """Parameters [..., d] of ``points`` u [..., d]."""
-        if self.basis is None:
-            return self.origin + self.unit * points
-        return self.origin + points @ self.basis.T
+        moves = self.unit * points if self.basis is None else points @ self.basis.T
+        parameters: Tensor = self.origin + moves
+        return parameters
 
     def coordinates(self, parameters: Tensor) -> Tensor:
         """u [..., d] of ``parameters`` θ [..., d]."""
-        if self.inverse is None:
-            return (parameters - self.origin) / self.unit
-        return (parameters - self.origin) @ self.inverse.T
+        moves = parameters - self.origin
+        points: Tensor = moves / self.unit if self.inverse is None else moves @ self.inverse.T
+        return points
 
     def losses(self, points: Tensor) -> Tensor:
         """Losses [k] float64 at u [k, d]; not counted."""
@@ -69,7 +76,9 @@ class ScaledLoss:
 
     def products(self, points: Tensor, vectors: Tensor) -> Tensor:
         """Hessian-vector products [k, d] in u at ``points`` u [k, d]."""
-        self.product_rows += len(points)
+        if self._exact is None:
+            self._exact = has_exact_products(self.objective, self.origin)
+        self.product_rows += len(points) if self._exact else 2 * len(points)
         pushed = self.unit * vectors if self.basis is None else vectors @ self.basis.T
         return self._pulled(hessian_vector_products(self.objective, self.theta(points), pushed))
 
@@ -86,41 +95,23 @@ class ScaledLoss:
         found = torch.cat(parts).reshape(count, width, width)
         return 0.5 * (found + found.mT)
 
+    def parameter_gradients(self, gradients: Tensor) -> Tensor:
+        """Gradients [..., d] with respect to θ of ``gradients`` [..., d] with respect to u."""
+        return gradients / self.unit if self.inverse is None else gradients @ self.inverse
+
     def _pulled(self, gradients: Tensor) -> Tensor:
         return self.unit * gradients if self.basis is None else gradients @ self.basis
 
 
-def metric_basis(hessians: Tensor) -> Tensor | None:
+def metric_basis(hessians: Tensor) -> Tensor:
     """A basis [d, d] in which the mean of |H| over ``hessians`` [k, d, d] is the identity.
 
-    Each Hessian is divided by its size first, so that a stiff end does not hide a soft one. None where no
-    Hessian is finite, or all are zero.
+    The identity where all of them are zero.
     """
     values, vectors = torch.linalg.eigh(hessians)
     mean = ((vectors * values.abs()[:, None, :]) @ vectors.mT).mean(0)
     values, vectors = torch.linalg.eigh(mean)
-    largest = float(values[-1])
-    if not largest > 0:
-        return None
-    basis: Tensor = vectors / values.clamp_min(_FLOOR * largest).sqrt()
+    if not float(values[-1]) > 0:
+        return torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
+    basis: Tensor = vectors / values.clamp_min(_FLOOR * float(values[-1])).sqrt()
     return basis
-
-
-def geometric_basis(hessians: Tensor) -> Tensor:
-    """A basis [d, d] in which the geometric mean of the two |H| of ``hessians`` [2, d, d] is the identity.
-
-    It is a compromise where one is much stiffer than the other: A^½ (A^-½ B A^-½)^½ A^½ for A and B (Bhatia 2007).
-    """
-    values, vectors = torch.linalg.eigh(hessians)
-    size = values.abs().clamp_min(_FLOOR * float(values.abs().max()))
-    first, second = (vectors * size[:, None, :]) @ vectors.mT
-    root, inverse = _power(first, 0.5), _power(first, -0.5)
-    mean = root @ _power(inverse @ second @ inverse, 0.5) @ root
-    return _power(0.5 * (mean + mean.mT), -0.5)
-
-
-def _power(matrix: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    size = values.clamp_min(1e-15 * float(values[-1])) ** exponent
-    power: Tensor = (vectors * size) @ vectors.mT
-    return power

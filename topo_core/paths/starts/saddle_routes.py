@@ -1,34 +1,53 @@
-"""The lowest route between two minima through saddles whose index is proved, for exact gradients.
+"""The lowest route between two minima over saddles whose index is proved, for exact gradients.
 
-The search keeps a small graph: nodes are minima, edges are saddles of index 1 with a descent on each side. The lowest
-route is the minimax path in that graph, and its height is the loss of a saddle. The graph grows by two moves:
+The search keeps a small graph: nodes are minima, edges are saddles of index 1 with a descent on each side.
+The lowest route is the minimax path in that graph, and its height is the loss of a saddle. The graph grows
+by two moves:
 
-- *double-ended*: a path between two minima in different components is relaxed for a short while, each of its peaks is
-  followed to a saddle, and the saddle is descended from on both sides (the missing-connection strategy of OPTIM and
-  pele: Carr, Trygubenko & Wales 2005);
-- *single-ended*: from a minimum up along each soft mode, in both directions, to a saddle next to it (Cerjan & Miller 1981).
+- *double-ended*: a path between two minima in different components is relaxed for a short while, each of its
+  peaks is followed to a saddle, and the saddle is descended from on both sides (the missing-connection
+  strategy: Carr, Trygubenko & Wales 2005);
+- *single-ended*: from a minimum up along each soft mode, in both directions, to a saddle beside it (Cerjan &
+  Miller 1981).
 
-Once the ends are joined at a height h, only edges lower than h count, so the ends lie in two components again and the
-same moves look for a lower route, until both are exhausted or the budget is spent.
+Once the ends are joined at a height h, only saddles lower than h count, so the ends lie in two components
+again and the same moves look for a lower route. The search ends when several rounds have found none, or when
+its budget is spent.
+
+Steps are taken in coordinates in which the mean of |H| along the straight line between the ends is the
+identity (``ScaledLoss``), so that badly scaled parameters cost no more than others; in many dimensions the
+coordinates are the given ones.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from topo_core.critical_points.eigenvector_following import Followed, follow
-from topo_core.critical_points.monotone_descent import Descents, descend_together
-from topo_core.critical_points.scaled_loss import ScaledLoss, geometric_basis, metric_basis
+from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
+from topo_core.critical_points.lanczos import lowest_eigenpairs
+from topo_core.critical_points.monotone_descent import descend_together
+from topo_core.critical_points.saddle_descents import descend_both_sides_together
+from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.starts.relaxed_strings import relaxed
+from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
 from topo_core.random_streams import generator
 
-_SAME = 1e-4  # points closer than this, in distances of the ends, are one
+_SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
 _POINTS = 13  # of a relaxed path
 _RELAX = 50  # its steps
+_SAMPLES = 5  # points of the straight line whose Hessians make the metric
+_ARCH = 0.25  # height of a bent first path, in distances of its ends
+_RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
+_REACH = 2.0  # how far a search may go from its start
+_STEPS = 60  # of a search
+_DESCENT = 300  # steps of a descent
+_UPHILL = 0.05  # rise of the first step from a minimum, in units of loss
+_MODES_AT_ONCE = 4  # climbed in both directions in one round
+_AROUND = 0.5  # how far above the height a search may rise, in heights above the lowest minimum
 
 
 @dataclass(frozen=True)
@@ -37,382 +56,349 @@ class RouteSettings:
 
     Attributes:
         budget: gradients and Hessian-vector products.
+        dense: dimensions up to which Hessians are taken whole.
         modes: soft modes climbed from a minimum, in both directions.
         gaps: paths relaxed together.
         quiet: rounds without a lower route after which the search ends.
     """
 
     budget: int = 6000
+    dense: int = 256
     modes: int = 12
     gaps: int = 3
     quiet: int = 3
 
 
-@dataclass
-class Edge:
-    """A saddle of index 1, in scaled coordinates.
+class RouteSearch:
+    """The search between two ends, in scaled coordinates in which their distance is 1.
 
     Attributes:
-        point: [d].
-        loss: there.
-        ends: numbers of the two minima.
-        sides: the two polylines [m, d], each from the saddle to its minimum.
+        loss: in the coordinates of the search; it counts what was evaluated.
+        graph: what is known.
+        height: of the lowest route; infinite while there is none.
+        rounds: done.
+        ended: why the search ended: "lowest" (no path can be lower), "quiet" (rounds have found no lower
+            route), "exhausted" (there is nothing left to try) or "budget".
     """
-
-    point: Tensor
-    loss: float
-    ends: tuple[int, int]
-    sides: tuple[Tensor, Tensor]
-    values: Tensor
-    gradient: Tensor
-    by: str
-
-
-@dataclass
-class Graph:
-    """Minima and the saddles between them, in scaled coordinates."""
-
-    minima: list[Tensor] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    edges: list[Edge] = field(default_factory=list)
-
-    def minimum(self, point: Tensor, loss: float) -> int:
-        """The number of the minimum at ``point``, a new one if it is not known."""
-        if self.minima:
-            distances = (torch.stack(self.minima) - point).norm(dim=1)
-            nearest = int(distances.argmin())
-            if float(distances[nearest]) <= _SAME:
-                return nearest
-        self.minima.append(point)
-        self.losses.append(loss)
-        return len(self.minima) - 1
-
-    def knows(self, point: Tensor) -> bool:
-        """Whether there is a saddle at ``point``."""
-        return any(float((edge.point - point).norm()) <= _SAME for edge in self.edges)
-
-    def components(self, below: float) -> list[int]:
-        """The component of each minimum when only saddles lower than ``below`` count."""
-        parents = list(range(len(self.minima)))
-        for edge in self.edges:
-            if edge.loss < below:
-                i, j = (_root(parents, end) for end in edge.ends)
-                parents[i] = j
-        return [_root(parents, i) for i in range(len(parents))]
-
-    def route(self, start: int, end: int) -> list[Edge] | None:
-        """The edges of the minimax route, in order; None where there is none."""
-        if start == end:
-            return []
-        parents = list(range(len(self.minima)))
-        tree: list[Edge] = []
-        for edge in sorted(self.edges, key=lambda edge: edge.loss):
-            i, j = (_root(parents, node) for node in edge.ends)
-            if i != j:
-                parents[i] = j
-                tree.append(edge)
-            if _root(parents, start) == _root(parents, end):
-                return _walk(tree, start, end)
-        return None
-
-
-def _root(parents: list[int], i: int) -> int:
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-def _walk(tree: Sequence[Edge], start: int, end: int) -> list[Edge]:
-    """The edges from ``start`` to ``end`` in a forest that joins them."""
-    came: dict[int, tuple[int, Edge] | None] = {start: None}
-    front = [start]
-    while end not in came:
-        here = front.pop()
-        for edge in tree:
-            if here in edge.ends:
-                other = edge.ends[0] if edge.ends[1] == here else edge.ends[1]
-                if other not in came:
-                    came[other] = here, edge
-                    front.append(other)
-    edges: list[Edge] = []
-    node = end
-    while (step := came[node]) is not None:
-        node, edge = step
-        edges.append(edge)
-    return edges[::-1]
-
-
-class RouteSearch:
-    """The search between two ends; ``run`` until it is done."""
 
     def __init__(
         self, objective: Objective, start: Tensor, end: Tensor, settings: RouteSettings, seed: int
     ) -> None:
         self.settings, self.seed = settings, seed
-        plain = ScaledLoss(objective, start)
-        both = torch.stack([start, end])
-        hessians = plain.hessians(both)
-        basis = metric_basis(hessians)
-        assert basis is not None
-        chord = float((torch.linalg.inv(basis) @ (end - start)).norm())
-        self.loss = ScaledLoss(objective, start, basis * chord)
-        self.loss.product_rows += plain.product_rows
-        self.second = ScaledLoss(objective, start, geometric_basis(hessians) * chord)
-        self.graph = Graph()
-        ends = self.loss.coordinates(both)
-        values = self.loss.losses(ends)
-        self.top = float(values.max())
-        self.unit = 1e-3 * abs(self.top) + 1e-300
-        self.log: list[str] = []
-        self.to_minima = self._descend(ends, radius=0.01)
-        self.ends = [
-            self.graph.minimum(point, float(loss))
-            for point, loss in zip(self.to_minima.points, self.to_minima.losses, strict=True)
-        ]
-        self.ends_given = ends
-        self.height = math.inf if self.ends[0] != self.ends[1] else self.top
-        self.tried: dict[tuple[int, int], int] = {}
-        self.climbed: dict[int, int] = {}
-        self.spectra: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        self.best_raw: tuple[float, Tensor] | None = None
+        self.dense = len(start) <= settings.dense
+        self.loss, self._second = _coordinates(objective, start, end, dense=self.dense)
+        ends = self.loss.coordinates(torch.stack([start, end]))
+        self._given = ends
+        self._top = float(self.loss.losses(ends).max())
+        self._rounding = torch.finfo(start.dtype).eps * abs(self._top)
+        self._unit = max(1e-3 * abs(self._top), 1e-300)  # of losses; a relaxed path says better
+        self.graph = TransitionGraph(_SAME)
+        down = descend_together(
+            self.loss,
+            ends,
+            radius=ends.new_full((2,), 0.01),
+            longest=_LONGEST,
+            tolerance=1e-13 * self._unit,
+            steps=_DESCENT,
+            refresh=self._refresh,
+        )
+        self._to_minima = down.polylines
+        minima = zip(down.points, down.losses.tolist(), strict=True)
+        self.ends = [self.graph.minimum(point, loss) for point, loss in minima]
+        self.height = math.inf if self.ends[0] != self.ends[1] else self._top
+        self.rounds, self.ended = 0, "budget"
+        self._tried: dict[tuple[int, int], int] = {}
+        self._climbed: dict[int, int] = {}
+        self._modes: dict[int, tuple[Tensor | None, Tensor, Tensor]] = {}
+
+    @property
+    def _refresh(self) -> int | None:
+        return max(8, self.loss.dimension // 2) if self.dense else None
 
     def run(self) -> None:
-        """Search until a round's moves are exhausted, or nothing new is met, or the budget is spent."""
+        """Rounds of both moves in turn, until the search ends."""
         quiet = 0
-        self.rounds = 0
-        self.why = "budget"
         while self.loss.rows < self.settings.budget:
-            if self.height <= self.top + 1e-9 * abs(self.top):
-                self.why = "lowest"
+            if self.height <= self._top + 4 * self._rounding:
+                self.ended = "lowest"
                 return
             before = self.height
-            moved = self._gaps() if self.rounds % 2 == 0 else self._climbs()
-            moved = moved or (self._climbs() if self.rounds % 2 == 0 else self._gaps())
+            moves = [self._cross_gaps, self._climb]
+            first, second = moves if self.rounds % 2 == 0 else moves[::-1]
+            if not first() and not second():
+                self.ended = "exhausted"
+                return
             self.rounds += 1
-            if not moved:
-                self.why = "exhausted"
-                return
-            self._update()
-            quiet = 0 if self.height < before or math.isinf(self.height) else quiet + 1
+            route = self.graph.route(*self.ends)
+            if route is not None:
+                self.height = max([self._top, *(edge.loss for edge in route)])
+            lower = self.height < before or math.isinf(self.height)
+            quiet = 0 if lower else quiet + 1
             if quiet >= self.settings.quiet:
-                self.why = "quiet"
+                self.ended = "quiet"
                 return
 
-    def _update(self) -> None:
+    def highest(self) -> Edge | None:
+        """The highest saddle of the lowest route."""
         route = self.graph.route(*self.ends)
-        if route is not None:
-            self.height = max([self.top, *(edge.loss for edge in route)])
-
-    # moves
-
-    def _gaps(self) -> bool:
-        """Relax paths across gaps; whether there were any."""
-        component = self.graph.components(self.height)
-        a, b = component[self.ends[0]], component[self.ends[1]]
-        low = [i for i, loss in enumerate(self.graph.losses) if loss < self.height]
-        pairs = []
-        points = torch.stack(self.graph.minima)
-        for i in low:
-            for j in low:
-                if i < j and component[i] != component[j] and {component[i], component[j]} & {a, b}:
-                    tried = self.tried.get((i, j), 0)
-                    distance = float((points[i] - points[j]).norm())
-                    across = {component[i], component[j]} == {a, b}
-                    pairs.append((distance * (1 + tried) * (1 if across else 1.5), i, j))
-        if not pairs:
-            return False
-        pairs = sorted(pairs)[: self.settings.gaps]
-        first, other = [], []
-        for _, i, j in pairs:
-            attempt = self.tried.get((i, j), 0)
-            self.tried[i, j] = attempt + 1
-            (other if attempt == 1 else first).append(self._path(points[i], points[j], i, j, attempt))
-        starts, directions = [], []
-        for loss, paths in ((self.loss, first), (self.second, other)):
-            if not paths:
-                continue
-            there = loss.coordinates(self.loss.theta(torch.stack(paths)))
-            rows = loss.rows
-            low_paths, losses = relaxed(loss, there, _RELAX)
-            if loss is not self.loss:
-                self.loss.gradient_rows += loss.rows - rows
-                low_paths = self.loss.coordinates(loss.theta(low_paths))
-            for path, values in zip(low_paths, losses, strict=True):
-                if bool(values.isfinite().all()):
-                    for x, v, rise in self._peaks(path):
-                        starts.append(x)
-                        directions.append(v)
-        if starts:
-            self._follow(torch.stack(starts), torch.stack(directions), None, "gap")
-        return True
-
-    def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor, float]]:
-        """Points of ``path`` [n, d] that are higher than both neighbours, their tangents, and their rise.
-
-        Sampled in quarters of each segment, and ever closer to both ends: the pass of a shallow end is close to it.
-        """
-        size = len(path)
-        close = 0.25 ** torch.arange(5, 1, -1, dtype=torch.float64)
-        at = torch.cat([close, torch.arange(1, 4 * (size - 1)) / 4, size - 1 - close.flip(0)]).to(path)
-        segment = at.floor().long().clamp(max=size - 2)
-        x = torch.lerp(path[segment], path[segment + 1], (at - segment)[:, None])
-        x = torch.cat([path[:1], x, path[-1:]])
-        f = self.loss.losses(x).tolist()
-        noise = 1e-13 * max(abs(v) for v in f)
-        found = []
-        for k in range(1, len(f) - 1):
-            if f[k] > f[k - 1] + noise and f[k] >= f[k + 1] + noise:
-                rise = f[k] - max(min(f[:k]), min(f[k + 1 :]))
-                found.append((x[k], x[k + 1] - x[k - 1], rise))
-        span = max(f) - min(f)
-        self.unit = max(span, 1e-10 * abs(self.top)) if not self.graph.edges else self.unit
-        return [each for each in found if each[2] > 1e-9 * span]
-
-    def _path(self, start: Tensor, end: Tensor, i: int, j: int, attempt: int) -> Tensor:
-        weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
-        straight = start + weights * (end - start)
-        if attempt < 2:
-            return straight
-        draw = torch.randn(
-            len(start), generator=generator(self.seed, "arch", i, j, attempt // 2), dtype=torch.float64
-        ).to(start)
-        along = (end - start) / (end - start).norm()
-        draw = draw - (draw @ along) * along
-        size = 0.25 * (end - start).norm() * (1 if attempt % 2 else -1)
-        return straight + torch.sin(math.pi * weights) * size * draw / draw.norm()
-
-    def _climbs(self) -> bool:
-        """Climb from the minima below the height along their soft modes; whether there were any left."""
-        component = self.graph.components(self.height)
-        a, b = component[self.ends[0]], component[self.ends[1]]
-        order = sorted(
-            (self.climbed.get(i, 0), -self.graph.losses[i], i)
-            for i in range(len(self.graph.minima))
-            if component[i] in (a, b) and self.graph.losses[i] < self.height
-        )
-        width = self.loss.dimension
-        modes = min(width, self.settings.modes)
-        for done, _, i in order:
-            if done < modes:
-                break
-        else:
-            return False
-        if i not in self.spectra:
-            h = self.loss.hessians(self.graph.minima[i][None])[0]
-            self.spectra[i] = (h, *torch.linalg.eigh(h))
-        h, values, vectors = self.spectra[i]
-        take = list(range(done, min(modes, done + 4)))
-        self.climbed[i] = done + len(take)
-        points, directions = [], []
-        energy = max(self.unit, 1e-12 * abs(self.top))
-        for m in take:
-            size = min(0.05, math.sqrt(2 * 0.05 * energy / max(float(values[m]), 1e-300)))
-            for sign in (1, -1):
-                points.append(self.graph.minima[i] + sign * size * vectors[:, m])
-                directions.append(vectors[:, m])
-        self._follow(
-            torch.stack(points), torch.stack(directions), h.expand(len(points), -1, -1), "climb"
-        )
-        return True
-
-    # what the moves share
-
-    def _follow(self, points: Tensor, directions: Tensor, hessians: Tensor | None, by: str) -> None:
-        above = math.inf
-        if math.isfinite(self.height):
-            above = self.height + 0.5 * (self.height - min(self.graph.losses))
-        found = follow(
-            self.loss,
-            points,
-            directions,
-            radius=0.03,
-            longest=0.3,
-            tolerance=1e-9 * self.unit,
-            ceiling=max(above, float(self.loss.losses(points).max()) + self.unit) if by == "gap" else above,
-            reach=2.0,
-            hessians=hessians,
-            steps=60,
-        )
-        self._keep(found, by)
-
-    def _keep(self, found: Followed, by: str) -> None:
-        fresh: list[int] = []
-        for k in range(len(found.points)):
-            one = bool(found.converged[k]) and int((found.values[k] < 0).sum()) == 1
-            if not one or not float(found.losses[k]) < self.height or self.graph.knows(found.points[k]):
-                continue
-            if any(float((found.points[k] - found.points[j]).norm()) <= _SAME for j in fresh):
-                continue
-            fresh.append(k)
-        if not fresh:
-            return
-        index = torch.tensor(fresh)
-        x, values, vectors = found.points[index], found.values[index], found.vectors[index]
-        size = (0.2 * self.unit / values[:, 0].abs()).sqrt().clamp(1e-4, 0.02)
-        both = torch.cat([vectors[:, :, 0], -vectors[:, :, 0]])
-        size = self._first_steps(torch.cat([x, x]), both, torch.cat([values[:, 0], values[:, 0]]), torch.cat([size, size]))
-        starts = torch.cat([x, x]) + size[:, None] * both
-        twice = torch.cat([values.abs(), values.abs()]).clamp_min(1e-12 * float(values.abs().max()))
-        frames = torch.cat([vectors, vectors])
-
-        def inverse(rows: Tensor, v: Tensor) -> Tensor:
-            parts = (frames[rows].mT @ v[:, :, None])[:, :, 0] / twice[rows]
-            return (frames[rows] @ parts[:, :, None])[:, :, 0]
-
-        ends = descend_together(
-            self.loss, starts, radius=size, longest=0.3, tolerance=1e-13 * self.unit, steps=150,
-            inverse=inverse, refresh=max(8, self.loss.dimension // 2),
-        )
-        for n, k in enumerate(fresh):
-            both = n, n + len(fresh)
-            if not all(bool(ends.converged[m]) for m in both):
-                continue
-            nodes = [self.graph.minimum(ends.points[m], float(ends.losses[m])) for m in both]
-            sides = tuple(
-                torch.cat([found.points[k][None], ends.polylines[m], self.graph.minima[node][None]])
-                for m, node in zip(both, nodes, strict=True)
-            )
-            self.graph.edges.append(
-                Edge(found.points[k], float(found.losses[k]), (nodes[0], nodes[1]), (sides[0], sides[1]), found.values[k], found.gradients[k], by)
-            )
-
-    def _first_steps(self, x: Tensor, sides: Tensor, values: Tensor, size: Tensor) -> Tensor:
-        """Lengths [k] of steps from the saddles ``x`` along ``sides``, along which the loss falls as its curvature says."""
-        parts = torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=x.dtype, device=x.device)
-        top = self.loss.losses(x)
-        size = size.clone()
-        for _ in range(12):
-            moves = (size[:, None] * parts)[:, :, None] * sides[:, None, :]
-            fall = top[:, None] - self.loss.losses((x[:, None] + moves).flatten(0, 1)).reshape(len(x), -1)
-            expected = 0.5 * values.abs()[:, None] * (size[:, None] * parts).square()
-            good = ((fall >= 0.5 * expected) & (fall <= 2 * expected)).all(1)
-            if bool(good.all()):
-                break
-            size = torch.where(good, size, 0.4 * size)
-        return size
-
-    def _descend(self, points: Tensor, radius: float) -> Descents:
-        return descend_together(
-            self.loss,
-            points,
-            radius=points.new_full((len(points),), radius),
-            longest=0.3,
-            tolerance=1e-13 * max(self.unit, 1e-12 * abs(self.top)),
-            steps=150,
-            inverse=None, refresh=max(8, self.loss.dimension // 2),
-        )
+        return max(route, key=lambda edge: edge.loss) if route else None
 
     def polygon(self) -> Tensor | None:
-        """The route [n, d] in parameters."""
+        """The lowest route [n, d] in the parameters of the objective; None where the ends are not joined."""
         route = self.graph.route(*self.ends)
         if route is None:
             return None
-        parts = [self.to_minima.polylines[0]]
-        node = self.ends[0]
+        parts, node = [self._to_minima[0]], self.ends[0]
         for edge in route:
-            near, far = edge.sides if edge.ends[0] == node else edge.sides[::-1]
-            parts += [near.flip(0), far[1:]]
-            node = edge.ends[1] if edge.ends[0] == node else edge.ends[0]
-        parts.append(self.to_minima.polylines[1].flip(0))
+            parts.append(edge.polyline(node))
+            node = edge.other(node)
+        parts.append(self._to_minima[1].flip(0))
         return self.loss.theta(torch.cat(parts))
+
+    # The double-ended move.
+
+    def _cross_gaps(self) -> bool:
+        """Relax paths between components; whether there were any left to try."""
+        pairs = self._gaps()
+        points = self.graph.minima
+        first, other = list[Tensor](), list[Tensor]()
+        for i, j in pairs:
+            attempt = self._tried.get((i, j), 0)
+            self._tried[i, j] = attempt + 1
+            again = attempt == 1 and self._second is not None
+            (other if again else first).append(self._path(points[i], points[j], (i, j), attempt))
+        peaks = list[tuple[Tensor, Tensor]]()
+        for paths, loss in ((first, self.loss), (other, self._second)):
+            if paths and loss is not None:
+                peaks += self._relaxed_peaks(torch.stack(paths), loss)
+        if peaks:
+            starts, directions = (torch.stack(rows) for rows in zip(*peaks, strict=True))
+            ceiling = float(self.loss.losses(starts).max()) + self._unit
+            self._follow(starts, directions, max(self._ceiling, ceiling))
+        return bool(pairs)
+
+    def _gaps(self) -> list[tuple[int, int]]:
+        """Pairs of minima below the height in two components, of which one holds an end: nearest first."""
+        component = self.graph.components(self.height)
+        a, b = (component[end] for end in self.ends)
+        points = torch.stack(self.graph.minima)
+        low = [i for i, loss in enumerate(self.graph.losses) if loss < self.height]
+        ranked = list[tuple[float, int, int]]()
+        for i in low:
+            distances = (points - points[i]).norm(dim=1).tolist()
+            for j in low:
+                two = {component[i], component[j]}
+                if i < j and len(two) == 2 and two & {a, b}:
+                    aside = 1.0 if two == {a, b} else 1.5
+                    ranked.append((distances[j] * (1 + self._tried.get((i, j), 0)) * aside, i, j))
+        return [(i, j) for _, i, j in sorted(ranked)[: self.settings.gaps]]
+
+    def _path(self, start: Tensor, end: Tensor, pair: tuple[int, int], attempt: int) -> Tensor:
+        """The straight line at first, then arches in drawn directions, on both sides in turn."""
+        weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
+        straight = start + weights * (end - start)
+        lines = 1 if self._second is None else 2
+        if attempt < lines:
+            return straight
+        number, sign = divmod(attempt - lines, 2)
+        draw = torch.randn(
+            len(start), generator=generator(self.seed, "arch", *pair, number), dtype=torch.float64
+        ).to(start)
+        along = (end - start) / (end - start).norm()
+        side = draw - (draw @ along) * along
+        size = _ARCH * (end - start).norm() * (1 - 2 * sign) / side.norm().clamp_min(1e-300)
+        path: Tensor = straight + torch.sin(math.pi * weights) * size * side
+        return path
+
+    def _relaxed_peaks(self, paths: Tensor, loss: ScaledLoss) -> list[tuple[Tensor, Tensor]]:
+        """Peaks of ``paths`` [p, n, d] after they were relaxed in the coordinates of ``loss``."""
+        if loss is not self.loss:
+            paths = loss.coordinates(self.loss.theta(paths))
+        before = loss.rows
+        low, losses = relaxed(loss, paths, _RELAX)
+        if loss is not self.loss:
+            self.loss.gradient_rows += loss.rows - before
+            low = self.loss.coordinates(loss.theta(low))
+        peaks = list[tuple[Tensor, Tensor]]()
+        for path, values in zip(low, losses, strict=True):
+            if bool(values.isfinite().all()):
+                peaks += self._peaks(path)
+        return peaks
+
+    def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Points of ``path`` [n, d] that are higher than both neighbours, and the chords between these.
+
+        Where no point is, the segments are sampled, and ever more closely near both ends: the pass of a
+            shallow
+        minimum is near it.
+        """
+        peaks = self._tops(path)
+        if peaks:
+            return peaks
+        last = len(path) - 1
+        near = 0.25 ** torch.arange(5, 1, -1, dtype=torch.float64)
+        quarters = torch.arange(1, 4 * last, dtype=torch.float64) / 4
+        at = torch.cat([near, quarters, last - near.flip(0)]).to(path)
+        segment = at.floor().long().clamp(max=last - 1)
+        inside = torch.lerp(path[segment], path[segment + 1], (at - segment)[:, None])
+        return self._tops(torch.cat([path[:1], inside, path[-1:]]))
+
+    def _tops(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
+        losses = self.loss.losses(points)
+        if not self.graph.edges:
+            self._unit = max(float(losses.max() - losses.min()), 1e6 * self._rounding, 1e-300)
+        least = max(2 * self._rounding, 1e-9 * self._unit)
+        higher = (losses[1:-1] > losses[:-2] + least) & (losses[1:-1] >= losses[2:] + least)
+        tops = (torch.nonzero(higher).flatten() + 1).tolist()
+        return [(points[k], points[k + 1] - points[k - 1]) for k in tops]
+
+    # The single-ended move.
+
+    def _climb(self) -> bool:
+        """Climb from a minimum joined to an end below the height; whether one was left to climb from."""
+        component = self.graph.components(self.height)
+        joined = {component[end] for end in self.ends}
+        modes = min(self.loss.dimension, self.settings.modes)
+        order = sorted(
+            (self._climbed.get(i, 0), -loss, i)
+            for i, loss in enumerate(self.graph.losses)
+            if component[i] in joined and loss < self.height and self._climbed.get(i, 0) < modes
+        )
+        if not order:
+            return False
+        done, _, i = order[0]
+        hessian, values, vectors = self._soft_modes(i, modes)
+        take = range(done, min(done + _MODES_AT_ONCE, len(values)))
+        self._climbed[i] = done + _MODES_AT_ONCE if take else modes
+        if not take:
+            return True
+        curvature = values[list(take)].abs().clamp_min(1e-300)
+        size = (2 * _UPHILL * self._unit / curvature).sqrt().clamp_max(0.05)
+        sides = vectors[:, list(take)].T
+        moves = size[:, None] * sides
+        starts = self.graph.minima[i] + torch.cat([moves, -moves])
+        hessians = None if hessian is None else hessian.expand(len(starts), -1, -1)
+        self._follow(starts, torch.cat([sides, sides]), self._ceiling, hessians)
+        return True
+
+    def _soft_modes(self, i: int, count: int) -> tuple[Tensor | None, Tensor, Tensor]:
+        """The Hessian at minimum i (where it is taken whole), its lowest eigenvalues and their vectors."""
+        if i not in self._modes:
+            point = self.graph.minima[i]
+            if self.dense:
+                hessian = self.loss.hessians(point[None])[0]
+                values, vectors = torch.linalg.eigh(hessian)
+                self._modes[i] = hessian, values[:count], vectors[:, :count]
+            else:
+                draw = generator(self.seed, "modes", i)
+                first = torch.randn(len(point), generator=draw, dtype=torch.float64).to(point)
+                pairs = lowest_eigenpairs(
+                    lambda vector: self.loss.products(point[None], vector[None])[0],
+                    first,
+                    min(count, _MODES_AT_ONCE),
+                    tolerance=0.1,
+                    max_products=40,
+                )
+                self._modes[i] = None, pairs.values.to(point), pairs.vectors.T
+        return self._modes[i]
+
+    # What both moves share.
+
+    @property
+    def _ceiling(self) -> float:
+        """Loss above which a search is given up."""
+        return self.height + _AROUND * (self.height - min(self.graph.losses))
+
+    def _follow(
+        self, starts: Tensor, directions: Tensor, ceiling: float, hessians: Tensor | None = None
+    ) -> None:
+        """Follow ``starts`` [k, d] to saddles, and add those below the height to the graph."""
+        limits = {
+            "radius": _RADIUS,
+            "longest": _LONGEST,
+            "tolerance": 1e-9 * self._unit,
+            "ceiling": ceiling,
+            "reach": _REACH,
+        }
+        if self.dense:
+            result = follow(
+                self.loss, starts, directions, steps=_STEPS, hessians=hessians, **limits
+            )
+        else:
+            left = max(0, self.settings.budget - self.loss.rows)
+            result = follow_in_krylov_spaces(
+                self.loss, starts, directions, steps=_STEPS, budget=left, **limits
+            )
+        fresh = self._fresh(result)
+        if fresh:
+            self._add(result, fresh)
+
+    def _fresh(self, result: Followed) -> list[int]:
+        """Rows that are saddles of index 1 below the height, and not known yet."""
+        negative = (result.values < 0).sum(1).tolist()
+        settled = result.values[:, :2].isfinite().all(1).tolist()
+        fresh = list[int]()
+        for k, loss in enumerate(result.losses.tolist()):
+            point = result.points[k]
+            proved = bool(result.converged[k]) and settled[k] and negative[k] == 1
+            if not proved or not loss < self.height or self.graph.knows(point):
+                continue
+            if all(float((point - result.points[j]).norm()) > _SAME for j in fresh):
+                fresh.append(k)
+        return fresh
+
+    def _add(self, result: Followed, fresh: list[int]) -> None:
+        """Descend from the saddles in rows ``fresh``; those with minima on both sides join the graph."""
+        rows = torch.tensor(fresh, device=result.points.device)
+        down = descend_both_sides_together(
+            self.loss,
+            result.points[rows],
+            result.values[rows],
+            result.vectors[rows],
+            first=0.05,
+            longest=_LONGEST,
+            tolerance=1e-13 * self._unit,
+            steps=_DESCENT,
+        )
+        for n, k in enumerate(fresh):
+            both = n, n + len(fresh)
+            if not all(bool(down.converged[m]) for m in both):
+                continue
+            i, j = (self.graph.minimum(down.points[m], float(down.losses[m])) for m in both)
+            first, second = (
+                torch.cat([down.polylines[m], self.graph.minima[node][None]])
+                for m, node in zip(both, (i, j), strict=True)
+            )
+            self.graph.edges.append(
+                Edge(
+                    point=result.points[k],
+                    loss=float(result.losses[k]),
+                    gradient=result.gradients[k],
+                    values=result.values[k],
+                    ends=(i, j),
+                    sides=(first, second),
+                )
+            )
+
+
+def _coordinates(
+    objective: Objective, start: Tensor, end: Tensor, *, dense: bool
+) -> tuple[ScaledLoss, ScaledLoss | None]:
+    """Coordinates in which the distance of the ends is 1, and others for a second attempt.
+
+    The metrics are means of |H| over the straight line and over the two ends.
+    """
+    plain = ScaledLoss(objective, start)
+    if dense:
+        weights = torch.linspace(0, 1, _SAMPLES, dtype=start.dtype, device=start.device)[:, None]
+        hessians = plain.hessians(weights * (end - start))
+        hessians = hessians[hessians.isfinite().flatten(1).all(1)]
+        if len(hessians) >= 2:
+            found = list[ScaledLoss]()
+            for rows in (hessians, hessians[[0, -1]]):
+                basis = metric_basis(rows)
+                length = float((torch.linalg.inv(basis) @ (end - start)).norm())
+                found.append(ScaledLoss(objective, start, basis * length))
+            found[0].gradient_rows, found[0].product_rows = plain.gradient_rows, plain.product_rows
+            return found[0], found[1]
+    return ScaledLoss(objective, start, None, float((end - start).norm())), None
