@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -9,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.dashboard.live_page import Watcher, serve, url_of
+from orchestrator.dashboard.look import Watcher
 from orchestrator.dashboard.progress import Driver, DriverWatch, counts_of, seconds_left
+from orchestrator.dashboard.server import is_allowed, serve
 from orchestrator.report.anytime import anytime_bars, score_bounds
 from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.lease import STALE_SECONDS, Holder
@@ -21,16 +23,15 @@ from workers.storage.objects import StoreUnreachable
 
 
 @contextlib.contextmanager
-def serving(folder):
-    server = serve(open_run(str(folder)), "127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield url_of(server)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving(folder, host="127.0.0.1", names=()):
+    with serve(open_run(str(folder)), host, 0, names) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.url
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def get(url, **headers):
@@ -147,6 +148,40 @@ def test_other_names_and_other_pages_are_refused(tmp_path):
                 get(address, **headers)
             assert refused.value.code == code
         assert get(url, Host=f"localhost:{url.split(':')[-1].strip('/')}")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_name_that_somebody_points_here_is_refused(tmp_path, host):
+    """Whatever address is served at: a page of evil.example must not read the run through its visitor."""
+    made = partial(tmp_path)
+    with serving(made.folder, host, ["watch.lab.example"]) as url:
+        port = url.rstrip("/").rpartition(":")[2]
+        at = f"http://127.0.0.1:{port}/"
+        for name in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", ""):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                get(at, Host=name)
+            assert refused.value.code in (400, 403)
+        for name in ("localhost", f"127.0.0.1:{port}", "Watch.Lab.example"):
+            assert get(at, Host=name)
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "allowed"),
+    [
+        ("[::1]:8787", "::1", True),
+        ("192.0.2.7:8787", "192.0.2.7", True),
+        ("192.0.2.7", "0.0.0.0", True),
+        ("192.0.2.7", "127.0.0.1", False),
+        (socket.gethostname(), "0.0.0.0", True),
+        (socket.gethostname(), "127.0.0.1", False),
+        ("[::1", "0.0.0.0", False),
+        ("localhost.evil.example", "0.0.0.0", False),
+        ("2130706433", "127.0.0.1", False),
+    ],
+)
+def test_names_of_this_machine(host, bound, allowed):
+    """Its host name and addresses count where it is served to others, and loopback names always."""
+    assert is_allowed(host, bound, ()) is allowed
 
 
 def test_watching_writes_nothing(tmp_path):

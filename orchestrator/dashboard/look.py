@@ -1,27 +1,23 @@
-"""`toscore watch`: a run while it goes, on a page of this machine.
+"""One look at a run and the page that is made of it.
 
-The page is made from one look at the store, so its parts agree with each other, and it says when that
-look was. The standard library serves it; nothing is written anywhere.
+All parts of the page come from one look at the store, so they agree with each other, and the page says when
+that look was. Nothing is written anywhere.
 """
 
-import contextlib
-import json
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.dashboard.progress import Driver, DriverWatch, Progress, progress
 from orchestrator.report.anytime import AnytimeBar, anytime_bars, anytime_figure, score_bounds
 from orchestrator.report.figure import Table
-from orchestrator.report.page import TEMPLATES, Number, figure_values, render_template, shown
+from orchestrator.report.page import Number, figure_values, render_template, shown
 from orchestrator.report.style import number
-from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.telemetry.durations import human_seconds
 from workers.storage.objects import StoreUnreachable
@@ -30,22 +26,12 @@ LEAST_SECONDS = 1.0
 """Between two looks at the store."""
 
 SHARE = 0.2
-"""Of the time, at most this much goes into looking: a page must not slow down what it shows."""
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'self'; "
-    "connect-src 'self'; img-src data:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+"""At most this share of the time goes into looks: a page must not slow down the run that it shows."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run, and what was made of it."""
+    """One look at a run; `trouble` says why there is no newer one."""
 
     progress: Progress
     landscape: Landscape
@@ -80,7 +66,7 @@ class Look:
         }
 
     def html(self, template: str) -> str:
-        """The page, or its inside."""
+        """The page, or the part of it that changes."""
         look, landscape, bars = self.progress, self.landscape, self.bars
         figure = None
         if bars:
@@ -121,9 +107,9 @@ def headline(look: Progress) -> str:
             rest = f", about {human_seconds(look.eta)} left" if look.eta is not None else ""
             return f"Running{rest}."
         case Driver.UNKNOWN:
-            return "Not complete; whether its driver is alive shows in a moment."
+            return "Not complete; whether a driver runs it will be known in a few seconds."
         case Driver.QUIET:
-            return f"Not complete; {look.driver_described} has not been heard of for a while."
+            return f"Not complete; {look.driver_described} has not renewed its lease for a while."
         case Driver.LEFT:
             return "Not complete, and nobody runs it: toscore run goes on with it."
 
@@ -138,15 +124,15 @@ def _numbers(look: Progress, bars: Sequence[AnytimeBar], minima_left: int) -> li
     else:
         score = Number("TO-score", f"{number(low)} to {number(high)}", "elder rule, undecided")
     lowest = [Number("Lowest loss so far", number(bars[0].birth))] if bars else []
-    return [score, *lowest, Number("Work so far", human_seconds(done), "all tasks together")]
+    return [score, *lowest, Number("Work so far", human_seconds(done), "all workers together")]
 
 
 def _finite(value: float) -> float | None:
-    return value if abs(value) != float("inf") else None
+    return value if math.isfinite(value) else None
 
 
 class Watcher:
-    """Looks at the store when somebody asks, but not more often than is good for the run."""
+    """Looks at the store when a page is asked for, but not so often that the run would suffer."""
 
     def __init__(self, run: StartedRun, clock: Callable[[], float] = time.monotonic) -> None:
         self._run, self._clock = run, clock
@@ -190,84 +176,3 @@ class Watcher:
                 raise
             return replace(self._look, trouble=f"The store does not answer now: {error}")
         return Look(seen, landscape, self._run.plan.adaptive)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], watcher: Watcher) -> None:
-        super().__init__(address, _Handler)
-        self.watcher = watcher
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        # A page of another site that had its name point here must not read the run.
-        if not self._asked_by_our_name():
-            self._answer(
-                HTTPStatus.FORBIDDEN, "text/plain", b"Ask for this machine by its own name.\n"
-            )
-            return
-        path = self.path.partition("?")[0]
-        make = _ROUTES.get(path)
-        if make is None:
-            self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"There is no such page.\n")
-            return
-        kind, content = make
-        try:
-            data = content(self.server.watcher)
-        except StoreUnreachable as error:
-            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{error}\n".encode())
-            return
-        self._answer(HTTPStatus.OK, kind, data)
-
-    def _asked_by_our_name(self) -> bool:
-        bound = str(self.server.server_address[0])
-        if bound not in LOOPBACK:
-            return True
-        host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
-        return host.strip("[]") in LOOPBACK
-
-    def _answer(self, status: HTTPStatus, kind: str, data: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # whoever asked has left
-            self.send_response(status)
-            for name, value in HEADERS.items():
-                self.send_header(name, value)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not news."""
-
-
-_ROUTES: Mapping[str, tuple[str, Callable[[Watcher], bytes]]] = {
-    "/": ("text/html", lambda watcher: watcher.page("watch.html")),
-    "/inside.html": ("text/html", lambda watcher: watcher.page("watch_fragment.html")),
-    "/state.json": ("application/json", lambda w: json.dumps(w.look().to_json()).encode()),
-    "/watch.js": ("text/javascript", lambda watcher: (TEMPLATES / "watch.js").read_bytes()),
-}
-
-
-def serve(run: StartedRun, host: str, port: int) -> _Server:
-    """A server that is bound and not yet serving; port 0 takes a free one.
-
-    Raises:
-        UserError: the address cannot be had.
-    """
-    try:
-        return _Server((host, port), Watcher(run))
-    except OSError as error:
-        raise UserError(
-            f"{host}:{port} cannot be served at ({error.strerror}): choose another --port, 0 for a "
-            "free one, or another --host."
-        ) from None
-
-
-def url_of(server: _Server) -> str:
-    """Where a browser finds it."""
-    host, port = str(server.server_address[0]), server.server_address[1]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
