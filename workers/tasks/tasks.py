@@ -137,6 +137,7 @@ class SimplexWork(SimplexSettings):
     """
 
     epochs: int | None = 50
+    l2: float = 1e-5
     grid: int = 2
     evaluate_every: int = 25
     height_tolerance: float = 1e-3

@@ -88,6 +88,38 @@ def test_a_simplex_slides_to_the_lowest_point_that_it_cannot_avoid(count, outcom
     )
 
 
+def turned(points, shift):
+    """``points`` [n, 3] after a rotation and a translation."""
+    rotation, _ = torch.linalg.qr(
+        torch.randn(3, 3, generator=generator("turn"), dtype=torch.float64)
+    )
+    return points @ rotation.T + shift
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "moves"), [(0.01, 1e4, False), (1e3, -5.0, False), (1.0, 0.0, True)]
+)
+def test_the_value_does_not_depend_on_units_or_axes(scale, offset, moves):
+    """L → a L + b, and a rotation and a translation of the coordinates, carry the result along."""
+    settings = SimplexSettings(height_tolerance=1e-6)
+    vertices, shift = around_an_axis(3), torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)
+    plain = optimize_simplex(hill(), vertices, flat_faces(vertices, settings), settings)
+    back = turned(torch.eye(3, dtype=torch.float64), 0.0)  # rows: the images of the axes
+    other = from_function(
+        lambda x: (
+            scale
+            * (1 + (((x - shift) @ back.T if moves else x)[:, -1] - 0.7) ** 2)
+            * torch.exp(-((x - shift) @ back.T if moves else x)[:, :-1].square().sum(1))
+            + offset
+        )
+    )
+    corners = turned(vertices, shift) if moves else vertices
+    result = optimize_simplex(other, corners, flat_faces(corners, settings), settings)
+    assert (result.value - offset) / scale == pytest.approx(plain.value, rel=1e-5)
+    assert result.outcome is plain.outcome
+    assert result.remaining_fall / scale == pytest.approx(plain.remaining_fall, abs=1e-3)
+
+
 def test_a_simplex_that_fills_its_space_stays_where_it_is():
     """In a plane a triangle has no normal direction; its value is the hill that it contains."""
     objective = from_function(lambda x: torch.exp(-4 * (x - 0.1).square().sum(1)))
