@@ -6,9 +6,9 @@ own forward pass: about three gradients.
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.functional_network import FunctionalNetwork
 from topo_core.objectives.minibatches import chunks
 
 
@@ -22,6 +22,7 @@ class NetworkCurvature:
 
     def __init__(self, network: Network, smallest: int = 1) -> None:
         self._network, self._smallest = network, smallest
+        self._call = FunctionalNetwork(network.module)
 
     def products(self, points: Tensor, vectors: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
         """Hessians at `points` [k, d] times `vectors` [k, d]: [k, d].
@@ -39,7 +40,7 @@ class NetworkCurvature:
         network = self._network
         row = point.detach().requires_grad_(True)
         with torch.enable_grad():
-            outputs = functional_call(network.module, network.layout.views(row), (inputs,))
+            outputs = self._call(network.layout.views(row), inputs)
             loss = network.loss.mean(outputs, targets)
             (gradient,) = torch.autograd.grad(loss, row, create_graph=True)
             slope = gradient @ vector.detach()

@@ -5,6 +5,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from topo_core.objectives.functional_network import FunctionalNetwork
 from topo_core.objectives.losses import Loss
 from workers.problems.data_sets import Dataset
 from workers.problems.network_state import NetworkState
@@ -58,6 +59,7 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
             "function of the parameters: set their probability to 0 by its options"
         )
     _check_buffers(name, before, trained)
+    _check_copies(name, module, example)
     _check_gradient(name, module, example, targets, loss)
 
 
@@ -90,6 +92,36 @@ def _check_buffers(name: str, before: dict[str, Tensor], module: nn.Module) -> N
         raise BadReference(
             f"network.name {name!r} changes its buffer {buffer} while it computes in training, so its loss "
             "is no function of the parameters: build it without (spectral_norm, running statistics)"
+        )
+
+
+def _check_copies(name: str, module: nn.Module, example: Tensor) -> None:
+    """A copy of the network, evaluated at other parameters, is the network with these parameters.
+
+    It is not where a forward function is bound to the original, or reads tensors that are no parameters.
+    """
+    draw = torch.Generator().manual_seed(0)
+    copied, own = deepcopy(module).eval(), dict(module.named_parameters())
+    before = {n: p.detach().clone() for n, p in own.items() if p.requires_grad}
+    other = {
+        n: p + 0.1 * torch.randn(p.shape, generator=draw).to(p.dtype) for n, p in before.items()
+    }
+    training = module.training
+    with torch.no_grad():
+        try:
+            for parameter, value in other.items():
+                own[parameter].copy_(value)
+            expected = module.eval()(example)
+        finally:
+            for parameter, value in before.items():
+                own[parameter].copy_(value)
+            module.train(training)
+        outputs = FunctionalNetwork(copied)(other, example)
+    if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise BadReference(
+            f"network.name {name!r} does not compute with the parameters of a copy of it (is a forward "
+            "function bound to the original, or a tensor kept that is no parameter?): define forward in a "
+            "class, with its parameters as attributes"
         )
 
 

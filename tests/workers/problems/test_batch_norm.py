@@ -182,3 +182,52 @@ def test_the_order_of_evaluation_does_not_matter(loaded):
 def test_all_strategies_are_named(loaded):
     """The strategies that these tests name are those that such a network allows."""
     assert set(loaded.strategies()) == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("count", [7, CHUNK + 1, CHUNK + 2, 2 * CHUNK + 500])
+def test_statistics_are_pooled_with_the_sizes_of_chunks(count):
+    """Part B, 2: an outlier in a short last chunk weighs as one example, and one example is no error."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(count, 3, generator=draw, dtype=torch.float64)
+    inputs[-1] += 20
+    targets = torch.randint(2, (count,), generator=draw)
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).double()
+    objective = ModuleObjective(module, inputs, targets, batch_size=CHUNK)
+    row = nn.utils.parameters_to_vector(module.parameters()).detach()
+    found = objective.statistics(row)
+    torch.testing.assert_close(found["0.running_mean"], inputs.mean(0), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found["0.running_var"], inputs.var(0), rtol=1e-9, atol=1e-12)
+    loss = float(objective.losses(row[None])[0])
+    module.load_state_dict({**module.state_dict(), **found})
+    outputs = module.eval()(inputs)
+    assert loss == pytest.approx(nn.functional.cross_entropy(outputs, targets).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("strategy", ["literal", "functional"])
+def test_a_remainder_of_one_example_joins_the_batch_before(strategy):
+    """Part B, 2: batch norm has no statistics of one example; every example is still seen once an epoch."""
+    inputs, targets = torch.randn(101, 3), torch.arange(101) % 2
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    objective = ModuleObjective(module, inputs, targets, batch_size=20, strategy=strategy)
+    rows = nn.utils.parameters_to_vector(module.parameters()).detach()[None]
+    steps = [Step(0, 0, batch) for batch in range(objective.batches)]
+    assert [len(objective.minibatch(step)[0]) for step in steps] == [20, 20, 20, 20, 21]
+    assert all(objective.gradients(rows, step)[1].isfinite().all() for step in steps)
+
+
+def test_norms_that_track_nothing_are_evaluated_on_the_whole_set():
+    """With track_running_stats=False as without: statistics of the training set, not of a chunk."""
+    inputs, targets = (
+        torch.randn(CHUNK + 300, 3, dtype=torch.float64),
+        torch.arange(CHUNK + 300) % 2,
+    )
+    losses = []
+    for tracked in (True, False):
+        torch.manual_seed(0)
+        module = nn.Sequential(
+            nn.BatchNorm1d(3, track_running_stats=tracked), nn.Linear(3, 2)
+        ).double()
+        row = nn.utils.parameters_to_vector(module.parameters()).detach()
+        objective = ModuleObjective(module, inputs, targets, batch_size=100)
+        losses.append(float(objective.losses(row[None])[0]))
+    assert losses[0] == losses[1]

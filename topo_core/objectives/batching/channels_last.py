@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from topo_core.objectives.batching.path_loops import PathLoop
 from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.functional_network import FunctionalNetwork
 
 
 def channels_innermost(x: Tensor) -> Tensor:
@@ -33,7 +33,8 @@ class ChannelsLast:
     """A Python loop over the points, their images and kernels in channels-last memory."""
 
     def __init__(self, network: Network) -> None:
-        self._module, self._layout, self._loss = network.module, network.layout, network.loss
+        self._call, self._layout = FunctionalNetwork(network.module), network.layout
+        self._loss = network.loss
         self.gradients_of_paths = PathLoop(self.gradients)
 
     def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
@@ -48,7 +49,7 @@ class ChannelsLast:
         for row, own in enumerate(self._weights(points)):
             weights = {name: weight.detach().requires_grad_() for name, weight in own.items()}
             with torch.enable_grad():
-                outputs = functional_call(self._module, weights, (x,))
+                outputs = self._call(weights, x)
                 loss = self._loss.mean(outputs, targets)
             slopes = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
             losses[row] = loss.detach()
@@ -66,7 +67,7 @@ class ChannelsLast:
         outputs = []
         for row, weights in enumerate(self._weights(points)):
             own = {name: value[row] for name, value in (buffers or {}).items()}
-            outputs.append(functional_call(self._module, {**weights, **own}, (x,)))
+            outputs.append(self._call({**weights, **own}, x))
         return torch.stack(outputs)
 
 

@@ -6,23 +6,24 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
 from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.functional_network import FunctionalNetwork
 
 
 class Functional:
-    """`vmap(grad(functional_call))`; for several paths `vmap` of that."""
+    """`vmap(grad(loss))`; for several paths `vmap` of that."""
 
     def __init__(self, network: Network) -> None:
-        module, layout = network.module, network.layout
+        call, layout = FunctionalNetwork(network.module), network.layout
 
         def loss(row: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-            outputs = functional_call(module, layout.views(row), (inputs,))
+            outputs = call(layout.views(row), inputs)
             return network.loss.mean(outputs, targets)
 
         def outputs(row: Tensor, buffers: dict[str, Tensor], inputs: Tensor) -> Tensor:
-            result = functional_call(module, {**layout.views(row), **buffers}, (inputs,))
+            result = call({**layout.views(row), **buffers}, inputs)
             assert isinstance(result, Tensor)
             return result
 

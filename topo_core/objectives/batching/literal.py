@@ -6,17 +6,18 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from topo_core.objectives.batching.path_loops import PathLoop
 from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.functional_network import FunctionalNetwork
 
 
 class Literal:
     """A Python loop over the points."""
 
     def __init__(self, network: Network) -> None:
-        self._module, self._layout, self._loss = network.module, network.layout, network.loss
+        self._call, self._layout = FunctionalNetwork(network.module), network.layout
+        self._loss = network.loss
         self.gradients_of_paths = PathLoop(self.gradients)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,7 +26,7 @@ class Literal:
         for point in points:
             row = point.detach().requires_grad_(True)
             with torch.enable_grad():
-                outputs = functional_call(self._module, self._layout.views(row), (inputs,))
+                outputs = self._call(self._layout.views(row), inputs)
                 loss = self._loss.mean(outputs, targets)
             (gradient,) = torch.autograd.grad(loss, row)
             losses.append(loss.detach())
@@ -40,7 +41,7 @@ class Literal:
         for row, point in enumerate(points):
             own = {name: value[row] for name, value in (buffers or {}).items()}
             state = {**self._layout.views(point), **own}
-            outputs.append(functional_call(self._module, state, (inputs,)))
+            outputs.append(self._call(state, inputs))
         return torch.stack(outputs)
 
 
