@@ -1,10 +1,17 @@
-"""Whether a path has converged, from the fall of its height.
+"""Whether a path has converged.
 
-A path that has used its budget has not converged: heights of networks were seen to halve from
-100 to 200 epochs. What a further run would bring is extrapolated from the lowest height so
-far, as a function of the time of the gradient flow (the sum of the learning rates, so that a
-decayed rate does not look like convergence): falls over the last two quarters in a geometric
-progression, and never less than the last of them.
+A path that has used its budget has not converged: heights of networks were seen to halve from 100 to 200
+epochs. A path is CONVERGED where it is as low as its higher end, or where two kinds of evidence agree:
+
+- *History.* The fall that a further run would bring, extrapolated from the lowest height so far as a function
+  of the time of the gradient flow (the sum of the learning rates, so that a decayed rate does not
+  look like convergence): falls over the last two quarters in a geometric progression, and never less than the
+  last of them.
+- *The path that is returned.* The force at its highest point (``stationarity``), wherever gradients over the
+  whole training set are known. The lowest height so far can only fall, so the history alone would call a path
+  converged that diverges, or whose steps are too short in some directions.
+
+A run whose height no longer falls, and whose highest point is nevertheless not stationary, is STALLED.
 """
 
 import math
@@ -18,18 +25,26 @@ import torch
 from topo_core.paths.profiles import Profile, is_as_low_as
 from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
+from topo_core.paths.stationarity import PeakForce
 
-_RESTS = 3  # records without a normal component before the run ends
-_SHAKES = 10  # records of an unchanged height before the run ends
+_STILL_RECORDS = 3  # records without a normal component before the run ends
+_LEVEL_RECORDS = 10  # records of an unchanged height before the run ends
 _SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
+_DECAYED = 0.1  # share of the base learning rate below which a rate has vanished
+_CUT = 0.5  # share of displacements cut to max_move from which the cut is the reason
 
 
 class Outcome(Enum):
     """How an optimisation ended."""
 
     CONVERGED = "converged"
+    """The path cannot become lower by more than the tolerance where it is."""
     BUDGET = "budget"
+    """The height may still fall: more epochs would bring more."""
+    STALLED = "stalled"
+    """The height no longer falls, but the path is not stationary: other settings would bring more."""
     DIVERGED = "diverged"
+    """Stopped early by values that are not finite; the path is the best finite one."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +52,12 @@ class Evidence:
     """Why an outcome is what it is.
 
     Attributes:
-        remaining_fall: by how much the height would still fall, extrapolated; at most to the higher end.
+        remaining_fall: by how much the height would still fall, estimated; at most to the higher end.
         allowed_fall: what counts as converged.
         last_quarter_fall: by how much it fell in the last quarter of the run.
         normal_norm: of the last record, a gradient; 0 on a converged path.
+        peak_force: norm of the force at the highest point of the returned path, in units of loss over
+            length; NaN where it was not measured.
         stretch: longest over shortest segment.
         arc_ratio: length of the path over the distance of its ends.
         reason: one sentence.
@@ -50,54 +67,100 @@ class Evidence:
     allowed_fall: float
     last_quarter_fall: float
     normal_norm: float
+    peak_force: float
     stretch: float
     arc_ratio: float
     reason: str
 
 
 def judge(
-    state: PathState, profile: Profile, resolved: Resolved, *, finished: bool
+    state: PathState,
+    profile: Profile,
+    resolved: Resolved,
+    force: PeakForce | None,
+    *,
+    finished: bool,
 ) -> tuple[Outcome, Evidence]:
-    """The outcome of ``state``, whose best path has this profile. ``finished``: its run has ended."""
+    """The outcome of a run.
+
+    Args:
+        state: at its end.
+        profile: of the best path.
+        resolved: the settings.
+        force: at the highest point of the best path; None where it is not known.
+        finished: whether the run has ended; without that it has used the budget it was given.
+    """
     ends = max(float(profile.losses[0]), float(profile.losses[-1]))
     barrier = profile.maximum - ends
     allowed = resolved.settings.convergence_tolerance * barrier
-    quarter, remaining = further_fall(state.history)
+    quarter, extrapolated = further_fall(state.history)
     lowest = lowest_possible(state)
     # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
-    silent = state.best_epoch == 0 and not resolved.settles
-    possible = barrier if silent else min(remaining, barrier)
-    remaining = 0.0 if lowest else possible
-    last = state.history[-1]
+    unknown = state.steps == 0 or (state.best_epoch == 0 and force is None)
+    expected = max(extrapolated, force.fall if force else 0.0)
+    remaining = 0.0 if lowest else barrier if unknown else min(expected, barrier)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
-    elif finished and remaining <= allowed:
-        outcome = Outcome.CONVERGED
-        reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
-        if lowest:
-            reason = "no path is lower than its higher end"
-    elif silent:
+    elif finished and lowest:
+        outcome, reason = Outcome.CONVERGED, "no path is lower than its higher end"
+    elif state.steps == 0:
+        outcome = Outcome.BUDGET
+        reason = "no step was taken, so nothing is known of a further fall; raise epochs"
+    elif unknown:
         outcome = Outcome.BUDGET
         reason = (
             "no epoch was lower than the start, so nothing is known of a further fall; raise epochs"
         )
-    else:
+    elif finished and remaining <= allowed:
+        outcome = Outcome.CONVERGED
+        reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
+    elif not finished or min(extrapolated, barrier) > allowed:
         outcome = Outcome.BUDGET
         reason = f"the height would fall by {remaining:.3g} more, above {allowed:.3g}; raise epochs"
+    else:
+        assert force is not None  # without it the extrapolation alone decides
+        outcome = Outcome.STALLED
+        reason = (
+            "the height no longer falls, but a force of "
+            f"{force.norm:.3g} is left at the highest point; {_cause(state, resolved, allowed)}"
+        )
+    last = state.history[-1]
     return outcome, Evidence(
         remaining_fall=remaining,
         allowed_fall=allowed,
         last_quarter_fall=quarter,
         normal_norm=last.normal_norm,
+        peak_force=force.norm if force else math.nan,
         stretch=last.stretch,
         arc_ratio=last.length / state.chord if state.chord > 0 else math.inf,
         reason=reason + ".",
     )
 
 
+def _cause(state: PathState, resolved: Resolved, allowed: float) -> str:
+    """Why a path has stalled, and what to change."""
+    last = state.history[-1]
+    if last.dense_maximum > state.best_maximum + allowed:
+        return (
+            f"after epoch {state.best_epoch} the path rose to {last.dense_maximum:.4g}: its steps are too "
+            "long, lower the learning rate"
+        )
+    if last.cut >= _CUT:
+        return (
+            f"{last.cut:.0%} of the displacements are cut to max_move = {resolved.max_move}: raise it, "
+            "or use fewer points"
+        )
+    if resolved.optimizer.lr * _DECAYED > last.rate > 0 and state.batches > 1:
+        return f"the learning rate has decayed to {last.rate:.3g}: raise epochs"
+    return (
+        "steps that fit the steepest directions are too short for the others, or the polygon is too "
+        "coarse: use more points, or another optimizer or start"
+    )
+
+
 def lowest_possible(state: PathState) -> bool:
     """Whether no path can be lower than the best one; see ``is_as_low_as``."""
-    return is_as_low_as(state.best_maximum, float(state.losses[[0, -1]].max()))
+    return is_as_low_as(state.best_maximum, state.losses[[0, -1], 0], state.points.dtype)
 
 
 def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
@@ -108,16 +171,16 @@ def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
     """
     climbs_from = resolved.climbs_from if resolved.settings.climbing_epochs else 0
     records = [record for record in state.history[1:] if record.epoch > climbs_from]
-    if not resolved.settles or len(records) < _RESTS:
+    if not resolved.settles or len(records) < _STILL_RECORDS:
         return False
     still = math.sqrt(torch.finfo(state.points.dtype).eps)
-    last = records[-_RESTS:]
+    last = records[-_STILL_RECORDS:]
     if all(record.normal_norm <= still * last[0].tangent_norm for record in last):
         return True
-    heights = [record.dense_maximum for record in records[-_SHAKES:]]
+    heights = [record.dense_maximum for record in records[-_LEVEL_RECORDS:]]
     barrier = max(heights) - float(state.losses[[0, -1]].max())
     stays = max(heights) - min(heights) <= resolved.settings.height_tolerance * barrier
-    return len(heights) == _SHAKES and stays
+    return len(heights) == _LEVEL_RECORDS and stays
 
 
 class Measured(Protocol):

@@ -75,7 +75,7 @@ def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> Pat
             failure=f"a point became infinite in epoch {state.epoch}; lower the learning rate",
         )
     if rule is not None and state.epoch % rule.every == 0 and state.epoch < resolved.epochs:
-        state = _with_insertions(objective, state, rule)
+        state = _with_insertions(objective, state, rule, resolved.settings.points)
     return state
 
 
@@ -85,8 +85,15 @@ def _is_measured(state: PathState, resolved: Resolved) -> bool:
     return due and not state.failure
 
 
-def _with_insertions(objective: Objective, state: PathState, rule: Insertion) -> PathState:
-    """Algorithm 3 on the part of the path that is not frozen."""
+def _with_insertions(
+    objective: Objective, state: PathState, rule: Insertion, begun: int
+) -> PathState:
+    """Algorithm 3 on the part of the path that is not frozen.
+
+    Algorithm 3 inserts two points and freezes one at each end, so that the number of moving points stays
+    what it was on the first path of ``begun`` points. Where only one segment is long enough, an end is frozen
+    with the next insertion.
+    """
     first, last = state.frozen, len(state.points) - state.frozen
     path = state.points[first:last]
     inside, nodes = path.new_empty(0, 0), path.new_empty(0)
@@ -102,12 +109,16 @@ def _with_insertions(objective: Objective, state: PathState, rule: Insertion) ->
     segments = [first + s for s in chosen(score, rule.threshold, max(room, 0))]
     if not segments:
         return state
+    frozen = state.frozen
+    if rule.ends == "paper":
+        moving = len(state.points) + len(segments) - 2 - 2 * frozen
+        frozen += max(0, (moving - (begun - state.merged - 2)) // 2)
     return replace(
         state,
         points=insert(state.points, segments),
         losses=insert(state.losses, segments),
         slots={name: insert(slot, segments) for name, slot in state.slots.items()},
-        frozen=state.frozen + (rule.ends == "paper"),
+        frozen=frozen,
     )
 
 
@@ -147,6 +158,7 @@ def record_of(state: PathState, height: float, rate: float, norms: Norms) -> Rec
         stretch=float(lengths.max() / lengths.min().clamp_min(1e-30)),
         points=len(state.points),
         gradient_evaluations=state.gradient_evaluations,
+        cut=norms.cut,
         normal_norms=norms.normals,
         tangent_norms=norms.tangents,
     )

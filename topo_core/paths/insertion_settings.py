@@ -17,9 +17,9 @@ class Insertion:
         every: epochs between two insertions.
         criterion: what is measured on a segment, a name of `criteria.registry`.
         threshold: D above which a segment gets a midpoint.
-        ends: ``paper`` freezes the outermost two points at each insertion, as Algorithm 3 moves
-            them to B (they stay on the curve and count in its height), so that the number of
-            optimised points is constant. ``fixed`` keeps the ends and lets the path grow.
+        ends: ``paper`` freezes the outermost point at each end for two points that are inserted, as
+            Algorithm 3 moves them to B (they stay on the curve and count in its height), so
+            that the number of optimised points is constant. ``fixed`` keeps the ends and lets the path grow.
         max_points: most points of a path with fixed ends.
     """
 

@@ -86,10 +86,13 @@ def through(paths: list[Tensor], count: int) -> Tensor:
 def merge_coincident(points: Tensor) -> tuple[Tensor, int]:
     """``points`` [n, d] without repeats of their predecessor, and how many were dropped.
 
-    Tangents divide by the distance of neighbours. The two ends always stay.
+    Tangents divide by the distance of neighbours. The two ends always stay: of points that coincide with
+    the last one all others are dropped.
     """
     keep = torch.ones(len(points), dtype=torch.bool, device=points.device)
     keep[1:-1] = (segment_lengths(points) > 0)[:-1]
-    if len(points) > 2 and torch.equal(points[-2], points[-1]):
-        keep[-2] = False
+    inner = len(points) - 2
+    while inner > 0 and torch.equal(points[inner], points[-1]):
+        keep[inner] = False
+        inner -= 1
     return points[keep], int((~keep).sum())

@@ -24,7 +24,8 @@ T = TypeVar("T")
 _PEAKS = 6  # peaks bisected in a round
 _ROUNDS = 16
 _ROWS = 64  # points materialised at once
-_EQUAL = 1e-5  # relative: losses of one place by two strategies in float32 agree to 1e-6
+_ROUNDING = 64  # units of rounding by which losses of one point by two strategies may differ
+_EQUAL = 1e-5  # of the range of losses: what a measurement of the maximum leaves open
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,22 @@ class Profile:
         return bool((losses[: top + 1] < losses[0]).any())
 
 
-def is_as_low_as(height: float, end: float) -> bool:
-    """Whether a path of this height is nowhere higher than at its higher end: then no path is lower."""
-    return height - end <= _EQUAL * abs(end)
+def is_as_low_as(height: float, ends: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a path of this height is nowhere higher than at its higher end: then no path is lower.
+
+    Up to rounding and to a small share of the range of losses, so that the answer does not change
+    under L → aL + b.
+
+    Args:
+        height: of the path.
+        ends: [2], losses of its ends.
+        dtype: of the points, in which losses are computed before they are summed.
+    """
+    if not math.isfinite(height):
+        return False
+    high, low = float(ends.max()), float(ends.min())
+    rounding = _ROUNDING * torch.finfo(dtype).eps * abs(high)
+    return height - high <= rounding + _EQUAL * (height - low)
 
 
 def losses_on_segments(
@@ -194,7 +208,7 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
     # A place is its segment plus alpha, so that zero-length segments keep their order.
     places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
     places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
-    bracket = math.inf  # without bisection nothing is looked at between the samples
+    bracket = math.inf  # nothing is known of the loss between the samples
     if rule.bisects:
         places, losses, bracket = yield from _bisected(points, places, losses, tolerance)
     segment = places.floor().clamp(max=len(points) - 2).long()

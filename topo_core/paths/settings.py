@@ -63,7 +63,8 @@ class PathSettings:
             comparison), for SGD at 0.05 with ``paper``, and for ``secant`` where gradients are
             exact.
         schedule: None for a final annealing, and for a constant rate with ``paper``.
-        l2: weight decay, added to gradients before the projection and to no reported loss.
+        l2: weight decay, added to gradients before the projection and to no reported loss. Paths
+            between networks of a run have 1e-5 (section 1.2), a function of one's own has none.
         insertion: Algorithm 3; None for a fixed number of points.
         redistribute_every: steps between redistributions at equal arc length, 0 for never;
             None for 10, and for never with ``paper`` and ``spring``.
@@ -99,7 +100,7 @@ class PathSettings:
     epochs: int | None = None
     optimizer: OptimizerSettings | None = None
     schedule: Schedule | None = None
-    l2: float = 1e-5
+    l2: float = 0.0
     insertion: Insertion | None = None
     redistribute_every: int | None = None
     focus: float | None = None

@@ -36,6 +36,7 @@ from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings, Resolved
 from topo_core.paths.solution import PathSolution
 from topo_core.paths.state import PathState
+from topo_core.paths.stationarity import peak_force
 from topo_core.paths.steps import Norms
 
 
@@ -159,7 +160,11 @@ class PathSolver:
 
     def judge(self, state: PathState, profile: Profile) -> tuple[Outcome, Evidence]:
         """The outcome of ``state``, whose best path has this profile."""
-        return judge(state, profile, self.resolved, finished=self.is_finished(state))
+        force = None
+        if not state.failure and not lowest_possible(state):
+            l2 = self.resolved.settings.l2
+            force = peak_force(self.objective, state.best, profile, l2=l2)
+        return judge(state, profile, self.resolved, force, finished=self.is_finished(state))
 
     def measure(self, points: Tensor) -> Profile:
         """The losses along ``points`` [n, d], as the settings want them measured."""

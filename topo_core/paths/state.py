@@ -26,6 +26,7 @@ class Record:
         stretch: longest segment over shortest segment.
         points: their number.
         gradient_evaluations: rows whose gradient was evaluated so far.
+        cut: share of the displacements of the last step that were cut to ``max_move``.
         normal_norms, tangent_norms: of each moving point in the last step, in the order of the
             path (the paper's Figures G.9 and G.8); empty where not all points moved in it.
     """
@@ -41,6 +42,7 @@ class Record:
     stretch: float
     points: int
     gradient_evaluations: int
+    cut: float = 0.0
     normal_norms: tuple[float, ...] = ()
     tangent_norms: tuple[float, ...] = ()
 

@@ -8,6 +8,7 @@ minibatch; takes out of them what lies along the path (``forces``); and moves th
 moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are batched.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -24,24 +25,33 @@ from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
 from topo_core.random_streams import generator
 
+_CUT = 0.999  # of the bound: a displacement this long was cut, up to rounding
 EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
 
 
 class Norms(NamedTuple):
-    """Of the two parts of the gradient: root mean squares over the points, and of each point."""
+    """Of the two parts of the gradient: root mean squares over the points, and of each point.
+
+    ``cut`` is the share of the displacements that were cut to ``max_move``.
+    """
 
     normal: float = 0.0
     tangent: float = 0.0
+    cut: float = 0.0
     normals: tuple[float, ...] = ()
     tangents: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, normals: Tensor, tangents: Tensor, *, of_all: bool) -> "Norms":
-        """Of the lengths [m] of both parts; ``of_all`` where every moving point is among them."""
+    def of(cls, normals: Tensor, tangents: Tensor, cut: Tensor, *, of_all: bool) -> "Norms":
+        """Of the lengths [m] of both parts, and of which displacements were cut [m].
+
+        ``of_all`` where every moving point is among them.
+        """
         normal, tangent = (float(part.square().mean().sqrt()) for part in (normals, tangents))
+        share = float(cut.to(torch.float64).mean())
         if not of_all:
-            return cls(normal, tangent)
-        return cls(normal, tangent, tuple(normals.tolist()), tuple(tangents.tolist()))
+            return cls(normal, tangent, share)
+        return cls(normal, tangent, share, tuple(normals.tolist()), tuple(tangents.tolist()))
 
 
 class Steps:
@@ -73,7 +83,7 @@ class Steps:
         self.evaluations = 0
         # Written in every step: memory that stays, in the cache and in the process.
         self.scratch, self.slopes = torch.empty_like(self.points), torch.empty_like(self.points)
-        self.lengths: list[tuple[Tensor, Tensor]] | None = None
+        self.lengths: list[tuple[Tensor, Tensor, Tensor]] | None = None
         self.all_moved = False
         # Rows that move: all but the two ends of the part that is not frozen.
         frozen, count = states[0].frozen, self.points.shape[1]
@@ -140,17 +150,21 @@ class Steps:
             spring=self.resolved.settings.spring,
             climbing=climbing,
         )
-        if self.lengths is not None:
-            self.lengths.append((torch.linalg.vector_norm(slopes, dim=-1), taken))
+        normals = torch.linalg.vector_norm(slopes, dim=-1) if self.lengths is not None else None
+        spacing = torch.minimum(chords.back_back, chords.front_front).sqrt()
         slots = {name: slot[:, rows] for name, slot in self.slots.items()}
         moved = displacement(
             self.resolved.optimizer,
             slots,
             slopes,
             rate,
-            spacing=torch.minimum(chords.back_back, chords.front_front).sqrt(),
+            spacing=spacing,
             max_move=self.resolved.max_move,
         )
+        if self.lengths is not None and normals is not None:
+            bound = math.inf if self.resolved.max_move is None else self.resolved.max_move
+            cut = torch.linalg.vector_norm(moved, dim=-1) >= _CUT * bound * spacing
+            self.lengths.append((normals, taken, cut))
         if isinstance(rows, slice):  # the slots were views
             self.points[:, rows].sub_(moved)
             return
@@ -199,10 +213,8 @@ class Steps:
         """Of the normal and tangential parts of each path in the last step."""
         if not self.lengths:
             return [Norms() for _ in self.before]
-        normals, tangents = (torch.cat(parts, dim=1) for parts in zip(*self.lengths, strict=True))
-        return [
-            Norms.of(*pair, of_all=self.all_moved) for pair in zip(normals, tangents, strict=True)
-        ]
+        parts = [torch.cat(part, dim=1) for part in zip(*self.lengths, strict=True)]
+        return [Norms.of(*part, of_all=self.all_moved) for part in zip(*parts, strict=True)]
 
 
 def _density(losses: Tensor, focus: float) -> Tensor:

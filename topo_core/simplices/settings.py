@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from topo_core.paths.schedules import Schedule
+from topo_core.paths.settings import check_count, check_number
 from topo_core.paths.update_settings import OptimizerSettings
 
 _EPOCHS = 50  # least number of epochs, and
@@ -58,21 +59,14 @@ class SimplexSettings:
             ("grid", 1),
             ("evaluate_every", 1),
         ):
-            count = getattr(self, key)
-            if count is not None and count < least:
-                raise ValueError(f"{key} is {count}; it must be {least} or more.")
-        for key, open_end in (
+            check_count(key, getattr(self, key), least)
+        for key, positive in (
             ("l2", False),
             ("max_move", True),
             ("height_tolerance", True),
             ("convergence_tolerance", True),
         ):
-            value = getattr(self, key)
-            if value is None:
-                continue
-            if not math.isfinite(value) or value < 0 or (open_end and value == 0):
-                bound = "above 0" if open_end else "0 or more"
-                raise ValueError(f"{key} is {value}; it must be a finite number, {bound}.")
+            check_number(key, getattr(self, key), positive=positive)
 
     def total_epochs(self, batches: int) -> int:
         """The epochs of a run on an objective with ``batches`` minibatches."""

@@ -207,6 +207,6 @@ def _record(
 
 def _history_row(row: Record) -> dict[str, Any]:
     values = asdict(row)
-    for name in ("time", "normal_norms", "tangent_norms"):  # the norms are beside the points
+    for name in ("time", "cut", "normal_norms", "tangent_norms"):  # the norms are beside the points
         values.pop(name)
     return values

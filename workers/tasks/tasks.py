@@ -101,6 +101,7 @@ class PathWork(PathSettings):
     """
 
     epochs: int | None = 100
+    l2: float = 1e-5
     batch_size: int = 256
     checkpoint_every: int = 10
     warm_from: str | None = None

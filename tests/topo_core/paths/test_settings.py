@@ -9,12 +9,19 @@ from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.reference_landscapes.surfaces import two_wells
+from topo_core.simplices.settings import SimplexSettings
+from workers.tasks.tasks import PathWork, SimplexWork
 
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
         ({"points": 2}, "points is 2; it must be 3 or more"),
+        ({"points": 3.5}, "points is 3.5; it must be a whole number, 3 or more"),
+        ({"epochs": True}, "epochs is True; it must be a whole number, 0 or more"),
+        ({"l2": True}, "l2 is True; it must be a finite number, 0 or more"),
+        ({"heights": "grid"}, "heights is 'grid'; choose one of adaptive, paper"),
+        ({"force": "paper", "climbing_epochs": 5}, "climbing_epochs is 5, and no point climbs"),
         ({"epochs": -1}, "epochs is -1; it must be 0 or more"),
         ({"force": "magic"}, "choose one of improved, paper, string, spring"),
         ({"start": "curve"}, "start is 'curve'"),
@@ -92,3 +99,9 @@ def test_a_path_has_two_axes():
     """A start that is not a list of points is refused in one sentence."""
     with pytest.raises(ValueError, match="it must be"):
         PathSolver(two_wells().objective, PathSettings()).begin(torch.zeros(2))
+
+
+def test_a_function_of_ones_own_has_no_weight_decay():
+    """Weight decay is the paper's, for networks: paths of a run have it, other paths and simplices do not."""
+    assert PathSettings().l2 == SimplexSettings().l2 == 0.0
+    assert PathWork().l2 == SimplexWork().l2 == 1e-5

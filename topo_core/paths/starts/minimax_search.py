@@ -81,8 +81,13 @@ def lowest_route(
     route = resample(torch.cat(parts), points)
     (low,) = lowered(objective, route[None])
     candidates = [straight, route, low, resample(atlas.edges[0, 1].path, points)]
-    heights = [loss_profile(objective, path).maximum for path in candidates]
+    heights = [_finite(loss_profile(objective, path).maximum) for path in candidates]
     return candidates[min(range(len(heights)), key=heights.__getitem__)], objective.rows
+
+
+def _finite(height: float) -> float:
+    """The height, and infinity where it is no number: such a path connects nothing."""
+    return height if math.isfinite(height) else math.inf
 
 
 class _Counted:
@@ -139,6 +144,9 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
         found, gradients = objective.gradients(inner, _STEP)
         losses[:, 1:-1] = found.reshape(count, moving)
         chords = Chords.of(paths)
+        gradients = (
+            gradients.clone()
+        )  # what follows works in place, and the objective may keep them
         descent_(IMPROVED, chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
         rows = {name: slot[:, 1:-1].clone().flatten(0, 1) for name, slot in slots.items()}
         moved = displacement(
@@ -172,7 +180,8 @@ def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Te
     near = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).expand(len(points))
     for _ in range(_STEPS):
         _, gradients = objective.gradients(points, _STEP)
-        points -= displacement(_SECANT, slots, gradients, 0.0, spacing=near, max_move=_MOVE)
+        moved = displacement(_SECANT, slots, gradients.clone(), 0.0, spacing=near, max_move=_MOVE)
+        points -= moved
     return points
 
 
@@ -260,6 +269,8 @@ class _Map:
             return
         height = loss_profile(self.objective, path, tolerance=_ROUGH).maximum
         key = min(i, j), max(i, j)
+        if not math.isfinite(height):
+            return
         if key not in self.edges or height < self.edges[key].height:
             self.edges[key] = _Edge(height, path if i < j else path.flip(0))
 

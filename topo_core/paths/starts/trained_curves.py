@@ -261,7 +261,8 @@ def _done(
         return {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
     # Only those none of whose points is higher than their ends are measured between the points.
     losses = objective.losses(torch.cat(paths)).split([len(path) for path in paths])
-    low = [i for i, at in enumerate(losses) if is_as_low_as(float(at.max()), _higher_end(at))]
+    dtype = paths[0].dtype
+    low = [i for i, at in enumerate(losses) if is_as_low_as(float(at.max()), at[[0, -1]], dtype)]
     profiles = loss_profiles(
         objective,
         [paths[i] for i in low],
@@ -271,9 +272,5 @@ def _done(
     return {
         i: TrainedCurve(paths[i], spent, profile)
         for i, profile in zip(low, profiles, strict=True)
-        if is_as_low_as(profile.maximum, _higher_end(profile.losses))
+        if is_as_low_as(profile.maximum, profile.losses[[0, -1]], dtype)
     }
-
-
-def _higher_end(losses: Tensor) -> float:
-    return float(losses[[0, -1]].max())

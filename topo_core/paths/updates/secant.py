@@ -45,6 +45,8 @@ class Secant:
 def _first_steps(normal: Tensor, spacing: Tensor) -> Tensor:
     """Steps [k, 1] before any curvature is known: the steepest point moves a share of its spacing."""
     norms = torch.linalg.vector_norm(normal, dim=-1)
+    # A point without a finite gradient must not decide the steps of all others.
+    norms = torch.where(norms.isfinite(), norms, 0.0)
     steepest = norms.amax(-1, keepdim=True).clamp_min(1e-30)
     steps: Tensor = (_FIRST_MOVE * spacing / steepest)[..., None]
     return steps

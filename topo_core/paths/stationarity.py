@@ -1,0 +1,103 @@
+"""How far the highest point of a path is from a stationary point.
+
+On a path that cannot be lowered the highest point is stationary (mountain pass theorem). So the gradient
+there, without its part along the path, is evidence about the path that is returned, whatever its
+history was. It also sees a polygon that is too coarse: where a chord cuts a corner of the valley, its highest
+point lies on the slope of the valley and has a large gradient.
+
+At a kink of the loss no single gradient is small. There the smallest convex combination of gradients in
+a small neighbourhood is taken (Goldstein 1977; bundle methods): points are added in the direction in
+which the loss should fall, until it does, or until the combination is small.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.curvature import full_gradients
+from topo_core.objectives.protocol import CurvatureObjective, Objective
+from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths
+from topo_core.paths.profiles import Profile
+
+_NEAR = 0.01  # radius of the neighbourhood, in lengths of the peak's segment
+_BUNDLE = 4  # gradients added in the direction of a fall
+
+
+@dataclass(frozen=True)
+class PeakForce:
+    """The part of the gradient at the highest point that could lower the path.
+
+    Attributes:
+        norm: of the gradient across the path, weight decay included, in units of loss over length.
+        fall: what following it would bring if it decreased linearly to zero over the distance of the ends,
+            half of norm times distance; or what a step into the neighbourhood was seen to bring.
+        gradient_evaluations: rows whose gradient over the whole training set was evaluated.
+    """
+
+    norm: float
+    fall: float
+    gradient_evaluations: int
+
+
+def peak_force(
+    objective: Objective, points: Tensor, profile: Profile, *, l2: float = 0.0
+) -> PeakForce | None:
+    """The force at the highest point of the polygon ``points`` [n, d].
+
+    None where gradients over the whole training set are not known.
+    """
+    if objective.batches != 1 and not isinstance(objective, CurvatureObjective):
+        return None
+    peak, along, radius = _peak(points, profile)
+    rows = torch.stack([peak, peak - radius * along, peak + radius * along])
+    losses, slopes = _slopes(objective, rows, along, l2)
+    force = _smallest(_smallest(slopes[0], slopes[1]), slopes[2])
+    fall, spent = 0.0, len(rows)
+    for _ in range(_BUNDLE):
+        norm = float(torch.linalg.vector_norm(force))
+        if not norm > 0:
+            break
+        moved = peak - radius / norm * force
+        loss, slope = _slopes(objective, moved[None], along, l2)
+        spent += 1
+        fall = max(fall, float(losses[0] - loss[0]))
+        if float(slope[0] @ force) >= 0.5 * norm**2:  # the loss falls as the force says
+            break
+        force = _smallest(force, slope[0])
+    norm = float(torch.linalg.vector_norm(force))
+    chord = float(torch.linalg.vector_norm(points[-1] - points[0]))
+    if not math.isfinite(norm):
+        return PeakForce(math.inf, math.inf, spent)
+    return PeakForce(norm, max(fall, 0.5 * norm * chord), spent)
+
+
+def _peak(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, float]:
+    """The highest point [d], the unit vector [d] along the path there, and the neighbourhood's radius."""
+    positions = arc_positions(points)
+    lengths = segment_lengths(points)
+    here = profile.positions[profile.argmax]
+    segment = int(torch.searchsorted(positions, here).clamp(1, len(points) - 1)) - 1
+    radius = _NEAR * float(lengths[segment])
+    share = radius / max(float(lengths.sum()), 1e-300)
+    wanted = torch.stack([here - share, here, here + share]).clamp(0, 1)
+    before, peak, after = at_positions(points, positions, wanted)
+    along = after - before
+    length = torch.linalg.vector_norm(along)
+    return peak, along / torch.where(length > 0, length, 1.0), radius
+
+
+def _slopes(objective: Objective, rows: Tensor, along: Tensor, l2: float) -> tuple[Tensor, Tensor]:
+    """Losses [k] and gradients [k, d] at ``rows`` without their parts along the path."""
+    losses, gradients = full_gradients(objective, rows)
+    slopes = torch.add(gradients, rows, alpha=l2)
+    return losses, slopes - (slopes @ along)[:, None] * along
+
+
+def _smallest(first: Tensor, second: Tensor) -> Tensor:
+    """The smallest vector [d] on the segment between two."""
+    change = second - first
+    square = change @ change
+    share = torch.where(square > 0, -(first @ change) / square, 0.0).clamp(0, 1)
+    return first + share * change
