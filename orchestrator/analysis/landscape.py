@@ -104,6 +104,19 @@ class Landscape:
         return {method: barcode(self.losses, self.heights, method) for method in METHODS}
 
     @cached_property
+    def all_barcodes(self) -> dict[str, Barcode]:
+        """Index 0 in every reading that is there, by name.
+
+        `elder` and `direct` are of paths; `saddles` of verified saddles alone; `quotient` of classes of
+        copies, by the elder rule.
+        """
+        return {
+            **self.barcodes,
+            **({"saddles": self.verified.barcode} if self.verified else {}),
+            **({"quotient": self.copies.quotient.barcode} if self.copies else {}),
+        }
+
+    @cached_property
     def to_scores(self) -> dict[str, float]:
         """Of index 0, by both rules."""
         return {method: to_score(bars) for method, bars in self.barcodes.items()}

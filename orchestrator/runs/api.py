@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
-from orchestrator.analysis.landscape import METHODS, Landscape
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun, open_run
 from topo_core.homology.barcodes import Barcode, Method
@@ -244,7 +244,9 @@ class LoadedRun:
             name: `minima`, `passes` and `simplices` have a row a record; `bars` has `index`, `method`,
                 `birth` and `death` (infinite bars: infinity), the minima of the simplex at which a
                 bar is `born` and of the one at which it is `killed` (none for an infinite bar), and
-                for index 0 the same as numbers: `minimum`, and the pair `saddle_i`, `saddle_j`;
+                for index 0 the same as numbers: `minimum`, the pair `saddle_i`, `saddle_j`, and where
+                peaks were followed what the bar `ends_at`; methods of index 0 are `elder` and `direct`
+                (of paths), `saddles` (of verified saddles alone) and `quotient` (of classes of copies);
                 `scores` has the TO-score of each barcode, its number of bars and of those of no length,
                 and its estimated sampling error (`epsilon`); `profiles` has the loss along every path,
                 a row a sample.
@@ -308,10 +310,12 @@ def _records(kind: type[Any], records: Mapping[Any, Any]) -> pa.Table:
 
 
 SIMPLICES = "simplices"
-"""The method of all bars of the complex of optimised simplices, beside the two of the paths."""
+"""The method of all bars of the complex of optimised simplices, beside those of index 0 alone."""
 
 
 def _bars(run: LoadedRun) -> pa.Table:
+    verified = run.landscape.verified
+    ends = {end.minimum: end.kind.value for end in verified.ends} if verified else {}
     rows: list[dict[str, Any]] = [
         {
             "index": 0,
@@ -323,9 +327,10 @@ def _bars(run: LoadedRun) -> pa.Table:
             "saddle_j": bar.saddle[1] if bar.saddle else None,
             "born": (bar.minimum,),
             "killed": bar.saddle,
+            "ends_at": ends.get(bar.minimum) if method == "elder" else None,
         }
-        for method in METHODS
-        for bar in run.barcode(method).bars
+        for method, barcode in run.landscape.all_barcodes.items()
+        for bar in barcode.bars
     ]
     rows += [
         {
@@ -359,6 +364,7 @@ _BARS = pa.schema(
         "saddle_j": pa.int32(),
         "born": pa.list_(pa.int32()),
         "killed": pa.list_(pa.int32()),
+        "ends_at": pa.string(),
     }
 )
 
@@ -366,10 +372,9 @@ _BARS = pa.schema(
 def _scores(run: LoadedRun) -> pa.Table:
     landscape = run.landscape
     rows: list[dict[str, Any]] = []
-    for method in METHODS:
-        count = len(run.barcode(method).bars)
-        row = {"index": 0, "method": method, "to_score": run.to_score(method), "bars": count}
-        row["zero_length"] = run.barcode(method).zero_length
+    for method, barcode in landscape.all_barcodes.items():
+        row: dict[str, Any] = {"index": 0, "method": method, "to_score": to_score(barcode)}
+        row |= {"bars": len(barcode.bars), "zero_length": barcode.zero_length}
         if method == "elder" and landscape.assessment and landscape.assessment.sampling.estimated:
             row["epsilon"] = landscape.assessment.sampling.epsilon
         rows.append(row)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.report.terminal import barcode_view
+from orchestrator.runs.api import load_run
 from tests.helpers.made_run import complete_run
 from topo_core.homology.bar_ends import EndKind, RefinedPeak
 
@@ -68,6 +70,27 @@ def test_the_terminal_says_what_bars_end_at(tmp_path):
     assert "1 at verified saddles, 1 at kinks, 1 at heights that are only attained" in text
     assert "Minimum 2: its bar ends at 0.5 on paths and at ∞ by saddles: no verified" in text
     assert "3 classes of 4 minima, TO-score 0.25" in text
+
+
+def test_tables_have_every_barcode_of_index_0(tmp_path):
+    """By method: of paths, of verified saddles alone, and of classes of copies; and what bars end at."""
+    made = complete_run(tmp_path)
+    run = load_run(str(made.folder))
+    landscape = replace(
+        run.landscape, peaks={(1, 3): peak(0.7, (1, 3))}, classes=lambda: {0: 0, 1: 1, 2: 2, 3: 0}
+    )
+    run = replace(run, landscape=landscape)
+    bars, scores = run.frame("bars"), run.frame("scores").set_index("method")
+    assert bars.method.value_counts().to_dict() == {
+        "elder": 4,
+        "direct": 4,
+        "saddles": 4,
+        "quotient": 3,
+    }
+    ends = bars[bars.method == "elder"].set_index("minimum").ends_at.dropna().to_dict()
+    assert ends == {3: "attained", 1: "saddle", 2: "attained"}  # the bar of 0 does not end
+    assert scores.to_score["quotient"] == pytest.approx(0.25)
+    assert scores.to_score["saddles"] == math.inf
 
 
 def test_without_refined_peaks_nothing_is_claimed(tmp_path):

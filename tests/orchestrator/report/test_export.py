@@ -69,7 +69,13 @@ def test_parquet_has_the_higher_bars_and_their_scores(loops, tmp_path):
     assert len(bars[bars.method == "elder"]) == len(LOSSES)
     scores = pd.read_parquet(tmp_path / "scores.parquet").set_index(["index", "method"])
     assert scores.to_score.to_dict() == pytest.approx(
-        {(0, "elder"): 0.325, (0, "direct"): 0.325, (0, "simplices"): 0.325, (1, "simplices"): 0.2}
+        {
+            (0, "elder"): 0.325,
+            (0, "direct"): 0.325,
+            (0, "quotient"): 0.325,
+            (0, "simplices"): 0.325,
+            (1, "simplices"): 0.2,
+        }
     )
     assert scores.epsilon[1, "simplices"] == pytest.approx(1e-4)
     assert len(pd.read_parquet(tmp_path / "simplices.parquet")) == 4
