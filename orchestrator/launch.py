@@ -166,8 +166,7 @@ def carry_out(
         watch = StopWatch(store.objects, lease.term)
         switch = _StopSwitch(stack.enter_context(contextlib.closing(watch)))
         if retry:
-            for key in store.failures():
-                store.clear_failure(key)
+            store.clear_failures()
         try:
             evaluation = prepare_store(plan, store, loaded, lease, address)
         except WorkersUnavailable as error:

@@ -127,7 +127,7 @@ def prepare_store(
     for note in choice.notes:
         print(note, file=sys.stderr)
     written = config_of(plan, choice.evaluation, provenance(plan.run, choice.hardware))
-    store.publish_config(written, epoch=lease.term)
+    store.publish_config(written, term=lease.term)
     return choice.evaluation
 
 

@@ -219,7 +219,7 @@ def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished
         if name is not None:
             key = name.folder.rpartition("/")[2]
             if key not in done:
-                epochs[key] = max(epochs.get(key, 0), name.epoch)
+                epochs[key] = max(epochs.get(key, 0), name.number)
     if not epochs:
         return ()
     found = [

@@ -21,13 +21,12 @@ from workers.tasks.tasks import (
     Minimum,
     OptimizePath,
     OptimizeSimplex,
+    PathFamily,
     PathWork,
     Problem,
     SimplexWork,
     Task,
     TrainMinimum,
-    path_family,
-    path_key,
 )
 
 
@@ -120,8 +119,8 @@ class Plan:
         )
 
     @cached_property
-    def _families(self) -> tuple[str, ...]:
-        return tuple(path_family(self.problem, rung, self.run.seed) for rung in self.rungs)
+    def _families(self) -> tuple[PathFamily, ...]:
+        return tuple(PathFamily(self.problem, rung, self.run.seed) for rung in self.rungs)
 
     def pairs(self) -> Iterator[Pair]:
         """The pairs that the rule may name before anything is known, each (i, j) with i < j.
@@ -154,13 +153,13 @@ class Plan:
     def pair_key(self, pair: Pair, rung: int = -1) -> str:
         """Key of the path of a pair on a rung, the last by default."""
         i, j = pair
-        return path_key(self._families[rung], self.minimum_keys[i], self.minimum_keys[j])
+        return self._families[rung].path_key(self.minimum_keys[i], self.minimum_keys[j])
 
     def path_keys(self) -> Iterator[str]:
         """Keys of the paths of all pairs that the rule may name, on all rungs."""
         families, minima = self._families, self.minimum_keys
         return (
-            path_key(family, minima[i], minima[j]) for i, j in self.pairs() for family in families
+            family.path_key(minima[i], minima[j]) for i, j in self.pairs() for family in families
         )
 
     def order_key(self, order: Order, rounds: Rounds) -> str:
@@ -179,18 +178,22 @@ class Plan:
     def path(self, pair: Pair, rung: int = -1, via: tuple[str, ...] = ()) -> OptimizePath:
         """The task of a pair on a rung, the last by default, through other paths."""
         i, j = pair
-        settings = self.rungs[rung]
+        family = self._families[rung]
         return OptimizePath(
-            self.problem,
-            settings,
+            family,
             i,
             j,
             self.minimum_keys[i],
             self.minimum_keys[j],
-            self.run.seed,
-            goes_on=settings != self.rungs[-1],
+            goes_on=family != self._families[-1],
             via=via,
         )
+
+    @property
+    def reads_paths(self) -> bool:
+        """Whether some task reads the points of finished paths."""
+        run = self.run
+        return bool(self.simplex_dimensions) or run.paths.start == "through" or run.minima.discover
 
     @property
     def simplex_dimensions(self) -> range:

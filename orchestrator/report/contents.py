@@ -81,7 +81,7 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
         if record.object is None:
             return None
         try:
-            tensors = run.store.read_path(record.key)
+            tensors = run.store.read_path(record.object)
         except (Damaged, NotFound):
             return None
         positions = arc_positions(tensors["points"]).tolist()

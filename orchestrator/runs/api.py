@@ -38,7 +38,7 @@ Pair = tuple[int, int]
 TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices"]
 TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
 
-_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_term", "attempt"})
+_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_term"})
 """Columns of records that are not for tables: lists, and how the store keeps house."""
 
 
@@ -84,7 +84,7 @@ class LoadedPath:
         if self.record.object is None:
             raise UserError(f"The points of path {_named(self.pair)} were not kept.")
         try:
-            return self._run.store.read_path(self.record.key)["points"]
+            return self._run.store.read_path(self.record.object)["points"]
         except (Damaged, NotFound) as error:
             raise UserError(
                 f"The points of path {_named(self.pair)} cannot be read ({error}): "
@@ -185,7 +185,7 @@ class LoadedRun:
             UserError: it is not there, or damaged.
         """
         try:
-            return self.started.store.read_minimum(self.minima[index].key)
+            return self.started.store.read_minimum(self.minima[index].object)
         except KeyError:
             raise UserError(f"{self.name} has no minimum {index} yet.") from None
         except (Damaged, NotFound) as error:

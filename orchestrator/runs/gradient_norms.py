@@ -50,7 +50,7 @@ def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
     for _, record in sorted(landscape.passes.items()):
         if record.object is None:
             continue
-        points = run.store.read_path(record.key)["points"]
+        points = run.store.read_path(record.object)["points"]
         gradients = torch.stack([objective.full_gradient(p) for p in points[1:-1]])
         losses = objective.losses(points).to(points.dtype)
         tangent = descent_(PAPER, Chords.of(points), gradients, losses.unfold(0, 3, 1))

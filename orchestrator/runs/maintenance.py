@@ -17,18 +17,18 @@ AT_ONCE = 10_000
 """Records written anew in one segment."""
 
 
-def compact(store: Store, epoch: int, confirm: Callable[[], None]) -> None:
+def compact(store: Store, term: int, confirm: Callable[[], None]) -> None:
     """Copy many segments into few where there are many.
 
     Args:
         store: of the run.
-        epoch: of the lease that is held.
+        term: of the lease that is held.
         confirm: raises if it was lost.
     """
     for collection in KINDS:
         folder = layout.records_folder(collection)
         if len(store.objects.list(folder)) > SEGMENTS:
-            store.compact(collection, epoch=epoch, confirm=confirm)
+            store.compact(collection, term=term, confirm=confirm)
 
 
 def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
@@ -49,7 +49,7 @@ def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
 
 
 def prune(
-    plan: Plan, landscape: Landscape, store: Store, epoch: int, confirm: Callable[[], None]
+    plan: Plan, landscape: Landscape, store: Store, term: int, confirm: Callable[[], None]
 ) -> int:
     """For `keep_paths: bars`, let go of the points of paths that hold up no bar; how many.
 
@@ -64,7 +64,7 @@ def prune(
     idle = [record for record in records if record.object is not None and record.key not in kept]
     for start in range(0, len(idle), AT_ONCE):
         part = idle[start : start + AT_ONCE]
-        store.publish_records([replace(record, object=None) for record in part], epoch=epoch)
+        store.publish_records([replace(record, object=None) for record in part], term=term)
         confirm()
         store.delete_objects(record.object for record in part if record.object)
     return len(idle)

@@ -42,14 +42,14 @@ def sources(locations: Iterable[str]) -> list[Store]:
     return found
 
 
-def reuse(plan: Plan, store: Store, others: Iterable[Store], epoch: int) -> int:
+def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
     """Copy what this plan asks for and another run has; how many results.
 
     Args:
         plan: of this run.
         store: of this run.
         others: of the runs to copy from, the first before the next.
-        epoch: of the lease that is held on this run.
+        term: of the lease that is held on this run.
     """
     simplices = (
         task.key for dimension in plan.simplex_dimensions for task in plan.simplices(dimension)
@@ -66,5 +66,5 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], epoch: int) -> int:
             keys = sorted(missing & other.completed(collection)) if missing else []
             for start in range(0, len(keys), AT_ONCE):
                 part = frozenset(keys[start : start + AT_ONCE])
-                copied += store.adopt(other, collection, part, epoch=epoch)
+                copied += store.adopt(other, collection, part, term=term)
     return copied

@@ -80,7 +80,7 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
             continue
         record = landscape.passes[bar.saddle]
         try:
-            path = run.store.read_path(record.key)["points"].to(evaluation.device)
+            path = run.store.read_path(record.object)["points"].to(evaluation.device)
         except Damaged as error:
             raise UserError(
                 f"--verify-saddles needs the points of the path {bar.saddle[0]}–{bar.saddle[1]}: "

@@ -125,7 +125,7 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
     found = []
     for pair, record in passes:
         try:
-            points = run.store.read_path(record.key)["points"]
+            points = run.store.read_path(record.object)["points"]
         except Damaged:
             continue  # named among the damage
         profile = loss_profile(

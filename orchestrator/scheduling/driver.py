@@ -35,7 +35,6 @@ from orchestrator.scheduling.messages import (
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.store_retry import StoreRetry
-from orchestrator.scheduling.task_names import describe, kind_of
 from orchestrator.scheduling.task_source import TaskSource
 from orchestrator.telemetry import events
 from orchestrator.telemetry.events import Observer
@@ -239,7 +238,7 @@ class _Drive:
         match event:
             case WorkerSlow(worker, key, seconds):
                 if task := self._open.get(key):
-                    self._notify(events.TaskSlow(key, describe(task), worker, seconds))
+                    self._notify(events.TaskSlow(key, task.title, worker, seconds))
                 return
             case WorkerJoined(worker, node):
                 self._nodes[worker] = node
@@ -260,7 +259,9 @@ class _Drive:
                 away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
                 if away:
                     self._notify(events.Waiting(away[0].reason))
-                self._values |= {r.key: r.figure for r in results if isinstance(r, Done)}
+                done = [result for result in results if isinstance(result, Done)]
+                self._values |= {result.key: result.figure for result in done}
+                self._source.remember({result.key: result.object for result in done})
         self._handle(event)
 
     def _handle(self, event: Event) -> None:
@@ -275,9 +276,7 @@ class _Drive:
                 task = self._open.pop(key)
                 value = self._values.pop(key, float("nan"))
                 where = asdict(self._attempts.pop(key, Attempt()))
-                self._notify(
-                    events.TaskCompleted(key, describe(task), kind_of(task), value, **where)
-                )
+                self._notify(events.TaskCompleted(key, task.title, task.noun, value, **where))
             case Fail(failure, lasting):
                 self._fail(failure, lasting)
             case Replace(worker, reason, drain):
@@ -287,31 +286,28 @@ class _Drive:
                 self._gave_up = command
 
     def _send(self, worker: str, tasks: list[Task]) -> None:
-        self._executor.submit(worker, tasks)
+        self._executor.submit(worker, [self._source.with_objects(task) for task in tasks])
         for task in tasks:
             before = self._attempts.get(task.key, Attempt())
             this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
             self._attempts[task.key] = this
-            self._notify(
-                events.TaskStarted(task.key, describe(task), kind=kind_of(task), **asdict(this))
-            )
+            self._notify(events.TaskStarted(task.key, task.title, kind=task.noun, **asdict(this)))
 
     def _fail(self, failure: Failed, lasting: bool) -> None:
         task = self._open.pop(failure.key)
-        what, where = describe(task), asdict(self._attempts.pop(failure.key, Attempt()))
+        what, where = task.title, asdict(self._attempts.pop(failure.key, Attempt()))
         if lasting:
             written = {
                 "what": what,
                 "kind": failure.kind.value,
                 "reason": failure.reason,
                 "details": failure.details,
-                "lease_term": self._lease.term,
             }
-            self._retry(lambda: self._store.publish_failure(failure.key, written))
-        self._notify(
-            events.TaskFailed(
-                failure.key, what, kind_of(task), failure.kind, failure.reason, **where
+            self._retry(
+                lambda: self._store.publish_failure(failure.key, written, term=self._lease.term)
             )
+        self._notify(
+            events.TaskFailed(failure.key, what, task.noun, failure.kind, failure.reason, **where)
         )
 
     def _look_around(self) -> None:
@@ -325,6 +321,6 @@ class _Drive:
         shares: dict[str, float] = defaultdict(float)
         for key, share in self._executor.progress().items():
             if task := self._open.get(key):
-                shares[kind_of(task)] += share
+                shares[task.noun] += share
         scheduler = self._scheduler
         self._notify(events.Progress(scheduler.running, scheduler.workers, shares))

@@ -5,7 +5,7 @@ An adaptive pair rule and the discovery of minima name further tasks once earlie
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, compress, islice
+from itertools import compress, islice
 from operator import not_
 from typing import Protocol, TypeVar
 
@@ -49,6 +49,8 @@ class TaskSource:
         self._plan, self._store, self._failed = plan, store, failed
         self._retry, self._announce = retry, announce
         self._tasks: Iterator[Task] = iter(())
+        # Names of the objects that tasks read, by key of the task that made them.
+        self._objects: dict[str, str] = {}
         self._rounds: Rounds | None = None
 
     def resume(self) -> Mapping[str, FailureKind]:
@@ -58,7 +60,9 @@ class TaskSource:
             The recorded failures, by key.
         """
         plan, store = self._plan, self._store
-        have, simplices = store.completed("minima"), store.completed("simplices")
+        have, simplices = self._remembered("minima"), self._remembered("simplices")
+        if plan.reads_paths:
+            self._remembered("pairs")
         done = store.are_complete("pairs", plan.path_keys())
         failures = store.failures()
         minima = set(plan.minimum_keys)
@@ -90,10 +94,33 @@ class TaskSource:
         self._tasks = iter(fresh)
         return bool(fresh)
 
+    def with_objects(self, task: Task) -> Task:
+        """The task with the names of the objects that it reads."""
+        return task.with_objects(self._objects) if task.depends_on else task
+
+    def remember(self, results: Mapping[str, str | None]) -> None:
+        """Note the objects of completed tasks, by key, for the tasks that read them."""
+        self._objects |= {key: name for key, name in results.items() if name is not None}
+
     def published(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of the keys whose tasks are complete in the store."""
-        complete = (compress(keys, self._store.are_complete(kind, keys)) for kind in KINDS)
-        return frozenset(chain.from_iterable(complete))
+        """Those of the keys whose tasks are complete in the store.
+
+        An object is published before its record, so objects are not listed: the number of requests does
+        not depend on the size of the run.
+        """
+        complete: set[str] = set()
+        for kind in KINDS:
+            results = self._store.results(kind, keys, check_objects=False)
+            if kind != "pairs" or self._plan.reads_paths:
+                self.remember(results)
+            complete |= results.keys()
+        return frozenset(complete)
+
+    def _remembered(self, collection: str) -> frozenset[str]:
+        """Keys of the complete tasks of a collection, whose objects are noted."""
+        results = self._store.results(collection)
+        self.remember(results)
+        return frozenset(results)
 
     def _next_round(self) -> list[Task]:
         """The paths of an adaptive rule's next round; none when the rule has come to its end."""

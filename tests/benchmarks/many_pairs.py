@@ -56,7 +56,7 @@ class Sleeper:
 
     def run(self, pack: Sequence[OptimizePath]) -> list[Done]:
         records = [self._slept(task) for task in pack]
-        self._store.publish_records(records, epoch=self._context.lease_term)
+        self._store.publish_records(records, term=self._context.lease_term)
         return [Done(record.key, record.height) for record in records]
 
     def _slept(self, task: OptimizePath) -> PairRecord:
@@ -94,7 +94,7 @@ def with_minima(plan: Plan, store: Store, epoch: int) -> None:
         minimum_record(key, number=number, object_=object_)
         for number, key in enumerate(plan.minimum_keys)
     ]
-    store.publish_records(records, epoch=epoch)
+    store.publish_records(records, term=epoch)
 
 
 def main() -> None:

@@ -43,7 +43,7 @@ def packed(folder, name):
     run = load(file)
     evaluation = Evaluation(strategy="linear", paths_at_once=TOGETHER)
     written = config_of(Plan(run, identify(run)), evaluation, provenance(run, hardware()))
-    Store(open_objects(run.location)).publish_config(written, epoch=0)
+    Store(open_objects(run.location)).publish_config(written, term=0)
     return file, folder / "runs" / name
 
 

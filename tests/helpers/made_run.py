@@ -54,7 +54,7 @@ class MadeRun:
     ) -> None:
         """Publish minima with these losses and weights; the test error grows with the index."""
         records = [self._minimum(i, loss, states and states[i]) for i, loss in losses.items()]
-        self.store.publish_records(records, epoch=1)
+        self.store.publish_records(records, term=1)
 
     def paths(
         self, heights: Mapping[Pair, float], losses: Sequence[float], shape: "Shape | None" = None
@@ -62,20 +62,20 @@ class MadeRun:
         """Publish paths of these heights between minima with these losses."""
         shape = shape or Shape()
         records = [self._path(pair, height, losses, shape) for pair, height in heights.items()]
-        self.store.publish_records(records, epoch=1)
+        self.store.publish_records(records, term=1)
 
     def triangles(
         self, maxima: Mapping[tuple[int, ...], float], heights: Mapping[Pair, float]
     ) -> None:
         """Publish triangles with these maxima of their own, on edges of these heights."""
         records = [self._triangle(vertices, own, heights) for vertices, own in maxima.items()]
-        self.store.publish_records(records, epoch=1)
+        self.store.publish_records(records, term=1)
 
     def fails(self, pair: Pair, reason: str) -> None:
         """Write down that a path failed."""
         what = f"path {pair[0]}–{pair[1]}"
         failure = {"what": what, "kind": "diverged", "reason": reason}
-        self.store.publish_failure(self.plan.pair_key(pair), failure)
+        self.store.publish_failure(self.plan.pair_key(pair), failure, term=1)
 
     def _minimum(
         self, index: int, loss: float, state: dict[str, torch.Tensor] | None
@@ -210,7 +210,7 @@ def made_run(folder: Path, count: int, name: str = "made", **run_file: object) -
     at.mkdir(parents=True)
     store = Store(open_objects(str(at)))
     provenance = {"started_at": BEGUN.isoformat(), "packages": {"toscore": "0"}, "gpus": []}
-    store.publish_config(config_of(plan, Evaluation(), provenance), epoch=1)
+    store.publish_config(config_of(plan, Evaluation(), provenance), term=1)
     return MadeRun(at, plan, store)
 
 

@@ -1,10 +1,10 @@
-"""Run several `OptimizePath` of one kind together, as a GPU is well filled by them.
+"""Optimise several paths of one kind together, which fills a GPU better than one path at a time.
 
-The paths share the steps (`topo_core.paths.solver`); everything else stays path by path, so that the unit of
-completion is the pair: each has checkpoints and a record of its own, may begin where its last checkpoint
-is, and may fail without harm to the others. What goes wrong in a shared step is not anybody's in
-particular, so the paths then go on in two halves (memory ran out) or alone (anything else), and the error
-is left with the one that makes it there.
+The paths share the steps (`topo_core.paths.solver`); everything else is done path by path, so that a pair
+is the unit of completion: each has checkpoints and a record of its own, may begin at its own last
+checkpoint, and may fail without harm to the others. An error in a shared step belongs to no path in
+particular, so the paths then continue in two halves (out of memory) or alone (any other error), and the
+error is reported for the path that still causes it.
 """
 
 import contextlib
@@ -19,36 +19,26 @@ from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState
 from workers.execution.first_path import FirstPath, first_paths
 from workers.execution.path_task import PathRun
-from workers.execution.progress import Interrupted, Telling
-from workers.problems.loaded_problem import Loaded
+from workers.execution.progress import Interrupted
+from workers.execution.task_run import Site
 from workers.storage.objects import StoreFull, StoreUnreachable
-from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
 from workers.tasks.tasks import OptimizePath
 
 Outcome = tuple[OptimizePath, PairRecord | Exception]
 
 
-def optimize_paths_together(
-    tasks: Sequence[OptimizePath],
-    loaded: Loaded,
-    store: Store,
-    telling: Telling,
-    *,
-    keep_points: bool = True,
-) -> Iterator[Outcome]:
-    """Optimise paths of one problem and with equal settings; each outcome as soon as it is there.
+def optimize_paths_together(tasks: Sequence[OptimizePath], site: Site) -> Iterator[Outcome]:
+    """Optimise paths of one problem and with equal settings; each outcome as soon as it is known.
 
-    An outcome is the record of a path that ended, or the exception with which `optimize_path_task` would
-    have.
+    An outcome is the record of a path, or the exception that `optimize_one_path` would have raised.
 
     Raises:
         Interrupted: asked to stop; the last checkpoints are published.
     """
-    telling.start(*(task.key for task in tasks))
-    walk = _Walk(loaded, store, telling, keep_points, Parts(None))
-    for outcome in walk.of(tasks):
-        telling.left(outcome[0].key)
+    site.progress.start(*(task.key for task in tasks))
+    for outcome in _Pack(site, Parts(None)).outcomes(tasks):
+        site.progress.ended(outcome[0].key)
         yield outcome
 
 
@@ -59,19 +49,16 @@ class _Path:
 
 
 @dataclass(frozen=True)
-class _Walk:
-    loaded: Loaded
-    store: Store
-    telling: Telling
-    keep_points: bool
+class _Pack:
+    site: Site
     parts: Parts
 
-    def of(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
-        """From the last checkpoints, or from first paths, to the ends."""
+    def outcomes(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
+        """From the last checkpoints, or from first paths, to the records."""
         paths: list[_Path] = []
         fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
-            run = PathRun(task, self.loaded, self.store)
+            run = PathRun(task, self.site)
             try:
                 state = run.resumed()
             except Exception as error:
@@ -100,36 +87,36 @@ class _Walk:
 
         def keep(stop: Mapping[int, CurveState]) -> None:
             for at, curve in stop.items():
-                # Without it no more than a part of a curve can be lost; its path will say what is wrong.
+                # At most a part of a curve is lost; an error that lasts is reported for its path.
                 with contextlib.suppress(StoreUnreachable, StoreFull):
                     runs[at].keep_curve(curve)
-            # All are kept by now, so stopping at the first loses none.
+            # All are kept by now, so an interrupt at the first loses none.
             for at, curve in stop.items():
-                self.telling.share(tasks[at].key, runs[at].share(curve))
+                self.site.progress.share(tasks[at].key, runs[at].share(curve))
 
         solvers = [run.solver for run in runs]
-        return first_paths(tasks, self.loaded, solvers, self.store, seeds, begun, keep)
+        return first_paths(tasks, self.site, solvers, seeds, begun, keep)
 
     def _to_the_ends(self, paths: Sequence[_Path]) -> Iterator[Outcome]:
         going = list(paths)
         while going:
-            open_ = [path for path in going if not path.run.finished(path.state)]
+            open_ = [path for path in going if not path.run.is_finished(path.state)]
             for path in going:
-                if path.run.finished(path.state):
+                if path.run.is_finished(path.state):
                     yield self._ended(path)
             if not open_:
                 return
             going = []
-            for found in self._to_the_next_stop(open_):
-                if isinstance(found, _Path):
-                    going.append(found)
+            for advanced in self._to_the_next_stop(open_):
+                if isinstance(advanced, _Path):
+                    going.append(advanced)
                 else:
-                    yield found
-            for path in going:  # all are kept by now, so stopping at the first loses none
-                self.telling.share(path.run.task.key, path.run.share(path.state))
+                    yield advanced
+            for path in going:  # all are kept by now, so an interrupt at the first loses none
+                self.site.progress.share(path.run.task.key, path.run.share(path.state))
 
     def _to_the_next_stop(self, paths: Sequence[_Path]) -> Iterator["_Path | Outcome"]:
-        """Everybody as far as those that are furthest behind go before they are kept."""
+        """Advance all paths to the next epoch at which one of them is kept."""
         until = min(path.run.next_stop(path.state.epoch) for path in paths)
         device = paths[0].state.points.device
         parts = self.parts(len(paths), lambda at: self._advanced(paths[at], until), device=device)
@@ -137,11 +124,11 @@ class _Walk:
             if isinstance(state, Exception):
                 yield path.run.task, state
                 continue
-            self.telling.path_epochs += state.epoch - path.state.epoch
+            self.site.progress.path_epochs += state.epoch - path.state.epoch
             yield self._kept(path.run, state, new=state.epoch > path.state.epoch)
 
     def _advanced(self, paths: Sequence[_Path], until: int) -> list[PathState | Exception]:
-        """The states at epoch `until`, or why a path cannot go there alone.
+        """The states at epoch `until`, or the error of a path that fails alone.
 
         Raises:
             OutOfMemoryError: for several paths; fewer of them may fit.
@@ -171,7 +158,7 @@ class _Walk:
 
     def _ended(self, path: _Path) -> Outcome:
         try:
-            return path.run.task, path.run.ended(path.state, keep_points=self.keep_points)
+            return path.run.task, path.run.end(path.state)
         except Interrupted:
             raise
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Run one `OptimizePath`: from its last checkpoint to a record and a path in the store."""
+"""The task that optimises one path."""
 
 import math
 from collections.abc import Mapping
@@ -17,75 +17,72 @@ from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
 from workers.execution.first_path import FirstPath, first_path, settings_of
-from workers.execution.progress import TaskFailure, Telling
-from workers.problems.loaded_problem import Loaded
-from workers.storage.run_store import Store
-from workers.storage.schema import PairRecord
+from workers.execution.progress import TaskFailure
+from workers.execution.task_run import Site, carry_out
+from workers.storage.schema import PairRecord, ResultRecord
 from workers.tasks.results import FailureKind
 from workers.tasks.tasks import OptimizePath
 
 
-def optimize_path_task(
-    task: OptimizePath, loaded: Loaded, store: Store, telling: Telling, *, keep_points: bool = True
-) -> PairRecord:
+def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
     """Optimise the path between two minima of the store.
-
-    A checkpoint is published every `checkpoint_every` epochs; a task that starts again goes on from
-    the newest readable one and gives the same bits as one that was never interrupted.
 
     Raises:
         TaskFailure: the loss diverged, or `settings.start` is not possible here.
         Damaged: a minimum that the path starts from cannot be read.
         Interrupted: asked to stop.
     """
-    run = PathRun(task, loaded, store)
-    state = run.resumed()
-    if not isinstance(state, PathState):
-
-        def keep(stop: Mapping[int, CurveState]) -> None:
-            for curve in stop.values():
-                run.keep_curve(curve)
-                telling.share(task.key, run.share(curve))
-
-        state = run.begun(first_path(task, loaded, run.solver, store, run.seed, state, keep))
-    while not run.finished(state):
-        since = state.epoch
-        state = run.solver.advance(state, run.seed, until_epoch=run.next_stop(since))
-        telling.path_epochs += state.epoch - since
-        run.keep(state)
-        telling.share(task.key, run.share(state))
-    return run.ended(state, keep_points=keep_points)
+    return carry_out(PathRun(task, site), site.progress)
 
 
 class PathRun:
-    """What the path of one task does between its steps: where it begins, stops, is kept and ends.
+    """One path between its checkpoints.
+
+    A path begins with a curve in training (`CurveState`), where its start is one, and goes on as a path
+    (`PathState`).
+
+    Args:
+        task: what is asked for.
+        site: what it is carried out with.
 
     Attributes:
-        task: what is asked for.
         objective: the loss.
         solver: the method, on this loss.
         seed: of the draws.
     """
 
-    def __init__(self, task: OptimizePath, loaded: Loaded, store: Store) -> None:
-        self.task, self._loaded, self._store = task, loaded, store
-        self.objective: ModuleObjective = loaded.objective(task.settings.batch_size)
+    def __init__(self, task: OptimizePath, site: Site) -> None:
+        self.task, self.site, self.key = task, site, task.key
+        self.objective: ModuleObjective = site.loaded.objective(task.settings.batch_size)
         # Of the lineage, not of the key: a path with more epochs begins with the same draws.
         self.seed = seed_of(task.seed, "path", task.lineage)
         self.solver = PathSolver(self.objective, settings_of(task))
         self._total = self.solver.resolved.epochs
         self._fork = self.solver.resolved.depends_on_epochs_from
 
+    def begin(self) -> PathState:
+        """The newest state that can be continued, or the state before the first step."""
+        state = self.resumed()
+        if isinstance(state, PathState):
+            return state
+
+        def keep(stop: Mapping[int, CurveState]) -> None:
+            for curve in stop.values():
+                self.keep_curve(curve)
+                self.site.progress.share(self.key, self.share(curve))
+
+        return self.begun(first_path(self.task, self.site, self.solver, self.seed, state, keep))
+
     def resumed(self) -> PathState | CurveState | None:
-        """The state to go on from: of this task, of its first path, or of the same path with fewer epochs."""
-        task, store = self.task, self._store
+        """The newest checkpoint of this task, of its first path, or of the same path with fewer epochs."""
+        task, store = self.task, self.site.store
         checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
             task.lineage, at_most=self._fork
         )
         if checkpoint is None:
             return None
         kind = CurveState if "passes" in checkpoint.scalars else PathState
-        return kind.restore(self._loaded.on_device(checkpoint.tensors), checkpoint.scalars)
+        return kind.restore(self.site.loaded.on_device(checkpoint.tensors), checkpoint.scalars)
 
     def begun(self, first: FirstPath) -> PathState:
         """The state before the first step."""
@@ -93,8 +90,14 @@ class PathRun:
             first.points, spent=first.gradient_evaluations, profile=first.profile
         )
 
-    def finished(self, state: PathState) -> bool:
+    def is_finished(self, state: PathState) -> bool:
         return self.solver.is_finished(state)
+
+    def advance(self, state: PathState) -> PathState:
+        """The state at the end of the next epoch after which it is kept."""
+        advanced = self.solver.advance(state, self.seed, until_epoch=self.next_stop(state.epoch))
+        self.site.progress.path_epochs += advanced.epoch - state.epoch
+        return advanced
 
     def next_stop(self, epoch: int) -> int:
         """The epoch after `epoch` at whose end the state is kept."""
@@ -103,62 +106,63 @@ class PathRun:
         return min(until, self._fork) if self.task.goes_on and epoch < self._fork else until
 
     def keep(self, state: PathState) -> None:
-        """Publish the state, so that this task, or a longer one, can go on from it."""
-        task, store = self.task, self._store
-        if task.goes_on and state.epoch == self._fork and not state.failure:
+        """Publish the state, so that this task, or one with more epochs, can continue from it."""
+        if self.task.goes_on and state.epoch == self._fork and not state.failure:
             self._keep_for_longer(state)
-        if not self.finished(state):
-            store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
+        if not self.is_finished(state):
+            self.site.store.publish_checkpoint(
+                self.key, state.epoch, state.tensors(), state.scalars()
+            )
 
     def _keep_for_longer(self, state: PathState) -> None:
-        self._store.publish_checkpoint(
+        self.site.store.publish_checkpoint(
             self.task.lineage, state.epoch, state.tensors(), state.scalars()
         )
 
     def keep_curve(self, curve: CurveState) -> None:
-        """Publish a first path in the making, so that this task can go on from it."""
-        self._store.publish_checkpoint(
-            self.task.key, 0, curve.tensors(), curve.scalars(), passes=curve.passes
+        """Publish a curve in training, so that this task can continue from it."""
+        self.site.store.publish_checkpoint(
+            self.key, 0, curve.tensors(), curve.scalars(), passes=curve.passes
         )
 
     def share(self, state: PathState | CurveState) -> float:
-        """What is done of the whole, from 0 to 1, in gradients."""
+        """The share of the whole that is done, from 0 to 1, in gradients."""
         moving = self.task.settings.points - 2
         curve = self.solver.resolved.curve_passes / moving
         done = curve + state.epoch if isinstance(state, PathState) else state.passes / moving
         return done / (curve + self._total)
 
-    def ended(self, state: PathState, *, keep_points: bool) -> PairRecord:
+    def end(self, state: PathState) -> PairRecord:
         """Publish the path; its record.
 
         Raises:
             TaskFailure: the loss diverged.
         """
-        task, store = self.task, self._store
-        found = self.solver.solution(state)
-        if found.outcome is Outcome.DIVERGED:
+        task, store = self.task, self.site.store
+        path = self.solver.solution(state)
+        if path.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
-            raise TaskFailure(FailureKind.DIVERGED, found.evidence.reason)
-        if task.goes_on and state.epoch < self._fork:  # done early: a longer run is, too
+            raise TaskFailure(FailureKind.DIVERGED, path.evidence.reason)
+        if task.goes_on and state.epoch < self._fork:  # converged early: so does a longer run
             self._keep_for_longer(state)
         name = None
-        if keep_points:
-            name = store.publish_path(task.key, _tensors(found), a=task.a, b=task.b)
-        grid = loss_profile(self.objective, found.points, heights="paper")
-        return _record(task, found, grid.maximum, self._total, name)
+        if self.site.keep_points:
+            name = store.publish_path(task.key, _tensors(path), a=task.a, b=task.b)
+        grid = loss_profile(self.objective, path.points, heights="paper")
+        return _record(task, path, grid.maximum, self._total, name)
 
 
-def _tensors(found: PathSolution) -> dict[str, Tensor]:
-    """The points, and where they are known the norms of both parts of the gradient at each of them.
+def _tensors(path: PathSolution) -> dict[str, Tensor]:
+    """The points, and the norms of both parts of the gradient at each of them where they were measured.
 
     `norm_epochs` [m, 1] are the epochs after which they were measured; `normal_norms` and
     `tangent_norms` [m, n - 2] have a column a moving point, with NaN where there were fewer points.
     """
-    rows = [row for row in found.history if row.normal_norms]
+    rows = [row for row in path.history if row.normal_norms]
     if not rows:
-        return {"points": found.points}
+        return {"points": path.points}
     return {
-        "points": found.points,
+        "points": path.points,
         "norm_epochs": torch.tensor([[row.epoch] for row in rows]),
         "normal_norms": _padded([row.normal_norms for row in rows]),
         "tangent_norms": _padded([row.tangent_norms for row in rows]),
@@ -171,10 +175,10 @@ def _padded(rows: list[tuple[float, ...]]) -> Tensor:
 
 
 def _record(
-    task: OptimizePath, found: PathSolution, grid_height: float, epochs: int, name: str | None
+    task: OptimizePath, path: PathSolution, grid_height: float, epochs: int, name: str | None
 ) -> PairRecord:
     """The record of a path. Its ends are part of the profile, so a height is never below a birth."""
-    profile, evidence = found.profile, found.evidence
+    profile, evidence = path.profile, path.evidence
     height = profile.maximum
     dips = profile.dips
     return PairRecord(
@@ -189,7 +193,7 @@ def _record(
         argmax_position=float(profile.positions[profile.argmax]),
         positions=profile.positions.tolist(),
         losses=profile.losses.tolist(),
-        outcome=found.outcome.value,
+        outcome=path.outcome.value,
         reason=evidence.reason,
         remaining_fall=evidence.remaining_fall,
         first_passage_a=profile.first_passage(),
@@ -197,9 +201,9 @@ def _record(
         dips_a=dips[0],
         dips_b=dips[1],
         epochs=epochs,
-        points=len(found.points),
-        gradient_evaluations=found.gradient_evaluations,
-        history=[_history_row(row) for row in found.history],
+        points=len(path.points),
+        gradient_evaluations=path.gradient_evaluations,
+        history=[_history_row(row) for row in path.history],
         object=name,
         quotient=task.settings.start == "aligned",
     )

@@ -1,4 +1,4 @@
-"""Run one `OptimizeSimplex`: from its optimised faces, or its last checkpoint, to a record and a sheet."""
+"""The task that optimises one simplex."""
 
 import itertools
 from dataclasses import asdict
@@ -11,62 +11,98 @@ from topo_core.simplices.faces import SimplexBoundary, simplex_boundary
 from topo_core.simplices.optimize import SimplexSolution, simplex_solutions
 from topo_core.simplices.solver import advance_simplices, begin_simplices, simplex_is_finished
 from topo_core.simplices.state import SimplexState
-from workers.execution.progress import TaskFailure, Telling
-from workers.problems.loaded_problem import Loaded
-from workers.storage.run_store import Store
-from workers.storage.schema import SimplexRecord
+from workers.execution.progress import TaskFailure
+from workers.execution.task_run import Site, carry_out
+from workers.storage.schema import ResultRecord, SimplexRecord
 from workers.tasks.results import FailureKind
 from workers.tasks.tasks import OptimizeSimplex
 
 
-def optimize_simplex_task(
-    task: OptimizeSimplex, loaded: Loaded, store: Store, telling: Telling
-) -> SimplexRecord:
-    """Span a simplex by the optimised faces in the store and push its interior down.
-
-    Checkpoints as for a path: a task that starts again gives the bits of one never interrupted.
+def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
+    """Span a simplex by its optimised faces and optimise its interior.
 
     Raises:
         TaskFailure: the loss diverged.
         Damaged: a minimum or a face cannot be read.
         Interrupted: asked to stop.
     """
-    settings = task.settings
-    objective = loaded.objective(settings.batch_size)
-    seed = seed_of(task.seed, "simplex", task.key)
-    total = settings.total_epochs(objective.batches)
-    around = _boundary(task, loaded, store)
-    checkpoint = store.latest_checkpoint(task.key)
-    if checkpoint:
-        state = SimplexState.restore(loaded.on_device(checkpoint.tensors), checkpoint.scalars)
-    else:
-        floor = max(around.maxima.values())
+    return carry_out(SimplexRun(task, site), site.progress)
+
+
+class SimplexRun:
+    """One simplex between its checkpoints.
+
+    Args:
+        task: what is asked for.
+        site: what it is carried out with.
+    """
+
+    def __init__(self, task: OptimizeSimplex, site: Site) -> None:
+        self.key, self._task, self._site = task.key, task, site
+        self._settings = task.settings
+        self._objective = site.loaded.objective(task.settings.batch_size)
+        self._seed = seed_of(task.seed, "simplex", task.key)
+        self._total = task.settings.total_epochs(self._objective.batches)
+        self._boundary = _boundary(task, site)
+
+    def begin(self) -> SimplexState:
+        checkpoint = self._site.store.latest_checkpoint(self.key)
+        if checkpoint is not None:
+            tensors = self._site.loaded.on_device(checkpoint.tensors)
+            return SimplexState.restore(tensors, checkpoint.scalars)
+        around = self._boundary
         (state,) = begin_simplices(
-            objective, [around.points], [floor], len(task.vertices) - 1, settings
+            self._objective,
+            [around.points],
+            [max(around.maxima.values())],
+            len(self._task.vertices) - 1,
+            self._settings,
         )
-    while not simplex_is_finished(state, settings):
-        until = (state.epoch // settings.checkpoint_every + 1) * settings.checkpoint_every
-        (state,) = advance_simplices(objective, [state], settings, seed, until_epoch=until)
-        if not simplex_is_finished(state, settings):
-            store.publish_checkpoint(task.key, state.epoch, state.tensors(), state.scalars())
-        telling.share(task.key, state.epoch / total)
-    (found,) = simplex_solutions(objective, [state], settings)
-    if found.outcome is Outcome.DIVERGED:
-        store.drop_checkpoints(task.key)
-        raise TaskFailure(FailureKind.DIVERGED, found.reason)
-    name = store.publish_simplex(
-        task.key, {"points": found.points}, vertices=list(task.vertices), minima=list(task.minima)
-    )
-    return _record(task, around, found, total, name)
+        return state
+
+    def is_finished(self, state: SimplexState) -> bool:
+        return simplex_is_finished(state, self._settings)
+
+    def advance(self, state: SimplexState) -> SimplexState:
+        every = self._settings.checkpoint_every
+        until = (state.epoch // every + 1) * every
+        (advanced,) = advance_simplices(
+            self._objective, [state], self._settings, self._seed, until_epoch=until
+        )
+        return advanced
+
+    def keep(self, state: SimplexState) -> None:
+        if not self.is_finished(state):
+            self._site.store.publish_checkpoint(
+                self.key, state.epoch, state.tensors(), state.scalars()
+            )
+
+    def share(self, state: SimplexState) -> float:
+        return state.epoch / self._total
+
+    def end(self, state: SimplexState) -> SimplexRecord:
+        task, store = self._task, self._site.store
+        (simplex,) = simplex_solutions(self._objective, [state], self._settings)
+        if simplex.outcome is Outcome.DIVERGED:
+            store.drop_checkpoints(task.key)
+            raise TaskFailure(FailureKind.DIVERGED, simplex.reason)
+        name = store.publish_simplex(
+            task.key,
+            {"points": simplex.points},
+            vertices=list(task.vertices),
+            minima=list(task.minima),
+        )
+        return _record(task, self._boundary, simplex, self._total, name)
 
 
-def _boundary(task: OptimizeSimplex, loaded: Loaded, store: Store) -> SimplexBoundary:
+def _boundary(task: OptimizeSimplex, site: Site) -> SimplexBoundary:
     """The faces from the store, on the lattice of the simplex."""
-    count = len(task.vertices)
-    vertices = torch.stack([loaded.flat(store.read_minimum(key)) for key in task.minima])
+    count, loaded, store = len(task.vertices), site.loaded, site.store
+    states = [store.read_minimum(task.object_of(key)) for key in task.minima]
+    vertices = torch.stack([loaded.flat(state) for state in states])
     read = store.read_path if count == 3 else store.read_simplex
     faces = {
-        face: read(key)["points"].to(vertices)
+        face: read(task.object_of(key))["points"].to(vertices)
         for face, key in zip(
             itertools.combinations(range(count), count - 1), task.faces, strict=True
         )
@@ -76,25 +112,25 @@ def _boundary(task: OptimizeSimplex, loaded: Loaded, store: Store) -> SimplexBou
 
 
 def _record(
-    task: OptimizeSimplex, around: SimplexBoundary, found: SimplexSolution, epochs: int, name: str
+    task: OptimizeSimplex, around: SimplexBoundary, simplex: SimplexSolution, epochs: int, name: str
 ) -> SimplexRecord:
     """The record of a simplex. Its value counts its faces, so the filtration is monotone."""
-    history = [asdict(measure) for measure in found.history]
+    history = [asdict(measure) for measure in simplex.history]
     for measure in history:
         measure.pop("time")
     return SimplexRecord(
         key=task.key,
         vertices=task.vertices,
         faces=task.faces,
-        value=found.value,
-        value_high=max(found.value, found.profile.maximum + found.profile.bracket),
-        own_maximum=found.profile.maximum,
-        face_maxima=tuple(around.maxima_with(found.profile).values()),
-        outcome=found.outcome.value,
-        reason=found.reason,
-        remaining_fall=found.remaining_fall,
+        value=simplex.value,
+        value_high=max(simplex.value, simplex.profile.maximum + simplex.profile.bracket),
+        own_maximum=simplex.profile.maximum,
+        face_maxima=tuple(around.maxima_with(simplex.profile).values()),
+        outcome=simplex.outcome.value,
+        reason=simplex.reason,
+        remaining_fall=simplex.remaining_fall,
         epochs=epochs,
-        gradient_evaluations=found.gradient_evaluations,
+        gradient_evaluations=simplex.gradient_evaluations,
         history=history,
         object=name,
     )

@@ -1,7 +1,7 @@
-"""Immutable objects: named by the digest of their bytes, so that whatever is read can be checked.
+"""Immutable objects: named by the digest of their bytes, so that every read is checked.
 
-Publishing the same bytes twice is harmless, and what is damaged is never taken for what was published:
-it is named, collected, and counts as absent.
+Publishing the same bytes twice is harmless, and damaged bytes are never taken for published ones: the
+object is reported, collected, and counts as absent.
 """
 
 import json
@@ -16,7 +16,7 @@ from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import SchemaError
 
 READERS = 8
-"""Reads under way at once where many objects are read: an object store answers them side by side."""
+"""Reads at once where many objects are read: an object store answers them in parallel."""
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged object, and how it was told."""
+    """A damaged object, and the reason."""
 
     name: str
     reason: str
@@ -47,7 +47,7 @@ class Published:
         return name
 
     def names(self, folder: str = "") -> list[Name]:
-        """The names below a folder that are ours, sorted."""
+        """The names below a folder that are names of this program, sorted."""
         parsed = (layout.parse_name(info.name) for info in self.objects.list(folder))
         return [name for name in parsed if name is not None]
 
@@ -91,7 +91,7 @@ class Published:
 
     @property
     def damage(self) -> list[Damage]:
-        """What was found damaged so far and not deleted since, by name."""
+        """The damaged objects that were read so far and not deleted since, by name."""
         return [self._damage[name] for name in sorted(self._damage)]
 
     @staticmethod
@@ -103,7 +103,7 @@ class Published:
     def _verify(self, name: Name) -> Damage | None:
         try:
             self.read(name, lambda data: None)
-        except NotFound:  # deleted while we looked
+        except NotFound:  # deleted meanwhile
             return None
         except Damaged:
             return self._damage[str(name)]

@@ -1,12 +1,12 @@
 """Names of objects: pure. Every immutable name carries the SHA-256 of the object's bytes.
 
-records/{minima,pairs,simplices}/<lease epoch>-<random>.<digest>.parquet
+records/{minima,pairs,simplices}/<lease term>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
 paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
-checkpoints/<key>/<training epoch>[-<passes of a curve>].<digest>.parquet
-failures/<key>.<digest>.json
-run/config-<lease epoch>.<digest>.json
-run/accepted-<lease epoch>.<digest>.json
+checkpoints/<key>/<epoch>[-<passes of a curve>].<digest>.parquet
+failures/<lease term>-<key>.<digest>.json
+run/config-<lease term>.<digest>.json
+run/accepted-<lease term>[-copy].<digest>.json
 """
 
 import hashlib
@@ -32,13 +32,10 @@ MINIMA, PATHS, SIMPLICES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
     "run",
 )
 
-OBJECTS_OF = {"minima": MINIMA, "pairs": PATHS, "simplices": SIMPLICES}
-"""Where the tensors of a collection of records lie."""
-
 
 @dataclass(frozen=True)
 class Name:
-    """A name taken apart: `folder/stem.digest.suffix`."""
+    """The parts of a name: `folder/stem.digest.suffix`."""
 
     folder: str
     stem: str
@@ -49,8 +46,8 @@ class Name:
         return f"{self.folder}/{self.stem}.{self.digest}.{self.suffix}"
 
     @property
-    def epoch(self) -> int:
-        """The number in the stem: a lease epoch, or a training epoch of a checkpoint."""
+    def number(self) -> int:
+        """The first number in the stem: a lease term, or the epoch of a checkpoint."""
         return next(int(part) for part in self.stem.split("-") if part.isdigit())
 
 
@@ -83,15 +80,19 @@ def checkpoint_folder(key: str) -> str:
     return f"{CHECKPOINTS}/{key}"
 
 
-def epoch_stem(epoch: int) -> str:
-    """Eight digits, so that names sort as epochs do."""
-    return f"{epoch:08d}"
+def numbered(number: int) -> str:
+    """Eight digits, so that names sort as the numbers do."""
+    return f"{number:08d}"
 
 
 def checkpoint_stem(epoch: int, passes: int | None) -> str:
-    """What is before a first epoch sorts before what is at it."""
-    return epoch_stem(epoch) if passes is None else f"{epoch_stem(epoch)}-{epoch_stem(passes)}"
+    """The stem of a checkpoint; that of a curve sorts before those of its path."""
+    return numbered(epoch) if passes is None else f"{numbered(epoch)}-{numbered(passes)}"
 
 
 def segment_stem(lease_term: int, token: str) -> str:
-    return f"{epoch_stem(lease_term)}-{token}"
+    return f"{numbered(lease_term)}-{token}"
+
+
+def failure_stem(lease_term: int, key: str) -> str:
+    return f"{numbered(lease_term)}-{key}"

@@ -1,14 +1,14 @@
 """The store of a run: the only truth about what is complete.
 
-A task is complete when its record lies in a segment that counts (`segments.py`) and the object that the
-record names is there. Segments and objects are immutable and carry the digest of their bytes in their
-names (`immutable_objects.py`), so publishing twice is harmless, and whatever is read is checked. What
-is damaged counts as absent: it is named, it never enters a result, and the next run makes it again.
+A task is complete when its record lies in a segment that counts (`segments.py`, `fence.py`) and the object
+that the record names exists. Segments and objects are immutable and carry the digest of their bytes in
+their names (`immutable_objects.py`), so publishing twice is harmless, and every read is checked. A
+damaged object counts as absent: it is reported, it enters no result, and the next run makes it again.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -18,13 +18,14 @@ import safetensors.torch
 from torch import Tensor
 
 from workers.storage import object_names as layout
+from workers.storage.failures import Failures
+from workers.storage.fence import Fence
 from workers.storage.immutable_objects import Damage, Damaged, Published, json_bytes
-from workers.storage.object_names import Name
 from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import (
     KINDS,
     R,
-    Record,
+    ResultRecord,
     SchemaError,
     arrow_schema,
     list_columns,
@@ -39,15 +40,12 @@ __all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
 T = TypeVar("T")
 
 KEPT_CHECKPOINTS = 2
-"""The newest, and one before it in case the newest is damaged."""
-
-FIGURES = {"minima": "loss", "pairs": "height", "simplices": "value"}
-"""The column that a barcode is made of."""
+"""The newest, and the one before it in case the newest is damaged."""
 
 _KEYS_AT_ONCE = 1 << 17
 
 REPAIR_BYTES = 2 << 30
-"""A store on a folder up to this size is checked whole whenever its run is started."""
+"""A store on a folder up to this size is checked completely whenever its run is started."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +63,25 @@ class Store:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self._published = Published(objects)
-        self._segments = Segments(self._published)
+        self._fence = Fence(self._published)
+        self._segments = Segments(self._published, self._fence)
+        self._failures = Failures(self._published, self._fence)
         self.checkpoint_bytes = 0
         """Bytes of the checkpoints published through this object."""
-        # Where the object of a key was found; immutable objects do not move.
-        self._found: dict[tuple[str, str], list[Name]] = {}
 
     # Records.
 
-    def publish_records(self, records: Sequence[Record], *, epoch: int) -> str:
+    def publish_records(self, records: Sequence[ResultRecord], *, term: int) -> str:
         """Publish records of one kind as one segment; from then on their tasks are complete.
 
         Args:
             records: at least one, all of one kind.
-            epoch: of the driver's lease.
+            term: of the driver's lease.
 
         Returns:
             The segment's name.
         """
-        return self._segments.publish(records, epoch=epoch)
+        return self._segments.publish(records, term=term)
 
     def table(self, collection: str, columns: Collection[str] | None = None) -> pa.Table:
         """The records of complete tasks as an Arrow table, one a key.
@@ -108,11 +106,32 @@ class Store:
         return to_records(self.table(kind.collection, columns), kind)
 
     def figures(self, collection: str) -> dict[str, float]:
-        """Loss of each minimum, height of each pass or value of each simplex that is there, by key."""
-        column = FIGURES[collection]
-        table = self.table(collection, ("key", column))
+        """Loss of each minimum, height of each path or value of each simplex, by key of the task.
+
+        That the objects exist is not checked, so no request grows with their number.
+        """
+        column = KINDS[collection].figure_column
+        table = self._segments.table(collection, ("key", column), check_objects=False)
         return dict(
             zip(table.column("key").to_pylist(), table.column(column).to_pylist(), strict=True)
+        )
+
+    def results(
+        self, collection: str, keys: Collection[str] | None = None, *, check_objects: bool = True
+    ) -> dict[str, str | None]:
+        """Name of the object of each complete task, by key; None where a task has none.
+
+        Args:
+            collection: of the records.
+            keys: of the tasks in question; all by default.
+            check_objects: leave out tasks whose object is missing, for which all objects are listed.
+                Without it the number of requests does not depend on the number of objects.
+        """
+        table = self._segments.table(collection, ("key", "object"), check_objects=check_objects)
+        if keys is not None:
+            table = table.filter(pc.is_in(table.column("key"), value_set=strings([*keys])))
+        return dict(
+            zip(table.column("key").to_pylist(), table.column("object").to_pylist(), strict=True)
         )
 
     def completed(self, collection: str, *, deep: bool = False) -> frozenset[str]:
@@ -149,19 +168,19 @@ class Store:
         """How many tasks are complete."""
         return len(self.table(collection, ("key",)))
 
-    def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, epoch: int) -> int:
+    def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, term: int) -> int:
         """Copy results of another run's store: objects first, then their records.
 
         Args:
             other: the store to copy from.
             collection: of the records.
             keys: of tasks that are complete there.
-            epoch: of the lease that is held on this store.
+            term: of the lease that is held on this store.
 
         Returns:
-            How many were copied; what is damaged there is left out.
+            How many were copied; damaged results are left out.
         """
-        sound: list[Record] = []
+        sound: list[ResultRecord] = []
         for record in to_records(other.table(collection), KINDS[collection]):
             if record.key not in keys:
                 continue
@@ -171,35 +190,34 @@ class Store:
                 except (Damaged, NotFound):
                     continue
                 self.objects.put(record.object, data)
-            sound.append(replace(record, lease_term=epoch))
+            sound.append(replace(record, lease_term=term))
         if sound:
-            self.publish_records(sound, epoch=epoch)
+            self.publish_records(sound, term=term)
         return len(sound)
 
     def delete_objects(self, names: Iterable[str]) -> None:
-        """Let go of tensors that no record names any more."""
+        """Delete tensors that no record names any more."""
         self._published.delete(names)
-        self._found.clear()
 
-    def fence(self, epoch: int) -> None:
-        """Close the books of former leases: what they have published so far counts, nothing later.
+    def fence(self, term: int) -> None:
+        """Fence former drivers off: what they have published so far counts, nothing later.
 
         Args:
-            epoch: of the lease that is held now.
+            term: of the lease that is held now.
         """
-        self._segments.fence(epoch)
+        self._fence.close(term)
 
-    def compact(self, collection: str, *, epoch: int, confirm: Callable[[], None]) -> list[str]:
+    def compact(self, collection: str, *, term: int, confirm: Callable[[], None]) -> list[str]:
         """Copy many segments into few, then delete them; may be interrupted at any point.
 
         Args:
-            epoch: of the lease that is held now.
+            term: of the lease that is held now.
             confirm: raises if that lease has been lost; it must ask the store, not its memory.
 
         Returns:
-            The names of the new segments; none if there was nothing to gain.
+            The names of the new segments; none if there are too few small ones.
         """
-        return self._segments.compact(collection, epoch=epoch, confirm=confirm)
+        return self._segments.compact(collection, term=term, confirm=confirm)
 
     # Tensors.
 
@@ -209,39 +227,41 @@ class Store:
         data = safetensors.torch.save(contiguous)
         return self._published.publish(layout.MINIMA, key, "safetensors", data)
 
-    def read_minimum(self, key: str) -> dict[str, Tensor]:
+    def read_minimum(self, name: str) -> dict[str, Tensor]:
         """The state dict of a minimum.
+
+        Args:
+            name: of the object, as its record says.
 
         Raises:
             Damaged: it is missing or not what was published.
         """
-        return self._read(layout.MINIMA, "minima", key, _decode_state)
+        return self._read(name, _decode_state)
 
     def publish_path(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
         """Publish the points of an optimised path; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.PATHS, key, "parquet", data)
 
-    def read_path(self, key: str) -> dict[str, Tensor]:
+    def read_path(self, name: str | None) -> dict[str, Tensor]:
         """The points of an optimised path.
 
+        Args:
+            name: of the object, as its record says; None where the points were not kept.
+
         Raises:
-            Damaged: they are missing or not what was published.
+            Damaged: they were not kept, or are missing or not what was published.
         """
-        return self._read(layout.PATHS, "pairs", key, _decode_matrices)
+        return self._read(name, _decode_matrices)
 
     def publish_simplex(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
         """Publish the points of an optimised simplex; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.SIMPLICES, key, "parquet", data)
 
-    def read_simplex(self, key: str) -> dict[str, Tensor]:
-        """The points of an optimised simplex.
-
-        Raises:
-            Damaged: they are missing or not what was published.
-        """
-        return self._read(layout.SIMPLICES, "simplices", key, _decode_matrices)
+    def read_simplex(self, name: str | None) -> dict[str, Tensor]:
+        """The points of an optimised simplex; arguments and errors as for `read_path`."""
+        return self._read(name, _decode_matrices)
 
     # Checkpoints.
 
@@ -254,13 +274,13 @@ class Store:
         *,
         passes: int | None = None,
     ) -> None:
-        """Publish the state of a task in progress, then let go of older ones.
+        """Publish the state of a task in progress, then delete older ones.
 
         Args:
             key: of the task.
             epoch: epochs done.
             tensors, scalars: the state.
-            passes: done of the curve that comes before a first epoch.
+            passes: done of the curve that is trained before the first epoch.
         """
         folder = layout.checkpoint_folder(key)
         data = encode_tensors(tensors, scalars)
@@ -269,56 +289,66 @@ class Store:
         self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
 
     def latest_checkpoint(self, key: str, *, at_most: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that is whole; damaged ones are noted and passed over.
+        """The newest checkpoint that can be read; damaged ones are noted.
 
         Args:
             at_most: the last epoch that is of use.
         """
         for name in reversed(self._published.names(layout.checkpoint_folder(key))):
-            if at_most is not None and name.epoch > at_most:
+            if at_most is not None and name.number > at_most:
                 continue
             try:
                 tensors, scalars = self._published.read(name, decode_tensors)
             except (Damaged, NotFound):
                 continue
-            return Checkpoint(name.epoch, tensors, scalars)
+            return Checkpoint(name.number, tensors, scalars)
         return None
 
     def drop_checkpoints(self, key: str) -> None:
-        """Let go of all checkpoints of a task."""
+        """Delete all checkpoints of a task."""
         self._published.delete(self._published.names(layout.checkpoint_folder(key)))
 
     def checkpointed(self) -> list[str]:
         """Keys and lineages of which there are checkpoints, sorted."""
-        found = self._published.names(layout.CHECKPOINTS)
-        return sorted({name.folder.removeprefix(f"{layout.CHECKPOINTS}/") for name in found})
+        names = self._published.names(layout.CHECKPOINTS)
+        return sorted({name.folder.removeprefix(f"{layout.CHECKPOINTS}/") for name in names})
 
     # Failures and the run's own description.
 
-    def publish_failure(self, key: str, failure: Mapping[str, Any]) -> None:
-        """Write down why a task failed, in place of what was written about it before."""
-        before = self._failures_of(key)
-        made = self._published.publish(layout.FAILURES, key, "json", json_bytes(failure))
-        self._published.delete(name for name in before if str(name) != made)
+    def publish_failure(self, key: str, failure: Mapping[str, Any], *, term: int) -> None:
+        """Publish why a task failed; it replaces what earlier terms published about that task.
+
+        Args:
+            key: of the task.
+            failure: anything that JSON can hold.
+            term: of the lease that is held now.
+        """
+        self._failures.publish(key, failure, term=term)
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """Failed tasks that nobody has retried, by key."""
-        found = {
-            n.stem: self._published.read_json(n) for n in self._published.names(layout.FAILURES)
-        }
-        return {key: value for key, value in found.items() if value is not None}
+        """Failed tasks that are not complete and were not cleared, by key."""
+        failures = self._failures.read()
+        keys = list(failures)
+        for collection in KINDS if failures else ():
+            complete = self.are_complete(collection, keys)
+            for key in compress(keys, complete):
+                failures.pop(key, None)
+        return failures
 
-    def clear_failure(self, key: str) -> None:
-        """Forget that a task failed, so that it is tried again."""
-        self._published.delete(self._failures_of(key))
+    def clear_failures(self) -> int:
+        """Forget which tasks failed, so that they are tried again; how many there were.
 
-    def publish_config(self, config: Mapping[str, Any], *, epoch: int) -> None:
-        """Write down what a driver was asked for and with what versions it runs."""
-        stem = f"config-{layout.epoch_stem(epoch)}"
+        For the holder of the lease.
+        """
+        return self._failures.clear()
+
+    def publish_config(self, config: Mapping[str, Any], *, term: int) -> None:
+        """Publish what a driver was asked for and the versions with which it runs."""
+        stem = f"config-{layout.numbered(term)}"
         self._published.publish(layout.RUN, stem, "json", json_bytes(config))
 
     def latest_config(self) -> dict[str, Any] | None:
-        """What the last driver wrote down when it started; None for a run that never started."""
+        """What the last driver published when it started; None for a run that never started."""
         names = [n for n in self._published.names(layout.RUN) if n.stem.startswith("config-")]
         for name in reversed(names):
             if (value := self._published.read_json(name)) is not None:
@@ -328,14 +358,14 @@ class Store:
     # Damage.
 
     def damage(self) -> list[Damage]:
-        """What was found damaged so far, by name."""
+        """The damaged objects that were read so far, by name."""
         return self._published.damage
 
     def verify(self, prefix: str = "") -> list[Damage]:
         """Check every object below a folder against the digest in its name, and every record.
 
         Returns:
-            What is damaged, and what a record names and is not there.
+            Damaged objects, and missing objects that a record names.
         """
         self._published.verify(self._published.names(prefix))
         for collection in KINDS:
@@ -344,58 +374,38 @@ class Store:
         return self.damage()
 
     def repair(self) -> list[Damage]:
-        """Find and delete what is damaged, so that it is made again; what it was.
+        """Find and delete damaged objects, so that they are made again; returns them.
 
         On a folder every object is read, up to `REPAIR_BYTES`; beyond that, and on an object store,
-        those that results are computed from. What killed and fenced writers left goes as well. Sound
-        files of versions that this program does not know stay. For the holder of the lease.
+        those that results are computed from. What killed and fenced writers left is deleted as well.
+        Intact files of versions that this program does not know stay. For the holder of the lease.
         """
         self.objects.sweep()
-        self._published.delete(self._segments.late())
+        self._published.delete(self._fence.late())
         small = sum(info.size for info in self.objects.list()) <= REPAIR_BYTES
         everything = small and "://" not in self.objects.url
         folders = (layout.RECORDS, layout.MINIMA, layout.FAILURES, layout.RUN)
-        found: list[Damage] = []
+        damage: list[Damage] = []
         for folder in ("",) if everything else folders:
-            found += self._published.verify(self._published.names(folder))
-        self.discard(found)
-        return found
+            damage += self._published.verify(self._published.names(folder))
+        self.discard(damage)
+        return damage
 
     def discard(self, damage: Iterable[Damage]) -> None:
-        """Delete damaged objects; what they held counts as never done."""
+        """Delete damaged objects; their tasks count as not complete."""
         names = [item.name for item in damage]
         self._published.delete(names)
         self._segments.forget(names)
-        self._found.clear()
 
     # Plumbing.
 
-    def _read(self, folder: str, collection: str, key: str, decode: Callable[[bytes], T]) -> T:
-        """The object of a key; of several, the one that the record names."""
-        for _ in range(2):  # what was remembered may have been deleted and made again
-            names = self._found.get((folder, key)) or self._find(folder, key)
-            if len(names) > 1:
-                rows = self.table(collection, ("key", "object")).to_pylist()
-                named = {row["object"] for row in rows if row["key"] == key}
-                names = [name for name in names if str(name) in named] or names
-            try:
-                return self._published.read(names[0], decode)
-            except NotFound:
-                self._found.clear()
-        raise Damaged(f"{folder}/{key} is missing from the store")
-
-    def _find(self, folder: str, key: str) -> list[Name]:
-        """One listing finds the objects of all keys."""
-        self._found = {at: names for at, names in self._found.items() if at[0] != folder}
-        for name in self._published.names(folder):
-            self._found.setdefault((folder, name.stem), []).append(name)
+    def _read(self, name: str | None, decode: Callable[[bytes], T]) -> T:
+        if not name:
+            raise Damaged("the object of a task is not in the store: its points were not kept")
         try:
-            return self._found[folder, key]
-        except KeyError:
-            raise Damaged(f"{folder}/{key} is missing from the store") from None
-
-    def _failures_of(self, key: str) -> list[Name]:
-        return [name for name in self._published.names(layout.FAILURES) if name.stem == key]
+            return self._published.read(name, decode)
+        except NotFound:
+            raise Damaged(f"{name} is missing from the store") from None
 
 
 def _decode_matrices(data: bytes) -> dict[str, Tensor]:

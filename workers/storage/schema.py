@@ -1,4 +1,4 @@
-"""What is written down of each kind of result: one dataclass a kind, from which its Arrow schema follows.
+"""The records of results: one dataclass for each kind, from which its Arrow schema follows.
 
 The version is in every file; a reader refuses versions that it does not know.
 """
@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from workers.storage.object_names import MINIMA, PATHS, SIMPLICES
 
 SCHEMA_VERSION = 1
 """Of the files, not of the results: raised when a file could be misunderstood by an older program."""
@@ -74,18 +76,32 @@ _HISTORY = pa.list_(
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord:
-    """What every record says of how it came about."""
+    """What the records of all kinds have.
+
+    Class attributes:
+        collection: name of the folder and the table of the records.
+        folder: where the objects that they name lie.
+        figure_column: the number that a barcode is made of.
+    """
 
     collection: ClassVar[str]
+    folder: ClassVar[str]
+    figure_column: ClassVar[str]
 
     key: str = _column(pa.string())
     """Of the task: a hash of all that the result depends on."""
-    attempt: int = _column(pa.int32(), 1)
+    object: str | None = _column(pa.string(), None)
+    """Name of its object in the store."""
     worker: str = _column(pa.string(), "")
     lease_term: int = _column(pa.int32(), 0)
     seconds: float = _column(pa.float64(), 0.0)
     """Of work, on the worker that finished it."""
     finished_at: datetime | None = _column(_TIME, None)
+
+    @property
+    def figure(self) -> float:
+        """The number that a barcode is made of: loss, height or value."""
+        return float(getattr(self, self.figure_column))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +109,12 @@ class MinimumRecord(ResultRecord):
     """A minimum. Losses are plain (no L2), over the whole set, accumulated in float64."""
 
     collection: ClassVar[str] = "minima"
+    folder: ClassVar[str] = MINIMA
+    figure_column: ClassVar[str] = "loss"
 
     index: int = _column(pa.int32())
     source: str = _column(pa.string())
-    """`trained`, or the file that it was imported from."""
+    """`trained`, a dip in a path, or the file that it was imported from."""
     loss: float = _column(pa.float64())
     test_loss: float = _column(pa.float64())
     accuracy: float = _column(pa.float64())
@@ -114,6 +132,8 @@ class PairRecord(ResultRecord):
     """A pass: the highest loss on the best path found between two minima."""
 
     collection: ClassVar[str] = "pairs"
+    folder: ClassVar[str] = PATHS
+    figure_column: ClassVar[str] = "height"
 
     i: int = _column(pa.int32())
     j: int = _column(pa.int32())
@@ -139,8 +159,7 @@ class PairRecord(ResultRecord):
     points: int = _column(pa.int32())
     gradient_evaluations: int = _column(pa.int64())
     history: Sequence[Mapping[str, Any]] = _column(_HISTORY, ())
-    object: str | None = _column(pa.string(), None)
-    """Name of its points in the store; none where paths are not kept."""
+    # The object holds its points; there is none where paths are not kept.
     quotient: bool = _column(pa.bool_(), False)
     """The path ends at `b` with hidden units renumbered: a height on the quotient by that symmetry."""
 
@@ -150,6 +169,8 @@ class SimplexRecord(ResultRecord):
     """An optimised r-simplex (section 1.4)."""
 
     collection: ClassVar[str] = "simplices"
+    folder: ClassVar[str] = SIMPLICES
+    figure_column: ClassVar[str] = "value"
 
     vertices: Sequence[int] = _column(pa.list_(pa.int32()))
     faces: Sequence[str] = _column(pa.list_(pa.string()))
@@ -166,14 +187,13 @@ class SimplexRecord(ResultRecord):
     epochs: int = _column(pa.int32())
     gradient_evaluations: int = _column(pa.int64())
     history: Sequence[Mapping[str, Any]] = _column(_SIMPLEX_HISTORY, ())
-    object: str | None = _column(pa.string(), None)
 
 
-Record = MinimumRecord | PairRecord | SimplexRecord
 R = TypeVar("R", bound=ResultRecord)
-KINDS: Mapping[str, type[Record]] = {
+KINDS: dict[str, type[ResultRecord]] = {
     kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord)
 }
+"""The kinds of records by collection."""
 
 
 def arrow_schema(kind: type[ResultRecord]) -> pa.Schema:
@@ -182,7 +202,7 @@ def arrow_schema(kind: type[ResultRecord]) -> pa.Schema:
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
-def to_table(records: Sequence[Record]) -> pa.Table:
+def to_table(records: Sequence[ResultRecord]) -> pa.Table:
     """At least one record, all of one kind, as a table."""
     kind = type(records[0])
     columns = {f.name: [getattr(r, f.name) for r in records] for f in fields(kind)}
@@ -228,7 +248,7 @@ def list_columns(kind: type[ResultRecord]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if pa.types.is_list(f.metadata["arrow"]))
 
 
-def encode_records(records: Sequence[Record]) -> bytes:
+def encode_records(records: Sequence[ResultRecord]) -> bytes:
     """A Parquet file of records, at least one, all of one kind."""
     return encode_tables([to_table(records)])
 
@@ -246,7 +266,7 @@ def encode_tables(tables: Iterable[pa.Table]) -> bytes:
 
 
 def decode_table(
-    data: bytes, kind: type[Record], columns: Collection[str] | None = None
+    data: bytes, kind: type[ResultRecord], columns: Collection[str] | None = None
 ) -> pa.Table:
     """Columns of the records of a file, all of them by default, in the order of the fields.
 
@@ -265,7 +285,7 @@ def decode_table(
     return _as_known(table, kind, wanted)
 
 
-def decode_pieces(data: bytes, kind: type[Record]) -> Iterator[pa.Table]:
+def decode_pieces(data: bytes, kind: type[ResultRecord]) -> Iterator[pa.Table]:
     """The records of a file, a row group at a time: a large file need never be unpacked whole.
 
     Raises:
@@ -286,7 +306,7 @@ def _opened(data: bytes) -> pq.ParquetFile:
     return file
 
 
-def _as_known(table: pa.Table, kind: type[Record], wanted: Sequence[Field[Any]]) -> pa.Table:
+def _as_known(table: pa.Table, kind: type[ResultRecord], wanted: Sequence[Field[Any]]) -> pa.Table:
     """The wanted columns of what was read, as this program's schema has them."""
     present = set(table.column_names)
     arrays = []
@@ -318,7 +338,7 @@ def strings(values: Sequence[str]) -> pa.StringArray:
     )
 
 
-def empty_table(kind: type[Record], columns: Collection[str] | None = None) -> pa.Table:
+def empty_table(kind: type[ResultRecord], columns: Collection[str] | None = None) -> pa.Table:
     names = [f.name for f in fields(kind) if columns is None or f.name in columns]
     return pa.Table.from_batches([], schema=_part(kind, names))
 
@@ -330,6 +350,6 @@ def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
         raise SchemaError(f"its schema version is {version}; this program reads {SCHEMA_VERSION}")
 
 
-def _part(kind: type[Record], names: Sequence[str]) -> pa.Schema:
+def _part(kind: type[ResultRecord], names: Sequence[str]) -> pa.Schema:
     whole = arrow_schema(kind)
     return pa.schema([whole.field(name) for name in names], metadata=whole.metadata)

@@ -1,11 +1,11 @@
-"""What a task ends with: its record in the store, or a failure of a known kind."""
+"""The result of a task: its record in the store, or a failure of a known kind."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class FailureKind(StrEnum):
-    """Why a task ended without a result; what is done about it is decided by kind."""
+    """Why a task ended without a result; the scheduler decides by kind what follows."""
 
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out of memory"
@@ -22,10 +22,17 @@ class FailureKind(StrEnum):
 
 @dataclass(frozen=True)
 class Done:
-    """A task whose record is in the store. `figure` (its loss or height) is for displays only."""
+    """A task whose record is in the store.
+
+    Attributes:
+        key: of the task.
+        figure: its loss, height or value, for displays.
+        object: name of its object in the store, if it has one.
+    """
 
     key: str
     figure: float = float("nan")
+    object: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,19 @@
-"""What can be asked of a worker, and the key that names each answer.
+"""The tasks of a worker, and the key that names the result of each.
 
-A task is a frozen value. Its key is a hash over everything that decides the result, so the same
-question always has the same name: a run that is started again, grown, or told to reuse another run
-finds what is already answered by comparing names. Two things are left out on purpose: the index of a
-minimum in its run (another run may number it differently), and how the arithmetic is carried out
-(strategy, threads), which moves only the last bits and is fixed once for a run. Gradients in less than
-float32 move more than that: their results have keys of their own.
+A task is a frozen value. Its key is a hash of everything that decides the result, so equal tasks have
+equal keys: a run that is started again, enlarged, or told to reuse another run finds existing results by
+comparing keys. Two things are left out on purpose: the index of a minimum in its run (another run may
+number it differently), and how the arithmetic is carried out (strategy, threads), which changes only the
+last bits and is fixed once for a run. Gradients in less than float32 change more than that: their
+results have keys of their own.
 """
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from topo_core.objectives.precision import Precision
 from topo_core.paths.settings import PathSettings
@@ -24,7 +25,7 @@ KEY_LENGTH = 32
 """Hex digits of a key: 128 bits."""
 
 RESULTS_VERSION = 4
-"""Raised when the meaning of a result changes, so that older results are not taken for newer ones."""
+"""Increased when the meaning of a result changes, so that older results are not taken for newer ones."""
 
 
 DType = Literal["float32", "float64"]
@@ -54,11 +55,12 @@ class FixedState:
 class Problem:
     """The loss: one network on one data set.
 
-    The fingerprints stand for what the names cannot say: the bytes of the data and, for a user's
+    The fingerprints identify what the names do not: the bytes of the data and, for a user's
     `module:callable`, the source of that module.
 
     Attributes:
-        precision: of gradients (`topo_core.objectives.precision`). Rounded ones lead elsewhere.
+        precision: of gradients (`topo_core.objectives.precision`); rounded gradients lead to
+            other results.
     """
 
     network: NetworkSpec
@@ -94,10 +96,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class PathWork(PathSettings):
-    """`PathSettings` and what only a worker needs to know: minibatches, checkpoints, other runs.
+    """`PathSettings` and what only a worker needs: minibatches, checkpoints, other runs.
 
     Attributes:
-        warm_from: folder or URL of the run whose paths `start: warm` goes on from.
+        warm_from: folder or URL of the run whose paths `start: warm` continues.
     """
 
     epochs: int | None = 100
@@ -119,22 +121,17 @@ class PathWork(PathSettings):
                 f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm reads it"
             )
 
-    @cached_property
-    def families(self) -> dict[tuple[str, int], str]:
-        """The `path_family` of each problem's key and seed that was asked for."""
-        return {}
-
     def payload(self) -> dict[str, Any]:
-        """What the result depends on: where the checkpoints lie does not change it."""
+        """The settings that the result depends on; the distance of checkpoints is none of them."""
         left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
 
 @dataclass(frozen=True)
 class SimplexWork(SimplexSettings):
-    """`SimplexSettings` and what only a worker needs to know.
+    """`SimplexSettings` and what only a worker needs.
 
-    A measurement evaluates hundreds of places on the whole training set, so there are fewer of them.
+    A measurement evaluates hundreds of points on the whole training set, so there are fewer of them.
     """
 
     epochs: int | None = 50
@@ -156,9 +153,60 @@ class SimplexWork(SimplexSettings):
         return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every task has.
+
+    Attributes:
+        objects: names in the store of the objects of `depends_on`, in that order. The driver fills them in
+            when it hands the task out; they are no part of the key.
+    """
+
+    noun: ClassVar[str]
+    """What the result is called in logs and metrics: minimum, path, simplex, ..."""
+
+    objects: tuple[str, ...] = field(default=(), compare=False)
+
+    if TYPE_CHECKING:  # at run time it would become the default of the field `problem` of a kind
+
+        @property
+        def problem(self) -> Problem:
+            """The loss."""
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that decides the result."""
+        raise NotImplementedError
+
+    @property
+    def title(self) -> str:
+        """The name of the task in messages."""
+        raise NotImplementedError
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """Keys of the tasks whose results this one reads."""
+        return ()
+
+    def with_objects(self, names: Mapping[str, str]) -> Self:
+        """The task with the names of the objects that it reads.
+
+        Args:
+            names: of objects, by the key of the task that made them. One that is missing stays empty, and
+                reading it fails as a damaged object does.
+        """
+        return replace(self, objects=tuple(names.get(key, "") for key in self.depends_on))
+
+    def object_of(self, key: str) -> str:
+        """Name of the object of one of `depends_on`; empty if it is not known."""
+        return dict(zip(self.depends_on, self.objects, strict=False)).get(key, "")
+
+
 @dataclass(frozen=True)
-class TrainMinimum:
+class TrainMinimum(Task):
     """Train the network from the initial weights that (seed, index) draws."""
+
+    noun = "minimum"
 
     problem: Problem
     settings: MinimumSettings
@@ -170,16 +218,18 @@ class TrainMinimum:
         return digest("train", self.problem.key, self.settings.payload(), self.index, self.seed)
 
     @property
-    def depends_on(self) -> tuple[str, ...]:
-        return ()
+    def title(self) -> str:
+        return f"minimum {self.index}"
 
 
 @dataclass(frozen=True)
-class ImportMinimum:
-    """Take a minimum from a checkpoint that the user brought, and measure it.
+class ImportMinimum(Task):
+    """Take a minimum from a checkpoint of the user, and measure it.
 
-    `content` is the SHA-256 of the file: the same weights under another name are the same minimum.
+    `content` is the SHA-256 of the file: equal files under two names are the same minimum.
     """
+
+    noun = "minimum"
 
     problem: Problem
     index: int
@@ -191,13 +241,15 @@ class ImportMinimum:
         return digest("import", self.problem.key, self.content)
 
     @property
-    def depends_on(self) -> tuple[str, ...]:
-        return ()
+    def title(self) -> str:
+        return f"minimum {self.index} (imported)"
 
 
 @dataclass(frozen=True)
-class DescendMinimum:
-    """Train on from a dip inside a finished path, to a minimum that nobody had trained."""
+class DescendMinimum(Task):
+    """Train from a dip inside a finished path to a minimum that no task had trained."""
+
+    noun = "minimum"
 
     problem: Problem
     settings: MinimumSettings
@@ -219,6 +271,10 @@ class DescendMinimum:
         )
 
     @property
+    def title(self) -> str:
+        return f"minimum {self.index} (from a dip in a path)"
+
+    @property
     def depends_on(self) -> tuple[str, ...]:
         return (self.path,)
 
@@ -227,26 +283,59 @@ Minimum = TrainMinimum | ImportMinimum | DescendMinimum
 
 
 @dataclass(frozen=True)
-class OptimizePath:
-    """Join two minima by a path and push it down (section 1.2, Algorithm 2)."""
+class PathFamily:
+    """What all paths of one rung of a run have in common.
+
+    Keys of paths are computed here and nowhere else; the common part is hashed once for half a million
+    pairs.
+    """
 
     problem: Problem
     settings: PathWork
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest("path", self.problem.key, self.settings.payload(), self.seed)
+
+    def path_key(self, a: str, b: str, via: tuple[str, ...] = ()) -> str:
+        """Key of the path between the minima with the keys `a` and `b`, begun through the paths `via`."""
+        key = hashlib.sha256(f"{self.key}:{a}:{b}".encode()).hexdigest()[:KEY_LENGTH]
+        return digest("through", key, via) if via else key
+
+
+@dataclass(frozen=True)
+class OptimizePath(Task):
+    """Join two minima by a path and optimise it (section 1.2, Algorithm 2)."""
+
+    noun = "path"
+
+    family: PathFamily
     i: int
     j: int
     a: str
     b: str
-    seed: int
     goes_on: bool = False
-    """Whether the same path may be asked for with more epochs: then the state from which they could go
-    on is kept."""
+    """Whether the same path may be asked for with more epochs: then the state from which they could
+    continue is kept."""
     via: tuple[str, ...] = ()
     """Paths from `a` to `b` whose concatenation it starts from (`start: through`)."""
 
+    @property
+    def problem(self) -> Problem:
+        return self.family.problem
+
+    @property
+    def settings(self) -> PathWork:
+        return self.family.settings
+
+    @property
+    def seed(self) -> int:
+        return self.family.seed
+
     @cached_property
     def key(self) -> str:
-        key = path_key(path_family(self.problem, self.settings, self.seed), self.a, self.b)
-        return digest("through", key, self.via) if self.via else key
+        return self.family.path_key(self.a, self.b, self.via)
 
     @cached_property
     def lineage(self) -> str:
@@ -260,13 +349,19 @@ class OptimizePath:
         return digest("lineage", self.problem.key, settings, self.seed, self.a, self.b, self.via)
 
     @property
+    def title(self) -> str:
+        return f"path {self.i}–{self.j}"
+
+    @property
     def depends_on(self) -> tuple[str, ...]:
         return (self.a, self.b, *self.via)
 
 
 @dataclass(frozen=True)
-class OptimizeSimplex:
-    """Span an r-simplex by its optimised faces and push its interior down (section 1.4)."""
+class OptimizeSimplex(Task):
+    """Span an r-simplex by its optimised faces and optimise its interior (section 1.4)."""
+
+    noun = "simplex"
 
     problem: Problem
     settings: SimplexWork
@@ -282,20 +377,9 @@ class OptimizeSimplex:
         )
 
     @property
+    def title(self) -> str:
+        return f"simplex {'–'.join(map(str, self.vertices))}"
+
+    @property
     def depends_on(self) -> tuple[str, ...]:
         return (*self.minima, *self.faces)
-
-
-Task = Minimum | OptimizePath | OptimizeSimplex
-
-
-def path_family(problem: Problem, settings: PathWork, seed: int) -> str:
-    """What the keys of all paths of one run have in common; hashed once for half a million pairs."""
-    known, common = settings.families, (problem.key, seed)
-    if common not in known:
-        known[common] = digest("path", problem.key, settings.payload(), seed)
-    return known[common]
-
-
-def path_key(family: str, a: str, b: str) -> str:
-    return hashlib.sha256(f"{family}:{a}:{b}".encode()).hexdigest()[:KEY_LENGTH]

@@ -75,5 +75,5 @@ def size_of(network: NetworkSpec) -> tuple[int | None, int | None]:
 
 def _parameters(run: StartedRun, landscape: Landscape) -> int:
     first = min(landscape.minima)
-    state = run.store.read_minimum(landscape.minima[first].key)
+    state = run.store.read_minimum(landscape.minima[first].object)
     return sum(t.numel() for name, t in state.items() if not name.endswith(_NOT_TRAINED))

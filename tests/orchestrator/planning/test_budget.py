@@ -34,7 +34,7 @@ class SlowWorker:
         self.now += 600.0 * len(pack)
         # Far above all minima, so that a lazy rule leaves nothing out.
         records = [pair_record(task.key, pair=(task.i, task.j), number=20) for task in pack]
-        self._store.publish_records(records, epoch=self._epoch)
+        self._store.publish_records(records, term=self._epoch)
         return [PackFinished("w", [Done(r.key, r.height) for r in records], 600.0 * len(pack))]
 
     def progress(self):

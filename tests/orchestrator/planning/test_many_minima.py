@@ -264,7 +264,7 @@ def test_verify_finds_a_false_height(everything, tmp_path):
     segment.unlink()
     lied = [replace(record, height=0.9 * record.height) for record in records]
     # Published as a worker would, so that name and digest agree.
-    Store(open_objects(str(copy))).publish_records(lied, epoch=1)
+    Store(open_objects(str(copy))).publish_records(lied, term=1)
     said = toscore("verify", copy, "--heights", "10")
     assert said.code == 3
     assert "computed again" in said.out

@@ -50,7 +50,7 @@ def test_aligned(straight):
     assert quotient["history"][0]["dense_maximum"] < direct["history"][0]["dense_maximum"]
     assert quotient["history"][0]["length"] < direct["history"][0]["length"]
     end, renumbered = (
-        Store(open_objects(str(s))).read_path(only_pair(s)["key"])["points"][-1]
+        Store(open_objects(str(s))).read_path(only_pair(s)["object"])["points"][-1]
         for s in (store, aligned)
     )
     assert not torch.equal(end, renumbered)

@@ -22,10 +22,10 @@ def test_checkpoints_of_finished_tasks_go(plan, tmp_path):
     """A worker was killed before it deleted them; those of tasks that may go on stay."""
     store = Store(open_objects(str(tmp_path)))
     object_ = store.publish_minimum("m", {})
-    store.publish_records([minimum_record(plan.minimum_keys[0], object_=object_)], epoch=1)
+    store.publish_records([minimum_record(plan.minimum_keys[0], object_=object_)], term=1)
     whole, short, half_way = (plan.path(pair) for pair in ((0, 1), (0, 2), (0, 3)))
     lowest = plan.path((0, 2), rung=0)
-    store.publish_records([pair_record(task.key) for task in (whole, lowest)], epoch=1)
+    store.publish_records([pair_record(task.key) for task in (whole, lowest)], term=1)
     idle = {plan.minimum_keys[0], whole.key, whole.lineage, lowest.key}
     needed = {plan.minimum_keys[1], short.lineage, half_way.key}
     for key in idle | needed:

@@ -21,7 +21,7 @@ def test_another_precision_is_another_evaluation(tmp_path):
     written.unlink()
     store = Store(open_objects(str(tmp_path / "apart")))
     rounded = {**begun["evaluation"], "precision": "tf32", "threads": 7}
-    store.publish_config({**begun, "evaluation": rounded}, epoch=1)
+    store.publish_config({**begun, "evaluation": rounded}, term=1)
     assert toscore("run", file, "--in-process", "-q").code == 0
     assert (
         Store(open_objects(str(tmp_path / "apart"))).latest_config()["evaluation"]

@@ -160,7 +160,7 @@ def test_gradient_norms_are_those_of_the_stored_points(file, first_half):
     run = open_run(str(file.parent / "runs/tiny-full/wide.seed0"))
     norms = next(iter(gradient_norms(run)))
     record = run.landscape().passes[0, 1]
-    points = run.store.read_path(record.key)["points"]
+    points = run.store.read_path(record.object)["points"]
     objective = load_problem(run.plan.problem, Evaluation()).objective(60)
 
     def along(gradient, chord):

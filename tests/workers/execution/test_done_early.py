@@ -8,6 +8,8 @@ from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import first_path
 from workers.execution.path_task import PathRun
+from workers.execution.progress import TaskProgress
+from workers.execution.task_run import Site
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -15,7 +17,7 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
 from workers.tasks.results import Done
-from workers.tasks.tasks import OptimizePath, PathWork
+from workers.tasks.tasks import OptimizePath, PathFamily, PathWork
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 # Between random weights a curve goes down at once.
@@ -27,10 +29,13 @@ WORK = PathWork(
     optimizer=OptimizerSettings("adam", lr=0.01),
 )
 
+OBJECTS: dict[str, str] = {}
+"""Names of the objects of the two ends, by key."""
+
 
 def task(epochs, *, goes_on=False):
-    work = replace(WORK, epochs=epochs)
-    return OptimizePath(PROBLEM, work, 0, 1, "a", "b", seed=1, goes_on=goes_on)
+    family = PathFamily(PROBLEM, replace(WORK, epochs=epochs), seed=1)
+    return OptimizePath(family, 0, 1, "a", "b", goes_on=goes_on).with_objects(OBJECTS)
 
 
 @pytest.fixture
@@ -41,7 +46,7 @@ def worker(tmp_path):
         store = Store(open_objects(str(tmp_path / name)))
         loaded = load_problem(PROBLEM, Evaluation())
         for seed, key in enumerate("ab"):
-            store.publish_minimum(key, loaded.state_dict(loaded.initial_point(seed)))
+            OBJECTS[key] = store.publish_minimum(key, loaded.state_dict(loaded.initial_point(seed)))
         context = WorkerContext(str(tmp_path / name), 1, Evaluation(strategy="linear"))
         return Worker(context, "worker", lambda: False), store
 
@@ -87,5 +92,6 @@ def test_the_state_for_a_longer_run_is_of_the_epoch_in_which_it_was_done(worker)
     one.run([short])
     assert store.latest_checkpoint(short.lineage).epoch == 0
     assert store.latest_checkpoint(short.key) is None
-    run = PathRun(task(20), load_problem(PROBLEM, Evaluation(strategy="linear")), store)
-    assert run.finished(run.resumed())
+    site = Site(load_problem(PROBLEM, Evaluation(strategy="linear")), store, TaskProgress())
+    run = PathRun(task(20), site)
+    assert run.is_finished(run.resumed())

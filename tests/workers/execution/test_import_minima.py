@@ -7,8 +7,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from workers.execution.minimum_task import import_minimum_task
-from workers.execution.progress import TaskFailure
+from workers.execution.import_minimum import import_minimum
+from workers.execution.progress import TaskFailure, TaskProgress
+from workers.execution.task_run import Site
 from workers.problems.checkpoints import check_state_dict, read_state_dict
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -163,11 +164,20 @@ def test_an_imported_minimum_is_measured(tmp_path, loaded, state):
     torch.save(state, file)
     store = Store(open_objects(str(tmp_path / "run")))
     task = ImportMinimum(loaded.problem, 0, str(file), "content")
-    record = import_minimum_task(task, loaded, store)
+    record = import_minimum(task, Site(loaded, store, TaskProgress()))
     assert (record.source, record.stop_reason, record.epochs) == (str(file), "imported", 0)
     point = loaded.flat(state)
     assert record.loss == float(loaded.objective(64).losses(point[None])[0])
-    assert torch.equal(loaded.flat(store.read_minimum(task.key)), point)
+    assert torch.equal(loaded.flat(store.read_minimum(record.object)), point)
+
+
+def test_weights_that_are_not_finite_are_refused_by_name(loaded, state):
+    """A checkpoint with NaN or infinite weights is refused before the run, with the tensor's name."""
+    for value in (float("nan"), float("inf")):
+        broken = {name: tensor.clone() for name, tensor in state.items()}
+        broken["0.weight"].view(-1)[0] = value
+        with pytest.raises(BadReference, match=r"f has NaN or infinite numbers in 0\.weight"):
+            check_state_dict("f", broken, loaded.module)
 
 
 def test_a_file_that_changed_after_planning(tmp_path, loaded, state):
@@ -177,5 +187,5 @@ def test_a_file_that_changed_after_planning(tmp_path, loaded, state):
     store = Store(open_objects(str(tmp_path / "run")))
     task = ImportMinimum(loaded.problem, 0, str(tmp_path / "mine.pt"), "content")
     with pytest.raises(TaskFailure, match=r"0\.bias") as failed:
-        import_minimum_task(task, loaded, store)
+        import_minimum(task, Site(loaded, store, TaskProgress()))
     assert failed.value.kind is FailureKind.BAD_INPUT

@@ -12,9 +12,9 @@ from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts import trained_curves as curves
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import first_path
-from workers.execution import path_pack as connect_together
 from workers.execution.path_task import PathRun
-from workers.execution.progress import Interrupted
+from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.task_run import Site
 from workers.execution.training import begin, train_until
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.evaluation import Evaluation
@@ -25,7 +25,7 @@ from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.tasks import OptimizePath, PathWork
+from workers.tasks.tasks import OptimizePath, PathFamily, PathWork
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 WORK = PathWork(
@@ -39,6 +39,8 @@ WORK = PathWork(
     optimizer=OptimizerSettings("adam", lr=0.01),
 )
 MINIMA = 4
+OBJECTS: dict[str, str] = {}
+"""Names of the objects of the minima, by key."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def worker_on(folder, points, paths_at_once=1, stopping=lambda: False):
     """A worker, and its store, which holds the ends of the paths."""
     store = Store(open_objects(str(folder)))
     for key, state in points.items():
-        store.publish_minimum(key, state)
+        OBJECTS[key] = store.publish_minimum(key, state)
     evaluation = Evaluation(strategy="linear", paths_at_once=paths_at_once)
     return Worker(WorkerContext(str(folder), 1, evaluation), "worker", stopping), store, folder
 
@@ -76,8 +78,9 @@ def run(tmp_path, points):
 
 
 def pairs(work=WORK):
+    family = PathFamily(PROBLEM, work, seed=1)
     return [
-        OptimizePath(PROBLEM, work, i, j, f"minimum{i}", f"minimum{j}", seed=1)
+        OptimizePath(family, i, j, f"minimum{i}", f"minimum{j}").with_objects(OBJECTS)
         for i, j in itertools.combinations(range(MINIMA), 2)
     ]
 
@@ -103,7 +106,9 @@ def alone(tmp_path_factory, points):
     """The records and the bits of all pairs, each in a pack of its own."""
     worker, store, folder = worker_on(tmp_path_factory.mktemp("alone"), points)
     for task in pairs():
-        assert worker.run([task]) == [Done(task.key, records(store)[task.key].height)]
+        (result,) = worker.run([task])
+        record = records(store)[task.key]
+        assert result == Done(task.key, record.height, record.object)
     return records(store), results.bits(folder)
 
 
@@ -172,7 +177,7 @@ def test_one_that_fits_nowhere_fails_alone(run, monkeypatch):
     monkeypatch.setattr(PathSolver, "advance_together", full)
     worker, store, _ = run(64)
     loaded = load_problem(PROBLEM, Evaluation())
-    bad = loaded.flat(start(store, "minimum3"))
+    bad = loaded.flat(start(store, OBJECTS["minimum3"]))
     told = {result.key: result for result in worker.run(tasks)}
     for task in tasks:
         if task.b == "minimum3":
@@ -181,13 +186,11 @@ def test_one_that_fits_nowhere_fails_alone(run, monkeypatch):
             assert isinstance(told[task.key], Done)
 
 
-def test_a_path_that_diverges_harms_no_other(run, alone, points):
+def test_a_path_that_diverges_harms_no_other(run, alone, points, monkeypatch):
     """A minimum without finite loss makes its own paths fail, by their reason, and no others."""
-    worker, store, folder = run(64)
+    worker, store, _ = run(64)
     broken = {name: torch.full_like(rows, 1e30) for name, rows in points["minimum3"].items()}
-    for file in (folder / "minima").glob("minimum3*"):
-        file.unlink()
-    store.publish_minimum("minimum3", broken)
+    monkeypatch.setitem(OBJECTS, "minimum3", store.publish_minimum("minimum3", broken))
     told = {result.key: result for result in worker.run(pairs())}
     good = {task.key for task in pairs() if task.b != "minimum3"}
     assert {key for key, result in told.items() if isinstance(result, Done)} == good
@@ -221,7 +224,7 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
 
     monkeypatch.setattr(PathSolver, "advance_together", buggy)
     worker, store, _ = run(64)
-    wrong = connect_together.PathRun(tasks[2], load_problem(PROBLEM, Evaluation()), store).seed
+    wrong = PathRun(tasks[2], Site(load_problem(PROBLEM, Evaluation()), store, TaskProgress())).seed
     told = worker.run(tasks)
     assert [isinstance(result, Done) for result in told] == [i != 2 for i in range(len(tasks))]
     assert told[2].kind is FailureKind.BUG and "no such kernel" in told[2].details
@@ -321,7 +324,7 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(
     class Killed(BaseException):
         """The end of a process, as far as a test in one process can have it."""
 
-    def die(self, records, *, epoch):
+    def die(self, records, *, term):
         raise Killed
 
     worker, store, folder = run(paths_at_once)
@@ -342,7 +345,7 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(
 def test_what_could_not_be_published_can_go_on(run, monkeypatch):
     """Where the store is away at the end, paths are not done and their checkpoints stay."""
 
-    def away(self, records, *, epoch):
+    def away(self, records, *, term):
         raise StoreUnreachable("the store is away")
 
     worker, store, _ = run(64)

@@ -17,8 +17,9 @@ from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 from topo_core.paths.polyline import line
 from topo_core.paths.solver import PathSolver
-from workers.execution.minimum_task import train_minimum_task
-from workers.execution.progress import Telling
+from workers.execution.progress import TaskProgress
+from workers.execution.task_run import Site
+from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.networks import build
@@ -47,7 +48,7 @@ def trained(loaded, tmp_path_factory):
     store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
     settings = MinimumSettings(epochs=2)
     tasks = [TrainMinimum(loaded.problem, settings, index, seed=0) for index in range(2)]
-    return [train_minimum_task(task, loaded, store, Telling()) for task in tasks], store
+    return [train_minimum(task, Site(loaded, store, TaskProgress())) for task in tasks], store
 
 
 def own_loss(module, data):
@@ -95,7 +96,7 @@ def test_an_endpoint_has_the_loss_of_the_trained_network(loaded, trained, strate
         batch_size=256,
         strategy=strategy,
     )
-    ends = [loaded.flat(store.read_minimum(record.key)) for record in records]
+    ends = [loaded.flat(store.read_minimum(record.object)) for record in records]
     settings = PathWork(points=5, start="line", epochs=1)
     solver = PathSolver(objective, settings)
     state = solver.begin(line(*ends, 5))
@@ -111,7 +112,7 @@ def test_an_endpoint_has_the_loss_of_the_trained_network(loaded, trained, strate
 def test_inside_a_path_statistics_are_those_of_the_point(loaded, trained):
     """Half-way, the loss is that of statistics recomputed there; interpolated ones would give another."""
     records, store = trained
-    states = [store.read_minimum(record.key) for record in records]
+    states = [store.read_minimum(record.object) for record in records]
     ends = [loaded.flat(state) for state in states]
     middle = torch.lerp(*ends, 0.5)
     measured = float(loaded.objective(256).losses(middle[None])[0])

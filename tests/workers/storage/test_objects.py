@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_the_old_object(tmp_path, monkeypatch):
 @pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x"])
 def test_unknown_stores_are_refused(url):
     """One sentence says which stores there are."""
-    with pytest.raises(NotWritable, match="neither a folder nor s3://"):
+    with pytest.raises(NotWritable, match="neither a folder nor one of s3://"):
         open_objects(url)
 
 

@@ -1,6 +1,7 @@
 """The store of a run, on a folder and on S3: what is complete, what is damaged, who may write."""
 
 import random
+from collections import Counter
 
 import duckdb
 import pandas as pd
@@ -35,17 +36,17 @@ def flip(store, name, place=-1):
     store.objects.put(name, bytes(data))
 
 
-def publish_path(store, key, number=0, *, epoch=1):
+def publish_path(store, key, number=0, *, term=1):
     name = store.publish_path(key, {"points": torch.full((3, 2), float(number))})
-    store.publish_records([pair_record(key, number=number, object_=name)], epoch=epoch)
+    store.publish_records([pair_record(key, number=number, object_=name)], term=term)
     return name
 
 
 def test_published_records_are_complete(store):
     """One segment of many records completes all of them, and another store sees it."""
     records = [pair_record(f"k{i}", number=i) for i in range(5)]
-    store.publish_records(records[:3], epoch=1)
-    store.publish_records(records[3:], epoch=1)
+    store.publish_records(records[:3], term=1)
+    store.publish_records(records[3:], term=1)
     assert again(store).completed("pairs") == {f"k{i}" for i in range(5)}
     found = sorted(again(store).records(PairRecord), key=lambda r: r.key)
     assert found == records
@@ -53,8 +54,8 @@ def test_published_records_are_complete(store):
 
 def test_a_task_counts_once(store):
     """The record of a key that was published twice is read once: the first by name."""
-    store.publish_records([pair_record("k")], epoch=1)
-    store.publish_records([pair_record("k")], epoch=2)
+    store.publish_records([pair_record("k")], term=1)
+    store.publish_records([pair_record("k")], term=2)
     assert [r.key for r in store.records(PairRecord)] == ["k"]
 
 
@@ -71,8 +72,8 @@ def test_minima_come_back_with_their_names(store):
     """A state dict is read as it was published, bit for bit."""
     state = {"0.weight": torch.randn(3, 2), "0.bias": torch.randn(3), "n": torch.tensor(7)}
     name = store.publish_minimum("m", state)
-    store.publish_records([minimum_record("m", object_=name)], epoch=1)
-    found = again(store).read_minimum("m")
+    store.publish_records([minimum_record("m", object_=name)], term=1)
+    found = again(store).read_minimum(name)
     assert sorted(found) == sorted(state)
     assert all(torch.equal(found[k], state[k]) for k in state)
     assert [r.object for r in store.records(MinimumRecord)] == [name]
@@ -84,12 +85,12 @@ def test_a_flipped_bit_is_found_and_named(store, place):
     path = publish_path(store, "k")
     flip(store, path, place)
     with pytest.raises(Damaged, match=path):
-        again(store).read_path("k")
+        again(store).read_path(path)
     minimum = store.publish_minimum("m", {"w": torch.ones(4)})
     flip(store, minimum, place)
     with pytest.raises(Damaged, match=minimum):
-        again(store).read_minimum("m")
-    segment = store.publish_records([pair_record("other")], epoch=1)
+        again(store).read_minimum(minimum)
+    segment = store.publish_records([pair_record("other")], term=1)
     flip(store, segment, place)
     fresh = again(store)
     assert "other" not in fresh.completed("pairs")
@@ -100,7 +101,7 @@ def test_truncated_objects_are_found_and_repaired(store):
     """Repairing deletes what is damaged, so that it counts as never done; the rest stays."""
     path, other = publish_path(store, "k"), publish_path(store, "other", 1)
     minimum = store.publish_minimum("m", {"w": torch.ones(4)})
-    store.publish_records([minimum_record("m", object_=minimum)], epoch=1)
+    store.publish_records([minimum_record("m", object_=minimum)], term=1)
     for name in (path, minimum):
         store.objects.put(name, store.objects.get(name)[:-7])
     fresh = again(store)
@@ -110,7 +111,7 @@ def test_truncated_objects_are_found_and_repaired(store):
     last = again(store)
     assert last.completed("pairs") == {"other"}
     assert last.completed("minima") == frozenset()
-    assert torch.equal(last.read_path("other")["points"], torch.ones(3, 2))
+    assert torch.equal(last.read_path(other)["points"], torch.ones(3, 2))
     assert last.objects.get(other)
 
 
@@ -118,7 +119,7 @@ def test_repair_on_start(location):
     """Whatever results are computed from is checked when a run starts again."""
     store = Store(open_objects(location))
     store.publish_minimum("m", {"w": torch.ones(4)})
-    segment = store.publish_records([pair_record("k")], epoch=1)
+    segment = store.publish_records([pair_record("k")], term=1)
     flip(store, segment, 30)
     assert [d.name for d in again(store).repair()] == [segment]
     assert again(store).repair() == []
@@ -140,20 +141,89 @@ def test_checkpoints_go_back_to_the_last_whole_one(store):
 
 
 def test_failures_are_written_and_forgotten(store):
-    """One failure a key, the last one; forgotten ones are tried again."""
-    store.publish_failure("k", {"kind": "bug", "reason": "first"})
-    store.publish_failure("k", {"kind": "bug", "reason": "second"})
+    """The failure of the latest term counts for each key; after clearing, the task is tried again."""
+    store.publish_failure("k", {"kind": "bug", "reason": "first"}, term=1)
+    store.publish_failure("k", {"kind": "bug", "reason": "second"}, term=2)
     assert again(store).failures() == {"k": {"kind": "bug", "reason": "second"}}
-    store.clear_failure("k")
+    assert store.clear_failures() == 2
     assert again(store).failures() == {}
+
+
+def test_failures_of_a_fenced_driver_do_not_count(store):
+    """A failure that a fenced driver publishes late blocks no task, and the next repair deletes it."""
+    store.publish_failure("early", {"kind": "bug"}, term=1)
+    store.fence(2)
+    store.publish_failure("late", {"kind": "bug"}, term=1)
+    store.publish_failure("new", {"kind": "bug"}, term=2)
+    assert set(again(store).failures()) == {"early", "new"}
+    again(store).repair()
+    assert len(store.objects.list(layout.FAILURES)) == 2
+
+
+def test_a_record_outweighs_a_failure(store):
+    """A task that failed on one worker and is complete by another is complete."""
+    store.publish_failure("k", {"kind": "bug"}, term=1)
+    publish_path(store, "k")
+    assert again(store).failures() == {}
+
+
+def test_a_damaged_book_readmits_nothing(store):
+    """Records of a fenced driver stay out when a copy of the newest book is truncated, or both are."""
+    store.publish_records([pair_record("first")], term=1)
+    store.fence(2)
+    store.publish_records([pair_record("second")], term=2)
+    store.fence(3)
+    store.publish_records([pair_record("fenced")], term=2)
+    store.publish_records([pair_record("third")], term=3)
+    books = [i.name for i in store.objects.list(layout.RUN) if "accepted" in i.name]
+    assert len(books) == 2
+    for count, expected in enumerate([{"first", "second", "third"}, {"third"}]):
+        store.objects.put(books[count], store.objects.get(books[count])[:-7])
+        assert again(store).completed("pairs") == expected
+
+
+def counted(store):
+    """The store of another process, and the requests that it makes."""
+    requests = Counter()
+
+    class Counting:
+        def __getattr__(self, name):
+            requests[name] += 1
+            return getattr(store.objects, name)
+
+    return Store(Counting()), requests
+
+
+def test_requests_do_not_grow_with_the_run(tmp_path):
+    """A failure costs one request, and asking for the results of a lost worker costs listings of
+    records alone, however many paths there are."""
+    store = Store(open_objects(str(tmp_path)))
+    costs = []
+    for count in (2, 20):
+        store.publish_records(
+            [
+                pair_record(f"{count}-{i}", object_=store.publish_path(f"{count}-{i}", {}))
+                for i in range(count)
+            ],
+            term=1,
+        )
+        for i in range(count):
+            store.publish_failure(f"other-{i}", {"kind": "bug"}, term=1)
+        fresh, requests = counted(store)
+        fresh.publish_failure("k", {"kind": "bug"}, term=1)
+        assert requests == {"put": 1}
+        requests.clear()
+        assert set(fresh.results("pairs", [f"{count}-0"], check_objects=False)) == {f"{count}-0"}
+        costs.append(requests["list"])
+    assert costs == [2, 2]
 
 
 def test_late_segments_of_a_fenced_driver_do_not_count(store):
     """What was there when the lease changed hands counts; what comes later under the old number not."""
-    store.publish_records([pair_record("early")], epoch=1)
+    store.publish_records([pair_record("early")], term=1)
     store.fence(2)
-    store.publish_records([pair_record("late")], epoch=1)
-    store.publish_records([pair_record("new")], epoch=2)
+    store.publish_records([pair_record("late")], term=1)
+    store.publish_records([pair_record("new")], term=2)
     assert again(store).completed("pairs") == {"early", "new"}
     again(store).repair()
     assert len(store.objects.list(layout.records_folder("pairs"))) == 2
@@ -165,25 +235,25 @@ def test_compaction_keeps_every_record(store):
     """Many segments become one; the records, and which of two counts, stay the same."""
     rows = [pair_record(f"k{i % 40}", number=i) for i in range(50)]
     for row in rows:
-        store.publish_records([row], epoch=1)
+        store.publish_records([row], term=1)
     before = sorted(again(store).records(PairRecord), key=lambda r: r.key)
-    made = store.compact("pairs", epoch=1, confirm=lambda: None)
+    made = store.compact("pairs", term=1, confirm=lambda: None)
     assert len(made) == 1
     assert [i.name for i in store.objects.list(layout.records_folder("pairs"))] == made
     assert sorted(again(store).records(PairRecord), key=lambda r: r.key) == before
-    assert store.compact("pairs", epoch=1, confirm=lambda: None) == []
+    assert store.compact("pairs", term=1, confirm=lambda: None) == []
 
 
 def test_compaction_that_lost_its_lease_deletes_nothing(store):
     """Interrupted between copying and deleting, both are there and every key counts once."""
     for i in range(4):
-        store.publish_records([pair_record(f"k{i}", number=i)], epoch=1)
+        store.publish_records([pair_record(f"k{i}", number=i)], term=1)
 
     def lost():
         raise LeaseLost
 
     with pytest.raises(LeaseLost):
-        store.compact("pairs", epoch=1, confirm=lost)
+        store.compact("pairs", term=1, confirm=lost)
     assert len(store.objects.list(layout.records_folder("pairs"))) == 5
     assert sorted(r.key for r in again(store).records(PairRecord)) == [f"k{i}" for i in range(4)]
 
@@ -193,9 +263,9 @@ def test_readers_beside_a_writer_and_a_compactor(store):
     order = random.Random(0)
     reader, seen = again(store), set()
     for i in range(60):
-        store.publish_records([pair_record(f"k{i}", number=i)], epoch=1)
+        store.publish_records([pair_record(f"k{i}", number=i)], term=1)
         if order.random() < 0.2:
-            store.compact("pairs", epoch=1, confirm=lambda: None)
+            store.compact("pairs", term=1, confirm=lambda: None)
         if order.random() < 0.5:
             now = reader.completed("pairs")
             assert seen <= now
@@ -207,7 +277,7 @@ def test_pandas_and_duckdb_read_it_without_our_code(tmp_path):
     """Segments are plain Parquet files with plain columns."""
     store = Store(open_objects(str(tmp_path)))
     for i in range(3):
-        store.publish_records([pair_record(f"k{i}", number=i, pair=(0, i + 1))], epoch=1)
+        store.publish_records([pair_record(f"k{i}", number=i, pair=(0, i + 1))], term=1)
     folder = tmp_path / "records" / "pairs"
     table = pd.concat(pd.read_parquet(file) for file in folder.glob("*.parquet"))
     assert sorted(table["height"]) == [1.0, 2.0, 3.0]
