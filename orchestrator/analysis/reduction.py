@@ -63,7 +63,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
-        classes=lambda: classes_of_copies(plan, store, losses),
+        classes=lambda: classes_of_copies(plan, store, minima),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.planning.plan import Plan
 from workers.problems.user_code import BadReference
 from workers.storage.run_store import Damaged, Store
+from workers.storage.schema import MinimumRecord
 
 EQUAL_LOSSES = 1e-6
 """Relative difference of two losses up to which weights are compared: float32 rounding of a mean."""
@@ -23,28 +24,28 @@ loss are farther apart by orders of magnitude.
 
 
 def classes_of_copies(
-    plan: Plan, store: Store, losses: Mapping[int, float]
+    plan: Plan, store: Store, minima: Mapping[int, MinimumRecord]
 ) -> dict[int, int] | None:
     """For each minimum the number of the first minimum that it is a copy of.
 
     Args:
         plan: of the run.
         store: of the run.
-        losses: of its minima, by number.
+        minima: of the run, by number.
 
     Returns:
         None where copies cannot be recognised: a network or data of a user's own, weights that are
         missing, or a layer whose units cannot be followed.
     """
-    classes = {minimum: minimum for minimum in losses}
-    groups = _of_equal_loss(losses)
+    classes = {minimum: minimum for minimum in minima}
+    groups = _of_equal_loss({number: record.loss for number, record in minima.items()})
     if not groups:
         return classes
     problem = plan.problem
     if ":" in problem.network.name or ":" in problem.data.name:
         return None
     try:
-        compared = _compared(plan, store, groups)
+        compared = _compared(plan, store, minima, groups)
     except (BadReference, Damaged, KeyError, ValueError):
         return None
     return None if compared is None else {**classes, **compared}
@@ -63,7 +64,12 @@ def _of_equal_loss(losses: Mapping[int, float]) -> list[list[int]]:
     return [sorted(group) for group in groups if len(group) > 1]
 
 
-def _compared(plan: Plan, store: Store, groups: Sequence[Sequence[int]]) -> dict[int, int] | None:
+def _compared(
+    plan: Plan,
+    store: Store,
+    minima: Mapping[int, MinimumRecord],
+    groups: Sequence[Sequence[int]],
+) -> dict[int, int] | None:
     """The classes of the minima in ``groups``; None where some parameters are not trained."""
     import torch
 
@@ -76,7 +82,7 @@ def _compared(plan: Plan, store: Store, groups: Sequence[Sequence[int]]) -> dict
     classes: dict[int, int] = {}
     for group in groups:
         points = torch.stack(
-            [loaded.flat(store.read_minimum(plan.minimum_keys[minimum])) for minimum in group]
+            [loaded.flat(store.read_minimum(minima[minimum].object)) for minimum in group]
         )
         if points.shape[1] != sum(parameter.numel() for parameter in loaded.module.parameters()):
             return None

@@ -6,6 +6,7 @@ from orchestrator.analysis.reduction import reduce_run
 from orchestrator.analysis.symmetric_minima import classes_of_copies
 from tests.helpers.made_run import made_run
 from workers.problems.networks import build
+from workers.storage.schema import MinimumRecord
 from workers.tasks.specs import NetworkSpec
 
 HIDDEN = 3
@@ -55,9 +56,10 @@ def test_a_renumbered_minimum_is_a_copy(tmp_path):
 def test_minima_of_different_losses_are_no_copies(tmp_path):
     """No weights are read for it: they may be missing."""
     made = run_of(tmp_path, [state(0), state(1)], [0.1, 0.2])
+    minima = dict(enumerate(sorted(made.store.records(MinimumRecord), key=lambda r: r.index)))
     for file in (made.folder / "minima").iterdir():
         file.unlink()
-    assert classes_of_copies(made.plan, made.store, {0: 0.1, 1: 0.2}) == {0: 0, 1: 1}
+    assert classes_of_copies(made.plan, made.store, minima) == {0: 0, 1: 1}
 
 
 def test_what_cannot_be_recognised_is_not_claimed(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+from workers.execution.minimum_task import import_minimum_task
 
 from tests.helpers.problems import problem_of
-from workers.execution.minimum_task import import_minimum_task
 from workers.execution.progress import TaskFailure
 from workers.problems.checkpoints import check_state_dict, fixed_state_digest
 from workers.problems.evaluation import Evaluation
