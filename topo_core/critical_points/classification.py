@@ -17,7 +17,7 @@ from topo_core.critical_points.counting import (
     Counted,
     largest_curvature,
     length_scale,
-    loss_rounding,
+    measured_rounding,
     stationary_tolerance,
 )
 from topo_core.critical_points.kinks import find_kink
@@ -98,7 +98,6 @@ class _Classification:
         self.length = settings.length or length_scale(point)
         self.loss, self.gradient = self.counted.at(point)
         self.norm = float(torch.linalg.vector_norm(self.gradient.double()))
-        self.rounding = loss_rounding(self.loss, point.dtype)
 
     def result(self) -> CriticalPoint:
         if not (math.isfinite(self.loss) and math.isfinite(self.norm)):
@@ -113,10 +112,13 @@ class _Classification:
                 jump=kink.jump,
                 smallest_subgradient=kink.smallest,
             )
+        self.rounding = measured_rounding(self.counted, self.point, self.loss, self.gradient)
         tolerance = self.settings.tolerance
         if tolerance is None:
             scale = largest_curvature(self.counted, self.point, self.seed)
-            tolerance = stationary_tolerance(scale, self.length, self.point.dtype)
+            tolerance = stationary_tolerance(
+                scale, self.length, self.rounding.gradient, self.point.dtype
+            )
         base = replace(self._point(Verdict.NOT_STATIONARY), tolerance=tolerance)
         if not self.norm <= tolerance:
             falls = self._keeps_falling([-self.gradient])
@@ -188,7 +190,7 @@ class _Classification:
         for size in _DISTANCES:
             step = size * self.length
             losses = self.counted.objective.losses(self.point + step * rows)
-            falls = self.loss - losses - self.rounding - 2 * self.norm * step
+            falls = self.loss - losses - self.rounding.loss - 2 * self.norm * step
             best = int(falls.nan_to_num(-math.inf).argmax())
             if float(falls[best]) > 0:
                 return rows[best]
@@ -211,10 +213,9 @@ class _Classification:
             moves = steps.to(self.point)[:, None] * (direction / size)
             losses = self.counted.objective.losses(self.point + moves)
             losses = torch.cat([losses.new_tensor([self.loss]), losses])
-            if (
-                bool((losses.diff() <= self.rounding).all())
-                and float(losses[1]) < self.loss - self.rounding
-            ):
+            least = self.rounding.loss
+            falls = bool((losses.diff() <= least).all())
+            if falls and float(losses[1]) < self.loss - least:
                 return True
         return False
 

@@ -1,5 +1,8 @@
 """Exact losses, gradients and curvature at single points, and how many of them were asked for."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -13,6 +16,9 @@ from topo_core.objectives.protocol import Objective
 from topo_core.random_streams import generator
 
 _SHORTEST = 1e-3
+_NEIGHBOURS = 4  # points whose losses show the rounding
+_CAUTION = 8.0  # times what these show
+_LAST_PLACES = 64  # units in the last place of the loss itself
 _FEW = 8  # products of an estimate of the largest curvature
 _STATIONARY = {torch.float64: 1e-11, torch.float32: 1e-5}
 _RESOLUTION = {
@@ -55,14 +61,17 @@ class Counted:
         return hessian_vector_products(self.objective, points, vectors)
 
 
-def stationary_tolerance(largest_curvature: float, length: float, dtype: torch.dtype) -> float:
+def stationary_tolerance(
+    largest_curvature: float, length: float, rounding: float, dtype: torch.dtype
+) -> float:
     """Gradient norm below which a point counts as stationary.
 
     A part of the gradient that the largest curvature makes over ``length``, the size of the
     parameters: 1e-11 in float64 and 1e-5 in float32, some orders above the rounding of a gradient. It
-    follows a rescaling of the loss or of the coordinates, and a shift of the loss changes nothing.
+    follows a rescaling of the loss or of the coordinates, and a shift of the loss changes nothing. Never less
+    than the ``rounding`` of the gradient's norm.
     """
-    return _STATIONARY.get(dtype, 1e-3) * largest_curvature * length
+    return max(_STATIONARY.get(dtype, 1e-3) * largest_curvature * length, rounding)
 
 
 def curvature_resolution(objective: Objective, point: Tensor) -> float:
@@ -73,9 +82,30 @@ def curvature_resolution(objective: Objective, point: Tensor) -> float:
     return _RESOLUTION.get((point.dtype, has_exact_products(objective, point)), 1e-2)
 
 
-def loss_rounding(loss: float, dtype: torch.dtype) -> float:
-    """By how much two losses near ``loss`` may differ for rounding alone: 64 units in the last place."""
-    return 64 * float(torch.finfo(dtype).eps) * abs(loss)
+@dataclass(frozen=True)
+class Rounding:
+    """By how much the loss, and the norm of the gradient, may be off at a point for rounding alone."""
+
+    loss: float
+    gradient: float
+
+
+def measured_rounding(counted: Counted, point: Tensor, loss: float, gradient: Tensor) -> Rounding:
+    """The rounding at ``point`` [d], from points that differ from it in the last digits only.
+
+    It may exceed the last digits of the loss by far: where large terms cancel, or near a singularity.
+    """
+    eps = float(torch.finfo(point.dtype).eps)
+    draw = generator("rounding")
+    rows = torch.randn(_NEIGHBOURS, len(point), generator=draw, dtype=torch.float64).to(point)
+    losses, gradients = counted.batch(point * (1 + 2 * eps * rows))
+    spread = float((losses - loss).abs().max())
+    noise = float(torch.linalg.vector_norm(gradients - gradient, dim=1).max())
+    least = _LAST_PLACES * eps * abs(loss)
+    return Rounding(
+        max(least, _CAUTION * spread) if math.isfinite(spread) else least,
+        _CAUTION * noise if math.isfinite(noise) else 0.0,
+    )
 
 
 def length_scale(*points: Tensor) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor
 _DECREASE, _CURVATURE = 1e-4, 0.9  # of the Wolfe conditions (Nocedal & Wright 2006, section 3.1)
 _SAFE = 1e-10  # cosine of a step and its change of gradient: a smaller one is rounding
 _EXPANSION = 4.0  # of a step at most, so that a search does not leap into another valley
-_TRIALS = 30  # of a line search
+_TRIALS = 20  # of a line search
 _INSIDE = 0.1  # of a bracket: new trials keep this distance from its ends
 
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]
@@ -125,7 +125,8 @@ def line_search(
         step = _next_step(low, high)
         if not low.step < step < (high.step if high else math.inf):
             break  # the bracket has shrunk to rounding
-    return LineResult(low.point, low.loss, low.gradient, low.step > 0)
+    better = low.loss < loss or float(low.gradient.norm()) < float(gradient.norm())
+    return LineResult(low.point, low.loss, low.gradient, low.step > 0 and better)
 
 
 def _is_lower(trial: _Trial, start: _Trial, rounding: float) -> bool:

@@ -18,7 +18,7 @@ from topo_core.critical_points.classification import ClassifySettings, classify_
 from topo_core.critical_points.counting import (
     Counted,
     length_scale,
-    loss_rounding,
+    measured_rounding,
     stationary_tolerance,
 )
 from topo_core.critical_points.lbfgs import CurvaturePairs, line_search
@@ -47,6 +47,7 @@ def init_polish(objective: Objective, point: Tensor) -> PolishState:
     if finite and float(gradient.norm()) > 0:
         direction = gradient / gradient.norm()
         largest = float(counted.product(point, direction).norm())
+    rounding = measured_rounding(counted, point, loss, gradient)
     return PolishState(
         point=point,
         gradient=gradient,
@@ -57,6 +58,8 @@ def init_polish(objective: Objective, point: Tensor) -> PolishState:
         iteration=0,
         radius=_REGION * length_scale(point),
         largest=largest if math.isfinite(largest) else 0.0,
+        loss_rounding=rounding.loss,
+        gradient_rounding=rounding.gradient,
         left=0,
         gradients=counted.gradients,
         products=counted.products,
@@ -139,7 +142,9 @@ def _tolerance(state: PolishState, settings: PolishSettings) -> float:
     given = settings.classify.tolerance
     if given is not None:
         return given
-    return stationary_tolerance(state.largest, state.length, state.point.dtype)
+    return stationary_tolerance(
+        state.largest, state.length, state.gradient_rounding, state.point.dtype
+    )
 
 
 def _at_scale(state: PolishState, settings: PolishSettings) -> ClassifySettings:
@@ -155,7 +160,7 @@ def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> Po
     if _stationary(state, settings):
         return replace(state, phase="judge", iteration=0)
     if state.iteration >= settings.lbfgs or _has_left(state):
-        return _to_newton(state)
+        return _to_newton(counted, state)
     norm = float(state.gradient.norm())
     direction = -state.pairs.inverse_times(state.gradient, _FIRST_MOVE * state.length / norm)
     if not float(direction @ state.gradient) < 0:
@@ -167,10 +172,10 @@ def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> Po
         state.gradient,
         direction,
         first=min(1.0, _LONGEST * state.length / float(direction.norm())),
-        rounding=loss_rounding(state.loss, state.point.dtype),
+        rounding=state.loss_rounding,
     )
     if not found.success:
-        return _to_newton(state)
+        return _to_newton(counted, state)
     move, change = found.point - state.point, found.gradient - state.gradient
     return replace(
         state,
@@ -189,10 +194,18 @@ def _has_left(state: PolishState) -> bool:
     return grown or not math.isfinite(state.loss)
 
 
-def _to_newton(state: PolishState) -> PolishState:
+def _to_newton(counted: Counted, state: PolishState) -> PolishState:
     if _has_left(state):
         return replace(state, phase="judge", radius=0.0)
-    return replace(state, phase="newton", iteration=0, radius=_REGION * state.length)
+    rounding = measured_rounding(counted, state.point, state.loss, state.gradient)
+    return replace(
+        state,
+        phase="newton",
+        iteration=0,
+        radius=_REGION * state.length,
+        loss_rounding=rounding.loss,
+        gradient_rounding=rounding.gradient,
+    )
 
 
 def _newton(counted: Counted, state: PolishState, settings: PolishSettings) -> PolishState:
@@ -210,7 +223,7 @@ def _newton(counted: Counted, state: PolishState, settings: PolishSettings) -> P
     size = float(step.norm())
     point = state.point + step
     loss, gradient = counted.at(point)
-    rounding = loss_rounding(state.loss, state.point.dtype)
+    rounding = state.loss_rounding
     if predicted > 10 * rounding:
         agreement = (state.loss - loss) / predicted
     else:  # differences of losses are rounding: the gradient decides
@@ -239,8 +252,12 @@ def _judge(
         return _leave(counted, state, found)
     if found.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
         # Curvatures that were met on the way were larger than those here: so was the tolerance.
-        unit = stationary_tolerance(1.0, state.length, state.point.dtype)
-        return replace(state, phase="newton", largest=found.tolerance / unit)
+        unit = stationary_tolerance(1.0, state.length, 0.0, state.point.dtype)
+        state = replace(
+            state, phase="newton", largest=found.tolerance / unit, gradient_rounding=0.0
+        )
+        if not _stationary(state, settings):
+            return state
     return replace(state, phase="done", result=found)
 
 

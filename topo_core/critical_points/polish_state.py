@@ -60,6 +60,7 @@ class PolishState:
         iteration: in the phase.
         radius: of the trust region.
         largest: the largest curvature that was seen.
+        loss_rounding, gradient_rounding: as measured when the phase began.
         left: saddles that were left.
         gradients, products: spent so far.
         result: what the point is, once that is known; None after a checkpoint: it can be judged again.
@@ -74,6 +75,8 @@ class PolishState:
     iteration: int
     radius: float
     largest: float
+    loss_rounding: float
+    gradient_rounding: float
     left: int
     gradients: int
     products: int

@@ -135,6 +135,9 @@ class _Tracer:
                 "cannot be followed."
             )
         if node.target in (operator.add, operator.iadd, torch.add, "add", "add_"):
+            if len(inputs) == 1:  # a constant is added
+                self.not_odd.add(inputs[0])
+                self.not_homogeneous.add(inputs[0])
             for label in inputs[1:]:
                 self._join(inputs[0], label)
         elif len({self._root(label) for label in inputs}) != 1:
