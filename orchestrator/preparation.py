@@ -1,6 +1,7 @@
 """What is checked and decided before a run starts: its store, its checkpoints, its device, its evaluation."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +25,7 @@ from workers.execution.strategy_probe import (
 )
 from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
 from workers.problems.data_sets import Dataset
-from workers.problems.evaluation import Evaluation
+from workers.problems.evaluation import GPU_SHARE, Evaluation
 from workers.problems.loaded_problem import Loaded, load_problem
 from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
@@ -150,6 +151,9 @@ def _choose(plan: Plan, loaded: Loaded, address: str | None) -> Choice:
     """Try the evaluation strategies here, or on a worker: a driver may lack the GPU that workers have."""
     settings, precision = plan.path_settings, plan.run.resources.precision
     if address is None:
+        share = plan.run.resources.gpus_per_worker
+        if share != "auto" and 0 < share < 1:  # try as a worker will compute
+            os.environ[GPU_SHARE] = str(share)
         return choose_evaluation(loaded, settings, precision)
     return _ask(plan, address, choose_for, plan.problem, settings, precision)
 

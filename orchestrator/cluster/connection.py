@@ -17,7 +17,7 @@ from orchestrator.cluster.token import HOW_TO_SET
 from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.worker_health import Limits
-from workers.problems.evaluation import Evaluation, worker_environment
+from workers.problems.evaluation import GPU_SHARE, Evaluation, worker_environment
 
 Answer = TypeVar("Answer")
 
@@ -109,13 +109,18 @@ def gpus_per_worker(resources: Resources) -> float:
     return float(resources.gpus_per_worker)
 
 
-def environment(evaluation: Evaluation) -> dict[str, str]:
+def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
     """Threads and memory of a worker are set by its environment, before torch is imported.
 
     A user's `module:callable` is looked for where the driver looks for it.
+
+    Args:
+        evaluation: of the run.
+        gpus: that the worker has; of a fraction, its memory budget is the same fraction.
     """
     path = os.pathsep.join(dict.fromkeys([os.getcwd(), *(p for p in sys.path if p)]))
-    return {**worker_environment(evaluation), "PYTHONPATH": path}
+    share = {GPU_SHARE: str(gpus)} if 0 < gpus < 1 else {}
+    return {**worker_environment(evaluation), **share, "PYTHONPATH": path}
 
 
 def ask_a_worker(
@@ -130,7 +135,7 @@ def ask_a_worker(
     """
     connect(settings)
     gpus = gpus_per_worker(settings.resources)
-    variables = environment(Evaluation())
+    variables = environment(Evaluation(), gpus)
     if not gpus:  # Ray hides no device from a task that asks for none
         variables["CUDA_VISIBLE_DEVICES"] = ""
     # Its process is not used again: the device memory that it took is freed with it.

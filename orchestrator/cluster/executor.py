@@ -79,7 +79,7 @@ class RayExecutor:
             max_restarts=-1,
             max_task_retries=0,
             concurrency_groups={"answers": 1},
-            runtime_env={"env_vars": environment(context.evaluation)},
+            runtime_env={"env_vars": environment(context.evaluation, self._gpus)},
         )(WorkerActor)
         self._grow()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from topo_core.objectives.batching.memory_budget import share_device
 from topo_core.objectives.precision import Precision
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -24,6 +25,10 @@ class Evaluation:
     """Paths that a worker walks together: 1 on a CPU, where bits must not depend on company."""
     precision: Precision = "float32"
     """Of gradients on a GPU (`topo_core.objectives.precision`); losses are always measured in full."""
+
+
+GPU_SHARE = "TOSCORE_GPU_SHARE"
+"""Environment variable with the fraction of a GPU that a worker has, where several share one."""
 
 
 def worker_environment(evaluation: Evaluation) -> dict[str, str]:
@@ -45,6 +50,10 @@ def prepare(evaluation: Evaluation) -> None:
     with contextlib.suppress(RuntimeError):  # settled by now, where work has begun
         torch.set_num_interop_threads(1)
     keep_memory()
+    share = float(os.environ.get(GPU_SHARE, "1"))
+    share_device(share)
+    if share < 1 and evaluation.device == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False  # it may unless told otherwise
     torch.backends.cudnn.benchmark = False

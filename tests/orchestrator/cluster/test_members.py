@@ -1,14 +1,19 @@
 """What Ray's errors say, and which workers are hoped for: without a cluster."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from orchestrator.cluster import executor as executors
 from orchestrator.cluster.blame import cause
-from orchestrator.cluster.connection import ClusterSettings
+from orchestrator.cluster.connection import ClusterSettings, environment
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.messages import WorkerJoined, WorkerLost
+from topo_core.objectives.batching import memory_budget
+from workers.problems.evaluation import GPU_SHARE, Evaluation, prepare
 
 
 class BrokenStart(ActorDiedError):
@@ -29,6 +34,24 @@ def test_the_cause_of_an_exception_in_a_worker_is_its_last_line():
     text = "\x1b[36mray::WorkerActor.run()\x1b[39m (pid=1)\n  File worker.py\nKeyError: 'x'\n"
     assert cause(RayTaskError("run", text, KeyError("x"))) == "KeyError: 'x'"
     assert cause(BrokenStart()) == "FileNotFoundError: /data/images"
+
+
+@pytest.mark.parametrize(("gpus", "share"), [(0.25, 0.25), (1.0, 1.0), (2.0, 1.0), (0.0, 1.0)])
+def test_workers_that_share_a_gpu_share_its_memory(monkeypatch, gpus, share):
+    """Four workers with a quarter of a GPU each budget together what one would budget alone."""
+    total = 80 << 30
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=total)
+    )
+    monkeypatch.delenv(GPU_SHARE, raising=False)
+    alone = memory_budget.budget(torch.device("cuda"))
+    for name, value in environment(Evaluation(), gpus).items():
+        if name == GPU_SHARE:
+            monkeypatch.setenv(name, value)
+    prepare(Evaluation())
+    shared = memory_budget.budget(torch.device("cuda"))
+    memory_budget.share_device(1.0)
+    assert shared == int(alone * share)
 
 
 @pytest.fixture
@@ -80,7 +103,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(executors, "ray", Ray)
     monkeypatch.setattr(executors, "connect", lambda settings: None)
     monkeypatch.setattr(executors, "gpus_per_worker", lambda resources: 0.0)
-    monkeypatch.setattr(executors, "environment", lambda evaluation: {})
+    monkeypatch.setattr(executors, "environment", lambda evaluation, gpus: {})
     monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
 
     class Context:

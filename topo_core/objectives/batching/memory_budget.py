@@ -17,6 +17,8 @@ T = TypeVar("T")
 _CPU_BUDGET = 1 << 30
 _DEVICE_SHARE = 0.25  # of all the memory of a device: not of what is free, so that runs are alike
 
+_OF_PROCESS = {"share": 1.0}  # of a device: less where several workers share it
+
 _COPIES = 20  # tensors of a path's size that a step holds, from its points to the optimiser's state
 _MOST_PATHS = 64  # more paths fill no device any better
 
@@ -25,7 +27,13 @@ def budget(device: torch.device) -> int:
     """Bytes that the activations of one call may take."""
     if device.type != "cuda":
         return _CPU_BUDGET
-    return int(_DEVICE_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(_DEVICE_SHARE * _OF_PROCESS["share"] * total)
+
+
+def share_device(fraction: float) -> None:
+    """Say that this process may use only a fraction (0 to 1) of each device, which others use as well."""
+    _OF_PROCESS["share"] = fraction
 
 
 def paths_that_fit(device: torch.device, points: int, dimension: int, itemsize: int = 4) -> int:
