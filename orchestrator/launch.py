@@ -52,6 +52,10 @@ EXIT = {
     Ending.INTERRUPTED: ExitCode.INTERRUPTED,
 }
 
+IDLE_SECONDS = 60.0
+"""An idle worker on a cluster of others is stopped after this: longer than a lazy rule takes between two
+rounds, shorter than the two minutes after which autoscalers give a node back."""
+
 _SHOWN_FAILURES = 10
 """Failures that are printed at the end; `toscore status` lists all."""
 
@@ -185,7 +189,10 @@ def carry_out(
             return executor
 
         policy = Policy(
-            max_attempts=run.resources.max_attempts, paths_at_once=evaluation.paths_at_once
+            max_attempts=run.resources.max_attempts,
+            paths_at_once=evaluation.paths_at_once,
+            # On a cluster of others, an idle machine is paid for or missing elsewhere.
+            idle_seconds=float("inf") if address is None else IDLE_SECONDS,
         )
         try:
             outcome = drive(

@@ -71,6 +71,7 @@ class RayExecutor:
         self._starts = StartFailures()
         self._surveyed = 0.0
         self._count = 0
+        self._open_tasks: float = float("inf")
         connect(settings)
         self._gpus = gpus_per_worker(settings.resources)
         self._remote = ray.remote(
@@ -117,6 +118,14 @@ class RayExecutor:
         ray.kill(member.handle, no_restart=not start_again)
         if start_again:
             self._expect(member)
+
+    def retire(self, worker: str) -> None:
+        member = self._members.pop(worker)
+        self._forget_packs(member)
+        ray.kill(member.handle)
+
+    def want(self, tasks: int) -> None:
+        self._open_tasks = tasks
 
     def close(self) -> None:
         for member in self._members.values():
@@ -267,7 +276,7 @@ class RayExecutor:
         self._expect(member)
 
     def _grow(self) -> None:
-        """As many actors as the cluster has room for, or as many as the run file asks for.
+        """As many actors as the cluster has room for, or as the run file asks for, but not more than tasks.
 
         Actors beyond the present room stay pending, which is what makes an autoscaler add nodes.
         """
@@ -278,7 +287,7 @@ class RayExecutor:
                 wanted = int(resources.get("GPU", 0.0) / self._gpus)
             else:
                 wanted = int(resources.get("CPU", 1.0))
-        while len(self._members) < max(1, wanted):
+        while len(self._members) < max(1, min(wanted, self._open_tasks)):
             name = f"worker-{self._count}"
             self._count += 1
             member = Member(name, self._remote.remote(self._context, name, self._make))

@@ -26,6 +26,7 @@ from orchestrator.scheduling.messages import (
     Open,
     PackFinished,
     Replace,
+    Retire,
     Run,
     StopRequested,
     Tick,
@@ -282,6 +283,9 @@ class _Drive:
             case Replace(worker, reason, drain):
                 self._executor.replace(worker, start_again=not drain)
                 self._notify(events.WorkerReplaced(worker, reason, drain))
+            case Retire(worker):
+                self._executor.retire(worker)
+                self._notify(events.WorkerRetired(worker))
             case GiveUp():
                 self._gave_up = command
 
@@ -318,6 +322,7 @@ class _Drive:
         self._last_progress = now
         # Without a lease nothing is handed out: this waits until the lease is renewed, or gives up.
         self._retry(self._lease.check)
+        self._executor.want(self._scheduler.open_tasks)
         shares: dict[str, float] = defaultdict(float)
         for key, share in self._executor.progress().items():
             if task := self._open.get(key):

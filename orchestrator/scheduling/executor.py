@@ -49,6 +49,12 @@ class Executor(Protocol):
     def replace(self, worker: str, *, start_again: bool) -> None:
         """Stop a worker whose set-up is broken, with its packs; it joins again if it is started again."""
 
+    def retire(self, worker: str) -> None:
+        """Stop a worker that is idle, so that its machine can be given back."""
+
+    def want(self, tasks: int) -> None:
+        """So many tasks are open: more workers than that have nothing to do."""
+
     def close(self) -> None:
         """Stop all workers now; what they had not published is lost."""
 
@@ -91,6 +97,12 @@ class InProcess:
         if start_again:
             self._worker = Worker(self._context, self.name, self._leaving)
             self._joins = True
+
+    def retire(self, worker: str) -> None:
+        """Nothing: its machine is the driver's own."""
+
+    def want(self, tasks: int) -> None:
+        """Nothing: there is one worker."""
 
     def close(self) -> None:
         self._packs.clear()

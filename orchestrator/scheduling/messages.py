@@ -114,6 +114,13 @@ class Replace:
 
 
 @dataclass(frozen=True)
+class Retire:
+    """Stop a worker that has had nothing to do for a while, so that its machine can be given back."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class GiveUp:
     """End the run: going on is pointless for now.
 
@@ -124,4 +131,4 @@ class GiveUp:
     curable: bool = True
 
 
-Command = Run | Fail | Complete | Replace | GiveUp
+Command = Run | Fail | Complete | Replace | Retire | GiveUp

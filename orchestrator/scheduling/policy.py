@@ -29,6 +29,8 @@ class Policy:
     """Different tasks in a row that fail for the set-up of a worker before it is drained."""
     broken_starts: int = 5
     """Failures in a row, of whatever tasks, before a worker is drained."""
+    idle_seconds: float = float("inf")
+    """A worker that is idle for longer and for which no open task is left is retired; never by default."""
     same_failures: int = 10
     """Tasks in a row that fail in the same way, with none completed before the run gives up."""
 

@@ -29,6 +29,7 @@ from orchestrator.scheduling.messages import (
     Open,
     PackFinished,
     Replace,
+    Retire,
     Run,
     StopRequested,
     Tick,
@@ -99,6 +100,7 @@ class Scheduler:
         self._dependents: dict[str, list[str]] = {}
         self._queues: dict[str, deque[tuple[str, ...]]] = {}
         self._restarting: set[str] = set()
+        self._idle_since: dict[str, float] = {}
         self._sizes = PackSizes(self.policy)
         self._outage = StoreOutage(self.policy)
         self._faults = WorkerFaults(self.policy)
@@ -161,6 +163,7 @@ class Scheduler:
                 pass
         self._wake(now)
         self._hand_out(commands)
+        self._retire(now, commands)
         return commands
 
     def validate_state(self) -> None:
@@ -404,6 +407,17 @@ class Scheduler:
                     if pack:
                         queue.append(pack)
                         commands.append(Run(worker, pack))
+
+    def _retire(self, now: float, commands: list[Command]) -> None:
+        """Retire idle workers beyond the tasks that are not handed out yet; one worker always stays."""
+        idle = [worker for worker, queue in self._queues.items() if not queue]
+        self._idle_since = {worker: self._idle_since.get(worker, now) for worker in idle}
+        to_come = 0 if self.stopping else len(self._tasks) - self.running
+        spare = min(len(idle) - to_come, len(self._queues) - 1)
+        for worker in sorted(idle, key=self._idle_since.__getitem__)[: max(0, spare)]:
+            if now - self._idle_since[worker] > self.policy.idle_seconds:
+                del self._queues[worker]
+                commands.append(Retire(worker))
 
     def _pack_size(self, kind: str) -> int:
         return self._sizes.size(

@@ -52,6 +52,13 @@ class WorkerReplaced:
 
 
 @dataclass(frozen=True)
+class WorkerRetired:
+    """A worker was stopped because no task was left for it."""
+
+    worker: str
+
+
+@dataclass(frozen=True)
 class TaskStarted:
     """A task was sent to a worker.
 
@@ -134,6 +141,7 @@ ObservedEvent = (
     | WorkerJoined
     | WorkerLost
     | WorkerReplaced
+    | WorkerRetired
     | TaskStarted
     | TaskCompleted
     | TaskFailed

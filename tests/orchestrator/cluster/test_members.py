@@ -86,6 +86,10 @@ def cluster(monkeypatch):
             return Actors()
 
         @staticmethod
+        def kill(handle, no_restart=True):
+            killed.append(handle.name)
+
+        @staticmethod
         def cluster_resources():
             return {"CPU": 2.0}
 
@@ -99,7 +103,7 @@ def cluster(monkeypatch):
                 raise ref[2]
             return ref[2]
 
-    script, refs, started = {"worker-0": [], "worker-1": []}, [], []
+    script, refs, started, killed = {"worker-0": [], "worker-1": [], "worker-2": []}, [], [], []
     monkeypatch.setattr(executors, "ray", Ray)
     monkeypatch.setattr(executors, "connect", lambda settings: None)
     monkeypatch.setattr(executors, "gpus_per_worker", lambda resources: 0.0)
@@ -139,3 +143,16 @@ def test_workers_of_which_none_can_start_end_the_run(cluster):
     with pytest.raises(WorkersUnavailable, match="No worker can start: FileNotFoundError"):
         for _ in range(4):
             executor.poll(0.0)
+
+
+def test_a_retired_worker_is_let_go_and_comes_back_when_it_is_wanted(cluster):
+    """Its actor holds no GPU any more; with more open tasks than workers another one is started."""
+    executor, started = cluster(w0=["node-a"], w1=["node-b"], w2=["node-b"])
+    executor.poll(0.0)
+    executor.retire("worker-1")
+    executor.want(1)
+    executor._grow()
+    assert started == ["worker-0", "worker-1"]
+    executor.want(2)
+    executor._grow()
+    assert started[2:] == ["worker-2"]

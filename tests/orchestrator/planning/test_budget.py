@@ -37,6 +37,9 @@ class SlowWorker:
         self._store.publish_records(records, term=self._epoch)
         return [PackFinished("w", [Done(r.key, r.height) for r in records], 600.0 * len(pack))]
 
+    def want(self, tasks):
+        pass
+
     def progress(self):
         return {}
 

@@ -12,6 +12,8 @@ from orchestrator.scheduling.messages import (
     Loss,
     Open,
     PackFinished,
+    Replace,
+    Retire,
     Run,
     StopRequested,
     Tick,
@@ -285,6 +287,33 @@ def test_patience_with_the_store_ends():
     assert not scheduler.failed
 
 
+def retired(commands):
+    return [command.worker for command in commands if isinstance(command, Retire)]
+
+
+def test_idle_workers_are_retired_when_no_task_is_left_for_them():
+    """Sixty-four workers and one last path: 63 machines are given back a minute later, one works on."""
+    scheduler = Scheduler(Policy(idle_seconds=60.0))
+    for i in range(64):
+        scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
+    scheduler.handle(Added([Open("last")]), 0.0)
+    assert not retired(scheduler.handle(Tick(), 60.0))
+    gone = retired(scheduler.handle(Tick(), 61.0))
+    assert len(gone) == 63 and "w0" not in gone and scheduler.workers == 1
+    assert Complete("last") in finish(scheduler, "w0", Done("last"), now=500.0)
+    assert not retired(scheduler.handle(Tick(), 9e9)), "one stays for the tasks of a next round"
+
+
+def test_workers_for_which_tasks_wait_are_not_retired():
+    """Two paths wait for a minimum that takes long: two idle workers are kept for them, and no third."""
+    scheduler = Scheduler(Policy(idle_seconds=60.0))
+    for i in range(4):
+        scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
+    scheduler.handle(Added([Open("m"), Open("a", ("m",)), Open("b", ("m",))]), 0.0)
+    assert len(retired(scheduler.handle(Tick(), 100.0))) == 1
+    assert len(runs(finish(scheduler, "w0", Done("m"), now=200.0))) == 2
+
+
 def test_stopping_hands_out_nothing_more(one_worker):
     """After a stop the running task may finish, and nothing else starts."""
     one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
@@ -304,7 +333,9 @@ def test_an_impossible_event_tells_the_history(one_worker):
 def test_no_schedule_of_faults_loses_or_repeats_a_task(seed):
     """Whatever dies and in whatever order, each task completes exactly once."""
     draw = random.Random(seed)
-    scheduler = Scheduler(Policy(max_attempts=10**6, company_kills=3))
+    scheduler = Scheduler(
+        Policy(max_attempts=10**6, company_kills=3, broken_by=10**6, broken_starts=10**6)
+    )
     names = [f"m{i}" for i in range(6)]
     pairs = [(f"{a}{b}", (a, b)) for i, a in enumerate(names) for b in names[:i]]
     completed: list[str] = []
@@ -317,8 +348,11 @@ def test_no_schedule_of_faults_loses_or_repeats_a_task(seed):
                 queues[command.worker].append(command.pack)
             elif isinstance(command, Complete):
                 completed.append(command.key)
+            elif isinstance(command, Replace):
+                del queues[command.worker]
             else:
                 raise AssertionError(command)
+        scheduler.validate_state()
 
     carry_out(scheduler.handle(Added([*map(Open, names), *(Open(k, d) for k, d in pairs)]), 0.0))
     while scheduler.open_tasks:
@@ -338,7 +372,9 @@ def test_no_schedule_of_faults_loses_or_repeats_a_task(seed):
         elif queues[worker]:
             pack = queues[worker].pop(0)
             results = [
-                Failed(key, FailureKind.STORE, "503") if draw.random() < 0.1 else Done(key)
+                Failed(key, draw.choice([FailureKind.STORE, FailureKind.WORKER]), "503")
+                if draw.random() < 0.1
+                else Done(key)
                 for key in pack
             ]
             carry_out(scheduler.handle(PackFinished(worker, results, draw.random()), now))
