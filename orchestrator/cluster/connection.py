@@ -1,5 +1,6 @@
 """Connecting to a Ray cluster: one that runs already, or one of our own in this machine."""
 
+import contextlib
 import logging
 import os
 import secrets
@@ -100,6 +101,16 @@ def _refuse_silence(address: str) -> None:
             f"No Ray cluster can be used at {address}: nobody answers there "
             f"({error.strerror or error}); check that its head runs (`ray status`)."
         ) from None
+
+
+def draining_nodes() -> frozenset[str]:
+    """Nodes that were told to leave: preempted by a cloud, idle for an autoscaler, or drained by hand.
+
+    Ray offers this to its own libraries only; where it cannot be asked, no node is known to drain.
+    """
+    with contextlib.suppress(Exception):
+        return frozenset(ray._private.state.state.get_draining_nodes())
+    return frozenset()
 
 
 def gpus_per_worker(resources: Resources) -> float:

@@ -24,6 +24,7 @@ from orchestrator.cluster.connection import (
     ClusterSettings,
     connect,
     disconnect,
+    draining_nodes,
     environment,
     gpus_per_worker,
 )
@@ -59,7 +60,7 @@ class RayExecutor:
         """Args:
         context: for every worker.
         settings: of the cluster.
-        make: a worker from the context and its name; another one in measurements of the driver.
+        make: a worker from the context, its name and what tells it to stop; another one in measurements.
         """
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, Member] = {}
@@ -164,6 +165,9 @@ class RayExecutor:
             self._doubt(self._members[worker], error)
         except (RayActorError, RayTaskError, RayError) as error:
             member = self._members[worker]
+            if member.leaving:
+                self._move(member)
+                return
             self._lose(member, cause_of_loss(error, member.node), error)
             self._expect(member)
         else:
@@ -186,6 +190,24 @@ class RayExecutor:
         if again:
             member.handle = self._remote.remote(self._context, member.name, self._make)
             self._expect(member)
+
+    def _leave_draining_nodes(self) -> None:
+        """Workers whose node was told to leave stop at their next checkpoint and start elsewhere."""
+        draining = draining_nodes()
+        for member in self._members.values():
+            if member.joined and not member.leaving and member.node in draining:
+                member.leaving = True
+                if member.name in self._packs.values():
+                    member.handle.leave.options(concurrency_group="answers").remote()
+                else:
+                    self._move(member)
+
+    def _move(self, member: Member) -> None:
+        """Start a worker anew; Ray places nothing on a node that drains."""
+        ray.kill(member.handle, no_restart=False)
+        member.leaving = False
+        self._lose(member, Loss.PREEMPTED, RuntimeError("the node was told to leave"))
+        self._expect(member)
 
     def _doubt(self, member: Member, error: Exception) -> None:
         """Wait until it is known whether only its process went away, for which its pack is to blame.
@@ -227,6 +249,7 @@ class RayExecutor:
         self._surveyed = now
         self._settle_doubts(now)
         self._ask_again()
+        self._leave_draining_nodes()
         self._grow()
         for member in self._members.values():
             if not member.joined:

@@ -1,5 +1,6 @@
 """The actors of a run: a worker as Ray sees it, and what the driver knows of it."""
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,14 +14,15 @@ from workers.execution.worker import Worker, WorkerContext
 from workers.tasks.results import TaskResult
 from workers.tasks.tasks import Task
 
-MakeWorker = Callable[[WorkerContext, str], Worker]
+MakeWorker = Callable[[WorkerContext, str, Callable[[], bool]], Worker]
 
 
 class WorkerActor:
     """The worker as Ray sees it."""
 
     def __init__(self, context: WorkerContext, name: str, make: MakeWorker) -> None:
-        self._worker = make(context, name)
+        self._leaving = threading.Event()
+        self._worker = make(context, name, self._leaving.is_set)
         self._metrics = WorkerMetrics()
 
     def node(self) -> str:
@@ -34,6 +36,10 @@ class WorkerActor:
         seconds = time.monotonic() - started
         self._metrics.finished(pack, seconds)
         return results, seconds
+
+    def leave(self) -> None:
+        """Stop the running pack at its next checkpoint; `run` then raises `Interrupted`."""
+        self._leaving.set()
 
     def progress(self) -> dict[str, float]:
         """Completed shares of the running tasks. Asked every few seconds: metrics are reported, too."""
@@ -58,6 +64,8 @@ class Member:
     node: str = ""
     joined: bool = False
     doubt: Doubt | None = None
+    leaving: bool = False
+    """Its node drains: it was asked to stop at the next checkpoint."""
     asked: Any = None
     """The open question for its progress."""
     progress: dict[str, float] = field(default_factory=dict)

@@ -14,7 +14,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,7 +47,9 @@ class Sleeper:
 
     seconds = 1e-3
 
-    def __init__(self, context: WorkerContext, name: str) -> None:
+    def __init__(
+        self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
         self._context, self._name = context, name
         self._store = Store(open_objects(context.location))
 

@@ -30,7 +30,7 @@ class Stuck(Sleeper):
 
     seconds = 3.0
 
-    def __init__(self, context, name):
+    def __init__(self, context, name, stopping):
         super().__init__(context, name)
         self._running = {}
 

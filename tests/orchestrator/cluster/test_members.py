@@ -11,8 +11,9 @@ from orchestrator.cluster.blame import cause
 from orchestrator.cluster.connection import ClusterSettings, environment
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.scheduling.executor import WorkersUnavailable
-from orchestrator.scheduling.messages import WorkerJoined, WorkerLost
+from orchestrator.scheduling.messages import Loss, WorkerJoined, WorkerLost
 from topo_core.objectives.batching import memory_budget
+from workers.execution.progress import Interrupted
 from workers.problems.evaluation import GPU_SHARE, Evaluation, prepare
 
 
@@ -62,6 +63,11 @@ def cluster(monkeypatch):
         def __init__(self, name):
             self.name = name
             self.node = self
+            self.leave = SimpleNamespace(options=lambda **o: SimpleNamespace(remote=self._leave))
+            self.run = SimpleNamespace(remote=lambda pack: self.remote())
+
+        def _leave(self):
+            asked_to_leave.append(self.name)
 
         def options(self, **options):
             return self
@@ -103,12 +109,21 @@ def cluster(monkeypatch):
                 raise ref[2]
             return ref[2]
 
-    script, refs, started, killed = {"worker-0": [], "worker-1": [], "worker-2": []}, [], [], []
+    script, refs, started, killed, asked_to_leave = (
+        {"worker-0": [], "worker-1": [], "worker-2": []},
+        [],
+        [],
+        [],
+        [],
+    )
     monkeypatch.setattr(executors, "ray", Ray)
     monkeypatch.setattr(executors, "connect", lambda settings: None)
     monkeypatch.setattr(executors, "gpus_per_worker", lambda resources: 0.0)
     monkeypatch.setattr(executors, "environment", lambda evaluation, gpus: {})
     monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
+
+    monkeypatch.setattr(executors, "draining_nodes", lambda: frozenset(draining))
+    draining = set()
 
     class Context:
         evaluation = None
@@ -117,6 +132,7 @@ def cluster(monkeypatch):
         script.update({f"worker-{name[1:]}": answers for name, answers in scripted.items()})
         return RayExecutor(Context(), ClusterSettings()), started
 
+    make.draining, make.asked_to_leave, make.killed = draining, asked_to_leave, killed
     return make
 
 
@@ -156,3 +172,30 @@ def test_a_retired_worker_is_let_go_and_comes_back_when_it_is_wanted(cluster):
     executor.want(2)
     executor._grow()
     assert started[2:] == ["worker-2"]
+
+
+def test_a_worker_whose_node_drains_leaves_at_its_next_checkpoint(cluster):
+    """A spot notice: it is asked to stop, its pack counts as preempted, and it starts elsewhere."""
+    interrupted = RayTaskError("run", "Interrupted: k", Interrupted("k"))
+    executor, _ = cluster(w0=["node-a", interrupted, "node-c"], w1=["node-b", None, "node-d"])
+    executor.poll(0.0)
+    executor.submit("worker-0", [])
+    cluster.draining.add("node-a")
+    executor._leave_draining_nodes()
+    executor._leave_draining_nodes()
+    assert cluster.asked_to_leave == ["worker-0"] and not cluster.killed
+    (lost,) = executor.poll(0.0)
+    assert (lost.worker, lost.how) == ("worker-0", Loss.PREEMPTED)
+    assert cluster.killed == ["worker-0"]
+    assert executor.poll(0.0) == [WorkerJoined("worker-0", "node-c")]
+
+
+def test_an_idle_worker_whose_node_drains_moves_at_once(cluster):
+    """It has nothing to publish."""
+    executor, _ = cluster(w0=["node-a", "node-c"], w1=["node-b"])
+    executor.poll(0.0)
+    cluster.draining.add("node-a")
+    executor._leave_draining_nodes()
+    assert cluster.killed == ["worker-0"]
+    lost, joined = executor.poll(0.0)
+    assert lost.how is Loss.PREEMPTED and joined == WorkerJoined("worker-0", "node-c")
