@@ -48,29 +48,55 @@ def peak_force(
 
     None where gradients over the whole training set are not known.
     """
+    peak, along, radius = _peak(points, profile)
+    chord = float(torch.linalg.vector_norm(points[-1] - points[0]))
+    return force_at(objective, peak, along[None], radius=radius, distance=chord, l2=l2)
+
+
+def force_at(
+    objective: Objective,
+    peak: Tensor,
+    tangents: Tensor,
+    *,
+    radius: float,
+    distance: float,
+    l2: float = 0.0,
+) -> PeakForce | None:
+    """The force at the highest point of a path or of a simplex.
+
+    None where gradients over the whole training set are not known.
+
+    Args:
+        objective: the loss.
+        peak: [d], the point.
+        tangents: [r, d], orthonormal, what they span is no part of the force; rows may be zero.
+        radius: of the neighbourhood.
+        distance: over which the force would decrease to zero.
+        l2: weight decay.
+    """
     if objective.batches != 1 and not isinstance(objective, CurvatureObjective):
         return None
-    peak, along, radius = _peak(points, profile)
-    rows = torch.stack([peak, peak - radius * along, peak + radius * along])
-    losses, slopes = _slopes(objective, rows, along, l2)
-    force = _smallest(_smallest(slopes[0], slopes[1]), slopes[2])
+    rows = torch.cat([peak[None], peak - radius * tangents, peak + radius * tangents])
+    losses, slopes = _slopes(objective, rows, tangents, l2)
+    force = slopes[0]
+    for slope in slopes[1:]:
+        force = _smallest(force, slope)
     fall, spent = 0.0, len(rows)
     for _ in range(_BUNDLE):
         norm = float(torch.linalg.vector_norm(force))
         if not norm > 0:
             break
         moved = peak - radius / norm * force
-        loss, slope = _slopes(objective, moved[None], along, l2)
+        loss, slope = _slopes(objective, moved[None], tangents, l2)
         spent += 1
         fall = max(fall, float(losses[0] - loss[0]))
         if float(slope[0] @ force) >= 0.5 * norm**2:  # the loss falls as the force says
             break
         force = _smallest(force, slope[0])
     norm = float(torch.linalg.vector_norm(force))
-    chord = float(torch.linalg.vector_norm(points[-1] - points[0]))
     if not math.isfinite(norm):
         return PeakForce(math.inf, math.inf, spent)
-    return PeakForce(norm, max(fall, 0.5 * norm * chord), spent)
+    return PeakForce(norm, max(fall, 0.5 * norm * distance), spent)
 
 
 def _peak(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, float]:
@@ -88,11 +114,13 @@ def _peak(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, float]:
     return peak, along / torch.where(length > 0, length, 1.0), radius
 
 
-def _slopes(objective: Objective, rows: Tensor, along: Tensor, l2: float) -> tuple[Tensor, Tensor]:
-    """Losses [k] and gradients [k, d] at ``rows`` without their parts along the path."""
+def _slopes(
+    objective: Objective, rows: Tensor, tangents: Tensor, l2: float
+) -> tuple[Tensor, Tensor]:
+    """Losses [k] and gradients [k, d] at ``rows`` without their parts along the ``tangents``."""
     losses, gradients = full_gradients(objective, rows)
     slopes = torch.add(gradients, rows, alpha=l2)
-    return losses, slopes - (slopes @ along)[:, None] * along
+    return losses, slopes - (slopes @ tangents.T) @ tangents
 
 
 def _smallest(first: Tensor, second: Tensor) -> Tensor:

@@ -1,13 +1,10 @@
 """Whether an optimised simplex has converged.
 
-The result is the simplex with the lowest dense maximum so far. That maximum can only fall, so it says
-nothing of what the simplex does now, and convergence is judged on the simplex that is returned:
-
-- nothing on it is higher than its faces; or
-- the optimisation is still beside it at the end (its last maximum is not above the lowest by more
-  than what counts as converged), and the extrapolated further fall is small; or
-- the optimisation has left it, but at its highest point the gradient normal to it is so small that
-  moving the point by the size of a cell changes the loss by less than what counts as converged.
+As for a path (``topo_core.paths.convergence``), two kinds of evidence must agree: the history of its
+maximum, and the simplex that is returned. The lowest maximum so far can only fall, so the history alone
+would call a simplex converged that was thrown away by too long steps. On a simplex that cannot be
+lowered the highest point is stationary across the simplex, so the normal force there is measured
+wherever gradients over the whole training set are known.
 """
 
 import math
@@ -15,13 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
-from topo_core.objectives.curvature import full_gradients
-from topo_core.objectives.protocol import CurvatureObjective, Objective
+from topo_core.objectives.protocol import Objective
 from topo_core.paths.convergence import Outcome, further_fall
+from topo_core.paths.stationarity import PeakForce, force_at
 from topo_core.simplices.profiles import SimplexProfile
 from topo_core.simplices.settings import SimplexSettings
 from topo_core.simplices.solver import simplex_is_finished
 from topo_core.simplices.state import SimplexState
+
+_NEAR = 0.01  # radius of the neighbourhood of the highest point, in sizes of its cell
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,9 @@ class SimplexVerdict:
     """How an optimisation of a simplex ended.
 
     Attributes:
-        outcome: CONVERGED, BUDGET (its value may still fall) or DIVERGED.
-        remaining_fall: by how much its value would still fall, extrapolated; at most to its faces.
+        outcome: CONVERGED, BUDGET (its value may still fall), STALLED (its value no longer falls, and
+            yet it is not stationary) or DIVERGED.
+        remaining_fall: by how much its value would still fall, estimated; at most to its faces.
         reason: one sentence.
     """
 
@@ -49,57 +49,49 @@ def judge_simplex(
         return SimplexVerdict(Outcome.DIVERGED, math.inf, f"{state.failure}.")
     if above_faces <= state.tolerance:
         return SimplexVerdict(Outcome.CONVERGED, 0.0, "nothing on it is higher than its faces.")
-    if state.history[-1].dense_maximum > state.best_maximum + allowed + state.tolerance:
-        return _judge_after_rise(objective, state, profile, above_faces, allowed)
-    remaining = min(further_fall(state.history)[1], above_faces)
+    force = normal_force(objective, state, profile, settings)
+    rose = state.history[-1].dense_maximum > state.best_maximum + allowed + state.tolerance
+    extrapolated = min(further_fall(state.history)[1], above_faces)
+    if rose and force is None:
+        reason = f"{_rise(state)}, and nothing is known of a further fall; lower the learning rate."
+        return SimplexVerdict(Outcome.BUDGET, above_faces, reason)
+    remaining = min(max(extrapolated, force.fall if force else 0.0), above_faces)
     finished = simplex_is_finished(state, settings)
-    if finished and state.epoch < settings.total_epochs(state.batches):
-        reason = "exact gradients no longer change its maximum."
-        return SimplexVerdict(Outcome.CONVERGED, remaining, reason)
     if finished and remaining <= allowed:
         reason = f"its value would fall by {remaining:.3g} more, below {allowed:.3g}."
         return SimplexVerdict(Outcome.CONVERGED, remaining, reason)
+    if finished and extrapolated <= allowed and force:
+        cause = f"{_rise(state)}: lower the learning rate" if rose else "use more subdivisions"
+        reason = (
+            f"its value no longer falls, but a force of {force.norm:.3g} is left at its highest "
+            f"point; {cause}."
+        )
+        return SimplexVerdict(Outcome.STALLED, remaining, reason)
     reason = f"its value would fall by {remaining:.3g} more, above {allowed:.3g}; raise epochs."
     return SimplexVerdict(Outcome.BUDGET, remaining, reason)
 
 
-def _judge_after_rise(
-    objective: Objective,
-    state: SimplexState,
-    profile: SimplexProfile,
-    above_faces: float,
-    allowed: float,
-) -> SimplexVerdict:
-    """The outcome where the simplex has become higher again after its lowest maximum."""
-    fall = first_order_fall(objective, state, profile)
-    if fall <= allowed:
-        reason = (
-            "at its highest point the gradient normal to it would change the loss by "
-            f"{fall:.3g} over a cell, below {allowed:.3g}."
-        )
-        return SimplexVerdict(Outcome.CONVERGED, fall, reason)
-    reason = (
+def _rise(state: SimplexState) -> str:
+    return (
         f"its maximum rose from {state.best_maximum:.4g} after epoch {state.best_epoch} to "
-        f"{state.history[-1].dense_maximum:.4g}, so a further fall cannot be extrapolated; lower the "
-        "learning rate."
+        f"{state.history[-1].dense_maximum:.4g}"
     )
-    return SimplexVerdict(Outcome.BUDGET, min(fall, above_faces), reason)
 
 
-def first_order_fall(objective: Objective, state: SimplexState, profile: SimplexProfile) -> float:
-    """The gradient normal to the best simplex at its highest point, times the size of a cell there.
+def normal_force(
+    objective: Objective, state: SimplexState, profile: SimplexProfile, settings: SimplexSettings
+) -> PeakForce | None:
+    """The force at the highest point of the best simplex, without its part within the cell there.
 
-    Infinite where the objective has gradients on minibatches only.
+    None where gradients over the whole training set are not known.
     """
-    if not isinstance(objective, CurvatureObjective) and objective.batches != 1:
-        return math.inf
     nodes, weights = state.nodes.interpolation(profile.argmax[None] * state.subdivisions)
     corners = state.best[nodes[0].to(state.best.device)]  # [r + 1, d]
-    point = (weights[0, :, None].to(corners) * corners).sum(0, keepdim=True)
-    _, gradients = full_gradients(objective, point)
+    peak = weights[0].to(corners) @ corners
     edges = corners[1:] - corners[0]
     size = float(torch.linalg.vector_norm(edges, dim=1).max())
-    tangent = torch.linalg.qr(edges.T)[0]  # [d, r]; of a flat cell, more than its plane
-    gradient = gradients[0]
-    normal = gradient - tangent @ (tangent.T @ gradient)
-    return float(torch.linalg.vector_norm(normal)) * size
+    tangents = torch.linalg.qr(edges.T)[0].T  # [r, d]; of a flat cell, more than its plane
+    diameter = float(torch.cdist(state.best, state.best).max())
+    return force_at(
+        objective, peak, tangents, radius=_NEAR * size, distance=diameter, l2=settings.l2
+    )

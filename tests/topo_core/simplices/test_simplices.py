@@ -70,7 +70,7 @@ def exact_faces(vertices, settings):
     return faces
 
 
-@pytest.mark.parametrize(("count", "outcome"), [(3, Outcome.CONVERGED), (4, Outcome.BUDGET)])
+@pytest.mark.parametrize(("count", "outcome"), [(3, Outcome.CONVERGED), (4, Outcome.STALLED)])
 def test_a_simplex_slides_to_the_lowest_point_that_it_cannot_avoid(count, outcome):
     """A disc (a ball) round an axis must cross it, at best where the loss on it is lowest: 1.
 
