@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -100,6 +101,8 @@ class Carried:
     outcome: Outcome
     plan: Plan
     store: Store
+    location: str
+    """Folder or URL of the run."""
 
     @property
     def code(self) -> int:
@@ -110,18 +113,20 @@ class Carried:
 def launch(
     run: RunFile,
     *,
-    source: str,
+    go_on: str,
     address: str | None = None,
     in_process: bool = False,
     quiet: bool = False,
     log: str | None = None,
     retry: bool = False,
+    location: str | None = None,
 ) -> int:
     """Run what is left of a run, and print its result.
 
     Args:
         run: the run file.
-        source: what the user typed for it, for the line that continues the run.
+        go_on: the command that continues the run, for the last line.
+        location: of the run, where it is not that of the run file: it was moved or renamed.
         address: a Ray cluster that is up, or None for one of our own.
         in_process: no Ray at all.
         quiet: print nothing but the result.
@@ -136,9 +141,15 @@ def launch(
         BadRunFile, UserError: nothing has been run.
     """
     carried = carry_out(
-        run, address=address, in_process=in_process, quiet=quiet, log=log, retry=retry
+        run,
+        address=address,
+        in_process=in_process,
+        quiet=quiet,
+        log=log,
+        retry=retry,
+        location=location,
     )
-    _print_end(carried, source, quiet)
+    _print_end(carried, go_on, quiet)
     return carried.code
 
 
@@ -150,6 +161,7 @@ def carry_out(
     quiet: bool = False,
     log: str | None = None,
     retry: bool = False,
+    location: str | None = None,
 ) -> Carried:
     """Run what is left of a run, as `launch` does, and print no result.
 
@@ -162,9 +174,11 @@ def carry_out(
     check_checkpoints(plan, loaded)
     if address is None:
         check_device(run)
-    others = sources(run.reuse)
-    store = open_store(run.location)
-    refuse_what_cannot_fit(plan, loaded.dimension, store.count("pairs"))
+    # What a run that is tried again could reuse has been copied; the locations may not hold any more.
+    others = [] if retry else sources(run.reuse)
+    location = location or run.location
+    store = open_store(location)
+    refuse_what_cannot_fit(plan, loaded.dimension, store.count("pairs"), location)
     with contextlib.ExitStack() as stack:
         lease = stack.enter_context(contextlib.closing(_acquire(store)))
         watch = StopWatch(store.objects, lease.term)
@@ -203,7 +217,7 @@ def carry_out(
             outcome = Outcome(Ending.GAVE_UP, reason=str(error))
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
-    return Carried(outcome, plan, store)
+    return Carried(outcome, plan, store, location)
 
 
 def _acquire(store: Store) -> Lease:
@@ -223,7 +237,11 @@ def _tidied(plan: Plan, store: Store, lease: Lease, outcome: Outcome) -> Outcome
         lease.confirm()
         compact(store, lease.term, lease.confirm)
         drop_idle_checkpoints(plan, store)
-        prune(plan, reduce_run(plan, store), store, lease.term, lease.confirm)
+        landscape = reduce_run(plan, store)
+        prune(plan, landscape, store, lease.term, lease.confirm)
+        if outcome.ending is Ending.FAILED and landscape.complete:
+            # The store also holds failures of tasks that the run file does not ask for any more.
+            return Outcome(Ending.COMPLETE)
     except (StoreUnreachable, StoreFull, NotWritable) as error:
         if outcome.reason:  # the driver gave up for a reason of its own
             return outcome
@@ -290,10 +308,12 @@ def _observers(quiet: bool, log: str | None, run: str, lease_term: int) -> Itera
         yield observers
 
 
-def _print_end(carried: Carried, source: str, quiet: bool) -> None:
+def _print_end(carried: Carried, command: str, quiet: bool) -> None:
     """The barcode if the run came to its end, otherwise why it did not and how to go on."""
     outcome, plan = carried.outcome, carried.plan
-    go_on = f"To go on: toscore run {source}"
+    go_on = f"To go on: {command}"
+    trusted = " --trust-code" if plan.run.code_references else ""
+    again = f"toscore retry {shlex.quote(carried.location)}{trusted}"
     match outcome.ending:
         case Ending.INTERRUPTED:
             print(f"Interrupted. {go_on}", file=sys.stderr)
@@ -305,10 +325,8 @@ def _print_end(carried: Carried, source: str, quiet: bool) -> None:
             print(f"Gave up: {outcome.reason} {go_on}", file=sys.stderr)
             return
         case Ending.SAME_FAILURE:
-            retry = (
-                f"toscore retry {plan.run.location}" if outcome.failed else f"toscore run {source}"
-            )
-            print(f"Gave up: {outcome.reason} Then: {retry}", file=sys.stderr)
+            then = again if outcome.failed else command
+            print(f"Gave up: {outcome.reason} Then: {then}", file=sys.stderr)
             return
         case Ending.COMPLETE | Ending.FAILED:
             landscape = reduce_run(plan, carried.store)
@@ -317,4 +335,4 @@ def _print_end(carried: Carried, source: str, quiet: bool) -> None:
     if landscape.failures and not quiet:
         for failure in landscape.failures[:_SHOWN_FAILURES]:
             print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
-        print(f"To run the failed tasks again: toscore retry {plan.run.location}", file=sys.stderr)
+        print(f"To run the failed tasks again: {again}", file=sys.stderr)

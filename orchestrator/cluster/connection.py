@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.token import HOW_TO_SET
@@ -44,6 +45,17 @@ _OURS: set[str] = set()
 """Namespaces of connections that `connect` made; one that the caller of our API made stays open."""
 
 
+class _JobConfig(JobConfig):  # type: ignore[misc]
+    """Keeps Ray from putting the driver's current folder in front of the import path of workers.
+
+    There a `yaml.py` of the user's would replace a library. `environment` names the folder, at the end.
+    Ray asks this method, which is private, for nothing else.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
 def connect(settings: ClusterSettings) -> None:
     """Connect this process to the cluster, unless it is connected.
 
@@ -55,6 +67,7 @@ def connect(settings: ClusterSettings) -> None:
     common: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
+        "job_config": _JobConfig(),
         "namespace": f"toscore-{secrets.token_hex(4)}",
     }
     if settings.address is None:
@@ -123,13 +136,13 @@ def gpus_per_worker(resources: Resources) -> float:
 def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
     """Threads and memory of a worker are set by its environment, before torch is imported.
 
-    A user's `module:callable` is looked for where the driver looks for it.
+    A user's `module:callable` is looked for where the driver looks for it, in the same order.
 
     Args:
         evaluation: of the run.
         gpus: that the worker has; of a fraction, its memory budget is the same fraction.
     """
-    path = os.pathsep.join(dict.fromkeys([os.getcwd(), *(p for p in sys.path if p)]))
+    path = os.pathsep.join(dict.fromkeys(p for p in sys.path if p))
     share = {GPU_SHARE: str(gpus)} if 0 < gpus < 1 else {}
     return {**worker_environment(evaluation), **share, "PYTHONPATH": path}
 

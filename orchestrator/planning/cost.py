@@ -146,7 +146,7 @@ def path_bytes(plan: Plan, dimension: int) -> int:
     return RECORD_BYTES + 4 * points * dimension
 
 
-def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int) -> None:
+def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int, location: str) -> None:
     """See that the disk under the store has room for what is left to do.
 
     Of a rule that looks at results, only the paths that it needs at least are counted.
@@ -155,15 +155,16 @@ def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int) -> None:
         plan: of the run.
         dimension: parameters of its network.
         done: how many paths are finished.
+        location: folder or URL of the run.
 
     Raises:
         BadRunFile: it has not.
     """
-    free = free_bytes(plan.run.store)
+    free = free_bytes(location)
     needed = max(0, plan.least_pair_count - done) * path_bytes(plan, dimension)
     if free is not None and needed > free:
         raise BadRunFile(
-            f"store is {plan.run.location}, which has {human_bytes(free)} free, and the paths need "
+            f"store is {location}, which has {human_bytes(free)} free, and the paths need "
             f"about {human_bytes(needed)}: choose another disk, ask for fewer minima or points, or "
             "set keep_paths to none"
         )

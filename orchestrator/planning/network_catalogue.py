@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from workers.problems.networks import TORCHVISION, build, count_parameters
+from workers.problems.networks import build, count_parameters
 from workers.problems.text import CONTEXT, alphabet, descriptions
-from workers.tasks.specs import NetworkSpec
+from workers.tasks.specs import TORCHVISION, NetworkSpec
 
 _IMAGES = {"mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 _IMAGENET = (3, 224, 224)

@@ -48,10 +48,10 @@ def remembered(run: RunFile) -> Sample | None:
     if _users_code(run):
         return None
     try:
-        found = json.loads(_place(run).read_text())
-        steps = {int(size): seconds for size, seconds in found.pop("training_steps").items()}
-        return Sample(**found, training_steps=steps)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        known = json.loads(_file(run).read_text("utf-8"))
+        steps = {int(size): seconds for size, seconds in known.pop("training_steps").items()}
+        return Sample(**known, training_steps=steps)
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -59,12 +59,12 @@ def remember(run: RunFile, sample: Sample) -> None:
     """Keep a sample for the next time, if the cache can be written to."""
     if _users_code(run):
         return
-    place = _place(run)
-    beside = place.with_suffix(f".{secrets.token_hex(4)}")
-    with contextlib.suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(asdict(sample)))
-        os.replace(beside, place)
+    with contextlib.suppress(OSError, RuntimeError):  # no room, no right, or no home folder
+        file = _file(run)
+        beside = file.with_suffix(f".{secrets.token_hex(4)}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(asdict(sample)), "utf-8")
+        os.replace(beside, file)
 
 
 def _users_code(run: RunFile) -> bool:
@@ -72,7 +72,7 @@ def _users_code(run: RunFile) -> bool:
     return ":" in run.network.name or ":" in run.data.name
 
 
-def _place(run: RunFile) -> Path:
+def _file(run: RunFile) -> Path:
     decided_by = digest(
         run.network.canonical(),
         run.data.canonical(),

@@ -27,7 +27,7 @@ from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision import Precision
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
+from workers.tasks.specs import TORCHVISION, DataSpec, LossSpec, NetworkSpec
 from workers.tasks.tasks import DType, PathWork, SimplexWork
 
 MOST_MINIMA = 100_000
@@ -297,6 +297,12 @@ class RunFile(Model):
     def adaptive(self) -> bool:
         """Whether later paths depend on the results of earlier ones."""
         return self.pairs.adaptive or self.paths.start == "through"
+
+    @property
+    def code_references(self) -> tuple[str, ...]:
+        """The `module:callable` that the run names: code that reading its results does not need."""
+        named = (self.data.name, self.network.name, self.loss.name)
+        return tuple(n for n in named if ":" in n and not n.startswith(TORCHVISION))
 
     @property
     def location(self) -> str:

@@ -197,11 +197,15 @@ class LoadedRun:
         """The state dict of a point of a path, with batch-norm statistics of the training set.
 
         The network and the data are built for it, so they must be within reach.
+
+        Raises:
+            UserError: the points were not kept, or the code that the store names is not trusted.
         """
         from workers.problems.evaluation import Evaluation
         from workers.problems.loaded_problem import load_problem
 
         point = self.path(i, j).at(position)
+        self.started.check_code()
         loaded = load_problem(self.started.plan.problem, Evaluation())
         return {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
 
@@ -282,16 +286,17 @@ class LoadedRun:
         return self.table(name).to_pandas()
 
 
-def load_run(run: str) -> LoadedRun:
+def load_run(run: str, *, trust_code: bool = False) -> LoadedRun:
     """Read a run that was started.
 
     Args:
         run: its folder or URL, or its run file.
+        trust_code: whether `network_at` may run the `module:callable` that the store names.
 
     Raises:
         UserError: there is none.
     """
-    started = open_run(str(run))
+    started = open_run(str(run), trust_code=trust_code)
     return LoadedRun(started, started.landscape())
 
 

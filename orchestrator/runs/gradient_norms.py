@@ -44,6 +44,7 @@ def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
     Raises:
         BadReference: the data or the network of the run are not here.
     """
+    run.check_code()
     plan, landscape = run.plan, run.landscape()
     loaded = load_problem(plan.problem, Evaluation())
     objective = loaded.objective(plan.path_settings.batch_size)

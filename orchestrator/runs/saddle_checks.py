@@ -65,6 +65,7 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
     Raises:
         UserError: the data or the network of the run is not here, or a path was not kept.
     """
+    run.check_code()
     evaluation = replace(
         run.evaluation, precision="float32"
     )  # a gradient of nothing is searched for

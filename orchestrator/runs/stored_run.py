@@ -14,6 +14,8 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.errors import UserError
+from orchestrator.run_file.locations import run_location
+from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import load, parse
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
@@ -30,6 +32,26 @@ class StartedRun:
     evaluation: Evaluation
     provenance: dict[str, Any]
     store: Store
+    location: str
+    """Folder or URL at which the run was found."""
+    code_trusted: bool
+    """Whether the user at hand has named the code that the stored run file names."""
+
+    def check_code(self) -> None:
+        """Refuse to run code that nobody but the store has named.
+
+        Whoever can write to a store could make it name any function of any module.
+
+        Raises:
+            UserError: the run file in the store names `module:callable` and was not confirmed.
+        """
+        references = self.plan.run.code_references
+        if references and not self.code_trusted:
+            raise UserError(
+                f"The store of {self.location} names code to run, {' and '.join(references)}: give "
+                "your run file in place of the run's folder, or --trust-code if you trust whoever "
+                "can write to this store."
+            )
 
     def landscape(self) -> Landscape:
         return reduce_run(self.plan, self.store)
@@ -45,9 +67,14 @@ def location_of(run: str) -> str:
     Raises:
         BadRunFile: it is a run file, and a bad one.
     """
-    if "://" not in run and Path(run).suffix in RUN_FILE_SUFFIXES:
-        return load(run).location
-    return run.rstrip("/")
+    own = _run_file(run)
+    return own.location if own else run_location("RUN", run).rstrip("/") or run
+
+
+def _run_file(run: str) -> RunFile | None:
+    """The run file that a RUN argument names; None for a folder, though it be called x.yaml, or a URL."""
+    is_file = "://" not in run and Path(run).suffix in RUN_FILE_SUFFIXES and not Path(run).is_dir()
+    return load(run) if is_file else None
 
 
 def folder_of(run: str) -> Path:
@@ -62,12 +89,19 @@ def folder_of(run: str) -> Path:
     return Path(location)
 
 
-def open_run(run: str) -> StartedRun:
+def open_run(run: str, *, own: RunFile | None = None, trust_code: bool = False) -> StartedRun:
     """Open a run that was started before.
+
+    Args:
+        run: its folder or URL, or its run file.
+        own: the run file of the user at hand, where it was read from elsewhere than `run`.
+        trust_code: whether the code that the store names may be run. It may where `run` is a run file
+            that names the same.
 
     Raises:
         UserError: there is none.
     """
+    own = own or _run_file(run)
     location = location_of(run)
     if "://" not in location and not Path(location).is_dir():
         raise UserError(f"There is no run at {location}: {_other_run(Path(location))}")
@@ -75,11 +109,15 @@ def open_run(run: str) -> StartedRun:
     config = store.latest_config()
     if config is None:
         raise UserError(f"{location} holds no run: start it with `toscore run FILE`.")
+    stored = parse(config["run_file"])
     return StartedRun(
-        plan=Plan(parse(config["run_file"]), identity_from(config["identity"])),
+        plan=Plan(stored, identity_from(config["identity"])),
         evaluation=Evaluation(**config["evaluation"]),
         provenance=config["provenance"],
         store=store,
+        location=location,
+        code_trusted=trust_code
+        or (own is not None and (own.data, own.network) == (stored.data, stored.network)),
     )
 
 

@@ -109,6 +109,7 @@ def verify(run: StartedRun, sample: int) -> Verification:
 
 
 def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[Recomputed]:
+    run.check_code()
     settings = run.plan.path_settings
     if identify(run.plan.run) != run.plan.identity:
         raise UserError(

@@ -94,7 +94,7 @@ def _row(cell: Cell, study: Study) -> Row:
     costly = [c.measure for c in study.claims if c.measure in FROM_POINTS]
     nothing: dict[str, float | None] = dict.fromkeys([*MEASURES, *costly])
     try:
-        started = open_run(run.location)
+        started = open_run(run.location, own=run)
     except UserError:
         return Row(cell.labels, run.name, False, parameters, 0, 0, 0.0, nothing)
     landscape = started.landscape()

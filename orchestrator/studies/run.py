@@ -29,7 +29,7 @@ _LEAVING = (ExitCode.INTERRUPTED, ExitCode.STOPPED)
 def run_study(
     study: Study,
     *,
-    source: str,
+    go_on: str,
     address: str | None = None,
     in_process: bool = False,
     quiet: bool = False,
@@ -38,6 +38,13 @@ def run_study(
 
     Minima that an earlier run of the study has trained are not trained again. After a failed run the
     others still run.
+
+    Args:
+        study: to run.
+        go_on: the command that continues the study.
+        address: a Ray cluster that is running, or None for one of our own.
+        in_process: without Ray.
+        quiet: print only the comparison.
 
     Returns:
         The exit code: that of a run, 3 if any of them has failed.
@@ -63,7 +70,7 @@ def run_study(
         )
         codes.add(carried.code)
         if carried.code in _LEAVING:
-            print(f"Interrupted. To go on: toscore run {source}", file=sys.stderr)
+            print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
             return carried.code
         if not quiet:
             spent = human_seconds(time.monotonic() - began)

@@ -19,10 +19,7 @@ from torch import Tensor, nn
 from topo_core.random_streams import generator
 from workers.problems.transformer import CharacterTransformer
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
-from workers.tasks.specs import NetworkSpec
-
-TORCHVISION = "torchvision:"
-"""Before the name of a classifier of torchvision."""
+from workers.tasks.specs import TORCHVISION, NetworkSpec
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

@@ -17,6 +17,18 @@ class BadReference(ValueError):
     """One sentence that names the reference and what is wrong with it."""
 
 
+_FOLDERS: list[str] = []
+
+
+def look_in(folder: Path) -> None:
+    """Look for the modules of references in this folder as well, after all that is installed.
+
+    A folder at the front of the import path would let a `yaml.py` of the user's replace a library.
+    """
+    if str(folder) not in _FOLDERS:
+        _FOLDERS.append(str(folder))
+
+
 def resolve(reference: str) -> Callable[..., Any]:
     """The callable that `module:callable` names.
 
@@ -30,7 +42,9 @@ def resolve(reference: str) -> Callable[..., Any]:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise BadReference(f"{reference!r}: the module {module_name} has no {attribute}")
+            raise BadReference(
+                f"{reference!r}: the module {module_name} has no {attribute}{_hidden(module)}"
+            )
         found = getattr(found, part)
     if not callable(found):
         kind = type(found).__name__
@@ -144,7 +158,17 @@ def _is_own_file(file: str) -> bool:
     return not any(path.is_relative_to(folder) for folder in (*installed, *ours))
 
 
+def _hidden(module: ModuleType) -> str:
+    """A hint, where a file of the user's has the name of a module that is found before it."""
+    for folder in _FOLDERS:
+        own = Path(folder) / f"{module.__name__.replace('.', '/')}.py"
+        if own.is_file() and own.resolve() != Path(module.__file__ or "").resolve():
+            return f"; {own} has the name of an installed module: rename it"
+    return ""
+
+
 def _module(reference: str, name: str) -> ModuleType:
+    sys.path.extend(folder for folder in _FOLDERS if folder not in sys.path)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

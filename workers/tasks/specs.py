@@ -85,6 +85,10 @@ def _counts(value: Value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
+TORCHVISION = "torchvision:"
+"""Before the name of a classifier of torchvision, which is not a user's module."""
+
+
 @dataclass(frozen=True)
 class NetworkSpec(Spec):
     kind: ClassVar[str] = "network"

@@ -1,0 +1,69 @@
+"""Commands that list what there is: schema, studies, networks."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.app import AsJson, Overrides, app
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a run file, for editors.
+
+    Example: `toscore schema > toscore.schema.json`
+    """
+    from orchestrator.run_file.reading import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+@app.command()
+def studies(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="STUDY", help="study:NAME or a file: its results so far."),
+    ] = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the studies of the paper that are shipped, with their cost; or show the results of one so far.
+
+    Example: `toscore studies study:fig2-mnist --set scale=reduced`
+    """
+    from orchestrator.studies import compare as comparison
+    from orchestrator.studies import shipped
+    from orchestrator.studies.study import load_study
+
+    if study is None:
+        listed = list(shipped.listed())
+        if as_json:
+            print(json.dumps({"studies": [item.to_json() for item in listed]}, indent=2))
+        else:
+            Console().print(shipped.view(listed))
+        return
+    compared = comparison.compare(load_study(study, set_ or ()))
+    if as_json:
+        print(json.dumps(compared.to_json(), allow_nan=False, indent=2))
+    else:
+        Console().print(comparison.view(compared))
+
+
+@app.command()
+def networks(
+    as_json: AsJson = False,
+    torchvision: Annotated[bool, typer.Option(help="Also torchvision's classifiers.")] = False,
+) -> None:
+    """List the networks that a run file can name, each with its number of parameters.
+
+    Example: `toscore networks --json`
+    """
+    from orchestrator.planning import network_catalogue as catalogue
+
+    found = catalogue.networks(torchvision=torchvision)
+    if as_json:
+        print(json.dumps({"networks": [network.to_json() for network in found]}, indent=2))
+    else:
+        Console().print(catalogue.networks_view(found))

@@ -1,0 +1,215 @@
+"""Commands that start, continue or end runs: run, submit, stop, plan, retry."""
+
+import contextlib
+import gc
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.app import (
+    Address,
+    AsJson,
+    InProcess,
+    Log,
+    Overrides,
+    Quiet,
+    RunArgument,
+    RunFileArgument,
+    TrustCode,
+    app,
+    command_line,
+    look_for_modules,
+)
+from orchestrator.scheduling.exit_codes import ExitCode
+
+
+@app.command()
+def run(
+    file: RunFileArgument,
+    set_: Overrides = None,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
+    log: Log = None,
+) -> None:
+    """Run a run file or a study, or go on where it stopped.
+
+    Example: `toscore run examples/demo.yaml --set minima.count=8`
+    """
+    from orchestrator.launch import launch
+    from orchestrator.run_file.reading import load
+    from orchestrator.studies.study import is_study, load_study
+
+    look_for_modules(file)
+    go_on = command_line(
+        "run", file, overrides=set_, address=address, in_process=in_process, quiet=quiet, log=log
+    )
+    try:
+        if is_study(file):
+            from orchestrator.studies.run import run_study
+
+            study = load_study(file, set_ or ())
+            if log is not None:
+                from orchestrator.run_file.errors import UserError
+
+                raise UserError("--log is of a single run: a study is several.")
+            code = run_study(
+                study, go_on=go_on, address=address, in_process=in_process, quiet=quiet
+            )
+        else:
+            settings = load(file, set_ or ())
+            code = launch(
+                settings,
+                go_on=go_on,
+                address=address,
+                in_process=in_process,
+                quiet=quiet,
+                log=log,
+            )
+    except KeyboardInterrupt:  # before anything ran
+        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+        code = ExitCode.INTERRUPTED
+    raise typer.Exit(code)
+
+
+@app.command()
+def submit(
+    file: RunFileArgument,
+    address: Annotated[str, typer.Option(help="The head's dashboard, http://HOST:8265.")],
+    set_: Overrides = None,
+    working_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder to send along: your code and checkpoints, and FILE in it."),
+    ] = None,
+    installed: Annotated[
+        bool, typer.Option("--installed", help="Use the cluster's own toscore; send no code.")
+    ] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
+) -> None:
+    """Run a run file on a cluster through Ray's Jobs API, or go on where it stopped.
+
+    Example: `toscore submit mine.yaml --address http://head:8265 --working-dir .`
+    """
+    from orchestrator.cluster.token import present_own_token
+
+    present_own_token()
+    from orchestrator.submit import submit as submit_job
+
+    code = submit_job(
+        file,
+        set_ or (),
+        address=address,
+        working_dir=working_dir,
+        ship=not installed,
+        detach=detach,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def stop(run: RunArgument) -> None:
+    """Ask the driver of a run, on whatever machine, to finish its running tasks and end.
+
+    Example: `toscore stop s3://bucket/runs/demo`
+    """
+    from orchestrator.runs.stored_run import location_of
+    from orchestrator.scheduling.stop_request import ask_to_stop
+    from workers.storage.open_objects import open_objects
+
+    holder = ask_to_stop(open_objects(location_of(run)))
+    print(f"Asked {holder.described} to finish its running tasks and end.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Switch off garbage collection, a tenth of the import of torch in a command of two seconds."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@app.command()
+@_uncollected()
+def plan(
+    file: RunFileArgument,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    sample: Annotated[
+        bool | None,
+        typer.Option(
+            "--sample/--no-sample",
+            help="Time a short sample on this machine now, or not at all; by default it is timed once "
+            "and remembered.",
+        ),
+    ] = None,
+) -> None:
+    """Show what a run or a study would do and cost; run and write nothing.
+
+    Example: `toscore plan examples/demo.yaml --set minima.count=1000`
+    """
+    from orchestrator.planning.cost import estimate, estimate_view
+    from orchestrator.run_file.reading import load
+    from orchestrator.studies.study import is_study, load_study
+
+    look_for_modules(file)
+    if is_study(file):
+        from orchestrator.studies.run import plan_study, plan_view
+
+        plans = plan_study(load_study(file, set_ or ()), sample=sample)
+        if as_json:
+            print(json.dumps([found.to_json() for found in plans], indent=2))
+        else:
+            Console().print(plan_view(plans))
+        return
+    cost = estimate(load(file, set_ or ()), sample=sample)
+    if as_json:
+        print(json.dumps(cost.to_json(), indent=2))
+    else:
+        Console().print(estimate_view(cost))
+
+
+@app.command()
+def retry(
+    run: RunArgument,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Forget the failures of a run and run those tasks again.
+
+    Example: `toscore retry runs/demo`
+    """
+    from orchestrator.launch import launch
+    from orchestrator.runs.stored_run import open_run
+
+    look_for_modules(run)
+    found = open_run(run, trust_code=trust_code)
+    found.check_code()
+    go_on = command_line(
+        "retry",
+        run,
+        address=address,
+        in_process=in_process,
+        quiet=quiet,
+        trust_code=trust_code,
+    )
+    code = launch(
+        found.plan.run,
+        go_on=go_on,
+        location=found.location,
+        address=address,
+        in_process=in_process,
+        quiet=quiet,
+        retry=True,
+    )
+    raise typer.Exit(code)

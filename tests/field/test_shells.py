@@ -1,0 +1,85 @@
+"""The command in shells and folders as people have them: no traceback, whatever stands around it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.command import toscore
+from tests.helpers.made_run import complete_run
+from tests.helpers.process import ROOT
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A complete run called x.yaml, in a folder with modules of the user's that bear famous names."""
+    folder = tmp_path_factory.mktemp("shells")
+    complete_run(folder, "x.yaml")
+    for name in ("yaml", "secrets", "workers", "torch", "typer"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the user')\n")
+    return folder
+
+
+def shell(folder, line, **variables):
+    """A line of bash in which `$T` is the command."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "PYTHONIOENCODING")}
+    environment = {**clean, "PYTHONPATH": str(ROOT), **variables}
+    environment["T"] = f"{sys.executable} -m orchestrator"
+    return subprocess.run(
+        ["bash", "-c", line],
+        cwd=folder,
+        env={k: v for k, v in environment.items() if v is not None},
+        capture_output=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "shows"),
+    [
+        ({"PYTHONIOENCODING": "ascii", "COLUMNS": "0"}, b"+/-"),
+        ({"PYTHONIOENCODING": "latin-1"}, b"\xb1"),
+    ],
+)
+def test_outputs_that_are_not_utf_8_or_have_no_width(run, variables, shows):
+    """The result is printed in the characters that the output has; modules of the user's stay out of it."""
+    said = shell(run, "$T reduce x.yaml", **variables)
+    assert said.returncode == 0 and said.stderr == b""
+    assert shows in said.stdout and b"TO-score" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("$T status x.yaml > /dev/full", 2, b"toscore: The output cannot be written: No space"),
+        ("$T status x.yaml > /dev/full 2>&1", 2, b""),
+        ("$T status x.yaml <&- >&- 2>&-", 0, b""),
+        (
+            "mkdir a && cd a && rmdir ../a && $T status x.yaml",
+            2,
+            b"The current folder does not exist",
+        ),
+    ],
+)
+def test_outputs_that_fail_and_folders_that_go(run, line, code, says):
+    """One sentence where it can be said, exit code 2, and nothing of Python's."""
+    said = shell(run, line)
+    assert said.returncode == code and says in said.stderr
+    assert len(said.stderr.splitlines()) <= 1
+
+
+def test_a_machine_without_a_home(run):
+    """A plan needs no home folder: without one its sample is timed and not remembered."""
+    (run / "mine.yaml").write_text(
+        "name: a\ndata: {name: digits, subset: 50}\nnetwork: {name: fc, hidden: [2]}\nminima: {count: 2}\n"
+    )
+    said = shell(run, "$T plan mine.yaml", HOME=None)
+    assert said.returncode == 0 and b"minima" in said.stdout, said.stderr
+
+
+def test_version():
+    """`toscore --version` prints one line."""
+    said = toscore("--version")
+    assert said.code == 0 and said.out.startswith("toscore 0.") and len(said.out.split()) == 2
