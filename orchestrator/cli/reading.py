@@ -144,16 +144,24 @@ def watch(
     host: Annotated[
         str, typer.Option(help="Address to serve at; this machine alone by default.")
     ] = ("127.0.0.1"),
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A further host name by which browsers may ask for the page, as behind a proxy; "
+            "repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a page that shows a run while it goes; reads only the store. Ctrl-C ends it.
 
     Example: `toscore watch runs/demo --port 8787`
     """
-    from orchestrator.dashboard.live_page import LOOPBACK, serve, url_of
+    from orchestrator.dashboard.server import LOOPBACK, serve
     from orchestrator.runs.stored_run import open_run
 
-    server = serve(open_run(run), host, port)
-    print(f"{url_of(server)}  (Ctrl-C ends it)", flush=True)
+    server = serve(open_run(run), host, port, allow_host or ())
+    print(f"{server.url}  (Ctrl-C ends it)", flush=True)
     if host not in LOOPBACK:
         print("Whoever can reach this address can read the run.", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt), server:

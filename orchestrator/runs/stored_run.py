@@ -20,6 +20,7 @@ from orchestrator.run_file.reading import load, parse
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
+from workers.tasks.specs import Spec
 
 RUN_FILE_SUFFIXES = {".yaml", ".yml"}
 
@@ -89,6 +90,11 @@ def folder_of(run: str) -> Path:
     return Path(location)
 
 
+def _code(run: RunFile) -> tuple[Spec, ...]:
+    """What a run names that may be code, with the options that it is called with."""
+    return (run.data, run.network, run.loss)
+
+
 def open_run(run: str, *, own: RunFile | None = None, trust_code: bool = False) -> StartedRun:
     """Open a run that was started before.
 
@@ -116,8 +122,7 @@ def open_run(run: str, *, own: RunFile | None = None, trust_code: bool = False) 
         provenance=config["provenance"],
         store=store,
         location=location,
-        code_trusted=trust_code
-        or (own is not None and (own.data, own.network) == (stored.data, stored.network)),
+        code_trusted=trust_code or (own is not None and _code(own) == _code(stored)),
     )
 
 

@@ -31,7 +31,7 @@ def done(tmp_path_factory):
 
 
 def failed(store, key):
-    store.publish_failure(key, {"what": "path 0–1", "kind": "bug", "reason": "for a test"})
+    store.publish_failure(key, {"what": "path 0–1", "kind": "bug", "reason": "for a test"}, term=1)
 
 
 def test_retry_acts_on_the_run_that_is_named(done, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ def trapped(tmp_path, monkeypatch):
     made = complete_run(tmp_path, "digits")
     config = made.store.latest_config()
     config["run_file"]["data"] = {"name": "trap:load"}
-    made.store.publish_config(config, epoch=2)
+    made.store.publish_config(config, term=2)
     (tmp_path / "trap.py").write_text(TRAP)
     monkeypatch.chdir(tmp_path)
     return made

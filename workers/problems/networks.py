@@ -21,7 +21,6 @@ from workers.problems.transformer import CharacterTransformer
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
 from workers.tasks.specs import TORCHVISION, NetworkSpec
 
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
