@@ -7,34 +7,16 @@ dimensions.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.minima import polish_minimum
 from topo_core.objectives.curvature import full_gradients, hessian_vector_products
-from topo_core.objectives.protocol import FunctionObjective, Objective, Step, from_function
+from topo_core.objectives.protocol import Objective, Step
 from topo_core.random_streams import generator
-
-
-@dataclass(frozen=True)
-class Landscape:
-    """An objective and what is known of it.
-
-    Attributes:
-        objective: the loss.
-        minima: [m, d] float64, lowest first where losses differ.
-        losses: [m] of the minima.
-        passes: for pairs i < j of minima, the lowest possible maximum of a path between them,
-            where it is known.
-    """
-
-    objective: Objective
-    minima: Tensor
-    losses: Tensor
-    passes: Mapping[tuple[int, int], float]
+from topo_core.reference_landscapes.landscape import Landscape, landscape_of
 
 
 def muller_brown() -> Landscape:
@@ -54,7 +36,23 @@ def muller_brown() -> Landscape:
         return (height.to(points) * power.exp()).sum(1)
 
     near = [(-0.558224, 1.441726), (0.623499, 0.028038), (-0.050011, 0.466694)]
-    return _landscape(loss, near, {(0, 1): -40.6648, (0, 2): -40.6648, (1, 2): -72.2489})
+    return landscape_of(loss, near, {(0, 1): -40.6648, (0, 2): -40.6648, (1, 2): -72.2489})
+
+
+def six_hump_camel() -> Landscape:
+    """(4 − 2.1 x² + x⁴/3) x² + xy + (4 y² − 4) y²: six minima in three mirror pairs.
+
+    Dixon & Szegő (1978). Losses −1.0316285, −0.2154638 and 2.1042503; the pass from the lowest pair to the
+    next is at 0.5437186, and between the two lowest at the origin, of loss 0.
+    """
+
+    def loss(points: Tensor) -> Tensor:
+        x, y = points[:, 0], points[:, 1]
+        return (4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (4 * y**2 - 4) * y**2
+
+    near = [(0.089842, -0.712656), (-0.089842, 0.712656), (1.703607, -0.796084)]
+    near += [(-1.703607, 0.796084), (1.607105, 0.568651), (-1.607105, -0.568651)]
+    return landscape_of(loss, near, dict.fromkeys([(0, 2), (1, 3)], 0.5437186) | {(0, 1): 0.0})
 
 
 def two_wells() -> Landscape:
@@ -63,7 +61,7 @@ def two_wells() -> Landscape:
     def loss(points: Tensor) -> Tensor:
         return (points[:, 0] ** 2 - 1) ** 2 + points[:, 1] ** 2
 
-    return _landscape(loss, [(-1.0, 0.0), (1.0, 0.0)], {(0, 1): 1.0})
+    return landscape_of(loss, [(-1.0, 0.0), (1.0, 0.0)], {(0, 1): 1.0})
 
 
 def himmelblau() -> Landscape:
@@ -77,7 +75,7 @@ def himmelblau() -> Landscape:
     low, middle, high = 13.311926, 67.719150, 104.015163
     near = [(3.0, 2.0), (3.584428, -1.848127), (-2.805118, 3.131312), (-3.77931, -3.283186)]
     passes = {(0, 1): low, (0, 2): middle, (1, 2): middle}
-    return _landscape(loss, near, {**passes, (0, 3): high, (1, 3): high, (2, 3): high})
+    return landscape_of(loss, near, {**passes, (0, 3): high, (1, 3): high, (2, 3): high})
 
 
 def rastrigin_patch(radius: int = 1, amplitude: float = 1.0) -> Landscape:
@@ -93,9 +91,9 @@ def rastrigin_patch(radius: int = 1, amplitude: float = 1.0) -> Landscape:
 
     near = sorted(
         itertools.product(range(-radius, radius + 1), repeat=2),
-        key=lambda place: (place[0] ** 2 + place[1] ** 2, place),
+        key=lambda point: (point[0] ** 2 + point[1] ** 2, point),
     )
-    found = _landscape(loss, [(float(x), float(y)) for x, y in near], {})
+    found = landscape_of(loss, [(float(x), float(y)) for x, y in near], {})
     passes = {}
     for (i, first), (j, second) in itertools.combinations(enumerate(near), 2):
         step = (abs(first[0] - second[0]), abs(first[1] - second[1]))
@@ -126,7 +124,7 @@ def ring_valley(wells: int = 4, depth: float = 0.1) -> Landscape:
     height = (low - 1) ** 2 + 2 * depth * low ** (wells / 2)
     angles = [2 * math.pi * k / wells for k in range(wells)]
     near = [(math.cos(a), math.sin(a)) for a in angles]
-    return _landscape(loss, near, dict.fromkeys(itertools.combinations(range(wells), 2), height))
+    return landscape_of(loss, near, dict.fromkeys(itertools.combinations(range(wells), 2), height))
 
 
 def sphere_valley(depth: float = 0.5) -> Landscape:
@@ -144,7 +142,7 @@ def sphere_valley(depth: float = 0.5) -> Landscape:
     axes = torch.eye(3, dtype=torch.float64)
     near = [tuple((sign * axis).tolist()) for axis in axes for sign in (1.0, -1.0)]
     height = 0.5 * depth / (1 + 0.5 * depth)
-    return _landscape(loss, near, dict.fromkeys(itertools.combinations(range(6), 2), height))
+    return landscape_of(loss, near, dict.fromkeys(itertools.combinations(range(6), 2), height))
 
 
 def gaussians(seed: int, wells: int = 8, size: float = 3.0) -> Landscape:
@@ -164,7 +162,7 @@ def gaussians(seed: int, wells: int = 8, size: float = 3.0) -> Landscape:
         return 0.02 * points.square().sum(1) - wells.sum(1)
 
     near = [(float(x), float(y)) for x, y in centres]
-    return _landscape(loss, near, {})
+    return landscape_of(loss, near, {})
 
 
 def hills(
@@ -187,7 +185,7 @@ def hills(
         return 0.1 * points.square().sum(1) + waves.sum(1)
 
     near = [tuple(centre) for centre in centres[:wells].tolist()]
-    return _landscape(loss, near, {})
+    return landscape_of(loss, near, {})
 
 
 @dataclass(frozen=True)
@@ -264,29 +262,6 @@ def embedded(objective: Objective, dimension: int, seed: int, stiffness: float =
     draw = generator("embedded", seed)
     columns = torch.randn(dimension, objective.dimension, generator=draw, dtype=torch.float64)
     return Embedded(objective, torch.linalg.qr(columns).Q, stiffness)
-
-
-def _landscape(
-    loss: Callable[[Tensor], Tensor],
-    near: Sequence[tuple[float, ...]],
-    passes: Mapping[tuple[int, int], float],
-) -> Landscape:
-    """The landscape of ``loss``; its minima are below the places ``near``, without repeats.
-
-    The places are in the order of their losses where ``passes`` refers to them.
-    """
-    objective: FunctionObjective = from_function(loss, len(near[0]))
-    minima: list[Tensor] = []
-    for place in near:
-        found = polish_minimum(objective, torch.tensor(place, dtype=torch.float64)).point
-        if all(float((found - other).norm()) > 1e-4 for other in minima):
-            minima.append(found)
-    points = torch.stack(minima)
-    losses = objective.losses(points)
-    if not passes:
-        order = losses.argsort(stable=True)
-        points, losses = points[order], losses[order]
-    return Landscape(objective, points, losses, passes)
 
 
 def _axis_barrier(

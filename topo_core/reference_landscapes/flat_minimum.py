@@ -1,0 +1,39 @@
+"""A tanh network of nine parameters with a flat local minimum of exactly 1/3, whose bar has length 0.
+
+Yun, Sra & Jadbabaie, "Small nonlinearities in activation functions create bad local minima in neural
+networks" (2019): three inputs (1, 0), (0, 1), (½, ½) with outputs 0, 0, 1, a 2-2-1 network, half the sum of
+squares. With no weight on the inputs the network computes a constant, of loss 1/3. Where each hidden unit
+has tanh'' and its outgoing weight of one sign, no small change of the inputs' weights lowers the loss: a
+local minimum, one of a flat set. On that set an outgoing weight may go through zero, and the loss falls then:
+so a path leaves at the height of the minimum itself.
+"""
+
+import torch
+from torch import Tensor
+
+from topo_core.reference_landscapes.landscape import Landscape, landscape_of
+
+_INPUTS = ((1.0, 0.0), (0.0, 1.0), (0.5, 0.5))
+_OUTPUTS = (0.0, 0.0, 1.0)
+FLAT_LOSS = 1 / 3
+
+
+def flat_minimum_network() -> Landscape:
+    """Minimum 0 has loss 0, minimum 1 is flat, and the pass between them is at 1/3.
+
+    Parameters: weights of the hidden units [2, 2] row by row, their biases [2], outgoing weights [2], bias.
+    """
+    bias, outgoing = -0.5, 1.0
+    constant = 1 / 3 - 2 * outgoing * float(torch.tanh(torch.tensor(bias, dtype=torch.float64)))
+    flat = (0.0, 0.0, 0.0, 0.0, bias, bias, outgoing, outgoing, constant)
+    lowest = (2.0, 2.1, 1.9, -2.0, -3.0, 1.0, 2.0, -0.5, 1.0)
+    return landscape_of(_loss, [lowest, flat], {(0, 1): FLAT_LOSS})
+
+
+def _loss(points: Tensor) -> Tensor:
+    inputs, outputs = points.new_tensor(_INPUTS), points.new_tensor(_OUTPUTS)
+    hidden = torch.tanh(
+        inputs @ points[:, :4].reshape(-1, 2, 2).transpose(1, 2) + points[:, None, 4:6]
+    )
+    found = (hidden * points[:, None, 6:8]).sum(2) + points[:, 8:]
+    return 0.5 * (found - outputs).square().sum(1)

@@ -1,0 +1,58 @@
+"""An objective and what is known of it: the value that every reference landscape is."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.minima import polish_minimum
+from topo_core.objectives.protocol import FunctionObjective, Objective, from_function
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """An objective and what is known of it; what is not known is empty or None.
+
+    Attributes:
+        objective: the loss.
+        minima: [m, d] float64, lowest first where losses differ.
+        losses: [m] of the minima.
+        passes: for pairs i < j of minima, the lowest possible maximum of a path between them,
+            where it is known.
+        saddles: [s, d] float64, of index 1.
+        saddle_ends: [s, 2, d], the minima below both sides of each saddle.
+        barcode: (birth, death) of the bars of index 0, infinite death of the first; one bar for each
+            class of symmetric copies.
+    """
+
+    objective: Objective
+    minima: Tensor
+    losses: Tensor
+    passes: Mapping[tuple[int, int], float]
+    saddles: Tensor | None = None
+    saddle_ends: Tensor | None = None
+    barcode: tuple[tuple[float, float], ...] | None = None
+
+
+def landscape_of(
+    loss: Callable[[Tensor], Tensor],
+    near: Sequence[Sequence[float]],
+    passes: Mapping[tuple[int, int], float],
+) -> Landscape:
+    """The landscape of ``loss``; its minima are below the points ``near``, without repeats.
+
+    They are in the order of these where ``passes`` refers to them, else in the order of their losses.
+    """
+    objective: FunctionObjective = from_function(loss, len(near[0]))
+    minima: list[Tensor] = []
+    for point in near:
+        minimum = polish_minimum(objective, torch.tensor(point, dtype=torch.float64)).point
+        if all(float((minimum - other).norm()) > 1e-4 for other in minima):
+            minima.append(minimum)
+    points = torch.stack(minima)
+    losses = objective.losses(points)
+    if not passes:
+        order = losses.argsort(stable=True)
+        points, losses = points[order], losses[order]
+    return Landscape(objective, points, losses, passes)
