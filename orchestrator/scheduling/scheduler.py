@@ -99,6 +99,8 @@ class Scheduler:
         self._paused: list[str] = []
         self._dependents: dict[str, list[str]] = {}
         self._queues: dict[str, deque[tuple[str, ...]]] = {}
+        self._loads: tuple[dict[str, None], dict[str, None]] = ({}, {})
+        """Workers without a pack, and workers with one, so that no event looks at all workers."""
         self._restarting: set[str] = set()
         self._idle_since: dict[str, float] = {}
         self._sizes = PackSizes(self.policy)
@@ -152,6 +154,7 @@ class Scheduler:
                 if worker in self._queues:
                     raise IllegalTransition(f"worker {worker} joined twice")
                 self._queues[worker] = deque()
+                self._sort_in(worker)
                 self._restarting.discard(worker)
             case WorkerLost():
                 self._lose(event, commands)
@@ -163,7 +166,8 @@ class Scheduler:
                 pass
         self._wake(now)
         self._hand_out(commands)
-        self._retire(now, commands)
+        if isinstance(event, Tick) and self.policy.idle_seconds < float("inf"):
+            self._retire(now, commands)
         return commands
 
     def validate_state(self) -> None:
@@ -172,6 +176,9 @@ class Scheduler:
         Raises:
             IllegalTransition: they do not.
         """
+        for load, workers in enumerate(self._loads):
+            if workers.keys() != {w for w, queue in self._queues.items() if len(queue) == load}:
+                raise IllegalTransition(f"workers with {load} packs are not {list(workers)}")
         queued = [key for queue in self._queues.values() for pack in queue for key in pack]
         for status, keys in (
             (Status.READY, list(self._ready)),
@@ -271,6 +278,7 @@ class Scheduler:
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
         """Only the pack at the head of the queue was running: the tasks behind it are blameless."""
         packs = self._queues.pop(event.worker, deque())
+        self._sort_in(event.worker)
         for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
             left = [key for key in pack if key not in event.done]
             for key in pack:
@@ -301,6 +309,7 @@ class Scheduler:
         if not queue:
             return  # the worker counts as lost, and its tasks are elsewhere
         pack = queue.popleft()
+        self._sort_in(event.worker)
         first = self._tasks.get(pack[0])
         self._sizes.learn(first.open.kind if first else "", len(pack), event.seconds)
         answered = {result.key for result in event.results}
@@ -349,7 +358,9 @@ class Scheduler:
                 self._fail(task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details)
             else:
                 self._make_ready(task)
-        for pack in reversed(self._queues.pop(worker)):
+        packs = self._queues.pop(worker)
+        self._sort_in(worker)
+        for pack in reversed(packs):
             for key in reversed(pack):
                 task = self._running(key, f"queued on {worker}, which broke")
                 self._make_ready(task, first=True)
@@ -395,36 +406,48 @@ class Scheduler:
     def _hand_out(self, commands: list[Command]) -> None:
         if self.stopping:
             return
-        for depth in (1, 2):  # every idle worker first, then the queues
-            for worker, queue in self._queues.items():
+        for load, workers in enumerate(self._loads):  # every idle worker first, then the queues
+            for worker in list(workers):
                 if not self._ready:
                     return
                 self._bring_forward(worker)
                 kind = self._tasks[self._ready[0]].open.kind
                 size = self._pack_size(kind)
-                if len(queue) < min(depth, self._sizes.depth(kind, size)):
-                    pack = self._take(worker, kind, size)
-                    if pack:
-                        queue.append(pack)
-                        commands.append(Run(worker, pack))
+                if load and self._sizes.depth(kind, size) == 1:
+                    return
+                pack = self._take(worker, kind, size)
+                if pack:
+                    self._queues[worker].append(pack)
+                    self._sort_in(worker)
+                    commands.append(Run(worker, pack))
 
     def _retire(self, now: float, commands: list[Command]) -> None:
         """Retire idle workers beyond the tasks that are not handed out yet; one worker always stays."""
-        idle = [worker for worker, queue in self._queues.items() if not queue]
+        idle = list(self._loads[0])
         self._idle_since = {worker: self._idle_since.get(worker, now) for worker in idle}
         to_come = 0 if self.stopping else len(self._tasks) - self.running
         spare = min(len(idle) - to_come, len(self._queues) - 1)
         for worker in sorted(idle, key=self._idle_since.__getitem__)[: max(0, spare)]:
             if now - self._idle_since[worker] > self.policy.idle_seconds:
                 del self._queues[worker]
+                self._sort_in(worker)
                 commands.append(Retire(worker))
+
+    def _sort_in(self, worker: str) -> None:
+        """A worker has joined or left, or its queue has changed."""
+        queue = self._queues.get(worker)
+        for load, workers in enumerate(self._loads):
+            if queue is not None and len(queue) == load:
+                workers[worker] = None
+            else:
+                workers.pop(worker, None)
 
     def _pack_size(self, kind: str) -> int:
         return self._sizes.size(
             kind,
             ready=len(self._ready),
             workers=len(self._queues),
-            idle=sum(not queue for queue in self._queues.values()),
+            idle=len(self._loads[0]),
             together=kind == OptimizePath.__name__,
         )
 

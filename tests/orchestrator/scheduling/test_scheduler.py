@@ -297,6 +297,7 @@ def test_idle_workers_are_retired_when_no_task_is_left_for_them():
     for i in range(64):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
     scheduler.handle(Added([Open("last")]), 0.0)
+    scheduler.handle(Tick(), 0.0)
     assert not retired(scheduler.handle(Tick(), 60.0))
     gone = retired(scheduler.handle(Tick(), 61.0))
     assert len(gone) == 63 and "w0" not in gone and scheduler.workers == 1
@@ -310,6 +311,7 @@ def test_workers_for_which_tasks_wait_are_not_retired():
     for i in range(4):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
     scheduler.handle(Added([Open("m"), Open("a", ("m",)), Open("b", ("m",))]), 0.0)
+    scheduler.handle(Tick(), 0.0)
     assert len(retired(scheduler.handle(Tick(), 100.0))) == 1
     assert len(runs(finish(scheduler, "w0", Done("m"), now=200.0))) == 2
 
