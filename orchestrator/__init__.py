@@ -1,26 +1,34 @@
 """Decides what runs, watches it, and reduces it to barcodes.
 
-The road of the data, one file a step:
+The road of the data, a room a step:
 
-    config → identify → plan → launch (lease) → drive (state, rounds, executor) → store → reduce → report
+    run_file → planning (pair_rules) → launch → scheduling, cluster → analysis → report
 
-Beside it: `submit` and `stopping` for drivers elsewhere, `progress` and `live` for who watches, `verify`,
-`reuse` and `tidy` for stores, `studies` for many runs as one. From Python, `load_run("runs/demo")` reads a
-run; see `orchestrator.runs.api`.
+Beside it: `runs` reads and maintains stores, `studies` carries out many runs as one, `dashboard` serves the
+live page, `telemetry` shows and logs events, `cli` is the command. From Python, `run(…)` carries a run out
+and `load_run("runs/demo")` reads one; see `orchestrator.from_python` and `orchestrator.runs.api`.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.runs.api import LoadedPath, LoadedRun, load_run
+    from orchestrator.from_python import Run, load_run, run
+    from orchestrator.runs.api import LoadedPath, LoadedRun
 
-__all__ = ["LoadedPath", "LoadedRun", "load_run"]
+_HOMES = {
+    "LoadedPath": "orchestrator.runs.api",
+    "LoadedRun": "orchestrator.runs.api",
+    "Run": "orchestrator.from_python",
+    "load_run": "orchestrator.from_python",
+    "run": "orchestrator.from_python",
+}
+
+__all__ = ["LoadedPath", "LoadedRun", "Run", "load_run", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Imported when asked for: most of a command's time would go into what it does not use."""
-    if name in __all__:
-        import orchestrator.runs.api
-
-        return getattr(orchestrator.runs.api, name)
+    """Import on request: a command would spend most of its time on imports that it does not use."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

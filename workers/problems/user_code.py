@@ -29,6 +29,27 @@ def look_in(folder: Path) -> None:
         _FOLDERS.append(str(folder))
 
 
+GIVEN = "given"
+"""In place of a module, in references to objects that a Python program has given: `given:HASH`."""
+
+_OBJECTS: dict[str, Callable[..., Any]] = {}
+
+
+def give(function: Callable[..., Any], identity: str) -> str:
+    """Make a function known to this process.
+
+    Args:
+        function: what a run file could name as `module:callable`.
+        identity: of its code and of all that its results depend on.
+
+    Returns:
+        The reference that stands for it, in this process alone.
+    """
+    reference = f"{GIVEN}:{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    _OBJECTS[reference] = function
+    return reference
+
+
 def resolve(reference: str) -> Callable[..., Any]:
     """The callable that `module:callable` names.
 
@@ -38,6 +59,13 @@ def resolve(reference: str) -> Callable[..., Any]:
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise BadReference(f"{reference!r} is not module:callable, as in mynet:build")
+    if module_name == GIVEN:
+        if reference not in _OBJECTS:
+            raise BadReference(
+                f"{reference!r} was given to toscore by a Python program: read the run from there, or "
+                "name the object as module:callable in a run file"
+            )
+        return _OBJECTS[reference]
     module = _module(reference, module_name)
     found: Any = module
     for part in attribute.split("."):
@@ -57,6 +85,8 @@ def source_fingerprint(reference: str) -> str:
 
     Whatever is installed (the standard library, packages) is left out, and so is toscore itself.
     """
+    if reference.startswith(f"{GIVEN}:"):
+        return reference  # a hash of the code already
     module = _module(reference, reference.partition(":")[0])
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith(".py"):

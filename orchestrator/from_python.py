@@ -1,0 +1,239 @@
+"""Runs from a Python program or a notebook: `run(network, data, loss=…)`, and figures of them.
+
+    from orchestrator import run
+
+    result = run(lambda: Net(), (x, y, x_test, y_test), name="mine", minima={"count": 6})
+    result.to_score()
+    result.plot_barcode()
+
+The objects become part of the keys of results, by their code and contents: the same call again goes on
+where the first one stopped, and a changed network is another run. Everything runs in this process; on a
+cluster a run file names the network as `module:callable`.
+"""
+
+import hashlib
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import nn
+
+from orchestrator.launch import Carried, carry_out
+from orchestrator.report.barcodes import draw_bars, room_for
+from orchestrator.report.style import FIRST, MUTED, log_axis, spans_decades
+from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.run_file.locations import resolved
+from orchestrator.run_file.models import RunFile
+from orchestrator.run_file.reading import load, parse
+from orchestrator.runs.api import LoadedRun
+from orchestrator.runs.stored_run import open_run
+from orchestrator.scheduling.driver import Ending
+from topo_core.homology.barcodes import Method
+from workers.problems.user_code import give, source_fingerprint
+
+Network = Callable[..., nn.Module] | str | Mapping[str, Any]
+Data = Sequence[Any] | str | Mapping[str, Any]
+Loss = Callable[..., torch.Tensor] | str | Mapping[str, Any]
+
+
+class Run(LoadedRun):
+    """The results of a run, with figures. Each draws into Matplotlib axes, its own or given ones."""
+
+    def plot_barcode(self, method: Method = "elder", ax: Axes | None = None) -> Axes:
+        """The bars of index 0 on the axis of the loss, the lowest minimum at the top."""
+        ax = _axes(ax)
+        bars = self.barcode(method)
+        ends = [v for bar in bars.bars for v in (bar.birth, bar.death) if v < float("inf")]
+        log = spans_decades(ends)
+        room = room_for(min(ends), max(ends), log) if ends else (0.0, 1.0)
+        draw_bars(ax, bars, right=room[1])
+        if log:
+            log_axis(ax, "x")
+        ax.set(xlim=room, xlabel="training loss", title=self.name)
+        return ax
+
+    def plot_diagram(self, method: Method = "elder", ax: Axes | None = None) -> Axes:
+        """The finite bars as points: birth across, death up."""
+        ax = _axes(ax)
+        finite = self.barcode(method).finite
+        ends = [v for bar in finite for v in (bar.birth, bar.death)]
+        low, high = room_for(min(ends), max(ends), False) if ends else (0.0, 1.0)
+        ax.plot([low, high], [low, high], color=MUTED, lw=1)
+        ax.plot([b.birth for b in finite], [b.death for b in finite], "o", color=FIRST)
+        ax.set(xlabel="birth: loss of the minimum", ylabel="death: height of the pass")
+        ax.set(xlim=(low, high), ylim=(low, high), title=self.name)
+        return ax
+
+    def plot_path(self, i: int, j: int, ax: Axes | None = None) -> Axes:
+        """The loss along the path between two minima, over the fraction of its arc length.
+
+        Raises:
+            UserError: there is no such path.
+        """
+        ax = _axes(ax)
+        path = self.path(i, j)
+        ax.plot(path.positions, path.losses, color=FIRST)
+        ax.set(xlabel="fraction of the arc length", ylabel="training loss", title=f"path {i}–{j}")
+        return ax
+
+
+def run(
+    network: Network | str | Path,
+    data: Data | None = None,
+    *,
+    loss: Loss | None = None,
+    name: str | None = None,
+    store: str = "runs",
+    progress: bool = True,
+    retry: bool = False,
+    **keys: Any,
+) -> Run:
+    """Carry out a run in this process, or go on where it stopped.
+
+    Args:
+        network: a function without arguments, or with `input_shape` and `outputs`, that builds a network
+            with random weights; or what a run file has under `network:`. Alone, a run file.
+        data: training inputs and targets, test inputs and targets: tensors or arrays; or what a run file
+            has under `data:`.
+        loss: a function of outputs and targets with one value an example; or what a run file has under
+            `loss:`. Cross entropy by default.
+        name: of the run, which is kept at STORE/NAME.
+        store: a folder or URL.
+        progress: print how far the run is.
+        retry: run the tasks again that failed before.
+        keys: other groups of a run file, as in `minima={"count": 6}, paths={"epochs": 50}`.
+
+    Returns:
+        The results. Where tasks have failed there is a warning that says so.
+
+    Raises:
+        BadRunFile: something that was given is not possible; nothing has been written.
+        UserError: the run could not go on.
+        KeyboardInterrupt: Ctrl-C; the same call goes on.
+    """
+    asked = _run_file(network, data, loss, name, store, keys)
+    carried = carry_out(asked, in_process=True, quiet=not progress, retry=retry)
+    if carried.outcome.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    if carried.outcome.reason:
+        raise UserError(carried.outcome.reason)
+    return _loaded(carried, asked)
+
+
+def load_run(run: str, *, trust_code: bool = False) -> Run:
+    """Read a run that was started; see `orchestrator.runs.api.load_run`."""
+    started = open_run(str(run), trust_code=trust_code)
+    return Run(started, started.landscape())
+
+
+def _loaded(carried: Carried, asked: RunFile) -> Run:
+    started = open_run(carried.location, own=asked)
+    result = Run(started, started.landscape())
+    if failures := result.landscape.failures:
+        first = failures[0]
+        warnings.warn(
+            f"{len(failures)} tasks of {result.name} failed, first {first.what}: {first.reason}; "
+            "run(…, retry=True) runs them again",
+            stacklevel=3,
+        )
+    return result
+
+
+def _run_file(
+    network: Any, data: Any, loss: Any, name: str | None, store: str, keys: Mapping[str, Any]
+) -> RunFile:
+    if data is None:
+        if loss is not None or name is not None or keys:
+            raise BadRunFile("data is missing: give run(network, data, …), or a run file alone")
+        return load(network)
+    if name is None:
+        raise BadRunFile("name is missing: the run is kept at STORE/NAME")
+    values: dict[str, Any] = {**keys, "name": name, "store": str(store)}
+    values["data"] = data if isinstance(data, str | Mapping) else _given_data(data)
+    values["network"] = network if isinstance(network, str | Mapping) else _given_network(network)
+    if loss is not None:
+        values["loss"] = loss if isinstance(loss, str | Mapping) else give(loss, _code_of(loss))
+    return parse(resolved(_plain(values), Path.cwd()))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, as YAML would have them."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _given_data(data: Any) -> str:
+    """A reference to data, by their contents: results of other data never count as those of these."""
+    flat: list[Any] = []
+    for part in data:
+        flat += part if isinstance(part, list | tuple) and len(data) == 2 else [part]
+    hashes = [f"{type(part)} {_contents(part)}" for part in flat]
+    return give(lambda: data, " ".join(hashes))
+
+
+def _contents(part: Any) -> str:
+    array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else np.asarray(part)
+    text = f"{array.shape} {array.dtype}".encode()
+    return hashlib.sha256(text + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _given_network(network: Any) -> str:
+    if isinstance(network, nn.Module):
+        raise BadRunFile(
+            f"network is a {type(network).__name__} that is built already: give a function that builds it, "
+            "as in lambda: Net(), so that every minimum starts from weights of its own"
+        )
+    if not callable(network):
+        raise BadRunFile(f"network is a {type(network).__name__}: give a function that builds it")
+    return give(network, _code_of(network))
+
+
+def _code_of(function: Any) -> str:
+    """The code of a function, and the values that it has taken from around it."""
+    parts = [_source(function)]
+    inner = inspect.unwrap(getattr(function, "func", function))
+    for value in (*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()):
+        parts.append(repr(value))
+    module = getattr(inner, "__module__", None)
+    if (
+        module in sys.modules and module != "__main__"
+    ):  # of an imported file all of it, and its imports
+        parts.append(source_fingerprint(f"{module}:{inner!r}"))
+    if inspect.isfunction(inner):
+        captured = inspect.getclosurevars(inner)
+        for name, value in sorted({**captured.globals, **captured.nonlocals}.items()):
+            code = inspect.isclass(value) or inspect.isfunction(value)
+            parts.append(f"{name} {_source(value) if code else _value(value)}")
+    return "\0".join(parts)
+
+
+def _value(value: Any) -> str:
+    if inspect.ismodule(value):
+        return str(getattr(value, "__version__", value.__name__))
+    if isinstance(value, torch.Tensor):
+        return hashlib.sha256(value.detach().cpu().numpy().tobytes()).hexdigest()
+    return repr(value)
+
+
+def _source(value: Any) -> str:
+    try:
+        return inspect.getsource(value)
+    except (OSError, TypeError):
+        code = getattr(value, "__code__", None)
+        return f"{code.co_code.hex()} {code.co_consts}" if code else repr(value)
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot  # imported here: it looks for a screen
+
+    drawn: Axes = pyplot.subplots()[1]
+    return drawn
