@@ -62,7 +62,7 @@ def slurm(programs, code, *, state="echo RUNNING", scontrol="true", term=False, 
         "scontrol": f"if [[ $1 == show ]]; then echo n1; else {scontrol}; fi",
         "squeue": state,
         "sleep": "exit 0",
-        "toscore": ("kill -TERM $PPID; " if term else "") + f"exit {int(code)}",
+        "toscore": ("trap '' TERM; kill -TERM $PPID; " if term else "") + f"exit {int(code)}",
     }
     variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_JOB_NUM_NODES": "1"}
     ended, output, calls = programs(

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +16,9 @@ def read_state_dict(location: str) -> Mapping[str, Tensor]:
     Raises:
         BadReference: not readable, or no state dict.
     """
+    # Imported here: a run without checkpoints, such as the GPU benchmark, needs torch alone.
+    import safetensors.torch
+
     path = Path(location)
     try:
         if path.suffix == ".safetensors":
