@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from topo_core.critical_points.polish_state import PolishSettings
     from topo_core.critical_points.saddle_search import Saddle, SaddleSettings, find_saddle
     from topo_core.critical_points.verdicts import CriticalPoint, Verdict
-    from topo_core.morse.landscape_search import (
-        LandscapeBarcodes,
-        LandscapeSettings,
-        landscape_barcodes,
-    )
+    from topo_core.morse.landscape_results import LandscapeBarcodes, LandscapeSettings
+    from topo_core.morse.landscape_search import landscape_barcodes
     from topo_core.objectives.protocol import Objective, SegmentObjective, Step, from_function
     from topo_core.paths.convergence import Evidence, Outcome
     from topo_core.paths.optimize import optimize_path
@@ -53,7 +50,8 @@ _WITH_TORCH = {
     "critical_points.polish_state": ("PolishSettings",),
     "critical_points.verdicts": ("CriticalPoint", "Verdict"),
     "critical_points.saddle_search": ("Saddle", "SaddleSettings", "find_saddle"),
-    "morse.landscape_search": ("LandscapeBarcodes", "LandscapeSettings", "landscape_barcodes"),
+    "morse.landscape_results": ("LandscapeBarcodes", "LandscapeSettings"),
+    "morse.landscape_search": ("landscape_barcodes",),
     "objectives.protocol": ("Objective", "SegmentObjective", "Step", "from_function"),
     "paths.convergence": ("Evidence", "Outcome"),
     "paths.optimize": ("optimize_path",),

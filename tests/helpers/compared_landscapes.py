@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from tests.helpers.cubical import exact_bars, nearest
-from topo_core.morse.landscape_search import LandscapeSettings, landscape_barcodes
+from topo_core.morse.landscape_results import LandscapeSettings
+from topo_core.morse.landscape_search import landscape_barcodes
 from topo_core.objectives.protocol import from_function
 from topo_core.paths.settings import PathSettings
 from topo_core.reference_landscapes.surfaces import (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from topo_core.morse.cell_complexes import Loop
+from topo_core.morse.candidate_loops import Loop
 from topo_core.morse.path_subdivision import Pass
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import resample

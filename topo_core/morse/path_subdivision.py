@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.minima import polish_minimum
 from topo_core.critical_points.saddle_search import Saddle, SaddleSettings, find_saddle
 from topo_core.morse.random_walkers import FAR, beside, box, climbed
 from topo_core.objectives.protocol import Objective, Step
@@ -74,7 +75,8 @@ class Passes:
     """What was found.
 
     Attributes:
-        minima: [n, d]; those that were given come first.
+        minima: [n, d]; those that were given come first, without repeats.
+        given: how many these are.
         passes: lowest first.
         quiet: rounds of walkers at the end that met nothing new; fewer than two mean that the
             search stopped while it was still finding minima or passes.
@@ -83,6 +85,7 @@ class Passes:
     """
 
     minima: Tensor
+    given: int
     passes: tuple[Pass, ...]
     quiet: int
     size: float
@@ -101,7 +104,8 @@ def find_passes(
 
     Args:
         objective: the loss, with exact gradients.
-        minima: two or more; one where ``reach`` is given.
+        minima: two or more; one where ``reach`` is given. Those that are not stationary stand for the
+            minima below them; repeats are left out.
         seed: of all draws.
         walkers: of a round; 0 leaves it at the passes that routes between the minima lead over.
         reach: how far from the mean of ``minima`` walkers may start, along each axis; None for
@@ -122,13 +126,33 @@ def find_passes(
         )
     if reach is not None and not (math.isfinite(reach) and reach > 0):
         raise ValueError(f"reach is {reach}; it must be a finite number above 0.")
-    search = _Search(objective, minima, seed, reach)
-    search.explore(list(itertools.combinations(minima, 2)))
+    distinct = distinct_minima(objective, minima)
+    if reach is None and len(distinct) == 1:
+        raise ValueError(
+            f"the {len(minima)} minima given are one point, which says nothing of how far to look for "
+            "others; give reach, or two different minima."
+        )
+    search = _Search(objective, distinct, seed, reach)
+    search.explore(list(itertools.combinations(distinct, 2)))
     quiet = rounds = 0
     while walkers and quiet < _QUIET and rounds < _ROUNDS:
         rounds += 1
         quiet = 0 if search.scatter(walkers, rounds) else quiet + 1
     return search.found(quiet)
+
+
+def distinct_minima(objective: Objective, minima: Tensor) -> Tensor:
+    """The minima below ``minima`` [n, d], without repeats, in their order: [m, d].
+
+    A minimum given twice would be two points that no pass joins.
+    """
+    points = torch.stack([polish_minimum(objective, point).point for point in minima])
+    near = _SAME * float(torch.cdist(points, points).max())
+    kept: list[Tensor] = []
+    for point in points:
+        if all(float((point - other).norm()) > near for other in kept):
+            kept.append(point)
+    return torch.stack(kept)
 
 
 def more_passes(found: Passes, starts: Tensor, along: Tensor) -> Passes | None:
@@ -202,7 +226,8 @@ class _Search:
     def found(self, quiet: int) -> Passes:
         """All that is known by now, after ``quiet`` rounds without news."""
         passes = sorted(self.passes(), key=lambda one: one.height)
-        return Passes(torch.stack(self.minima), tuple(passes), quiet, self.size, self)
+        minima = torch.stack(self.minima)
+        return Passes(minima, len(self.given), tuple(passes), quiet, self.size, self)
 
     def _beside(self, draw: torch.Generator) -> Tensor:
         """[k, d], starts close to the minima and passes that were found since the last round.

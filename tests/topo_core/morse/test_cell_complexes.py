@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from topo_core.homology.filtrations import filtration
 from topo_core.homology.persistent_homology import persistence
-from topo_core.morse.cell_complexes import candidate_loops, fillings, loop_bars
+from topo_core.morse.candidate_loops import candidate_loops
+from topo_core.morse.cell_complexes import fillings, loop_bars
 
 
 @given(st.integers(3, 6), st.integers(0, 10**6))

@@ -15,9 +15,11 @@ from tests.helpers.compared_landscapes import (
     turned,
 )
 from tests.helpers.cubical import distance, grid_bars
+from topo_core.critical_points.minima import polish_minimum
 from topo_core.homology.barcodes import barcode
 from topo_core.homology.bottleneck_distance import bottleneck
-from topo_core.morse.landscape_search import LandscapeSettings, landscape_barcodes
+from topo_core.morse.landscape_results import LandscapeSettings
+from topo_core.morse.landscape_search import landscape_barcodes
 from topo_core.objectives.protocol import from_function
 from topo_core.paths.settings import PathSettings
 from topo_core.reference_landscapes.surfaces import (
@@ -158,6 +160,39 @@ def test_index_zero_is_that_of_the_paths():
     assert set(found.heights) == set(itertools.combinations(range(3), 2))
     again = barcode(found.losses, found.heights)
     assert bottleneck(found.barcodes[0], again) == 0
+
+
+def ring_round_a_cone(points):
+    """A ring valley of three wells round a hill with the tip of a cone at the origin."""
+    radius = points.square().sum(1).sqrt()
+    angle = torch.atan2(points[:, 1], points[:, 0])
+    waves = 0.15 * torch.cos(3 * angle + 0.4) + 0.05 * torch.cos(angle)
+    return 4 * (radius - 1.5) ** 2 + waves + 0.4 * torch.exp(-(radius**2))
+
+
+@pytest.mark.parametrize(("copies", "decimals"), [(2, 12), (1, 2), (2, 2)])
+def test_minima_given_twice_or_roughly_change_nothing(copies, decimals):
+    """Repeats, and points beside the minima: finite scores, and the loop dies at the disc over the cone.
+
+    The tip is at 9.4 plus what the waves add there, depending on the angle: 9.588 on a fine grid.
+    """
+    objective = from_function(ring_round_a_cone, 2)
+    near = [[0.8889, 1.2271], [-1.5027, 0.1943], [0.5274, -1.4205]]
+    minima = [polish_minimum(objective, torch.tensor(p).double()).point for p in near]
+    given = torch.stack(minima * copies).round(decimals=decimals)
+    settings = LandscapeSettings(subdivide=True, walkers=0)
+    found = landscape_barcodes(objective, given, 1, settings)
+    assert len(found.minima) == 3 and len(found.barcodes[0].finite) == 2
+    (loop,) = found.barcodes[1].bars
+    assert loop.birth == pytest.approx(0.24077, abs=1e-4)
+    assert loop.death == pytest.approx(9.588, abs=0.01)
+
+
+def test_one_minimum_given_twice_is_one():
+    """Two copies of one point say nothing of how far to look, and the message says so."""
+    known = muller_brown()
+    with pytest.raises(ValueError, match="are one point"):
+        landscape_barcodes(known.objective, known.minima[[0, 0]], 1, PASSES)
 
 
 @pytest.mark.parametrize(

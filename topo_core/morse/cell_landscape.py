@@ -1,0 +1,224 @@
+"""The barcodes of passes and discs: more than simplices on the minima can see, up to index 1.
+
+The passes themselves are the edges (``path_subdivision``), and discs are spanned by short loops of them
+(``cell_complexes``). An optimised disc lies above the lowest one. So its peak is followed to a critical point
+of index 2 (``index_two_points``), walkers look for others, and the discs that descend from all of them
+(``descending_discs``) fill loops too. Each disc is attained: of all that fill a loop the lowest counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.cluster.hierarchy import DisjointSet
+from torch import Tensor
+
+from topo_core.homology.barcodes import Barcode, barcode
+from topo_core.homology.persistent_homology import HomologyBarcode
+from topo_core.homology.to_scores import to_score
+from topo_core.morse.candidate_loops import Loop, candidate_loops
+from topo_core.morse.cell_complexes import fillings, loop_bars
+from topo_core.morse.closed_polygons import closed_walk
+from topo_core.morse.descending_discs import DescendingDisc, descending_discs
+from topo_core.morse.index_two_points import Top, find_tops
+from topo_core.morse.landscape_results import (
+    LandscapeBarcodes,
+    LandscapeSettings,
+    LoopBarcode,
+    Vertices,
+)
+from topo_core.morse.path_subdivision import Pass, Passes, find_passes, more_passes
+from topo_core.morse.simplex_filling import filled_simplices, open_height
+from topo_core.objectives.protocol import Objective
+from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths
+from topo_core.simplices.faces import simplex_boundary
+from topo_core.simplices.lattice import lattice
+from topo_core.simplices.optimize import SimplexSolution
+from topo_core.simplices.settings import SimplexSettings
+
+_EXTENSIONS = 3  # of the passes by those that discs have shown to be missing
+
+
+def barcodes_of_cells(
+    objective: Objective, minima: Tensor, max_index: int, settings: LandscapeSettings, seed: int
+) -> LandscapeBarcodes:
+    """Passes between minima are edges, and discs of short loops of them and below peaks fill the loops."""
+    found = find_passes(
+        objective, minima, seed=seed, walkers=settings.walkers, reach=settings.reach
+    )
+    tops: list[Top] = []
+    descending: list[DescendingDisc] = []
+    if max_index and independent_loops(found):
+        found, tops, descending = _descend(objective, found, settings, seed)
+    passes = found.passes
+    losses = objective.losses(found.minima).tolist()
+    edges = [one.ends for one in passes]
+    rims = [max(one.height, *(losses[end] for end in one.ends)) for one in passes]
+    heights: dict[tuple[int, int], float] = {}
+    for pair, height in zip(edges, rims, strict=True):
+        if pair[0] != pair[1]:
+            heights[pair] = min(height, heights.get(pair, height))
+    barcodes: dict[int, Barcode | HomologyBarcode | LoopBarcode] = {0: barcode(losses, heights)}
+    epsilon = {0: max((one.bracket for one in passes), default=0.0)}
+    discs = _Discs()
+    if max_index:
+        discs = _fill(objective, found, tops, descending, settings, seed)
+        complex_ = len(found.minima), edges, rims, discs.boundaries, discs.values, discs.brackets
+        barcodes[1] = LoopBarcode(loop_bars(*complex_))
+        epsilon[1] = max([epsilon[0], *(one.open for one in fillings(*complex_)[0])])
+    return LandscapeBarcodes(
+        minima=found.minima,
+        losses=tuple(losses),
+        heights=heights,
+        passes=passes,
+        quiet_rounds=found.quiet,
+        simplices={(number,): disc for number, disc in enumerate(discs.optimised)},
+        descending=discs.descending,
+        unread=discs.unread,
+        barcodes=barcodes,
+        to_scores={index: to_score(bars) for index, bars in barcodes.items()},
+        epsilon=epsilon,
+    )
+
+
+@dataclass(frozen=True)
+class _Discs:
+    """Discs on loops of passes, optimised ones first.
+
+    Attributes:
+        loops: that the optimised ones span.
+        optimised: on a lattice.
+        descending: from critical points of index 2.
+        unread: critical points whose disc has an unknown boundary.
+    """
+
+    loops: tuple[Loop, ...] = ()
+    optimised: tuple[SimplexSolution, ...] = ()
+    descending: tuple[DescendingDisc, ...] = ()
+    unread: int = 0
+
+    @property
+    def boundaries(self) -> list[frozenset[int]]:
+        """The passes on the boundary of each, mod 2."""
+        return [loop.edges for loop in self.loops] + [disc.boundary for disc in self.descending]
+
+    @property
+    def values(self) -> list[float]:
+        """The highest loss on each."""
+        return [disc.value for disc in self.optimised] + [disc.value for disc in self.descending]
+
+    @property
+    def brackets(self) -> list[float]:
+        """How much higher each may be."""
+        return [open_height(disc) for disc in self.optimised] + [d.bracket for d in self.descending]
+
+
+def independent_loops(found: Passes) -> int:
+    """How many independent loops the passes make: edges − vertices + connected components."""
+    parts = DisjointSet(range(len(found.minima)))
+    for one in found.passes:
+        parts.merge(*one.ends)
+    return len(found.passes) - len(found.minima) + int(parts.n_subsets)
+
+
+def _descend(
+    objective: Objective, found: Passes, settings: LandscapeSettings, seed: int
+) -> tuple[Passes, list[Top], list[DescendingDisc]]:
+    """Critical points of index 2, the discs below them, and the passes that these have shown."""
+    for left in reversed(range(_EXTENSIONS + 1)):
+        tops = find_tops(
+            objective,
+            found.minima,
+            found.passes,
+            given=found.given,
+            size=found.size,
+            walkers=settings.walkers,
+            seed=seed,
+        )
+        discs, partings = descending_discs(
+            objective, tops, found.minima, found.passes, size=found.size
+        )
+        if not partings or not left:
+            break
+        points, directions = ([one.place for one in partings], [one.way for one in partings])
+        more = more_passes(found, torch.stack(points), torch.stack(directions))
+        if more is None:
+            break
+        found = more
+    return found, tops, discs
+
+
+def _fill(
+    objective: Objective,
+    found: Passes,
+    tops: list[Top],
+    descending: list[DescendingDisc],
+    settings: LandscapeSettings,
+    seed: int,
+) -> _Discs:
+    """Optimised discs on short loops, and with those known the discs that descend from their peaks."""
+    independent = independent_loops(found)
+    if not independent:
+        return _Discs()
+    edges = [one.ends for one in found.passes]
+    lengths = [float(segment_lengths(one.path).sum()) for one in found.passes]
+    loops = candidate_loops(len(found.minima), edges, lengths, most=settings.discs * independent)
+    optimised = _discs(objective, found.passes, loops, settings.simplices, seed)
+    more = find_tops(
+        objective,
+        found.minima,
+        found.passes,
+        [_peak(disc, settings.simplices) for disc in optimised],
+        known=tops,
+        given=len(found.minima),
+        size=found.size,
+        walkers=0,
+        seed=seed,
+    )
+    others, _ = descending_discs(objective, more, found.minima, found.passes, size=found.size)
+    known = (*descending, *others)
+    return _Discs(tuple(loops), tuple(optimised), known, len(tops) + len(more) - len(known))
+
+
+def _peak(disc: SimplexSolution, settings: SimplexSettings) -> Tensor:
+    """[d], the highest point of an optimised disc."""
+    nodes = lattice(2, settings.subdivisions)
+    corners, weights = nodes.interpolation(disc.profile.argmax[None] * settings.subdivisions)
+    peak: Tensor = weights[0].to(disc.points) @ disc.points[corners[0]]
+    return peak
+
+
+def _discs(
+    objective: Objective,
+    passes: Sequence[Pass],
+    loops: Sequence[Loop],
+    settings: SimplexSettings,
+    seed: int,
+) -> list[SimplexSolution]:
+    """An optimised disc for each loop: a triangle whose sides are thirds of the loop."""
+    around, strips = [], []
+    for loop in loops:
+        walk, strip = closed_walk(objective, passes, loop)
+        strips.append(strip)
+        positions = arc_positions(walk)
+        sides = []
+        for side in range(3):
+            low, high = side / 3, (side + 1) / 3
+            inside = walk[(positions > low) & (positions < high)]
+            ends = at_positions(walk, positions, positions.new_tensor([low, high]))
+            sides.append(torch.cat([ends[:1], inside, ends[1:]]))
+        sides[0][0] = sides[2][-1] = walk[0]
+        sides[1][0], sides[2][0] = sides[0][-1], sides[1][-1]
+        corners = torch.stack([side[0] for side in sides])
+        faces: dict[Vertices, Tensor] = {
+            (0, 1): sides[0],
+            (1, 2): sides[1],
+            (0, 2): sides[2].flip(0),
+        }
+        around.append(simplex_boundary(objective, corners, faces, settings))
+    return [
+        replace(disc, value=max(disc.value, strip))
+        for disc, strip in zip(
+            filled_simplices(objective, around, 2, settings, seed), strips, strict=True
+        )
+    ]

@@ -1,0 +1,86 @@
+"""How a whole landscape is reduced, and what comes out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from torch import Tensor
+
+from topo_core.homology.barcodes import Barcode, Bars
+from topo_core.homology.persistent_homology import HomologyBarcode
+from topo_core.morse.cell_complexes import LoopBar
+from topo_core.morse.descending_discs import DescendingDisc
+from topo_core.morse.path_subdivision import Pass
+from topo_core.paths.settings import PathSettings
+from topo_core.simplices.optimize import SimplexSolution
+from topo_core.simplices.settings import SimplexSettings
+
+Vertices = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LandscapeSettings:
+    """How a whole landscape is reduced.
+
+    Attributes:
+        paths: of every pair of minima; not used by ``subdivide``.
+        simplices: of every simplex of dimension 2 or more, and of the discs.
+        subdivide: let passes be edges, several between two minima where there are several. Without
+            it loops are seen only where three minima or more surround them by paths that
+            do not all go the same way round.
+        discs: with ``subdivide``, optimised discs for each independent loop.
+        walkers: with ``subdivide``, drawn starts of a round in the search for minima and passes
+            beside the routes, and for critical points of index 2 beside the peaks of discs; 0
+            keeps to the routes and the peaks.
+        reach: how far from the mean of the given minima walkers may start, along each axis; None
+            for twice the largest distance between two of them.
+    """
+
+    paths: PathSettings = field(default_factory=PathSettings)
+    simplices: SimplexSettings = field(default_factory=SimplexSettings)
+    subdivide: bool = False
+    discs: int = 8
+    walkers: int = 128
+    reach: float | None = None
+
+
+@dataclass(frozen=True)
+class LoopBarcode(Bars[LoopBar]):
+    """The bars of index 1 of passes and discs."""
+
+    index: ClassVar[int] = 1
+
+
+@dataclass(frozen=True)
+class LandscapeBarcodes:
+    """The barcodes of a landscape and what they were made from.
+
+    Attributes:
+        minima: [n, d]; with ``subdivide`` those given without repeats, then those found on the way.
+        losses: of the minima.
+        heights: of the lowest path between two minima, by pair; index 0 is made from them. A pair
+            whose path failed (a loss that is not finite) has none.
+        passes: with ``subdivide``, all passes that were found.
+        quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that met
+            nothing new; with fewer than two something is likely to be missing.
+        simplices: optimised, by vertices, or by number for discs.
+        descending: with ``subdivide``, the discs that descend from critical points of index 2.
+            Bars of index 1 number them after those of ``simplices``.
+        unread: critical points of index 2 whose disc is left out, for its boundary could not be
+            read: a pass or a minimum beside it may be missing.
+        barcodes: by index; index 0 by the elder rule.
+        to_scores: by index.
+        epsilon: by index, how far a bar may be off for what dense sampling can have missed.
+    """
+
+    minima: Tensor
+    losses: tuple[float, ...]
+    heights: Mapping[tuple[int, int], float]
+    passes: tuple[Pass, ...]
+    quiet_rounds: int
+    simplices: Mapping[Vertices, SimplexSolution]
+    descending: tuple[DescendingDisc, ...]
+    unread: int
+    barcodes: Mapping[int, Barcode | HomologyBarcode | LoopBarcode]
+    to_scores: Mapping[int, float]
+    epsilon: Mapping[int, float]
