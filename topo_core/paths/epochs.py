@@ -66,7 +66,7 @@ def _ended(
 
 def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> PathState:
     """The state at the end of an epoch: failed where points are not finite, else with new points."""
-    rule = resolved.settings.insertion
+    rule = resolved.insertion
     # The sum is finite where all points are, unless they are astronomical; a mask takes 20 times as long.
     if not bool(state.points.sum().isfinite()):
         return replace(

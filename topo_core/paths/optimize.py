@@ -48,7 +48,8 @@ def optimize_path(
             f"the ends have dimension {len(start)} and the objective has "
             f"{objective.dimension}; give points of its dimension."
         )
-    solver = PathSolver(objective, settings or PathSettings())
+    resolved = (settings or PathSettings()).resolve(objective.batches, len(start))
+    solver = PathSolver(objective, resolved)
     first = find_start(objective, start, end, solver.resolved, seed)
     state = solver.begin(first.points, spent=first.gradient_evaluations, profile=first.profile)
     return solver.solution(solver.advance(state, seed, until_epoch=solver.resolved.epochs))

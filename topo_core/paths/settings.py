@@ -19,6 +19,12 @@ from topo_core.paths.update_settings import OptimizerSettings
 _EPOCHS = 100
 _STEPS = 2000
 _CURVE_PASSES = 200
+_CURVE_GRADIENTS = 1600
+LARGE = 1000
+"""Dimensions above which a search for routes among minima costs more gradients than it is worth."""
+_STEPS_LARGE = 600
+_POINTS_LARGE = 37
+_INSERT_EVERY = 20
 _REDISTRIBUTE = 10
 _FOCUS = 4.0
 _COUNTS = {
@@ -54,30 +60,33 @@ class PathSettings:
         start: how the starting path is made, a name of ``start_registry``. ``line`` is the
             paper's; ``bezier`` a trained curve of degree 4; ``routes`` the best of several bent starts.
             ``aligned``, ``through`` and ``warm`` name a path that the caller brings. ``auto`` is
-            ``routes`` for exact gradients, ``bezier`` for minibatches, and ``line`` with ``paper``.
+            ``line`` with ``paper``, ``routes`` for exact gradients in up to 1,000 dimensions, and
+            ``bezier`` elsewhere.
         force: the tangent rule, a name of ``tangents.registry``.
         epochs: largest number of passes over the objective's minibatches; the run ends before when
             the path is as low as its higher end. 0 measures the starting path alone; None is for at
-            least 100 epochs and 2,000 steps.
+            least 100 epochs and 2,000 steps; with exact gradients in more than 1,000 dimensions, 600.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
-            comparison), for SGD at 0.05 with ``paper``, and for ``secant`` where gradients are
-            exact.
+            comparison), for SGD at 0.05 with ``paper``, and where gradients are exact for
+            ``secant`` in up to 1,000 dimensions and ``scaled_adam`` at 0.3 in more.
         schedule: None for a final annealing, and for a constant rate with ``paper``.
         l2: weight decay, added to gradients before the projection and to no reported loss. Paths
             between networks of a run have 1e-5 (section 1.2), a function of one's own has none.
-        insertion: Algorithm 3; None for a fixed number of points.
+        insertion: Algorithm 3; None for a fixed number of points, and with exact gradients in more than
+            1,000 dimensions for midpoints, up to 37 points, where the loss on a segment rises above
+            that of its ends (``Insertion(max_points=points)`` inserts none).
         redistribute_every: steps between redistributions at equal arc length, 0 for never;
             None for 10, and for never with ``paper`` and ``spring``.
         focus: how much denser points are at the highest point of a path than at its lowest, after
             redistribution: the density grows by up to this factor, with the square of the
             height (weighted string: E, Ren & Vanden-Eijnden 2007). 0 is equal arc length; None
-            for 0 on minibatches and 4 where gradients are exact.
+            for 4 with exact gradients in up to 1,000 dimensions, and 0 elsewhere.
         points_per_step: moving points drawn at random in each step (section 1.2); None: all.
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.
         bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, one
-            point a minibatch: 200 cost as much as 12 passes of 17 points. A curve that is as low as its
-            higher end ends before.
+            point a minibatch; None for at least 200 passes and 1,600 gradients. A curve that is as low as
+            its higher end ends before.
         bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
             the two ends; None for 0.008, and for less in plain chains of more than five layers.
         spring: stiffness of ``spring``, loss over length squared.
@@ -106,7 +115,7 @@ class PathSettings:
     focus: float | None = None
     points_per_step: int | None = None
     max_move: float | None = 0.5
-    bezier_epochs: int = _CURVE_PASSES
+    bezier_epochs: int | None = None
     bezier_rate: float | None = None
     spring: float = 1.0
     climbing_epochs: int = 0
@@ -135,30 +144,39 @@ class PathSettings:
                 f"{self.points}; raise it or start with fewer points."
             )
 
-    def resolve(self, batches: int) -> "Resolved":
+    def resolve(self, batches: int, dimension: int | None = None) -> "Resolved":
         """These settings with every None that has a default filled in.
 
         Args:
             batches: minibatches in an epoch of the objective; 1 for exact gradients.
+            dimension: number of parameters; None where the objective takes any.
         """
         method, exact = TANGENTS[self.force].method, batches == 1
+        large = exact and dimension is not None and dimension > LARGE
         usual = OptimizerSettings("secant") if exact else OptimizerSettings("adam", lr=0.003)
-        start = method.start or ("routes" if exact else "bezier")
+        if large:
+            usual = OptimizerSettings("scaled_adam", lr=0.3)
+        start = method.start or ("routes" if exact and not large else "bezier")
         redistribute = _REDISTRIBUTE if method.redistributes else 0
+        insertion = self.insertion
+        if insertion is None and large and method.stops_early:
+            most = max(_POINTS_LARGE, self.points)
+            insertion = Insertion(_INSERT_EVERY, "residual", threshold=1.05, max_points=most)
+        passes = max(_CURVE_PASSES, math.ceil(_CURVE_GRADIENTS / batches))
+        steps = _STEPS_LARGE if large else max(_EPOCHS, math.ceil(_STEPS / batches))
         return Resolved(
             settings=self,
             batches=batches,
-            epochs=(
-                max(_EPOCHS, math.ceil(_STEPS / batches)) if self.epochs is None else self.epochs
-            ),
+            epochs=steps if self.epochs is None else self.epochs,
             optimizer=self.optimizer or method.optimizer or usual,
             schedule=self.schedule or method.schedule or Schedule("anneal"),
             redistribute_every=(
                 redistribute if self.redistribute_every is None else self.redistribute_every
             ),
-            focus=(_FOCUS if exact else 0.0) if self.focus is None else self.focus,
+            focus=(_FOCUS if exact and not large else 0.0) if self.focus is None else self.focus,
+            insertion=insertion,
             max_move=self.max_move if method.bounded else None,
-            bezier_epochs=self.bezier_epochs,
+            bezier_epochs=passes if self.bezier_epochs is None else self.bezier_epochs,
             start=start if self.start == "auto" else self.start,
         )
 
@@ -182,6 +200,7 @@ class Resolved:
     schedule: Schedule
     redistribute_every: int
     focus: float
+    insertion: Insertion | None
     max_move: float | None
     bezier_epochs: int
     start: str
@@ -194,7 +213,7 @@ class Resolved:
     @property
     def settles(self) -> bool:
         """Whether a path that no longer moves ends the run: gradients are exact, and no point is inserted."""
-        return self.batches == 1 and self.settings.insertion is None
+        return self.batches == 1 and self.insertion is None
 
     @property
     def trains_a_curve(self) -> bool:
@@ -205,6 +224,11 @@ class Resolved:
     def curve_passes(self) -> int:
         """Largest number of passes of a trained curve, one gradient a minibatch; 0 for another start."""
         return self.bezier_epochs if self.trains_a_curve else 0
+
+    @property
+    def most_points(self) -> int:
+        """Largest number of points that a path can have."""
+        return self.insertion.max_points if self.insertion else self.settings.points
 
     @property
     def climbs_from(self) -> int:

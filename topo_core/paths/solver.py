@@ -55,7 +55,9 @@ class PathSolver:
     def __init__(self, objective: Objective, settings: PathSettings | Resolved) -> None:
         self.objective = objective
         self.resolved = (
-            settings if isinstance(settings, Resolved) else settings.resolve(objective.batches)
+            settings
+            if isinstance(settings, Resolved)
+            else settings.resolve(objective.batches, objective.dimension)
         )
 
     def begin(self, points: Tensor, *, spent: int = 0, profile: Profile | None = None) -> PathState:

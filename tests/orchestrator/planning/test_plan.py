@@ -121,7 +121,7 @@ def test_the_cost_of_a_thousand_minima():
     assert cost.parameters == 64 * 16 + 16 + 16 * 10 + 10
     assert cost.path_epochs == 49_950_000
     batches = math.ceil(1437 / 256)
-    curve = PathSettings().bezier_epochs
+    curve = PathSettings().resolve(batches).bezier_epochs
     assert cost.gradient_evaluations == 499_500 * batches * (100 * 17 + curve)
 
 

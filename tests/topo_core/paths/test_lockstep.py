@@ -25,7 +25,14 @@ from topo_core.reference_landscapes.surfaces import muller_brown
 
 SEEDS = [3, 11, 5]
 COARSE = {"heights": "paper"}  # a measurement that takes no time
-RATES = {"sgd": 0.05, "momentum": 0.01, "adam": 0.003, "lion": 0.001, "secant": 1.0}
+RATES = {
+    "scaled_adam": 0.01,
+    "sgd": 0.05,
+    "momentum": 0.01,
+    "adam": 0.003,
+    "lion": 0.001,
+    "secant": 1.0,
+}
 
 
 def perceptron(strategy="linear"):

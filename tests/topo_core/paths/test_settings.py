@@ -41,7 +41,7 @@ def test_impossible_settings_are_refused(numbers, message):
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [
-        ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, lion, secant"),
+        ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, scaled_adam, lion, secant"),
         ({"lr": float("nan")}, "optimizer.lr is nan"),
         ({"lr": 0.0}, "above 0"),
         ({"momentum": 1.0}, "optimizer.momentum"),
@@ -62,6 +62,22 @@ def test_defaults_follow_the_objective():
     assert (formula.optimizer.name, formula.start) == ("secant", "routes")
     assert network.schedule.name == "anneal"
     assert (network.redistribute_every, network.epochs, formula.epochs) == (10, 125, 2000)
+
+
+def test_large_exact_losses_have_their_own_defaults():
+    """Above 1,000 dimensions a trained curve, then a path that gets points where chords cut corners."""
+    large = PathSettings().resolve(1, 1001)
+    assert (large.start, large.optimizer.name, large.focus) == ("bezier", "scaled_adam", 0.0)
+    assert large.insertion is not None and large.insertion.criterion == "residual"
+    assert large.most_points == 37
+    assert PathSettings().resolve(1, 1000) == PathSettings().resolve(1)
+    assert PathSettings(force="paper").resolve(1, 1001).insertion is None
+
+
+@pytest.mark.parametrize(("batches", "passes"), [(1, 1600), (4, 400), (8, 200), (100, 200)])
+def test_the_budget_of_a_curve_is_in_gradients(batches, passes):
+    """However few minibatches there are, a curve is trained with at least 1,600 gradients."""
+    assert PathSettings().resolve(batches).bezier_epochs == passes
 
 
 @pytest.mark.parametrize("batches", [1, 16])

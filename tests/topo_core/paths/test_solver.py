@@ -28,6 +28,7 @@ VARIANTS = {
     "sgd": {},
     "momentum": {"optimizer": OptimizerSettings("momentum", lr=0.01)},
     "adam": {"optimizer": OptimizerSettings("adam", lr=0.003)},
+    "scaled_adam": {"optimizer": OptimizerSettings("scaled_adam", lr=0.2)},
     "lion": {"optimizer": OptimizerSettings("lion", lr=0.001)},
     "secant": {"optimizer": OptimizerSettings("secant")},
     "paper": {"force": "paper", "insertion": Insertion(every=3, threshold=1.0, ends="paper")},

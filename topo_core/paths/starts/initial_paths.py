@@ -47,5 +47,5 @@ def initial_path(
     objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
 ) -> Tensor:
     """The points [n, d] of ``find_start``."""
-    resolved = settings.resolve(objective.batches)
+    resolved = settings.resolve(objective.batches, len(start))
     return find_start(objective, start, end, resolved, seed).points

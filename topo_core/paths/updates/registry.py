@@ -6,6 +6,6 @@ from topo_core.registry import Registry
 UPDATES: Registry[Update] = Registry(
     {
         name: f"topo_core.paths.updates.{name}:{name.upper()}"
-        for name in ("sgd", "momentum", "adam", "lion", "secant")
+        for name in ("sgd", "momentum", "adam", "scaled_adam", "lion", "secant")
     }
 )
