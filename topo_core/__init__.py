@@ -16,9 +16,11 @@ from topo_core.homology.dense_barcodes import DenseBarcode, Dip, dense_barcode
 from topo_core.homology.filtrations import Filtration, filtration
 from topo_core.homology.merge_trees import Join, Leaf, MergeTree, merge_tree
 from topo_core.homology.persistent_homology import HomologyBar, HomologyBarcode, persistence
+from topo_core.homology.quotients import QuotientBarcode, quotient_barcode
 from topo_core.homology.resampling import Jackknife, jackknife
 from topo_core.homology.sampling_error import HeightInterval, SamplingError, estimate_sampling_error
 from topo_core.homology.to_scores import to_score
+from topo_core.homology.transition_networks import Transition, TransitionNetwork
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.settings import PathSettings
@@ -102,6 +104,7 @@ __all__ = [
     "PathState",
     "PolishSettings",
     "Profile",
+    "QuotientBarcode",
     "Record",
     "Saddle",
     "SaddleSettings",
@@ -111,6 +114,8 @@ __all__ = [
     "SimplexSettings",
     "SimplexSolution",
     "Step",
+    "Transition",
+    "TransitionNetwork",
     "Verdict",
     "barcode",
     "bottleneck",
@@ -131,5 +136,6 @@ __all__ = [
     "optimize_simplex",
     "persistence",
     "polish_minimum",
+    "quotient_barcode",
     "to_score",
 ]

@@ -68,7 +68,11 @@ class LandscapeBarcodes:
             Bars of index 1 number them after those of ``simplices``.
         unread: critical points of index 2 whose disc is left out, for its boundary could not be
             read: a pass or a minimum beside it may be missing.
-        barcodes: by index; index 0 by the elder rule.
+        barcodes: by index; index 0 by the elder rule. With ``subdivide`` all indices are of the same
+            passes. Without it index 0 is of the paths, and higher indices are of the complex of
+            simplices, whose edges are polygons on their lattice.
+        index_0_of_simplices: without ``subdivide``, index 0 of that complex, so that its numbers can be
+            set beside those of the higher indices; None where no simplex was asked for.
         to_scores: by index.
         epsilon: by index, how far a bar may be off for what dense sampling can have missed.
     """
@@ -84,3 +88,4 @@ class LandscapeBarcodes:
     barcodes: Mapping[int, Barcode | HomologyBarcode | LoopBarcode]
     to_scores: Mapping[int, float]
     epsilon: Mapping[int, float]
+    index_0_of_simplices: HomologyBarcode | None = None

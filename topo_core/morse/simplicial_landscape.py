@@ -43,13 +43,14 @@ def barcodes_of_simplices(
         paths[i, j] = found.points
         bracket = max(bracket, found.profile.bracket)
     barcodes: dict[int, Barcode | HomologyBarcode | LoopBarcode] = {0: barcode(losses, heights)}
-    complex_ = None
+    complex_, index_0 = None, None
     if max_index:
         complex_ = _Complex(objective, minima, paths, settings.simplices, seed)
         for dimension in range(2, max_index + 2):
             complex_.fill(dimension)
         higher = persistence(complex_.filtration(losses), max_index)
         barcodes.update({index: higher[index] for index in range(1, max_index + 1)})
+        index_0 = higher[0]
     return LandscapeBarcodes(
         minima=minima,
         losses=tuple(losses),
@@ -62,6 +63,7 @@ def barcodes_of_simplices(
         barcodes=barcodes,
         to_scores={index: to_score(bars) for index, bars in barcodes.items()},
         epsilon={index: complex_.bracket if complex_ and index else bracket for index in barcodes},
+        index_0_of_simplices=index_0,
     )
 
 

@@ -31,6 +31,7 @@ from topo_core.reference_landscapes.surfaces import (
     ring_valley,
     sphere_valley,
 )
+from topo_core.simplices.settings import SimplexSettings
 
 
 def agrees(row):
@@ -86,6 +87,25 @@ def test_a_path_that_fails_connects_nothing():
     assert set(result.heights) == {(0, 2), (1, 2)}
     assert result.barcodes[0].complete and not result.simplices
     assert result.barcodes[1].bars == ()
+
+
+def test_index_0_of_the_simplices_stands_beside_that_of_the_paths():
+    """A polygon of few points cuts across the ring, so index 0 is given at its heights too, as index 1 is."""
+    known = ring_valley()
+    coarse = LandscapeSettings(
+        PathSettings(start="line"), SimplexSettings(subdivisions=3, epochs=5)
+    )
+    minima = turned(known).minima[:3]
+    result = landscape_barcodes(known.objective, minima, 1, coarse)
+    on_lattice, on_paths = result.index_0_of_simplices, result.barcodes[0]
+    assert len(on_lattice.bars) == len(on_paths.bars) == 3
+    for high, low in zip(
+        sorted(bar.death for bar in on_lattice.finite),
+        sorted(bar.death for bar in on_paths.finite),
+        strict=True,
+    ):
+        assert high > low + 1e-3
+    assert landscape_barcodes(known.objective, minima, 0, coarse).index_0_of_simplices is None
 
 
 def test_one_minimum_is_enough_to_start_from():
