@@ -1,7 +1,9 @@
 """The task that takes a minimum from a checkpoint of the user."""
 
+from topo_core.random_streams import seed_of
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
+from workers.execution.stationarity import judge
 from workers.execution.task_run import Site
 from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
 from workers.problems.user_code import BadReference
@@ -11,7 +13,7 @@ from workers.tasks.tasks import ImportMinimum
 
 
 def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
-    """Take a minimum from a user's checkpoint.
+    """Take a minimum from a user's checkpoint; it is judged, and left where it is.
 
     Raises:
         TaskFailure: the file is not what it was when the run was planned, or does not fit.
@@ -26,11 +28,12 @@ def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
             )
     except BadReference as error:
         raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
+    point = site.loaded.flat(state)
     return minimum_record(
         task,
-        site.loaded,
-        site.store,
-        site.loaded.flat(state),
+        site,
+        point,
         source=task.location,
         stop_reason="imported",
+        critical=judge(site.loaded, point, seed=seed_of(0, "judge", task.key)),
     )

@@ -1,38 +1,42 @@
 """The record of a minimum, measured at a point and published with its state dict."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
-from workers.problems.loaded_problem import Loaded
-from workers.storage.run_store import Store
+from topo_core.critical_points.verdicts import CriticalPoint
+from workers.execution.task_run import Site
 from workers.storage.schema import MinimumRecord
 from workers.tasks.tasks import Minimum
 
 
 def minimum_record(
     task: Minimum,
-    loaded: Loaded,
-    store: Store,
+    site: Site,
     point: Tensor,
     *,
     source: str,
     stop_reason: str,
     history: Sequence[tuple[int, float, float]] = (),
+    critical: CriticalPoint | None = None,
+    polished: bool = False,
 ) -> MinimumRecord:
     """Measure a point [d] over the whole sets, publish its state dict, and describe both.
 
     Args:
         task: that asked for the minimum.
-        loaded: its problem.
-        store: of the run.
-        point: [d].
+        site: what it is carried out with.
+        point: [d], in the dtype of the problem.
         source: `trained`, or where the point comes from.
         stop_reason: of the training.
         history: (epoch, mean minibatch loss, last rate) of each epoch of the training.
+        critical: what the point is, where it was judged.
+        polished: whether it was polished, so that the counts of `critical` are those of the polish.
     """
-    measured = loaded.measure(point)
-    return MinimumRecord(
+    measured = site.loaded.measure(point)
+    record = MinimumRecord(
         key=task.key,
         index=task.index,
         source=source,
@@ -44,5 +48,21 @@ def minimum_record(
         epochs=len(history),
         stop_reason=stop_reason,
         history=[{"epoch": epoch, "loss": loss, "rate": rate} for epoch, loss, rate in history],
-        object=store.publish_minimum(task.key, loaded.state_dict(point)),
+        ridge=site.loaded.objective(len(site.loaded.data.train_inputs)).ridge_value(point),
+        object=site.store.publish_minimum(task.key, site.loaded.state_dict(point)),
     )
+    return record if critical is None else replace(record, **_judged(critical), polished=polished)
+
+
+def _judged(critical: CriticalPoint) -> dict[str, Any]:
+    return {
+        "verdict": critical.verdict.name.lower().replace("_", " "),
+        "verdict_reason": str(critical),
+        "gradient_norm": critical.gradient_norm,
+        "gradient_tolerance": critical.tolerance,
+        "eigenvalues": critical.eigenvalues,
+        "eigenvalue_bounds": critical.residuals,
+        "zero_modes": critical.zero_modes,
+        "judging_gradients": critical.gradients,
+        "judging_products": critical.products,
+    }

@@ -1,20 +1,30 @@
-"""Tasks that train a minimum, from initial weights or from a dip inside a path."""
+"""Tasks that train a minimum, from initial weights or from a dip inside a path, and polish it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.classification import ClassifySettings
+from topo_core.critical_points.minima import advance_polish, init_polish, polish_result
+from topo_core.critical_points.polish_state import PolishSettings, PolishState
+from topo_core.critical_points.verdicts import CriticalPoint
 from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.random_streams import seed_of
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
+from workers.execution.stationarity import is_polished, judge
 from workers.execution.task_run import Site, carry_out
 from workers.execution.training import TrainingState, begin, train_until
 from workers.storage.schema import MinimumRecord, ResultRecord
 from workers.tasks.results import FailureKind
 from workers.tasks.tasks import DescendMinimum, TrainMinimum
+
+POLISH_ITERATIONS = 50
+"""Iterations of a polish between two checkpoints: some seconds of work on the largest problems of `auto`."""
 
 
 def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
@@ -49,8 +59,40 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
     return carry_out(TrainingRun(task, site, seed, dip, source=source), site.progress)
 
 
+@dataclass(frozen=True)
+class MinimumState:
+    """A minimum in training or, once `polish` is there, in a polish.
+
+    Every state is a checkpoint.
+    """
+
+    training: TrainingState
+    polish: PolishState | None = None
+
+    @property
+    def number(self) -> int:
+        """Grows from checkpoint to checkpoint."""
+        polish = self.polish
+        return self.training.epoch + (polish.gradients + polish.products if polish else 0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.training.tensors() if self.polish is None else self.polish.tensors()
+
+    def scalars(self) -> dict[str, Any]:
+        scalars = self.training.scalars()
+        return scalars if self.polish is None else {**scalars, "polish": self.polish.scalars()}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "MinimumState":
+        """The state that `tensors()` and `scalars()` came from; a training that ended keeps no slots."""
+        if "polish" not in scalars:
+            return cls(TrainingState.restore(tensors, scalars))
+        polish = PolishState.restore(tensors, scalars["polish"])
+        return cls(TrainingState.restore({"point": tensors["start"]}, scalars), polish)
+
+
 class TrainingRun:
-    """The training of one minimum between checkpoints.
+    """The training of one minimum, and the polish after it, between checkpoints.
 
     Args:
         task: what is asked for.
@@ -70,48 +112,85 @@ class TrainingRun:
         source: str,
     ) -> None:
         self.key = task.key
-        self._task, self._settings = task, task.settings
+        self._task, self._settings, self._site = task, task.settings, site
         self._loaded, self._store = site.loaded, site.store
         self._seed, self._start, self._source = seed, start, source
         self._objective = site.loaded.objective(task.settings.batch_size)
+        self._polishes = is_polished(task.settings, site.loaded)
+        self._polish = PolishSettings(
+            classify=ClassifySettings(tolerance=task.settings.gradient_tolerance)
+        )
 
-    def begin(self) -> TrainingState:
+    def begin(self) -> MinimumState:
         checkpoint = self._store.latest_checkpoint(self.key)
         if checkpoint is None:
-            return begin(self._settings, self._start())
+            return MinimumState(begin(self._settings, self._start()))
         tensors = self._loaded.on_device(checkpoint.tensors)
-        return TrainingState.restore(tensors, checkpoint.scalars)
+        return MinimumState.restore(tensors, checkpoint.scalars)
 
-    def is_finished(self, state: TrainingState) -> bool:
-        return bool(state.stop_reason)
+    def is_finished(self, state: MinimumState) -> bool:
+        if not state.training.stop_reason:
+            return False
+        if not self._polishes or state.training.stop_reason == "diverged":
+            return True
+        return state.polish is not None and state.polish.done
 
-    def advance(self, state: TrainingState) -> TrainingState:
-        every = self._settings.checkpoint_every
-        until = (state.epoch // every + 1) * every
-        return train_until(self._objective, state, self._settings, self._seed, epoch=until)
+    def advance(self, state: MinimumState) -> MinimumState:
+        if not state.training.stop_reason:
+            every = self._settings.checkpoint_every
+            until = (state.training.epoch // every + 1) * every
+            return MinimumState(
+                train_until(
+                    self._objective, state.training, self._settings, self._seed, epoch=until
+                )
+            )
+        polish = state.polish or init_polish(self._objective, state.training.point[0].double())
+        polish = advance_polish(
+            self._objective, polish, self._polish, iterations=POLISH_ITERATIONS, seed=self._seed
+        )
+        return replace(state, polish=polish)
 
-    def keep(self, state: TrainingState) -> None:
+    def keep(self, state: MinimumState) -> None:
         if not self.is_finished(state):
-            self._store.publish_checkpoint(self.key, state.epoch, state.tensors(), state.scalars())
+            self._store.publish_checkpoint(self.key, state.number, state.tensors(), state.scalars())
 
-    def share(self, state: TrainingState) -> float:
-        return state.epoch / self._settings.epochs
+    def share(self, state: MinimumState) -> float:
+        """Of the training; a polish takes as long as it takes, and counts as the last hundredth."""
+        trained = state.training.epoch / self._settings.epochs
+        if not self._polishes:
+            return trained
+        polish = state.polish
+        spent = polish.gradients + polish.products if polish else 0
+        return 0.99 * (1.0 if state.training.stop_reason else trained) + 0.01 * spent / (
+            spent + 1000
+        )
 
-    def end(self, state: TrainingState) -> MinimumRecord:
-        if state.stop_reason != "diverged":
+    def end(self, state: MinimumState) -> MinimumRecord:
+        training, polish = state.training, state.polish
+        if training.stop_reason != "diverged":
+            point = training.point[0]
+            if polish is not None:
+                critical: CriticalPoint | None = polish_result(
+                    self._objective, polish, self._polish, seed=self._seed
+                )
+                point = polish.point.to(point.dtype)
+            else:
+                critical = judge(self._loaded, point, seed=self._seed)
             record = minimum_record(
                 self._task,
-                self._loaded,
-                self._store,
-                state.point[0],
+                self._site,
+                point.to(self._loaded.dtype),
                 source=self._source,
-                stop_reason=state.stop_reason,
-                history=state.history,
+                stop_reason=training.stop_reason,
+                history=training.history,
+                critical=critical,
+                polished=polish is not None,
             )
             if math.isfinite(record.loss):
                 return record
         self._store.drop_checkpoints(self.key)
         raise TaskFailure(
             FailureKind.DIVERGED,
-            f"the training loss became infinite in epoch {state.epoch}: lower minima.optimizer.lr",
+            f"the training loss became infinite in epoch {training.epoch}: "
+            "lower minima.optimizer.lr",
         )

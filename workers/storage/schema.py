@@ -123,6 +123,23 @@ class MinimumRecord(ResultRecord):
     epochs: int = _column(pa.int32())
     stop_reason: str = _column(pa.string())
     history: Sequence[Mapping[str, Any]] = _column(_TRAINING, ())
+    ridge: float = _column(pa.float64(), 0.0)
+    """The part of `loss` that is the ridge."""
+    verdict: str = _column(pa.string(), "")
+    """What the point is, judged in float64 before it is rounded for the store: minimum, saddle, flat, kink,
+    not stationary, unbounded, unsettled, not finite; empty where it was not judged."""
+    verdict_reason: str = _column(pa.string(), "")
+    gradient_tolerance: float = _column(pa.float64(), math.nan)
+    """Gradient norm up to which it counts as stationary."""
+    eigenvalues: Sequence[float] = _column(_FLOATS, ())
+    """The lowest ones of the Hessian."""
+    eigenvalue_bounds: Sequence[float] = _column(_FLOATS, ())
+    """An eigenvalue lies within this distance of each."""
+    zero_modes: int = _column(pa.int32(), 0)
+    polished: bool = _column(pa.bool_(), False)
+    judging_gradients: int = _column(pa.int64(), 0)
+    """Gradients over the whole training set that polish and judgement took."""
+    judging_products: int = _column(pa.int64(), 0)
     object: str = _column(pa.string())
     """Name of its parameters in the store."""
 

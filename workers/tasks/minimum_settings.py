@@ -1,8 +1,8 @@
-"""How a minimum is trained: the numbers, apart from the training (`workers.execution.training`)."""
+"""How a minimum is trained: the settings of `workers.execution.training` and of the polish after it."""
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.update_settings import OptimizerSettings
@@ -20,6 +20,10 @@ class MinimumSettings:
         schedule: of the learning rate; None for a final annealing of the second half.
         l2: weight decay, added to gradients and to no reported loss. The paper has none here.
         stop_loss: stop after an epoch whose mean minibatch loss is this low; None: never.
+        polish: whether training goes on, with exact gradients, to a stationary point: `on`, `off`, or `auto`
+            (where the loss has a ridge and the problem is small, `workers.execution.stationarity`).
+        gradient_tolerance: gradient norm up to which a point counts as stationary; None for one that
+            follows from the rounding of float64.
         checkpoint_every: epochs between two checkpoints.
     """
 
@@ -31,6 +35,8 @@ class MinimumSettings:
     schedule: Schedule = Schedule("anneal")
     l2: float = 0.0
     stop_loss: float | None = None
+    polish: Literal["auto", "on", "off"] = "auto"
+    gradient_tolerance: float | None = None
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
@@ -45,9 +51,16 @@ class MinimumSettings:
                 "optimizer.name is 'secant', which needs exact gradients; choose adam, sgd or "
                 "momentum for training."
             )
+        if self.polish not in ("auto", "on", "off"):
+            raise ValueError(f"polish is {self.polish!r}; choose auto, on or off.")
+        tolerance = self.gradient_tolerance
+        if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
+            raise ValueError(
+                f"gradient_tolerance is {tolerance}; it must be a finite number above 0, or left out."
+            )
         if self.stop_loss is not None and not self.stop_loss > 0:
             raise ValueError(f"stop_loss is {self.stop_loss}; it must be above 0, or left out.")
 
     def payload(self) -> dict[str, Any]:
-        """What the result depends on: where the checkpoints lie does not change it."""
+        """The settings that the result depends on; the distance of checkpoints is none of them."""
         return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}

@@ -1,0 +1,108 @@
+"""After training, a polish to a stationary point: what it proves, when it is done, and that it resumes."""
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from tests.helpers.problems import problem_of
+from topo_core.paths.update_settings import OptimizerSettings
+from workers.execution import stationarity
+from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.task_run import Site
+from workers.execution.train_minimum import train_minimum
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import load_problem
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.tasks import TrainMinimum
+
+SETTINGS = MinimumSettings(epochs=3, optimizer=OptimizerSettings("adam", lr=0.01))
+
+
+def loaded_with(loss):
+    return load_problem(
+        problem_of(
+            {"name": "fc", "hidden": [2], "activation": "tanh"},
+            {"name": "digits", "subset": 60},
+            loss=loss,
+        ),
+        Evaluation(),
+    )
+
+
+@pytest.fixture(scope="module")
+def with_ridge():
+    return loaded_with({"name": "cross_entropy", "ridge": 1e-2})
+
+
+@pytest.fixture
+def site(tmp_path, with_ridge):
+    return Site(with_ridge, Store(open_objects(str(tmp_path / "run"))), TaskProgress())
+
+
+def test_a_loss_with_a_ridge_ends_at_a_proved_minimum(site):
+    """The record says that the gradient vanishes, how low the curvature is and how sure that is, what it
+    cost, and which part of the loss is the ridge."""
+    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
+    record = train_minimum(task, site)
+    assert record.verdict == "minimum" and record.polished
+    assert record.gradient_norm <= record.gradient_tolerance < 1e-8
+    assert record.eigenvalues[0] > record.eigenvalue_bounds[0] > 0
+    assert record.judging_gradients > 10 and record.judging_products > 0
+    point = site.loaded.flat(site.store.read_minimum(record.object))
+    assert record.ridge == pytest.approx(0.5e-2 * float(point.double().square().sum()), rel=1e-5)
+    assert 0 < record.ridge < record.loss
+
+
+def test_an_interrupted_polish_gives_the_same_bits(site, tmp_path, monkeypatch):
+    """Stopped at every checkpoint, of training and of the polish, a task publishes the same bytes."""
+    monkeypatch.setattr("workers.execution.train_minimum.POLISH_ITERATIONS", 15)
+    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
+    undisturbed = train_minimum(task, site)
+    store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
+
+    def at_a_new_checkpoint():
+        checkpoint = store.latest_checkpoint(task.key)
+        new = checkpoint is not None and checkpoint.epoch not in seen
+        seen.update({checkpoint.epoch} if checkpoint else ())
+        return new
+
+    record = None
+    while record is None:
+        with contextlib.suppress(Interrupted):
+            site_of_another = Site(site.loaded, store, TaskProgress(at_a_new_checkpoint))
+            record = train_minimum(task, site_of_another)
+    assert len(seen) > 5
+    assert record == undisturbed
+    assert store.objects.get(record.object) == site.store.objects.get(record.object)
+
+
+def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):
+    """Cross entropy alone has no minimum: training is not continued, and the record says what the point is."""
+    loaded = loaded_with(None)
+    site = Site(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
+    record = train_minimum(TrainMinimum(loaded.problem, SETTINGS, 0, 5), site)
+    assert not record.polished and record.verdict in ("not stationary", "unbounded")
+    assert record.gradient_norm > record.gradient_tolerance
+
+
+def test_large_problems_are_neither_polished_nor_judged(site, monkeypatch):
+    """Above the limit `auto` leaves the point where training ended, and `on` polishes it all the same."""
+    monkeypatch.setattr(stationarity, "LARGEST", 1000)
+    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
+    record = train_minimum(task, site)
+    assert (record.verdict, record.polished) == ("", False)
+    on = replace(task, settings=replace(SETTINGS, polish="on"))
+    assert train_minimum(on, site).verdict == "minimum"
+    assert on.key != task.key
+
+
+def test_a_tolerance_of_ones_own(site):
+    """With `gradient_tolerance` the polish ends as soon as the gradient is that small."""
+    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
+    loose = replace(task, settings=replace(SETTINGS, gradient_tolerance=1e-3))
+    record, tight = train_minimum(loose, site), train_minimum(task, site)
+    assert tight.gradient_tolerance < record.gradient_norm <= record.gradient_tolerance == 1e-3
+    assert record.judging_gradients < tight.judging_gradients
