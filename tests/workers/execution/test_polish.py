@@ -80,7 +80,7 @@ def test_an_interrupted_polish_gives_the_same_bits(site, tmp_path, monkeypatch):
 
 
 def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):
-    """Cross entropy alone has no minimum: training is not continued, and the record says what the point is."""
+    """Cross entropy alone has no minimum: training is not continued, and the record says so."""
     loaded = loaded_with(None)
     site = Site(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
     record = train_minimum(TrainMinimum(loaded.problem, SETTINGS, 0, 5), site)
