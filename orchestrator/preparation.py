@@ -23,7 +23,8 @@ from workers.execution.strategy_probe import (
     device_here,
     hardware,
 )
-from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
+from workers.problems.checkpoint_files import read_checkpoint
+from workers.problems.checkpoints import check_fixed_state, check_state_dict
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import GPU_SHARE, Evaluation
 from workers.problems.loaded_problem import Loaded, load_problem
@@ -77,12 +78,15 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
     fixed, seen = plan.problem.fixed, dict[bytes, str]()
     for location in plan.run.minima.from_:
         try:
-            state = read_state_dict(location)
+            checkpoint = read_checkpoint(location, loaded.user_module)
+            state = checkpoint.state
             check_state_dict(location, state, loaded.user_module)
             if fixed is not None:
                 check_fixed_state(location, state, loaded.user_module, fixed.digest, fixed.location)
         except BadReference as error:
             raise BadRunFile(str(error)) from None
+        for note in checkpoint.notes:
+            print(f"{location}: {note}.", file=sys.stderr)
         point = hashlib.sha256(loaded.flat(state).cpu().numpy().tobytes()).digest()
         if point in seen:
             raise BadRunFile(

@@ -1,12 +1,11 @@
 """What the names in a run file stand for: the data, the code and the files are read once, and hashed."""
 
-import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.planning.plan import Identity
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.models import RunFile
+from workers.problems.shards import content_of
 from workers.problems.user_code import BadReference
 
 if TYPE_CHECKING:
@@ -64,7 +63,9 @@ def checkpoint_contents(run: RunFile) -> tuple[str, ...]:
 
 def _content(location: str) -> str:
     try:
-        return hashlib.sha256(Path(location).read_bytes()).hexdigest()
+        return content_of(location)
+    except BadReference as error:
+        raise BadRunFile(str(error)) from None
     except OSError as error:
         raise BadRunFile(
             f"minima.from names {location}, which cannot be read ({error.strerror}): "

@@ -5,7 +5,8 @@ from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
 from workers.execution.stationarity import judge
 from workers.execution.task_run import Site
-from workers.problems.checkpoints import check_fixed_state, check_state_dict, read_state_dict
+from workers.problems.checkpoint_files import read_checkpoint
+from workers.problems.checkpoints import check_fixed_state, check_state_dict
 from workers.problems.user_code import BadReference
 from workers.storage.schema import ResultRecord
 from workers.tasks.results import FailureKind
@@ -19,7 +20,7 @@ def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
         TaskFailure: the file is not what it was when the run was planned, or does not fit.
     """
     try:
-        state = read_state_dict(task.location)
+        state = read_checkpoint(task.location, site.loaded.user_module).state
         check_state_dict(task.location, state, site.loaded.user_module)
         fixed = task.problem.fixed
         if fixed is not None:

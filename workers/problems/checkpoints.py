@@ -1,49 +1,13 @@
-"""A user's checkpoints: read without running what they hold, and compared with the network."""
+"""A user's checkpoints, compared with the network."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.network_state import NetworkState
 from workers.problems.user_code import BadReference
-
-
-def read_state_dict(location: str) -> Mapping[str, Tensor]:
-    """A state dict from `.safetensors`, or from a `.pt` file without running what it holds.
-
-    Raises:
-        BadReference: not readable, or no state dict.
-    """
-    # Imported here: a run without checkpoints, such as the GPU benchmark, needs torch alone.
-    import safetensors.torch
-
-    path = Path(location)
-    try:
-        if path.suffix == ".safetensors":
-            state: dict[str, Tensor] = safetensors.torch.load_file(path)
-            return state
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise BadReference(
-            f"minima.from names {location}, which cannot be read ({error.strerror or error})"
-        ) from None
-    except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadReference(
-            f"minima.from names {location}, which is not a readable checkpoint: {reason}"
-        ) from None
-    except Exception as error:  # unpickling of anything but weights is refused by torch
-        raise BadReference(
-            f"minima.from names {location}, which holds more than weights "
-            f"({type(error).__name__}): save the state_dict() alone"
-        ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise BadReference(f"minima.from names {location}, which is no state dict: save one")
-    return loaded
 
 
 def check_state_dict(location: str, state: Mapping[str, Tensor], module: nn.Module) -> None:
@@ -114,7 +78,7 @@ def load_fixed_state(location: str, module: nn.Module, digest: str) -> None:
     Raises:
         BadReference: the checkpoint cannot be read, does not fit, or is not what it was.
     """
-    state = read_state_dict(location)
+    state = read_checkpoint(location, module).state
     check_state_dict(location, state, module)
     kinds = NetworkState.of(module)
     complete = kinds.complete(state)
@@ -137,6 +101,6 @@ def fixed_state_digest(location: str, module: nn.Module) -> str:
     kinds = NetworkState.of(module)
     if not kinds.fixed:
         return ""
-    state = read_state_dict(location)
+    state = read_checkpoint(location, module).state
     check_state_dict(location, state, module)
     return kinds.digest(kinds.complete(state))

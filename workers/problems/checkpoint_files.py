@@ -1,0 +1,218 @@
+"""Files with weights as people have them: recognised by their contents, and never unpickled freely.
+
+torch reads weights with its own list of harmless types, to which are added those that training code keeps
+beside weights: `argparse.Namespace`, paths and numpy scalars.
+"""
+
+import argparse
+import pathlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workers.problems.shards import files_of
+from workers.problems.user_code import BadReference
+
+ENTRIES = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "module",
+    "params",
+    "weights",
+    "ema_state_dict",
+    "model_ema",
+    "ema",
+)
+"""Names under which training code keeps the state dict, the first that is there is taken."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "_forward_module.")
+"""What DataParallel, torch.compile and training frameworks put before the names of parameters."""
+
+_NOT_WEIGHTS = (
+    (b"version https://git-lfs", "is a git-LFS pointer and no weights: run `git lfs pull`"),
+    (b"<!doctype", "is an HTML page: the download went wrong, fetch the file itself"),
+    (b"<html", "is an HTML page: the download went wrong, fetch the file itself"),
+    (b"{", "is JSON and no weights: name the .safetensors or .pt file that lies beside it"),
+    (b"\x93numpy", "is a numpy array: save a state dict with torch.save or safetensors"),
+)
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a file.
+
+    Attributes:
+        state: tensors by name.
+        notes: what was chosen or changed on reading, each to be put behind the name of the file.
+    """
+
+    state: Mapping[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
+    """The weights of a file under the names that the network has, as far as prefixes can tell.
+
+    Args:
+        location: `.safetensors`, an index of shards, or what `torch.save` wrote.
+        module: the network.
+
+    Raises:
+        BadReference: it holds no state dict; the sentence says what it holds.
+    """
+    whole = read_state_dict(location)
+    wanted = module.state_dict()
+    state, notes = dict(whole.state), list(whole.notes)
+    while prefix := _common_prefix(state, wanted):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        notes.append(f"the prefix {prefix} of all names is left out")
+    if not set(state) & set(wanted) and any("lora_" in name for name in state):
+        raise BadReference(
+            f"minima.from names {location}, which holds LoRA layers alone: merge them into the network "
+            "and save its state dict"
+        )
+    converted = set()
+    for name, value in state.items():
+        own = wanted.get(name)
+        if isinstance(own, Tensor) and value.dtype in _HALF and own.dtype not in _HALF:
+            state[name] = value.to(own.dtype)
+            converted.add(f"{value.dtype} is read as {own.dtype}".replace("torch.", ""))
+    return Checkpoint(state, (*notes, *sorted(converted)))
+
+
+def read_state_dict(location: str) -> Checkpoint:
+    """The state dict in a file, its names as they are.
+
+    Raises:
+        BadReference: there is none; the sentence says what the file holds.
+    """
+    state: dict[str, Tensor] = {}
+    notes: tuple[str, ...] = ()
+    for file in files_of(location):
+        part = _read_file(location, file)
+        state |= part.state
+        notes = part.notes
+    return Checkpoint(state, notes)
+
+
+def _read_file(location: str, file: Path) -> Checkpoint:
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(64)
+    except OSError as error:
+        named = location if file == Path(location) else f"{location} with the shard {file.name}"
+        raise BadReference(
+            f"minima.from names {named}, which cannot be read ({error.strerror or error})"
+        ) from None
+    if not head:
+        raise BadReference(f"minima.from names {location}, which is empty")
+    if head[8:9] == b"{":  # the length of a header and its JSON, whatever the name of the file
+        return Checkpoint(_safetensors(location, file))
+    for start, says in _NOT_WEIGHTS:
+        if head.lstrip().lower().startswith(start):
+            raise BadReference(f"minima.from names {location}, which {says}")
+    if zipfile.is_zipfile(file):
+        _check_archive(location, file)
+    return _chosen(location, _unpickled(location, file))
+
+
+def _safetensors(location: str, file: Path) -> dict[str, Tensor]:
+    # Imported here: a run without checkpoints, such as the GPU benchmark, needs torch alone.
+    import safetensors.torch
+
+    try:
+        state: dict[str, Tensor] = safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(location, error) from None
+    return state
+
+
+def _check_archive(location: str, file: Path) -> None:
+    try:
+        names = zipfile.ZipFile(file).namelist()
+    except zipfile.BadZipFile as error:
+        raise _unreadable(location, error) from None
+    if any(name.endswith(".npy") for name in names):
+        raise BadReference(
+            f"minima.from names {location}, which is a numpy archive: save a state dict with torch.save "
+            "or safetensors"
+        )
+    if any("/code/" in name for name in names):
+        raise BadReference(
+            f"minima.from names {location}, which is a TorchScript program: save its state_dict() alone"
+        )
+
+
+def _unpickled(location: str, file: Path) -> Any:
+    scalar = np.float64(0).__reduce__()[0]
+    harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath, scalar, np.dtype]
+    harmless += [type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "?")]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError) as error:
+        raise _unreadable(location, error) from None
+    except Exception as error:  # unpickling of anything but weights is refused by torch
+        raise BadReference(
+            f"minima.from names {location}, which holds more than weights "
+            f"({type(error).__name__}): save the state_dict() alone"
+        ) from None
+
+
+def _unreadable(location: str, error: Exception) -> BadReference:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BadReference(
+        f"minima.from names {location}, which is not a readable checkpoint: {reason}"
+    )
+
+
+def _chosen(location: str, loaded: Any) -> Checkpoint:
+    """The state dict of what was saved: itself, or an entry of a known name."""
+    found = list(_state_dicts(loaded))
+    if not found:
+        held = f"the keys {', '.join(map(str, list(loaded)[:8]))}" if _is_group(loaded) else None
+        raise BadReference(
+            f"minima.from names {location}, which is no state dict but holds "
+            f"{held or type(loaded).__name__}: save one"
+        )
+    (name, chosen), *others = found
+    if not others:
+        return chosen
+    also = ", ".join(other for other, _ in others)
+    return replace(chosen, notes=(f"{name} is taken, and not {also}, which it has as well",))
+
+
+def _state_dicts(loaded: Any) -> Iterator[tuple[str, Checkpoint]]:
+    if not _is_group(loaded):
+        return
+    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    if tensors and len(tensors) == len(loaded):
+        yield "", Checkpoint(tensors)
+        return
+    for name in ENTRIES:
+        inner = loaded.get(name)
+        for deeper, checkpoint in _state_dicts(inner):
+            yield (f"{name}.{deeper}" if deeper else name), checkpoint
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, Mapping) and len(value) > 0
+
+
+def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
+    """A known prefix that all names have and the network's have not; empty for none."""
+    for prefix in PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            return "" if any(name.startswith(prefix) for name in wanted) else prefix
+    return ""
