@@ -139,7 +139,7 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
     return Page(
         title=landscape.run,
         subtitle=f"{spec.network.name} on {spec.data.name}, seed {spec.seed}. "
-        "Every loss is the plain training loss (mean cross entropy, no weight decay).",
+        f"Every loss is the training loss: {spec.loss.description} (no weight decay).",
         missing=missing,
         numbers=_numbers(landscape),
         sections=sections,

@@ -27,7 +27,7 @@ from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision import Precision
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.specs import TORCHVISION, DataSpec, LossSpec, NetworkSpec
+from workers.tasks.specs import OBJECTIVE, TORCHVISION, DataSpec, LossSpec, NetworkSpec
 from workers.tasks.tasks import DType, PathWork, SimplexWork
 
 MOST_MINIMA = 100_000
@@ -53,6 +53,8 @@ def _spec(kind: type[DataSpec] | type[NetworkSpec] | type[LossSpec]) -> Any:
             return value
         if isinstance(value, str):
             value = {"name": value}
+        if kind is LossSpec and isinstance(value, Mapping):  # a ridge alone is on the default loss
+            value = {"name": LossSpec().name, **value}
         if not isinstance(value, Mapping) or "name" not in value:
             raise ValueError("it must be a name or a mapping with the key 'name'")
         return kind.parse(value)
@@ -215,6 +217,10 @@ class RunFile(Model):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run is STORE/NAME.")
     seed: int = Field(0, ge=0)
     store: str = Field("runs", min_length=1, description="A folder, or s3://bucket/prefix.")
+    objective: dict[str, Any] | None = Field(
+        None,
+        description="A loss of the parameters alone, as module:callable, instead of data and network.",
+    )
     data: _spec(DataSpec)  # type: ignore[valid-type]
     network: _spec(NetworkSpec)  # type: ignore[valid-type]
     loss: _spec(LossSpec) = Field(LossSpec())  # type: ignore[valid-type]
@@ -230,6 +236,34 @@ class RunFile(Model):
         "all",
         description="Whose points stay in the store: of all paths, those that hold up bars, none.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _objective_as_network(cls, value: Any) -> Any:
+        """A loss of the parameters alone goes through a run as a network whose outputs are its loss."""
+        if not isinstance(value, Mapping) or value.get("objective") is None:
+            return value
+        objective = value["objective"]
+        objective = {"name": objective} if isinstance(objective, str) else objective
+        name = objective.get("name") if isinstance(objective, Mapping) else None
+        if not isinstance(name, str) or ":" not in name:
+            raise ValueError(
+                f"objective is {value['objective']!r}; it must be your own loss as module:callable, or a "
+                "mapping with that as its name"
+            )
+        expanded = {**objective, "name": OBJECTIVE + name}
+        loss = value.get("loss") or {}
+        given = {"name": "outputs", **loss} if isinstance(loss, Mapping) else {"name": loss}
+        if given["name"] != "outputs":
+            raise ValueError(
+                f"loss.name is {given['name']!r} and there is an objective, which is the loss: leave "
+                "loss.name out (loss.ridge may be added)"
+            )
+        for key in ("data", "network"):
+            if value.get(key) not in (None, expanded):
+                raise ValueError(f"there are both {key} and objective: leave one of them out")
+        own = {"objective": dict(objective), "data": expanded, "network": expanded, "loss": given}
+        return {**value, **own}
 
     @field_validator("name")
     @classmethod

@@ -16,11 +16,14 @@ def exact_objective(loaded: Loaded) -> ModuleObjective:
     """The loss over the whole training set in float64: one batch, without noise."""
     data = loaded.data
     inputs = data.train_inputs
+    targets = data.train_targets
     return ModuleObjective(
         deepcopy(loaded.module).double(),
         inputs.double() if inputs.is_floating_point() else inputs,
-        data.train_targets,
+        targets.double() if targets.is_floating_point() else targets,
         batch_size=len(inputs),
+        loss=loaded.loss,
+        ridge=loaded.ridge,
     )
 
 

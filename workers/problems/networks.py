@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.random_streams import generator
+from workers.problems.parameter_loss import build_parameter_loss
 from workers.problems.transformer import CharacterTransformer
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
-from workers.tasks.specs import TORCHVISION, NetworkSpec
+from workers.tasks.specs import OBJECTIVE, TORCHVISION, NetworkSpec
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -50,6 +51,8 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
     with seeded(draw):
         if spec.name.startswith(TORCHVISION):
             return _torchvisions(spec, classes)
+        if spec.name.startswith(OBJECTIVE):
+            return build_parameter_loss(spec, draw)
         if ":" in spec.name:
             return _users(spec, input_shape, classes)
         try:
@@ -83,7 +86,8 @@ def network_fingerprint(spec: NetworkSpec) -> str:
         from workers.problems.torchvision_import import version
 
         return f"{TORCHVISION}{version}"
-    return source_fingerprint(spec.name) if ":" in spec.name else "builtin-1"
+    name = spec.name.removeprefix(OBJECTIVE)
+    return source_fingerprint(name) if ":" in name else "builtin-1"
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+OBJECTIVE = "objective:"
+"""Before the name of a user's loss of the parameters alone, where a network and data are named."""
+
 Value = str | int | float | bool | None | tuple[Any, ...]
 
 
@@ -165,6 +168,7 @@ class LossSpec(Spec):
         "bce": ("positive_weight",),
         "nll": (),
         "poisson": ("log_input",),
+        "outputs": (),
     }
     options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
         name: (*own, "ridge", "ridge_on") for name, own in own_options.items()
@@ -197,6 +201,26 @@ class LossSpec(Spec):
         if not right:
             shown = list(value) if isinstance(value, tuple) else value
             raise ValueError(f"loss.{option} is {shown!r}; it must be {wanted}.")
+
+    @property
+    def description(self) -> str:
+        """The loss and its parts, in words."""
+        what = {
+            "cross_entropy": "mean cross entropy",
+            "mse": "mean squared error",
+            "mae": "mean absolute error",
+            "huber": "mean Huber loss",
+            "bce": "mean binary cross entropy",
+            "nll": "mean negative log-likelihood",
+            "poisson": "mean Poisson negative log-likelihood",
+            "outputs": "the mean of what the network itself gives",
+        }.get(self.name, f"the mean of {self.name}")
+        options = ", ".join(f"{k} {v}" for k, v in self.own_keywords().items())
+        ridge = ""
+        if self.ridge:
+            of = "" if self.ridge_on is None else f" of parameters like {self.ridge_on!r}"
+            ridge = f", and ½·{self.ridge:g}·‖θ‖²{of}"
+        return f"{what}{f' ({options})' if options else ''}{ridge}"
 
     @property
     def ridge(self) -> float:

@@ -144,3 +144,106 @@ def test_a_run_is_confirmed_by_plain_pytorch(lossruns, tmp_path, name, dtype):
     assert pair["height"] == pytest.approx(expected, rel=tolerance)
     reported = json.loads(toscore("reduce", run, "--json").out)
     assert (reported["minima"][0]["accuracy"] is None) is (kind == "numbers")
+
+
+OBJECTIVE = """
+import torch
+
+
+class Valleys:
+    dimension = 3
+
+    def __init__(self, depth):
+        self.depth = depth
+
+    def start(self, seed):
+        return torch.randn(3, generator=torch.Generator().manual_seed(seed))
+
+    def loss(self, p):
+        return self.depth * (p[0] ** 2 - 1) ** 2 + (p[1] - p[0]) ** 2 + p[2] ** 2
+
+
+class Factors:
+    dimension, count = 16, 15
+
+    def __init__(self):
+        draw = torch.Generator().manual_seed(0)
+        self.matrix = torch.randn(3, 5, generator=draw)
+
+    def terms(self, p, indices):
+        left, right = p[:6].view(3, 2).to(self.matrix), p[6:].view(2, 5).to(self.matrix)
+        return ((left @ right - self.matrix).flatten()[indices] ** 2).to(p)
+"""
+
+
+@pytest.mark.parametrize(
+    ("objective", "dtype"),
+    [({"name": "ownloss:Valleys", "depth": 2.0}, "float64"), ("ownloss:Factors", "float32")],
+)
+def test_an_objective_of_ones_own(tmp_path, monkeypatch, objective, dtype):
+    """Part C, 1: a loss of the parameters alone, with starts or minibatches, from minima to report."""
+    (tmp_path / "ownloss.py").write_text(OBJECTIVE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    written = {
+        "name": "r",
+        "store": str(tmp_path / "runs"),
+        "dtype": dtype,
+        "objective": objective,
+        "loss": {"ridge": RIDGE},
+        "minima": {
+            "count": 4,
+            "epochs": 100,
+            "batch_size": 4,
+            "optimizer": {"name": "adam", "lr": 0.02},
+        },
+        "paths": {"epochs": 40, "points": 7, "batch_size": 4},
+    }
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(written))
+    assert toscore("plan", tmp_path / "r.yaml").code == 0
+    said = toscore("run", tmp_path / "r.yaml", "--in-process", "--quiet")
+    assert said.code == 0, said.err
+    run = tmp_path / "runs" / "r"
+    import ownloss
+
+    for row in results.raw_records(run, "minima"):
+        point = safetensors.torch.load_file(run / row["object"])["point"]
+        assert point.dtype == getattr(torch, dtype)
+        if dtype == "float64":
+            value = ownloss.Valleys(2.0).loss(point)
+        else:
+            value = ownloss.Factors().terms(point, torch.arange(15)).mean()
+        expected = float(value) + 0.5 * RIDGE * float(point.double().square().sum())
+        assert row["loss"] == pytest.approx(expected, rel=1e-9 if dtype == "float64" else 1e-5)
+    if dtype == "float64":
+        assert toscore("report", run).code == 0
+        heights = [row["height"] for row in results.raw_records(run, "pairs")]
+        assert max(heights) == pytest.approx(2.0, rel=0.02)  # of the saddle at the origin
+    assert toscore("verify", run).code == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"objective": 3}, "it must be your own loss as module:callable"),
+        ({"objective": "no_colon"}, "it must be your own loss as module:callable"),
+        ({"objective": "a:b", "data": "digits"}, "there are both data and objective"),
+        ({"objective": "a:b", "loss": "mse"}, "leave loss.name out"),
+        ({"objective": "nosuchmodule:b"}, "there is no module nosuchmodule"),
+        ({"loss": {"name": "crossentropy"}}, "did you mean cross_entropy"),
+        ({"loss": {"ridge": -1}}, "loss.ridge is -1; it must be a number, 0 or more"),
+        ({"loss": {"name": "mse", "label_smoothing": 0.1}}, "is not an option of mse"),
+        ({"loss": {"label_smoothing": 2}}, "it must be a number from 0 to 1"),
+        ({"loss": {"ridge": 1, "ridge_on": "bais"}}, "matches no parameter"),
+        ({"network": {"name": "fc", "activation": "rleu"}}, "it must be one of relu, tanh"),
+    ],
+)
+def test_losses_that_are_none(tmp_path, written, says):
+    """One sentence that names the key, exit 2, nothing written."""
+    whole = {"name": "r", "store": str(tmp_path / "runs"), "data": "digits", "network": "fc"}
+    if "objective" in written:
+        whole = {key: value for key, value in whole.items() if key not in ("data", "network")}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump({**whole, **written}))
+    said = toscore("plan", tmp_path / "r.yaml")
+    assert said.code == 2 and says in said.err, said.err
+    assert not (tmp_path / "runs").exists()

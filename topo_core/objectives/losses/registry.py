@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from topo_core.objectives.losses.classification import BinaryCrossEntropy, NegativeLogLikelihood
 from topo_core.objectives.losses.cross_entropy import CrossEntropy
+from topo_core.objectives.losses.outputs import Outputs
 from topo_core.objectives.losses.protocol import Loss
 from topo_core.objectives.losses.regression import AbsoluteError, Huber, Poisson
 from topo_core.objectives.losses.squared_error import SquaredError
@@ -16,5 +17,6 @@ LOSSES: Mapping[str, Callable[..., Loss]] = {
     "bce": BinaryCrossEntropy,
     "nll": NegativeLogLikelihood,
     "poisson": Poisson,
+    "outputs": Outputs,
 }
 """What makes a loss of its options, by the name in a run file."""
