@@ -127,7 +127,7 @@ def test_minima_on_two_landscapes(run, tmp_path):
     torch.save(second.state_dict(), tmp_path / "b.pt")
     said = run(network=network, minima={"from": ["a.pt", "b.pt"]})
     assert said.code == 0, said.err
-    assert toscore("verify", tmp_path / "runs" / "r").code == 0
+    assert toscore("verify", tmp_path / "r.yaml").code == 0
 
 
 def test_a_strategy_that_differs_is_told(run, monkeypatch):
