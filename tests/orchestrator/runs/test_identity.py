@@ -63,7 +63,7 @@ def test_a_run_begun_on_a_gpu_goes_on_without_one(run, tmp_path):
     for written in (tmp_path / "runs" / "r").rglob("config-*.json"):
         written.unlink()
     store = Store(open_objects(str(tmp_path / "runs" / "r")))
-    store.publish_config({**config, "evaluation": changed}, epoch=1)
+    store.publish_config({**config, "evaluation": changed}, term=1)
     said = run(minima={"count": 3, "epochs": 1})
     assert said.code == 0, said.err
     assert evaluation(tmp_path)["device"] == "cpu"
