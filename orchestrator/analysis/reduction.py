@@ -9,11 +9,13 @@ from dataclasses import replace
 
 from orchestrator.analysis.landscape import FailedTask, Landscape
 from orchestrator.analysis.symmetric_minima import classes_of_copies
+from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.path_status import standing
 from orchestrator.planning.plan import Plan
+from topo_core.homology.bar_ends import RefinedPeak
 from workers.storage.run_store import Store
-from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
+from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
 
 PROFILES_UP_TO = 50_000
 """Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
@@ -63,6 +65,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
+        peaks=_peaks(plan, passes, store.records(SaddleRecord)),
         classes=lambda: classes_of_copies(plan, store, minima),
     )
 
@@ -70,6 +73,34 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
 def _on_the_grid(record: PairRecord) -> PairRecord:
     """The record with its height on the grid of the paper; nothing is known between its points."""
     return replace(record, height=record.grid_height, height_high=math.inf)
+
+
+def _peaks(
+    plan: Plan, passes: Mapping[Pair, PairRecord], records: Iterable[SaddleRecord]
+) -> dict[Pair, RefinedPeak]:
+    """Where the peaks of the paths led, by pair; those of paths that are no passes are ignored."""
+    number = {key: index for index, key in enumerate(plan.minimum_keys)}
+    pair_of = {record.key: pair for pair, record in passes.items()}
+    return {
+        pair_of[record.path]: RefinedPeak(
+            record.verdict,
+            record.loss,
+            record.gradient_norm,
+            tuple(record.eigenvalues),
+            tuple(record.eigenvalue_bounds),
+            _ends(record, number),
+        )
+        for record in records
+        if record.path in pair_of
+    }
+
+
+def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:
+    """The minima that a saddle joins, by number; None where the plan does not have one of them."""
+    if len(record.joins) != 2 or not all(key in number for key in record.joins):
+        return None
+    first, second = record.joins
+    return number[first], number[second]
 
 
 def _minima(

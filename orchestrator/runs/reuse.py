@@ -62,7 +62,7 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
     copied = 0
     for other in others:
         for collection in KINDS:
-            missing = wanted[collection] - store.completed(collection)
+            missing = wanted.get(collection, set()) - store.completed(collection)
             keys = sorted(missing & other.completed(collection)) if missing else []
             for start in range(0, len(keys), AT_ONCE):
                 part = frozenset(keys[start : start + AT_ONCE])

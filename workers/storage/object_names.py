@@ -1,8 +1,9 @@
 """Names of objects: pure. Every immutable name carries the SHA-256 of the object's bytes.
 
-records/{minima,pairs,simplices}/<lease term>-<random>.<digest>.parquet
+records/{minima,pairs,simplices,saddles}/<lease term>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
 paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
+saddles/<key>.<digest>.parquet
 checkpoints/<key>/<epoch>[-<passes of a curve>].<digest>.parquet
 failures/<lease term>-<key>.<digest>.json
 run/config-<lease term>.<digest>.json
@@ -22,10 +23,11 @@ LEASE = "lease.json"
 STOP = "run/stop"
 """Its presence asks the driver to finish what runs and leave."""
 
-MINIMA, PATHS, SIMPLICES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
+MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
     "minima",
     "paths",
     "simplices",
+    "saddles",
     "checkpoints",
     "failures",
     "records",

@@ -263,6 +263,15 @@ class Store:
         """The points of an optimised simplex; arguments and errors as for `read_path`."""
         return self._read(name, _decode_matrices)
 
+    def publish_saddle(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
+        """Publish a point to which a peak led, and the descents from it; returns the object's name."""
+        data = encode_tensors(tensors, scalars)
+        return self._published.publish(layout.SADDLES, key, "parquet", data)
+
+    def read_saddle(self, name: str | None) -> dict[str, Tensor]:
+        """What `publish_saddle` published; arguments and errors as for `read_path`."""
+        return self._read(name, _decode_matrices)
+
     # Checkpoints.
 
     def publish_checkpoint(

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.storage.object_names import MINIMA, PATHS, SIMPLICES
+from workers.storage.object_names import MINIMA, PATHS, SADDLES, SIMPLICES
 
 SCHEMA_VERSION = 1
 """Of the files, not of the results: raised when a file could be misunderstood by an older program."""
@@ -206,9 +206,44 @@ class SimplexRecord(ResultRecord):
     history: Sequence[Mapping[str, Any]] = _column(_SIMPLEX_HISTORY, ())
 
 
+@dataclass(frozen=True, kw_only=True)
+class SaddleRecord(ResultRecord):
+    """Where following the peak of a path led, and what the descents from there join."""
+
+    collection: ClassVar[str] = "saddles"
+    folder: ClassVar[str] = SADDLES
+    figure_column: ClassVar[str] = "loss"
+
+    path: str = _column(pa.string())
+    """Key of the path whose peak was followed."""
+    i: int = _column(pa.int32())
+    j: int = _column(pa.int32())
+    loss: float = _column(pa.float64())
+    peak_loss: float = _column(pa.float64())
+    """At the peak of the path."""
+    gradient_norm: float = _column(pa.float64())
+    gradient_tolerance: float = _column(pa.float64())
+    """Gradient norm up to which the point counts as stationary."""
+    eigenvalues: Sequence[float] = _column(_FLOATS)
+    """The lowest ones of the Hessian, increasing."""
+    eigenvalue_bounds: Sequence[float] = _column(_FLOATS)
+    """An eigenvalue lies within this distance of each."""
+    index: int = _column(pa.int32())
+    """Negative eigenvalues that are proved."""
+    verdict: str = _column(pa.string())
+    """`saddle`: stationary and proved to have index 1; `kink`; or what the point is instead."""
+    reason: str = _column(pa.string())
+    joins: Sequence[str] = _column(pa.list_(pa.string()))
+    """Keys of the minima at which the two descents end; empty for one that the run does not have."""
+    gradients: int = _column(pa.int64())
+    """Over the whole training set, of search, classification and descents."""
+    products: int = _column(pa.int64())
+    """Hessian-vector products of the same."""
+
+
 R = TypeVar("R", bound=ResultRecord)
 KINDS: dict[str, type[ResultRecord]] = {
-    kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord)
+    kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord, SaddleRecord)
 }
 """The kinds of records by collection."""
 

@@ -3,6 +3,8 @@
 import json
 import math
 
+import torch
+
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.reading import parse
@@ -14,6 +16,7 @@ from tests.helpers.made_run import (
     made_run,
     run_with_loops,
 )
+from workers.storage.schema import SaddleRecord
 
 
 def plan_with(plan, **run_file):
@@ -88,6 +91,52 @@ def test_all_indices_of_the_simplices_are_of_one_complex(tmp_path):
     higher = landscape.to_json()["higher_index"]
     assert higher["to_score_of_index_0"] > landscape.to_json()["to_score"]["0"]["elder"]
     assert "lattice" in higher["edges"]
+
+
+def saddle_record(made, pair, loss, joins, verdict="saddle"):
+    i, j = pair
+    key = f"saddle-{i}-{j}"
+    return SaddleRecord(
+        key=key,
+        path=made.plan.pair_key(pair),
+        i=i,
+        j=j,
+        loss=loss,
+        peak_loss=loss,
+        gradient_norm=1e-9,
+        gradient_tolerance=1e-8,
+        eigenvalues=(-0.5, 0.25),
+        eigenvalue_bounds=(1e-3, 1e-3),
+        index=1,
+        verdict=verdict,
+        reason="",
+        joins=joins,
+        gradients=40,
+        products=60,
+        object=made.store.publish_saddle(key, {"point": torch.zeros(1, 2)}),
+    )
+
+
+def test_records_of_saddles_are_read_as_what_bars_end_at(tmp_path):
+    """By the key of the path; a descent to a minimum of another run joins nothing here."""
+    made = complete_run(tmp_path)
+    keys = made.plan.minimum_keys
+    made.store.publish_records(
+        [
+            saddle_record(made, (1, 3), 0.7, (keys[1], keys[3])),
+            saddle_record(made, (1, 2), 0.5, (keys[1], "")),
+            saddle_record(made, (0, 3), 0.8, (), "kink"),
+        ],
+        term=1,
+    )
+    landscape = reduce_run(made.plan, made.store)
+    assert landscape.complete
+    kinds = {end.minimum: end.kind.value for end in landscape.verified.ends}
+    assert kinds == {1: "saddle", 2: "attained", 3: "kink"}
+    assert landscape.peaks[1, 3].ends == (1, 3) and landscape.peaks[1, 2].ends is None
+    stored = made.store.records(SaddleRecord)
+    assert {record.gradients for record in stored} == {40}
+    assert made.store.read_saddle(stored[0].object)["point"].shape == (1, 2)
 
 
 def test_bars_of_no_length_are_counted_beside_the_scores(tmp_path):
