@@ -14,6 +14,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.planning.cost import refuse_what_cannot_fit
@@ -43,6 +44,7 @@ from orchestrator.telemetry.observers import Observers
 from workers.execution.worker import WorkerContext
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
+from workers.storage.schema import ResultRecord
 
 EXIT = {
     Ending.COMPLETE: ExitCode.COMPLETE,
@@ -330,9 +332,26 @@ def _print_end(carried: Carried, command: str, quiet: bool) -> None:
             return
         case Ending.COMPLETE | Ending.FAILED:
             landscape = reduce_run(plan, carried.store)
+    _warn_of_devices(landscape)
     console = Console()
     console.print(barcode_view(landscape, console.width))
     if landscape.failures and not quiet:
         for failure in landscape.failures[:_SHOWN_FAILURES]:
             print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
         print(f"To run the failed tasks again: {again}", file=sys.stderr)
+
+
+def _warn_of_devices(landscape: Landscape) -> None:
+    """Say that results come from several kinds of devices, whose last bits may differ."""
+    records: list[ResultRecord] = [
+        *landscape.minima.values(),
+        *landscape.passes.values(),
+        *landscape.simplices.values(),
+    ]
+    devices = sorted({record.device for record in records if record.device})
+    if len(devices) > 1:
+        print(
+            f"Results come from {len(devices)} kinds of devices ({', '.join(devices)}): equal tasks may "
+            "differ in their last bits there.",
+            file=sys.stderr,
+        )

@@ -5,6 +5,7 @@ and the next driver finds in the store what is done.
 """
 
 import contextlib
+import gc
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -155,6 +156,8 @@ class _Drive:
         self._source = TaskSource(plan, store, self._scheduler.failed, self._retry, notify)
 
     def run(self) -> Outcome:
+        # What is imported by now is not looked at in collections, which would take a tenth of a second each.
+        gc.freeze()
         try:
             return self._run()
         except (StoreUnreachable, StoreFull) as error:  # after all patience
@@ -163,6 +166,8 @@ class _Drive:
         except NotWritable as error:
             self._gave_up = GiveUp(str(error), curable=False)
             return self._end(Ending.GAVE_UP)
+        finally:
+            gc.unfreeze()
 
     def _leaving(self) -> bool:
         return self._stop() is Stop.NOW

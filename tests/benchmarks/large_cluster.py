@@ -10,6 +10,7 @@ counts.
 """
 
 import argparse
+import gc
 import heapq
 import json
 import random
@@ -97,6 +98,13 @@ class Simulation:
 
     def run(self) -> Report:
         """Until every task is complete."""
+        gc.freeze()  # as the driver does
+        try:
+            return self._run()
+        finally:
+            gc.unfreeze()
+
+    def _run(self) -> Report:
         for node in range(self._nodes):
             self._join(node)
         self._after(LOSS_SECONDS, self._lose_one)

@@ -68,7 +68,7 @@ def objects_of(location):
 
 def heights_of(location):
     """The records of pairs but for who made them and when."""
-    circumstances = ["worker", "lease_term", "seconds", "finished_at"]
+    circumstances = ["worker", "lease_term", "seconds", "finished_at", "device", "strategy"]
     table = Store(open_objects(location)).table("pairs").drop_columns(circumstances)
     return sorted(table.to_pylist(), key=lambda row: row["key"])
 

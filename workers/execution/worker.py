@@ -17,7 +17,7 @@ from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.task_kinds import TASK_KINDS
 from workers.execution.task_run import Site
 from workers.problems.data_sets import load_dataset
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, device_name, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
 from workers.problems.reproducibility import check_identity
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
@@ -199,8 +199,20 @@ class Worker:
         self, task: Task, record: ResultRecord, seconds: float, records: list[ResultRecord]
     ) -> Done:
         self._ended[task.key] = task
-        records.append(_signed(record, self._name, self._context.lease_term, seconds))
+        records.append(self._signed(record, seconds))
         return Done(record.key, record.figure, record.object)
+
+    def _signed(self, record: ResultRecord, seconds: float) -> ResultRecord:
+        """The record with who made it, where, when, and how long it took."""
+        return replace(
+            record,
+            worker=self._name,
+            lease_term=self._context.lease_term,
+            seconds=seconds,
+            finished_at=datetime.now(UTC),
+            device=device_name(self._context.evaluation.device),
+            strategy=self._context.evaluation.strategy,
+        )
 
 
 def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
@@ -214,14 +226,3 @@ def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
     for group in groups.values():
         size = max(1, paths_at_once)
         yield from (group[first : first + size] for first in range(0, len(group), size))
-
-
-def _signed(record: ResultRecord, worker: str, lease_term: int, seconds: float) -> ResultRecord:
-    """The record with who made it, when, and how long it took."""
-    return replace(
-        record,
-        worker=worker,
-        lease_term=lease_term,
-        seconds=seconds,
-        finished_at=datetime.now(UTC),
-    )

@@ -44,6 +44,11 @@ def worker_environment(evaluation: Evaluation) -> dict[str, str]:
     return {**threads, **{k: v for k, v in malloc.items() if k not in os.environ}}
 
 
+def device_name(device: str) -> str:
+    """What a device is called in records: `cpu`, or the model of the GPU."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+
+
 def prepare(evaluation: Evaluation) -> None:
     """Settle threads, memory and determinism in this process; safe to call again."""
     torch.set_num_threads(evaluation.threads)

@@ -97,6 +97,10 @@ class ResultRecord:
     seconds: float = _column(pa.float64(), 0.0)
     """Of work, on the worker that finished it."""
     finished_at: datetime | None = _column(_TIME, None)
+    device: str = _column(pa.string(), "")
+    """Name of the device that computed it: results of different devices may differ in their last bits."""
+    strategy: str = _column(pa.string(), "")
+    """Name of the evaluation strategy, see `Evaluation.strategy`."""
 
     @property
     def figure(self) -> float:
