@@ -23,7 +23,7 @@ _FEW = 8  # products of an estimate of the largest curvature
 _STATIONARY = {torch.float64: 1e-11, torch.float32: 1e-5}
 _RESOLUTION = {
     (torch.float64, True): 1e-10,
-    (torch.float64, False): 1e-7,
+    (torch.float64, False): 1e-6,
     (torch.float32, True): 1e-5,
     (torch.float32, False): 1e-3,
 }
@@ -37,8 +37,10 @@ class Counted:
         products: Hessian–vector products that were evaluated.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, difference: float | None = None) -> None:
+        """``difference``: as for ``hessian_vector_products``."""
         self.objective, self.gradients, self.products = objective, 0, 0
+        self._difference = difference
 
     def at(self, point: Tensor) -> tuple[float, Tensor]:
         """Loss, and gradient [d], at ``point`` [d]."""
@@ -58,7 +60,15 @@ class Counted:
         """The Hessian at ``point`` [d] times each of ``vectors`` [k, d]."""
         self.products += len(vectors)
         points = point.expand(len(vectors), -1)
-        return hessian_vector_products(self.objective, points, vectors)
+        return hessian_vector_products(self.objective, points, vectors, difference=self._difference)
+
+    def resolution(self, point: Tensor) -> float:
+        """Part of the largest curvature below which an eigenvalue cannot be told from zero.
+
+        Rounding of exact second derivatives, or the error of central differences where there are none.
+        """
+        exact = self._difference is None and has_exact_products(self.objective, point)
+        return _RESOLUTION.get((point.dtype, exact), 1e-2)
 
 
 def stationary_tolerance(
@@ -72,14 +82,6 @@ def stationary_tolerance(
     than the ``rounding`` of the gradient's norm.
     """
     return max(_STATIONARY.get(dtype, 1e-3) * largest_curvature * length, rounding)
-
-
-def curvature_resolution(objective: Objective, point: Tensor) -> float:
-    """Part of the largest curvature below which an eigenvalue cannot be told from zero.
-
-    Rounding of exact second derivatives, or the error of central differences where there are none.
-    """
-    return _RESOLUTION.get((point.dtype, has_exact_products(objective, point)), 1e-2)
 
 
 @dataclass(frozen=True)

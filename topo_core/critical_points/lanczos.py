@@ -23,7 +23,7 @@ from torch import Tensor
 from topo_core.random_streams import generator
 
 _INVARIANT = 1e4  # rounding errors, a part of the largest image: what is left is only rounding
-_POSITIVE = 0.1  # of the margin to zero: far below 1, since λ itself may still fall
+_CLEAR = 0.1  # of the margin to zero: far below 1, since λ itself may still fall, and is reported
 
 Product = Callable[[Tensor], Tensor]
 """A symmetric operator: [d] to [d]."""
@@ -70,10 +70,8 @@ def lowest_eigenpairs(
         count: of the pairs that must converge; at most as many as dimensions are left.
         tolerance: a pair has converged where its residual is below this part of the largest
             |Ritz value|.
-        sign_above: accept a pair already where its sign is settled, away from zero by
-            m = |λ| − sign_above × the largest |Ritz value|: a negative one where its residual is
-            below m, a positive one, which a lower eigenvalue may still replace, below m / 10.
-            None waits for ``tolerance``.
+        sign_above: accept a pair already where its sign is settled: its residual is below a tenth of
+            |λ| − sign_above × the largest |Ritz value|. None waits for ``tolerance``.
         max_products: to spend at most.
         basis_size: vectors in memory, at least ``count`` + 3.
         deflate: [q, d], orthonormal vectors to which all others are kept orthogonal.
@@ -106,7 +104,7 @@ def _settled(pairs: Eigenpairs, count: int, tolerance: float, sign_above: float 
     good = residuals <= tolerance * pairs.largest
     if sign_above is not None:
         margins = values.abs() - sign_above * pairs.largest
-        good |= residuals < torch.where(values < 0, margins, _POSITIVE * margins)
+        good |= residuals < _CLEAR * margins
     return bool(good.all())
 
 

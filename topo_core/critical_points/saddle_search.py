@@ -20,11 +20,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, minres
 from torch import Tensor
 
+from topo_core.critical_points.classification import ClassifySettings, classify_point
+from topo_core.critical_points.counting import Counted
+from topo_core.critical_points.lanczos import Product, lowest_eigenpairs
 from topo_core.critical_points.peak_descent import lowered_peak
-from topo_core.random_streams import generator
+from topo_core.critical_points.spectrum import Spectrum, SpectrumSettings, lowest_spectrum
+from topo_core.critical_points.verdicts import Verdict
+from topo_core.objectives.protocol import Step
 
 Gradients = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Exact losses [k] and gradients [k, d] of points [k, d]."""
@@ -33,7 +41,8 @@ _MOVE = 0.3  # longest step of the climb, in spacings
 _MODES = 4  # products spent on the direction of lowest curvature in a step
 _FLAT = 1e-3  # of the barrier: a smaller fall within one spacing is a flat top
 _KINK = 0.5  # a jump of slopes that keeps this part of itself on a tenth of the distance is a kink
-_ZERO = 1e-6  # eigenvalues below this fraction of the largest count as zero
+_PAIRS = 32  # negative eigenvalues that are counted: more are a lower bound
+_PATIENCE = 15  # times the products of a Newton step, to settle a sign
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,8 @@ class SaddleSettings:
     Attributes:
         climb: steps of the climbing image, or of the descent across the path.
         polish: Newton steps.
-        lanczos: products with the Hessian in the count of its negative eigenvalues, and in each
-            Newton step.
+        lanczos: products with the Hessian in each Newton step; up to 15 times as many settle the sign of
+            each of its lowest eigenvalues.
         tolerance: a gradient this small, as a fraction of the barrier over the spacing, is zero.
         radius: how far from the peak the search may go, in spacings; None for a free climb.
         difference: of the points between which curvature is measured, in spacings.
@@ -80,9 +89,10 @@ class Saddle:
         peak_gradient_norm: at the peak.
         gradient_norm: at ``point``.
         stationary: whether that is zero within the tolerance.
-        negative: negative eigenvalues of the Hessian that Lanczos saw; with fewer products than
-            dimensions a lower bound. 1 at a pass.
-        eigenvalues: the lowest Ritz values, increasing, at most five.
+        negative: negative eigenvalues of the Hessian that are proved. 1 at a pass.
+        negative_is_exact: whether there are no more; else ``negative`` is a lower bound.
+        degenerate: whether the loss falls along directions without curvature, as at a monkey saddle.
+        eigenvalues: the lowest ones, increasing, at most five.
         direction: [d], unit vector of the lowest one.
         kink: whether slopes jump across ``point``: no Hessian describes it.
         flat: whether the loss does not fall on both sides along ``direction``.
@@ -100,6 +110,8 @@ class Saddle:
     gradient_norm: float
     stationary: bool
     negative: int
+    negative_is_exact: bool
+    degenerate: bool
     eigenvalues: tuple[float, ...]
     direction: Tensor
     kink: bool
@@ -114,7 +126,10 @@ class Saddle:
 
     @property
     def verdict(self) -> str:
-        """In a word: pass, saddle (of a higher index), minimum, sinks, kink, flat or moving."""
+        """In a word: pass, saddle (of a higher index, or degenerate), minimum, sinks, kink, flat, moving.
+
+        ``unsettled`` where the products did not settle the sign of the lowest curvatures.
+        """
         if self.sunk:
             return "sinks"
         if self.kink:
@@ -123,7 +138,11 @@ class Saddle:
             return "flat"
         if not self.stationary:
             return "moving"
-        return {0: "minimum", 1: "pass"}.get(self.negative, "saddle")
+        if self.degenerate or self.negative > 1:
+            return "saddle"
+        if not self.negative_is_exact:
+            return "unsettled"
+        return "pass" if self.negative else "minimum"
 
 
 def find_saddle(
@@ -156,28 +175,33 @@ def find_saddle(
             f"the spacing is {spacing}, the barrier {barrier} and the tangent has the length "
             f"{float(tangent.norm())}; a peak inside a path has all three above 0."
         )
-    counted = _Counted(gradients, settings.difference * spacing)
+    counted = Counted(_Given(gradients), settings.difference * spacing)
     enough = settings.tolerance * barrier / spacing
     along = tangent / tangent.norm()
-    peak_loss, peak_gradient = counted(peak)
+    peak_loss, peak_gradient = counted.at(peak)
     if settings.radius is None:
         climbed, along = _climb(counted, peak, along, spacing, enough, settings)
         point = _polished(counted, climbed, spacing, enough, settings)
-        loss, gradient = counted(point)
+        loss, gradient = counted.at(point)
     else:
         reach = settings.radius * spacing
         climbed = lowered_peak(
-            counted, peak, along, radius=reach, enough=enough, steps=settings.climb
+            counted.at, peak, along, radius=reach, enough=enough, steps=settings.climb
         )
-        point, (loss, gradient) = climbed, counted(climbed)
+        point, (loss, gradient) = climbed, counted.at(climbed)
         if loss > peak_loss - barrier:
             solved = _polished(counted, climbed, spacing, enough, settings)
-            there = counted(solved)
+            there = counted.at(solved)
             # What Newton's steps have not finished, or where they lead away, is no peak of the path.
             if float(there[1].norm()) <= enough and float((solved - peak).norm()) <= reach:
                 point, (loss, gradient) = solved, there
-    values, direction = _lowest(counted, point, along, settings.lanczos, seed)
-    scale = max(abs(float(values[0])), abs(float(values[-1])), 1e-300)
+    spectrum = lowest_spectrum(
+        counted,
+        point,
+        SpectrumSettings(products=_PATIENCE * settings.lanczos, pairs=_PAIRS),
+        seed=seed,
+    )
+    degenerate = _is_degenerate_saddle(counted, point, spectrum, enough, spacing, seed)
     norm = float(gradient.norm())
     return Saddle(
         point=point,
@@ -188,43 +212,36 @@ def find_saddle(
         peak_gradient_norm=float(peak_gradient.norm()),
         gradient_norm=norm,
         stationary=norm <= enough,
-        negative=int((values < -_ZERO * scale).sum()),
-        eigenvalues=tuple(values[:5].tolist()),
-        direction=direction,
+        negative=spectrum.negative,
+        negative_is_exact=spectrum.settled and not degenerate,
+        degenerate=degenerate,
+        eigenvalues=tuple(spectrum.values[:5].tolist()),
+        direction=spectrum.vectors[0] if len(spectrum.vectors) else along,
         kink=_has_kink(counted, point, along, spacing),
         flat=_is_flat(counted, point, along, spacing, barrier),
         sunk=settings.radius is not None and loss <= peak_loss - barrier,
-        gradient_evaluations=counted.rows,
+        gradient_evaluations=counted.gradients + 2 * counted.products,
     )
 
 
-class _Counted:
-    """Gradients at single points, products with the Hessian, and how many rows they took."""
+class _Given:
+    """An objective of which only exact losses and gradients are given."""
 
-    def __init__(self, gradients: Gradients, step: float) -> None:
-        self._gradients, self._step, self.rows = gradients, step, 0
+    dimension, batches = None, 1
 
-    def __call__(self, point: Tensor) -> tuple[float, Tensor]:
-        losses, gradients = self.batch(point[None])
-        return float(losses[0]), gradients[0]
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
 
-    def batch(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        self.rows += len(points)
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        del step
         return self._gradients(points)
 
-    def product(self, point: Tensor, vector: Tensor) -> Tensor:
-        """The Hessian at ``point`` times ``vector``."""
-        size = vector.norm()
-        if not size > 0:
-            return torch.zeros_like(vector)
-        move = vector * (self._step / size)
-        _, (ahead, behind) = self.batch(torch.stack([point + move, point - move]))
-        found: Tensor = (ahead - behind) * (size / (2 * self._step))
-        return found
+    def losses(self, points: Tensor) -> Tensor:
+        return self._gradients(points)[0].to(torch.float64)
 
 
 def _climb(
-    gradients: _Counted,
+    gradients: Counted,
     point: Tensor,
     along: Tensor,
     spacing: float,
@@ -236,7 +253,7 @@ def _climb(
     step = 0.0
     before: tuple[Tensor, Tensor] | None = None
     for _ in range(settings.climb):
-        _, gradient = gradients(point)
+        _, gradient = gradients.at(point)
         if float(gradient.norm()) <= 100 * enough:
             break
         along, bend = _followed(gradients, point, along)
@@ -258,95 +275,69 @@ def _climb(
     return point, along
 
 
-def _followed(gradients: _Counted, point: Tensor, along: Tensor) -> tuple[Tensor, float]:
+def _followed(gradients: Counted, point: Tensor, along: Tensor) -> tuple[Tensor, float]:
     """``along`` turned towards the lowest curvature by a short Lanczos, and the curvature."""
-    values, vectors = _lanczos(gradients, point, along, _MODES)
-    turned = vectors[:, 0]
-    return turned * math.copysign(1.0, float(turned @ along)), float(values[0])
+    pairs = lowest_eigenpairs(lambda v: gradients.product(point, v), along, max_products=_MODES)
+    if not len(pairs.values):
+        return along, math.nan
+    turned = pairs.vectors[0]
+    return turned * math.copysign(1.0, float(turned @ along)), float(pairs.values[0])
 
 
 def _polished(
-    gradients: _Counted, point: Tensor, spacing: float, enough: float, settings: SaddleSettings
+    gradients: Counted, point: Tensor, spacing: float, enough: float, settings: SaddleSettings
 ) -> Tensor:
     """Newton steps to the stationary point nearby, as long as the gradient gets smaller."""
-    _, gradient = gradients(point)
+    _, gradient = gradients.at(point)
     for _ in range(settings.polish):
         norm = float(gradient.norm())
         if norm <= 1e-3 * enough:
             break
-        step = _minres(lambda v: gradients.product(point, v), -gradient, settings.lanczos)  # noqa: B023
+        here = point
+        step = _newton_move(lambda v: gradients.product(here, v), gradient, settings.lanczos)  # noqa: B023
         step *= min(1.0, _MOVE * spacing / max(float(step.norm()), 1e-300))
-        found = gradients(point + step)[1]
+        found = gradients.at(point + step)[1]
         if not float(found.norm()) < norm:
             step *= 0.25
-            found = gradients(point + step)[1]
+            found = gradients.at(point + step)[1]
             if not float(found.norm()) < norm:
                 break
         point, gradient = point + step, found
     return point
 
 
-def _minres(product: Callable[[Tensor], Tensor], right: Tensor, products: int) -> Tensor:
-    """The least-squares solution of H x = right in a Krylov space (Paige & Saunders 1975)."""
-    size = right.norm()
-    basis, images = [right / size], list[Tensor]()
-    for _ in range(min(products, len(right))):
-        image = product(basis[-1])
-        images.append(image)
-        rest = image
-        for _ in range(2):
-            for vector in basis:
-                rest = rest - (vector @ rest) * vector
-        length = rest.norm()
-        if not length > 1e-10 * image.norm():
-            break
-        basis.append(rest / length)
-    columns = torch.stack(images, dim=1)
-    # Few columns: a small least-squares problem; directions that the Hessian does not see stay 0.
-    weights = torch.linalg.lstsq(
-        columns.T @ columns, columns.T @ right[:, None], rcond=1e-12, driver="gelsd"
-    ).solution
-    step: Tensor = torch.stack(basis[: len(images)], dim=1) @ weights[:, 0]
-    return step
+def _newton_move(product: Product, gradient: Tensor, products: int) -> Tensor:
+    """The least-squares solution of H x = −gradient in a Krylov space (MINRES, Paige & Saunders 1975)."""
+
+    def times(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        image: NDArray[np.float64] = product(torch.as_tensor(vector).to(gradient)).cpu().numpy()
+        return image
+
+    size = len(gradient)
+    hessian = LinearOperator((size, size), matvec=times, dtype=np.float64)
+    right = -gradient.cpu().double().numpy()
+    solution, _ = minres(hessian, right, rtol=1e-12, maxiter=min(products, size))
+    return torch.as_tensor(solution).to(gradient)
 
 
-def _lanczos(
-    gradients: _Counted, point: Tensor, start: Tensor, products: int
-) -> tuple[Tensor, Tensor]:
-    """Ritz values [k] (increasing) and vectors [d, k] of the Hessian (Lanczos 1950).
-
-    With full reorthogonalisation, so that no value comes twice.
-    """
-    basis, images = [start / start.norm()], list[Tensor]()
-    while True:
-        images.append(gradients.product(point, basis[-1]))
-        rest = images[-1]
-        if len(images) >= min(products, len(start)):
-            break
-        for _ in range(2):
-            for vector in basis:
-                rest = rest - (vector @ rest) * vector
-        length = rest.norm()
-        if not length > 1e-8 * images[-1].norm():
-            break
-        basis.append(rest / length)
-    frame = torch.stack(basis, dim=1)
-    small = frame.T @ torch.stack(images, dim=1)
-    values, vectors = torch.linalg.eigh(0.5 * (small + small.T))
-    return values, frame @ vectors
+def _is_degenerate_saddle(
+    gradients: Counted, point: Tensor, spectrum: Spectrum, enough: float, spacing: float, seed: int
+) -> bool:
+    """Whether a point without negative curvature is left downwards along its zero modes."""
+    if spectrum.negative or not spectrum.zeros:
+        return False
+    found = classify_point(
+        gradients.objective,
+        point,
+        ClassifySettings(tolerance=enough, length=spacing),
+        seed=seed,
+    )
+    gradients.gradients += found.gradients
+    gradients.products += found.products
+    return found.verdict is Verdict.SADDLE
 
 
-def _lowest(
-    gradients: _Counted, point: Tensor, along: Tensor, products: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Ritz values, and the unit vector of the lowest; from a start with parts in all directions."""
-    draw = torch.randn(len(point), generator=generator(seed, "lanczos"), dtype=torch.float64)
-    draw = draw.to(point)
-    values, vectors = _lanczos(gradients, point, along + draw / draw.norm(), products)
-    return values, vectors[:, 0] / vectors[:, 0].norm()
-
-
-def _has_kink(gradients: _Counted, point: Tensor, along: Tensor, spacing: float) -> bool:
+def _has_kink(gradients: Counted, point: Tensor, along: Tensor, spacing: float) -> bool:
     """Whether the slope along ``along`` jumps at ``point``.
 
     Where the loss is smooth a change of slope shrinks with the distance over which it is seen.
@@ -362,7 +353,7 @@ def _has_kink(gradients: _Counted, point: Tensor, along: Tensor, spacing: float)
 
 
 def _is_flat(
-    gradients: _Counted, point: Tensor, along: Tensor, spacing: float, barrier: float
+    gradients: Counted, point: Tensor, along: Tensor, spacing: float, barrier: float
 ) -> bool:
     """Whether the loss stays within a small part of the barrier on one side or the other."""
     around = torch.stack([point + spacing * along, point, point - spacing * along])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.counting import Counted, curvature_resolution
+from topo_core.critical_points.counting import Counted
 from topo_core.critical_points.lanczos import Eigenpairs, lowest_eigenpairs, missed_probability
 from topo_core.random_streams import generator
 
@@ -76,7 +76,7 @@ def lowest_spectrum(
     A Hessian that is not finite gives no pairs, and is not settled.
     """
     settings = settings or SpectrumSettings()
-    resolution = curvature_resolution(counted.objective, point)
+    resolution = counted.resolution(point)
     if len(point) <= settings.whole:
         return _whole(counted, point, resolution)
     found: list[Eigenpairs] = []

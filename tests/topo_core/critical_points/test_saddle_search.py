@@ -151,6 +151,32 @@ def test_negative_eigenvalues_are_counted(curvatures, negative, verdict):
     assert found.eigenvalues[0] == pytest.approx(lowest, rel=1e-6)
 
 
+def test_a_monkey_saddle_is_no_minimum():
+    """Its Hessian is zero, and the loss falls in three directions: a degenerate saddle."""
+    found = find_saddle(
+        exact(from_function(lambda x: x[:, 0] ** 3 - 3 * x[:, 0] * x[:, 1] ** 2)),
+        torch.zeros(2, dtype=torch.float64),
+        torch.tensor([0.0, 1.0], dtype=torch.float64),
+        spacing=0.5,
+        barrier=1.0,
+    )
+    assert found.verdict in ("saddle", "flat") and found.negative == 0
+    assert found.degenerate and not found.negative_is_exact
+
+
+def test_index_three_in_sixty_dimensions_is_no_pass():
+    """Eight products do not see three negative curvatures: the count goes on until a sign is positive."""
+    found = find_saddle(
+        exact(quadratic((-1.0, -1.0, -2.0, *(1.0 + k for k in range(97))))),
+        torch.zeros(100, dtype=torch.float64),
+        torch.ones(100, dtype=torch.float64),
+        spacing=0.5,
+        barrier=1.0,
+        settings=SaddleSettings(lanczos=8),
+    )
+    assert (found.negative, found.negative_is_exact, found.verdict) == (3, True, "saddle")
+
+
 def test_a_kink_is_told():
     """A ridge of -|x| is no saddle: slopes jump there, whatever the differences say."""
     objective = from_function(lambda x: -x[:, 0].abs() + x[:, 1] ** 2)
