@@ -76,7 +76,7 @@ def follow(
     points: Tensor,
     directions: Tensor,
     *,
-    radius: float,
+    radius: Tensor,
     longest: float,
     tolerance: float,
     steps: int = 60,
@@ -90,7 +90,7 @@ def follow(
         loss: in coordinates in which a length means about the same in every direction.
         points: starts.
         directions: of any length above 0.
-        radius: first trust radius.
+        radius: [k], first trust radii.
         longest: largest trust radius.
         tolerance: of the decrement, a difference of losses.
         steps: at most.
@@ -106,13 +106,13 @@ def follow(
     f, g = loss.gradients(x)
     h = loss.hessians(x) if hessians is None else hessians.clone()
     v = directions / directions.norm(dim=1, keepdim=True)
-    r = x.new_full((count,), radius)
+    r, smallest = radius.clone(), _SMALLEST * radius.min()
     age = torch.zeros(count, dtype=torch.long, device=x.device)
     alive = torch.arange(count, device=x.device)
     begun = x.clone()
     for step in range(steps):
         fine = f.isfinite() & g.isfinite().all(1) & h.isfinite().all(2).all(1)
-        fine &= (f <= ceiling) & ((x - begun).norm(dim=1) <= reach) & (r > _SMALLEST * radius)
+        fine &= (f <= ceiling) & ((x - begun).norm(dim=1) <= reach) & (r > smallest)
         values, vectors = torch.linalg.eigh(torch.where(fine[:, None, None], h, 0.0))
         parts = (vectors.mT @ g[:, :, None])[:, :, 0]
         size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)

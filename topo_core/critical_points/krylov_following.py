@@ -36,7 +36,7 @@ def follow_in_krylov_spaces(
     points: Tensor,
     directions: Tensor,
     *,
-    radius: float,
+    radius: Tensor,
     longest: float,
     tolerance: float,
     steps: int = 60,
@@ -51,7 +51,7 @@ def follow_in_krylov_spaces(
     out = none_found(points, 2)
     last = loss.rows + budget
     for k in range(len(points)):
-        search = _Search(loss, points[k], directions[k], radius, longest)
+        search = _Search(loss, points[k], directions[k], float(radius[k]), longest)
         for step in range(steps):
             if loss.rows >= last or not search.alive(ceiling, reach):
                 break

@@ -138,7 +138,7 @@ def refine_saddle(
         loss,
         start[None],
         along[None],
-        radius=settings.first,
+        radius=start.new_tensor([settings.first]),
         longest=settings.longest,
         tolerance=1e-12 * abs(peak_loss) + 1e-300,
         steps=settings.steps,

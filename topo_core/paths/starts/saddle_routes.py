@@ -45,7 +45,7 @@ _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
 _STEPS = 60  # of a search
 _DESCENT = 300  # steps of a descent
-_UPHILL = 0.05  # rise of the first step from a minimum, in units of loss
+_UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
 _MODES_AT_ONCE = 4  # climbed in both directions in one round
 _AROUND = 0.5  # how far above the height a search may rise, in heights above the lowest minimum
 
@@ -174,7 +174,8 @@ class RouteSearch:
         if peaks:
             starts, directions = (torch.stack(rows) for rows in zip(*peaks, strict=True))
             ceiling = float(self.loss.losses(starts).max()) + self._unit
-            self._follow(starts, directions, max(self._ceiling, ceiling))
+            radius = starts.new_full((len(starts),), _RADIUS)
+            self._follow(starts, directions, radius, max(self._ceiling, ceiling))
         return bool(pairs)
 
     def _gaps(self) -> list[tuple[int, int]]:
@@ -273,12 +274,16 @@ class RouteSearch:
         if not take:
             return True
         curvature = values[list(take)].abs().clamp_min(1e-300)
-        size = (2 * _UPHILL * self._unit / curvature).sqrt().clamp_max(0.05)
+        rise = self._unit
+        if math.isfinite(self.height):
+            rise = min(rise, self.height - self.graph.losses[i])
+        size = (2 * _UPHILL * rise / curvature).sqrt().clamp_max(_RADIUS)
         sides = vectors[:, list(take)].T
         moves = size[:, None] * sides
         starts = self.graph.minima[i] + torch.cat([moves, -moves])
         hessians = None if hessian is None else hessian.expand(len(starts), -1, -1)
-        self._follow(starts, torch.cat([sides, sides]), self._ceiling, hessians)
+        radius = torch.cat([size, size])
+        self._follow(starts, torch.cat([sides, sides]), radius, self._ceiling, hessians)
         return True
 
     def _soft_modes(self, i: int, count: int) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -310,11 +315,15 @@ class RouteSearch:
         return self.height + _AROUND * (self.height - min(self.graph.losses))
 
     def _follow(
-        self, starts: Tensor, directions: Tensor, ceiling: float, hessians: Tensor | None = None
+        self,
+        starts: Tensor,
+        directions: Tensor,
+        radius: Tensor,
+        ceiling: float,
+        hessians: Tensor | None = None,
     ) -> None:
         """Follow ``starts`` [k, d] to saddles, and add those below the height to the graph."""
-        limits = {
-            "radius": _RADIUS,
+        rest = {
             "longest": _LONGEST,
             "tolerance": 1e-9 * self._unit,
             "ceiling": ceiling,
@@ -322,12 +331,18 @@ class RouteSearch:
         }
         if self.dense:
             result = follow(
-                self.loss, starts, directions, steps=_STEPS, hessians=hessians, **limits
+                self.loss,
+                starts,
+                directions,
+                radius=radius,
+                steps=_STEPS,
+                hessians=hessians,
+                **rest,
             )
         else:
             left = max(0, self.settings.budget - self.loss.rows)
             result = follow_in_krylov_spaces(
-                self.loss, starts, directions, steps=_STEPS, budget=left, **limits
+                self.loss, starts, directions, radius=radius, steps=_STEPS, budget=left, **rest
             )
         fresh = self._fresh(result)
         if fresh:
