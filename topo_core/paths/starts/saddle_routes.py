@@ -11,8 +11,8 @@ by two moves:
   Miller 1981).
 
 Once the ends are joined at a height h, only saddles lower than h count, so the ends lie in two components
-again and the same moves look for a lower route. The search ends when several rounds have found none, or when
-its budget is spent.
+again and the same moves look for a lower route. A path must leave both components, so the search ends when
+climbs from all minima of one of them have met no saddle lower than h, or when its budget is spent.
 
 Steps are taken in coordinates in which the mean of |H| along the straight line between the ends is the
 identity (``ScaledLoss``), so that badly scaled parameters cost no more than others; in many dimensions the
@@ -46,7 +46,7 @@ _REACH = 2.0  # how far a search may go from its start
 _STEPS = 60  # of a search
 _DESCENT = 300  # steps of a descent
 _UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
-_MODES_AT_ONCE = 4  # climbed in both directions in one round
+_MODES_AT_ONCE = 6  # climbed in both directions in one round
 _AROUND = 0.5  # how far above the height a search may rise, in heights above the lowest minimum
 
 
@@ -59,14 +59,12 @@ class RouteSettings:
         dense: dimensions up to which Hessians are taken whole.
         modes: soft modes climbed from a minimum, in both directions.
         gaps: paths relaxed together.
-        quiet: rounds without a lower route after which the search ends.
     """
 
     budget: int = 6000
     dense: int = 256
     modes: int = 12
     gaps: int = 3
-    quiet: int = 3
 
 
 class RouteSearch:
@@ -117,26 +115,47 @@ class RouteSearch:
 
     def run(self) -> None:
         """Rounds of both moves in turn, until the search ends."""
-        quiet = 0
+        crossed = False  # whether gaps were tried below the present height
         while self.loss.rows < self.settings.budget:
             if self.height <= self._top + 4 * self._rounding:
                 self.ended = "lowest"
                 return
-            before = self.height
-            moves = [self._cross_gaps, self._climb]
-            first, second = moves if self.rounds % 2 == 0 else moves[::-1]
-            if not first() and not second():
+            left = self._unexplored()
+            if crossed and math.isfinite(self.height) and not left:
+                self.ended = "explored"
+                return
+            cross = self.rounds % 2 == 0
+            moved = self._cross_gaps() if cross or not left else self._climb(left)
+            if not moved and not left:
                 self.ended = "exhausted"
                 return
             self.rounds += 1
             route = self.graph.route(*self.ends)
-            if route is not None:
-                self.height = max([self._top, *(edge.loss for edge in route)])
-            lower = self.height < before or math.isinf(self.height)
-            quiet = 0 if lower else quiet + 1
-            if quiet >= self.settings.quiet:
-                self.ended = "quiet"
-                return
+            height = self.height if route is None else max([self._top, *(e.loss for e in route)])
+            crossed = (crossed or cross) and height == self.height
+            self.height = height
+
+    def _unexplored(self) -> list[int]:
+        """Minima to climb from, next ones first.
+
+        A path must leave the component of each end below the height. So where one of the two components has
+        been climbed from everywhere, there is no lower route as far as such climbs can tell, and none is
+        left. Until the ends are joined both count.
+        """
+        component = self.graph.components(self.height)
+        modes = min(self.loss.dimension, self.settings.modes)
+        sides = list[list[int]]()
+        for end in self.ends:
+            inside = [i for i, label in enumerate(component) if label == component[end]]
+            left = [i for i in inside if self._climbed.get(i, 0) < modes]
+            sides.append(sorted(left, key=lambda i: (-self.graph.losses[i], i)))
+        higher = sorted(
+            zip(sides, self.ends, strict=True), key=lambda side: -self.graph.losses[side[1]]
+        )
+        if math.isinf(self.height):
+            both = [i for side, _ in higher for i in side]
+            return sorted(both, key=lambda i: self._climbed.get(i, 0))
+        return min((side for side, _ in higher), key=len)
 
     def highest(self) -> Edge | None:
         """The highest saddle of the lowest route."""
@@ -255,19 +274,13 @@ class RouteSearch:
 
     # The single-ended move.
 
-    def _climb(self) -> bool:
-        """Climb from a minimum joined to an end below the height; whether one was left to climb from."""
-        component = self.graph.components(self.height)
-        joined = {component[end] for end in self.ends}
-        modes = min(self.loss.dimension, self.settings.modes)
-        order = sorted(
-            (self._climbed.get(i, 0), -loss, i)
-            for i, loss in enumerate(self.graph.losses)
-            if component[i] in joined and loss < self.height and self._climbed.get(i, 0) < modes
-        )
-        if not order:
+    def _climb(self, left: list[int]) -> bool:
+        """Climb from the first of the minima ``left``, along some modes that have not been climbed yet."""
+        if not left:
             return False
-        done, _, i = order[0]
+        i = left[0]
+        modes = min(self.loss.dimension, self.settings.modes)
+        done = self._climbed.get(i, 0)
         hessian, values, vectors = self._soft_modes(i, modes)
         take = range(done, min(done + _MODES_AT_ONCE, len(values)))
         self._climbed[i] = done + _MODES_AT_ONCE if take else modes
