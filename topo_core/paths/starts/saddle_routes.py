@@ -47,7 +47,7 @@ _STEPS = 60  # of a search
 _DESCENT = 300  # steps of a descent
 _UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
 _MODES_AT_ONCE = 6  # climbed in both directions in one round
-_AROUND = 0.5  # how far above the height a search may rise, in heights above the lowest minimum
+_AROUND = 0.1  # how far above the height a search may rise, in heights above the lowest minimum
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class RouteSearch:
         graph: what is known.
         height: of the lowest route; infinite while there is none.
         rounds: done.
-        ended: why the search ended: "lowest" (no path can be lower), "quiet" (rounds have found no lower
-            route), "exhausted" (there is nothing left to try) or "budget".
+        ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from one side have
+            met no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
 
     def __init__(
