@@ -103,6 +103,12 @@ def judge(
         outcome, reason = Outcome.DIVERGED, state.failure
     elif finished and lowest:
         outcome, reason = Outcome.CONVERGED, "no path is lower than its higher end"
+    elif state.verified is not None:
+        remaining = 0.0 if state.verified.searched else barrier
+        outcome = Outcome.CONVERGED if state.verified.searched else Outcome.BUDGET
+        reason = f"{state.verified}, and the search below it " + (
+            "has met no lower one" if state.verified.searched else "has used its budget"
+        )
     elif state.steps == 0:
         outcome = Outcome.BUDGET
         reason = "no step was taken, so nothing is known of a further fall; raise epochs"

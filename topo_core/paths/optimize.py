@@ -51,7 +51,12 @@ def optimize_path(
     resolved = (settings or PathSettings()).resolve(objective.batches, len(start))
     solver = PathSolver(objective, resolved)
     first = find_start(objective, start, end, solver.resolved, seed)
-    state = solver.begin(first.points, spent=first.gradient_evaluations, profile=first.profile)
+    state = solver.begin(
+        first.points,
+        spent=first.gradient_evaluations,
+        profile=first.profile,
+        verified=first.verified,
+    )
     return solver.solution(solver.advance(state, seed, until_epoch=solver.resolved.epochs))
 
 

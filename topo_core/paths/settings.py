@@ -58,9 +58,10 @@ class PathSettings:
     Attributes:
         points: points of the starting path, the two ends included.
         start: how the starting path is made, a name of ``start_registry``. ``line`` is the
-            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the best of several bent starts.
+            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the best of several bent starts;
+            ``saddles`` the lowest route over verified saddles, after which no step is needed.
             ``aligned``, ``through`` and ``warm`` name a path that the caller brings. ``auto`` is
-            ``line`` with ``paper``, ``routes`` for exact gradients in up to 1,000 dimensions, and
+            ``line`` with ``paper``, ``saddles`` for exact gradients in up to 1,000 dimensions, and
             ``bezier`` elsewhere.
         force: the tangent rule, a name of ``tangents.registry``.
         epochs: largest number of passes over the objective's minibatches; the run ends before when
@@ -156,7 +157,7 @@ class PathSettings:
         usual = OptimizerSettings("secant") if exact else OptimizerSettings("adam", lr=0.003)
         if large:
             usual = OptimizerSettings("scaled_adam", lr=0.3)
-        start = method.start or ("routes" if exact and not large else "bezier")
+        start = method.start or ("saddles" if exact and not large else "bezier")
         redistribute = _REDISTRIBUTE if method.redistributes else 0
         insertion = self.insertion
         if insertion is None and large and method.stops_early:

@@ -38,6 +38,7 @@ from topo_core.paths.solution import PathSolution
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import peak_force
 from topo_core.paths.steps import Norms
+from topo_core.paths.verified_pass import VerifiedPass
 
 
 class PathSolver:
@@ -60,7 +61,14 @@ class PathSolver:
             else settings.resolve(objective.batches, objective.dimension)
         )
 
-    def begin(self, points: Tensor, *, spent: int = 0, profile: Profile | None = None) -> PathState:
+    def begin(
+        self,
+        points: Tensor,
+        *,
+        spent: int = 0,
+        profile: Profile | None = None,
+        verified: VerifiedPass | None = None,
+    ) -> PathState:
         """The state before the first step of a path that starts as ``points`` [n, d].
 
         The two ends stay where they are. Coincident neighbours are merged.
@@ -69,6 +77,7 @@ class PathSolver:
             points: the first path.
             spent: the number of gradients that it took to find ``points``.
             profile: of ``points``, if they have been measured.
+            verified: what was proved of the highest point of ``points``; then no step is taken.
 
         Raises:
             ValueError: for points that are not a finite path of the objective's dimension.
@@ -98,6 +107,7 @@ class PathSolver:
             failure=""
             if math.isfinite(profile.maximum)
             else "the loss on the starting path is not finite",
+            verified=verified,
         )
         first = record_of(state, profile.maximum, rate=0.0, norms=Norms())
         return replace(state, history=(first,))
@@ -144,13 +154,15 @@ class PathSolver:
         """Whether ``advance`` has nothing left to do.
 
         The run is at its end or has failed; or, unless the tangent rule goes on to the end, the path is as
-        low as its higher end, or no longer moves.
+        low as its higher end, its highest point is proved to be a pass, or it no longer moves.
         """
         if state.failure or state.epoch >= self.resolved.epochs:
             return True
         if not self.resolved.rule.method.stops_early:
             return False
-        return lowest_possible(state) or has_stopped_moving(state, self.resolved)
+        if state.verified is not None or lowest_possible(state):
+            return True
+        return has_stopped_moving(state, self.resolved)
 
     def solution(self, state: PathState) -> PathSolution:
         """The best path so far, measured, with the evidence for or against convergence."""

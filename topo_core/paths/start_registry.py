@@ -47,6 +47,10 @@ STARTS: Registry[StartRule] = Registry(
         "bezier": StartRule(
             "loss", "topo_core.paths.starts.trained_curves:trained_start", trains_a_curve=True
         ),
+        # The lowest route over verified saddles.
+        "saddles": StartRule(
+            "loss", "topo_core.paths.starts.saddle_start:saddles_start", exact_gradients=True
+        ),
         # The best of several bent starts and of routes by way of other minima.
         "routes": StartRule(
             "loss", "topo_core.paths.starts.minimax_search:routes_start", exact_gradients=True

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from topo_core.paths.profiles import Profile
 from topo_core.paths.updates.protocol import Slots
+from topo_core.paths.verified_pass import VerifiedPass
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class PathState:
         merged: coincident points dropped from the first path.
         history: records, oldest first.
         failure: why the optimisation cannot go on; empty while it can.
+        verified: what was proved of the highest point of the first path, if anything was.
     """
 
     points: Tensor
@@ -96,6 +98,7 @@ class PathState:
     history: tuple[Record, ...]
     failure: str
     best_profile: Profile | None = None
+    verified: VerifiedPass | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, all 2-D and of the dtype of the points."""
@@ -117,6 +120,7 @@ class PathState:
             "merged": self.merged,
             "history": [asdict(record) for record in self.history],
             "failure": self.failure,
+            "verified": self.verified.scalars() if self.verified else None,
         }
 
     @classmethod
@@ -134,5 +138,6 @@ class PathState:
             **{
                 **scalars,
                 "history": tuple(Record.restore(record) for record in scalars["history"]),
+                "verified": VerifiedPass.restore(scalars["verified"]),
             },
         )

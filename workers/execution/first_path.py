@@ -22,6 +22,7 @@ from topo_core.paths.starts.trained_curves import (
     train_curves,
 )
 from topo_core.paths.starts.weight_matching import weight_matching
+from topo_core.paths.verified_pass import VerifiedPass
 from workers.execution.progress import Interrupted, TaskFailure
 from workers.execution.task_run import Site
 from workers.problems.loaded_problem import Loaded
@@ -49,12 +50,14 @@ class FirstPath:
         profile: the losses along it, if they were measured.
         quotient: whether it ends at a renumbered copy of the second minimum, so that its height is
             one on the quotient by the symmetries of the network.
+        verified: what was proved of its highest point, if anything was.
     """
 
     points: Tensor
     gradient_evaluations: int = 0
     profile: Profile | None = None
     quotient: bool = False
+    verified: VerifiedPass | None = None
 
 
 def first_path(
@@ -97,7 +100,9 @@ def first_path(
         plain = find_start(solver.objective, start, end, solver.resolved, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
-    return FirstPath(plain.points, plain.gradient_evaluations, plain.profile)
+    return FirstPath(
+        plain.points, plain.gradient_evaluations, plain.profile, verified=plain.verified
+    )
 
 
 def first_paths(

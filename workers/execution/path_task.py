@@ -87,7 +87,10 @@ class PathRun:
     def begun(self, first: FirstPath) -> PathState:
         """The state before the first step."""
         return self.solver.begin(
-            first.points, spent=first.gradient_evaluations, profile=first.profile
+            first.points,
+            spent=first.gradient_evaluations,
+            profile=first.profile,
+            verified=first.verified,
         )
 
     def is_finished(self, state: PathState) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from topo_core.paths.profiles import Profile
+from topo_core.paths.verified_pass import VerifiedPass
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,10 @@ class Start:
         points: [n, d].
         gradient_evaluations: rows whose gradient it took to find it.
         profile: the losses along it, if they were measured.
+        verified: what was proved of its highest point, if anything was.
     """
 
     points: Tensor
     gradient_evaluations: int = 0
     profile: Profile | None = None
+    verified: VerifiedPass | None = None

@@ -75,6 +75,9 @@ class RouteSearch:
         graph: what is known.
         height: of the lowest route; infinite while there is none.
         rounds: done.
+        top: loss of the higher end.
+        lowest_relaxed: the lowest relaxed path [n, d] between the ends, in parameters; None where none was
+            finite.
         ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from one side have
             met no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
@@ -87,9 +90,9 @@ class RouteSearch:
         self.loss, self._second = _coordinates(objective, start, end, dense=self.dense)
         ends = self.loss.coordinates(torch.stack([start, end]))
         self._given = ends
-        self._top = float(self.loss.losses(ends).max())
-        self._rounding = torch.finfo(start.dtype).eps * abs(self._top)
-        self._unit = max(1e-3 * abs(self._top), 1e-300)  # of losses; a relaxed path says better
+        self.top = float(self.loss.losses(ends).max())
+        self._rounding = torch.finfo(start.dtype).eps * abs(self.top)
+        self._unit = max(1e-3 * abs(self.top), 1e-300)  # of losses; a relaxed path says better
         self.graph = TransitionGraph(_SAME)
         down = descend_together(
             self.loss,
@@ -103,8 +106,10 @@ class RouteSearch:
         self._to_minima = down.polylines
         minima = zip(down.points, down.losses.tolist(), strict=True)
         self.ends = [self.graph.minimum(point, loss) for point, loss in minima]
-        self.height = math.inf if self.ends[0] != self.ends[1] else self._top
+        self.height = math.inf if self.ends[0] != self.ends[1] else self.top
         self.rounds, self.ended = 0, "budget"
+        self.lowest_relaxed: Tensor | None = None
+        self._lowest = math.inf
         self._tried: dict[tuple[int, int], int] = {}
         self._climbed: dict[int, int] = {}
         self._modes: dict[int, tuple[Tensor | None, Tensor, Tensor]] = {}
@@ -117,7 +122,7 @@ class RouteSearch:
         """Rounds of both moves in turn, until the search ends."""
         crossed = False  # whether gaps were tried below the present height
         while self.loss.rows < self.settings.budget:
-            if self.height <= self._top + 4 * self._rounding:
+            if self.height <= self.top + 4 * self._rounding:
                 self.ended = "lowest"
                 return
             left = self._unexplored()
@@ -131,7 +136,7 @@ class RouteSearch:
                 return
             self.rounds += 1
             route = self.graph.route(*self.ends)
-            height = self.height if route is None else max([self._top, *(e.loss for e in route)])
+            height = self.height if route is None else max([self.top, *(e.loss for e in route)])
             crossed = (crossed or cross) and height == self.height
             self.height = height
 
@@ -243,7 +248,15 @@ class RouteSearch:
         for path, values in zip(low, losses, strict=True):
             if bool(values.isfinite().all()):
                 peaks += self._peaks(path)
+                self._keep_lowest(path, float(values.max()))
         return peaks
+
+    def _keep_lowest(self, path: Tensor, height: float) -> None:
+        """Keep the lowest relaxed path between the ends, for the case that no route is found."""
+        ends = [self.graph.minima[node] for node in self.ends]
+        between = torch.equal(path[0], ends[0]) and torch.equal(path[-1], ends[1])
+        if between and height < self._lowest:
+            self._lowest, self.lowest_relaxed = height, self.loss.theta(path)
 
     def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Points of ``path`` [n, d] that are higher than both neighbours, and the chords between these.

@@ -1,0 +1,52 @@
+"""What was proved of a path's highest point: the record that a search over saddles leaves."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class VerifiedPass:
+    """A saddle of index 1 at the highest point of a path that descends from it on both sides to the ends.
+
+    Attributes:
+        loss: at the saddle.
+        gradient_norm: there.
+        eigenvalues: the lowest ones of the Hessian, increasing; one of them is negative.
+        error: an eigenvalue lies within this distance of each.
+        joins: losses of the two minima beside it.
+        searched: whether climbs from all minima on one side of it, below its loss, have met no lower way out.
+        minima, saddles: how many of them the search has met.
+        gradients, products: rows of gradients and Hessian-vector products that it took.
+    """
+
+    loss: float
+    gradient_norm: float
+    eigenvalues: tuple[float, ...]
+    error: float
+    joins: tuple[float, float]
+    searched: bool
+    minima: int
+    saddles: int
+    gradients: int
+    products: int
+
+    def scalars(self) -> dict[str, Any]:
+        """Everything, as JSON can write it."""
+        return asdict(self)
+
+    @classmethod
+    def restore(cls, scalars: Mapping[str, Any] | None) -> "VerifiedPass | None":
+        """The record that ``scalars`` came from; None for None."""
+        if scalars is None:
+            return None
+        tuples: Any = {key: tuple(scalars[key]) for key in ("eigenvalues", "joins")}
+        return cls(**{**scalars, **tuples})
+
+    def __str__(self) -> str:
+        """One sentence without its full stop."""
+        lowest = ", ".join(f"{value:.3g}" for value in self.eigenvalues[:2])
+        return (
+            f"its highest point is a saddle of index 1 (‖∇L‖ = {self.gradient_norm:.2g}, lowest curvatures "
+            f"{lowest} ± {self.error:.1g})"
+        )
