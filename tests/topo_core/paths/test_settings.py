@@ -59,7 +59,7 @@ def test_defaults_follow_the_objective():
     """Minibatches get a trained curve, then Adam with a final annealing; exact gradients secant steps."""
     network, formula = PathSettings().resolve(16), PathSettings().resolve(1)
     assert (network.optimizer, network.start) == (OptimizerSettings("adam", lr=0.003), "bezier")
-    assert (formula.optimizer.name, formula.start) == ("secant", "routes")
+    assert (formula.optimizer.name, formula.start) == ("secant", "saddles")
     assert network.schedule.name == "anneal"
     assert (network.redistribute_every, network.epochs, formula.epochs) == (10, 125, 2000)
 

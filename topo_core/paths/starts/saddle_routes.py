@@ -40,7 +40,7 @@ _SAME = 1e-4  # points closer than this are one; the unit is the distance of the
 _POINTS = 13  # of a relaxed path
 _RELAX = 50  # its steps
 _SAMPLES = 5  # points of the straight line whose Hessians make the metric
-_ARCH = 0.25  # height of a bent first path, in distances of its ends
+_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)  # heights of bent paths, in distances of their ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
 _STEPS = 60  # of a search
@@ -55,13 +55,15 @@ class RouteSettings:
     """What the search may spend.
 
     Attributes:
-        budget: gradients and Hessian-vector products.
+        budget: gradients and Hessian-vector products, once the ends are joined.
+        unjoined: the same while they are not.
         dense: dimensions up to which Hessians are taken whole.
         modes: soft modes climbed from a minimum, in both directions.
         gaps: paths relaxed together.
     """
 
-    budget: int = 6000
+    budget: int = 10_000
+    unjoined: int = 20_000
     dense: int = 256
     modes: int = 12
     gaps: int = 3
@@ -121,12 +123,12 @@ class RouteSearch:
     def run(self) -> None:
         """Rounds of both moves in turn, until the search ends."""
         crossed = False  # whether gaps were tried below the present height
-        while self.loss.rows < self.settings.budget:
+        while self.loss.rows < self._budget:
             if self.height <= self.top + 4 * self._rounding:
                 self.ended = "lowest"
                 return
             left = self._unexplored()
-            if crossed and math.isfinite(self.height) and not left:
+            if self.dense and crossed and math.isfinite(self.height) and not left:
                 self.ended = "explored"
                 return
             cross = self.rounds % 2 == 0
@@ -139,6 +141,11 @@ class RouteSearch:
             height = self.height if route is None else max([self.top, *(e.loss for e in route)])
             crossed = (crossed or cross) and height == self.height
             self.height = height
+
+    @property
+    def _budget(self) -> int:
+        joined = math.isfinite(self.height)
+        return self.settings.budget if joined else self.settings.unjoined
 
     def _unexplored(self) -> list[int]:
         """Minima to climb from, next ones first.
@@ -219,21 +226,33 @@ class RouteSearch:
         return [(i, j) for _, i, j in sorted(ranked)[: self.settings.gaps]]
 
     def _path(self, start: Tensor, end: Tensor, pair: tuple[int, int], attempt: int) -> Tensor:
-        """The straight line at first, then arches in drawn directions, on both sides in turn."""
+        """The straight line at first, then arches to both sides, in other directions and heights in turn."""
         weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
         straight = start + weights * (end - start)
         lines = 1 if self._second is None else 2
         if attempt < lines:
             return straight
-        number, sign = divmod(attempt - lines, 2)
-        draw = torch.randn(
-            len(start), generator=generator(self.seed, "arch", *pair, number), dtype=torch.float64
-        ).to(start)
-        along = (end - start) / (end - start).norm()
-        side = draw - (draw @ along) * along
-        size = _ARCH * (end - start).norm() * (1 - 2 * sign) / side.norm().clamp_min(1e-300)
-        path: Tensor = straight + torch.sin(math.pi * weights) * size * side
+        number, back = divmod(attempt - lines, 2)
+        side = self._side(straight, pair, number)
+        height = _ARCHES[number % len(_ARCHES)] * float((end - start).norm()) * (1 - 2 * back)
+        path: Tensor = straight + torch.sin(math.pi * weights) * height * side
         return path
+
+    def _side(self, straight: Tensor, pair: tuple[int, int], number: int) -> Tensor:
+        """A unit vector across the line: where gradients mostly point, or drawn, in turn."""
+        along = (straight[-1] - straight[0]) / (straight[-1] - straight[0]).norm()
+        if number % 2 == 0:
+            _, gradients = self.loss.gradients(straight[1:-1])
+            across = gradients - (gradients @ along)[:, None] * along
+            if float(across.norm()) > 1e-6 * float(gradients.norm()):
+                # The dominant right singular vector, from the small Gram matrix.
+                _, vectors = torch.linalg.eigh(across @ across.T)
+                main: Tensor = vectors[:, -1] @ across
+                return torch.nn.functional.normalize(main, dim=0)
+        draw = generator(self.seed, "arch", *pair, number)
+        row = torch.randn(len(along), generator=draw, dtype=torch.float64).to(along)
+        side: Tensor = row - (row @ along) * along
+        return torch.nn.functional.normalize(side, dim=0, eps=1e-300)
 
     def _relaxed_peaks(self, paths: Tensor, loss: ScaledLoss) -> list[tuple[Tensor, Tensor]]:
         """Peaks of ``paths`` [p, n, d] after they were relaxed in the coordinates of ``loss``."""
@@ -366,7 +385,7 @@ class RouteSearch:
                 **rest,
             )
         else:
-            left = max(0, self.settings.budget - self.loss.rows)
+            left = max(0, self._budget - self.loss.rows)
             result = follow_in_krylov_spaces(
                 self.loss, starts, directions, radius=radius, steps=_STEPS, budget=left, **rest
             )

@@ -1,0 +1,147 @@
+"""The start ``saddles``: the lowest pass where gradients are exact, and what it says of itself."""
+
+import json
+
+import pytest
+import torch
+
+from topo_core.objectives.protocol import from_function
+from topo_core.paths.convergence import Outcome
+from topo_core.paths.optimize import optimize_path
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import PathSolver
+from topo_core.paths.starts.initial_paths import find_start
+from topo_core.paths.state import PathState
+from topo_core.paths.verified_pass import VerifiedPass
+from topo_core.reference_landscapes.surfaces import (
+    embedded,
+    gaussians,
+    himmelblau,
+    muller_brown,
+    ring_valley,
+)
+
+
+def tensor(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def bent(points):
+    """Two minima at (-1, 0) and (1, 0), a curved valley between them, and a pass of loss 1."""
+    x, y = points[:, 0], points[:, 1]
+    return (x**2 - 1) ** 2 + 4 * (y - 1 + x**2) ** 2
+
+
+ENDS = tensor([[-1.0, 0.0], [1.0, 0.0]])
+
+
+def tanh_regression(points):
+    """One input, two tanh units, one output; 101 points of a curve; squared error and a ridge of 1e-3."""
+    x = torch.linspace(-torch.pi, torch.pi, 101, dtype=torch.float64)
+    y = -0.31 * x.sin() + 0.72 * (2 * x).sin() - 0.21 * x.cos() + 0.89 * (2 * x).cos()
+    weight, bias, out, shift = points.split([2, 2, 2, 1], dim=1)
+    hidden = torch.tanh(x[:, None] * weight[:, None, :] + bias[:, None, :])
+    output = (hidden * out[:, None, :]).sum(-1) + shift
+    return (output - y).square().mean(1) + 0.5e-3 * points.square().sum(1)
+
+
+# Two minima of this loss and the lowest saddle out of the second, from an exhaustive search of all its
+# critical points by another code.
+LOWEST = [0.75139833, 1.85979668, 0.65568436, 1.11118739, -4.39112678, 3.22556061, 0.58439456]
+SECOND = [2.27260011, 1.95750286, 4.79324997, -6.04117990, -0.91227587, 1.23883408, 1.76729595]
+PASS = 0.44294540
+
+
+@pytest.mark.parametrize(
+    ("landscape", "pair"),
+    [(muller_brown, (0, 1)), (muller_brown, (0, 2)), (himmelblau, (1, 3)), (ring_valley, (0, 2))],
+)
+def test_the_pass_is_a_verified_saddle(landscape, pair):
+    """The height is the loss of the true pass to rounding, and the outcome rests on a proved saddle."""
+    known = landscape()
+    path = optimize_path(known.objective, *known.minima[list(pair)])
+    assert path.profile.maximum == pytest.approx(known.passes[pair], rel=1e-5)
+    assert path.outcome is Outcome.CONVERGED
+    assert "saddle of index 1" in path.evidence.reason
+    assert path.gradient_evaluations < 8000
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("shift", [0.0, 1e4])
+def test_the_engine_follows_a_shift_and_a_scale_of_the_loss(scale, shift):
+    """L → aL + b moves the height with it; the 0.01 of barrier above 10⁴ is not lost in rounding."""
+    path = optimize_path(from_function(lambda x: scale * bent(x) + shift), *ENDS)
+    assert path.profile.maximum == pytest.approx(scale + shift, abs=1e-3 * scale)
+    assert path.outcome is Outcome.CONVERGED
+
+
+@pytest.mark.parametrize("stretch", [(1e3, 1.0), (1.0, 1e-3), (1e-2, 1e2)])
+def test_the_engine_follows_rescaled_coordinates(stretch):
+    """Badly scaled parameters cost no more gradients, and give the same height."""
+    plain = optimize_path(from_function(bent), *ENDS)
+    scale = tensor(stretch)
+    path = optimize_path(from_function(lambda x: bent(x / scale)), *(ENDS * scale))
+    assert path.profile.maximum == pytest.approx(1.0, abs=1e-6)
+    assert path.gradient_evaluations < 2 * plain.gradient_evaluations
+
+
+def test_the_engine_follows_a_rotation_and_a_permutation():
+    """In rotated coordinates, or with exchanged ones, the height is the same."""
+    turn = torch.linalg.qr(torch.randn(2, 2, generator=torch.Generator().manual_seed(3)).double()).Q
+    for matrix in (turn, tensor([[0.0, 1.0], [1.0, 0.0]])):
+        path = optimize_path(from_function(lambda x, m=matrix: bent(x @ m)), *(ENDS @ matrix.mT))
+        assert path.profile.maximum == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_pass_of_a_small_network():
+    """The lowest pass out of a minimum of the seven-parameter network, to rounding, and it is known to be.
+
+    The engine before stopped 3 % of the barrier above it after 128,697 gradients, and said CONVERGED.
+    """
+    objective = from_function(tanh_regression)
+    path = optimize_path(objective, tensor(SECOND), tensor(LOWEST))
+    assert path.profile.maximum == pytest.approx(PASS, abs=1e-7)
+    assert path.outcome is Outcome.CONVERGED
+    assert path.gradient_evaluations < 10_000
+
+
+def test_equal_seeds_give_equal_bits():
+    """All draws come from the seed."""
+    landscape = gaussians(3)
+    ends = landscape.minima[[0, -1]]
+    paths = [optimize_path(landscape.objective, *ends, seed=5).points for _ in range(2)]
+    assert torch.equal(*paths)
+
+
+def test_what_was_proved_survives_a_checkpoint():
+    """The record of the saddle is in the scalars of the state, and comes back from JSON."""
+    objective = from_function(bent)
+    solver = PathSolver(objective, PathSettings())
+    first = find_start(objective, *ENDS, solver.resolved, 0)
+    state = solver.begin(first.points, spent=first.gradient_evaluations, verified=first.verified)
+    assert solver.is_finished(state) and isinstance(state.verified, VerifiedPass)
+    scalars = json.loads(json.dumps(state.scalars()))
+    assert PathState.restore(state.tensors(), scalars).verified == state.verified
+    assert state.verified.loss == pytest.approx(1.0)
+    assert state.verified.eigenvalues[0] < 0 < state.verified.eigenvalues[1]
+
+
+def test_a_hole_in_the_loss_is_an_outcome():
+    """Where the loss is NaN around the straight line, a way around it is found, or the outcome says so."""
+
+    def ring(x):
+        square = x.square().sum(1)
+        return torch.where(square < 0.25, float("nan"), (square - 1) ** 2 + 0.1 * x[:, 1] ** 2)
+
+    path = optimize_path(from_function(ring), *ENDS)
+    assert path.profile.maximum == pytest.approx(0.0975, abs=1e-3) or (
+        path.outcome is not Outcome.CONVERGED
+    )
+
+
+def test_a_ridge_by_symmetry_is_left_in_many_dimensions():
+    """Where the straight line is a ridge by symmetry, arches lead to the passes on both sides."""
+    inner = ring_valley(4)
+    outer = embedded(inner.objective, 12, seed=2)
+    path = optimize_path(outer, *outer.lift(inner.minima[[0, 2]]))
+    assert path.profile.maximum == pytest.approx(inner.passes[0, 2], rel=1e-6)
