@@ -8,13 +8,13 @@ from topo_core.critical_points.verdicts import Verdict
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, merge_coincident, resample
 from topo_core.paths.profiles import loss_profile
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import LARGE, Resolved
 from topo_core.paths.starts.first_path import Start
 from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
 
-_LARGEST = 1000  # dimensions; beyond them a trained curve falls further for the same gradients
+
 _CLOSE = 1e-3  # of the barrier, by which a polygon may be above its saddle
 
 
@@ -26,7 +26,7 @@ def saddles_start(
     Where it finds none the path is the lowest of those that it relaxed, and the optimisation goes on from
     there. In more than 1,000 dimensions, or in float32, the start is a trained curve.
     """
-    if len(start) > _LARGEST or start.dtype != torch.float64:
+    if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
     if torch.equal(start, end):
         return Start(line(start, end, resolved.settings.points))
