@@ -14,7 +14,6 @@ from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
 
-
 _CLOSE = 1e-3  # of the barrier, by which a polygon may be above its saddle
 
 
