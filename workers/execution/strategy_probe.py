@@ -100,8 +100,10 @@ def fastest(
         try:
             trial = Trial(loaded, settings, name)
             fault = trial.disagreement() or trial.distance(reference)
-        except (RuntimeError, NotImplementedError) as error:
-            # `vmap` refuses, for instance, a forward pass that looks at values.
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of the user's network, by whatever a strategy does with it
+            # `vmap` refuses, for instance, a forward pass that looks at values, or a GRU.
             fault = (
                 f"it fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             )

@@ -8,6 +8,7 @@ seed, so that everybody's held-out images are the same. Nothing is augmented.
 import gzip
 import hashlib
 import importlib.util
+import inspect
 import io
 import os
 from collections.abc import Callable
@@ -127,7 +128,8 @@ def load_dataset(spec: DataSpec) -> Dataset:
         terms = torch.arange(count_terms(spec))
         return Dataset(terms, torch.zeros_like(terms), terms, torch.zeros_like(terms), classes=1)
     if ":" in spec.name:
-        return _users(spec)
+        own, others = _apart(spec)
+        return _with_noise(_subset(_users(own), others), others)
     loaded = _text(spec) if spec.name == "text" else _LOADERS[spec.name]()
     return _with_noise(_subset(loaded, spec), spec)
 
@@ -259,8 +261,25 @@ def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
     count = len(data.train_targets)
     noisy = torch.randperm(count, generator=draw)[: round(fraction * count)]
     targets = data.train_targets.clone()
-    targets[noisy] = torch.randint(data.classes, (len(noisy),), generator=draw)
+    if targets.is_floating_point():
+        raise BadReference("data.label_noise is for class numbers, and the targets are no integers")
+    shape = (len(noisy), *targets.shape[1:])
+    targets[noisy] = torch.randint(data.classes or _counted(data), shape, generator=draw)
     return replace(data, train_targets=targets)
+
+
+def _apart(spec: DataSpec) -> tuple[DataSpec, DataSpec]:
+    """The options for a user's function, and `subset` and `label_noise` if the function has none."""
+    try:
+        taken = inspect.signature(resolve(spec.name)).parameters
+    except (TypeError, ValueError):
+        return spec, DataSpec(spec.name)
+    everything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    for_all = {k for k in ("subset", "label_noise") if k not in taken and not everything}
+    return (
+        DataSpec(spec.name, tuple(o for o in spec.options if o[0] not in for_all)),
+        DataSpec(spec.name, tuple(o for o in spec.options if o[0] in for_all)),
+    )
 
 
 def _users(spec: DataSpec) -> Dataset:

@@ -8,9 +8,12 @@ from torch import nn
 
 from topo_core.objectives.batching.cuda_graphs import Graphed
 from topo_core.objectives.batching.linear import Linear
+from topo_core.objectives.batching.literal import LiteralStrategy
 from topo_core.objectives.batching.memory_budget import Budgeted, activation_bytes
 from topo_core.objectives.batching.protocol import Network
-from topo_core.objectives.losses import CrossEntropy
+from topo_core.objectives.batching.registry import STRATEGIES
+from topo_core.objectives.losses import LOSSES, CrossEntropy
+from topo_core.objectives.losses.base import PerExample
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
@@ -228,3 +231,56 @@ def test_gradients_agree_on_a_gpu(network, strategy):
         assert torch.allclose(losses.cpu(), expected, rtol=1e-11)
         assert torch.allclose(gradients.cpu(), slopes, rtol=1e-9, atol=1e-13)
         rows = rows + 0.01
+
+
+def test_a_strategy_from_outside(monkeypatch):
+    """One that is registered by name is possible where it says so, and evaluates every set."""
+    calls = []
+
+    class Counted(LiteralStrategy):
+        name = "counted"
+
+        def make(self, network):
+            calls.append(type(network.loss).__name__)
+            return super().make(network)
+
+    monkeypatch.setitem(STRATEGIES, "counted", Counted())
+    assert "counted" in possible(NETWORKS["unusual"])
+    rows = points(NETWORKS["unusual"], 2)
+    found = objective("unusual", "counted")
+    assert torch.equal(found.losses(rows), objective("unusual", "literal").losses(rows))
+    assert calls == ["CrossEntropy"] * 2
+
+
+def test_a_loss_from_outside(monkeypatch):
+    """A loss is an object with values of examples; the registry gives it a name."""
+
+    class Margin(PerExample):
+        def values(self, outputs, targets):
+            return (1 - targets * outputs[:, 0]).clamp_min(0)
+
+    monkeypatch.setitem(LOSSES, "margin", Margin)
+    module = nn.Sequential(nn.Linear(3, 1)).double()
+    inputs = torch.randn(8, 3, dtype=torch.float64)
+    signs = torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)
+    found = ModuleObjective(module, inputs, signs, batch_size=8, loss=LOSSES["margin"]())
+    row = nn.utils.parameters_to_vector(module.parameters()).detach()[None]
+    expected = (1 - signs * module(inputs)[:, 0]).clamp_min(0).mean().item()
+    assert float(found.losses(row)[0]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid])
+def test_the_linear_strategy_knows_activations(activation):
+    """Those whose derivative follows from their output; its gradients are the loop's, on mixtures too."""
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(25, 6), activation(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4)
+    ).double()
+    rows, alphas = points(module, 3), torch.tensor([[0.2, 0.7]] * 2, dtype=torch.float64)
+    ours, loop = (
+        ModuleObjective(module, *data(), batch_size=BATCH, strategy=name)
+        for name in ("linear", "literal")
+    )
+    step = Step(1, 0, 2)
+    torch.testing.assert_close(ours.gradients(rows, step), loop.gradients(rows, step))
+    given = rows[:-1], rows[1:], alphas
+    torch.testing.assert_close(ours.losses_on_segments(*given), loop.losses_on_segments(*given))

@@ -297,3 +297,13 @@ def test_a_users_data_that_is_none(users_module, returned, names):
     with pytest.raises(BadReference, match=r"userdata:load") as refused:
         load_dataset(spec("userdata:load"))
     assert names in str(refused.value)
+
+
+def test_subset_and_noise_of_a_users_data(users_module):
+    """As the documents say they work for a user's data as for the others, unless the function takes them."""
+    users_module("np.ones((n, 3)), np.arange(n) % 4, np.ones((2, 3)), np.arange(2)")
+    data = load_dataset(spec("userdata:load", n=40, subset=12, label_noise=0.5))
+    assert data.train_inputs.shape == (12, 3)
+    plain = load_dataset(spec("userdata:load", n=40, subset=12))
+    assert not torch.equal(data.train_targets, plain.train_targets)
+    assert int(data.train_targets.min()) >= 0 and int(data.train_targets.max()) < 4
