@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 import sys
@@ -25,6 +26,9 @@ Answer = TypeVar("Answer")
 
 WAITING_SECONDS = 10.0
 """After so long without room for a worker, the user is told what is being waited for."""
+
+_VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
+"""The two pairs of versions in Ray's message about a mismatch: the cluster's, then ours."""
 
 _ANSWER_SECONDS = 10.0
 """Time in which a head that listens accepts a connection, over any network."""
@@ -82,6 +86,12 @@ def connect(settings: ClusterSettings) -> None:
         ray.init(address=settings.address, **common)
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         text = str(error).lower()
+        if "version mismatch" in text:
+            theirs, ours = [*_VERSIONS.findall(str(error)), ("?", "?"), ("?", "?")][:2]
+            raise WorkersUnavailable(
+                f"The Ray cluster at {settings.address} has Ray {theirs[0]} and Python {theirs[1]}, and this "
+                f"process Ray {ours[0]} and Python {ours[1]}: install the same versions on both."
+            ) from None
         # A head listens at this address; if the token is wrong, Ray says only that it cannot connect.
         refused = settings.address != "auto" and isinstance(error, ConnectionError)
         hint = (

@@ -192,7 +192,7 @@ class RayExecutor:
             self._expect(member)
 
     def _leave_draining_nodes(self) -> None:
-        """Workers whose node was told to leave stop at their next checkpoint and start elsewhere."""
+        """Workers on a node that drains stop at their next checkpoint and start elsewhere."""
         draining = draining_nodes()
         for member in self._members.values():
             if member.joined and not member.leaving and member.node in draining:
@@ -206,7 +206,7 @@ class RayExecutor:
         """Start a worker anew; Ray places nothing on a node that drains."""
         ray.kill(member.handle, no_restart=False)
         member.leaving = False
-        self._lose(member, Loss.PREEMPTED, RuntimeError("the node was told to leave"))
+        self._lose(member, Loss.PREEMPTED, RuntimeError("its node is being drained"))
         self._expect(member)
 
     def _doubt(self, member: Member, error: Exception) -> None:

@@ -99,7 +99,7 @@ class Look:
 
 
 def headline(look: Progress) -> str:
-    """How the run stands, in a sentence."""
+    """The state of the run, in a sentence."""
     if look.complete:
         return "Complete."
     match look.driver:

@@ -1,7 +1,7 @@
-"""How far a run is, read from its store alone: what is done, who works, what is left, and for how long.
+"""How far a run is, read from its store alone: tasks done and left, workers, and the time left.
 
-The store is the only truth about what is complete, so nothing here is remembered between two looks but
-whether the driver's lease went on beating meanwhile.
+The store is the only truth about what is complete, so nothing is remembered between two looks except
+whether the driver renewed its lease in between.
 """
 
 import time
@@ -24,17 +24,17 @@ from workers.storage.schema import ResultRecord
 from workers.tasks.tasks import TrainMinimum
 
 RECENT = 64
-"""Finished tasks from which a rate is taken."""
+"""Newest finished paths from which the rate is taken: enough to average, few enough to follow a change."""
 
 LISTED = 40
-"""Unfinished tasks that are named."""
+"""Unfinished tasks that are listed: a page of them."""
 
 
 class Driver(StrEnum):
-    """What is known of the one who runs a run."""
+    """What is known about the driver of a run."""
 
     RUNNING = "running"
-    QUIET = "not heard of for a while"
+    QUIET = "silent for a while"
     LEFT = "not running"
     UNKNOWN = "not known yet"
 
@@ -95,7 +95,7 @@ class Progress:
 
 
 class DriverWatch:
-    """Tells a lease that beats from one that stands still, by this machine's clock alone."""
+    """Watches whether the lease is renewed, by this machine's clock alone."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -127,7 +127,7 @@ def progress(
     driver: tuple[Driver, str],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Progress:
-    """What the store says now.
+    """The progress of a run as its store is now.
 
     Args:
         run, landscape: the run and what was just read of it.
@@ -177,10 +177,9 @@ def counts_of(landscape: Landscape) -> tuple[Count, ...]:
 def seconds_left(
     counts: Sequence[Count], finished: Mapping[str, Mapping[Any, ResultRecord]]
 ) -> float | None:
-    """What is left of paths, at the rate at which the last of them came.
+    """Seconds until the open paths are done, at the rate of the newest finished ones.
 
-    Minima are trained before their paths, so while no path is finished nothing is known of the end, and
-    nothing is said.
+    None while minima or simplices are open, whose cost is unknown, and with fewer than three paths.
     """
     left = {count.kind: count.left for count in counts}
     if left.get("simplices") or left["minima"] > 0:
@@ -195,7 +194,7 @@ def seconds_left(
 
 
 def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
-    """Who finished how much, the busiest first."""
+    """What each worker has finished, the busiest first."""
     by_name: dict[str, list[ResultRecord]] = defaultdict(list)
     for record in records:
         by_name[record.worker or "this process"].append(record)

@@ -9,8 +9,8 @@ class Policy:
 
     max_attempts: int = 3
     """Attempts of a task that, alone on a worker, kills or breaks it."""
-    company_kills: int = 2
-    """Workers that a task may kill in company before it has to run alone."""
+    shared_kills: int = 2
+    """Workers that a task may kill in a pack with others before it has to run alone."""
     pack_seconds: float = 2.0
     """Work that one pack should hold: much longer than sending it, much shorter than a run."""
     max_pack: int = 512

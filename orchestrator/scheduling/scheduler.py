@@ -2,7 +2,7 @@
 
     waiting → ready → running → done
                 ↑        │
-                ├────────┤  worker lost, worker broken, out of memory in company: ready again
+                ├────────┤  worker lost, worker broken, out of memory in a pack: ready again
                 paused ←─┤  store unreachable or full: ready again after a pause
                 failed ←─┘  diverged, bad input, bug, kills its worker; and from waiting, with what it needs
 
@@ -143,7 +143,7 @@ class Scheduler:
             What is to be done, in this order.
 
         Raises:
-            IllegalTransition: the event contradicts what was known; the message tells the history.
+            IllegalTransition: the event contradicts what was known; the message holds the history.
         """
         commands: list[Command] = []
         match event:
@@ -294,7 +294,7 @@ class Scheduler:
     def _blame(self, task: _Task, alone: bool, event: WorkerLost, commands: list[Command]) -> None:
         task.kills += 1
         task.kills_alone += alone
-        task.alone = task.alone or task.kills >= self.policy.company_kills
+        task.alone = task.alone or task.kills >= self.policy.shared_kills
         if task.kills_alone >= self.policy.max_attempts:
             reason = (
                 f"{task.kills_alone} workers in a row were lost while they ran this task alone "
@@ -331,9 +331,7 @@ class Scheduler:
                     self._make_ready(task, first=True)
                 case FailureKind.WORKER:
                     broken.append(result)
-                case _ if (
-                    self.gave_up
-                ):  # what fails like the tasks before it runs again another time
+                case _ if self.gave_up:  # it would fail like the tasks before it
                     self._make_ready(task)
                 case _:
                     self._fail(task, result.kind, result.reason, commands, result.details)

@@ -301,7 +301,7 @@ def test_a_driver_without_the_token(cluster, folder, token):
 
 
 def test_nobody_there(folder):
-    """An address where nobody listens is told at once."""
+    """An address where nothing listens is reported at once, in one sentence."""
     with contextlib.chdir(folder / "code"):
         said = toscore("run", write(folder), "--address", "127.0.0.1:9")
     assert said.code == 2 and "nobody answers there (Connection refused)" in said.err

@@ -1,4 +1,4 @@
-"""The live page: what it says is what is in the store, whatever happens to the run."""
+"""The live page shows what is in the store, whatever happens to the run."""
 
 import contextlib
 import json
@@ -126,7 +126,7 @@ def test_failures_are_told_with_their_reason(tmp_path):
 
 
 def test_unfinished_tasks_are_those_with_a_checkpoint_alone(tmp_path):
-    """A checkpoint that a finished task left behind is not told."""
+    """A checkpoint that a finished task left behind is not listed."""
     made = partial(tmp_path, (0, 1))
     for pair, epoch in (((0, 1), 30), ((0, 2), 10), ((0, 2), 20)):
         made.store.publish_checkpoint(made.plan.pair_key(pair), epoch, {}, {})
@@ -233,7 +233,7 @@ def test_a_store_that_is_away_is_told_and_not_guessed(tmp_path, monkeypatch):
 
 
 def test_a_driver_is_alive_while_its_lease_beats(tmp_path):
-    """By our own clock: running while the count moves, quiet when it stands still, left when it says so."""
+    """By our own clock: running while beats come, quiet when they stop, left once released."""
     made = partial(tmp_path)
     objects, clock = made.store.objects, Clock()
     watch = DriverWatch(clock)

@@ -1,4 +1,4 @@
-"""The machine that decides what runs next: pure, so every fault is a line of script."""
+"""The scheduler is a pure function, so every fault is a line of script."""
 
 import random
 
@@ -93,7 +93,7 @@ def test_a_task_that_kills_alone_is_given_up_with_its_cause():
     assert runs(scheduler.handle(WorkerJoined("w9"), 0.0)) == [("w9", ("good",))]
 
 
-def test_preemption_is_nobodys_fault():
+def test_preemption_is_charged_to_no_task():
     """A task may lose any number of workers to nodes that leave."""
     scheduler = Scheduler(Policy(max_attempts=1))
     scheduler.handle(Added([Open("a")]), 0.0)
@@ -149,7 +149,7 @@ def test_a_full_disk_is_waited_for_like_a_store_that_is_away(one_worker):
 
 
 def test_results_that_come_after_the_loss_change_nothing():
-    """A pack that a lost worker finished after all: its tasks are with somebody else by then."""
+    """A lost worker finishes its pack after all: by then its tasks have been given to another worker."""
     scheduler = Scheduler()
     scheduler.handle(WorkerJoined("w"), 0.0)
     scheduler.handle(Added([Open("a")]), 0.0)
@@ -178,8 +178,8 @@ def test_short_tasks_travel_in_packs():
 
 
 @pytest.mark.parametrize(("workers", "sizes"), [(1, [8]), (2, [8, 8]), (4, [5, 5, 5, 5])])
-def test_paths_that_are_walked_together_travel_together(workers, sizes):
-    """Every idle worker gets as many paths as it walks together, or its share of those that are ready."""
+def test_paths_that_are_optimised_together_are_sent_together(workers, sizes):
+    """Every idle worker gets as many paths as it optimises together, or its share of those that are ready."""
     scheduler = Scheduler(Policy(paths_at_once=8))
     for i in range(workers):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
@@ -188,7 +188,7 @@ def test_paths_that_are_walked_together_travel_together(workers, sizes):
     assert [len(pack) for _, pack in commands] == sizes
 
 
-def test_only_paths_are_walked_together():
+def test_only_paths_are_optimised_together():
     """Other tasks go one by one until it is known how long they take."""
     scheduler = Scheduler(Policy(paths_at_once=8))
     scheduler.handle(WorkerJoined("w"), 0.0)
@@ -197,7 +197,7 @@ def test_only_paths_are_walked_together():
 
 
 def test_paths_that_did_not_fit_together_run_alone():
-    """A path for which there was no memory in company is tried once more without."""
+    """A path that did not fit into memory with others is tried once more by itself."""
     scheduler = Scheduler(Policy(paths_at_once=8))
     scheduler.handle(WorkerJoined("w"), 0.0)
     scheduler.handle(Added([Open(t, kind="OptimizePath") for t in "abc"]), 0.0)
@@ -224,8 +224,8 @@ def test_a_pack_that_kills_twice_is_split_and_the_killer_found():
     assert last_fatal == ("t77",)
 
 
-def test_the_pack_behind_a_killer_is_blameless():
-    """Only what was running is charged: a queued pack may be lost any number of times in company."""
+def test_the_pack_behind_a_killer_is_not_charged():
+    """Only the running pack is charged: a queued pack may be lost any number of times."""
     scheduler, commands = short_tasks(2000, Policy(pack_seconds=1.0, max_attempts=1))
     (_, head), (_, behind) = runs(commands)
     for life in range(5):
@@ -237,7 +237,7 @@ def test_the_pack_behind_a_killer_is_blameless():
 
 
 def test_a_preempted_pack_stays_together():
-    """Its node left: nobody is suspected, so nobody has to run alone."""
+    """Its node left: no task is suspected, so none has to run alone."""
     scheduler, commands = short_tasks(200)
     (_, pack), *_ = runs(commands)
     for life in range(5):
@@ -246,7 +246,7 @@ def test_a_preempted_pack_stays_together():
         assert again == pack
 
 
-def test_out_of_memory_in_company_is_tried_alone():
+def test_out_of_memory_in_a_pack_is_tried_alone():
     """A task that did not fit beside others is run by itself, and fails only then."""
     scheduler, _ = short_tasks(20)
     pack, *_ = scheduler.packs_on("w")
@@ -324,7 +324,7 @@ def test_stopping_hands_out_nothing_more(one_worker):
     assert one_worker.running == 0 and one_worker.open_tasks == 1
 
 
-def test_an_impossible_event_tells_the_history(one_worker):
+def test_the_message_about_an_impossible_event_holds_the_history(one_worker):
     """A result for a task that does not run is a bug, and its message says how it came about."""
     one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
     with pytest.raises(IllegalTransition, match="b is ready"):
@@ -336,7 +336,7 @@ def test_no_schedule_of_faults_loses_or_repeats_a_task(seed):
     """Whatever dies and in whatever order, each task completes exactly once."""
     draw = random.Random(seed)
     scheduler = Scheduler(
-        Policy(max_attempts=10**6, company_kills=3, broken_by=10**6, broken_starts=10**6)
+        Policy(max_attempts=10**6, shared_kills=3, broken_by=10**6, broken_starts=10**6)
     )
     names = [f"m{i}" for i in range(6)]
     pairs = [(f"{a}{b}", (a, b)) for i, a in enumerate(names) for b in names[:i]]

@@ -35,7 +35,7 @@ def objects(tmp_path):
 
 
 def test_nobody_to_stop(objects):
-    """A run without a driver, or whose driver has left, is told from one that is being run."""
+    """A run without a driver, or whose driver has left, is distinguished from one with a living driver."""
     with pytest.raises(UserError, match="nothing to stop"):
         ask_to_stop(objects)
     Lease.acquire(objects).close()

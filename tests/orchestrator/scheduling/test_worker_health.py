@@ -1,4 +1,4 @@
-"""Who is taken for silent, hung or slow: scripted, with a clock that the tests turn."""
+"""Which workers count as silent, hung or slow: scripted, with time as an argument."""
 
 from orchestrator.scheduling.worker_health import Finding, Limits, WorkerHealth
 
@@ -11,7 +11,7 @@ def said(health, now):
 
 
 def moving(kind_key, seconds, *, worker="old"):
-    """A judge that has seen a task of this kind move once after so many seconds, and end."""
+    """A `WorkerHealth` that saw a task of this kind make progress once after so many seconds, and end."""
     health = WorkerHealth(LIMITS)
     health.answered(worker, {kind_key: 0.0}, PATHS, 0.0)
     health.answered(worker, {kind_key: 0.5}, PATHS, seconds)
@@ -37,8 +37,8 @@ def test_an_answer_ends_the_silence():
     assert said(health, 230.0) == []
 
 
-def test_a_worker_that_answers_and_does_not_move_is_hung():
-    """After twenty times the longest rest of a task of its kind; slow is told once before."""
+def test_a_worker_that_answers_without_progress_is_hung():
+    """After twenty times the longest pause of a task of its kind; that it is slow is reported once before."""
     health = moving("a", 30.0)
     found = []
     for now in range(100, 800, 10):
@@ -49,8 +49,8 @@ def test_a_worker_that_answers_and_does_not_move_is_hung():
     assert {finding for _, finding, _ in found[1:]} == {Finding.HUNG}
 
 
-def test_quick_tasks_may_rest_all_the_same():
-    """Twenty times a second is no reason: below the least time nobody is looked at."""
+def test_quick_tasks_may_pause_too():
+    """Twenty times a second is no reason: pauses below `Limits.stalled` are never reported."""
     health = moving("a", 1.0)
     health.answered("w", {"b": 0.0}, PATHS, 100.0)
     assert said(health, 159.0) == []
@@ -58,15 +58,15 @@ def test_quick_tasks_may_rest_all_the_same():
 
 
 def test_the_first_task_of_a_kind_is_never_taken_for_hung():
-    """Minima that move every second say nothing about a path that takes an hour; it is told, once."""
+    """Minima with progress every second are no measure for a path; its pause is reported, once."""
     health = moving("m", 1.0)
     health.answered("w", {"a": 0.0}, PATHS, 10.0)
     assert said(health, 71.0) == [("w", Finding.SLOW, "a")]
     assert said(health, 36_000.0) == []
 
 
-def test_a_task_that_moves_is_never_hung():
-    """However slowly: each move begins a new rest, and makes later ones longer by comparison."""
+def test_a_task_with_progress_is_never_hung():
+    """However slowly: progress ends a pause, and a longer pause raises the limit for later ones."""
     health, share = moving("a", 1.0), 0.0
     for now in range(100, 5000, 50):
         share += 1e-3
