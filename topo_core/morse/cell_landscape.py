@@ -140,7 +140,7 @@ def _descend(
         )
         if not partings or not left:
             break
-        points, directions = ([one.place for one in partings], [one.way for one in partings])
+        points, directions = ([one.point for one in partings], [one.direction for one in partings])
         more = more_passes(found, torch.stack(points), torch.stack(directions))
         if more is None:
             break

@@ -1,9 +1,8 @@
 """A loop of passes as a closed polygon that a disc can span.
 
-Two ways down to a minimum often run into one valley and end together. A polygon that goes down the
-valley and back up has a spike, over which a sheet cannot lie flat: it would hang over the hills
-beside. So the spike is cut off where the two ways part; the strip between them is measured and
-counts as part of the disc.
+Two descents to a minimum often enter one valley and end together. A polygon down the valley and back up has
+a spike, which a disc cannot span flat: it would cross the hills beside. So the spike is cut off where the two
+descents part; the strip between them is measured and counts as part of the disc.
 """
 
 import math

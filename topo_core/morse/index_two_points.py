@@ -1,9 +1,9 @@
-"""Critical points with two ways down: where loops of passes can be filled.
+"""Critical points of index 2: where loops of passes can be filled.
 
-The lowest disc that fills a loop has its highest place where the loss falls in a plane of directions
+The lowest disc that fills a loop has its highest point where the loss falls in a plane of directions
 and rises across it: at a hilltop in two dimensions, at a saddle of index 2 in more. Walkers climb
-along their two directions of lowest curvature and go down across them (as ``scatter`` does along
-one), from drawn places and from the peaks of optimised discs, round after round.
+along their two directions of lowest curvature and go down across them (as ``random_walkers`` does along
+one), from drawn points and from the peaks of optimised discs, round after round.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ _CLIMB = 160  # steps
 _MOVE = 0.5  # longest step, in spacings
 _WHOLE = 4  # in so few dimensions the Hessian is taken whole
 _TURNS = 12  # turns of three directions, to see the third curvature
-_REST = 1e-6  # of the usual gradient: a walker with less is at rest
+_REST = 1e-6  # of the usual gradient: a walker with less has converged
 _ZERO = 1e-6  # a curvature below this fraction of the largest is none
 _ROUNDS = 8  # of walkers, at most
-_QUIET = 2  # rounds that meet nothing new, to stop
-_SAME = 1e-3  # places closer than this fraction of the size are one
+_QUIET = 2  # rounds that find nothing new, to stop
+_SAME = 1e-3  # points closer than this fraction of the size are one
 _STRIDE = 0.05  # spacing of walkers, in sizes
 _ALONG = 2  # directions
 
@@ -67,7 +67,7 @@ def find_tops(
         objective: the loss, with exact gradients.
         minima: [n, d].
         passes: between them.
-        peaks: [d] each, further starts: the highest places of discs.
+        peaks: [d] each, further starts: the highest points of discs.
         known: those that are not to be found again.
         given: how many of the minima the user gave: their mean is the middle of the search.
         size: of the set of minima: the length scale.
@@ -86,10 +86,10 @@ def find_tops(
         rounds += 1
         draw = generator(seed, "tops", rounds)
         if walkers:
-            places = torch.cat([minima, saddles, *(top.point[None] for top in found)])
-            axes = box(middle, places, size)
-            places = 2 * torch.rand(walkers, len(axes), generator=draw, dtype=torch.float64) - 1
-            drawn = middle + places.to(axes) @ axes
+            points = torch.cat([minima, saddles, *(top.point[None] for top in found)])
+            axes = box(middle, points, size)
+            points = 2 * torch.rand(walkers, len(axes), generator=draw, dtype=torch.float64) - 1
+            drawn = middle + points.to(axes) @ axes
             starts = torch.cat([starts, drawn, beside(fresh, stride, draw)])
         met = [top.point for top in (*known, *found)]
         new = _new(objective, starts, met, stride, _SAME * size)
@@ -109,29 +109,29 @@ def _new(
         return []
     losses, gradients = objective.gradients(starts, _STEP)
     usual = float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
-    places = climbed(objective, starts[losses.isfinite()], spacing)
-    losses, gradients = objective.gradients(places, _STEP)
+    points = climbed(objective, starts[losses.isfinite()], spacing)
+    losses, gradients = objective.gradients(points, _STEP)
     still = torch.linalg.vector_norm(gradients, dim=1) <= _REST * usual
     taken, found = list(known), list[Top]()
     for row in torch.nonzero(still & losses.isfinite()).flatten().tolist():
-        place = places[row]
-        if any(float((place - other).norm()) <= same for other in taken):
+        point = points[row]
+        if any(float((point - other).norm()) <= same for other in taken):
             continue
-        taken.append(place)
-        plane = _plane(objective, place)
+        taken.append(point)
+        plane = _plane(objective, point)
         if plane is not None:
-            found.append(Top(place, float(objective.losses(place[None])), *plane))
+            found.append(Top(point, float(objective.losses(point[None])), *plane))
     return found
 
 
-def _plane(objective: Objective, place: Tensor) -> tuple[Tensor, tuple[float, float]] | None:
-    """The two directions of negative curvature at ``place`` [d]; None where there are not two."""
-    count = min(_ALONG + 1, len(place))
-    frames = _frames(place[None], count)
-    for _ in range(1 if len(place) <= _WHOLE else _TURNS):
-        frames, bends, most = _turned(objective, place[None], frames)
+def _plane(objective: Objective, point: Tensor) -> tuple[Tensor, tuple[float, float]] | None:
+    """The two directions of negative curvature at ``point`` [d]; None where there are not two."""
+    count = min(_ALONG + 1, len(point))
+    frames = _frames(point[None], count)
+    for _ in range(1 if len(point) <= _WHOLE else _TURNS):
+        frames, curvatures, most = _turned(objective, point[None], frames)
     zero = _ZERO * float(most)
-    first, second, *third = bends[0].tolist()
+    first, second, *third = curvatures[0].tolist()
     if second >= -zero or (third and third[0] <= zero):
         return None
     return frames[0, :_ALONG], (first, second)
@@ -140,60 +140,60 @@ def _plane(objective: Objective, place: Tensor) -> tuple[Tensor, tuple[float, fl
 def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
     """Places [k, d] that walkers from ``starts`` [k, d] have climbed to along two directions.
 
-    Many are close to critical points of index 2; some never come to rest.
+    Many are close to critical points of index 2; some never converge.
     """
-    places = starts.clone()
-    frames = _frames(places, _ALONG)
+    points = starts.clone()
+    frames = _frames(points, _ALONG)
     moves = Moves(_MOVE * spacing)
     for _ in range(_CLIMB):
-        _, gradients = objective.gradients(places, _STEP)
-        frames, bends, _ = _turned(objective, places, frames)
+        _, gradients = objective.gradients(points, _STEP)
+        frames, curvatures, _ = _turned(objective, points, frames)
         slopes = torch.einsum("kqd,kd->kq", frames, gradients)
         across = gradients - torch.einsum("kq,kqd->kd", slopes, frames)
-        places = places + moves.next(across, slopes, bends, frames)
-    return places
+        points = points + moves.next(across, slopes, curvatures, frames)
+    return points
 
 
-def largest_curvature(objective: Objective, places: Tensor) -> float:
-    """The largest |curvature| at ``places`` [k, d], by power iteration."""
-    frames = _frames(places, 1)
+def largest_curvature(objective: Objective, points: Tensor) -> float:
+    """The largest |curvature| at ``points`` [k, d], by power iteration."""
+    frames = _frames(points, 1)
     for _ in range(_TURNS):
-        images = _products(objective, places, frames)
-        bends = torch.linalg.vector_norm(images, dim=2, keepdim=True)
-        frames = images / bends.clamp_min(1e-300)
-    return float(bends.max())
+        images = _products(objective, points, frames)
+        curvatures = torch.linalg.vector_norm(images, dim=2, keepdim=True)
+        frames = images / curvatures.clamp_min(1e-300)
+    return float(curvatures.max())
 
 
-def _frames(places: Tensor, count: int) -> Tensor:
-    """[k, count, d], some orthonormal directions at each of ``places`` [k, d]: the same at each."""
-    width = places.shape[1]
+def _frames(points: Tensor, count: int) -> Tensor:
+    """[k, count, d], some orthonormal directions at each of ``points`` [k, d]: the same at each."""
+    width = points.shape[1]
     draw = generator(0, "directions", count)
     rows = torch.randn(width, count, generator=draw, dtype=torch.float64)
-    frame: Tensor = torch.linalg.qr(rows).Q.T.to(places)
-    return frame.expand(len(places), -1, -1)
+    frame: Tensor = torch.linalg.qr(rows).Q.T.to(points)
+    return frame.expand(len(points), -1, -1)
 
 
-def _turned(objective: Objective, places: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _turned(objective: Objective, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``frames`` [k, q, d] turned towards the lowest curvatures, these [k, q], and the largest [k].
 
     By Rayleigh and Ritz in the span of the directions and of what the Hessian makes of them.
     """
-    width, count = places.shape[1], frames.shape[1]
+    width, count = points.shape[1], frames.shape[1]
     if width <= _WHOLE:
-        basis = torch.eye(width, dtype=places.dtype, device=places.device)
-        basis = basis.expand(len(places), -1, -1)
-        images = _products(objective, places, basis)
+        basis = torch.eye(width, dtype=points.dtype, device=points.device)
+        basis = basis.expand(len(points), -1, -1)
+        images = _products(objective, points, basis)
     else:
-        images = _products(objective, places, frames)
+        images = _products(objective, points, frames)
         inside = torch.einsum("kqd,kpd->kqp", images, frames)
         rest = images - torch.einsum("kqp,kpd->kqd", inside, frames)
         span = torch.cat([frames, rest], dim=1)[:, :width].transpose(1, 2)
         basis = torch.linalg.qr(span).Q.transpose(1, 2)
-        images = _products(objective, places, basis)
+        images = _products(objective, points, basis)
     small = torch.einsum("kqd,kpd->kqp", basis, images)
-    bends, weights = torch.linalg.eigh((0.5 * (small + small.transpose(1, 2))).nan_to_num())
+    curvatures, weights = torch.linalg.eigh((0.5 * (small + small.transpose(1, 2))).nan_to_num())
     turned: Tensor = torch.einsum("kpq,kpd->kqd", weights[:, :, :count], basis)
-    return turned, bends[:, :count], bends.abs().amax(1)
+    return turned, curvatures[:, :count], curvatures.abs().amax(1)
 
 
 def _products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:

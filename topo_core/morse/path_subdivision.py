@@ -2,15 +2,15 @@
 
 Triangles of paths between minima see neither a loop made of two passes between the same two
 minima nor a ring with fewer than three of them; and where paths are the lowest possible, they
-see no loop that closes at a pass which merges nothing, for the lowest path goes another way.
+see no loop that closes at a pass which merges nothing, for the lowest path avoids it.
 
 Here every pair of minima is joined along several routes, and the peak of each is followed to its
-saddle. Walkers from drawn starts (``scatter``) then go down to minima and climb to passes, round
-after round, until two rounds have met nothing new. From each saddle a descent on each side finds the
+saddle. Walkers from drawn starts (``random_walkers``) then descend to minima and climb to passes, round
+after round, until two rounds have found nothing new. From each saddle a descent on each side finds the
 two minima that it joins. Those saddles are the edges of a graph with as many edges between two minima
 as there are passes.
 
-Exact gradients are needed, as for ``routes``, whose starts and batched descents are used.
+Exact gradients are needed, as for ``minimax_search``, whose starts and batched descents are used.
 """
 
 import itertools
@@ -32,17 +32,17 @@ from topo_core.random_streams import generator
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _POINTS = 19
 _ROWS = 1 << 22  # numbers in one batch of paths
-_SAME = 1e-3  # places closer than this fraction of the size of the set of minima are one
+_SAME = 1e-3  # points closer than this fraction of the size of the set of minima are one
 _RIPPLE = 1e-4  # of the range of losses on a path: shallower dips are none
 _DESCENT = 0.1  # a step of a recorded descent, in spacings
 _STEPS = 800  # of a recorded descent
 _SETTLED = 1e-6  # of its steepest slope: a descent that has less has arrived
 _RESETTLES = 10
 _ROUNDS = 12  # of walkers, at most
-_QUIET = 2  # rounds that meet nothing new, to stop
+_QUIET = 2  # rounds that find nothing new, to stop
 _STRIDE = 0.05  # spacing of walkers, in sizes of the set of given minima
 _HALVINGS = 6  # of the spacing, until a shallow pass falls on both sides
-_REST = 1e-3  # of the gradients at their starts: a walker with less is at rest
+_REST = 1e-3  # of the gradients at their starts: a walker with less has converged
 _SEARCH = SaddleSettings(climb=60, polish=12, lanczos=8, tolerance=1e-4)
 
 
@@ -72,13 +72,13 @@ class Pass:
 
 @dataclass(frozen=True)
 class Passes:
-    """What was found.
+    """The result of a search for passes.
 
     Attributes:
         minima: [n, d]; those that were given come first, without repeats.
         given: how many these are.
         passes: lowest first.
-        quiet: rounds of walkers at the end that met nothing new; fewer than two mean that the
+        quiet: rounds of walkers at the end that found nothing new; fewer than two mean that the
             search stopped while it was still finding minima or passes.
         size: the length scale of the search.
         search: that found them, for ``more_passes``.
@@ -160,7 +160,7 @@ def more_passes(found: Passes, starts: Tensor, along: Tensor) -> Passes | None:
 
     Args:
         found: what is known.
-        starts: places beside which a pass is likely to be.
+        starts: points beside which a pass is likely to be.
         along: [k, d], the first directions of the climbs, of any length.
     """
     return found.search.found(found.quiet) if found.search.follow(starts, along) else None
@@ -178,7 +178,7 @@ class _Search:
         self.spacings: list[float] = []
         self._tried: list[Tensor] = []
         self._visited = 0, 0  # minima and saddles that walkers have left from
-        self._usual = math.inf  # the gradient of a walker at rest
+        self._usual = math.inf  # the gradient of a walker that has converged
 
     def explore(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
         """Lower a line and arches between each of ``pairs``; follow their peaks to saddles."""
@@ -189,15 +189,15 @@ class _Search:
         self._lower(starts)
 
     def scatter(self, walkers: int, number: int) -> bool:
-        """One round: each walker goes down, and climbs. Whether anything new was met."""
+        """One round: each walker descends, and climbs. Whether anything new was found."""
         draw = generator(self.seed, "scatter", number)
         known = torch.stack([*self.minima, *(found.point for found in self.saddles)])
         middle = self.given.mean(0)
         frame = box(middle, known, self.size)
         shape = walkers, len(frame)
-        places = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
+        points = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
         along = torch.randn(shape, generator=draw, dtype=torch.float64).to(frame) @ frame
-        starts = torch.cat([middle + places.to(frame) @ frame, self._beside(draw)])
+        starts = torch.cat([middle + points.to(frame) @ frame, self._beside(draw)])
         others = torch.randn(len(starts) - walkers, starts.shape[1], generator=draw).to(along)
         along = torch.cat([along, others])
         losses, gradients = self.objective.gradients(starts, _STEP)
@@ -208,19 +208,19 @@ class _Search:
         before = len(self.minima) + len(self.saddles)
         stride = _STRIDE * self.size
         floor = settled(self.objective, starts, stride)
-        for row in self._at_rest(floor, _REST * usual):
+        for row in self._converged(floor, _REST * usual):
             self._index(floor[row])
-        tops, ways = climbed(self.objective, starts, along, stride)
-        self._climb_on(tops, ways, usual, stride)
+        tops, directions = climbed(self.objective, starts, along, stride)
+        self._climb_on(tops, directions, usual, stride)
         return len(self.minima) + len(self.saddles) > before
 
     def follow(self, starts: Tensor, along: Tensor) -> bool:
-        """Climb from ``starts`` [k, d] along ``along``. Whether a new pass was met."""
+        """Climb from ``starts`` [k, d] along ``along``. Whether a new pass was found."""
         before, stride = len(self.saddles), _STRIDE * self.size
         _, gradients = self.objective.gradients(starts, _STEP)
         usual = _REST * float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
-        tops, ways = climbed(self.objective, starts, along, stride)
-        self._climb_on(tops, ways, min(self._usual, usual), stride)
+        tops, directions = climbed(self.objective, starts, along, stride)
+        self._climb_on(tops, directions, min(self._usual, usual), stride)
         return len(self.saddles) > before
 
     def found(self, quiet: int) -> Passes:
@@ -232,7 +232,7 @@ class _Search:
     def _beside(self, draw: torch.Generator) -> Tensor:
         """[k, d], starts close to the minima and passes that were found since the last round.
 
-        A shallow pass beside a shallow minimum is seen from there and from few other places.
+        A shallow pass beside a shallow minimum is seen from there and from few other points.
         """
         minima, saddles = self._visited
         new = [*self.minima[minima:], *(found.point for found in self.saddles[saddles:])]
@@ -241,24 +241,24 @@ class _Search:
             return self.given[:0]
         return beside(torch.stack(new), _STRIDE * self.size, draw)
 
-    def _at_rest(self, places: Tensor, usual: float) -> list[int]:
-        """Rows of ``places`` with a loss, and next to no gradient."""
-        losses, gradients = self.objective.gradients(places, _STEP)
+    def _converged(self, points: Tensor, usual: float) -> list[int]:
+        """Rows of ``points`` with a loss, and next to no gradient."""
+        losses, gradients = self.objective.gradients(points, _STEP)
         still = torch.linalg.vector_norm(gradients, dim=1) <= usual
         found: list[int] = torch.nonzero(losses.isfinite() & still).flatten().tolist()
         return found
 
-    def _climb_on(self, tops: Tensor, ways: Tensor, usual: float, stride: float) -> None:
-        """Check the places that walkers have climbed to."""
-        for row in self._at_rest(tops, usual):
+    def _climb_on(self, tops: Tensor, directions: Tensor, usual: float, stride: float) -> None:
+        """Check the points that walkers have climbed to."""
+        for row in self._converged(tops, usual):
             known = [saddle.point for saddle in self.saddles]
             if self._near(tops[row], known, _SAME * self.size):
                 continue
             spacing = stride
             for _ in range(_HALVINGS):
-                fall = self._fall(tops[row], spacing * ways[row])
+                fall = self._fall(tops[row], spacing * directions[row])
                 if fall > 0:
-                    self._keep_pass(tops[row], ways[row], spacing, fall)
+                    self._keep_pass(tops[row], directions[row], spacing, fall)
                     break
                 spacing *= 0.5
 
@@ -308,14 +308,14 @@ class _Search:
             self.spacings.append(spacing)
 
     @staticmethod
-    def _near(place: Tensor, known: list[Tensor], distance: float) -> bool:
-        return any(float((place - other).norm()) <= distance for other in known)
+    def _near(point: Tensor, known: list[Tensor], distance: float) -> bool:
+        return any(float((point - other).norm()) <= distance for other in known)
 
-    def _index(self, place: Tensor) -> int:
+    def _index(self, point: Tensor) -> int:
         for index, known in enumerate(self.minima):
-            if float((known - place).norm()) <= _SAME * self.size:
+            if float((known - point).norm()) <= _SAME * self.size:
                 return index
-        self.minima.append(place)
+        self.minima.append(point)
         return len(self.minima) - 1
 
     def passes(self) -> list[Pass]:
@@ -326,13 +326,13 @@ class _Search:
         sides = torch.stack([saddle.direction for saddle in self.saddles])
         steps = _DESCENT * tops.new_tensor(self.spacings)
         starts = torch.cat([tops + steps[:, None] * sides, tops - steps[:, None] * sides])
-        ways, floor = self._descents(starts, torch.cat([steps, steps]))
-        ends = [self._index(place) for place in floor]
+        descents, floor = self._descents(starts, torch.cat([steps, steps]))
+        ends = [self._index(point) for point in floor]
         halves = []
-        for number, way in enumerate(ways):
+        for number, descent in enumerate(descents):
             top = tops[number % len(tops)]
             halves.append(
-                resample(torch.cat([top[None], way, self.minima[ends[number]][None]]), _POINTS)
+                resample(torch.cat([top[None], descent, self.minima[ends[number]][None]]), _POINTS)
             )
         smooth = lowered_in_parts(self.objective, torch.stack(halves))
         found = []
@@ -349,12 +349,12 @@ class _Search:
 
     def _descents(self, starts: Tensor, steps: Tensor) -> tuple[list[Tensor], Tensor]:
         """Steepest descents [k, d] from ``starts`` in even steps, and the minima below [s, d]."""
-        places, trail = starts.clone(), [starts]
-        before, slopes = self.objective.gradients(places, _STEP)
+        points, trail = starts.clone(), [starts]
+        before, slopes = self.objective.gradients(points, _STEP)
         steepest = torch.linalg.vector_norm(slopes, dim=1)
         size = steps.clone()
         for _ in range(_STEPS):
-            losses, gradients = self.objective.gradients(places, _STEP)
+            losses, gradients = self.objective.gradients(points, _STEP)
             # A step that went up has crossed the floor of its valley: shorter ones from there.
             size = torch.where(losses > before, 0.5 * size, size)
             if bool((size < 1e-3 * steps).all()):
@@ -362,20 +362,19 @@ class _Search:
             before = losses
             length = torch.linalg.vector_norm(gradients, dim=1).clamp_min(1e-300)
             steepest = torch.maximum(steepest, length)
-            places = places - (size / length)[:, None] * gradients
-            trail.append(places)
-        floor = settled(self.objective, places, steps)
+            points = points - (size / length)[:, None] * gradients
+            trail.append(points)
+        floor = settled(self.objective, points, steps)
         for _ in range(_RESETTLES):  # in flat valleys: what has not arrived is no minimum
             _, slopes = self.objective.gradients(floor, _STEP)
             rough = torch.linalg.vector_norm(slopes, dim=1) > _SETTLED * steepest
             if not bool(rough.any()):
                 break
             floor[rough] = settled(self.objective, floor[rough], steps[rough])
-        ways = torch.stack(trail, dim=1)
-        return list(ways), floor
+        return list(torch.stack(trail, dim=1)), floor
 
 
 def lowered_in_parts(objective: Objective, paths: Tensor) -> Tensor:
-    """``routes.lowered`` of ``paths`` [p, n, d], a bounded amount at a time."""
+    """``minimax_search.lowered`` of ``paths`` [p, n, d], a bounded amount at a time."""
     each = max(1, _ROWS // paths[0].numel())
     return torch.cat([lowered(objective, part) for part in paths.split(each)])

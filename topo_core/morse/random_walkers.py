@@ -1,12 +1,11 @@
 """Critical points from many drawn starts, all walkers at once.
 
 Routes between known minima find the passes that they lead over, and miss a shallow basin that lies
-beside all of them. Here walkers start at drawn places: some go down to the minimum below them, and
+beside all of them. Here walkers start at drawn points: some descend to the minimum below them, and
 some climb along their direction of lowest curvature and go down across it, which ends at a pass
 (minimum-mode following: Cerjan & Miller 1981; the dimer method of Henkelman & Jónsson 1999).
 
-Whether all have been found cannot be known. That a whole round of walkers has met nothing new is
-the evidence that there is.
+Evidence for completeness: full rounds of walkers that found no new critical point. There is no proof.
 """
 
 import torch
@@ -25,7 +24,7 @@ _WIDE = 1.5  # how far out walkers start, in extents of what is known
 FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
 _THIN = 0.25  # extents of what is known count as at least this part of the largest
 _ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
-_BESIDE = 8  # walkers that start close to each new place
+_BESIDE = 8  # walkers that start close to each new point
 
 
 def climbed(
@@ -33,8 +32,7 @@ def climbed(
 ) -> tuple[Tensor, Tensor]:
     """Places [k, d] that walkers from ``starts`` [k, d] have climbed to, and their directions.
 
-    Most are close to passes; some never come to rest, and which are passes is for the caller to
-    see.
+    Most are close to passes; some never converge, and the caller checks which are passes.
 
     Args:
         objective: the loss, with exact gradients.
@@ -42,16 +40,16 @@ def climbed(
         along: [k, d], the first directions, of any length.
         spacing: the length scale of a step.
     """
-    places = starts.clone()
+    points = starts.clone()
     along = _unit(along)
     moves = Moves(_MOVE * spacing)
     for _ in range(_CLIMB):
-        _, gradients = objective.gradients(places, _STEP)
-        along, bend = _turned(objective, places, along)
+        _, gradients = objective.gradients(points, _STEP)
+        along, curvature = _turned(objective, points, along)
         slope = torch.linalg.vecdot(gradients, along)[:, None]
         across = gradients - slope * along
-        places = places + moves.next(across, slope, bend, along[:, None])
-    return places, along
+        points = points + moves.next(across, slope, curvature, along[:, None])
+    return points, along
 
 
 class Moves:
@@ -66,13 +64,13 @@ class Moves:
         self._longest = longest
         self._before: tuple[Tensor, Tensor, Tensor] | None = None  # step, gradient, move
 
-    def next(self, across: Tensor, slopes: Tensor, bends: Tensor, frames: Tensor) -> Tensor:
+    def next(self, across: Tensor, slopes: Tensor, curvatures: Tensor, frames: Tensor) -> Tensor:
         """The next move of each walker, [k, d].
 
         Args:
             across: [k, d], gradients across the directions.
             slopes: [k, q], along them.
-            bends: [k, q], curvatures along them.
+            curvatures: [k, q], curvatures along them.
             frames: [k, q, d], the directions.
         """
         size = torch.linalg.vector_norm(across, dim=1, keepdim=True).clamp_min(1e-300)
@@ -85,7 +83,7 @@ class Moves:
         length = torch.linalg.vector_norm(down, dim=1, keepdim=True)
         down = down * (self._longest / length).clamp_max(1)
         # Newton's step to the top where a direction is concave, else a plain one up.
-        up = torch.where(bends < 0, -slopes / bends, self._longest * slopes.sign())
+        up = torch.where(curvatures < 0, -slopes / curvatures, self._longest * slopes.sign())
         up = up.clamp(-self._longest, self._longest)
         following: Tensor = down + torch.einsum("kq,kqd->kd", up, frames)
         self._before = step, across, following
@@ -113,13 +111,13 @@ def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
     return edges
 
 
-def beside(places: Tensor, stride: float, draw: torch.Generator) -> Tensor:
-    """[8 k, d], starts around each of ``places`` [k, d], at distances up to ``stride``."""
-    middles = places.repeat_interleave(_BESIDE, dim=0)
-    ways = torch.randn(middles.shape, generator=draw, dtype=torch.float64).to(places)
-    ways /= torch.linalg.vector_norm(ways, dim=1, keepdim=True)
+def beside(points: Tensor, stride: float, draw: torch.Generator) -> Tensor:
+    """[8 k, d], starts around each of ``points`` [k, d], at distances up to ``stride``."""
+    middles = points.repeat_interleave(_BESIDE, dim=0)
+    directions = torch.randn(middles.shape, generator=draw, dtype=torch.float64).to(points)
+    directions /= torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     sizes = 10 ** (-1.5 * torch.rand(len(middles), 1, generator=draw, dtype=torch.float64))
-    return middles + stride * sizes.to(places) * ways
+    return middles + stride * sizes.to(points) * directions
 
 
 def _unit(rows: Tensor) -> Tensor:
@@ -128,20 +126,20 @@ def _unit(rows: Tensor) -> Tensor:
     return found
 
 
-def _turned(objective: Objective, places: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
+def _turned(objective: Objective, points: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
     """``along`` [k, d] turned towards the lowest curvature, and the curvature [k, 1].
 
     In the plane of each direction and its residual: Rayleigh and Ritz.
     """
-    image = hessian_vector_products(objective, places, along)
-    bend = torch.linalg.vecdot(along, image)[:, None]
+    image = hessian_vector_products(objective, points, along)
+    curvature = torch.linalg.vecdot(along, image)[:, None]
     for _ in range(_TURNS):
-        rest = image - bend * along
+        rest = image - curvature * along
         length = torch.linalg.vector_norm(rest, dim=1, keepdim=True)
         other = rest / length.clamp_min(1e-300)
-        other_image = hessian_vector_products(objective, places, other)
+        other_image = hessian_vector_products(objective, points, other)
         # The 2x2 matrix [[a, b], [b, c]]: its lower eigenvalue and the angle of the vector.
-        a, b = bend, length
+        a, b = curvature, length
         c = torch.linalg.vecdot(other, other_image)[:, None]
         angle = 0.5 * torch.atan2(2 * b, a - c) + 0.5 * torch.pi
         cosine, sine = angle.cos(), angle.sin()
@@ -150,5 +148,5 @@ def _turned(objective: Objective, places: Tensor, along: Tensor) -> tuple[Tensor
         image = sign * (cosine * image + sine * other_image)
         along, scale = _unit(along), torch.linalg.vector_norm(along, dim=1, keepdim=True)
         image = image / scale.clamp_min(1e-300)
-        bend = torch.linalg.vecdot(along, image)[:, None]
-    return along, bend
+        curvature = torch.linalg.vecdot(along, image)[:, None]
+    return along, curvature

@@ -103,7 +103,7 @@ def test_a_pass_that_is_missing_is_not_made_up_and_shown_where_to_look_for(ring,
     objective, minima, (missing,), tops = ring
     discs, partings = descending_discs(objective, tops, minima, [], size=1.5)
     assert discs == [] and len(tops) == 1
-    assert any(float((one.place - missing.saddle).norm()) < 0.4 for one in partings)
+    assert any(float((one.point - missing.saddle).norm()) < 0.4 for one in partings)
 
 
 def test_a_disc_with_an_unknown_minimum_is_not_claimed(rim, monkeypatch):

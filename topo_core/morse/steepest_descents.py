@@ -1,0 +1,89 @@
+"""Many steepest descents at once, each recorded as a curve that ends in a known minimum or in none."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from topo_core.morse.level_curves import LevelCurve
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.paths.starts.minimax_search import settled
+
+_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_LONGEST = 0.02  # step of a descent, in sizes
+_GROWTH = 0.3  # and in distances from the point
+_STEPS = 3000
+_REST = 1e-6  # of the steepest slope of the descent: one with less has converged
+_LOOK = 25  # steps between looks at whether all have arrived
+_CAUGHT = 0.5  # of the longest step: this close to a minimum a descent has arrived
+_SAME = 1e-3  # points closer than this fraction of the size are one
+_ROWS = 1 << 24  # numbers in the recorded points of one batch
+
+
+def steepest_descents(
+    objective: Objective,
+    leads: Sequence[Tensor],
+    centres: Tensor,
+    minima: Tensor,
+    size: float,
+    time: float,
+) -> list[LevelCurve]:
+    """Descents from the ends of ``leads`` [r, d], which come first, away from ``centres`` [k, d]."""
+    each = max(1, _ROWS // (_STEPS * minima.shape[1]))
+    found = []
+    for first in range(0, len(leads), each):
+        part = leads[first : first + each]
+        starts = torch.stack([lead[-1] for lead in part])
+        trails, floors = _trails(
+            objective, starts, centres[first : first + each], minima, _LONGEST * size, time
+        )
+        apart = torch.cdist(floors, minima).min(1)
+        for ray, trail, near, index in zip(
+            part, trails, apart.values.tolist(), apart.indices.tolist(), strict=True
+        ):
+            end = index if near <= _SAME * size else None
+            floor = trail[-1:] if end is None else minima[end][None]
+            gap = math.ceil(float((floor - trail[-1]).norm()) / (_LONGEST * size))
+            parts = torch.linspace(0, 1, gap + 1, dtype=trail.dtype, device=trail.device)[1:, None]
+            points = torch.cat([ray[:-1], trail, trail[-1] + parts * (floor - trail[-1])])
+            found.append(LevelCurve.of(points, objective.losses(points), end))
+    return found
+
+
+def _trails(
+    objective: Objective,
+    starts: Tensor,
+    centres: Tensor,
+    minima: Tensor,
+    longest: float,
+    time: float,
+) -> tuple[list[Tensor], Tensor]:
+    """Points of the descents from ``starts`` [k, d], and the minima [k, d] below.
+
+    Steps are short enough for the steepest walls, and a point depends continuously on the start:
+    a rule that accepts steps or not would part neighbours where nothing lies between them.
+    """
+    points, near = starts.clone(), _CAUGHT * longest
+    trail, gone = [points], [torch.zeros(len(points), dtype=torch.float64)]
+    steepest = torch.zeros(len(points), dtype=points.dtype, device=points.device)
+    for step in range(1, _STEPS + 1):
+        _, gradients = objective.gradients(points, _STEP)
+        size = torch.linalg.vector_norm(gradients, dim=1, keepdim=True).clamp_min(1e-300)
+        away = torch.linalg.vector_norm(points - centres, dim=1, keepdim=True)
+        bound = (_GROWTH * away).clamp_max(longest)
+        rate = (bound / size).clamp_max(time)
+        points = points - rate * gradients
+        trail.append(points)
+        gone.append(gone[-1] + (rate * size / bound)[:, 0].double().cpu())
+        steepest = torch.maximum(steepest, size[:, 0])
+        if step % _LOOK == 0:
+            still = size[:, 0] <= _REST * steepest
+            if bool((still | (torch.cdist(points, minima).amin(1) <= near)).all()):
+                break
+    floors = settled(objective, points, near)
+    # Two points a step: those that lie closer say nothing new.
+    marks = torch.stack(gone, dim=1).mul(2).floor()
+    new = torch.cat([torch.ones_like(marks[:, :1]), marks.diff(dim=1)], dim=1) > 0
+    whole = torch.stack(trail, dim=1)
+    return [rows[mark.to(rows.device)] for rows, mark in zip(whole, new, strict=True)], floors
