@@ -14,6 +14,7 @@ from orchestrator.analysis.copies import Copies, copies_of
 from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
 from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.analysis.open_bounds import Undecided, undecided
+from orchestrator.analysis.verdicts import Verdicts, verdicts_of
 from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
 from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.path_status import PairCounts
@@ -134,6 +135,11 @@ class Landscape:
         return simplex_homology(self.losses, self.heights, self.simplices, self.max_index)
 
     @cached_property
+    def verdicts(self) -> Verdicts | None:
+        """What the minima are; None without minima."""
+        return verdicts_of(self.minima.values()) if self.minima else None
+
+    @cached_property
     def verified(self) -> VerifiedBarcode | None:
         """The barcode of verified saddles; None where no peak was followed."""
         if not self.peaks:
@@ -152,6 +158,7 @@ class Landscape:
             "run": self.run,
             "complete": self.complete,
             "minima": [_minimum_json(i, record) for i, record in sorted(self.minima.items())],
+            **({"verdicts": self.verdicts.to_json()} if self.verdicts else {}),
             "pairs": {
                 "total": self.counts.total,
                 "done": self.counts.done,
@@ -210,6 +217,11 @@ def _minimum_json(index: int, record: MinimumRecord) -> dict[str, Any]:
         "epochs": record.epochs,
         "stop_reason": record.stop_reason,
         "seconds": record.seconds,
+        "verdict": record.verdict or None,
+        "verdict_reason": record.verdict_reason or None,
+        "gradient_tolerance": finite_or_none(record.gradient_tolerance),
+        "eigenvalues": [finite_or_none(value) for value in record.eigenvalues],
+        "eigenvalue_bounds": [finite_or_none(bound) for bound in record.eigenvalue_bounds],
     }
 
 

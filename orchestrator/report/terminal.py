@@ -30,6 +30,8 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if not landscape.complete:
         parts.append(Text(what_is_missing(landscape), style="yellow"))
     if landscape.minima:
+        if landscape.verdicts:
+            parts.append(Text(landscape.verdicts.sentence()))
         parts.append(_bars(landscape, max(20, width - 46)))
         parts.append(_scores(landscape))
         if landscape.verified:

@@ -1,0 +1,96 @@
+"""What the minima of a run are: the verdicts of their records, and one sentence above the barcode."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.analysis.json_values import finite_or_none
+from workers.storage.schema import MinimumRecord
+
+MINIMUM = "minimum"
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Of the minima that are there.
+
+    Attributes:
+        counts: how many have each verdict; those that were not judged are under an empty name.
+        gradient_norm: the largest of those that are minima; NaN where none is.
+        curvature: the lowest of those that are minima; NaN where none is.
+        curvature_bound: how far that curvature may be off.
+    """
+
+    counts: Mapping[str, int]
+    gradient_norm: float
+    curvature: float
+    curvature_bound: float
+
+    @property
+    def total(self) -> int:
+        """How many points there are."""
+        return sum(self.counts.values())
+
+    @property
+    def judged(self) -> int:
+        """How many of them were judged."""
+        return self.total - self.counts.get("", 0)
+
+    @property
+    def minima(self) -> int:
+        """How many of them are minima."""
+        return self.counts.get(MINIMUM, 0)
+
+    def sentence(self) -> str:
+        """The verdict on all of them, and what to do where it is not that they are minima."""
+        if not self.judged:
+            return (
+                f"None of the {self.total} points was judged: bars are about points where training "
+                "stopped; set minima.polish to judge them."
+            )
+        others = [
+            f"{count} {verdict or 'not judged'}"
+            for verdict, count in sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+            if verdict != MINIMUM
+        ]
+        rest = f"; {', '.join(others)}" if others else ""
+        if not self.minima:
+            return (
+                f"None of the {self.total} points is a minimum{rest}: bars are about points where "
+                "training stopped; add loss.ridge or minima.polish."
+            )
+        return (
+            f"{self.minima} of {self.total} are minima: ‖∇L‖ ≤ {self.gradient_norm:.1g}, lowest "
+            f"curvature {self.curvature:.2g} ± {self.curvature_bound:.1g}{rest}."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The key `verdicts` of `reduce --json`."""
+        return {
+            "minima": self.minima,
+            "judged": self.judged,
+            "counts": {verdict or "not judged": n for verdict, n in sorted(self.counts.items())},
+            "gradient_norm": finite_or_none(self.gradient_norm),
+            "lowest_curvature": finite_or_none(self.curvature),
+            "lowest_curvature_bound": finite_or_none(self.curvature_bound),
+        }
+
+
+def verdicts_of(records: Iterable[MinimumRecord]) -> Verdicts:
+    """The verdicts of minima from their records."""
+    records = list(records)
+    minima = [record for record in records if record.verdict == MINIMUM]
+    curvatures = [
+        (record.eigenvalues[0], record.eigenvalue_bounds[0])
+        for record in minima
+        if len(record.eigenvalues)
+    ]
+    curvature, bound = min(curvatures, default=(math.nan, math.nan))
+    return Verdicts(
+        Counter(record.verdict for record in records),
+        max((record.gradient_norm for record in minima), default=math.nan),
+        curvature,
+        bound,
+    )
