@@ -1,11 +1,11 @@
-"""How far the peak of a path can go down where it is, between its neighbours.
+"""How far the peak of a path can be lowered between its neighbours.
 
-Of a line that is parallel to the path near its peak, the highest place is a peak as well. The lowest
-of these peaks is sought among the lines within a distance of the path: the top of each line by
-secant steps along it, and the lowest line by L-BFGS (Liu & Nocedal 1989) across. At the top of a
-line the slope of its height is the part of the gradient across, so each step is a descent, and the
-search can neither climb a hill beside the path nor leave its place. Where it ends with no gradient at
-all it has found a stationary point that is a maximum along the path and a minimum across it.
+Along each line parallel to the path near its peak, the highest point is a peak as well. The lowest of these
+peaks is searched among the lines within a distance of the path: the top of each line by secant steps
+along it, and the lowest line by L-BFGS (Liu & Nocedal 1989) across. At the top of a line the derivative of
+its height is the part of the gradient across the line, so each step is a descent, and the search can
+neither climb a hill beside the path nor leave the neighbourhood. Where the gradient vanishes, the result is
+a stationary point that is a maximum along the path and a minimum across it.
 """
 
 from collections.abc import Callable
@@ -33,10 +33,10 @@ def lowered_peak(
 
     Args:
         gradient: exact, of one point.
-        peak: [d], the highest place of the path.
+        peak: [d], the highest point of the path.
         along: [d], unit vector of the path there.
         radius: how far lines may be from the peak, and the tops on them from its level plane.
-        enough: a gradient of this norm is none: the search ends.
+        enough: gradient norm below which the search stops.
         steps: at most, across.
     """
     line = _Line(gradient, peak, along, radius, enough)
@@ -72,41 +72,45 @@ def lowered_peak(
 
 
 class _Line:
-    """The tops of lines in one direction; the last slope and bend along them are remembered."""
+    """The tops of lines in one direction; the last slope and curvature along them are kept."""
 
     def __init__(
         self, gradient: Gradient, peak: Tensor, along: Tensor, radius: float, enough: float
     ) -> None:
         self.gradient, self.peak, self.along = gradient, peak, along
         self.radius, self.enough = radius, enough
-        self.slope, self.bend = 0.0, 0.0
+        self.slope, self.curvature = 0.0, 0.0
 
     def across(self, vector: Tensor) -> Tensor:
         return vector - (vector @ self.along) * self.along
 
     def top(self, point: Tensor) -> tuple[Tensor, float, Tensor]:
-        """The top of the line through ``point``: place, loss, and the gradient across the line."""
+        """The top of the line through ``point``: the point, its loss, and the gradient across the line."""
         loss, gradient = self.gradient(point)
-        slope, bend = float(gradient @ self.along), self.bend
+        slope, curvature = float(gradient @ self.along), self.curvature
         for _ in range(_SECANTS):
             level = max(0.3 * self.enough, _LEVEL * float(self.across(gradient).norm()))
             if abs(slope) <= level:
                 break
-            step = -slope / bend if bend < 0 else self.radius * _UP * (1 if slope > 0 else -1)
+            step = (
+                -slope / curvature
+                if curvature < 0
+                else self.radius * _UP * (1 if slope > 0 else -1)
+            )
             step = max(-_UP * self.radius, min(_UP * self.radius, step))
-            place = float((point - self.peak) @ self.along)
-            step = max(-self.radius, min(self.radius, place + step)) - place
+            position = float((point - self.peak) @ self.along)
+            step = max(-self.radius, min(self.radius, position + step)) - position
             if step == 0:
                 break
             tried = point + step * self.along
             loss_there, gradient_there = self.gradient(tried)
             slope_there = float(gradient_there @ self.along)
-            bend = (slope_there - slope) / step
+            curvature = (slope_there - slope) / step
             if loss_there < loss:
-                # Over the top: back by the secant of the two slopes, which bends down.
+                # Over the top: back by the secant of the two slopes, which is concave.
                 continue
             point, loss, gradient, slope = tried, loss_there, gradient_there, slope_there
-        self.slope, self.bend = slope, bend
+        self.slope, self.curvature = slope, curvature
         return point, loss, self.across(gradient)
 
 

@@ -1,19 +1,20 @@
-"""Is the peak of a path a saddle? Climb to it, and count the ways down.
+"""Is the peak of a path a saddle? Climb to a stationary point, and count its negative curvatures.
 
 The highest point of a polygon is a height that was attained, not a pass. From there a climbing image
 (Henkelman, Uberuaga & Jónsson 2000) goes up along one direction and down along all others: the
-direction is the path's at first and then the one of lowest curvature, followed as in the dimer
+direction is the path's at first and then that of lowest curvature, followed as in the dimer
 method. Newton steps, with the equations solved by MINRES, take the last digits. Where the gradient
-vanishes, Lanczos counts the negative eigenvalues of the Hessian, and a pass has one of them.
+vanishes, the negative eigenvalues of the Hessian are counted until a sign is settled; a pass has one.
 
-That climb is free, and looks for a saddle wherever one is: right for smooth functions, whose peaks are
-close to their passes. On a network it wanders off. There the direction of lowest curvature has
+That climb is free, and finds a saddle wherever one is: right for smooth functions, whose peaks are
+close to their passes. On a network it wanders off: there the direction of lowest curvature has
 little to do with the path (overlaps of 0.04 to 0.15 were seen), and is one of many kinks. With a
 ``radius`` the search stays between the neighbours of the peak instead: up along the path alone,
 down across it, by ``lowered_peak``.
 
-Hessian-vector products are central differences of exact gradients. A network with ReLU has no second
-derivatives at its kinks, so what is found is checked for a kink and for a flat top.
+Hessian–vector products are central differences of exact gradients over a given distance: a network with ReLU
+has no second derivatives at its kinks, and a difference sees the curvature that many small jumps add up to.
+The result is checked for a kink and for a flat top.
 """
 
 import math
@@ -159,7 +160,7 @@ def find_saddle(
 
     Args:
         gradients: exact losses and gradients; float64 is worth its price here.
-        peak: [d], the highest place of the path.
+        peak: [d], the highest point of the path.
         tangent: [d], the direction of the path there, of any length.
         spacing: distance of the path's points there: the length scale of all steps.
         barrier: height of the peak above the higher end: the scale of losses.
@@ -256,7 +257,7 @@ def _climb(
         _, gradient = gradients.at(point)
         if float(gradient.norm()) <= 100 * enough:
             break
-        along, bend = _followed(gradients, point, along)
+        along, curvature = _followed(gradients, point, along)
         slope = float(gradient @ along)
         across = gradient - slope * along
         if before is not None:
@@ -268,7 +269,7 @@ def _climb(
         down = -step * across
         down *= min(1.0, longest / max(float(down.norm()), 1e-300))
         # Newton's step to the top along one direction where it is concave, else a plain one up.
-        up = -slope / bend if bend < 0 else math.copysign(longest, slope)
+        up = -slope / curvature if curvature < 0 else math.copysign(longest, slope)
         up = max(-longest, min(longest, up))
         before = point, across
         point = point + down + up * along
