@@ -1,5 +1,8 @@
-# Everything starts from nothing but Python >= 3.11 with pip: the first target makes .venv.
-PYTHON ?= python3.11
+# Everything starts from nothing but Python 3.11 to 3.13 with pip: the first target makes .venv.
+# The first interpreter that fits is taken; another one is named by PYTHON=.
+FITS = import sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	$$python -c '$(FITS)' 2>/dev/null && echo $$python && break; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -35,6 +38,8 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/mkdocs build --strict
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || test -n "$(PYTHON)" || { \
+	  echo "No Python 3.11 to 3.13 found: install one, or name one by make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable .
 	touch $@
