@@ -54,9 +54,10 @@ def plain_loss(point):
 
 def test_what_is_told_is_true_of_the_plain_network(run, monkeypatch):
     """Loss, gradient norm and the lowest eigenvalue are those of autograd at the same point."""
-    # One product for each of the 160 dimensions, so that Lanczos has seen them all.
+    # One product for each of the 160 dimensions, so that Lanczos has seen them all; and so small a
+    # difference that no kink of ReLU lies between its two points, which autograd would not see.
     monkeypatch.setattr(
-        saddles, "SETTINGS", replace(saddles.SETTINGS, climb=3, lanczos=160, difference=1e-4)
+        saddles, "SETTINGS", replace(saddles.SETTINGS, climb=3, lanczos=160, difference=1e-7)
     )
     started = open_run(str(run))
     (found,) = verify_saddles(started, started.landscape())
@@ -78,7 +79,7 @@ def test_the_command_adds_one_entry_a_bar_that_ends(run):
     (entry,) = result["saddles"]
     bar = next(b for b in result["barcodes"]["0"]["elder"] if b["saddle"])
     assert [entry["i"], entry["j"]] == bar["saddle"]
-    verdicts = {"pass", "saddle", "minimum", "sinks", "kink", "flat", "moving"}
+    verdicts = {"pass", "saddle", "minimum", "sinks", "kink", "flat", "moving", "unsettled"}
     assert entry["verdict"] in verdicts
     assert entry["barrier_left"] == pytest.approx(
         entry["barrier"] - entry["peak_loss"] + entry["loss"]
