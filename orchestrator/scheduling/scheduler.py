@@ -12,8 +12,6 @@ commands. Only open tasks are kept, so that half a million pairs pass through in
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from enum import Enum
 from itertools import islice
 
 from orchestrator.scheduling.faults import Breaker, WorkerFaults
@@ -37,51 +35,10 @@ from orchestrator.scheduling.messages import (
     WorkerLost,
 )
 from orchestrator.scheduling.policy import PackSizes, Policy, StoreOutage
+from orchestrator.scheduling.task_states import IllegalTransition, Status, TaskState
+from orchestrator.scheduling.worker_queues import WorkerQueues
 from workers.tasks.results import Failed, FailureKind
 from workers.tasks.tasks import OptimizePath
-
-
-class Status(Enum):
-    WAITING = "waiting"
-    READY = "ready"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    FAILED = "failed"
-
-
-TRANSITIONS = frozenset(
-    {
-        (Status.WAITING, Status.READY),
-        (Status.WAITING, Status.FAILED),
-        (Status.READY, Status.RUNNING),
-        (Status.RUNNING, Status.READY),
-        (Status.RUNNING, Status.PAUSED),
-        (Status.RUNNING, Status.DONE),
-        (Status.RUNNING, Status.FAILED),
-        (Status.PAUSED, Status.READY),
-    }
-)
-"""Every change of status that may happen; `DONE` and `FAILED` tasks are forgotten."""
-
-
-class IllegalTransition(Exception):
-    """A bug in the scheduler or its driver; the message holds the task's history."""
-
-
-@dataclass
-class _Task:
-    open: Open
-    missing: set[str]
-    status: Status = Status.WAITING
-    kills: int = 0
-    kills_alone: int = 0
-    breaks: int = 0
-    broke: set[str] = field(default_factory=set)
-    """Workers whose set-up made it fail."""
-    alone: bool = False
-    not_before: float = 0.0
-    history: list[str] = field(default_factory=list)
 
 
 class Scheduler:
@@ -94,15 +51,12 @@ class Scheduler:
         self.stopping = False
         """Whether nothing more is handed out: a stop was requested, or the run has given up."""
         self.gave_up = False
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, TaskState] = {}
         self._ready: deque[str] = deque()
         self._paused: list[str] = []
         self._dependents: dict[str, list[str]] = {}
-        self._queues: dict[str, deque[tuple[str, ...]]] = {}
-        self._loads: tuple[dict[str, None], dict[str, None]] = ({}, {})
-        """Workers without a pack, and workers with one, so that no event looks at all workers."""
+        self._workers = WorkerQueues()
         self._restarting: set[str] = set()
-        self._idle_since: dict[str, float] = {}
         self._sizes = PackSizes(self.policy)
         self._outage = StoreOutage(self.policy)
         self._faults = WorkerFaults(self.policy)
@@ -121,16 +75,16 @@ class Scheduler:
     @property
     def running(self) -> int:
         """Tasks that were sent to a worker."""
-        return sum(len(pack) for queue in self._queues.values() for pack in queue)
+        return sum(1 for _ in self._workers.tasks())
 
     @property
     def workers(self) -> int:
         """Workers that have joined."""
-        return len(self._queues)
+        return len(self._workers)
 
     def packs_on(self, worker: str) -> tuple[tuple[str, ...], ...]:
         """What a worker was given, the running pack first."""
-        return tuple(self._queues.get(worker, ()))
+        return self._workers.packs(worker)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Apply one event.
@@ -151,10 +105,9 @@ class Scheduler:
                 for task in tasks:
                     self._add(task, commands)
             case WorkerJoined(worker=worker):
-                if worker in self._queues:
+                if worker in self._workers:
                     raise IllegalTransition(f"worker {worker} joined twice")
-                self._queues[worker] = deque()
-                self._sort_in(worker)
+                self._workers.join(worker)
                 self._restarting.discard(worker)
             case WorkerLost():
                 self._lose(event, commands)
@@ -176,13 +129,11 @@ class Scheduler:
         Raises:
             IllegalTransition: they do not.
         """
-        for load, workers in enumerate(self._loads):
-            if workers.keys() != {w for w, queue in self._queues.items() if len(queue) == load}:
-                raise IllegalTransition(f"workers with {load} packs are not {list(workers)}")
-        queued = [key for queue in self._queues.values() for pack in queue for key in pack]
+        if not self._workers.is_sound():
+            raise IllegalTransition("workers are not sorted by their packs")
         for status, keys in (
             (Status.READY, list(self._ready)),
-            (Status.RUNNING, queued),
+            (Status.RUNNING, list(self._workers.tasks())),
             (Status.PAUSED, self._paused),
         ):
             expected = sorted(key for key, task in self._tasks.items() if task.status is status)
@@ -190,30 +141,19 @@ class Scheduler:
                 raise IllegalTransition(f"{status.value}: {sorted(keys)} listed, {expected} marked")
         for key, task in self._tasks.items():
             if (task.status is Status.WAITING) != bool(task.missing):
-                self._illegal(task, f"kept with {task.missing or 'nothing'} missing")
+                raise task.illegal(f"kept with {task.missing or 'nothing'} missing")
             if not task.missing <= self._tasks.keys():
-                self._illegal(task, "left waiting for a task that is not open")
+                raise task.illegal("left waiting for a task that is not open")
             if key in self.failed:
-                self._illegal(task, "failed as well")
+                raise task.illegal("failed as well")
 
     # Transitions of tasks.
-
-    def _move(self, task: _Task, status: Status) -> None:
-        if (task.status, status) not in TRANSITIONS:
-            self._illegal(task, status.value)
-        task.status = status
-
-    def _illegal(self, task: _Task, what: str) -> None:
-        raise IllegalTransition(
-            f"{task.open.key} is {task.status.value} and cannot be {what}; "
-            f"its history: {'; '.join(task.history) or 'nothing'}"
-        )
 
     def _add(self, new: Open, commands: list[Command]) -> None:
         if new.key in self._tasks:
             return
         broken = [d for d in new.depends_on if d in self.failed]
-        task = _Task(new, {d for d in new.depends_on if d in self._tasks})
+        task = TaskState(new, {d for d in new.depends_on if d in self._tasks})
         self._tasks[new.key] = task
         if broken:
             self._fail(
@@ -225,15 +165,15 @@ class Scheduler:
         if not task.missing:
             self._make_ready(task)
 
-    def _make_ready(self, task: _Task, *, first: bool = False) -> None:
-        self._move(task, Status.READY)
+    def _make_ready(self, task: TaskState, *, first: bool = False) -> None:
+        task.move(Status.READY)
         (self._ready.appendleft if first else self._ready.append)(task.open.key)
 
     def _complete(self, key: str, commands: list[Command]) -> None:
         task = self._tasks.get(key)
         if task is None:
             return
-        self._move(task, Status.DONE)
+        task.move(Status.DONE)
         del self._tasks[key]
         self.done += 1
         self._breaker.completed()
@@ -247,7 +187,7 @@ class Scheduler:
 
     def _fail(
         self,
-        task: _Task,
+        task: TaskState,
         kind: FailureKind,
         reason: str,
         commands: list[Command],
@@ -255,7 +195,7 @@ class Scheduler:
     ) -> None:
         """The task and all that need it have failed."""
         key = task.open.key
-        self._move(task, Status.FAILED)
+        task.move(Status.FAILED)
         del self._tasks[key]
         self.failed[key] = kind
         failure = Failed(key, kind, reason, details)
@@ -277,8 +217,7 @@ class Scheduler:
 
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
         """Only the pack at the head of the queue was running: the tasks behind it are blameless."""
-        packs = self._queues.pop(event.worker, deque())
-        self._sort_in(event.worker)
+        packs = self._workers.leave(event.worker)
         for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
             left = [key for key in pack if key not in event.done]
             for key in pack:
@@ -291,7 +230,9 @@ class Scheduler:
                 if key in self._tasks:
                     self._make_ready(task, first=True)
 
-    def _blame(self, task: _Task, alone: bool, event: WorkerLost, commands: list[Command]) -> None:
+    def _blame(
+        self, task: TaskState, alone: bool, event: WorkerLost, commands: list[Command]
+    ) -> None:
         task.kills += 1
         task.kills_alone += alone
         task.alone = task.alone or task.kills >= self.policy.shared_kills
@@ -305,11 +246,9 @@ class Scheduler:
     # Results.
 
     def _finish(self, event: PackFinished, now: float, commands: list[Command]) -> None:
-        queue = self._queues.get(event.worker)
-        if not queue:
+        if not self._workers.packs(event.worker):
             return  # the worker counts as lost, and its tasks are elsewhere
-        pack = queue.popleft()
-        self._sort_in(event.worker)
+        pack = self._workers.pop(event.worker)
         first = self._tasks.get(pack[0])
         self._sizes.learn(first.open.kind if first else "", len(pack), event.seconds)
         answered = {result.key for result in event.results}
@@ -356,9 +295,7 @@ class Scheduler:
                 self._fail(task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details)
             else:
                 self._make_ready(task)
-        packs = self._queues.pop(worker)
-        self._sort_in(worker)
-        for pack in reversed(packs):
+        for pack in reversed(self._workers.leave(worker)):
             for key in reversed(pack):
                 task = self._running(key, f"queued on {worker}, which broke")
                 self._make_ready(task, first=True)
@@ -366,17 +303,17 @@ class Scheduler:
         commands.append(Replace(worker, broken[0].reason, drain))
         if not drain:
             self._restarting.add(worker)
-        elif not self._queues and not self._restarting:
+        elif not self._workers and not self._restarting:
             why = f"No worker can run tasks ({broken[0].reason}). Remove the cause."
             self._give_up(GiveUp(why, curable=False), commands)
 
     def _wait_for_store(
-        self, task: _Task, result: Failed, now: float, commands: list[Command]
+        self, task: TaskState, result: Failed, now: float, commands: list[Command]
     ) -> None:
         pause = self._outage.failed(now)
         if self._outage.is_hopeless(now):
             self._give_up(GiveUp(result.reason), commands)
-        self._move(task, Status.PAUSED)
+        task.move(Status.PAUSED)
         task.not_before = now + pause
         self._paused.append(task.open.key)
 
@@ -390,13 +327,13 @@ class Scheduler:
                 still.append(key)
         self._paused = still
 
-    def _running(self, key: str, event: str) -> _Task:
+    def _running(self, key: str, event: str) -> TaskState:
         task = self._tasks.get(key)
         if task is None:
             raise IllegalTransition(f"{key} is not open and yet: {event}")
         task.history.append(event)
         if task.status is not Status.RUNNING:
-            self._illegal(task, event)
+            raise task.illegal(event)
         return task
 
     # Handing out.
@@ -404,8 +341,8 @@ class Scheduler:
     def _hand_out(self, commands: list[Command]) -> None:
         if self.stopping:
             return
-        for load, workers in enumerate(self._loads):  # every idle worker first, then the queues
-            for worker in list(workers):
+        for load in (0, 1):  # every idle worker first, then those that hold one pack
+            for worker in self._workers.with_load(load):
                 if not self._ready:
                     return
                 self._bring_forward(worker)
@@ -415,44 +352,31 @@ class Scheduler:
                     return
                 pack = self._take(worker, kind, size)
                 if pack:
-                    self._queues[worker].append(pack)
-                    self._sort_in(worker)
+                    self._workers.push(worker, pack)
                     commands.append(Run(worker, pack))
 
     def _retire(self, now: float, commands: list[Command]) -> None:
         """Retire idle workers beyond the tasks that are not handed out yet; one worker always stays."""
-        idle = list(self._loads[0])
-        self._idle_since = {worker: self._idle_since.get(worker, now) for worker in idle}
+        idle = self._workers.idle_for(self.policy.idle_seconds, now)
         to_come = 0 if self.stopping else len(self._tasks) - self.running
-        spare = min(len(idle) - to_come, len(self._queues) - 1)
-        for worker in sorted(idle, key=self._idle_since.__getitem__)[: max(0, spare)]:
-            if now - self._idle_since[worker] > self.policy.idle_seconds:
-                del self._queues[worker]
-                self._sort_in(worker)
-                commands.append(Retire(worker))
-
-    def _sort_in(self, worker: str) -> None:
-        """A worker has joined or left, or its queue has changed."""
-        queue = self._queues.get(worker)
-        for load, workers in enumerate(self._loads):
-            if queue is not None and len(queue) == load:
-                workers[worker] = None
-            else:
-                workers.pop(worker, None)
+        spare = min(self._workers.idle - to_come, len(self._workers) - 1)
+        for worker in idle[: max(0, spare)]:
+            self._workers.leave(worker)
+            commands.append(Retire(worker))
 
     def _pack_size(self, kind: str) -> int:
         return self._sizes.size(
             kind,
             ready=len(self._ready),
-            workers=len(self._queues),
-            idle=len(self._loads[0]),
+            workers=len(self._workers),
+            idle=self._workers.idle,
             together=kind == OptimizePath.__name__,
         )
 
     def _suits(self, key: str, worker: str) -> bool:
         """A task does not go back to a worker that broke under it, as long as there are others."""
         broke = self._tasks[key].broke
-        return worker not in broke or self._queues.keys() <= broke
+        return worker not in broke or self._workers.are_all_in(broke)
 
     def _bring_forward(self, worker: str) -> None:
         """Move tasks that do not suit the worker behind the first one that does."""
@@ -465,7 +389,7 @@ class Scheduler:
         pack = tuple(self._pack(worker, kind, size))
         for key in pack:
             self._ready.popleft()
-            self._move(self._tasks[key], Status.RUNNING)
+            self._tasks[key].move(Status.RUNNING)
         return pack
 
     def _pack(self, worker: str, kind: str, size: int) -> Iterator[str]:

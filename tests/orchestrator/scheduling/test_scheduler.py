@@ -21,7 +21,8 @@ from orchestrator.scheduling.messages import (
     WorkerLost,
 )
 from orchestrator.scheduling.policy import Policy
-from orchestrator.scheduling.scheduler import IllegalTransition, Scheduler
+from orchestrator.scheduling.scheduler import Scheduler
+from orchestrator.scheduling.task_states import IllegalTransition
 from workers.tasks.results import Done, Failed, FailureKind
 
 

@@ -1,0 +1,86 @@
+"""The packs that each worker holds, the running one first."""
+
+from collections import deque
+from collections.abc import Iterator
+
+Pack = tuple[str, ...]
+
+
+class WorkerQueues:
+    """Queues by worker, sorted by length, so that no event has to look at all workers."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, deque[Pack]] = {}
+        self._by_load: tuple[dict[str, None], dict[str, None]] = ({}, {})
+        """Workers without a pack, and workers with one."""
+        self._idle_since: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    def __contains__(self, worker: str) -> bool:
+        return worker in self._queues
+
+    @property
+    def idle(self) -> int:
+        """Workers without a pack."""
+        return len(self._by_load[0])
+
+    def with_load(self, packs: int) -> list[str]:
+        """Workers that hold 0 or 1 packs, in the order in which they came to."""
+        return list(self._by_load[packs])
+
+    def are_all_in(self, workers: set[str]) -> bool:
+        """Whether every worker is one of these."""
+        return self._queues.keys() <= workers
+
+    def packs(self, worker: str) -> tuple[Pack, ...]:
+        """What a worker holds; nothing if there is no such worker."""
+        return tuple(self._queues.get(worker, ()))
+
+    def tasks(self) -> Iterator[str]:
+        """All tasks that a worker holds."""
+        return (key for queue in self._queues.values() for pack in queue for key in pack)
+
+    def join(self, worker: str) -> None:
+        """A worker without packs has joined."""
+        self._queues[worker] = deque()
+        self._sort_in(worker)
+
+    def leave(self, worker: str) -> tuple[Pack, ...]:
+        """A worker has gone; returns what it held."""
+        packs = self._queues.pop(worker, deque())
+        self._sort_in(worker)
+        return tuple(packs)
+
+    def push(self, worker: str, pack: Pack) -> None:
+        """A pack was sent to a worker."""
+        self._queues[worker].append(pack)
+        self._sort_in(worker)
+
+    def pop(self, worker: str) -> Pack:
+        """A worker has finished its oldest pack."""
+        pack = self._queues[worker].popleft()
+        self._sort_in(worker)
+        return pack
+
+    def idle_for(self, seconds: float, now: float) -> list[str]:
+        """Workers that were idle at every call for longer than `seconds`, the longest idle first."""
+        self._idle_since = {w: self._idle_since.get(w, now) for w in self._by_load[0]}
+        longest = sorted(self._idle_since, key=self._idle_since.__getitem__)
+        return [worker for worker in longest if now - self._idle_since[worker] > seconds]
+
+    def is_sound(self) -> bool:
+        """Whether the sorting by length agrees with the queues."""
+        return all(
+            workers.keys() == {w for w, queue in self._queues.items() if len(queue) == load}
+            for load, workers in enumerate(self._by_load)
+        )
+
+    def _sort_in(self, worker: str) -> None:
+        queue = self._queues.get(worker)
+        for load, workers in enumerate(self._by_load):
+            if queue is not None and len(queue) == load:
+                workers[worker] = None
+            else:
+                workers.pop(worker, None)
