@@ -24,7 +24,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
-from orchestrator.launch import Carried, carry_out
+from orchestrator.endings import Carried
+from orchestrator.launch import carry_out
 from orchestrator.report.barcodes import draw_bars, room_for
 from orchestrator.report.style import FIRST, MUTED, log_axis, spans_decades
 from orchestrator.run_file.errors import BadRunFile, UserError

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import shlex
 import signal
 import sys
 import threading
@@ -14,9 +13,9 @@ from types import FrameType
 
 from rich.console import Console
 
-from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
+from orchestrator.endings import EXIT, Carried, print_end
 from orchestrator.planning.cost import refuse_what_cannot_fit
 from orchestrator.planning.fingerprints import identify_and_load
 from orchestrator.planning.plan import Plan
@@ -27,14 +26,12 @@ from orchestrator.preparation import (
     open_store,
     prepare_store,
 )
-from orchestrator.report.terminal import barcode_view
 from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
 from orchestrator.runs.reuse import reuse, sources
 from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
 from orchestrator.scheduling.executor import ClusterGone, Executor, InProcess, WorkersUnavailable
-from orchestrator.scheduling.exit_codes import ExitCode
 from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.stop_request import StopWatch
@@ -44,23 +41,10 @@ from orchestrator.telemetry.observers import Observers
 from workers.execution.worker import WorkerContext
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
-from workers.storage.schema import ResultRecord
-
-EXIT = {
-    Ending.COMPLETE: ExitCode.COMPLETE,
-    Ending.FAILED: ExitCode.FAILED_TASKS,
-    Ending.SAME_FAILURE: ExitCode.FAILED_TASKS,
-    Ending.STOPPED: ExitCode.STOPPED,
-    Ending.GAVE_UP: ExitCode.UNREACHABLE,
-    Ending.INTERRUPTED: ExitCode.INTERRUPTED,
-}
 
 IDLE_SECONDS = 60.0
 """An idle worker on a cluster of others is stopped after this: longer than a lazy rule takes between two
 rounds, shorter than the two minutes after which autoscalers give a node back."""
-
-_SHOWN_FAILURES = 10
-"""Failures that are printed at the end; `toscore status` lists all."""
 
 
 @dataclass(frozen=True)
@@ -94,22 +78,6 @@ class _StopSwitch:
         if self.asked is Stop.NOW:
             os._exit(EXIT[Ending.INTERRUPTED])
         self.asked = Stop.NOW
-
-
-@dataclass(frozen=True)
-class Carried:
-    """How a run ended for now, and where to read its results so far."""
-
-    outcome: Outcome
-    plan: Plan
-    store: Store
-    location: str
-    """Folder or URL of the run."""
-
-    @property
-    def code(self) -> int:
-        """The exit code, see `scheduling.exit_codes`."""
-        return EXIT[self.outcome.ending]
 
 
 def launch(
@@ -151,7 +119,7 @@ def launch(
         retry=retry,
         location=location,
     )
-    _print_end(carried, go_on, quiet)
+    print_end(carried, go_on, quiet)
     return carried.code
 
 
@@ -308,50 +276,3 @@ def _observers(quiet: bool, log: str | None, run: str, lease_term: int) -> Itera
     with stream:
         observers.add(JsonLines(stream, context, clock))
         yield observers
-
-
-def _print_end(carried: Carried, command: str, quiet: bool) -> None:
-    """The barcode if the run came to its end, otherwise why it did not and how to go on."""
-    outcome, plan = carried.outcome, carried.plan
-    go_on = f"To go on: {command}"
-    trusted = " --trust-code" if plan.run.code_references else ""
-    again = f"toscore retry {shlex.quote(carried.location)}{trusted}"
-    match outcome.ending:
-        case Ending.INTERRUPTED:
-            print(f"Interrupted. {go_on}", file=sys.stderr)
-            return
-        case Ending.STOPPED:
-            print(f"Stopped on request. {go_on}", file=sys.stderr)
-            return
-        case Ending.GAVE_UP:
-            print(f"Gave up: {outcome.reason} {go_on}", file=sys.stderr)
-            return
-        case Ending.SAME_FAILURE:
-            then = again if outcome.failed else command
-            print(f"Gave up: {outcome.reason} Then: {then}", file=sys.stderr)
-            return
-        case Ending.COMPLETE | Ending.FAILED:
-            landscape = reduce_run(plan, carried.store)
-    _warn_of_devices(landscape)
-    console = Console()
-    console.print(barcode_view(landscape, console.width))
-    if landscape.failures and not quiet:
-        for failure in landscape.failures[:_SHOWN_FAILURES]:
-            print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
-        print(f"To run the failed tasks again: {again}", file=sys.stderr)
-
-
-def _warn_of_devices(landscape: Landscape) -> None:
-    """Say that results come from several kinds of devices, whose last bits may differ."""
-    records: list[ResultRecord] = [
-        *landscape.minima.values(),
-        *landscape.passes.values(),
-        *landscape.simplices.values(),
-    ]
-    devices = sorted({record.device for record in records if record.device})
-    if len(devices) > 1:
-        print(
-            f"Results come from {len(devices)} kinds of devices ({', '.join(devices)}): equal tasks may "
-            "differ in their last bits there.",
-            file=sys.stderr,
-        )

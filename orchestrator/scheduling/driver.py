@@ -59,7 +59,7 @@ _STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
 
 
 class Ending(Enum):
-    """How a driver ended; `launch.EXIT` gives each an exit code."""
+    """How a driver ended; `endings.EXIT` gives each an exit code."""
 
     COMPLETE = "complete"
     FAILED = "some tasks failed"

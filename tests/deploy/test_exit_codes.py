@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.launch import EXIT
+from orchestrator.endings import EXIT
 from orchestrator.scheduling.driver import Ending
 from orchestrator.scheduling.exit_codes import ExitCode
 from tests.deploy.files import DEPLOY, documents

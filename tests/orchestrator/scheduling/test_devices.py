@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from orchestrator import launch
+from orchestrator.endings import warn_of_devices
 from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
 from tests.helpers.made_run import complete_run
@@ -33,10 +33,10 @@ def test_results_of_several_kinds_of_devices_are_told(tmp_path, capsys):
     """Equal tasks may differ in their last bits there, which one device never does."""
     landscape = complete_run(tmp_path)
     found = open_run(str(landscape.folder)).landscape()
-    launch._warn_of_devices(found)
+    warn_of_devices(found)
     assert not capsys.readouterr().err
     for number, key in enumerate(found.minima):
         named = replace(found.minima[key], device=("A100", "T4")[number % 2])
         found.minima[key] = named
-    launch._warn_of_devices(found)
+    warn_of_devices(found)
     assert "2 kinds of devices (A100, T4)" in capsys.readouterr().err

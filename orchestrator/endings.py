@@ -1,0 +1,91 @@
+"""How a run ended: its exit code, and what is printed."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from orchestrator.analysis.landscape import Landscape
+from orchestrator.analysis.reduction import reduce_run
+from orchestrator.planning.plan import Plan
+from orchestrator.report.terminal import barcode_view
+from orchestrator.scheduling.driver import Ending, Outcome
+from orchestrator.scheduling.exit_codes import ExitCode
+from workers.storage.run_store import Store
+from workers.storage.schema import ResultRecord
+
+EXIT = {
+    Ending.COMPLETE: ExitCode.COMPLETE,
+    Ending.FAILED: ExitCode.FAILED_TASKS,
+    Ending.SAME_FAILURE: ExitCode.FAILED_TASKS,
+    Ending.STOPPED: ExitCode.STOPPED,
+    Ending.GAVE_UP: ExitCode.UNREACHABLE,
+    Ending.INTERRUPTED: ExitCode.INTERRUPTED,
+}
+
+_SHOWN_FAILURES = 10
+"""Failures that are printed at the end; `toscore status` lists all."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """How a run ended for now, and where to read its results so far."""
+
+    outcome: Outcome
+    plan: Plan
+    store: Store
+    location: str
+    """Folder or URL of the run."""
+
+    @property
+    def code(self) -> int:
+        """The exit code, see `scheduling.exit_codes`."""
+        return EXIT[self.outcome.ending]
+
+
+def print_end(carried: Carried, command: str, quiet: bool) -> None:
+    """The barcode if the run came to its end, otherwise why it did not and how to go on."""
+    outcome, plan = carried.outcome, carried.plan
+    go_on = f"To go on: {command}"
+    trusted = " --trust-code" if plan.run.code_references else ""
+    again = f"toscore retry {shlex.quote(carried.location)}{trusted}"
+    match outcome.ending:
+        case Ending.INTERRUPTED:
+            print(f"Interrupted. {go_on}", file=sys.stderr)
+            return
+        case Ending.STOPPED:
+            print(f"Stopped on request. {go_on}", file=sys.stderr)
+            return
+        case Ending.GAVE_UP:
+            print(f"Gave up: {outcome.reason} {go_on}", file=sys.stderr)
+            return
+        case Ending.SAME_FAILURE:
+            then = again if outcome.failed else command
+            print(f"Gave up: {outcome.reason} Then: {then}", file=sys.stderr)
+            return
+        case Ending.COMPLETE | Ending.FAILED:
+            landscape = reduce_run(plan, carried.store)
+    warn_of_devices(landscape)
+    console = Console()
+    console.print(barcode_view(landscape, console.width))
+    if landscape.failures and not quiet:
+        for failure in landscape.failures[:_SHOWN_FAILURES]:
+            print(f"{failure.what} failed: {failure.kind}: {failure.reason}", file=sys.stderr)
+        print(f"To run the failed tasks again: {again}", file=sys.stderr)
+
+
+def warn_of_devices(landscape: Landscape) -> None:
+    """Say that results come from several kinds of devices, whose last bits may differ."""
+    records: list[ResultRecord] = [
+        *landscape.minima.values(),
+        *landscape.passes.values(),
+        *landscape.simplices.values(),
+    ]
+    devices = sorted({record.device for record in records if record.device})
+    if len(devices) > 1:
+        print(
+            f"Results come from {len(devices)} kinds of devices ({', '.join(devices)}): equal tasks may "
+            "differ in their last bits there.",
+            file=sys.stderr,
+        )
