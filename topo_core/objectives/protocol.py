@@ -90,14 +90,14 @@ class CurvatureObjective(Protocol):
 def gradients_of_paths(
     objective: Objective, points: Tensor, steps: Sequence[Step]
 ) -> tuple[Tensor, Tensor]:
-    """As ``PathsObjective``, path after path where the objective can do no better."""
+    """As ``PathsObjective``; path after path for an objective that does not implement it."""
     if len(points) == 1:
         losses, gradients = objective.gradients(points[0], steps[0])
         return losses[None], gradients[None]
     if isinstance(objective, PathsObjective):
         return objective.gradients_of_paths(points, steps)
-    found = [objective.gradients(rows, step) for rows, step in zip(points, steps, strict=True)]
-    return torch.stack([losses for losses, _ in found]), torch.stack([g for _, g in found])
+    each = [objective.gradients(rows, step) for rows, step in zip(points, steps, strict=True)]
+    return torch.stack([losses for losses, _ in each]), torch.stack([g for _, g in each])
 
 
 @dataclass(frozen=True)

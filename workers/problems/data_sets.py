@@ -2,7 +2,7 @@
 
 Normalisation, stated once: pixels to [0, 1], then less the mean and over the standard deviation of the
 training part, one of each per channel. Splits that a data set does not come with are drawn from a fixed
-seed, so that everybody's held-out images are the same. Nothing is augmented.
+seed, so that the held-out images are the same everywhere. Nothing is augmented.
 """
 
 import gzip
@@ -33,7 +33,7 @@ HELD_OUT = {"mnist5k": 1000, "digits": 360}
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a known data set, without loading it: training and test examples, shape of one, classes."""
+    """Sizes of a data set: numbers of training and test examples, shape of an example, classes."""
 
     train: int
     test: int
@@ -52,7 +52,7 @@ SIZES = {
 
 
 def sizes(spec: DataSpec) -> Sizes:
-    """The sizes of what `load_dataset` returns; loads only what is not in the table.
+    """The sizes of the data that `load_dataset` returns; only data that are not in `SIZES` are loaded.
 
     Raises:
         BadReference: it has to be loaded, and is not there.
@@ -91,7 +91,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over shapes, dtypes and bytes: what the results depend on."""
+        """SHA-256 of the shapes, dtypes and bytes of all tensors."""
         total = hashlib.sha256()
         for tensor in (self.train_inputs, self.train_targets, self.test_inputs, self.test_targets):
             total.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -200,7 +200,7 @@ def _normalised(
 
 
 def data_folder() -> Path:
-    """Where torchvision's data lies: TOSCORE_DATA, or a folder of the user's cache."""
+    """The folder of torchvision's data: TOSCORE_DATA, or one in the user's cache."""
     return Path(os.environ.get("TOSCORE_DATA") or Path.home() / ".cache" / "toscore" / "data")
 
 

@@ -1,4 +1,4 @@
-"""How the arithmetic is carried out: fixed once for a run, so that every worker computes the same bits."""
+"""How a run computes: fixed once, so that every worker computes the same bits."""
 
 import contextlib
 import ctypes
@@ -15,14 +15,14 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The device, and what decides the last bits of a result on it."""
+    """The device, and the settings that decide the last bits of a result on it."""
 
     device: str = "cpu"
     strategy: str = "auto"
     threads: int = 1
-    """Two workers of one thread beat one of two, and suffer less under load."""
+    """Of a worker. Two workers of one thread are faster than one of two, and less sensitive to other load."""
     paths_at_once: int = 1
-    """Paths that a worker walks together: 1 on a CPU, where bits must not depend on company."""
+    """Paths that a worker optimises together; 1 on a CPU, where no path may change the bits of another."""
     precision: Precision = "float32"
     """Of gradients on a GPU (`topo_core.objectives.precision`); losses are always measured in full."""
 
@@ -50,9 +50,9 @@ def device_name(device: str) -> str:
 
 
 def prepare(evaluation: Evaluation) -> None:
-    """Settle threads, memory and determinism in this process; safe to call again."""
+    """Set threads, memory and determinism of this process; safe to call again."""
     torch.set_num_threads(evaluation.threads)
-    with contextlib.suppress(RuntimeError):  # settled by now, where work has begun
+    with contextlib.suppress(RuntimeError):  # cannot be changed after the first parallel work
         torch.set_num_interop_threads(1)
     keep_memory()
     share = float(os.environ.get(GPU_SHARE, "1"))
@@ -60,13 +60,13 @@ def prepare(evaluation: Evaluation) -> None:
     if share < 1 and evaluation.device == "cuda":
         torch.cuda.set_per_process_memory_fraction(share)
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False  # it may unless told otherwise
+    torch.backends.cudnn.allow_tf32 = False  # on by default
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 
 
 def keep_memory() -> None:
-    """Keep what is freed in this process, as `worker_environment` has it for those that are started.
+    """Keep freed memory in this process, as `worker_environment` does for processes that are started.
 
     Does nothing where the C library is not glibc.
     """

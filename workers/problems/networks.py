@@ -1,7 +1,7 @@
 """The paper's networks (Appendix E), a transformer, torchvision's classifiers, and a user's own.
 
-Widths, paddings and counts that the text leaves open: convolutions pad by 2, without which the 16·C of
-Tables E.8–E.10 does not come out; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
+Widths, paddings and counts that the paper leaves open: convolutions pad by 2, which the 16·C of Tables
+E.8–E.10 needs; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
 that the text states, reached when x6 has no convolution and the last pooling is global; `resnet_e7`
 is Table E.7 as printed, with 234,058.
 """

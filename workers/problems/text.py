@@ -42,7 +42,7 @@ def descriptions() -> str:
 
 
 def alphabet(text: str) -> str:
-    """The characters of a text, in order; a character is known by its place."""
+    """The different characters of a text in order; a token is an index into them."""
     return "".join(sorted(set(text)))
 
 
@@ -52,8 +52,8 @@ def windows(text: str, context: int) -> tuple[Windows, Windows]:
     Raises:
         BadReference: the windows are longer than the text.
     """
-    place = {character: index for index, character in enumerate(alphabet(text))}
-    tokens = torch.tensor([place[character] for character in text])
+    index_of = {character: index for index, character in enumerate(alphabet(text))}
+    tokens = torch.tensor([index_of[character] for character in text])
     cut = round(len(tokens) * (1 - HELD_OUT_SHARE))
     longest = min(cut, len(tokens) - cut) - 1
     if not 1 <= context <= longest:

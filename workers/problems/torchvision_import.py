@@ -1,4 +1,4 @@
-"""torchvision's data sets and networks, also where its compiled operators do not load.
+"""torchvision's data sets and networks, also where its compiled operators cannot be loaded.
 
 The wheel of torchvision beside a CPU build of torch may hold operators for CUDA only. Importing it then
 stops at `operator torchvision::nms does not exist`, although data sets and classifiers need no operator.

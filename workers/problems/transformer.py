@@ -1,4 +1,4 @@
-"""A small transformer for text by characters: a first step past the paper's image networks.
+"""A small transformer for text by characters, beside the paper's image networks.
 
 Pre-norm blocks (Xiong et al. 2020) of causal self-attention (Vaswani et al. 2017) and a perceptron with
 GELU. It reads a window of characters and predicts the one after it, so a loss over windows is a mean

@@ -67,17 +67,17 @@ def resolve(reference: str) -> Callable[..., Any]:
             )
         return _OBJECTS[reference]
     module = _module(reference, module_name)
-    found: Any = module
+    value: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             raise BadReference(
                 f"{reference!r}: the module {module_name} has no {attribute}{_hidden(module)}"
             )
-        found = getattr(found, part)
-    if not callable(found):
-        kind = type(found).__name__
+        value = getattr(value, part)
+    if not callable(value):
+        kind = type(value).__name__
         raise BadReference(f"{reference!r} is a {kind}; name a function or a class")
-    return found  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]
 
 
 def source_fingerprint(reference: str) -> str:

@@ -1,17 +1,17 @@
 """Plain convolutional networks: one point after another, the backward pass written out.
 
 Batching the points does not pay for convolutions: grouped kernels are slower than separate ones, and the
-activations of one point already leave a processor's cache. What pays is
+activations of one point already exceed a processor's cache. These measures pay:
 
 * the first layer as a product with image patches, laid out once for all points (`patches`);
 * ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_layers`);
 * on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
   batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
-* on a GPU the whole batch at once, and gradients of a pool that are written where they belong.
+* on a GPU the whole batch at once, and gradients of a pool written directly to their positions.
 
-The best size of a part, order of memory, and kernel for the patches depend on the processor. Strategies are
-choices of these, and a run's probe takes the fastest. The backward pass has the kernels that autograd would
-call.
+The best size of a part, memory order and kernel for the patches depend on the processor. A strategy is one
+combination of them, and a run's trial takes the fastest. The backward pass calls the kernels that autograd
+would call.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +43,7 @@ class Convolutional:
     Args:
         network: the network.
         micro_batch: examples whose activations are held at once; None for all.
-        patches: how the first layer is carried out, and the order of memory.
+        patches: how the first layer is computed, and the memory order.
     """
 
     def __init__(
@@ -269,8 +269,8 @@ class _Forward:
 def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
     """The gradient before a pool.
 
-    Where windows do not overlap, no two values go to one position. On a GPU they are written there, which
-    takes a third of the time of the kernel that adds up what comes to each position.
+    Where windows do not overlap, each position gets one value at most. On a GPU the values are written
+    directly, in a third of the time of the kernel that sums the values of each position.
     """
     assert kept.convolved is not None and kept.chosen is not None
     if delta.is_cuda and windows_are_apart(pool):

@@ -1,4 +1,4 @@
-"""Which networks are plainly convolutional, and what their layers do, in the order in which it is done.
+"""Recognises plain convolutional networks and lists their layers in the order of evaluation.
 
 ReLU comes after max-pooling, where the text has it before: both are monotone, so values are equal, and
 gradients too, since a window's maximum passes one exactly where it is positive.

@@ -1,8 +1,8 @@
-"""CUDA graphs: a whole evaluation is recorded once and then launched as one piece of work.
+"""CUDA graphs: a whole evaluation is recorded once and then launched as a unit.
 
 A loop over points launches thousands of small kernels, and the launches take longer than the kernels. A
-graph has fixed shapes and addresses, so one is kept for each shape that is asked for, and data are copied
-into its inputs. Any evaluator whose kernels do not depend on values can be recorded.
+graph has fixed shapes and addresses, so there is one for each requested shape, and data are copied into
+its inputs. Any evaluator whose kernels do not depend on values can be recorded.
 """
 
 from collections.abc import Callable, Mapping

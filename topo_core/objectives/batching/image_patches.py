@@ -30,7 +30,7 @@ class Patches(Protocol):
 
 
 def windows(layer: nn.Conv2d, padding: Pair, x: Tensor) -> Tensor:
-    """What each output of a convolution without dilation sees of `x` [n, c, h, w]: [n, c, h, w, kh, kw]."""
+    """Receptive fields of the outputs of a convolution without dilation: [n, c, h, w, kh, kw]."""
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
     ph, pw = padding
     padded = nn.functional.pad(x, (pw, pw, ph, ph))

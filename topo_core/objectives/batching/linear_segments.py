@@ -31,7 +31,7 @@ class LinearSegments:
         """Losses [s, m] (float64), summed over examples, as `Linear.losses_on_segments` has them."""
         segments = len(alphas)
         width, inner = self._layout.shapes[0]
-        head = width * inner  # what comes after the weights of the first layer
+        head = width * inner  # index of the first parameter after the weights of the first layer
         shares = alphas.to(starts.dtype)[:, :, None]
         matrix = torch.stack([starts[:, :head], ends[:, :head]]).view(-1, inner)
         low, high = (matrix @ inputs.flatten(1).T).view(2, segments, 1, width, -1)

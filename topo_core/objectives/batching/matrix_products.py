@@ -16,7 +16,7 @@ from topo_core.random_streams import generator
 Product = Callable[[Tensor, Tensor], Tensor]
 """a [m, k] and b [n, k] to a bᵀ [m, n]."""
 
-_CLEARLY = 1.5  # no processor that was timed lies near it: 0.8, 1.1 and 2.2
+_CLEARLY = 1.5  # the ratios of the processors that were timed, 0.8, 1.1 and 2.2, are far from it
 _SHAPE = (544, 784, 256)  # of the first layer of 784-32-32-10 at 17 points, on a minibatch
 _REPEATS = 9
 _LARGE = 1 << 20  # multiplications; below, the calls of oneDNN take longer than the work

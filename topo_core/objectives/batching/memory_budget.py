@@ -1,7 +1,6 @@
-"""Memory is budgeted: as many points at once as fit, and fewer when the device says that it is full.
+"""Memory budget: how many points are evaluated in one call, reduced when the device runs out of memory.
 
-What is cut is only how many points share a call. Rows do not depend on each other, so the cut changes
-results in no more than the last bits.
+Rows do not depend on each other, so the number of points in a call changes results in the last bits at most.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,14 +67,14 @@ class Parts:
     """Work on many rows in parts that fit.
 
     Attributes:
-        at_once: rows in a part; None for all. It is halved each time that memory runs out, and stays.
+        at_once: rows in a part; None for all. It is halved each time that memory runs out.
     """
 
     def __init__(self, at_once: int | None) -> None:
         self.at_once = at_once
 
     def __call__(self, count: int, work: Callable[[slice], T], *, device: torch.device) -> list[T]:
-        """What `work` gives for consecutive parts of `count` rows.
+        """The results of `work` on consecutive parts of `count` rows.
 
         Raises:
             OutOfMemoryError: not even one row fits.

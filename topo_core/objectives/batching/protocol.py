@@ -1,4 +1,4 @@
-"""What a strategy is: a named way to evaluate k copies of a network at once."""
+"""The protocol of strategies, which evaluate k copies of a network at once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from topo_core.objectives.precision import Precision
 
 @dataclass(frozen=True)
 class Network:
-    """What is evaluated: a network, where its parameters are in a row, and a loss of its outputs."""
+    """What is evaluated: a network, the layout of its parameters in a row, and a loss of its outputs."""
 
     module: nn.Module
     layout: ParameterLayout
@@ -62,7 +62,7 @@ class Evaluator(Protocol):
 
 
 class Strategy(Protocol):
-    """A way to evaluate networks, which makes an evaluator of each.
+    """A named method of evaluation, which makes an evaluator of each network.
 
     Attributes:
         name: written into a run, so that every worker takes the same one.

@@ -1,4 +1,4 @@
-"""Strategies by name: all ways to evaluate a network, the likely fastest first."""
+"""Evaluation strategies by name, the likely fastest first."""
 
 from collections.abc import Mapping
 
