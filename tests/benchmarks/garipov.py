@@ -20,7 +20,7 @@ def trained_curve(
 ) -> tuple[Tensor, int]:
     """The curve as points [settings.points, d], and the gradients that it took."""
     nodes, velocity = torch.stack([start, 0.5 * (start + end), end]), torch.zeros_like(start)
-    steps = settings.bezier_epochs * objective.batches
+    steps = settings.resolve(objective.batches).bezier_epochs * objective.batches
     for number in range(steps):
         step = Step(seed, *divmod(number, objective.batches))
         draw = generator(seed, "garipov", number)

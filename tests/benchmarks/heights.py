@@ -4,6 +4,7 @@
     python -m tests.benchmarks.heights cnn noisy        # CNN-2-8, and FC with half of the labels random
     python -m tests.benchmarks.heights fc seed=10 budget=250 into=rows.jsonl   # in pieces
     python -m tests.benchmarks.heights rows.jsonl       # the table of rows measured before
+    python -m tests.benchmarks.heights barriers         # losses with barriers, see `barriers`
 
 The budget is counted in gradients of a point on a minibatch, in units of one epoch of 17 points. Every
 method has the whole budget and its own optimiser, at the rate that was best on other minima than those
@@ -27,6 +28,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tests.benchmarks import barriers
 from tests.benchmarks.garipov import trained_curve
 from topo_core.objectives.flat_parameters import ParameterLayout
 from topo_core.objectives.network_loss import ModuleObjective
@@ -123,7 +125,7 @@ class Task:
 
     def path(self, settings: PathSettings) -> Joined:
         """The path that ``settings`` finds. Only its end is measured, and the start."""
-        settings = replace(settings, evaluate_every=10**6)
+        settings = replace(settings, evaluate_every=10**6, l2=1e-5)
         found = optimize_path(self.objective, self.start, self.end, settings, seed=self.seed)
         return Joined(found.profile.maximum, found.gradient_evaluations)
 
@@ -142,7 +144,7 @@ def string(task: Task) -> Joined:
 
 def curve_alone(task: Task) -> Joined:
     """Garipov et al.: the quadratic curve and nothing else, with momentum as published."""
-    settings = PathSettings(points=CURVE_POINTS, bezier_epochs=round(task.units * MOVING))
+    settings = PathSettings(points=CURVE_POINTS, bezier_epochs=round(task.units * MOVING), l2=1e-5)
     points, spent = trained_curve(
         task.objective, task.start, task.end, settings, task.rates.curve, task.seed
     )
@@ -314,6 +316,9 @@ def main(arguments: list[str]) -> dict[str, float]:
     `into=FILE` keeps rows and goes on where it stopped; `budget=S` begins nothing after S seconds.
     """
     prepare(Evaluation())
+    if "barriers" in arguments:
+        barriers.main(dict(a.split("=", 1) for a in arguments if "=" in a))
+        return {}
     options = dict(a.split("=", 1) for a in arguments if "=" in a)
     files = [Path(a) for a in arguments if a.endswith(".jsonl") and "=" not in a]
     into = Path(options["into"]) if "into" in options else None

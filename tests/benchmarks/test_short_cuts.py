@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from tests.benchmarks import (
     agreement,
+    barriers,
     gaussians,
     heights,
     lazy,
@@ -40,6 +42,14 @@ def test_a_row_of_agreement(monkeypatch):
     monkeypatch.setattr(agreement, "STEPS", 10)
     assert float(agreement.errors("fc", "linear", torch.float64).max()) < 1e-12
     assert agreement.distance("fc", "linear", torch.float64) < 1e-12
+
+
+def test_a_table_of_barriers(capsys):
+    """Every method joins a pair of polished minima of a small loss, and the ratio of medians is told."""
+    ratios = barriers.main({"pairs": "1", "budgets": "150", "examples": "30"})
+    assert 0 < ratios[150] < math.inf
+    said = capsys.readouterr().out
+    assert all(f"| {method} |" in said for method in barriers.METHODS)
 
 
 def test_a_table_of_heights(monkeypatch, capsys):
