@@ -5,8 +5,8 @@
 
 The loss is L1: cross entropy of a 64-16-10 tanh network on 500 digits plus ½·10⁻³‖θ‖², full batch, float64.
 Its minima are polished to gradient norms below 10⁻⁹. Every method has the whole budget, and its own optimiser
-at the best of the rates 0.03, 0.1, 0.3, 1, 2 and 4 on another pair of minima (AutoNEB at the next lower one: at
-the best it diverges on other pairs). Heights are adaptive dense maxima of the best path seen.
+at the best of the rates 0.03, 0.1, 0.3, 1, 2 and 4 on another pair of minima; AutoNEB at the next lower one,
+since it diverges on other pairs at the best. Heights are adaptive dense maxima of the best path seen.
 """
 
 import itertools
