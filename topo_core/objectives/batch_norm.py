@@ -25,12 +25,16 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 def training_norms(module: nn.Module) -> list[str]:
     """Names of the batch-norm layers that use the statistics of their minibatch in training."""
-    trained = deepcopy(module).train()
-    return [
+    modes = {layer: layer.training for layer in module.modules()}
+    module.train()
+    norms = [
         name
-        for name, layer in trained.named_modules()
+        for name, layer in module.named_modules()
         if isinstance(layer, _BatchNorm) and layer.training
     ]
+    for layer, training in modes.items():
+        layer.training = training
+    return norms
 
 
 def without_statistics(module: nn.Module, norms: list[str]) -> nn.Module:

@@ -26,6 +26,21 @@ def output_size(data: Dataset, loss: Loss) -> int:
     return max(*sizes, data.classes if loss.counts_classes(data.train_targets) else 1)
 
 
+def settle_copies(module: nn.Module, example: Tensor) -> None:
+    """Make a network copyable whose weights are computed from others and kept (`nn.utils.weight_norm`).
+
+    Such a weight is the result of a differentiable computation, which has no copy; computed again without
+    a gradient it can, and each call of the network computes it anew in any case.
+    """
+    try:
+        deepcopy(module)
+    except RuntimeError:
+        training = module.training
+        with torch.no_grad():
+            module.eval()(example)
+        module.train(training)
+
+
 def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
     """See that two examples go through the network, and that its loss is a function of the parameters.
 
@@ -40,8 +55,13 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
         raise BadReference(
             f"network.name {name!r} has no trainable parameters: leave requires_grad of some at True"
         )
-    example, targets = data.train_inputs[:2], data.train_targets[:2]
+    example, targets = data.train_inputs[:2].clone(), data.train_targets[:2]
     outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
+    if not torch.equal(example, data.train_inputs[:2]):
+        raise BadReference(
+            f"network.name {name!r} changes its inputs in place, and they are everybody's: begin its forward "
+            "with x = x.clone()"
+        )
     size = output_size(data, loss)
     _check_outputs(name, outputs, targets, size, loss)
     trained = deepcopy(module).train()

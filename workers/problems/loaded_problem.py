@@ -14,7 +14,7 @@ from topo_core.objectives.network_loss import ModuleObjective, strategies
 from workers.problems.checkpoints import load_fixed_state
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation
-from workers.problems.fit import check_fit, output_size
+from workers.problems.fit import check_fit, output_size, settle_copies
 from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build
@@ -189,8 +189,8 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
     module = build(problem.network, data.input_shape, output_size(data, loss))
     if problem.fixed is not None:
         load_fixed_state(problem.fixed.location, module, problem.fixed.digest)
-    if dtype is not torch.float32:
-        module = module.to(dtype)
+    module = module.to(dtype)
+    settle_copies(module, data.train_inputs[:1])
     check_fit(problem, data, module, loss)
     if (ridge := make_ridge(problem.loss)) is not None:
         try:

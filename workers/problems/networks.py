@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from topo_core.random_streams import generator
 from workers.problems.parameter_loss import build_parameter_loss
@@ -112,6 +113,30 @@ def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Mo
     if not isinstance(module, nn.Module):
         raise BadReference(
             f"network.name {spec.name!r} returns {type(module).__name__}; it must return an nn.Module"
+        )
+    return _usable(spec.name, module, input_shape)
+
+
+def _usable(name: str, module: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+    """A user's network without a wrapper for several devices, and with all its parameters made.
+
+    Raises:
+        BadReference: it is compiled to TorchScript, or has complex parameters.
+    """
+    if isinstance(module, nn.DataParallel):
+        module = module.module
+    if isinstance(module, torch.jit.ScriptModule):
+        raise BadReference(
+            f"network.name {name!r} returns a TorchScript module, which cannot be called with other "
+            "parameters: return the nn.Module that it was compiled from"
+        )
+    if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
+        with torch.no_grad():
+            module(torch.zeros(1, *input_shape))
+    if any(p.is_complex() for p in module.parameters()):
+        raise BadReference(
+            f"network.name {name!r} has complex parameters: hold their real and imaginary parts as two real "
+            "ones (torch.view_as_complex)"
         )
     return module
 
