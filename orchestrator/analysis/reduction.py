@@ -83,7 +83,7 @@ def _peaks(
     pair_of = {record.key: pair for pair, record in passes.items()}
     return {
         pair_of[record.path]: RefinedPeak(
-            record.verdict,
+            _verdict(record),
             record.loss,
             record.gradient_norm,
             tuple(record.eigenvalues),
@@ -93,6 +93,13 @@ def _peaks(
         for record in records
         if record.path in pair_of
     }
+
+
+def _verdict(record: SaddleRecord) -> str:
+    """The verdict; `saddle` is claimed only of a point from which two descents were followed."""
+    if record.verdict == "saddle" and (record.index != 1 or not record.joins):
+        return "a saddle that is not proved to have index 1"
+    return record.verdict
 
 
 def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:

@@ -93,7 +93,7 @@ def test_all_indices_of_the_simplices_are_of_one_complex(tmp_path):
     assert "lattice" in higher["edges"]
 
 
-def saddle_record(made, pair, loss, joins, verdict="saddle"):
+def saddle_record(made, pair, loss, joins, verdict="saddle", index=1):
     i, j = pair
     key = f"saddle-{i}-{j}"
     return SaddleRecord(
@@ -107,7 +107,7 @@ def saddle_record(made, pair, loss, joins, verdict="saddle"):
         gradient_tolerance=1e-8,
         eigenvalues=(-0.5, 0.25),
         eigenvalue_bounds=(1e-3, 1e-3),
-        index=1,
+        index=index,
         verdict=verdict,
         reason="",
         joins=joins,
@@ -137,6 +137,16 @@ def test_records_of_saddles_are_read_as_what_bars_end_at(tmp_path):
     stored = made.store.records(SaddleRecord)
     assert {record.gradients for record in stored} == {40}
     assert made.store.read_saddle(stored[0].object)["point"].shape == (1, 2)
+
+
+def test_a_saddle_of_a_higher_index_ends_no_bar(tmp_path):
+    """It is no pass between two minima, whatever it is called in its record."""
+    made = complete_run(tmp_path)
+    made.store.publish_records([saddle_record(made, (1, 3), 0.7, (), index=2)], term=1)
+    landscape = reduce_run(made.plan, made.store)
+    (end,) = [end for end in landscape.verified.ends if end.minimum == 1]
+    assert end.kind.value == "attained" and "not proved to have index 1" in end.reason
+    assert not landscape.verified.network.transitions
 
 
 def test_bars_of_no_length_are_counted_beside_the_scores(tmp_path):
