@@ -33,13 +33,13 @@ def one_epoch(
         seeds: one a path.
     """
     epoch, batches = states[0].epoch, states[0].batches
-    walk = Steps(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
+    moving = Steps(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
     rate = 0.0
     for batch in range(batches):
         rate = resolved.schedule.rate(epoch, batch, batches, resolved.optimizer.lr, resolved.epochs)
         steps = [Step(seed, epoch, batch) for seed in seeds]
-        walk.step(steps, rate, last=batch == batches - 1)
-    return _ended(objective, walk.states(epoch + 1), resolved, rate, walk.norms())
+        moving.step(steps, rate, last=batch == batches - 1)
+    return _ended(objective, moving.states(epoch + 1), resolved, rate, moving.norms())
 
 
 def _ended(

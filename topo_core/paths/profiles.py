@@ -56,7 +56,7 @@ class Profile:
         return float(self.losses.max())
 
     def first_passage(self, *, from_end: bool = False) -> float:
-        """The maximum up to the first place lower than where the path starts.
+        """The maximum up to the first point lower than the start of the path.
 
         By eq. (1) a path may stop as soon as it is below its minimum, so this is a bound at
         least as good as ``maximum``. ``from_end`` reads the path backwards.
@@ -161,7 +161,7 @@ def loss_profiles(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Places whose losses are asked for: points [k, d], or ``alphas`` [s, m] of segments [s, d]."""
+    """Points whose losses are asked for: points [k, d], or ``alphas`` [s, m] of segments [s, d]."""
 
     starts: Tensor
     ends: Tensor | None = None
@@ -205,25 +205,27 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
     inside = yield _Asked(points[:-1], points[1:], grid)
     last = yield _Asked(points[-1:])
     losses = torch.cat([inside.flatten(), last])
-    # A place is its segment plus alpha, so that zero-length segments keep their order.
-    places = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
-    places = torch.cat([(places[:, None] + grid).flatten(), places.new_tensor([len(points) - 1])])
+    # A location is its segment plus alpha, so that zero-length segments keep their order.
+    locations = torch.arange(len(points) - 1, dtype=torch.float64, device=points.device)
+    locations = torch.cat(
+        [(locations[:, None] + grid).flatten(), locations.new_tensor([len(points) - 1])]
+    )
     bracket = math.inf  # nothing is known of the loss between the samples
     if rule.bisects:
-        places, losses, bracket = yield from _bisected(points, places, losses, tolerance)
-    segment = places.floor().clamp(max=len(points) - 2).long()
-    positions = torch.lerp(nodes[segment], nodes[segment + 1], places - segment)
+        locations, losses, bracket = yield from _bisected(points, locations, losses, tolerance)
+    segment = locations.floor().clamp(max=len(points) - 2).long()
+    positions = torch.lerp(nodes[segment], nodes[segment + 1], locations - segment)
     return Profile(positions, losses, bracket, len(losses))
 
 
 def _bisected(
-    points: Tensor, places: Tensor, losses: Tensor, tolerance: float
+    points: Tensor, locations: Tensor, losses: Tensor, tolerance: float
 ) -> _Asking[tuple[Tensor, Tensor, float]]:
-    """``places`` and ``losses`` with more places around the peaks, and what is left open."""
+    """``locations`` and ``losses`` with more locations around the peaks, and the bracket that is left."""
     bracket = math.inf
     for _ in range(_ROUNDS):
         if not bool(losses.isfinite().all()):
-            return places, losses, math.inf
+            return locations, losses, math.inf
         peaks, reach = _peaks(losses)
         bracket = float(reach.max() - losses.max())
         allowed = tolerance * float(losses.max() - losses.min())
@@ -232,13 +234,13 @@ def _bisected(
         highest = torch.argsort(reach, descending=True, stable=True)[:_PEAKS]
         peaks = peaks[highest][reach[highest] > losses.max() + allowed]
         beside = torch.unique(torch.cat([peaks - 1, peaks]))
-        beside = beside[(beside >= 0) & (beside < len(places) - 1)]
-        middles = 0.5 * (places[beside] + places[beside + 1])
+        beside = beside[(beside >= 0) & (beside < len(locations) - 1)]
+        middles = 0.5 * (locations[beside] + locations[beside + 1])
         segment = middles.floor().clamp(max=len(points) - 2).long()
         new = yield _Asked(points[segment], points[segment + 1], (middles - segment)[:, None])
-        places, order = torch.cat([places, middles]).sort()
+        locations, order = torch.cat([locations, middles]).sort()
         losses = torch.cat([losses, new.flatten()])[order]
-    return places, losses, bracket
+    return locations, losses, bracket
 
 
 def _peaks(losses: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,9 +252,9 @@ def _peaks(losses: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fall(losses: Tensor) -> Tensor:
-    """How far the loss falls from each place to its lower neighbour.
+    """How far the loss falls from each sample to its lower neighbour.
 
-    A function with one kink beside a place rises above it by no more than the slope on the
+    A function with one kink beside a sample rises above it by no more than the slope on the
     other side carries it, which is this; a smooth one by about a quarter of it.
     """
     steps = losses.diff()

@@ -1,11 +1,11 @@
 """The steps of one epoch, of one path or of p in lockstep: tensors [p, n, d] that are moved in place.
 
 A step evaluates the gradients of the moving points of all paths in one call, each path on its own
-minibatch; takes out of them what lies along the path (``forces``); and moves the points
-(``optimizers``). Every few steps the points are spread along each path again.
+minibatch; removes their part along the path (``descent_directions``); and moves the points
+(``displacements``). Every few steps the points are redistributed along each path.
 
-``paper`` moves one point after the other, so that a point sees its left neighbour as already
-moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are batched.
+A sequential tangent rule (``paper``) moves one point after the other, so that a point sees its left
+neighbour as already moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are batched.
 """
 
 import math
@@ -26,7 +26,7 @@ from topo_core.paths.state import PathState
 from topo_core.random_streams import generator
 
 _CUT = 0.999  # of the bound: a displacement this long was cut, up to rounding
-EVEN = 1.02  # longest over shortest segment below which spreading would only blur the path
+EVEN = 1.02  # longest over shortest segment below which redistribution would only blur the path
 
 
 class Norms(NamedTuple):
@@ -105,17 +105,17 @@ class Steps:
         losses, gradients = gradients_of_paths(self.objective, moving, steps)
         self.losses[:, rows, 0] = losses.to(self.losses.dtype)
         self.evaluations += moving.shape[1]
-        # A copy in any case: what follows works in place, and the gradients may not be ours.
+        # Always a copy: what follows works in place, and the objective may keep its gradients.
         slopes = self.slopes[:, : moving.shape[1]]
         torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
         if self.resolved.rule.method.sequential:
             index = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
-            for place, i in enumerate(index):
-                self._move(slice(i, i + 1), slopes[:, place : place + 1], rate)
+            for row, i in enumerate(index):
+                self._move(slice(i, i + 1), slopes[:, row : row + 1], rate)
         else:
             self._move(rows, slopes, rate)
         every = self.resolved.redistribute_every
-        # A climbing point has a place of its own; spreading would pull it off.
+        # Redistribution would move a climbing point off its saddle.
         if every and self.steps % every == 0 and not self.climbs:
             self._redistribute()
 

@@ -12,7 +12,7 @@ from topo_core.objectives.protocol import FunctionObjective, from_function
 from topo_core.paths.polyline import line, resample
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import PathSettings
-from topo_core.paths.starts.bezier_curves import Places, curve, rotation
+from topo_core.paths.starts.bezier_curves import LossAlongCurve, curve, rotation
 from topo_core.paths.starts.trained_curves import (
     CurveState,
     Round,
@@ -59,13 +59,14 @@ def test_the_rotation_covers_the_curve_evenly(seed):
     assert all(set(stretch.tolist()) == set(range(5)) for stretch in fifths.unfold(0, 13, 1))
 
 
-def places_met(losses, steps=4000):
-    """Places [steps] of a curve along which a minibatch's loss is ``losses(t)``; even ones at first."""
-    places, evenly = Places(torch.zeros(1, Places.BINS, dtype=torch.float64)), rotation(0, steps)
+def sampled_times(losses, steps=4000):
+    """Times [steps] sampled on a curve whose loss on a minibatch is ``losses(t)``; evenly at first."""
+    along = LossAlongCurve(torch.zeros(1, LossAlongCurve.BINS, dtype=torch.float64))
+    evenly = rotation(0, steps)
     found = []
     for number, even in enumerate(evenly[None].split(8, dim=1)):
-        at = even if 8 * number < steps / 10 else places.denser(even)
-        places.met(at, losses(at))
+        at = even if 8 * number < steps / 10 else along.denser(even)
+        along.record(at, losses(at))
         found.append(at[0])
     return torch.cat(found)
 
@@ -75,11 +76,11 @@ def places_met(losses, steps=4000):
     [((5.0, 1.0), (5 / 1.5, 1 / 1.5)), ((-7.0, -9.0), (2 / 0.25, 0.0))],
     ids=["positive", "negative: relative to the lowest"],
 )
-def test_places_are_denser_where_the_loss_is_high(losses, over_mean):
+def test_points_are_denser_where_the_loss_is_high(losses, over_mean):
     """With one loss on an eighth of the curve and another elsewhere, r and s of the mean, the density is
     (1 + 2 r²) / (1 + 2 s²) times as high there."""
     hill = (0.25, 0.375)
-    met = places_met(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), *losses))
+    met = sampled_times(lambda t: torch.where((t >= hill[0]) & (t < hill[1]), *losses))
     late = met[2000:]
     inside = float(((late >= hill[0]) & (late < hill[1])).double().mean())
     high, low = (1 + 2 * share**2 for share in over_mean)
@@ -87,9 +88,9 @@ def test_places_are_denser_where_the_loss_is_high(losses, over_mean):
 
 
 @pytest.mark.parametrize("loss", [0.0, 2.5, -1.0])
-def test_places_on_a_level_curve_are_the_rotation(loss):
-    """Where all losses are equal, none among them, places are as even as without looking."""
-    met = places_met(lambda t: torch.full_like(t, loss), steps=400)
+def test_points_on_a_level_curve_are_the_rotation(loss):
+    """Where all losses are equal, none among them, points are as even as without looking."""
+    met = sampled_times(lambda t: torch.full_like(t, loss), steps=400)
     torch.testing.assert_close(met, rotation(0, 400), rtol=0, atol=1e-7)
 
 

@@ -1,1 +1,1 @@
-"""First paths: one file for each way to make one."""
+"""First paths: one file for each start."""

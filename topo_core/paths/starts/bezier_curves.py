@@ -13,7 +13,7 @@ from topo_core.paths.polyline import at_positions, line, positions_of, resample
 from topo_core.random_streams import generator
 
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
-_FINE = 257  # places on the curve from which points at equal arc length are taken
+_FINE = 257  # points on the curve from which points at equal arc length are taken
 
 
 def curve(nodes: Tensor, times: Tensor) -> Tensor:
@@ -45,19 +45,21 @@ def rotation(seed: int, steps: int) -> Tensor:
     return (first + _GOLDEN * torch.arange(steps, dtype=torch.float64)) % 1.0
 
 
-class Places:
+class LossAlongCurve:
     """Where on each of p curves the next gradients are taken: more often where losses were high.
 
-    Losses met so far are averaged in bins of t. The density of places in a bin is 1 + 2 r², where r is
-    the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it.
+    Losses seen so far are averaged in bins of t. The density of sampled points in a bin is 1 + 2 r², where
+    r is the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it.
 
     Args:
-        losses: [p, BINS] float64, those met before; zero for none.
+        losses: [p, BINS] float64, those seen before; zero for none.
     """
 
     BINS = 32
 
-    _MEMORY = 0.5  # of the average: losses fall a hundredfold, and a bin is met a few dozen times
+    _MEMORY = (
+        0.5  # of the average: losses fall a hundredfold, and a bin is sampled a few dozen times
+    )
 
     def __init__(self, losses: Tensor) -> None:
         self.losses = losses
@@ -71,12 +73,12 @@ class Places:
         positions = positions_of(1 + 2 * (losses / mean).square())
         return at_positions(self._edges, positions, evenly)[..., 0]
 
-    def met(self, places: Tensor, losses: Tensor) -> None:
-        """Losses [p, n] were met at ``places`` [p, n]."""
-        bins = (places * self.BINS).long().clamp_max(self.BINS - 1)
+    def record(self, times: Tensor, losses: Tensor) -> None:
+        """Add losses [p, n] that were evaluated at ``times`` [p, n]."""
+        bins = (times * self.BINS).long().clamp_max(self.BINS - 1)
         before = self.losses
         sums = torch.zeros_like(before).scatter_add_(1, bins, losses.to(before.dtype))
-        counts = torch.zeros_like(before).scatter_add_(1, bins, torch.ones_like(places))
+        counts = torch.zeros_like(before).scatter_add_(1, bins, torch.ones_like(times))
         now = sums / counts
         kept = torch.where(before != 0, torch.lerp(now, before, self._MEMORY), now)
         self.losses = torch.where(counts > 0, kept, before)

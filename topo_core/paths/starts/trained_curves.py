@@ -1,6 +1,6 @@
 """Trained curves as first paths (Garipov et al. 2018, of higher degree).
 
-A curve of degree 4 from p to q has three controls. They descend the loss at places t of
+A curve of degree 4 from p to q has three controls. They descend the loss at points t of
 the curve. It is far cheaper than a polygon, since each gradient moves the whole curve, and a polygon that
 starts on it is in a much lower valley than the straight line. Four things make it lower than the published
 quadratic curve at an equal number of gradients (docs/performance.md has the comparison):
@@ -10,10 +10,10 @@ quadratic curve at an equal number of gradients (docs/performance.md has the com
 - *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
   rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
   weights are small, need no rate of their own. Plain chains of many layers, whose changes multiply, get less.
-- *Places by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
-  low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one place are lower
-  than few on four.
-- *More places where the loss is high*: what counts is the maximum, not the mean.
+- *Points by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
+  low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one point each are
+  lower than few on four.
+- *More points where the loss is high*: what counts is the maximum, not the mean.
 
 The rate decays linearly to nothing, which takes out what noise remains. That is done in rounds, since many
 curves are as low as their higher ends long before the last pass, and then no path is lower.
@@ -32,7 +32,7 @@ from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
 from topo_core.paths.settings import Resolved
-from topo_core.paths.starts.bezier_curves import Places, bernstein, polygon, rotation
+from topo_core.paths.starts.bezier_curves import LossAlongCurve, bernstein, polygon, rotation
 from topo_core.paths.starts.first_path import Start
 from topo_core.paths.update_settings import OptimizerSettings
 
@@ -43,8 +43,8 @@ _EVEN = 0.1  # of a round, before the losses along the curve are known
 _SHORT = 50  # passes
 _FAR = 1.6  # root mean squares: the sum of the rates of a round
 _TOGETHER = 8
-"""Steps whose places are found at once: the dozens of small tensors that this takes would cost as much as the
-gradient of a small network."""
+"""Steps whose points are chosen at once: the dozens of small tensors that this takes would cost as much as
+the gradient of a small network."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class CurveState:
     Attributes:
         nodes: [5, d], the ends among them.
         mean: [3, d], what the optimiser remembers of the gradients of the controls.
-        losses: [1, bins] float64, those met along the curve in this round.
+        losses: [1, bins] float64, those seen along the curve in this round.
         passes: done.
     """
 
@@ -135,7 +135,7 @@ def begin_curve(start: Tensor, end: Tensor) -> CurveState:
 
 
 def _new_round(nodes: Tensor, passes: int) -> CurveState:
-    none = nodes.new_zeros(1, Places.BINS, dtype=torch.float64)
+    none = nodes.new_zeros(1, LossAlongCurve.BINS, dtype=torch.float64)
     return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes)
 
 
@@ -213,7 +213,7 @@ def _advanced(
     scales = torch.linalg.vector_norm(nodes[:, -1] - nodes[:, 0], dim=1)[:, None, None]
     scales = scales / math.sqrt(nodes.shape[2])
     unbounded = nodes.new_ones(len(nodes), _CONTROLS)
-    places = Places(torch.cat([state.losses for state in states]))
+    along = LossAlongCurve(torch.cat([state.losses for state in states]))
     batches, steps = objective.batches, (part.last - part.first) * objective.batches
     evenly = torch.stack([rotation(seed, part.last * batches) for seed in seeds]).to(nodes.device)
     for passes in range(states[0].passes, until):
@@ -222,16 +222,16 @@ def _advanced(
             size = min(_TOGETHER, batches - first)
             times = evenly[:, passes * batches + first :][:, :size]
             if done + first >= _EVEN * steps:
-                times = places.denser(times)
+                times = along.denser(times)
             weights = bernstein(times, nodes.shape[1]).to(nodes.dtype)
-            met = []
-            for place in range(size):
-                batch, own = first + place, weights[:, place : place + 1]
+            seen = []
+            for number in range(size):
+                batch, own = first + number, weights[:, number : number + 1]
                 points = own @ nodes
                 losses, gradients = gradients_of_paths(
                     objective, points, [Step(seed, passes, batch) for seed in seeds]
                 )
-                met.append(losses)
+                seen.append(losses)
                 gradients = torch.add(gradients, points, alpha=resolved.settings.l2)
                 moved = displacement(
                     _LION,
@@ -242,12 +242,12 @@ def _advanced(
                     max_move=None,
                 )
                 controls.addcmul_(moved, scales, value=-1)
-            places.met(times, torch.cat(met, dim=1))
+            along.record(times, torch.cat(seen, dim=1))
     if until == part.last:
         return [_new_round(rows, until) for rows in nodes]
     return [
         CurveState(rows, mean, losses[None], until)
-        for rows, mean, losses in zip(nodes, slots["mean"], places.losses, strict=True)
+        for rows, mean, losses in zip(nodes, slots["mean"], along.losses, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""A step without a learning rate: the inverse of the curvature met by the last displacement of each point
+"""A step without a learning rate: the inverse of the curvature along the last displacement of each point
 (Barzilai & Borwein 1988). It needs exact gradients, and a bound on displacements makes it safe."""
 
 import torch
