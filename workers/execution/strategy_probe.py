@@ -37,8 +37,10 @@ TRIED_PATHS = 8
 """Paths of a step that is timed where they are optimised together: enough to tell strategies apart."""
 TOLERANCE = 0.05
 """Of the length of a float32 gradient: kinks move it by a percent between orders of memory."""
-COMPARED_POINTS = 3
-"""Points of the comparison in float64: initial weights of one seed, and two beside them."""
+COMPARED_POINTS = 2
+"""Points of the comparison in float64, near initial weights: one alone may agree by chance."""
+COMPARED_EXAMPLES = 64
+"""Examples of the comparison in float64: enough for every layer, few enough for large networks on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ class Trial:
         A network that computes in float32 only is compared in float32 alone, by `distance`.
         """
         loaded, data = self._loaded, self._loaded.data
-        count = min(self._objective.batch_size, len(data.train_inputs))
+        count = min(COMPARED_EXAMPLES, len(data.train_inputs))
         points = self._points.flatten(0, 1)[:COMPARED_POINTS]
         try:
             return disagreement(
