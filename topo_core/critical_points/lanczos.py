@@ -59,6 +59,7 @@ def lowest_eigenpairs(
     sign_above: float | None = None,
     max_products: int = 300,
     basis_size: int = 64,
+    doubt: float | None = None,
     deflate: Tensor | None = None,
 ) -> Eigenpairs:
     """The lowest eigenpairs of a symmetric operator.
@@ -74,20 +75,31 @@ def lowest_eigenpairs(
             |λ| − sign_above × the largest |Ritz value|. None waits for ``tolerance``.
         max_products: to spend at most.
         basis_size: vectors in memory, at least ``count`` + 3.
+        doubt: where the lowest value is positive, go on until ``chance_of_a_lower_one``, of an eigenvalue
+            that is not positive, is at most this, or the products are spent. For random starts, and for as
+            many vectors in memory as products.
         deflate: [q, d], orthonormal vectors to which all others are kept orthogonal.
 
     Returns:
         At least ``count`` pairs where the space has so many. A non-finite product ends the search:
-        what was known before is returned, not converged (no pairs at all after the first).
+        what was known before is returned (no pairs at all after the first).
     """
     iteration = _Iteration(product, start, deflate, max(basis_size, count + 3))
     count = min(count, iteration.dimensions)
     complete: Tensor | None = None  # the lowest values when the last invariant space was complete
+    look = 0  # products before the next look at the Ritz pairs, which costs their cube
     while True:
         alive = iteration.products < max_products and iteration.extend()
+        ends = iteration.exhausted or iteration.invariant or not alive
+        if iteration.products < look and not ends:
+            continue
+        look = iteration.products + 1 + iteration.products // 16
         pairs = iteration.pairs(count)
-        if iteration.exhausted or not alive:
+        if iteration.exhausted:
             return pairs
+        if not alive:
+            settled = complete is None and _settled(pairs, count, tolerance, sign_above)
+            return replace(pairs, converged=settled and len(pairs.values) >= count)
         if len(pairs.values) < count:
             continue
         if iteration.invariant:
@@ -96,6 +108,9 @@ def lowest_eigenpairs(
                 return replace(pairs, converged=True)
             complete = pairs.values
         elif complete is None and _settled(pairs, count, tolerance, sign_above):
+            chance = chance_of_a_lower_one(pairs, iteration.dimensions)
+            if doubt is not None and chance > doubt:
+                continue
             return replace(pairs, converged=True)
 
 
@@ -108,15 +123,22 @@ def _settled(pairs: Eigenpairs, count: int, tolerance: float, sign_above: float 
     return bool(good.all())
 
 
-def missed_probability(dimension: int, products: int, margin: float) -> float:
-    """Bound on the probability that ``products`` of a random start missed a lower eigenvalue.
+def chance_of_a_lower_one(pairs: Eigenpairs, dimension: int) -> float:
+    """Bound on the probability that a random start hid an eigenvalue that is not positive.
 
-    Of an eigenvalue that lies ``margin``, as a part of the width of the spectrum, below the Ritz
-    value: 1.648 √d exp(−√margin (2k − 1)), Kuczyński & Woźniakowski (1992), Theorem 4.2.
+    A small residual does not exclude it: some other eigenvalue may have converged first. After k
+    products, with ε the lowest Ritz value as a part of the largest eigenvalue, the bound is
+    1.648 √d exp(−√ε (2k − 1)), Kuczyński & Woźniakowski (1992), Theorem 4.2. 0 where the space is exhausted
+    or a Ritz value is not positive, which is proof.
     """
-    if products >= dimension:
+    if pairs.products >= dimension or not len(pairs.values):
         return 0.0
-    exponent = math.sqrt(max(margin, 0.0)) * (2 * products - 1)
+    lowest = float(pairs.values[0])
+    if lowest <= 0:
+        return 0.0
+    # The largest Ritz value is a little below the largest eigenvalue.
+    part = lowest / (1.1 * pairs.largest)
+    exponent = math.sqrt(part) * (2 * pairs.products - 1)
     return min(1.0, 1.648 * math.sqrt(dimension) * math.exp(-exponent))
 
 

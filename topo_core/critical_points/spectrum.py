@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from topo_core.critical_points.counting import Counted
-from topo_core.critical_points.lanczos import Eigenpairs, lowest_eigenpairs, missed_probability
+from topo_core.critical_points.lanczos import Eigenpairs, chance_of_a_lower_one, lowest_eigenpairs
 from topo_core.random_streams import generator
 
 _SEED = "lowest curvature"
@@ -26,11 +26,16 @@ class SpectrumSettings:
         whole: dimensions up to which the whole Hessian is taken.
         products: Hessian–vector products for each eigenpair, at most.
         pairs: eigenpairs at most: an index this high or higher is a lower bound.
+        doubt: bound on the probability that a lower eigenvalue was missed, at which Lanczos stops; within
+            ``products``.
+        memory: numbers that the basis of Lanczos may hold.
     """
 
-    whole: int = 64
-    products: int = 600
+    whole: int = 200
+    products: int = 1000
     pairs: int = 8
+    doubt: float = 1e-3
+    memory: int = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Spectrum:
         zero: an eigenvalue of at most this size cannot be told from zero.
         settled: whether the signs of all eigenvalues that are not positive, and of the lowest positive
             one, are outside of their residuals; then ``negative`` is the index.
-        missed: bound on the probability that Lanczos missed a lower eigenvalue as large as ``zero``
-            allows (for the last margin to zero); 0 for the whole Hessian.
+        missed: bound on the probability that Lanczos missed an eigenvalue that is not positive; 0 for the
+            whole Hessian. It holds where ``memory`` was enough for a basis of all products.
     """
 
     values: Tensor
@@ -91,6 +96,8 @@ def lowest_spectrum(
             tolerance=0.1 * resolution,
             sign_above=resolution,
             max_products=settings.products,
+            basis_size=min(settings.products, max(64, settings.memory // len(point))),
+            doubt=settings.doubt,
             deflate=known,
         )
         largest = max(largest, pair.largest)
@@ -103,8 +110,7 @@ def lowest_spectrum(
         value = float(pair.values[0])
         if value > resolution * largest:
             settled = True
-            margin = value / max(2 * largest, 1e-300)
-            missed = missed_probability(len(point), pair.products, margin)
+            missed = chance_of_a_lower_one(pair, len(point) - len(known) + 1)
             break
     values = torch.cat([pair.values for pair in found]) if found else torch.zeros(0).double()
     residuals = torch.cat([pair.residuals for pair in found]) if found else values

@@ -74,6 +74,8 @@ class CriticalPoint:
         if self.zero_modes:
             numbers += f"; {self.zero_modes} directions without curvature"
             numbers += f", {self.symmetry_modes} of them symmetries"
+        if self.verdict is Verdict.MINIMUM and self.missed > 0.01:
+            numbers += f"; a lower one was missed with probability {self.missed:.2g} or less"
         if self.verdict is Verdict.KINK:
             numbers += (
                 f"; jump {self.jump:.2g}, smallest subgradient {self.smallest_subgradient:.2g}"

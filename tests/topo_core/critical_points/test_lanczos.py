@@ -8,7 +8,7 @@ import scipy.sparse
 import torch
 from scipy.sparse.linalg import eigsh
 
-from topo_core.critical_points.lanczos import lowest_eigenpairs, missed_probability
+from topo_core.critical_points.lanczos import chance_of_a_lower_one, lowest_eigenpairs
 from topo_core.random_streams import generator
 
 
@@ -105,8 +105,41 @@ def test_float32_products_leave_their_rounding_in_the_residual():
     assert found.converged and abs(float(found.values[0]) + 0.5) <= float(found.residuals[0])
 
 
-def test_the_probability_bound_falls_with_products():
-    """None once the whole space is spanned; certain to say nothing with a single product."""
-    assert missed_probability(100, 100, 1e-3) == 0
-    assert missed_probability(10**6, 1, 1e-6) == 1
-    assert missed_probability(1000, 400, 1e-3) < 1e-8
+def test_a_converged_pair_may_hide_a_lower_one():
+    """Two eigenvalues at the lower end, of which the upper converges first.
+
+    A small residual alone takes it for the lowest. With a bound on that chance the search goes on.
+    """
+    matrix = turned([-1e-3, 2e-3, *np.linspace(0.05, 1, 398).tolist()])
+    lowest = torch.linalg.eigh(matrix).eigenvectors[:, 0]
+    # An unlucky start: nearly nothing of the lowest eigenvector.
+    start = random_vector(400, 11)
+    start = start - (1 - 1e-3) * (start @ lowest) * lowest
+    quick, careful = (
+        lowest_eigenpairs(
+            lambda v: matrix @ v,
+            start,
+            sign_above=1e-10,
+            basis_size=300,
+            doubt=doubt,
+        )
+        for doubt in (None, 1e-3)
+    )
+    assert quick.converged and quick.values[0] > 0 and chance_of_a_lower_one(quick, 400) > 0.5
+    assert careful.converged and careful.values[0] == pytest.approx(-1e-3, rel=0.05)
+
+
+def test_the_chance_of_a_lower_one_falls_with_products():
+    """Each look further lowers it; none is left once the whole space is spanned."""
+    matrix = turned(np.linspace(0.01, 1, 300).tolist())
+    chances = []
+    for products in (5, 40, 80, 300):
+        pairs = lowest_eigenpairs(
+            lambda v: matrix @ v,
+            random_vector(300, 12),
+            tolerance=0.0,
+            max_products=products,
+            basis_size=300,
+        )
+        chances.append(chance_of_a_lower_one(pairs, 300))
+    assert chances == sorted(chances, reverse=True) and chances[0] == 1 and chances[-1] == 0
