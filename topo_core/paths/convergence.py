@@ -97,8 +97,10 @@ def judge(
     lowest = lowest_possible(state)
     # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
     unknown = state.steps == 0 or (state.best_epoch == 0 and force is None)
+    # A path that has left its best state gives no evidence about that state by its history.
+    left = force is None and state.history[-1].dense_maximum > state.best_maximum + allowed
     expected = max(extrapolated, force.fall if force else 0.0)
-    remaining = 0.0 if lowest else barrier if unknown else min(expected, barrier)
+    remaining = 0.0 if lowest else barrier if unknown or left else min(expected, barrier)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
     elif finished and lowest:
@@ -124,12 +126,13 @@ def judge(
         outcome = Outcome.BUDGET
         reason = f"the height would fall by {remaining:.3g} more, above {allowed:.3g}; raise epochs"
     else:
-        assert force is not None  # without it the extrapolation alone decides
         outcome = Outcome.STALLED
-        reason = (
-            "the height no longer falls, but a force of "
-            f"{force.norm:.3g} is left at the highest point; {_cause(state, resolved, allowed)}"
-        )
+        reason = f"the height no longer falls; {_cause(state, resolved, allowed)}"
+        if force is not None:
+            reason = (
+                f"the height no longer falls, but a force of {force.norm:.3g} is left at the highest "
+                f"point; {_cause(state, resolved, allowed)}"
+            )
     last = state.history[-1]
     return outcome, Evidence(
         remaining_fall=remaining,

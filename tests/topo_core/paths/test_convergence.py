@@ -46,6 +46,30 @@ def test_a_path_that_diverges_is_not_converged(rate):
     assert "lower the learning rate" in found.evidence.reason
 
 
+class Batches:
+    """A loss with two minibatches, whose gradient over the whole training set is not known."""
+
+    dimension, batches = 2, 2
+
+    def __init__(self):
+        self.inner = from_function(bent)
+        self.losses, self.gradients = self.inner.losses, self.inner.gradients
+
+
+def test_a_path_that_diverges_on_minibatches_is_not_converged():
+    """Without a force at the highest point, a path that has left its lowest state proves nothing about it."""
+    settings = PathSettings(
+        start="line",
+        epochs=100,
+        schedule=Schedule("constant"),
+        optimizer=OptimizerSettings("momentum", lr=0.05),
+    )
+    found = optimize_path(Batches(), *ENDS, settings)
+    assert found.history[-1].dense_maximum > 1e3 > found.profile.maximum
+    assert found.outcome in (Outcome.STALLED, Outcome.BUDGET)
+    assert found.evidence.remaining_fall > found.evidence.allowed_fall
+
+
 def test_a_path_whose_steps_are_cut_has_stalled():
     """Where displacements are cut until the run ends, the path is far above its pass and not converged."""
     settings = PathSettings(start="line", max_move=1e-7, epochs=120)
