@@ -26,11 +26,14 @@ def programs(tmp_path):
             file.write_text(f'#!/usr/bin/env bash\necho "{name} $*" >> {tmp_path}/calls\n{body}\n')
             file.chmod(0o755)
         variables = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **environment}
-        said = subprocess.run(
-            command, env=variables, capture_output=True, text=True, timeout=60, check=False
-        )
-        calls = (tmp_path / "calls").read_text().splitlines()
-        return said.returncode, said.stdout + said.stderr, calls
+        # A file, no pipe: programs that outlive the command must not be waited for.
+        with (tmp_path / "output").open("w+") as output:
+            code = subprocess.run(
+                command, env=variables, stdout=output, stderr=output, timeout=60, check=False
+            ).returncode
+            output.seek(0)
+            said = output.read()
+        return code, said, (tmp_path / "calls").read_text().splitlines()
 
     return run
 
@@ -57,7 +60,7 @@ def test_kuberay_starts_again_what_that_helps(programs, code):
 def slurm(programs, code, *, state="echo RUNNING", scontrol="true", term=False, **environment):
     """What the batch script does on a node when `toscore` ends with a code."""
     fakes = {
-        "srun": "exec tail -f /dev/null --pid=$PPID > /dev/null 2>&1",
+        "srun": "exec timeout 20 tail -f /dev/null --pid=$PPID > /dev/null 2>&1",
         "ray": "exit 0",
         "scontrol": f"if [[ $1 == show ]]; then echo n1; else {scontrol}; fi",
         "squeue": state,
@@ -114,7 +117,7 @@ def test_two_slurm_jobs_on_one_node_have_different_ports(programs):
 
     with socket.create_server(("127.0.0.1", 20028)):
         fakes = {
-            "srun": "exec tail -f /dev/null --pid=$PPID > /dev/null 2>&1",
+            "srun": "exec timeout 20 tail -f /dev/null --pid=$PPID > /dev/null 2>&1",
             "ray": "exit 0",
             "scontrol": "echo n1",
             "toscore": "exit 0",
