@@ -16,9 +16,9 @@ from rich.console import Console
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.endings import EXIT, Carried, print_end
-from orchestrator.planning.cost import refuse_what_cannot_fit
 from orchestrator.planning.fingerprints import identify_and_load
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.store_room import refuse_what_cannot_fit
 from orchestrator.preparation import (
     check_checkpoints,
     check_device,

@@ -11,7 +11,7 @@ from orchestrator.analysis.landscape import FailedTask, Landscape
 from orchestrator.analysis.symmetric_minima import classes_of_copies
 from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.discovery import discovered
-from orchestrator.planning.path_status import standing
+from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from topo_core.homology.bar_ends import RefinedPeak
 from workers.storage.run_store import Store
@@ -46,7 +46,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         )
     }
     usable = [record for record in records if record.key not in bad_paths]
-    paths = standing(plan, losses, usable, {**failures, **bad_paths})
+    paths = path_status(plan, losses, usable, {**failures, **bad_paths})
     if bad_paths:
         asked = set(plan.path_keys())
         failures |= {key: failure for key, failure in bad_paths.items() if key in asked}

@@ -156,7 +156,8 @@ def plan(
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
-    from orchestrator.planning.cost import estimate, estimate_view
+    from orchestrator.planning.cost import estimate
+    from orchestrator.planning.cost_view import estimate_view
     from orchestrator.run_file.reading import load
     from orchestrator.studies.study import is_study, load_study
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.pair_rules.orders import Pair
-from orchestrator.planning.path_status import standing
+from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from topo_core.homology.dense_barcodes import dense_barcode
 from workers.storage.run_store import Store
@@ -19,15 +19,15 @@ from workers.tasks.tasks import DescendMinimum
 
 
 def discovered(plan: Plan, store: Store) -> Plan:
-    """The plan with the minima that its finished paths have led to.
+    """The plan with the minima that start from dips inside its finished paths.
 
     Args:
-        plan: of the run; what was found before is found again.
+        plan: of the run; minima that were discovered before are discovered again.
         store: of the run.
     """
     if not plan.run.minima.discover:
         return plan
-    plan = replace(plan, found=())
+    plan = replace(plan, discovered=())
     room = len(plan.minima)
     failed = store.failures()
     losses_by_key = {record.key: record.loss for record in store.records(MinimumRecord)}
@@ -39,14 +39,14 @@ def discovered(plan: Plan, store: Store) -> Plan:
             if key in losses_by_key
         }
         missing = [k for k in plan.minimum_keys if k not in losses_by_key and k not in failed]
-        paths = standing(plan, losses, records, failed)
+        paths = path_status(plan, losses, records, failed)
         if missing or paths.counts.open:
             return plan
-        found = _dips(plan, losses, paths.passes)[:room]
-        if not found:
+        deepest = _dips(plan, losses, paths.passes)[:room]
+        if not deepest:
             return plan
-        plan = replace(plan, found=(*plan.found, *found))
-        room -= len(found)
+        plan = replace(plan, discovered=(*plan.discovered, *deepest))
+        room -= len(deepest)
     return plan
 
 
@@ -55,7 +55,7 @@ def _dips(
 ) -> list[DescendMinimum]:
     """New minima from the dips that are deeper than the tolerance of the pairs, deepest first."""
     profiles = {pair: (record.positions, record.losses) for pair, record in passes.items()}
-    known = {(task.path, task.position) for task in plan.found}
+    known = {(task.path, task.position) for task in plan.discovered}
     dips = dense_barcode(losses, profiles, least=plan.run.pairs.tolerance).dips
     fresh = [
         (passes[dip.pair], dip.position)

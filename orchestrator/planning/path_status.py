@@ -1,4 +1,4 @@
-"""How the paths of a run stand: which records count as passes, and what is still to come."""
+"""The status of a run's paths: which records count as passes, and what is still to come."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -33,19 +33,19 @@ class PairCounts:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PathStatus:
     """The passes of a run by pair, and the counts."""
 
     passes: Mapping[Pair, PairRecord]
     counts: PairCounts
 
 
-def standing(
+def path_status(
     plan: Plan,
     losses: Mapping[int, float],
     records: Collection[PairRecord],
     failed: Collection[str],
-) -> Standing:
+) -> PathStatus:
     """Read how far the paths are from what the store holds.
 
     Args:
@@ -65,7 +65,7 @@ def standing(
         if pair not in passes and (key in failed or dead & set(pair))
     )
     total = _all_pairs(plan)
-    return Standing(passes, PairCounts(total, len(passes), total - len(wanted), failed_pairs))
+    return PathStatus(passes, PairCounts(total, len(passes), total - len(wanted), failed_pairs))
 
 
 def _of_rounds(
@@ -74,11 +74,11 @@ def _of_rounds(
     records: Collection[PairRecord],
     failed: Collection[str],
     dead: Collection[int],
-) -> Standing:
+) -> PathStatus:
     total, count = _all_pairs(plan), len(plan.minima)
     lost = total - (count - len(dead)) * (count - len(dead) - 1) // 2
     if len(losses) + len(dead) < count:  # paths are chosen when all minima are there
-        return Standing({}, PairCounts(total, 0, 0, lost))
+        return PathStatus({}, PairCounts(total, 0, 0, lost))
     by_key = {record.key: record for record in records}
     rounds = plan.rounds(losses)
 
@@ -97,7 +97,7 @@ def _of_rounds(
     broken = sum(bool(rounds.known.failed[pair]) for pair in without)
     waiting = {order.pair for order in rounds.waiting} - passes.keys()
     skipped = total - lost - len(passes) - broken - len(waiting)
-    return Standing(
+    return PathStatus(
         passes, PairCounts(total, len(passes), skipped, lost + broken, len(rounds.waiting))
     )
 

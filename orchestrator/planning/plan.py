@@ -32,7 +32,7 @@ from workers.tasks.tasks import (
 
 @dataclass(frozen=True)
 class Identity:
-    """What the names in a run file stand for, found by looking once: hashes of data, code and files."""
+    """What the names in a run file stand for: hashes of the data, of the code and of files."""
 
     data: str
     network: str
@@ -46,13 +46,13 @@ class Identity:
 class Plan:
     """All tasks of a run.
 
-    Minima are numbered: first the user's checkpoints, then the trained ones, then those that were found
+    Minima are numbered: first the user's checkpoints, then the trained ones, then those discovered
     inside paths (`orchestrator.planning.discovery`).
     """
 
     run: RunFile
     identity: Identity
-    found: tuple[DescendMinimum, ...] = ()
+    discovered: tuple[DescendMinimum, ...] = ()
 
     @cached_property
     def problem(self) -> Problem:
@@ -83,7 +83,7 @@ class Plan:
             TrainMinimum(self.problem, settings, index, run.seed)
             for index, settings in enumerate(run.minima.trainings)
         ]
-        return (*imported, *trained, *self.found)
+        return (*imported, *trained, *self.discovered)
 
     @cached_property
     def minimum_keys(self) -> tuple[str, ...]:

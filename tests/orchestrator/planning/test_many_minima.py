@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.planning import cost
+from orchestrator.planning import store_room
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.reading import parse
@@ -272,7 +272,7 @@ def test_verify_finds_a_false_height(everything, tmp_path):
 
 def test_what_cannot_fit_the_disk_is_refused(tmp_path, monkeypatch):
     """Before anything is written: how much there is, how much is needed, what to do."""
-    monkeypatch.setattr(cost, "free_bytes", lambda store: 1_000_000)
+    monkeypatch.setattr(store_room, "free_bytes", lambda store: 1_000_000)
     file = write(tmp_path, "big", minima={**BASE["minima"], "count": 400})
     said = toscore("run", file, "--in-process")
     assert said.code == 2

@@ -1,0 +1,33 @@
+"""The estimate of a run's cost, as a terminal shows it."""
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.planning.cost import Cost
+from orchestrator.planning.store_room import human_bytes
+from orchestrator.telemetry.durations import human_seconds
+
+
+def estimate_view(cost: Cost) -> RenderableType:
+    """A table of the estimate, with the location of the run as its heading."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
+    bound = "at most " if cost.adaptive else ""
+    # An upper bound: a curve or a path that is as low as its higher end ends before.
+    table.add_row("paths", f"{bound}{cost.paths:,}", f"at most {cost.path_epochs:,} epochs")
+    if cost.simplices:
+        what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
+        table.add_row("simplices", f"{cost.simplices:,}", what)
+    table.add_row("parameters", f"{cost.parameters:,}", "of one network")
+    table.add_row(
+        "gradients", f"at most {cost.gradient_evaluations:.3g}", "of one point on one minibatch"
+    )
+    if cost.device_seconds is not None:
+        each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker here "
+        each += f"({(cost.timed_at or '')[:10]})"
+        table.add_row("time", f"at most {human_seconds(cost.device_seconds)}", each)
+    free = f"{human_bytes(cost.free_bytes)} free" if cost.free_bytes is not None else ""
+    table.add_row("store", human_bytes(cost.store_bytes), free)
+    table.add_row("requests", f"{cost.store_requests:,}", "to the store")
+    return Group(Text(f"{cost.run} → {cost.location}", style="bold"), table)
