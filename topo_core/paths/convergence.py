@@ -109,7 +109,7 @@ def judge(
         remaining = 0.0 if state.verified.searched else barrier
         outcome = Outcome.CONVERGED if state.verified.searched else Outcome.BUDGET
         reason = f"{state.verified}, and the search below it " + (
-            "has met no lower one" if state.verified.searched else "has used its budget"
+            "has met no lower one" if state.verified.searched else "is not complete"
         )
     elif state.steps == 0:
         outcome = Outcome.BUDGET

@@ -15,7 +15,7 @@ class VerifiedPass:
         eigenvalues: the lowest ones of the Hessian, increasing; one of them is negative.
         error: an eigenvalue lies within this distance of each.
         joins: losses of the two minima beside it.
-        searched: whether climbs from all minima on one side of it, below its loss, have met no lower way out.
+        searched: whether climbs from the higher end, along its soft modes, have met no lower saddle.
         minima, saddles: how many of them the search has met.
         gradients, products: rows of gradients and Hessian-vector products that it took.
     """

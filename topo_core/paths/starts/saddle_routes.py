@@ -80,8 +80,8 @@ class RouteSearch:
         top: loss of the higher end.
         lowest_relaxed: the lowest relaxed path [n, d] between the ends, in parameters; None where none was
             finite.
-        ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from one side have
-            met no lower saddle), "exhausted" (nothing is left to try) or "budget".
+        ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from the side of the
+            higher end have met no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class RouteSearch:
                 self.ended = "lowest"
                 return
             left = self._unexplored()
-            if self.dense and crossed and math.isfinite(self.height) and not left:
+            if self.dense and crossed and not left and self._higher_end_is_alone():
                 self.ended = "explored"
                 return
             cross = self.rounds % 2 == 0
@@ -142,6 +142,18 @@ class RouteSearch:
             crossed = (crossed or cross) and height == self.height
             self.height = height
 
+    def _higher_end_is_alone(self) -> bool:
+        """Whether the ends are joined, and no saddle below the height is known beside the higher end.
+
+        Then its lowest known way out is the height. Where other minima lie on its side, deep ones among
+        them, climbs that met nothing there were seen to have missed a lower route.
+        """
+        if math.isinf(self.height):
+            return False
+        component = self.graph.components(self.height)
+        higher = max(self.ends, key=lambda end: self.graph.losses[end])
+        return component.count(component[higher]) == 1
+
     @property
     def _budget(self) -> int:
         joined = math.isfinite(self.height)
@@ -150,9 +162,10 @@ class RouteSearch:
     def _unexplored(self) -> list[int]:
         """Minima to climb from, next ones first.
 
-        A path must leave the component of each end below the height. So where one of the two components has
-        been climbed from everywhere, there is no lower route as far as such climbs can tell, and none is
-        left. Until the ends are joined both count.
+        A path must leave the component of the higher end below the height. So where all of that component
+        has been climbed from, there is no lower route as far as such climbs can tell, and none is left. (The
+        other end's component would do as well, but climbs out of deep minima often fail.) Until the ends are
+        joined both count.
         """
         component = self.graph.components(self.height)
         modes = min(self.loss.dimension, self.settings.modes)
@@ -167,7 +180,7 @@ class RouteSearch:
         if math.isinf(self.height):
             both = [i for side, _ in higher for i in side]
             return sorted(both, key=lambda i: self._climbed.get(i, 0))
-        return min((side for side, _ in higher), key=len)
+        return higher[0][0]
 
     def highest(self) -> Edge | None:
         """The highest saddle of the lowest route."""
@@ -319,7 +332,8 @@ class RouteSearch:
         if not take:
             return True
         curvature = values[list(take)].abs().clamp_min(1e-300)
-        rise = self._unit
+        # Small before the height is known: a shallow minimum must not be left at the first step.
+        rise = 0.01 * self._unit
         if math.isfinite(self.height):
             rise = min(rise, self.height - self.graph.losses[i])
         size = (2 * _UPHILL * rise / curvature).sqrt().clamp_max(_RADIUS)

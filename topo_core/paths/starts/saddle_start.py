@@ -74,7 +74,7 @@ def _verified(
         eigenvalues=point.eigenvalues[:4],
         error=max(point.residuals[:4]),
         joins=(search.graph.losses[i], search.graph.losses[j]),
-        searched=search.ended in ("explored", "exhausted"),
+        searched=search.ended == "explored",
         minima=len(search.graph.minima),
         saddles=len(search.graph.edges),
         gradients=search.loss.gradient_rows + point.gradients,
