@@ -193,7 +193,22 @@ class Plan:
     def reads_paths(self) -> bool:
         """Whether some task reads the points of finished paths."""
         run = self.run
-        return bool(self.simplex_dimensions) or run.paths.start == "through" or run.minima.discover
+        through = run.paths.start == "through"
+        simplices = bool(self.simplex_dimensions)
+        return through or simplices or run.minima.discover or self.refines_saddles
+
+    @property
+    def refines_saddles(self) -> bool:
+        """Whether peaks of paths are followed to saddles.
+
+        `auto` does so where trained minima are polished, which needs a ridge: elsewhere a descent ends at
+        no minimum of the run.
+        """
+        run = self.run
+        if run.saddles.refine == "auto":
+            polished = run.loss.ridge > 0 and run.minima.training.polish != "off"
+            return polished and run.keep_paths != "none"
+        return run.saddles.refine != "off"
 
     @property
     def simplex_dimensions(self) -> range:

@@ -199,6 +199,16 @@ class Reduce(Model):
     )
 
 
+class Saddles(Model):
+    """`saddles:` whether peaks of paths are followed to saddles, which proves what bars end at."""
+
+    refine: Literal["auto", "bars", "all", "off"] = Field(
+        "auto",
+        description="Of paths that hold up bars, of all paths, or of none; auto: bars where minima are "
+        "polished.",
+    )
+
+
 class Resources(Model):
     """`resources:` how many workers, and what each may use."""
 
@@ -229,6 +239,7 @@ class RunFile(Model):
     paths: Annotated[PathWork, Guarded()] = Field(default_factory=PathWork)
     pairs: Pairs = Field(default_factory=Pairs)
     simplices: Annotated[SimplexWork, Guarded()] = Field(default_factory=SimplexWork)
+    saddles: Saddles = Field(default_factory=Saddles)
     reduce: Reduce = Field(default_factory=Reduce)
     resources: Resources = Field(default_factory=Resources)
     reuse: tuple[str, ...] = Field((), description="Runs whose results count as this one's.")
@@ -308,6 +319,11 @@ class RunFile(Model):
             raise ValueError(
                 f"keep_paths is {self.keep_paths!r} and paths.start 'through': later paths start from "
                 "earlier ones, keep all of them"
+            )
+        if self.keep_paths == "none" and self.saddles.refine in ("bars", "all"):
+            raise ValueError(
+                f"keep_paths is 'none' and saddles.refine {self.saddles.refine!r}: saddles are searched "
+                "for from the points of paths, keep those that hold up bars or all"
             )
         if self.keep_paths != "all" and self.reduce.max_index > 0:
             raise ValueError(

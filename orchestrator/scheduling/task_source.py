@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.saddle_refinement import saddles_to_refine
 from orchestrator.telemetry.events import RunStarted
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS
@@ -90,7 +91,11 @@ class TaskSource:
 
     def extend(self) -> bool:
         """Look for further tasks, once all earlier ones are settled; false if there are none."""
-        fresh = self._retry(self._next_round) or self._retry(self._discovered)
+        fresh = (
+            self._retry(self._next_round)
+            or self._retry(self._discovered)
+            or self._retry(self._saddles)
+        )
         self._tasks = iter(fresh)
         return bool(fresh)
 
@@ -139,6 +144,12 @@ class TaskSource:
             lambda order: plan.order_key(order, rounds) in self._failed,
         )
         return [plan.ordered_path(order, rounds) for order in rounds.waiting]
+
+    def _saddles(self) -> list[Task]:
+        """Tasks that follow the peaks of finished paths to saddles, if the run asks for them."""
+        tasks = saddles_to_refine(self._plan, self._store)
+        settled = self.published([task.key for task in tasks]) | set(self._failed)
+        return [task for task in tasks if task.key not in settled]
 
     def _discovered(self) -> list[Task]:
         """Tasks for minima that were found inside the finished paths, if the run asks for them."""

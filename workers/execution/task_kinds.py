@@ -5,6 +5,7 @@ from typing import Any
 
 from workers.execution.import_minimum import import_minimum
 from workers.execution.path_task import optimize_one_path
+from workers.execution.saddle_task import refine_one_saddle
 from workers.execution.simplex_task import optimize_one_simplex
 from workers.execution.task_run import Site
 from workers.execution.train_minimum import descend_minimum, train_minimum
@@ -14,6 +15,7 @@ from workers.tasks.tasks import (
     ImportMinimum,
     OptimizePath,
     OptimizeSimplex,
+    RefineSaddle,
     Task,
     TrainMinimum,
 )
@@ -25,6 +27,7 @@ TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
     ImportMinimum: import_minimum,
     OptimizePath: optimize_one_path,
     OptimizeSimplex: optimize_one_simplex,
+    RefineSaddle: refine_one_saddle,
 }
 
 
