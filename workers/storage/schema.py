@@ -133,8 +133,8 @@ class MinimumRecord(ResultRecord):
     """What the point is, judged in float64 before it is rounded for the store: minimum, saddle, flat, kink,
     not stationary, unbounded, unsettled, not finite; empty where it was not judged."""
     verdict_reason: str = _column(pa.string(), "")
-    gradient_tolerance: float = _column(pa.float64(), math.nan)
-    """Gradient norm up to which it counts as stationary."""
+    gradient_tolerance: float = _column(pa.float64(), 0.0)
+    """Gradient norm up to which it counts as stationary; 0 where it was not judged."""
     eigenvalues: Sequence[float] = _column(_FLOATS, ())
     """The lowest ones of the Hessian."""
     eigenvalue_bounds: Sequence[float] = _column(_FLOATS, ())

@@ -1,0 +1,69 @@
+"""From the peak of a path to a saddle, as a task: what its record says."""
+
+import pytest
+import torch
+
+from tests.helpers.problems import problem_of
+from topo_core.paths.polyline import line
+from workers.execution.progress import TaskProgress
+from workers.execution.saddle_task import refine_one_saddle
+from workers.execution.task_run import Site
+from workers.execution.train_minimum import train_minimum
+from workers.problems.evaluation import Evaluation
+from workers.problems.loaded_problem import load_problem
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.tasks import RefineSaddle, TrainMinimum
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory):
+    """Two polished minima, the straight path between them, and the task that follows its peak."""
+    network = {"name": "fc", "hidden": [2], "activation": "tanh"}
+    loss = {"name": "cross_entropy", "ridge": 1e-2}
+    problem = problem_of(network, {"name": "digits", "subset": 60}, loss=loss)
+    store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
+    site = Site(load_problem(problem, Evaluation()), store, TaskProgress())
+    records = [
+        train_minimum(TrainMinimum(problem, MinimumSettings(epochs=3), index, 0), site)
+        for index in range(2)
+    ]
+    ends = [site.loaded.flat(store.read_minimum(record.object)) for record in records]
+    path = store.publish_path("path", {"points": line(*ends, 7)})
+    a, b = (record.key for record in records)
+    task = RefineSaddle(problem, 0, 1, "path", a, b, (), seed=0)
+    names = {"path": path, a: records[0].object, b: records[1].object}
+    return task.with_objects(names), site
+
+
+def test_a_peak_leads_to_a_stationary_point_whose_index_is_said(joined):
+    """The record has the gradient norm, the lowest curvatures with bounds, the index and the cost; the point
+    and both descents are in its object, and the same task gives the same bytes."""
+    task, site = joined
+    record = refine_one_saddle(task, site)
+    assert record.peak_loss > record.loss > 0
+    assert record.gradients > 0 and record.products > 0
+    tensors = site.store.read_saddle(record.object)
+    gradient = site.loaded.objective(60).full_gradient(tensors["point"][0])
+    assert float(gradient.norm()) == pytest.approx(record.gradient_norm, abs=1e-12)
+    if record.verdict == "saddle":
+        assert record.gradient_norm <= record.gradient_tolerance
+        assert record.eigenvalues[0] + record.eigenvalue_bounds[0] < 0 < record.eigenvalues[1]
+        assert len(record.joins) == 2
+        for k in (0, 1):
+            losses = site.loaded.objective(60).losses(tensors[f"descent {k}"])
+            assert float(losses.max()) <= record.loss * (1 + 1e-12)
+    again = refine_one_saddle(task, site)
+    assert again == record
+
+
+def test_a_path_without_a_barrier_has_no_saddle(joined):
+    """Where an end is the highest point of the path, the record says so and nothing is searched for."""
+    task, site = joined
+    end = site.loaded.flat(site.store.read_minimum(task.object_of(task.a)))
+    name = site.store.publish_path("flat", {"points": torch.stack([end, 1.0001 * end])})
+    names = dict(zip(task.depends_on, task.objects, strict=True)) | {"path": name}
+    record = refine_one_saddle(task.with_objects(names), site)
+    assert (record.verdict, record.object) == ("no barrier", None)
+    assert record.gradients == 0
