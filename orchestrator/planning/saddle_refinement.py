@@ -6,7 +6,7 @@
 from collections.abc import Collection, Mapping
 
 from orchestrator.pair_rules.orders import Pair
-from orchestrator.planning.path_status import standing
+from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from topo_core.homology.barcodes import barcode
 from workers.storage.run_store import Store
@@ -26,7 +26,7 @@ def saddles_to_refine(plan: Plan, store: Store) -> list[RefineSaddle]:
     by_key = {record.key: record.loss for record in store.records(MinimumRecord, lists=False)}
     losses = {i: by_key[key] for i, key in enumerate(plan.minimum_keys) if key in by_key}
     records = store.records(PairRecord, lists=False)
-    passes = standing(plan, losses, records, store.failures()).passes
+    passes = path_status(plan, losses, records, store.failures()).passes
     return [saddle_task(plan, pair, passes[pair].key) for pair in _chosen(plan, losses, passes)]
 
 
