@@ -17,17 +17,15 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from torch import nn
 
 from orchestrator.endings import Carried
 from orchestrator.launch import carry_out
-from orchestrator.report.barcodes import draw_bars, room_for
-from orchestrator.report.style import FIRST, MUTED, log_axis, spans_decades
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.locations import resolved
 from orchestrator.run_file.models import RunFile
@@ -38,6 +36,9 @@ from orchestrator.scheduling.driver import Ending
 from topo_core.homology.barcodes import Method
 from workers.problems.user_code import give, source_fingerprint
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Network = Callable[..., nn.Module] | str | Mapping[str, Any]
 Data = Sequence[Any] | str | Mapping[str, Any]
 Loss = Callable[..., torch.Tensor] | str | Mapping[str, Any]
@@ -46,42 +47,31 @@ Loss = Callable[..., torch.Tensor] | str | Mapping[str, Any]
 class Run(LoadedRun):
     """The results of a run, with figures. Each draws into Matplotlib axes, its own or given ones."""
 
-    def plot_barcode(self, method: Method = "elder", ax: Axes | None = None) -> Axes:
+    def plot_barcode(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
         """The bars of index 0 on the axis of the loss, the lowest minimum at the top."""
-        ax = _axes(ax)
-        bars = self.barcode(method)
-        ends = [v for bar in bars.bars for v in (bar.birth, bar.death) if v < float("inf")]
-        log = spans_decades(ends)
-        room = room_for(min(ends), max(ends), log) if ends else (0.0, 1.0)
-        draw_bars(ax, bars, right=room[1])
-        if log:
-            log_axis(ax, "x")
-        ax.set(xlim=room, xlabel="training loss", title=self.name)
-        return ax
+        axes: Axes = _plots().plot_barcode(self, method, ax)
+        return axes
 
-    def plot_diagram(self, method: Method = "elder", ax: Axes | None = None) -> Axes:
-        """The finite bars as points: birth across, death up."""
-        ax = _axes(ax)
-        finite = self.barcode(method).finite
-        ends = [v for bar in finite for v in (bar.birth, bar.death)]
-        low, high = room_for(min(ends), max(ends), False) if ends else (0.0, 1.0)
-        ax.plot([low, high], [low, high], color=MUTED, lw=1)
-        ax.plot([b.birth for b in finite], [b.death for b in finite], "o", color=FIRST)
-        ax.set(xlabel="birth: loss of the minimum", ylabel="death: height of the pass")
-        ax.set(xlim=(low, high), ylim=(low, high), title=self.name)
-        return ax
+    def plot_diagram(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
+        """The finite bars as points: birth on the horizontal axis, death on the vertical one."""
+        axes: Axes = _plots().plot_diagram(self, method, ax)
+        return axes
 
-    def plot_path(self, i: int, j: int, ax: Axes | None = None) -> Axes:
+    def plot_path(self, i: int, j: int, ax: "Axes | None" = None) -> "Axes":
         """The loss along the path between two minima, over the fraction of its arc length.
 
         Raises:
             UserError: there is no such path.
         """
-        ax = _axes(ax)
-        path = self.path(i, j)
-        ax.plot(path.positions, path.losses, color=FIRST)
-        ax.set(xlabel="fraction of the arc length", ylabel="training loss", title=f"path {i}–{j}")
-        return ax
+        axes: Axes = _plots().plot_path(self, i, j, ax)
+        return axes
+
+
+def _plots() -> ModuleType:
+    """The figures, imported when one is asked for: Matplotlib takes a second to import."""
+    from orchestrator.report import plots
+
+    return plots
 
 
 def run(
@@ -229,12 +219,3 @@ def _source(value: Any) -> str:
     except (OSError, TypeError):
         code = getattr(value, "__code__", None)
         return f"{code.co_code.hex()} {code.co_consts}" if code else repr(value)
-
-
-def _axes(ax: Axes | None) -> Axes:
-    if ax is not None:
-        return ax
-    from matplotlib import pyplot  # imported here: it looks for a screen
-
-    drawn: Axes = pyplot.subplots()[1]
-    return drawn

@@ -1,0 +1,57 @@
+"""Figures of a run for a notebook: each draws into Matplotlib axes, its own or given ones."""
+
+from matplotlib.axes import Axes
+
+from orchestrator.report.barcodes import draw_bars, room_for
+from orchestrator.report.style import FIRST, MUTED, log_axis, spans_decades
+from orchestrator.runs.api import LoadedRun
+from topo_core.homology.barcodes import Method
+
+
+def plot_barcode(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
+    """The bars of index 0 on the axis of the loss, the lowest minimum at the top."""
+    ax = _axes(ax)
+    bars = run.barcode(method)
+    ends = [v for bar in bars.bars for v in (bar.birth, bar.death) if v < float("inf")]
+    log = spans_decades(ends)
+    room = room_for(min(ends), max(ends), log) if ends else (0.0, 1.0)
+    draw_bars(ax, bars, right=room[1])
+    if log:
+        log_axis(ax, "x")
+    ax.set(xlim=room, xlabel="training loss", title=run.name)
+    return ax
+
+
+def plot_diagram(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
+    """The finite bars as points: birth on the horizontal axis, death on the vertical one."""
+    ax = _axes(ax)
+    finite = run.barcode(method).finite
+    ends = [v for bar in finite for v in (bar.birth, bar.death)]
+    low, high = room_for(min(ends), max(ends), False) if ends else (0.0, 1.0)
+    ax.plot([low, high], [low, high], color=MUTED, lw=1)
+    ax.plot([b.birth for b in finite], [b.death for b in finite], "o", color=FIRST)
+    ax.set(xlabel="birth: loss of the minimum", ylabel="death: height of the pass")
+    ax.set(xlim=(low, high), ylim=(low, high), title=run.name)
+    return ax
+
+
+def plot_path(run: LoadedRun, i: int, j: int, ax: Axes | None) -> Axes:
+    """The loss along the path between two minima, over the fraction of its arc length.
+
+    Raises:
+        UserError: there is no such path.
+    """
+    ax = _axes(ax)
+    path = run.path(i, j)
+    ax.plot(path.positions, path.losses, color=FIRST)
+    ax.set(xlabel="fraction of the arc length", ylabel="training loss", title=f"path {i}–{j}")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    from matplotlib import pyplot  # imported here: it looks for a screen
+
+    drawn: Axes = pyplot.subplots()[1]
+    return drawn
