@@ -26,7 +26,8 @@ class SaddleSettings:
     """What may be spent, and how far a search may go.
 
     Attributes:
-        steps: of the search, at most.
+        steps: of the search, at most. From the straight line between minima of a network with 160 parameters
+            it took 150 to 350; from peaks of relaxed paths it takes 10 to 30.
         dense: dimensions up to which the Hessian is taken whole.
         first: first trust radius, in lengths of the path's chord at the peak.
         longest: largest trust radius, in the same unit.
@@ -34,7 +35,7 @@ class SaddleSettings:
         descent_steps: of each descent, at most.
     """
 
-    steps: int = 100
+    steps: int = 400
     dense: int = 256
     first: float = 0.3
     longest: float = 3.0

@@ -32,6 +32,10 @@ SAME_LOSS = 1e-6
 """Relative difference of losses up to which a descent has ended at a minimum."""
 
 
+SAME_HEIGHT = 1e-3
+"""Share of the barrier by which the path may be higher than a saddle that counts as its highest point."""
+
+
 @dataclass(frozen=True)
 class Peak:
     """The highest point of a path.
@@ -88,8 +92,22 @@ def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
         sides = descend_both_sides(objective, saddle)
         tensors |= {f"descent {k}": side.polyline for k, side in enumerate(sides)}
         joins = [_minimum_at(task, site, side) for side in sides]
+        if "" in joins and _is_highest_point(saddle, peak):
+            # The descents may end at minima between those of the run; the path goes on from there.
+            joins = [task.a, task.b]
+            reason = f"{record.reason}; it is the highest point of the path, which joins its ends"
+            record = _with(record, reason=reason)
         record = _with(record, joins=joins)
     return _with(record, object=site.store.publish_saddle(task.key, tensors))
+
+
+def _is_highest_point(saddle: Saddle, peak: Peak) -> bool:
+    """Whether the path passes through the saddle and is nowhere higher, so that it joins its ends over it."""
+    distance = float((saddle.point - peak.point).norm())
+    return (
+        distance <= SAME_POINT * float(peak.point.norm())
+        and peak.loss - saddle.loss <= SAME_HEIGHT * peak.barrier
+    )
 
 
 def _peak(task: RefineSaddle, site: Site) -> Peak:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.helpers.problems import problem_of
+from topo_core.critical_points.saddles import descend_both_sides, refine_saddle
 from topo_core.paths.polyline import line
 from workers.execution.progress import TaskProgress
 from workers.execution.saddle_task import refine_one_saddle
@@ -67,3 +68,20 @@ def test_a_path_without_a_barrier_has_no_saddle(joined):
     record = refine_one_saddle(task.with_objects(names), site)
     assert (record.verdict, record.object) == ("no barrier", None)
     assert record.gradients == 0
+
+
+def test_a_saddle_at_the_top_of_a_path_joins_what_the_path_joins(joined):
+    """A path that follows both descents of a saddle is nowhere higher than it: it joins its own ends over it,
+    also where the minima at which the descents end are not those of the task."""
+    task, site = joined
+    objective = site.loaded.objective(60)
+    points = site.store.read_path(task.object_of("path"))["points"].double()
+    top = int(objective.losses(points).argmax())
+    saddle = refine_saddle(objective, points[top], points[top + 1] - points[top - 1])
+    assert saddle.is_pass
+    first, second = (side.polyline for side in descend_both_sides(objective, saddle))
+    path = site.store.publish_path("over", {"points": torch.cat([first.flip(0), second[1:]])})
+    names = dict(zip(task.depends_on, task.objects, strict=True)) | {"path": path}
+    over = refine_one_saddle(task.with_objects(names), site)
+    assert over.verdict == "saddle" and over.loss == pytest.approx(saddle.loss, rel=1e-9)
+    assert "" not in over.joins
