@@ -5,10 +5,12 @@
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from tests.benchmarks import (
     agreement,
@@ -16,10 +18,17 @@ from tests.benchmarks import (
     gaussians,
     heights,
     lazy,
+    one_dimensional,
     pairs_needed,
     test_barcode_speed,
+    widths,
     workloads,
 )
+from tests.benchmarks.network_barcodes import Minima, Network
+from tests.benchmarks.quotient_search import QuotientSearch
+from topo_core import PathSettings, Verdict
+from topo_core.objectives.losses.squared_error import SquaredError
+from topo_core.reference_landscapes.small_networks import tanh_regression
 
 
 def test_a_workload_of_speed():
@@ -50,6 +59,40 @@ def test_a_table_of_barriers(capsys):
     assert 0 < ratios[150] < math.inf
     said = capsys.readouterr().out
     assert all(f"| {method} |" in said for method in barriers.METHODS)
+
+
+@pytest.mark.slow
+def test_climbs_on_the_quotient_meet_the_known_barcode():
+    """From one minimum of each class, climbs alone find the barcode that independent code has found."""
+    known = tanh_regression()
+    inputs, targets = one_dimensional.data()
+    network = Network.of(inputs, targets, (1, 2, 1), nn.Tanh, SquaredError(), 1e-3)
+    found = Minima(Counter(), known.minima, tuple(known.losses.tolist()), (1,) * len(known.minima))
+    search = QuotientSearch.of(network, found, float(targets.var(correction=0)))
+    search.run(1, seed=0)
+    bars = [(bar.birth, bar.death) for bar in search.barcode().bars]
+    assert bars == [pytest.approx(bar, abs=1e-8) for bar in known.barcode]
+    assert all(search.is_verified(bar.saddle) for bar in search.barcode().finite)
+
+
+def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys):
+    """Minima are verified, the row is printed with what was published, and no bar ends below its birth."""
+    monkeypatch.setattr(QuotientSearch, "run", lambda *_, **__: [])
+    options = {"networks": "2", "ridges": "1e-3", "starts": "4", "budget": "300"}
+    row = one_dimensional.main(options)["2", 1e-3]
+    assert sum(row.found.hits) == 4
+    assert all(birth <= death for birth, death in row.bars)
+    assert "| 2 | 0.001 | 4 minimum |" in capsys.readouterr().out
+
+
+def test_a_row_of_widths(monkeypatch, capsys):
+    """Gaps are those of paths between verified minima, and longest bars are no longer than largest gaps."""
+    monkeypatch.setattr(widths, "PATHS", PathSettings(start="bezier", bezier_epochs=20, epochs=5))
+    options = {"data": "moons", "widths": "2", "seeds": "1", "cases": "tanh, ridge"}
+    cell = widths.main(options)["moons", "tanh, ridge"][2]
+    assert cell.verdicts[Verdict.MINIMUM] == widths.MINIMA
+    assert 0 <= cell.bars[0] <= cell.gaps[0]
+    assert "| moons | tanh, ridge | 2 |" in capsys.readouterr().out
 
 
 def test_a_table_of_heights(monkeypatch, capsys):

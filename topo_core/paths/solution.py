@@ -7,6 +7,7 @@ from torch import Tensor
 from topo_core.paths.convergence import Evidence, Outcome
 from topo_core.paths.profiles import Profile
 from topo_core.paths.state import Record
+from topo_core.paths.verified_pass import VerifiedPass
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class PathSolution:
         evidence: what the outcome rests on, and a sentence that says so.
         history: measurements, oldest first.
         gradient_evaluations: rows whose gradient was evaluated.
+        verified: what was proved of the highest point, if anything was.
     """
 
     points: Tensor
@@ -28,3 +30,4 @@ class PathSolution:
     evidence: Evidence
     history: tuple[Record, ...]
     gradient_evaluations: int
+    verified: VerifiedPass | None = None

@@ -169,7 +169,13 @@ class PathSolver:
         profile = state.best_profile or self.measure(state.best)
         outcome, evidence = self.judge(state, profile)
         return PathSolution(
-            state.best, profile, outcome, evidence, state.history, state.gradient_evaluations
+            state.best,
+            profile,
+            outcome,
+            evidence,
+            state.history,
+            state.gradient_evaluations,
+            state.verified,
         )
 
     def judge(self, state: PathState, profile: Profile) -> tuple[Outcome, Evidence]:
