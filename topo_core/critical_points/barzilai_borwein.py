@@ -17,7 +17,8 @@ def secant_steps(moves: Tensor, changes: Tensor, previous: Tensor) -> Tensor:
         changes: [..., d], of the gradients over them.
         previous: [..., 1], the step lengths that made the moves.
     """
-    met = torch.linalg.vecdot(moves, changes)[..., None]
-    bent = torch.linalg.vecdot(changes, changes)[..., None]
+    product = torch.linalg.vecdot(moves, changes)[..., None]
+    square = torch.linalg.vecdot(changes, changes)[..., None]
     longest = GROWTH * previous
-    return torch.where((met > 0) & (bent > 0), torch.minimum(met / bent, longest), longest)
+    positive = (product > 0) & (square > 0)
+    return torch.where(positive, torch.minimum(product / square, longest), longest)

@@ -22,7 +22,6 @@ _GOOD, _POOR, _BAD = 0.5, 1.0, 2.0
 _SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
 _REFRESH = 3  # least steps between exact Hessians; a quarter of the dimension where that is more
 _POLISH = 4  # exact Newton steps at the end, at most
-_KICK = 0.3  # move along a second negative mode, in trust radii
 
 
 @dataclass

@@ -24,7 +24,7 @@ Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 
 @dataclass(frozen=True)
 class CurvaturePairs:
-    """What the last steps told about the Hessian.
+    """The last steps and changes of the gradient, from which L-BFGS approximates the Hessian.
 
     Attributes:
         moves: [m, d], steps, oldest first.
@@ -36,7 +36,7 @@ class CurvaturePairs:
 
     @classmethod
     def none(cls, point: Tensor) -> "CurvaturePairs":
-        """Nothing known, for points like ``point`` [d]."""
+        """No pairs, for points like ``point`` [d]."""
         return cls(point.new_zeros(0, len(point)), point.new_zeros(0, len(point)))
 
     def with_step(self, move: Tensor, change: Tensor, memory: int) -> "CurvaturePairs":
@@ -50,7 +50,7 @@ class CurvaturePairs:
         )
 
     def inverse_times(self, vector: Tensor, first: float) -> Tensor:
-        """The inverse Hessian times ``vector`` [d]; ``first`` times it where nothing is known."""
+        """The approximate inverse Hessian times ``vector`` [d]; ``first`` times ``vector`` without pairs."""
         if not len(self.moves):
             scaled: Tensor = first * vector
             return scaled
@@ -69,7 +69,7 @@ class CurvaturePairs:
 
 @dataclass(frozen=True)
 class LineResult:
-    """Where a line search ended: point [d], loss and gradient [d]; or that it found nothing lower."""
+    """The end of a line search: point [d], loss and gradient [d]; and whether it is an improvement."""
 
     point: Tensor
     loss: float
@@ -96,7 +96,7 @@ def line_search(
     first: float,
     rounding: float,
 ) -> LineResult:
-    """A point along ``direction`` [d] that meets the approximate Wolfe conditions.
+    """A point along ``direction`` [d] that satisfies the approximate Wolfe conditions.
 
     Args:
         evaluate: the loss.

@@ -12,18 +12,22 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from topo_core.critical_points.lbfgs import CurvaturePairs
+
 Gradient = Callable[[Tensor], tuple[float, Tensor]]
 """Loss, and gradient [d], at a point [d]."""
 
 _MEMORY = 10  # pairs of L-BFGS
 _LONGEST = 0.25  # step across, in radii
-_FIRST = 0.01  # the first of all, in radii
+_FIRST = 0.01  # first step across, in radii: no curvature is known yet
 _UP = 0.25  # longest step along a line, in radii
-_SECANTS = 4  # of one line
-_LEVEL = 0.03  # a slope along the line this much smaller than the one across is at the top
-_ARMIJO = 1e-4
-_SHRINK = 0.3
-_SHORTEST = 1e-4  # of a step, until which it is shrunk
+_SECANTS = 4  # secant steps along one line, at most
+_LEVEL = 0.03  # ratio of the slopes along and across a line, below which a point counts as its top
+_ARMIJO = (
+    1e-4  # part of the predicted fall that a step must bring (Nocedal & Wright 2006, section 3.1)
+)
+_SHRINK = 0.3  # factor of a step that was too long
+_SHORTEST = 1e-4  # part of a step, below which it is not shortened further
 
 
 def lowered_peak(
@@ -41,13 +45,13 @@ def lowered_peak(
     """
     line = _Line(gradient, peak, along, radius, enough)
     here = line.top(peak)
-    memory: list[tuple[Tensor, Tensor]] = []
+    pairs = CurvaturePairs.none(peak)
     for _ in range(steps):
         point, loss, across = here
         size = float(across.norm())
         if max(size, abs(line.slope)) <= 0.7 * enough or size == 0:
             break
-        move = -_times_inverse(across, memory, _FIRST * radius / size)
+        move = -pairs.inverse_times(across, _FIRST * radius / size)
         move *= min(1.0, _LONGEST * radius / max(float(move.norm()), 1e-300))
         away = line.across(point - peak)
         part = 1.0
@@ -62,9 +66,7 @@ def lowered_peak(
             part *= _SHRINK
             if part < _SHORTEST:
                 return point
-        moved, change = line.across(there[0] - point), there[2] - across
-        if float(moved @ change) > 1e-10 * float(change @ change):
-            memory = [*memory[1 - _MEMORY :], (moved, change)]
+        pairs = pairs.with_step(line.across(there[0] - point), there[2] - across, _MEMORY)
         here = there
         if outside:
             break
@@ -119,19 +121,3 @@ def _onto(away: Tensor, step: Tensor, radius: float) -> Tensor:
     a, b, c = float(step @ step), float(away @ step), float(away @ away) - radius**2
     part: float = (-b + max(b * b - a * c, 0.0) ** 0.5) / a
     return part * step
-
-
-def _times_inverse(vector: Tensor, memory: list[tuple[Tensor, Tensor]], first: float) -> Tensor:
-    """The inverse Hessian times ``vector``, as far as the remembered pairs tell it."""
-    result, weights = vector.clone(), []
-    for moved, change in reversed(memory):
-        weights.append(float(moved @ result) / float(moved @ change))
-        result = result - weights[-1] * change
-    if memory:
-        moved, change = memory[-1]
-        result = result * (float(moved @ change) / float(change @ change))
-    else:
-        result = result * first
-    for (moved, change), weight in zip(memory, reversed(weights), strict=True):
-        result = result + (weight - float(change @ result) / float(moved @ change)) * moved
-    return result

@@ -1,7 +1,7 @@
-"""Whether a strategy gives the numbers of plain PyTorch on given data: seen before it is used.
+"""The check, before a strategy is used, that its numbers agree with those of plain PyTorch on given data.
 
 The comparison is in float64, on one minibatch and at several points, against a loop that calls the module
-and `backward` and knows nothing of strategies. In float32 a kink can move a gradient by a percent, which
+and `backward` and uses no code of the strategies. In float32 a kink can move a gradient by a percent, which
 would hide a wrong strategy.
 """
 
@@ -16,7 +16,7 @@ from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 
 TOLERANCE = 1e-8
-"""Relative, in float64: rounding gives 1e-12, and a wrong forward pass 1e-3 and more."""
+"""Largest relative difference, in float64: rounding gives 1e-12, a wrong forward pass at least 1e-3."""
 
 
 def disagreement(
@@ -31,7 +31,7 @@ def disagreement(
 
     Args:
         module: the network.
-        points: where to look, [k, d].
+        points: [k, d], at which both are evaluated.
         inputs, targets: one batch of examples.
         strategy: its name.
         loss: of outputs and targets; cross entropy by default.
@@ -53,7 +53,7 @@ def disagreement(
         expected, slope = (value / scale for value in plain_gradient(double, row, *batch, loss))
         if not _close(own_loss, expected):
             return (
-                f"its loss is {float(own_loss):.6g} where plain PyTorch gives {float(expected):.6g}"
+                f"its loss is {float(own_loss):.6g}, and plain PyTorch gives {float(expected):.6g}"
             )
         if not _close(own_gradient, slope):
             apart = float((own_gradient - slope).norm() / slope.norm())

@@ -1,4 +1,4 @@
-"""Batch norm: whose statistics a loss uses.
+"""Batch norm: the statistics that a loss uses.
 
 Gradients use the statistics of their minibatch, as in training. A loss over the whole training set
 recomputes the statistics at each point, over that set: layer by layer and chunk by chunk, pooled with the

@@ -1,9 +1,9 @@
 """Exact gradients and Hessian–vector products of any objective: the only ones in this project.
 
-An objective that meets ``CurvatureObjective`` differentiates twice, which is exact to rounding. For any
-other one the product is a central difference of exact gradients (relative error about eps^(2/3)).
+An objective that implements ``CurvatureObjective`` differentiates twice, which is exact to rounding. For
+any other objective the product is a central difference of exact gradients (relative error about eps^(2/3)).
 
-A central difference is also what the caller asks for, by ``difference``, where the loss has kinks (ReLU,
+The caller also requests a central difference, with ``difference``, where the loss has kinks (ReLU,
 max-pooling): second derivatives ignore the jumps of the gradient between two linear pieces, and
 only a difference over a finite distance sees the curvature that these jumps add up to.
 """

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 
 class FunctionalNetwork:
-    """Calls a network with a state that may leave out whatever the network's own is to be used for.
+    """Calls a network with a given state; tensors that the state leaves out are the network's own.
 
     Args:
         module: the network.

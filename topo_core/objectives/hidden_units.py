@@ -1,11 +1,11 @@
-"""Which hidden units of a network can be renumbered, flipped in sign or rescaled without a trace.
+"""Hidden units of a network that can be renumbered, flipped in sign or rescaled with equal outputs.
 
 Which axes of which parameters are numbered together is read off the computation graph
 (``torch.fx``): each linear or convolutional layer numbers its outputs anew, an addition makes
 the numberings of its terms one, and other layers keep the numbering of their input.
 
 A unit whose value passes through odd functions only may change its sign (with all weights that lead to it
-and away from it). One whose value passes through positively homogeneous functions only, such as ReLU,
+and away from it). A unit whose value passes through positively homogeneous functions only, such as ReLU,
 may be scaled: incoming weights times s > 0, outgoing ones divided by s.
 """
 
@@ -50,7 +50,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Group:
-    """Hidden units that are numbered together, and where that numbering shows.
+    """Hidden units that are numbered together, and the axes of parameters that this numbering indexes.
 
     Attributes:
         size: how many units.
@@ -75,9 +75,9 @@ def hidden_groups(module: nn.Module) -> tuple[Group, ...]:
 
 
 def coordinates(module: nn.Module, group: Group) -> tuple[Tensor, ...]:
-    """For each axis of ``group`` the places in the flat parameters of each unit: [size, m].
+    """For each axis of ``group``, the indices [size, m] of each unit's weights in the flat parameters.
 
-    Flat parameters are in the order of ``module.parameters()``. An axis is renumbered after the other: both
+    Flat parameters are in the order of ``module.parameters()``. Renumber one axis after the other, since both
     axes of one weight may belong to a group.
     """
     parts, first = {}, 0
@@ -142,7 +142,8 @@ class _Tracer:
                 self._join(inputs[0], label)
         elif len({self._root(label) for label in inputs}) != 1:
             raise ValueError(
-                f"the operation {node.name} mixes hidden units in a way that cannot be followed."
+                f"the operation {node.name} combines units of several numberings, so hidden units cannot "
+                "be followed."
             )
         else:
             name = getattr(node.target, "__name__", str(node.target))
@@ -193,7 +194,7 @@ class _Tracer:
         return label
 
     def _root(self, label: int) -> int:
-        # The smallest label stands for a set, so that groups stay in the order of the layers.
+        # The smallest label represents a set, so that groups stay in the order of the layers.
         return int(min(self.numberings.subset(label)))
 
     def _join(self, first: int, second: int) -> None:

@@ -1,4 +1,4 @@
-"""Which examples a step sees: every epoch visits each example once, in an order of its own."""
+"""Which examples are in a step's minibatch: an epoch visits each example once, in an order of its own."""
 
 from collections.abc import Iterator, Sequence
 

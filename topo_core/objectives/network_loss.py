@@ -2,7 +2,7 @@
 
 Points are flat rows of the trainable parameters in the order of `module.named_parameters()`. The loss is
 the mean of a loss function over the training set (`losses`), and a ridge if there is one. Frozen
-parameters and buffers are those of the module; whose statistics batch norm uses is said in `batch_norm`.
+parameters and buffers are those of the module; `batch_norm` describes the statistics of batch norm.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,26 +32,26 @@ from topo_core.objectives.precision import Precision, arithmetic, check_precisio
 from topo_core.objectives.protocol import Step
 
 _AT_ONCE = 16
-"""Points whose whole-set loss is evaluated together: enough for the products, few for the memory."""
+"""Points whose whole-set loss is evaluated together: enough for fast products, few enough for the memory."""
 
 
 class ModuleObjective:
     """Mean loss of a network on a training set, and a ridge.
 
-    Points may be float32 or float64. Those of another dtype than the data are evaluated by a copy of the
-    network and the data in theirs, made when it is first needed.
+    Points may be float32 or float64. Points of another dtype than the data are evaluated by a copy of the
+    network and the data in that dtype, made when it is first needed.
 
     Args:
         module: the network; its trainable parameters are not used, only their names and shapes.
         inputs, targets: training examples [n, ...] and their targets [n, ...].
         batch_size: of the minibatches; the last one of an epoch may be smaller.
         strategy: one of `strategies`; None for the first of them.
-        precision: of gradients on a GPU; losses are always measured in full.
+        precision: of gradients on a GPU; losses are always computed in float32 or float64.
         loss: of outputs and targets.
         ridge: part of the loss.
 
     Attributes:
-        depth: layers with weights of a plain chain of them; None with residuals, norms or anything else.
+        depth: number of layers with weights, of a plain chain of layers; None for any other network.
 
     Raises:
         ValueError: the strategy or the precision is not possible here; one sentence.
@@ -301,10 +301,10 @@ class ModuleObjective:
             yield self._evaluation.outputs(points, x, buffers), y
 
     def _on_all_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
-        """Summed losses [s, m] on segments, for a GPU: on as many of them as fit, all points at once."""
+        """Summed losses [s, m] on segments, for a GPU: all points of as many segments as fit, in one call."""
         linear = LinearSegments(Network(self._training_module, self.layout, self.loss))
-        room = self._evaluation.parts.at_once
-        parts = Parts(None if room is None else max(1, room // alphas.shape[1]))
+        points = self._evaluation.parts.at_once
+        parts = Parts(None if points is None else max(1, points // alphas.shape[1]))
         total = torch.zeros_like(alphas, dtype=torch.float64)
         for x, y in chunks(self._inputs, self._targets):
 

@@ -4,11 +4,11 @@
 ``tf32``     inputs of products and convolutions with 10 bits after the point, sums in float32.
 ``bf16``     inputs with 7 bits; only for strategies that leave the arithmetic to autograd.
 
-Rounded gradients send a path along another trajectory, as other minibatches would: each height is still the
-true one of the path, since losses are always measured in full, but paths may end higher. A CPU computes in
-full whatever is asked for, so it refuses the others.
+Rounded gradients change the trajectory of a path, as other minibatches would. Each height is still the true
+height of the resulting path, since losses are never rounded, but paths may end higher. A CPU has no units for
+the rounded precisions, so they are refused there.
 
-torch is imported when it is needed: whoever only plans a run has no use for it.
+torch is imported inside the functions: planning a run reads this module and does not need torch.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _AMPERE = (8, 0)  # compute capability of the first GPUs with units for either
 
 
 def check_precision(precision: Precision, device: "torch.device") -> None:
-    """See that a device has units for a precision.
+    """Check that a device has units for a precision.
 
     Raises:
         ValueError: it has not; one sentence.
@@ -54,11 +54,11 @@ def arithmetic(precision: Precision, device: "torch.device") -> Iterator[None]:
     import torch
 
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32  # convolutions may use TF32 unless told otherwise
+    before = matmul.allow_tf32, cudnn.allow_tf32  # PyTorch's default lets convolutions use TF32
     matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
     rounded: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if precision == "bf16":
-        # Rounded weights are not kept: a CUDA graph would go on with those of its recording.
+        # Without autocast's cache of rounded weights: a CUDA graph would reuse those of its recording.
         rounded = torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
     try:
         with rounded:

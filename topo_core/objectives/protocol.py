@@ -1,4 +1,4 @@
-"""What the mathematics knows of a loss.
+"""The interface of a loss to the mathematics.
 
 Everything in this package sees a loss as a map from rows of parameters ``[k, d]`` to values
 ``[k]`` and gradients ``[k, d]``. An objective decides how the k rows are evaluated (stacked
@@ -73,7 +73,7 @@ class PathsObjective(Protocol):
 class CurvatureObjective(Protocol):
     """An objective with exact gradients and Hessian–vector products over the whole training set.
 
-    Ask for them by ``topo_core.objectives.curvature``, which also serves objectives without them.
+    Call them through ``topo_core.objectives.curvature``, which also serves objectives without them.
     """
 
     def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ class FunctionObjective:
         return values.detach(), gradients
 
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
-        """Values [p, m] and gradients [p, m, d]: rows are rows, whichever path they are on."""
+        """Values [p, m] and gradients [p, m, d]; the paths' rows are evaluated as one batch."""
         losses, gradients = self.gradients(points.flatten(0, 1), steps[0])
         return losses.reshape(points.shape[:2]), gradients.reshape(points.shape)
 
@@ -154,8 +154,8 @@ class FunctionObjective:
         """A function without a gradient would pass for one that is stationary everywhere."""
         if not values.requires_grad:
             raise ValueError(
-                "the function's values do not depend on the points in a way that PyTorch can differentiate: "
-                "is there a detach(), item(), numpy() or torch.no_grad() in it?"
+                "PyTorch cannot differentiate the function's values with respect to the points: "
+                "remove any detach(), item(), numpy() or torch.no_grad() from it."
             )
 
     def _values(self, points: Tensor) -> Tensor:

@@ -27,18 +27,20 @@ from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import PeakForce
 
-_STILL_RECORDS = 3  # records without a normal component before the run ends
-_LEVEL_RECORDS = 10  # records of an unchanged height before the run ends
-_SLOWEST = 0.95  # largest ratio of successive falls that is summed as a geometric series
-_DECAYED = 0.1  # share of the base learning rate below which a rate has vanished
-_CUT = 0.5  # share of displacements cut to max_move from which the cut is the reason
+_STILL_RECORDS = 3  # records without a normal component before the run ends; one may be chance
+_LEVEL_RECORDS = 10  # records of an unchanged height before the run ends; fewer may be a plateau
+# Largest ratio of successive falls that is summed as a geometric series: the sum is at most 19 times the
+# last fall, so that two noisy falls of equal size do not predict an infinite one.
+_SLOWEST = 0.95
+_DECAYED = 0.1  # share of the base learning rate below which a decayed rate is named as the reason
+_CUT = 0.5  # share of displacements cut to max_move from which the cut is named as the reason
 
 
 class Outcome(Enum):
     """How an optimisation ended."""
 
     CONVERGED = "converged"
-    """The path cannot become lower by more than the tolerance where it is."""
+    """In its valley the path cannot become lower by more than the tolerance."""
     BUDGET = "budget"
     """The height may still fall: more epochs would bring more."""
     STALLED = "stalled"
@@ -55,7 +57,7 @@ class Evidence:
         remaining_fall: by how much the height would still fall, estimated; at most to the higher end.
         allowed_fall: what counts as converged.
         last_quarter_fall: by how much it fell in the last quarter of the run.
-        normal_norm: of the last record, a gradient; 0 on a converged path.
+        normal_norm: root mean square of the normal gradients in the last record; 0 on a converged path.
         peak_force: norm of the force at the highest point of the returned path, in units of loss over
             length; NaN where it was not measured.
         stretch: longest over shortest segment.
@@ -84,18 +86,18 @@ def judge(
     """The outcome of a run.
 
     Args:
-        state: at its end.
-        profile: of the best path.
+        state: the state of the path at its end.
+        profile: the losses along the best path.
         resolved: the settings.
-        force: at the highest point of the best path; None where it is not known.
-        finished: whether the run has ended; without that it has used the budget it was given.
+        force: the force at the highest point of the best path; None where it is not known.
+        finished: whether the run has ended; otherwise it was interrupted with epochs left.
     """
     ends = max(float(profile.losses[0]), float(profile.losses[-1]))
     barrier = profile.maximum - ends
     allowed = resolved.settings.convergence_tolerance * barrier
     quarter, extrapolated = further_fall(state.history)
     lowest = lowest_possible(state)
-    # Where noise has kept all epochs above a trained start, they say nothing of what more would bring.
+    # If noise kept every epoch above a trained start, the history gives no estimate of a further fall.
     unknown = state.steps == 0 or (state.best_epoch == 0 and force is None)
     # A path that has left its best state gives no evidence about that state by its history.
     left = force is None and state.history[-1].dense_maximum > state.best_maximum + allowed
@@ -109,16 +111,14 @@ def judge(
         remaining = 0.0 if state.verified.searched else barrier
         outcome = Outcome.CONVERGED if state.verified.searched else Outcome.BUDGET
         reason = f"{state.verified}, and the search below it " + (
-            "has met no lower one" if state.verified.searched else "is not complete"
+            "found no lower one" if state.verified.searched else "is not complete"
         )
     elif state.steps == 0:
         outcome = Outcome.BUDGET
-        reason = "no step was taken, so nothing is known of a further fall; raise epochs"
+        reason = "no step was taken, so the further fall is unknown; raise epochs"
     elif unknown:
         outcome = Outcome.BUDGET
-        reason = (
-            "no epoch was lower than the start, so nothing is known of a further fall; raise epochs"
-        )
+        reason = "no epoch was lower than the start, so the further fall is unknown; raise epochs"
     elif finished and remaining <= allowed:
         outcome = Outcome.CONVERGED
         reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
@@ -175,8 +175,8 @@ def lowest_possible(state: PathState) -> bool:
 def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
     """Whether exact gradients no longer change the path.
 
-    Either they have no part across the path any more, or they only shake it (the upwind tangent
-    switches, points are spread again) and its height has long stayed within the tolerance.
+    Either their normal parts vanish, or the points only oscillate (the upwind tangent switches, points are
+    redistributed) and the height has stayed within the tolerance for ``_LEVEL_RECORDS`` records.
     """
     climbs_from = resolved.climbs_from if resolved.settings.climbing_epochs else 0
     records = [record for record in state.history[1:] if record.epoch > climbs_from]
@@ -197,11 +197,11 @@ class Measured(Protocol):
 
     @property
     def time(self) -> float:
-        """Of the gradient flow."""
+        """Time of the gradient flow: the sum of the learning rates."""
 
     @property
     def dense_maximum(self) -> float:
-        """The height then."""
+        """The height at that time."""
 
 
 def further_fall(history: Sequence[Measured]) -> tuple[float, float]:

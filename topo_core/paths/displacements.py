@@ -27,7 +27,7 @@ def displacement(
 
     Args:
         settings: the update rule and its numbers.
-        slots: rows of the k points; what is to be remembered is written into them.
+        slots: the rows of the k points; the update rule writes its new state into them.
         normal: [k, d], the direction to descend along; its memory may be reused for the result.
         rate: the learning rate of this step.
         spacing: [k], distance to the nearer neighbour.

@@ -105,8 +105,8 @@ def _with_insertions(
         )
         nodes = objective.losses(path)
     score = criterion.scores(Segments(segment_lengths(path), state.chord, nodes, inside))
-    room = rule.max_points - len(state.points) if rule.ends == "fixed" else len(path)
-    segments = [first + s for s in chosen(score, rule.threshold, max(room, 0))]
+    allowed = rule.max_points - len(state.points) if rule.ends == "fixed" else len(path)
+    segments = [first + s for s in chosen(score, rule.threshold, max(allowed, 0))]
     if not segments:
         return state
     frozen = state.frozen

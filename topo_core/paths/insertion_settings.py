@@ -15,12 +15,12 @@ class Insertion:
 
     Attributes:
         every: epochs between two insertions.
-        criterion: what is measured on a segment, a name of `criteria.registry`.
-        threshold: D above which a segment gets a midpoint.
-        ends: ``paper`` freezes the outermost point at each end for two points that are inserted, as
-            Algorithm 3 moves them to B (they stay on the curve and count in its height), so
-            that the number of optimised points is constant. ``fixed`` keeps the ends and lets the path grow.
-        max_points: most points of a path with fixed ends.
+        criterion: the measure of a segment, a name of `criteria.registry`.
+        threshold: value of the criterion, D in Algorithm 3, above which a segment gets a midpoint.
+        ends: ``paper`` freezes the outermost moving point at each end for every two inserted points, as
+            Algorithm 3 moves them to the set B (they stay on the curve and count in its height), so
+            that the number of optimised points is constant. ``fixed`` freezes none and lets the path grow.
+        max_points: largest number of points of a path, where ``ends`` is ``fixed``.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

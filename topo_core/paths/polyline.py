@@ -72,7 +72,7 @@ def through(paths: list[Tensor], count: int) -> Tensor:
     """One path of ``count`` points along ``paths``, each starting where the one before ends.
 
     Raises:
-        ValueError: when two consecutive paths do not meet.
+        ValueError: a path does not start at the end of the one before.
     """
     for index, (before, after) in enumerate(itertools.pairwise(paths)):
         if not torch.equal(before[-1], after[0]):

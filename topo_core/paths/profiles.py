@@ -21,11 +21,11 @@ from topo_core.paths.polyline import arc_positions
 
 T = TypeVar("T")
 
-_PEAKS = 6  # peaks bisected in a round
-_ROUNDS = 16
-_ROWS = 64  # points materialised at once
+_PEAKS = 6  # highest peaks bisected in a round; the others are bisected later if they still matter
+_ROUNDS = 16  # of bisection, after which an interval is 4e-6 of a segment
+_ROWS = 64  # points materialised at once, to bound memory
 _ROUNDING = 64  # units of rounding by which losses of one point by two strategies may differ
-_EQUAL = 1e-5  # of the range of losses: what a measurement of the maximum leaves open
+_EQUAL = 1e-5  # share of the range of losses; equal to the default `height_tolerance`
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Profile:
     Attributes:
         positions: [m] float64, increasing from 0 to 1: fractions of the arc length.
         losses: [m] float64.
-        bracket: by how much the slopes beside the peaks could still raise the maximum: an estimate,
-            infinite where a rule does not bisect.
+        bracket: by how much the maximum may be higher than measured, estimated from the slopes beside the
+            peaks; infinite where the rule does not bisect.
         evaluations: points at which the loss was evaluated.
     """
 
@@ -58,7 +58,7 @@ class Profile:
     def first_passage(self, *, from_end: bool = False) -> float:
         """The maximum up to the first point lower than the start of the path.
 
-        By eq. (1) a path may stop as soon as it is below its minimum, so this is a bound at
+        By eq. (1) a path may end as soon as its loss is below that of its start, so this bound is at
         least as good as ``maximum``. ``from_end`` reads the path backwards.
         """
         losses = self.losses.flip(0) if from_end else self.losses
@@ -104,14 +104,14 @@ def losses_on_segments(
     if isinstance(objective, SegmentObjective):
         return objective.losses_on_segments(starts, ends, alphas)
     width = alphas.shape[1]
-    found = []
+    losses = []
     for first in range(0, alphas.numel(), _ROWS):
         last = min(first + _ROWS, alphas.numel())
         chunk = torch.arange(first, last, device=starts.device)
         segment = chunk // width
         weight = alphas[segment, chunk % width].to(starts.dtype)[:, None]
-        found.append(objective.losses(torch.lerp(starts[segment], ends[segment], weight)))
-    return torch.cat(found).reshape(alphas.shape)
+        losses.append(objective.losses(torch.lerp(starts[segment], ends[segment], weight)))
+    return torch.cat(losses).reshape(alphas.shape)
 
 
 def loss_profile(
@@ -126,12 +126,12 @@ def loss_profile(
     Args:
         objective: the loss.
         points: the path.
-        heights: ``adaptive``, or ``paper`` for the grid of the text.
+        heights: ``adaptive``, or ``paper`` for the grid of section 2.7.
         tolerance: bisection stops when it cannot change the maximum by more than this
             fraction of the range of losses along the path.
     """
-    (found,) = loss_profiles(objective, [points], heights=heights, tolerance=tolerance)
-    return found
+    (profile,) = loss_profiles(objective, [points], heights=heights, tolerance=tolerance)
+    return profile
 
 
 def loss_profiles(
@@ -141,12 +141,13 @@ def loss_profiles(
     heights: str = "adaptive",
     tolerance: float = 1e-5,
 ) -> list[Profile]:
-    """As ``loss_profile`` for several polygons [n, d]; what they ask for next is one call.
+    """As ``loss_profile`` for several polygons [n, d], with their evaluations joined in common calls.
 
-    Up to rounding: an objective may sum over more rows in another order.
+    The results agree with ``loss_profile`` up to rounding: an objective may sum over more rows in another
+    order.
     """
     asking = [_profile(points, HEIGHTS[heights], tolerance) for points in paths]
-    found: dict[int, Profile] = {}
+    profiles: dict[int, Profile] = {}
     waiting = {i: next(profile) for i, profile in enumerate(asking)}
     while waiting:
         answers = _answers(objective, waiting)
@@ -155,8 +156,8 @@ def loss_profiles(
             try:
                 waiting[i] = asking[i].send(losses)
             except StopIteration as end:
-                found[i] = end.value
-    return [found[i] for i in range(len(paths))]
+                profiles[i] = end.value
+    return [profiles[i] for i in range(len(paths))]
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,8 @@ _Asking = Generator[_Asked, Tensor, T]
 
 
 def _answers(objective: Objective, asked: Mapping[int, _Asked]) -> dict[int, Tensor]:
-    """The losses of each, those of one width in one call."""
-    found: dict[int, Tensor] = {}
+    """The losses that each asked for; requests of equal width share a call."""
+    answers: dict[int, Tensor] = {}
     for width in {each.width for each in asked.values()}:
         alike = {i: each for i, each in asked.items() if each.width == width}
         starts = _joined([each.starts for each in alike.values()])
@@ -189,8 +190,8 @@ def _answers(objective: Objective, asked: Mapping[int, _Asked]) -> dict[int, Ten
             alphas = _joined([each.alphas for each in alike.values() if each.alphas is not None])
             losses = losses_on_segments(objective, starts, ends, alphas)
         parts = losses.split([len(each.starts) for each in alike.values()])
-        found |= dict(zip(alike, parts, strict=True))
-    return found
+        answers |= dict(zip(alike, parts, strict=True))
+    return answers
 
 
 def _joined(rows: list[Tensor]) -> Tensor:

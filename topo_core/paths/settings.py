@@ -5,7 +5,7 @@ where the optimisation begins. Inside only ``Resolved`` travels.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from topo_core.paths.height_rules import HEIGHTS
@@ -16,16 +16,17 @@ from topo_core.paths.tangents.protocol import TangentRule
 from topo_core.paths.tangents.registry import TANGENTS
 from topo_core.paths.update_settings import OptimizerSettings
 
-_EPOCHS = 100
-_STEPS = 2000
-_CURVE_PASSES = 200
-_CURVE_GRADIENTS = 1600
+# Defaults of settings that are None; docs/performance.md has the comparisons behind them.
+_EPOCHS = 100  # at least
+_STEPS = 2000  # at least, so that objectives with few minibatches get as many
+_CURVE_PASSES = 200  # at least
+_CURVE_GRADIENTS = 1600  # at least
 LARGE = 1000
 """Dimensions above which a search for routes among minima costs more gradients than it is worth."""
-_STEPS_LARGE = 600
-_POINTS_LARGE = 37
-_INSERT_EVERY = 20
-_REDISTRIBUTE = 10
+_STEPS_LARGE = 600  # exact gradients in more than `LARGE` dimensions
+_POINTS_LARGE = 37  # twice the default number of segments, plus one
+_INSERT_EVERY = 20  # steps
+_REDISTRIBUTE = 10  # steps
 _FOCUS = 4.0
 _COUNTS = {
     "points": 3,
@@ -58,8 +59,9 @@ class PathSettings:
     Attributes:
         points: points of the starting path, the two ends included.
         start: how the starting path is made, a name of ``start_registry``. ``line`` is the
-            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the best of several bent starts;
-            ``saddles`` the lowest route over verified saddles, after which no step is needed.
+            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the lowest of the line, of arches and
+            of routes over other minima; ``saddles`` the lowest route over verified saddles, after which no
+            step is needed.
             ``aligned``, ``through`` and ``warm`` name a path that the caller brings. ``auto`` is
             ``line`` with ``paper``, ``saddles`` for exact gradients in up to 1,000 dimensions, and
             ``bezier`` elsewhere.
@@ -180,10 +182,6 @@ class PathSettings:
             bezier_epochs=passes if self.bezier_epochs is None else self.bezier_epochs,
             start=start if self.start == "auto" else self.start,
         )
-
-    def with_epochs(self, epochs: int) -> "PathSettings":
-        """The same settings for another number of epochs."""
-        return replace(self, epochs=epochs)
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,13 @@ class PathSolver:
     ) -> PathState:
         """The state before the first step of a path that starts as ``points`` [n, d].
 
-        The two ends stay where they are. Coincident neighbours are merged.
+        The two ends never move. Coincident neighbours are merged.
 
         Args:
             points: the first path.
             spent: the number of gradients that it took to find ``points``.
-            profile: of ``points``, if they have been measured.
-            verified: what was proved of the highest point of ``points``; then no step is taken.
+            profile: the losses along ``points``, if they have been measured.
+            verified: the verification of the highest point of ``points``; with one, no step is taken.
 
         Raises:
             ValueError: for points that are not a finite path of the objective's dimension.
@@ -153,8 +153,8 @@ class PathSolver:
     def is_finished(self, state: PathState) -> bool:
         """Whether ``advance`` has nothing left to do.
 
-        The run is at its end or has failed; or, unless the tangent rule goes on to the end, the path is as
-        low as its higher end, its highest point is proved to be a pass, or it no longer moves.
+        The last epoch is done or the run has failed; or, if the tangent rule allows an early stop, the path
+        is as low as its higher end, its highest point is a verified pass, or it no longer moves.
         """
         if state.failure or state.epoch >= self.resolved.epochs:
             return True

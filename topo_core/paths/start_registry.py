@@ -1,4 +1,4 @@
-"""Starts by name: the values of ``PathSettings.start``, what each needs, and who makes it.
+"""Starts by name: the values of ``PathSettings.start``, what each needs, and the function that makes it.
 
 The first path dominates the result: a local method keeps to the valley it starts in. A start that needs the
 loss alone is made by ``starts.initial_paths.find_start``; one that needs the network or stored paths is made
@@ -18,7 +18,7 @@ Needs = Literal["loss", "network", "store"]
 
 @dataclass(frozen=True)
 class StartRule:
-    """One way to make a first path.
+    """How a first path is made.
 
     Attributes:
         needs: the loss alone; the network (its symmetries); or paths in the store.
@@ -51,7 +51,7 @@ STARTS: Registry[StartRule] = Registry(
         "saddles": StartRule(
             "loss", "topo_core.paths.starts.saddle_start:saddles_start", exact_gradients=True
         ),
-        # The best of several bent starts and of routes by way of other minima.
+        # The lowest of the line, arches beside it, and routes over other minima.
         "routes": StartRule(
             "loss", "topo_core.paths.starts.minimax_search:routes_start", exact_gradients=True
         ),

@@ -19,7 +19,7 @@ class Record:
         epoch: epochs done.
         rate: learning rate of the last step.
         time: sum of the learning rates of all steps, the time of the gradient flow.
-        max_loss: highest loss at a point, on the last minibatch that saw it.
+        max_loss: highest loss at a point, on its most recent minibatch.
         dense_maximum: highest loss on the polygon.
         normal_norm, tangent_norm: root mean square over the moving points of the normal and
             the tangential part of the gradient in the last step.
@@ -58,7 +58,7 @@ class Record:
 
 @dataclass(frozen=True)
 class PathState:
-    """All that is needed to go on, bit for bit.
+    """A checkpoint: the optimisation continues from it bit for bit.
 
     Attributes:
         points: [n, d], the ends included. Never written to.
@@ -66,7 +66,7 @@ class PathState:
         slots: of the optimiser, [n, c] each.
         best: [m, d], the path with the lowest dense maximum so far.
         best_maximum: that maximum.
-        best_epoch: when it was seen.
+        best_epoch: the epoch after which it was measured.
         best_profile: the losses along it; None after a checkpoint: they can be measured again.
         chord: distance of the ends of the first path.
         frozen: points at each end that Algorithm 3 has taken out of the optimisation.
@@ -77,8 +77,8 @@ class PathState:
         gradient_evaluations: rows whose gradient was evaluated.
         merged: coincident points dropped from the first path.
         history: records, oldest first.
-        failure: why the optimisation cannot go on; empty while it can.
-        verified: what was proved of the highest point of the first path, if anything was.
+        failure: why the optimisation cannot continue; empty while it can.
+        verified: the verification of the highest point of the first path, if there was one.
     """
 
     points: Tensor

@@ -2,8 +2,8 @@
 
 On a path that cannot be lowered the highest point is stationary (mountain pass theorem). So the gradient
 there, without its part along the path, is evidence about the path that is returned, whatever its
-history was. It also sees a polygon that is too coarse: where a chord cuts a corner of the valley, its highest
-point lies on the slope of the valley and has a large gradient.
+history was. It also detects a polygon that is too coarse: where a chord cuts a corner of the valley, its
+highest point lies on the slope of the valley and has a large gradient.
 
 At a kink of the loss no single gradient is small. There the smallest convex combination of gradients in
 a small neighbourhood is taken (Goldstein 1977; bundle methods): points are added in the direction in
@@ -32,7 +32,7 @@ class PeakForce:
     Attributes:
         norm: of the gradient across the path, weight decay included, in units of loss over length.
         fall: what following it would bring if it decreased linearly to zero over the distance of the ends,
-            half of norm times distance; or what a step into the neighbourhood was seen to bring.
+            half of norm times distance; or the fall measured at a step into the neighbourhood, if larger.
         gradient_evaluations: rows whose gradient over the whole training set was evaluated.
     """
 
@@ -69,8 +69,8 @@ def force_at(
     Args:
         objective: the loss.
         peak: [d], the point.
-        tangents: [r, d], orthonormal, what they span is no part of the force; rows may be zero.
-        radius: of the neighbourhood.
+        tangents: [r, d], orthonormal; their span is projected out of the force; rows may be zero.
+        radius: of the neighbourhood in which gradients are combined.
         distance: over which the force would decrease to zero.
         l2: weight decay.
     """

@@ -105,7 +105,7 @@ class Steps:
         losses, gradients = gradients_of_paths(self.objective, moving, steps)
         self.losses[:, rows, 0] = losses.to(self.losses.dtype)
         self.evaluations += moving.shape[1]
-        # Always a copy: what follows works in place, and the objective may keep its gradients.
+        # Always a copy: the next operations write into it, and the objective may keep its gradients.
         slopes = self.slopes[:, : moving.shape[1]]
         torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
         if self.resolved.rule.method.sequential:
@@ -173,7 +173,7 @@ class Steps:
             self.slots[name].index_copy_(1, rows, slot)
 
     def _redistribute(self) -> None:
-        """Spread the moving points of uneven paths, and what they carry, at equal (weighted) arc length."""
+        """Redistribute the points of uneven paths, with losses and slots, at equal (weighted) arc length."""
         part, rows = slice(self.low - 1, self.high + 1), slice(self.low, self.high)
         measure = segment_lengths(self.points[:, part]).to(torch.float64)
         if self.resolved.focus:

@@ -1,4 +1,4 @@
-"""What was proved of a path's highest point: the record that a search over saddles leaves."""
+"""The verification of a path's highest point: the record of a search over saddles."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,8 +15,8 @@ class VerifiedPass:
         eigenvalues: the lowest ones of the Hessian, increasing; one of them is negative.
         error: an eigenvalue lies within this distance of each.
         joins: losses of the two minima beside it.
-        searched: whether climbs from the higher end, along its soft modes, have met no lower saddle.
-        minima, saddles: how many of them the search has met.
+        searched: whether climbs from the higher end, along its soft modes, have found no lower saddle.
+        minima, saddles: how many of them the search found.
         gradients, products: rows of gradients and Hessian-vector products that it took.
     """
 

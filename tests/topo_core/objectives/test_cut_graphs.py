@@ -22,6 +22,6 @@ def test_a_cut_graph_is_an_error(function):
         lambda: objective.full_gradients(rows),
         lambda: objective.hessian_vector_products(rows, rows),
     ):
-        with pytest.raises(ValueError, match=r"is there a detach\(\)"):
+        with pytest.raises(ValueError, match=r"remove any detach\(\)"):
             call()
     assert objective.losses(rows).shape == (3,)

@@ -20,8 +20,8 @@ from topo_core.objectives.functional_network import FunctionalNetwork
 def channels_innermost(x: Tensor) -> Tensor:
     """`x` [n, c, h, w] in channels-last memory.
 
-    The strides of a single channel pass for both orders, and kernels would take the slow one: they are
-    written out.
+    With a single channel the strides fit both memory orders, and kernels would choose the slow one, so the
+    strides are set explicitly.
     """
     if x.shape[1] == 1:
         n, _, h, w = x.shape
@@ -100,8 +100,8 @@ _ALIGNED = 32
 def aligned(view: Tensor) -> Tensor:
     """A copy of one parameter of all points [k, *shape], kernels in channels-last memory.
 
-    Kernels of a GPU read several numbers at once and fault where the first is not at a multiple of that
-    many; where a parameter starts in a row, and a row among points, can be anywhere.
+    GPU kernels read several numbers at once, and fail if the address is not a multiple of that many. Inside
+    rows of parameters a view may start at any address.
     """
     k, shape = len(view), view.shape[1:]
     size = shape.numel()

@@ -3,7 +3,7 @@
 Batching the points does not pay for convolutions: grouped kernels are slower than separate ones, and the
 activations of one point already exceed a processor's cache. These measures pay:
 
-* the first layer as a product with image patches, laid out once for all points (`patches`);
+* the first layer as a product with image patches, laid out once for all points (`image_patches`);
 * ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_layers`);
 * on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
   batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
@@ -99,12 +99,12 @@ class Convolutional:
         return [_in_pairs(row) for row in zip(*views, strict=True)]
 
     def _start(self, x: Tensor) -> "_Start":
-        """What the first layer needs of the images `x` [n, c, h, w], for all points."""
+        """The input of the first layer for images `x` [n, c, h, w], shared by all points."""
         if not self._as_product:
             return _Start(self._patches.arranged(x), (0, 0))
         first = self._plan.convolutions[0]
-        seen = windows(first.layer, first.padding, x)
-        return _Start(self._patches.laid_out(seen), (seen.shape[2], seen.shape[3]))
+        fields = windows(first.layer, first.padding, x)
+        return _Start(self._patches.laid_out(fields), (fields.shape[2], fields.shape[3]))
 
     def _forward(self, weights: list[tuple[Tensor, Tensor]], start: "_Start") -> "_Forward":
         kept: list[_Kept] = []
@@ -250,7 +250,7 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What the backward pass needs of a convolution."""
+    """Tensors of a convolution that the backward pass needs."""
 
     before: Tensor
     convolved: Tensor | None

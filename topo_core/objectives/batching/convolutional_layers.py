@@ -1,7 +1,7 @@
 """Recognises plain convolutional networks and lists their layers in the order of evaluation.
 
-ReLU comes after max-pooling, where the text has it before: both are monotone, so values are equal, and
-gradients too, since a window's maximum passes one exactly where it is positive.
+ReLU is applied after max-pooling, also where the module has it before. Both are monotone, so values are
+equal; and so are gradients, since a window's maximum passes a gradient exactly where it is positive.
 """
 
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ class _Graphs:
         return losses.clone(), gradients.clone()
 
     def _record(self, *given: Tensor) -> _Recorded:
-        # Not `clone` of a view: what is recorded are contiguous inputs.
+        # `clone` of a view would keep its strides; the recording needs contiguous inputs.
         points, inputs, targets = (value.detach().contiguous().clone() for value in given)
         side = torch.cuda.Stream(points.device)
         side.wait_stream(torch.cuda.current_stream(points.device))

@@ -55,14 +55,14 @@ class Functional:
 
 @dataclass(frozen=True)
 class FunctionalStrategy:
-    """Any network whose operations `vmap` knows; others are refused by the trial of a run."""
+    """Any network whose operations `vmap` supports; the trial of a run refuses others."""
 
     name: ClassVar[str] = "functional"
     holds_all_points: ClassVar[bool] = True
     needs_no_trial: ClassVar[bool] = False
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """Always: whether `vmap` knows all operations is seen when it is tried."""
+        """Always: the trial of a run finds out whether `vmap` supports all operations."""
         del network, situation
         return True
 

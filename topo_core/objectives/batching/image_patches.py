@@ -1,7 +1,7 @@
-"""The first convolution as a product with image patches, which points that share the images share too.
+"""The first convolution as a product with image patches, computed once for all points on the same images.
 
-One more input of a patch, which is always one, makes the bias a weight and its gradient part of a product.
-Each class is a memory order for everything that follows, and a kernel for the product.
+A constant input 1 is appended to each patch, so that the bias is a weight and its gradient part of the
+product. Each class chooses a memory order for the later layers, and a kernel for the product.
 """
 
 from typing import Protocol
@@ -34,8 +34,8 @@ def windows(layer: nn.Conv2d, padding: Pair, x: Tensor) -> Tensor:
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
     ph, pw = padding
     padded = nn.functional.pad(x, (pw, pw, ph, ph))
-    seen: Tensor = padded.unfold(2, kh, sh).unfold(3, kw, sw)
-    return seen
+    fields: Tensor = padded.unfold(2, kh, sh).unfold(3, kw, sw)
+    return fields
 
 
 class Rows:

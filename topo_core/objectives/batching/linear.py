@@ -2,8 +2,8 @@
 
 Activations are kept as [k, width, batch], so that every product is one batched matrix product. The
 first layer holds most of the arithmetic, and all points share its input: it is a single product of all
-their weights, and another one for all their gradients. Copying the weights together for it costs less
-than a product a point loses, each of which would read the images from beyond the cache.
+their weights, and another one for all their gradients. Copying the weights into one matrix costs less than
+separate products, each of which would read the images from outside the cache.
 """
 
 from collections.abc import Mapping
@@ -189,7 +189,7 @@ class Linear:
 
 
 _BLOCK = 1000
-"""Examples whose activations are held at once: many for the products, few for the cache."""
+"""Examples whose activations are held at once: enough for fast products, few enough for the cache."""
 
 
 def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[int]]:

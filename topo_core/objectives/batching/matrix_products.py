@@ -16,7 +16,7 @@ from topo_core.random_streams import generator
 Product = Callable[[Tensor, Tensor], Tensor]
 """a [m, k] and b [n, k] to a bᵀ [m, n]."""
 
-_CLEARLY = 1.5  # the ratios of the processors that were timed, 0.8, 1.1 and 2.2, are far from it
+_CLEARLY = 1.5  # processors that were timed had ratios of 0.8, 1.1 and 2.2, far from this threshold
 _SHAPE = (544, 784, 256)  # of the first layer of 784-32-32-10 at 17 points, on a minibatch
 _REPEATS = 9
 _LARGE = 1 << 20  # multiplications; below, the calls of oneDNN take longer than the work
@@ -44,8 +44,9 @@ def onednn_is_clearly_faster() -> bool:
     """Whether `blas` takes at least 1.5 times as long on this processor, timed in turn on one thread.
 
     False if oneDNN's product fails here, or differs.
-    The answer decides the last bits of a run's results, so noise must not: a small advantage does not count,
-    and threads that wait for each other on a busy machine (ratios from 0.1 to 11 were seen) are not timed.
+
+    The answer decides the last bits of a run's results, so it must not depend on noise: a small advantage
+    does not count, and one thread is timed, since several on a busy machine gave ratios from 0.1 to 11.
     """
     m, k, n = _SHAPE
     draw = generator("products")

@@ -13,8 +13,10 @@ from topo_core.objectives.batching.protocol import Evaluator
 
 T = TypeVar("T")
 
-_CPU_BUDGET = 1 << 30
-_DEVICE_SHARE = 0.25  # of all the memory of a device: not of what is free, so that runs are alike
+_CPU_BUDGET = 1 << 30  # bytes: well below the memory of any machine that trains networks
+_DEVICE_SHARE = (
+    0.25  # of the total memory of a device, not of the free part, so that runs are equal
+)
 
 _OF_PROCESS = {"share": 1.0}  # of a device: less where several workers share it
 
@@ -31,7 +33,7 @@ def budget(device: torch.device) -> int:
 
 
 def share_device(fraction: float) -> None:
-    """Say that this process may use only a fraction (0 to 1) of each device, which others use as well."""
+    """Limit this process to a fraction (0 to 1) of the memory of each device, which others use as well."""
     _OF_PROCESS["share"] = fraction
 
 
@@ -100,8 +102,8 @@ class Parts:
 class Budgeted:
     """An evaluator that asks another one for at most `at_once` points at a time.
 
-    Of several paths it takes as many in a call as leave room for their activations. Where not even one
-    path fits whole, its points are cut.
+    A call on several paths evaluates as many paths at a time as the budget allows. If not even one path
+    fits, its points are split.
     """
 
     def __init__(self, inner: Evaluator, at_once: int | None = None) -> None:
@@ -121,9 +123,9 @@ class Budgeted:
         self, points: Tensor, inputs: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean losses [p, m] and gradients [p, m, d] of `points` [p, m, d], each path on its own batch."""
-        room = self.parts.at_once
-        if room is not None:
-            fits = max(1, room // points.shape[1])
+        most = self.parts.at_once
+        if most is not None:
+            fits = max(1, most // points.shape[1])
             self.paths.at_once = min(self.paths.at_once or fits, fits)
 
         def work(paths: slice) -> tuple[Tensor, Tensor]:
@@ -138,7 +140,7 @@ class Budgeted:
     def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Outputs [k, n, ...]; `buffers` [k, ...] stand in for those of the module."""
+        """Outputs [k, n, ...]; `buffers` [k, ...] replace those of the module."""
         own = buffers or {}
         parts = self.parts(
             len(points),

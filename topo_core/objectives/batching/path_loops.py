@@ -1,8 +1,8 @@
 """Several paths one after the other, each on its own minibatch.
 
 Convolutions gain nothing from being batched over points (grouped kernels are slower than separate ones), so
-their paths are a loop; on a GPU it is laid out over several streams, whose kernels run beside each other,
-and a CUDA graph can hold the whole of it.
+their paths are evaluated in a loop. On a GPU the loop uses several streams, whose kernels run concurrently,
+and a CUDA graph can record the whole loop.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,8 @@ class PathLoop:
     ) -> list[tuple[Tensor, Tensor]]:
         """Streams fork from the current one and join it again, so a graph can be recorded of them.
 
-        Memory of a side stream is only used again there, after it has waited for the current stream: no
-        tensor has to be kept longer for the sake of another stream.
+        The allocator reuses memory of a side stream only on that stream, after it has waited for the current
+        stream, so no tensor needs `record_stream`.
         """
         if not self._streams:
             self._streams = [torch.cuda.Stream(device) for _ in range(STREAMS)]

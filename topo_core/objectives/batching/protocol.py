@@ -13,7 +13,7 @@ from topo_core.objectives.precision import Precision
 
 @dataclass(frozen=True)
 class Network:
-    """What is evaluated: a network, the layout of its parameters in a row, and a loss of its outputs."""
+    """A network, the layout of its parameters in a row, and a loss of its outputs."""
 
     module: nn.Module
     layout: ParameterLayout
@@ -27,7 +27,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Situation:
-    """Where a network is to be evaluated: what decides which strategies are possible.
+    """The device, data and precision of an evaluation, which decide the possible strategies.
 
     Attributes:
         device: the kind of device: cpu or cuda.
@@ -58,7 +58,7 @@ class Evaluator(Protocol):
     def outputs(
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
-        """Outputs [k, n, ...]; `buffers` [k, ...] stand in for those of the module."""
+        """Outputs [k, n, ...]; `buffers` [k, ...] replace those of the module."""
 
 
 class Strategy(Protocol):

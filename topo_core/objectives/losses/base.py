@@ -1,4 +1,4 @@
-"""What loss functions share: everything that follows from the values of the examples."""
+"""Base of the loss functions: everything that follows from the values of the examples."""
 
 import torch
 from torch import Tensor, vmap
@@ -26,7 +26,7 @@ class PerExample:
         return values.double().sum(dim=1)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Shares [k, n] of what is predicted correctly; None: nothing is classified."""
+        """Share of correct predictions of each example [k, n]; None: the loss classifies nothing."""
         del outputs, targets
         return None
 
@@ -54,7 +54,7 @@ def per_example(values: Tensor) -> Tensor:
 
 
 def aligned(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs and numeric targets of equal shape; [n] stands for [n, 1].
+    """Outputs and numeric targets of equal shape; [n] is read as [n, 1].
 
     Raises:
         ValueError: their shapes differ otherwise.

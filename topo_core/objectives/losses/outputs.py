@@ -9,7 +9,7 @@ from topo_core.objectives.losses.base import PerExample
 
 @dataclass(frozen=True)
 class Outputs(PerExample):
-    """The outputs are the losses: [n] or [n, 1] for n examples. Targets are not looked at."""
+    """The outputs are the losses: [n] or [n, 1] for n examples. Targets are not used."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Values [n].

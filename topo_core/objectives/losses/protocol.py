@@ -27,7 +27,7 @@ class Loss(Protocol):
         """Sums [k] (float64) of the values, for outputs [k, n, ...] of k networks."""
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
-        """Shares [k, n] of what is predicted correctly; None where nothing is classified."""
+        """Share of correct predictions of each example [k, n]; None where the loss classifies nothing."""
 
     def output_size(self, targets: Tensor) -> int:
         """Size of the last axis of the outputs that these targets ask for.

@@ -19,4 +19,4 @@ LOSSES: Mapping[str, Callable[..., Loss]] = {
     "poisson": Poisson,
     "outputs": Outputs,
 }
-"""What makes a loss of its options, by the name in a run file."""
+"""The class that makes a loss from its options, by the name in a run file."""

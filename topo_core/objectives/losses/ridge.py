@@ -18,7 +18,7 @@ class Ridge:
 
     Attributes:
         strength: λ, 0 or more.
-        pattern: regular expression for parameter names, found anywhere in a name; None for all.
+        pattern: regular expression, searched for anywhere in a parameter's name; None for all.
     """
 
     strength: float

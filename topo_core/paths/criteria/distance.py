@@ -1,7 +1,7 @@
 """D of a segment is its length over mu = chord / (|path| - 1), the length of a segment of the first line.
 
-The text divides by |path|, which would make equal spacing score above 1. The chord is
-the one of the first path, since the ends may move.
+The paper divides by |path|, with which equal spacing would score above 1. The chord is that of the first
+path.
 """
 
 from torch import Tensor

@@ -1,7 +1,7 @@
 """D of a segment is the highest loss inside it over the highest loss of the points.
 
-The text writes L_max in one place and L_min in another; with L_min, near 0, the criterion would always be
-met.
+The paper writes L_max in one formula and L_min in another; with L_min, near 0, every segment would be
+above the threshold.
 """
 
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What an insertion criterion is: a number D for each segment; the largest get a midpoint."""
+"""The protocol of insertion criteria: a number D for each segment; the largest ones get a midpoint."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""First paths: one file for each start."""
+"""First paths (starts), each in a file of its own, and the functions that several of them share."""

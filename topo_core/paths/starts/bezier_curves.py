@@ -1,6 +1,7 @@
 """Bézier curves: their points, and where along them gradients are worth most.
 
-A curve of degree m - 1 has m nodes: two ends, and m - 2 controls that are free. ``curves`` trains them.
+A curve of degree m - 1 has m nodes: two ends, and m - 2 controls that are free. ``trained_curves`` trains
+them.
 """
 
 import functools
@@ -48,18 +49,18 @@ def rotation(seed: int, steps: int) -> Tensor:
 class LossAlongCurve:
     """Where on each of p curves the next gradients are taken: more often where losses were high.
 
-    Losses seen so far are averaged in bins of t. The density of sampled points in a bin is 1 + 2 r², where
-    r is the loss of the bin over the mean of all bins; if one is negative, all are taken relative to it.
+    Losses recorded so far are averaged in bins of t. The density of sampled points in a bin is 1 + 2 r²,
+    where r is the loss of the bin over the mean of all bins; if one is negative, all are taken relative to
+    the lowest.
 
     Args:
-        losses: [p, BINS] float64, those seen before; zero for none.
+        losses: [p, BINS] float64, averages recorded before; zero where there are none.
     """
 
     BINS = 32
 
-    _MEMORY = (
-        0.5  # of the average: losses fall a hundredfold, and a bin is sampled a few dozen times
-    )
+    # Weight of the old average: losses fall a hundredfold, and a bin is sampled a few dozen times.
+    _MEMORY = 0.5
 
     def __init__(self, losses: Tensor) -> None:
         self.losses = losses

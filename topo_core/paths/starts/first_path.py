@@ -1,4 +1,4 @@
-"""What a start brings: the first path of an optimisation."""
+"""The result of a start: the first path of an optimisation."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Start:
         points: [n, d].
         gradient_evaluations: rows whose gradient it took to find it.
         profile: the losses along it, if they were measured.
-        verified: what was proved of its highest point, if anything was.
+        verified: the verification of its highest point, if there was one.
     """
 
     points: Tensor

@@ -1,17 +1,17 @@
-"""A start that looks for the pass, and not only near the straight line.
+"""The start ``routes``: a search for the lowest route over a small graph of minima, for exact gradients.
 
-A path method keeps to the valley it starts in. Where gradients are exact and cheap it pays to
-look around first, with a small map of minima and of the heights between them:
+A path method stays in the valley in which it starts. Where gradients are exact and cheap, a search over
+several valleys pays:
 
-1. the straight line and arches on both sides of it, bent along the main direction of the
-   gradients across the line (along a drawn one where symmetry leaves none), go down together;
-2. where a lowered path dips, a descent finds a minimum on its way, and the parts between dips
-   become edges of the map;
-3. the lowest route through the map shows which edge is its pass; straight lines from minima on
-   one side of that pass to minima on the other are lowered next, nearest first, until no pair
-   is left that could make a lower route.
+1. The straight line, and arches on both sides of it along the main direction of the gradients across the
+   line (a random direction where symmetry makes these vanish), are relaxed together.
+2. From each dip of a relaxed path a descent leads to a minimum, and the parts of the path between dips
+   become edges of the graph.
+3. The highest edge of the lowest route is its pass. Straight lines from minima on one side of that pass to
+   minima on the other side are relaxed next, nearest pairs first, until no pair is left that could make a
+   lower route.
 
-The start is the whole route, resampled; the optimiser then lowers it as one path.
+The start is the whole route, resampled; the optimiser then relaxes it as one path.
 """
 
 import itertools
@@ -34,15 +34,15 @@ from topo_core.paths.tangents.improved import IMPROVED
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.random_streams import generator
 
-_BENDS = (0.3, 0.7, 1.2)  # heights of the arches, in distances of the ends
-_STEPS = 120  # to lower a batch of paths
+_ARCHES = (0.3, 0.7, 1.2)  # heights of the arches, in distances of the ends
+_STEPS = 120  # to relax a batch of paths
 _SPREAD = 10  # steps between redistributions
-_ROUNDS = 6
-_PAIRS = 6  # lines lowered in a round
+_ROUNDS = 6  # at most
+_PAIRS = 6  # lines relaxed in a round
 _MOVE = 0.5  # bound on a displacement, in spacings
 _SAME = 0.02  # minima closer than this fraction of the distance of the ends are one
 _SECANT = OptimizerSettings(name="secant")
-_ROUGH = 1e-4  # of the range of losses: what does not matter for the map
+_ROUGH = 1e-4  # of the range of losses: accuracy of heights in the graph
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 
 
@@ -56,9 +56,9 @@ def routes_start(
 def lowest_route(
     objective: Objective, start: Tensor, end: Tensor, points: int, seed: int
 ) -> tuple[Tensor, int]:
-    """A path [points, d] along the lowest route found from ``start`` to ``end`` [d].
+    """A path [points, d] along the lowest known route from ``start`` to ``end`` [d].
 
-    Also the number of rows whose gradient it took.
+    The second value is the number of rows whose gradient was evaluated.
     """
     objective = _Counted(objective)
     straight = line(start, end, points)
@@ -86,7 +86,7 @@ def lowest_route(
 
 
 def _finite(height: float) -> float:
-    """The height, and infinity where it is no number: such a path connects nothing."""
+    """The height, or infinity where it is NaN, so that such a path is never the lowest."""
     return height if math.isfinite(height) else math.inf
 
 
@@ -105,7 +105,7 @@ class _Counted:
 
 
 def arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
-    """Bent copies of the line ``straight`` [n, d], on both sides."""
+    """Arches [n, d] beside the line ``straight`` [n, d], on both sides and of several heights."""
     start, points = straight[0], len(straight)
     chord = straight[-1] - start
     length = float(chord.norm())
@@ -128,11 +128,12 @@ def arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
     wave = torch.sin(torch.linspace(0, math.pi, points, dtype=start.dtype, device=start.device))
     wave[0] = wave[-1] = 0.0
     arch = wave[:, None] * (side / size) * length
-    return [resample(straight + sign * bend * arch, points) for bend in _BENDS for sign in (1, -1)]
+    scales = [sign * height for height in _ARCHES for sign in (1, -1)]
+    return [resample(straight + scale * arch, points) for scale in scales]
 
 
 def lowered(objective: Objective, paths: Tensor) -> Tensor:
-    """``paths`` [p, n, d] after some steps of the string method, all at once."""
+    """``paths`` [p, n, d], relaxed together by ``_STEPS`` steps of the string method."""
     paths = paths.clone()
     count, size, width = paths.shape
     moving = size - 2
@@ -141,12 +142,10 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
     slots = {name: slot.reshape(count, size, -1) for name, slot in slots.items()}
     for step in range(1, _STEPS + 1):
         inner = paths[:, 1:-1].reshape(count * moving, width)
-        found, gradients = objective.gradients(inner, _STEP)
-        losses[:, 1:-1] = found.reshape(count, moving)
+        inner_losses, gradients = objective.gradients(inner, _STEP)
+        losses[:, 1:-1] = inner_losses.reshape(count, moving)
         chords = Chords.of(paths)
-        gradients = (
-            gradients.clone()
-        )  # what follows works in place, and the objective may keep them
+        gradients = gradients.clone()  # descent_ writes into them, and the objective may keep them
         descent_(IMPROVED, chords, gradients.view(count, moving, width), losses.unfold(1, 3, 1))
         rows = {name: slot[:, 1:-1].clone().flatten(0, 1) for name, slot in slots.items()}
         moved = displacement(
@@ -166,7 +165,7 @@ def lowered(objective: Objective, paths: Tensor) -> Tensor:
 
 
 def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
-    """Redistribute each of ``paths`` [p, n, d] and what its points carry, in place."""
+    """Redistribute each of ``paths`` [p, n, d], and the ``carried`` rows of its points, in place."""
     wanted = torch.linspace(0, 1, paths.shape[1], dtype=torch.float64, device=paths.device)[1:-1]
     positions = arc_positions(paths)
     for rows in (*carried, paths):
@@ -204,15 +203,15 @@ class _Map:
         self.edges: dict[tuple[int, int], _Edge] = {}
 
     def add(self, path: Tensor, i: int, j: int) -> None:
-        """Add a lowered ``path`` [n, d] from minimum i to minimum j, and its parts."""
+        """Add a relaxed ``path`` [n, d] from minimum i to minimum j, and its parts between dips."""
         if not bool(path.isfinite().all()):
             return
         self._offer(path, i, j)
         dips = self._dips(path)
         if not dips:
             return
-        found = settled(self.objective, path[dips], self.chord / len(path))
-        stops = [i, *(self._index(minimum) for minimum in found), j]
+        minima = settled(self.objective, path[dips], self.chord / len(path))
+        stops = [i, *(self._index(minimum) for minimum in minima), j]
         cuts = itertools.pairwise([0, *dips, len(path) - 1])
         for (a, b), (first, last) in zip(itertools.pairwise(stops), cuts, strict=True):
             ends = self.minima[a][None], self.minima[b][None]
@@ -233,8 +232,8 @@ class _Map:
     def promising(self) -> list[tuple[int, int]]:
         """Pairs of minima on two sides of the pass of the lowest route, nearest first.
 
-        A lower route has to cross between the two sides by a path that is not in the map, and
-        minima above the pass cannot help it.
+        A lower route has to cross between the two sides along a path that is not in the graph, and
+        minima above the pass cannot be part of it.
         """
         height, _ = self.route()
         here, there = set(self._tree(height)), set(self._tree(height, root=1))

@@ -12,7 +12,7 @@ by two moves:
 
 Once the ends are joined at a height h, only saddles lower than h count, so the ends lie in two components
 again and the same moves look for a lower route. A path must leave both components, so the search ends when
-climbs from all minima of one of them have met no saddle lower than h, or when its budget is spent.
+climbs from all minima of one of them have found no saddle lower than h, or when its budget is spent.
 
 Steps are taken in coordinates in which the mean of |H| along the straight line between the ends is the
 identity (``ScaledLoss``), so that badly scaled parameters cost no more than others; in many dimensions the
@@ -40,7 +40,7 @@ _SAME = 1e-4  # points closer than this are one; the unit is the distance of the
 _POINTS = 13  # of a relaxed path
 _RELAX = 50  # its steps
 _SAMPLES = 5  # points of the straight line whose Hessians make the metric
-_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)  # heights of bent paths, in distances of their ends
+_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)  # heights of arches, in distances of their ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
 _STEPS = 60  # of a search
@@ -74,14 +74,14 @@ class RouteSearch:
 
     Attributes:
         loss: in the coordinates of the search; it counts what was evaluated.
-        graph: what is known.
+        graph: the minima and saddles found so far.
         height: of the lowest route; infinite while there is none.
         rounds: done.
         top: loss of the higher end.
         lowest_relaxed: the lowest relaxed path [n, d] between the ends, in parameters; None where none was
             finite.
         ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from the side of the
-            higher end have met no lower saddle), "exhausted" (nothing is left to try) or "budget".
+            higher end have found no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
 
     def __init__(
@@ -94,7 +94,9 @@ class RouteSearch:
         self._given = ends
         self.top = float(self.loss.losses(ends).max())
         self._rounding = torch.finfo(start.dtype).eps * abs(self.top)
-        self._unit = max(1e-3 * abs(self.top), 1e-300)  # of losses; a relaxed path says better
+        self._unit = max(
+            1e-3 * abs(self.top), 1e-300
+        )  # of losses, until a relaxed path gives their range
         self.graph = TransitionGraph(_SAME)
         down = descend_together(
             self.loss,
@@ -145,8 +147,8 @@ class RouteSearch:
     def _higher_end_is_alone(self) -> bool:
         """Whether the ends are joined, and no saddle below the height is known beside the higher end.
 
-        Then its lowest known way out is the height. Where other minima lie on its side, deep ones among
-        them, climbs that met nothing there were seen to have missed a lower route.
+        Then the lowest known saddle out of its basin is at the height. Where other minima, some of them deep,
+        lie on its side, climbs without a result have been observed to miss a lower route.
         """
         if math.isinf(self.height):
             return False
@@ -162,10 +164,10 @@ class RouteSearch:
     def _unexplored(self) -> list[int]:
         """Minima to climb from, next ones first.
 
-        A path must leave the component of the higher end below the height. So where all of that component
-        has been climbed from, there is no lower route as far as such climbs can tell, and none is left. (The
-        other end's component would do as well, but climbs out of deep minima often fail.) Until the ends are
-        joined both count.
+        A lower route must leave the component of the higher end below the height. So once all minima of that
+        component have been climbed from without a lower saddle, the list is empty. (The component of the
+        other end would serve as well, but climbs out of deep minima often fail.) Until the ends are joined,
+        both components are climbed from.
         """
         component = self.graph.components(self.height)
         modes = min(self.loss.dimension, self.settings.modes)
@@ -284,7 +286,7 @@ class RouteSearch:
         return peaks
 
     def _keep_lowest(self, path: Tensor, height: float) -> None:
-        """Keep the lowest relaxed path between the ends, for the case that no route is found."""
+        """Keep the lowest relaxed path between the ends, for use where the search ends without a route."""
         ends = [self.graph.minima[node] for node in self.ends]
         between = torch.equal(path[0], ends[0]) and torch.equal(path[-1], ends[1])
         if between and height < self._lowest:
@@ -293,9 +295,8 @@ class RouteSearch:
     def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Points of ``path`` [n, d] that are higher than both neighbours, and the chords between these.
 
-        Where no point is, the segments are sampled, and ever more closely near both ends: the pass of a
-            shallow
-        minimum is near it.
+        Where no point is a peak, the segments are sampled, ever more closely towards both ends: the pass of
+        a shallow minimum is near it.
         """
         peaks = self._tops(path)
         if peaks:
@@ -366,7 +367,7 @@ class RouteSearch:
                 self._modes[i] = None, pairs.values.to(point), pairs.vectors.T
         return self._modes[i]
 
-    # What both moves share.
+    # Parts that both moves share.
 
     @property
     def _ceiling(self) -> float:
@@ -468,11 +469,12 @@ def _coordinates(
         hessians = plain.hessians(weights * (end - start))
         hessians = hessians[hessians.isfinite().flatten(1).all(1)]
         if len(hessians) >= 2:
-            found = list[ScaledLoss]()
+            scaled = list[ScaledLoss]()
             for rows in (hessians, hessians[[0, -1]]):
                 basis = metric_basis(rows)
                 length = float((torch.linalg.inv(basis) @ (end - start)).norm())
-                found.append(ScaledLoss(objective, start, basis * length))
-            found[0].gradient_rows, found[0].product_rows = plain.gradient_rows, plain.product_rows
-            return found[0], found[1]
+                scaled.append(ScaledLoss(objective, start, basis * length))
+            first, second = scaled
+            first.gradient_rows, first.product_rows = plain.gradient_rows, plain.product_rows
+            return first, second
     return ScaledLoss(objective, start, None, float((end - start).norm())), None

@@ -1,4 +1,4 @@
-"""The start ``saddles``: the lowest route over verified saddles, as a first path that is also the last."""
+"""The start ``saddles``: the lowest route over verified saddles, a first path that needs no further step."""
 
 import torch
 from torch import Tensor
@@ -20,10 +20,10 @@ _CLOSE = 1e-3  # of the barrier, by which a polygon may be above its saddle
 def saddles_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The lowest route over saddles of index 1 that the search finds, with what was proved.
+    """The lowest route over saddles of index 1 that the search finds, and the verification of its pass.
 
-    Where it finds none the path is the lowest of those that it relaxed, and the optimisation goes on from
-    there. In more than 1,000 dimensions, or in float32, the start is a trained curve.
+    Without a route the start is the lowest path that the search relaxed, and the optimisation continues
+    from there. In more than 1,000 dimensions, or in float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
@@ -58,7 +58,10 @@ def _fallback(search: RouteSearch, start: Tensor, end: Tensor, points: int) -> T
 def _verified(
     objective: Objective, search: RouteSearch, height: float, seed: int
 ) -> VerifiedPass | None:
-    """What was proved of the highest saddle of the route; None where the polygon is not as low as it."""
+    """The verification of the highest saddle of the route.
+
+    None where its index is not proved to be 1, or where the polygon is higher than the saddle.
+    """
     edge = search.highest()
     if edge is None:
         return None

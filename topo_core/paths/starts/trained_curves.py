@@ -5,8 +5,8 @@ the curve. It is far cheaper than a polygon, since each gradient moves the whole
 starts on it is in a much lower valley than the straight line. Four things make it lower than the published
 quadratic curve at an equal number of gradients (docs/performance.md has the comparison):
 
-- *Three controls*, where one bends in a single plane: of networks that have learnt random labels one does
-  not reach the higher end, and three do.
+- *Three controls*: a curve with one control lies in a plane. Between networks trained on random labels
+  such a curve stays above the higher end, and one with three controls does not.
 - *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
   rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
   weights are small, need no rate of their own. Plain chains of many layers, whose changes multiply, get less.
@@ -37,8 +37,8 @@ from topo_core.paths.starts.first_path import Start
 from topo_core.paths.update_settings import OptimizerSettings
 
 _CONTROLS = 3
-_LION = OptimizerSettings("lion", betas=(0.9, 0.97))
-_RATE = 0.008
+_LION = OptimizerSettings("lion", betas=(0.9, 0.97))  # betas and rate: docs/performance.md
+_RATE = 0.008  # in root mean squares of the difference of the ends
 _EVEN = 0.1  # of a round, before the losses along the curve are known
 _SHORT = 50  # passes
 _FAR = 1.6  # root mean squares: the sum of the rates of a round
@@ -65,17 +65,19 @@ class Round:
 def rounds(objective: Objective, resolved: Resolved) -> tuple[Round, ...]:
     """The rounds in which a curve is trained, ``bezier_epochs`` passes together.
 
-    Many pairs need only a part, and what is done can be seen only once the rate has decayed. So the first
-    round is short, and the others go on from it at half its rate. It has fifty passes, and as many steps as
-    take a coordinate 1.6 root mean squares far; there is a single round where that is more than half of all.
+    Many pairs need only a part of the passes, and the height of a curve can be judged only after the rate has
+    decayed. So the first round is short, and later rounds continue from it at half its rate. The first round
+    has at least fifty passes, and enough steps to move a coordinate by 1.6 root mean squares. If that is more
+    than half of all passes, there is a single round.
     """
     total = resolved.bezier_epochs
     rate = resolved.settings.bezier_rate or _rate(objective)
     short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
     if 2 * short > total:
         return (Round(0, total, rate),)
-    found = (Round(0, short, rate), Round(short, 2 * short, rate / 2))
-    return (*found, Round(2 * short, total, rate / 2)) if 2 * short < total else found
+    first, second = Round(0, short, rate), Round(short, 2 * short, rate / 2)
+    rest = (Round(2 * short, total, rate / 2),) if 2 * short < total else ()
+    return (first, second, *rest)
 
 
 def _rate(objective: Objective) -> float:
@@ -86,13 +88,13 @@ def _rate(objective: Objective) -> float:
 
 @dataclass(frozen=True)
 class CurveState:
-    """A curve in training, between two passes: all that is needed to go on, bit for bit.
+    """A curve in training, between two passes: a checkpoint from which training continues bit for bit.
 
     Attributes:
         nodes: [5, d], the ends among them.
-        mean: [3, d], what the optimiser remembers of the gradients of the controls.
-        losses: [1, bins] float64, those seen along the curve in this round.
-        passes: done.
+        mean: [3, d], the optimiser's average of the gradients of the controls.
+        losses: [1, bins] float64, averages of the losses along the curve in this round.
+        passes: number of passes done.
     """
 
     nodes: Tensor
@@ -159,20 +161,20 @@ def train_curves(
     *,
     every: int,
 ) -> Iterator[dict[int, CurveState | TrainedCurve]]:
-    """Train p curves, those of as many passes in lockstep.
+    """Train p curves; curves with equal numbers of passes advance in lockstep.
 
-    Which stops are made changes no bit on a CPU.
+    On a CPU the choice of stops changes no bit of the results.
 
     Args:
         objective: the loss.
-        states: to go on from.
+        states: the curves to continue.
         resolved: settings of the paths that the curves are for.
         seeds: one a curve.
         every: passes between two stops.
 
     Yields:
-        At every stop the states of the curves that came there, by their number. One that is done is there as
-        a trained curve: after the last round, or after one that leaves it as low as its higher end.
+        At every stop, the states of the curves that reached it, by their number. A curve that is done (after
+        the last round, or as low as its higher end after an earlier one) is yielded as a trained curve.
     """
     parts = rounds(objective, resolved)
     going = dict(enumerate(states))
@@ -192,8 +194,8 @@ def train_curves(
         going.update(zip(group, moved, strict=True))
         done: dict[int, TrainedCurve] = {}
         if until == part.last:
-            found = _done(objective, moved, resolved, last=part is parts[-1])
-            done = {group[place]: curve for place, curve in found.items()}
+            trained = _done(objective, moved, resolved, last=part is parts[-1])
+            done = {group[index]: curve for index, curve in trained.items()}
         yield {i: done.get(i, going[i]) for i in group}
         going = {i: state for i, state in going.items() if i not in done}
 
@@ -206,7 +208,7 @@ def _advanced(
     part: Round,
     until: int,
 ) -> list[CurveState]:
-    """The states of p curves, all after as many passes, at ``until`` passes of a round."""
+    """The states of p curves with equal numbers of passes, advanced to ``until`` passes within a round."""
     nodes = torch.stack([state.nodes for state in states])
     controls = nodes[:, 1:-1]  # a view
     slots = {"mean": torch.stack([state.mean for state in states])}
@@ -224,14 +226,14 @@ def _advanced(
             if done + first >= _EVEN * steps:
                 times = along.denser(times)
             weights = bernstein(times, nodes.shape[1]).to(nodes.dtype)
-            seen = []
+            step_losses = []
             for number in range(size):
                 batch, own = first + number, weights[:, number : number + 1]
                 points = own @ nodes
                 losses, gradients = gradients_of_paths(
                     objective, points, [Step(seed, passes, batch) for seed in seeds]
                 )
-                seen.append(losses)
+                step_losses.append(losses)
                 gradients = torch.add(gradients, points, alpha=resolved.settings.l2)
                 moved = displacement(
                     _LION,
@@ -242,7 +244,7 @@ def _advanced(
                     max_move=None,
                 )
                 controls.addcmul_(moved, scales, value=-1)
-            along.record(times, torch.cat(seen, dim=1))
+            along.record(times, torch.cat(step_losses, dim=1))
     if until == part.last:
         return [_new_round(rows, until) for rows in nodes]
     return [
@@ -254,12 +256,12 @@ def _advanced(
 def _done(
     objective: Objective, states: Sequence[CurveState], resolved: Resolved, *, last: bool
 ) -> dict[int, TrainedCurve]:
-    """Of curves at the end of a round those that are done, by their number."""
+    """The curves that are done at the end of a round, by their number."""
     paths = [polygon(state.nodes, resolved.settings.points) for state in states]
     spent = states[0].passes * objective.batches
     if last:
         return {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
-    # Only those none of whose points is higher than their ends are measured between the points.
+    # Only curves with no point above their higher end are measured between the points.
     losses = objective.losses(torch.cat(paths)).split([len(path) for path in paths])
     dtype = paths[0].dtype
     low = [i for i, at in enumerate(losses) if is_as_low_as(float(at.max()), at[[0, -1]], dtype)]

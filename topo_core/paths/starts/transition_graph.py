@@ -1,4 +1,4 @@
-"""The minima and the saddles of index 1 that a search has met: a small graph and its minimax routes."""
+"""A small graph of minima (nodes) and saddles of index 1 (edges), and its minimax routes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class TransitionGraph:
         same: points closer than this are one.
         minima: [d] each.
         losses: of the minima.
-        edges: in the order in which they were met.
+        edges: in the order in which they were found.
     """
 
     same: float

@@ -1,7 +1,7 @@
 """Permutations of hidden units: the end of a path may be replaced by an equal network.
 
 Units of a hidden layer can be numbered in any order; the network computes the same. So two
-minima may be far apart for no reason but their numbering. Weight matching (the idea of
+minima may be far apart only because of their numbering. Weight matching (the idea of
 Ainsworth, Hayase & Srinivasa 2022) chooses, layer after layer, the numbering of the second
 network whose weights have the largest inner product with those of the first, until no layer
 changes: a linear assignment problem each.
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from topo_core.objectives.hidden_units import coordinates, hidden_groups
 from topo_core.random_streams import generator
 
-_ROUNDS = 100
+_ROUNDS = 100  # at most; the first round without a change ends the search
 
 
 def weight_matching(
@@ -35,19 +35,19 @@ def weight_matching(
         groups = hidden_groups(module)
     except ValueError as error:
         raise ValueError(f"{error} Choose another start than aligned.") from None
-    places = [coordinates(module, group) for group in groups]
+    indices = [coordinates(module, group) for group in groups]
     fixed, moved = reference.double().cpu(), other.double().cpu().clone()
     draw = generator(seed, "weight matching")
     for _ in range(_ROUNDS):
         changed = False
-        for index in torch.randperm(len(places), generator=draw).tolist():
-            gain = torch.stack([fixed[rows] @ moved[rows].T for rows in places[index]]).sum(0)
+        for index in torch.randperm(len(indices), generator=draw).tolist():
+            gain = torch.stack([fixed[rows] @ moved[rows].T for rows in indices[index]]).sum(0)
             _, columns = linear_sum_assignment(gain.numpy(), maximize=True)
             order, old = torch.as_tensor(columns), torch.arange(len(gain))
-            # Only a strict gain counts as a change, so that ties cannot go round for ever.
+            # Only a strict gain counts as a change, so that ties cannot alternate forever.
             better = gain[old, order].sum() - gain[old, old].sum()
             if float(better) > 1e-9 * float(gain.abs().sum()):
-                for rows in places[index]:
+                for rows in indices[index]:
                     moved[rows] = moved[rows[order]]
                 changed = True
         if not changed:

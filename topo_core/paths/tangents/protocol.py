@@ -1,4 +1,4 @@
-"""What a tangent rule is: the part of the gradient that it takes out, and what it changes in Algorithm 2."""
+"""The protocol of tangent rules: the part of the gradient to remove, and what else in Algorithm 2 changes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What a tangent rule sees of k moving points. For p paths every tensor has one more axis, the first.
+    """The input of a tangent rule at k moving points. For p paths every tensor has one more axis, the first.
 
     Attributes:
         chords: to the two neighbours of each point.

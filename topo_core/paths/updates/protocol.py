@@ -1,4 +1,4 @@
-"""What an update rule is: it turns a descent direction into a displacement, and keeps a memory in slots."""
+"""The protocol of update rules: a descent direction becomes a displacement; the memory is kept in slots."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Slots = dict[str, "Tensor"]
-"""What an update remembers: tensors [n, c] with one row for each point. A slot is a function along the curve,
-so it is interpolated as the points are where points are redistributed or inserted."""
+"""The memory of an update rule: tensors [n, c] with one row for each point. A slot is a function along the
+curve, so it is interpolated as the points are where points are redistributed or inserted."""
 
 
 class UpdateNumbers(Protocol):
@@ -45,7 +45,7 @@ class Update(Protocol):
 
         Args:
             numbers: of the update.
-            slots: rows of the k points; what is to be remembered is written into them.
+            slots: the rows of the k points; the rule writes its new state into them.
             normal: [k, d], the direction to descend along; its memory may be reused for the result.
             rate: the learning rate of this step.
             spacing: [k], distance to the nearer neighbour.
