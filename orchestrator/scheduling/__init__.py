@@ -1,1 +1,1 @@
-"""Who drives a run and what it does next: lease, scheduler, driver, health of workers."""
+"""Scheduling of a run: lease, scheduler, driver, executor protocol, health of workers."""

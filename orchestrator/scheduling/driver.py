@@ -1,7 +1,7 @@
 """The loop that connects the scheduler, the executor and the store.
 
-Here, and nowhere below, the clock is read. The loop holds no truth of its own: it may die at any moment,
-and the next driver finds in the store what is done.
+The clock is read here and in no module below. The loop keeps no state that the store does not have: it may
+be killed at any moment, and the next driver reads from the store which tasks are complete.
 """
 
 import contextlib
@@ -47,13 +47,13 @@ from workers.tasks.results import Done, Failed, FailureKind
 from workers.tasks.tasks import Task
 
 WINDOW = 4096
-"""Open tasks held at once; enough for any number of workers, few enough for their memory not to count."""
+"""Open tasks held at once: enough for thousands of workers, in a few MB of memory."""
 
 POLL_SECONDS = 0.25
-"""Longest wait for the executor, and so the longest time until a stop request is seen."""
+"""Longest wait for the executor, and so the longest delay of a stop request."""
 
 PROGRESS_SECONDS = 1.0
-"""Time between two looks at the lease and two `Progress` events."""
+"""Time between two checks of the lease, and between two `Progress` events."""
 
 _STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
 
@@ -66,7 +66,7 @@ class Ending(Enum):
     INTERRUPTED = "interrupted"
     STOPPED = "stopped on request"
     GAVE_UP = "the store was unreachable"
-    SAME_FAILURE = "all tasks failed in the same way"
+    SAME_FAILURE = "all tasks failed for the same reason"
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class Outcome:
 
 
 class Stop(Enum):
-    """What was asked for from outside."""
+    """The request of a user or a signal."""
 
     NO = 0
     GRACEFUL = 1
-    """Finish the running tasks, then leave."""
+    """Finish the running tasks, then end."""
     NOW = 2
-    """Leave at once; work since the last checkpoints is done again."""
+    """End at once; work since the last checkpoints is done again later."""
 
 
 def drive(
@@ -99,16 +99,16 @@ def drive(
     stop: Callable[[], Stop] = lambda: Stop.NO,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Run what the plan asks for and the store lacks, until nothing is left or a stop is asked for.
+    """Run the tasks of the plan that the store lacks, until none is left or a stop is requested.
 
     Args:
-        plan: what is wanted.
-        store: what there is.
-        executor: makes the workers; called only if there is something to do, and closed here.
+        plan: the tasks of the run.
+        store: of the run.
+        executor: makes the workers; called only if there are tasks to run, and closed here.
         lease: held by this driver.
-        notify: is told what happens.
+        notify: receives the events of the run.
         policy: thresholds of the scheduler.
-        stop: asked in every turn of the loop.
+        stop: called in every iteration of the loop.
         clock: seconds that do not run backwards.
 
     Raises:
@@ -119,7 +119,7 @@ def drive(
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where a task was sent, and for the how-many-eth time."""
+    """The worker and node to which a task was sent, and the number of the attempt."""
 
     worker: str = ""
     node: str = ""
@@ -156,11 +156,11 @@ class _Drive:
         self._source = TaskSource(plan, store, self._scheduler.failed, self._retry, notify)
 
     def run(self) -> Outcome:
-        # What is imported by now is not looked at in collections, which would take a tenth of a second each.
+        # The garbage collector skips everything imported so far, which would cost 0.1 s in each collection.
         gc.freeze()
         try:
             return self._run()
-        except (StoreUnreachable, StoreFull) as error:  # after all patience
+        except (StoreUnreachable, StoreFull) as error:  # after the policy's patience
             self._gave_up = GiveUp(str(error))
             return self._end(Ending.INTERRUPTED if self._leaving() else Ending.GAVE_UP)
         except NotWritable as error:
@@ -204,7 +204,7 @@ class _Drive:
             for event in happened:
                 self._absorb(event)
             self._handle(Tick())
-            self._look_around()
+            self._report()
         return Ending.GAVE_UP if self._gave_up.curable else Ending.SAME_FAILURE
 
     def _out_of_time(self) -> bool:
@@ -230,15 +230,15 @@ class _Drive:
 
     def _fill(self) -> bool:
         """Fill the window of open tasks; true once the source has no more for now."""
-        room = WINDOW - self._scheduler.open_tasks
-        if room < WINDOW // 4 and self._scheduler.open_tasks:
+        free = WINDOW - self._scheduler.open_tasks
+        if free < WINDOW // 4 and self._scheduler.open_tasks:
             return False
-        fresh = self._source.take(room)
+        fresh = self._source.take(free)
         for task in fresh:
             self._open[task.key] = task
         if fresh:
             self._handle(Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh]))
-        return len(fresh) < room
+        return len(fresh) < free
 
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
@@ -260,7 +260,9 @@ class _Drive:
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % maintenance.SEGMENTS == 0:
-                    with contextlib.suppress(StoreUnreachable, StoreFull):  # another time
+                    with contextlib.suppress(
+                        StoreUnreachable, StoreFull
+                    ):  # it is tried again after as many packs
                         maintenance.compact(self._store, self._lease.term, self._lease.confirm)
                 away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
                 if away:
@@ -319,8 +321,8 @@ class _Drive:
             events.TaskFailed(failure.key, what, task.noun, failure.kind, failure.reason, **where)
         )
 
-    def _look_around(self) -> None:
-        """See that the lease is still held, and tell the displays how far the running tasks are."""
+    def _report(self) -> None:
+        """Check that the lease is still held, and notify observers of the progress of running tasks."""
         now = self._clock()
         if now - self._last_progress < PROGRESS_SECONDS:
             return

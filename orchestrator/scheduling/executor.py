@@ -1,4 +1,4 @@
-"""Where packs of tasks are carried out: the protocol, and the executor inside this process."""
+"""The protocol of executors, which carry out packs of tasks, and the executor inside this process."""
 
 import time
 from collections import deque
@@ -13,7 +13,7 @@ from workers.tasks.tasks import Task
 
 @dataclass(frozen=True)
 class WorkerSlow:
-    """A task made no progress for so many seconds; its worker answers, and goes on."""
+    """A task made no progress for so many seconds; its worker answers and is not replaced."""
 
     worker: str
     key: str
@@ -28,20 +28,20 @@ class WorkersUnavailable(Exception):
 
 
 class ClusterGone(WorkersUnavailable):
-    """The cluster went down while the run was using it; started again, the run goes on."""
+    """The cluster went down during the run; a run that is started again continues."""
 
 
 class Executor(Protocol):
     """Workers that take packs and return results.
 
-    Lost workers are reported, never hidden: who does their work again is decided by the scheduler.
+    Lost workers are reported, never hidden: the scheduler decides which worker repeats their tasks.
     """
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         """Queue a pack on a worker that has joined; returns at once."""
 
     def poll(self, timeout: float) -> list[ExecutorEvent]:
-        """What happened since the last call, waiting up to `timeout` seconds for something."""
+        """The events since the last call, waiting up to `timeout` seconds for the first."""
 
     def progress(self) -> Mapping[str, float]:
         """For each running task, the share of it that is done (0 to 1), as far as is known."""
@@ -53,10 +53,10 @@ class Executor(Protocol):
         """Stop a worker that is idle, so that its machine can be given back."""
 
     def want(self, tasks: int) -> None:
-        """So many tasks are open: more workers than that have nothing to do."""
+        """Report that `tasks` tasks are open, so that more workers than that are not needed."""
 
     def close(self) -> None:
-        """Stop all workers now; what they had not published is lost."""
+        """Stop all workers now; results that are not published are lost."""
 
 
 class InProcess:
@@ -64,7 +64,7 @@ class InProcess:
 
     Args:
         context: for the worker.
-        leaving: whether the user wants to leave at once; asked at every step of a task.
+        leaving: whether to end at once; called at every checkpoint of a task.
     """
 
     name = "local"

@@ -1,6 +1,6 @@
-"""Exit codes of `toscore run`, and what reads them: a shell, Slurm's sbatch script, KubeRay's RayJob.
+"""Exit codes of `toscore run`. A shell, Slurm's sbatch script and KubeRay's RayJob read them.
 
-| code | meaning                                   | start again as it is? |
+| code | meaning                                   | start again unchanged?|
 |------|-------------------------------------------|-----------------------|
 | 0    | complete                                  | nothing left          |
 | 1    | a bug                                     | no                    |
@@ -15,7 +15,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a script can rely on."""
+    """Exit codes, which stay the same between releases."""
 
     COMPLETE = 0
     BUG = 1

@@ -1,11 +1,11 @@
-"""Who is to blame when tasks fail: a task, a worker, or something that all of them share.
+"""The cause of failures of tasks: a task, a worker, or something that all of them share.
 
-* A **worker** is to blame for failures of kind `FailureKind.WORKER` (a broken CUDA context, no memory on
-  the machine, data that are missing on its node, expired credentials). It is started anew; if different
-  tasks go on failing there with none completed in between, it is drained.
-* A **task** is to blame if it broke `max_attempts` workers that had completed other tasks.
-* **Everything** is to blame if task after task fails in the same way and none completes: the run gives up
-  and names the cause, in place of marking thousands of tasks as failed.
+* A **worker** is the cause of failures of kind `FailureKind.WORKER` (a broken CUDA context, no memory on
+  the machine, data that are missing on its node, expired credentials). It is started again; if different
+  tasks keep failing there with none completed in between, it is drained.
+* A **task** is the cause if it broke `max_attempts` workers that had completed other tasks.
+* Something **shared** is the cause if task after task fails for the same reason and none completes: the run
+  gives up and names the reason, instead of marking thousands of tasks as failed.
 """
 
 import re
@@ -26,7 +26,7 @@ class _Worker:
 
 
 class WorkerFaults:
-    """What each worker has completed and where it failed since; survives restarts of the worker."""
+    """Completed tasks of each worker, and its failures since the last of them; kept over restarts."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -80,12 +80,12 @@ class Breaker:
         if self._count < self._limit:
             return ""
         return (
-            f"{self._count} tasks in a row failed in the same way and none was completed "
+            f"{self._count} tasks in a row failed for the same reason and none was completed "
             f"({failure.kind.value}: {failure.reason}). Remove the cause."
         )
 
 
 def signature(failure: Failed) -> str:
-    """The cause of a failure without what differs from task to task: numbers, addresses, quoted names."""
+    """The cause of a failure without parts that differ between tasks: numbers, addresses, quoted names."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|\d+", "#", failure.reason)
     return f"{failure.kind.value}: {text[:200]}"

@@ -1,4 +1,4 @@
-"""Who holds the lease of a run: the content of the lease object, and whether that process still lives."""
+"""The holder of a run's lease: the content of the lease object, and whether that process still lives."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class UnreadableLease(ValueError):
-    """The lease object does not hold what a driver writes; the message says why."""
+    """The lease object was not written by a driver, or is cut off; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ def _boot() -> str:
 
 
 def is_gone(holder: Holder) -> bool:
-    """Whether the holder's process certainly has ended, as seen from this machine.
+    """Whether this machine can prove that the holder's process has ended.
 
-    Only a proof counts: the kernel knows no such process, or knows it as a zombie. `/proc` alone is no
-    proof, since it may be hidden (`hidepid=2`) or unreadable for lack of file descriptors.
+    The proof is that the kernel has no such process, or only its zombie. `/proc` alone is no proof, since it
+    may be hidden (`hidepid=2`) or unreadable for lack of file descriptors.
     """
     if not holder.boot or holder.boot != _boot():
         return False

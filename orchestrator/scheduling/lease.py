@@ -1,18 +1,18 @@
 """One driver a run: a lease in the store, with a term that grows each time the lease changes hands.
 
 The lease is one small object. It is taken by a create-if-absent or a compare-and-swap, so of two drivers
-exactly one succeeds. Its term is written into every segment of records; what a former holder publishes
-after it lost the lease is recognised by its lower term and ignored (`Store.fence`).
+exactly one succeeds. Its term is written into every segment of records. Segments that a former holder
+publishes after it lost the lease are recognised by their lower term and ignored (`Store.fence`).
 
 No clock is compared between machines. The holder increments a counter (the beat). A contender watches the
-counter and takes the lease once it has stood still for `STALE_SECONDS`. A holder on the same machine whose
+counter and takes the lease once it has not changed for `STALE_SECONDS`. A holder on the same machine whose
 process has ended is recognised at once.
 
 **Why two drivers never both believe that they hold the lease.** The holder's last successful beat was
-written after the holder noted the time `t`. A contender sees that beat at `t` or later and waits for
+written after the holder noted the time `t`. A contender reads that beat at `t` or later, and waits for
 `STALE_SECONDS` from then on. The holder stops believing `STALE_SECONDS` after `t` on its own clock
 (`Lease.is_held`), whatever happened to its later beats. If nobody took the lease meanwhile, the next beat
-that reaches the store restores the belief: a compare-and-swap proves that nobody wrote in between.
+that reaches the store restores the belief: its compare-and-swap proves that nobody wrote in between.
 """
 
 import contextlib
@@ -29,15 +29,15 @@ from workers.storage.object_names import LEASE
 from workers.storage.objects import AlreadyExists, Conflict, NotFound, Objects, StoreUnreachable
 
 BEAT_SECONDS = 2.0
-"""Several beats fit into the stale time, so that one slow request costs nothing."""
+"""Several beats fit into the stale time, so that one slow request does no harm."""
 STALE_SECONDS = 15.0
-"""A holder without a beat for this long counts as gone, and itself stops believing that it holds."""
+"""A holder without a beat for this long counts as gone, and itself stops acting as the holder."""
 _WATCH_SECONDS = 0.25
-"""Pause between two looks of a contender."""
+"""Pause between two reads of a contender."""
 
 
 class LeaseHeld(Exception):
-    """Another driver runs this run; the message says who and since when."""
+    """Another driver runs this run; the message names its process and start."""
 
 
 class Fenced(Exception):
@@ -60,10 +60,10 @@ class Lease:
 
     Args:
         objects: of the run.
-        holder: what was written into the lease.
+        holder: the content that was written into the lease.
         version: of the object that was written.
         confirmed: when the request that wrote it was sent, on `clock`.
-        clock: seconds; must not stand still while the process sleeps.
+        clock: seconds; it must also run while the machine is suspended.
     """
 
     def __init__(
@@ -102,13 +102,13 @@ class Lease:
         sleep: Callable[[float], None] = time.sleep,
         beating: bool = True,
     ) -> "Lease":
-        """Take the lease, from nobody or from a holder that is gone.
+        """Take the lease if it is free or its holder is gone.
 
         Args:
             objects: of the run.
             stale: seconds without a beat after which the holder counts as gone.
             clock: as for the constructor.
-            sleep: waits between two looks at the lease.
+            sleep: waits between two reads of the lease.
             beating: start a thread that renews the lease until `close`.
 
         Raises:
@@ -156,7 +156,7 @@ class Lease:
             ) from None
 
     def check(self) -> None:
-        """See that this process still holds the lease, without a request to the store.
+        """Check that this process still holds the lease, without a request to the store.
 
         Raises:
             Fenced: it does not.
@@ -173,7 +173,7 @@ class Lease:
             )
 
     def confirm(self) -> None:
-        """Ask the store whether the lease is still ours, before something is deleted.
+        """Ask the store whether this process still holds the lease, before an object is deleted.
 
         Raises:
             Fenced: it is not.
@@ -198,7 +198,7 @@ class Lease:
             self._holder, self._confirmed, self._trouble = beaten, sent, ""
 
     def _settle(self) -> None:
-        """The object is not what we believed: somebody else's, or ours after a lost answer."""
+        """Resolve a conflict: the object is another holder's, or this one's after a lost answer."""
         try:
             holder, version = _read(self._objects)
         except NotFound:
@@ -207,7 +207,7 @@ class Lease:
             self._trouble = str(error) or type(error).__name__
         else:
             if holder.token == self._holder.token:
-                self._holder, self._version = holder, version  # the next beat goes on from it
+                self._holder, self._version = holder, version  # the next beat replaces it
             else:
                 self._lost = True
 
@@ -231,7 +231,7 @@ class Lease:
 
 
 def _read(objects: Objects) -> tuple[Holder, str]:
-    """Who holds the lease, and the version of the object.
+    """The holder of the lease, and the version of the object.
 
     A lease that cannot be read (cut off, or written by something else) counts as that of an unknown
     machine: it is taken over once it has not changed for the stale time.
@@ -245,7 +245,7 @@ def _read(objects: Objects) -> tuple[Holder, str]:
 
 
 def _highest_term(objects: Objects) -> int:
-    """The highest term that left a trace in the store, 0 if none did."""
+    """The highest term in the names of objects of the store; 0 if there is none."""
     names = (layout.parse_name(info.name) for info in objects.list(layout.RUN))
     stems = (part for name in names if name is not None for part in name.stem.split("-"))
     return max((int(part) for part in stems if part.isdigit()), default=0)

@@ -1,4 +1,4 @@
-"""Events that the scheduler is told, and commands that it answers with."""
+"""The events that the scheduler handles, and the commands with which it answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from workers.tasks.results import Failed, FailureKind, TaskResult
 
 
 class Loss(Enum):
-    """How a worker was lost, which decides whether its tasks are to blame."""
+    """How a worker was lost, which decides whether its tasks may be the cause."""
 
     CRASHED = "its process died"
     PREEMPTED = "its node left"
@@ -48,7 +48,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker has gone; `done` are those of its tasks whose records are in the store all the same."""
+    """A worker was lost; `done` are those of its tasks whose records it had published."""
 
     worker: str
     how: Loss
@@ -72,7 +72,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class StopRequested:
-    """Nothing more is handed out; running packs may finish."""
+    """No more tasks are handed out; running packs may finish."""
 
 
 Event = Added | WorkerJoined | WorkerLost | PackFinished | Tick | StopRequested
@@ -106,7 +106,7 @@ class Complete:
 
 @dataclass(frozen=True)
 class Replace:
-    """Stop a worker whose set-up is broken and start it anew; `drain`: do not start it again."""
+    """Stop a worker whose set-up is broken, and start it again unless `drain` is set."""
 
     worker: str
     reason: str
@@ -122,9 +122,9 @@ class Retire:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """End the run: going on is pointless for now.
+    """End the run: no task can succeed for now.
 
-    `curable` if the same command may succeed later without a change by the user (the store was away).
+    `curable` if the same command may succeed later without a change by the user (the store did not answer).
     """
 
     reason: str

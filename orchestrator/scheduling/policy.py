@@ -14,7 +14,7 @@ class Policy:
     pack_seconds: float = 2.0
     """Work that one pack should hold: much longer than sending it, much shorter than a run."""
     max_pack: int = 512
-    """Tasks in a pack, at most: a lost pack costs one look at the store for each."""
+    """Tasks in a pack, at most: after a loss the store is asked for each of its tasks."""
     paths_at_once: int = 1
     """Paths that a worker optimises together: a pack should hold as many, if every worker gets some."""
     backoff: float = 1.0
@@ -32,14 +32,14 @@ class Policy:
     idle_seconds: float = float("inf")
     """A worker that is idle for longer and for which no open task is left is retired; never by default."""
     same_failures: int = 10
-    """Tasks in a row that fail in the same way, with none completed before the run gives up."""
+    """Tasks in a row that fail for the same reason, with none completed, before the run gives up."""
 
 
 class PackSizes:
     """How many tasks one pack holds, from how long tasks of their kind took so far."""
 
     SMOOTHING = 0.3
-    """Weight of the newest pack in the running average: three packs forget a change of speed by half."""
+    """Weight of the newest pack in the running average: after three packs older ones weigh a third."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy

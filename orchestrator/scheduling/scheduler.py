@@ -1,4 +1,4 @@
-"""What runs next: a pure function from events to commands.
+"""The scheduler: a pure function from events to commands.
 
     waiting → ready → running → done
                 ↑        │
@@ -42,14 +42,14 @@ from workers.tasks.tasks import OptimizePath
 
 
 class Scheduler:
-    """Holds the open tasks and the workers' queues; `handle` is its only way in."""
+    """Holds the open tasks and the workers' queues; only `handle` changes them."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
         self.done = 0
         self.failed: dict[str, FailureKind] = {}
         self.stopping = False
-        """Whether nothing more is handed out: a stop was requested, or the run has given up."""
+        """Whether no more tasks are handed out: a stop was requested, or the run has given up."""
         self.gave_up = False
         self._tasks: dict[str, TaskState] = {}
         self._ready: deque[str] = deque()
@@ -83,7 +83,7 @@ class Scheduler:
         return len(self._workers)
 
     def packs_on(self, worker: str) -> tuple[tuple[str, ...], ...]:
-        """What a worker was given, the running pack first."""
+        """The packs of a worker, the running one first."""
         return self._workers.packs(worker)
 
     def handle(self, event: Event, now: float) -> list[Command]:
@@ -94,10 +94,10 @@ class Scheduler:
             now: seconds on any clock that does not run backwards.
 
         Returns:
-            What is to be done, in this order.
+            The commands to carry out, in this order.
 
         Raises:
-            IllegalTransition: the event contradicts what was known; the message holds the history.
+            IllegalTransition: the event contradicts the state; the message holds the history.
         """
         commands: list[Command] = []
         match event:
@@ -193,7 +193,7 @@ class Scheduler:
         commands: list[Command],
         details: str = "",
     ) -> None:
-        """The task and all that need it have failed."""
+        """Fail a task and all tasks that depend on it."""
         key = task.open.key
         task.move(Status.FAILED)
         del self._tasks[key]
@@ -216,7 +216,7 @@ class Scheduler:
     # Workers that are lost.
 
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
-        """Only the pack at the head of the queue was running: the tasks behind it are blameless."""
+        """Return the tasks of a lost worker; only its first pack was running and may be the cause."""
         packs = self._workers.leave(event.worker)
         for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
             left = [key for key in pack if key not in event.done]
@@ -247,7 +247,7 @@ class Scheduler:
 
     def _finish(self, event: PackFinished, now: float, commands: list[Command]) -> None:
         if not self._workers.packs(event.worker):
-            return  # the worker counts as lost, and its tasks are elsewhere
+            return  # the worker counts as lost, and its tasks were returned
         pack = self._workers.pop(event.worker)
         first = self._tasks.get(pack[0])
         self._sizes.learn(first.open.kind if first else "", len(pack), event.seconds)
@@ -278,10 +278,10 @@ class Scheduler:
             self._replace(event.worker, broken, commands)
 
     def _replace(self, worker: str, broken: list[Failed], commands: list[Command]) -> None:
-        """A worker's set-up failed: its tasks go elsewhere, and it is started anew or drained.
+        """Return the tasks of a worker whose set-up failed, and start the worker again or drain it.
 
-        Only the first failure of a pack may be the cause of the others, and it is charged only if the
-        worker has worked before: a worker that never completed anything convicts itself.
+        Only the first failure of a pack may be the cause of the others. It is counted against its task only
+        if the worker has completed a task before; otherwise the worker itself is the likely cause.
         """
         for position, failure in enumerate(broken):
             task = self._tasks[failure.key]
@@ -291,7 +291,7 @@ class Scheduler:
                 self._faults.failed(worker, failure.key)
                 task.breaks += self._faults.is_proven(worker)
             if task.breaks >= self.policy.max_attempts:
-                reason = f"{task.breaks} workers could not go on after this task ({failure.reason})"
+                reason = f"{task.breaks} workers were broken after this task ({failure.reason})"
                 self._fail(task, FailureKind.KILLS_ITS_WORKER, reason, commands, failure.details)
             else:
                 self._make_ready(task)
@@ -374,7 +374,7 @@ class Scheduler:
         )
 
     def _suits(self, key: str, worker: str) -> bool:
-        """A task does not go back to a worker that broke under it, as long as there are others."""
+        """Whether a task may go to a worker: not to one that broke under it, as long as there are others."""
         broke = self._tasks[key].broke
         return worker not in broke or self._workers.are_all_in(broke)
 

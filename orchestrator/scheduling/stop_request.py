@@ -1,7 +1,7 @@
-"""`toscore stop`: ask the driver of a run, wherever it is, to finish its running tasks and leave.
+"""`toscore stop`: ask the driver of a run, on any machine, to finish its running tasks and end.
 
 The request is one object in the run's store, so it reaches a driver on any machine, without a port. It
-names the lease term that it is meant for: a request that outlives its driver stops no later one.
+names the lease term of its driver: a request that outlives its driver does not stop a later one.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from workers.storage.object_names import LEASE, STOP
 from workers.storage.objects import NotFound, NotWritable, Objects, StoreFull, StoreUnreachable
 
 LOOK_SECONDS = 2.0
-"""How often a driver looks whether it was asked to stop: one small request each."""
+"""Time between two reads of the stop request, each a small request to the store."""
 
 
 def ask_to_stop(objects: Objects) -> Holder:
-    """Write down that the present driver shall stop.
+    """Publish a request that the present driver stops.
 
     Returns:
-        Who was asked.
+        The holder that was asked.
 
     Raises:
         UserError: nobody runs the run, or its lease cannot be read.
@@ -44,7 +44,7 @@ def ask_to_stop(objects: Objects) -> Holder:
 
 
 def is_asked_to_stop(objects: Objects, lease_term: int) -> bool:
-    """Whether somebody wants the driver with this lease term to stop."""
+    """Whether the driver with this lease term was asked to stop."""
     try:
         return bool(json.loads(objects.get(STOP)).get("lease_term") == lease_term)
     except (NotFound, ValueError, AttributeError):
@@ -52,7 +52,7 @@ def is_asked_to_stop(objects: Objects, lease_term: int) -> bool:
 
 
 class StopWatch:
-    """Looks for the request on a thread of its own, so that a slow store does not delay the loop."""
+    """Reads the request on a thread of its own, so that a slow store does not delay the loop."""
 
     def __init__(self, objects: Objects, lease_term: int) -> None:
         self._objects, self._lease_term = objects, lease_term
@@ -65,7 +65,7 @@ class StopWatch:
         return self._asked.is_set()
 
     def close(self) -> None:
-        """Stop looking, and remove the request that was fulfilled."""
+        """End the thread, and remove a request that was fulfilled."""
         self._closing.set()
         if self.asked:
             with contextlib.suppress(StoreUnreachable, StoreFull, NotWritable):

@@ -1,7 +1,7 @@
 """The driver's own calls to the store: repeated while it is unreachable or full, up to a limit.
 
-A task that cannot reach the store returns to the scheduler and waits there. What the driver itself reads
-and writes has nowhere to return to, so it waits here.
+A task that cannot reach the store returns to the scheduler and waits there. Calls of the driver itself wait
+here.
 """
 
 import time
@@ -16,15 +16,15 @@ from workers.storage.objects import StoreFull, StoreUnreachable
 Answer = TypeVar("Answer")
 
 _PIECE_SECONDS = 0.25
-"""How often a waiting call looks whether the user asked to leave."""
+"""Time between two checks of a waiting call whether to end."""
 
 
 class StoreRetry:
     """Repeats a call that needs the store, with growing pauses.
 
     Args:
-        policy: pauses, and how long to go on.
-        waiting: is told why nothing goes on.
+        policy: pauses, and for how long to repeat.
+        waiting: receives the reason of each pause.
         leaving: whether to stop waiting.
     """
 
@@ -42,10 +42,10 @@ class StoreRetry:
         )
 
     def __call__(self, action: Callable[[], Answer]) -> Answer:
-        """What `action` returns.
+        """The result of `action`.
 
         Raises:
-            StoreUnreachable, StoreFull: it is still so after the policy's patience, or the user left.
+            StoreUnreachable, StoreFull: still after the policy's patience, or when the user ended the run.
         """
         answer: Answer = self._retrying(action)
         return answer

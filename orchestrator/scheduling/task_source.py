@@ -1,4 +1,4 @@
-"""The tasks that a plan asks for and the store lacks, in the order in which they are handed out.
+"""The tasks of a plan that are not complete in the store, in the order in which they are handed out.
 
 An adaptive pair rule and the discovery of minima name further tasks once earlier ones are complete.
 """
@@ -29,14 +29,14 @@ class Retry(Protocol):
 
 
 class TaskSource:
-    """What is left to do.
+    """The tasks that remain.
 
     Args:
-        plan: what is wanted.
-        store: what there is.
+        plan: the tasks of the run.
+        store: of the run.
         failed: keys of tasks that have failed, kept up to date by the scheduler.
         retry: repeats a call to the store.
-        announce: is told how much there is to do, again whenever that changes.
+        announce: receives the numbers of tasks, again whenever they change.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TaskSource:
         self._rounds: Rounds | None = None
 
     def resume(self) -> Mapping[str, FailureKind]:
-        """Read what the store holds, and start with what it lacks.
+        """Read which tasks are complete in the store, and begin with the others.
 
         Returns:
             The recorded failures, by key.
@@ -90,7 +90,7 @@ class TaskSource:
         return list(islice(self._tasks, count))
 
     def extend(self) -> bool:
-        """Look for further tasks, once all earlier ones are settled; false if there are none."""
+        """Add further tasks, once all earlier ones are complete or failed; false if there are none."""
         fresh = (
             self._retry(self._next_round)
             or self._retry(self._discovered)
@@ -152,7 +152,7 @@ class TaskSource:
         return [task for task in tasks if task.key not in settled]
 
     def _discovered(self) -> list[Task]:
-        """Tasks for minima that were found inside the finished paths, if the run asks for them."""
+        """Tasks for minima inside finished paths, if the run asks for them."""
         larger = discovered(self._plan, self._store)
         if larger == self._plan:
             return []

@@ -27,7 +27,7 @@ TRANSITIONS = frozenset(
         (Status.PAUSED, Status.READY),
     }
 )
-"""Every change of status that may happen; `DONE` and `FAILED` tasks are forgotten."""
+"""Every allowed change of status; `DONE` and `FAILED` tasks are no longer kept."""
 
 
 class IllegalTransition(Exception):
@@ -36,7 +36,7 @@ class IllegalTransition(Exception):
 
 @dataclass
 class TaskState:
-    """An open task: its status, what it waits for, and what it has done to workers."""
+    """An open task: its status, the tasks that it waits for, and the workers that it killed or broke."""
 
     open: Open
     missing: set[str]

@@ -1,11 +1,11 @@
 """Which workers do not answer, and which answer and make no progress: a pure function of their answers.
 
-Workers are asked every few seconds how far they are, and answer on a thread of their own. So there are two
-signs of trouble. A worker that is *silent* is stopped, or cannot run even that thread. A worker that is
-*stalled* answers, always the same: it waits for a lock, a device or a file that never comes, or its task is
-slow. How long a task may make no progress differs by orders of magnitude between networks, so it is
-compared with the longest pause that a task of its kind has taken in this run. Before there is one to
-compare with, no worker counts as hung, and a long pause is only reported.
+Workers are asked for their progress every few seconds, and answer on a thread of their own. So there are two
+signs of trouble. A worker that is *silent* has ended, or cannot run even that thread. A worker that is
+*stalled* reports no progress: it waits for a lock, a device or a file, or its task is slow. The normal pause
+between two reports of progress differs by orders of magnitude between networks, so a pause is compared with
+the longest one of its kind of task in this run. Until there is one, no worker counts as hung, and a long
+pause is only reported.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Finding(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """About one worker: what is wrong, for how many seconds, and with which task if it is known."""
+    """A finding on one worker, for how many seconds it has lasted, and the task if it is known."""
 
     worker: str
     finding: Finding
@@ -60,7 +60,7 @@ class _Answers:
 
 
 class WorkerHealth:
-    """Takes in questions and answers, and judges; the time comes in with each call."""
+    """Judges workers by the times of questions and answers; each call receives the time."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -68,7 +68,7 @@ class WorkerHealth:
         self._longest: dict[str, float] = {}
 
     def asked(self, worker: str, now: float) -> None:
-        """A worker was asked how far it is; a question that is still open is not asked again."""
+        """A worker was asked for its progress; the time of a question without an answer is kept."""
         answers = self._workers.setdefault(worker, _Answers())
         if answers.asked_at is None:
             answers.asked_at = now
@@ -87,7 +87,7 @@ class WorkerHealth:
         answers = self._workers.setdefault(worker, _Answers())
         answers.asked_at = None
         for key, pause in list(answers.pauses.items()):
-            if progress.get(key) != pause.share:  # it went on, or has ended
+            if progress.get(key) != pause.share:  # the task progressed or ended
                 seconds = now - pause.since
                 self._longest[pause.kind] = max(self._longest.get(pause.kind, 0.0), seconds)
                 del answers.pauses[key]
@@ -95,7 +95,7 @@ class WorkerHealth:
             answers.pauses.setdefault(key, _Pause(share, kinds.get(key, ""), now))
 
     def lost(self, worker: str) -> None:
-        """A worker was lost with what it ran: how long that made no progress is no measure."""
+        """A worker was lost: the pauses of its tasks are no measure of normal ones."""
         self._workers.pop(worker, None)
 
     def verdicts(self, now: float) -> list[Verdict]:

@@ -7,7 +7,7 @@ Pack = tuple[str, ...]
 
 
 class WorkerQueues:
-    """Queues by worker, sorted by length, so that no event has to look at all workers."""
+    """Queues by worker, sorted by length, so that no event has to search all workers."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Pack]] = {}
@@ -27,7 +27,7 @@ class WorkerQueues:
         return len(self._by_load[0])
 
     def with_load(self, packs: int) -> list[str]:
-        """Workers that hold 0 or 1 packs, in the order in which they came to."""
+        """Workers that hold 0 or 1 packs, in the order in which they reached that number."""
         return list(self._by_load[packs])
 
     def are_all_in(self, workers: set[str]) -> bool:
@@ -35,7 +35,7 @@ class WorkerQueues:
         return self._queues.keys() <= workers
 
     def packs(self, worker: str) -> tuple[Pack, ...]:
-        """What a worker holds; nothing if there is no such worker."""
+        """The packs of a worker; none if there is no such worker."""
         return tuple(self._queues.get(worker, ()))
 
     def tasks(self) -> Iterator[str]:
@@ -48,7 +48,7 @@ class WorkerQueues:
         self._sort_in(worker)
 
     def leave(self, worker: str) -> tuple[Pack, ...]:
-        """A worker has gone; returns what it held."""
+        """Remove a worker, and return its packs."""
         packs = self._queues.pop(worker, deque())
         self._sort_in(worker)
         return tuple(packs)

@@ -1,1 +1,1 @@
-"""The worker: one file for each kind of task, and how it says how far it is."""
+"""The worker: one file for each kind of task, progress, and the choice of the evaluation strategy."""

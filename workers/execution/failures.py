@@ -1,8 +1,8 @@
-"""Why a task ended without a result, as a kind: what is done about it is decided by kind, by the scheduler.
+"""Why a task ended without a result, as a kind by which the scheduler decides what follows.
 
-The question is who is to blame. A task is, for a loss that diverges or a bug in the user's network. Its
-worker is, for a broken device, memory that other processes took, data that are missing on its node, or
-credentials that have expired there: the same task may well succeed elsewhere.
+Either the task or its worker is the cause. The task is, where its loss diverges or the user's network has a
+bug. The worker is, where a device is broken, other processes took the memory, its node lacks the data, or its
+credentials have expired: the same task may succeed on another worker.
 """
 
 import traceback
@@ -28,17 +28,17 @@ BROKEN_DEVICE = (
     "no cuda gpus are available",
     "invalid device ordinal",
 )
-"""Parts of messages after which the process cannot use its device any more, or never could."""
+"""Parts of messages of errors after which the process cannot use its device."""
 
 
 def failure_of(key: str, error: Exception, *, loading: bool = False) -> Failed:
-    """What is reported of a task that ended with `error`.
+    """The report on a task that ended with `error`.
 
     Args:
         key: of the task.
         error: what was raised.
         loading: it was raised while the worker loaded the data and the network, which the driver had
-            loaded before: what differs is the worker's machine.
+            loaded before without an error: so the worker's machine is the cause.
     """
     reason = str(error)
     match error:
@@ -56,7 +56,7 @@ def failure_of(key: str, error: Exception, *, loading: bool = False) -> Failed:
     details = "".join(traceback.format_exception(error))
     if loading or _blames_worker(error):
         return Failed(key, FailureKind.WORKER, _first_line(error), details)
-    # A bug, ours or in the user's code: kept whole for its owner.
+    # A bug, in this program or in the user's code: its traceback is kept whole.
     return Failed(key, FailureKind.BUG, f"{type(error).__name__}: {error}", details)
 
 

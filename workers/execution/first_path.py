@@ -1,6 +1,6 @@
 """The first path of a task.
 
-Starts that need only the loss are in `topo_core.paths.starts`. Those here need what a worker has: the
+Starts that need only the loss are in `topo_core.paths.starts`. Those here need more, which a worker has: the
 network (`aligned`), the store (`through`), or the store of another run (`warm`).
 """
 
@@ -50,7 +50,7 @@ class FirstPath:
         profile: the losses along it, if they were measured.
         quotient: whether it ends at a renumbered copy of the second minimum, so that its height is
             one on the quotient by the symmetries of the network.
-        verified: what was proved of its highest point, if anything was.
+        verified: the verification of its highest point, if there was one.
     """
 
     points: Tensor
@@ -71,8 +71,8 @@ def first_path(
     """The first path of a task, as `settings.start` says.
 
     Args:
-        task: what is asked for.
-        site: what it is carried out with.
+        task: the path to optimise.
+        site: the problem, the store and the progress.
         solver: of the path.
         seed: of the draws.
         begun: a curve in training that is continued.
@@ -116,7 +116,7 @@ def first_paths(
     """The first paths of several tasks with equal settings; curves are trained together.
 
     Returns:
-        In place of a path, the exception that `first_path` would have raised.
+        For each task its path, or the exception that `first_path` would have raised.
     """
 
     def alone(at: int) -> FirstPath | Exception:

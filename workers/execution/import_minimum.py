@@ -14,10 +14,10 @@ from workers.tasks.tasks import ImportMinimum
 
 
 def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
-    """Take a minimum from a user's checkpoint; it is judged, and left where it is.
+    """Take a minimum from a user's checkpoint; it is judged, and not polished.
 
     Raises:
-        TaskFailure: the file is not what it was when the run was planned, or does not fit.
+        TaskFailure: the file has changed since the run was planned, or does not fit the network.
     """
     try:
         state = read_checkpoint(task.location, site.loaded.user_module).state

@@ -26,13 +26,13 @@ def minimum_record(
     """Measure a point [d] over the whole sets, publish its state dict, and describe both.
 
     Args:
-        task: that asked for the minimum.
-        site: what it is carried out with.
+        task: the task whose result the minimum is.
+        site: the problem, the store and the progress.
         point: [d], in the dtype of the problem.
         source: `trained`, or where the point comes from.
         stop_reason: of the training.
         history: (epoch, mean minibatch loss, last rate) of each epoch of the training.
-        critical: what the point is, where it was judged.
+        critical: the judgement of the point; None where it was not judged.
         polished: whether it was polished, so that the counts of `critical` are those of the polish.
     """
     measured = site.loaded.measure(point)

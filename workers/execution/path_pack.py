@@ -29,7 +29,7 @@ Outcome = tuple[OptimizePath, PairRecord | Exception]
 
 
 def optimize_paths_together(tasks: Sequence[OptimizePath], site: Site) -> Iterator[Outcome]:
-    """Optimise paths of one problem and with equal settings; each outcome as soon as it is known.
+    """Optimise paths of one problem with equal settings; each outcome is yielded as soon as it is known.
 
     An outcome is the record of a path, or the exception that `optimize_one_path` would have raised.
 

@@ -38,12 +38,12 @@ def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
 class PathRun:
     """One path between its checkpoints.
 
-    A path begins with a curve in training (`CurveState`), where its start is one, and goes on as a path
-    (`PathState`).
+    If its start is a trained curve, a path begins as a curve in training (`CurveState`) and continues as a
+    path (`PathState`).
 
     Args:
-        task: what is asked for.
-        site: what it is carried out with.
+        task: the path to optimise.
+        site: the problem, the store and the progress.
 
     Attributes:
         objective: the loss.
@@ -97,13 +97,13 @@ class PathRun:
         return self.solver.is_finished(state)
 
     def advance(self, state: PathState) -> PathState:
-        """The state at the end of the next epoch after which it is kept."""
+        """The state at the next epoch at whose end a checkpoint is due."""
         advanced = self.solver.advance(state, self.seed, until_epoch=self.next_stop(state.epoch))
         self.site.progress.path_epochs += advanced.epoch - state.epoch
         return advanced
 
     def next_stop(self, epoch: int) -> int:
-        """The epoch after `epoch` at whose end the state is kept."""
+        """The first epoch after `epoch` at whose end a checkpoint is due."""
         every = self.task.settings.checkpoint_every
         until = (epoch // every + 1) * every
         return min(until, self._fork) if self.task.goes_on and epoch < self._fork else until
@@ -136,7 +136,7 @@ class PathRun:
         return done / (curve + self._total)
 
     def end(self, state: PathState) -> PairRecord:
-        """Publish the path; its record.
+        """Publish the path, and return its record.
 
         Raises:
             TaskFailure: the loss diverged.
@@ -146,7 +146,7 @@ class PathRun:
         if path.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
             raise TaskFailure(FailureKind.DIVERGED, path.evidence.reason)
-        if task.goes_on and state.epoch < self._fork:  # converged early: so does a longer run
+        if task.goes_on and state.epoch < self._fork:  # converged early, as a longer run would
             self._keep_for_longer(state)
         name = None
         if self.site.keep_points:

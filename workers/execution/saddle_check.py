@@ -1,4 +1,4 @@
-"""Is the highest place of a stored path a saddle? Its peak, climbed to in float64."""
+"""Verification of the peak of a stored path: the saddle that a search in float64 reaches from it."""
 
 from copy import deepcopy
 
@@ -15,8 +15,7 @@ from workers.problems.loaded_problem import Loaded
 def exact_objective(loaded: Loaded) -> ModuleObjective:
     """The loss over the whole training set in float64: one batch, without noise."""
     data = loaded.data
-    inputs = data.train_inputs
-    targets = data.train_targets
+    inputs, targets = data.train_inputs, data.train_targets
     return ModuleObjective(
         deepcopy(loaded.module).double(),
         inputs.double() if inputs.is_floating_point() else inputs,
@@ -35,13 +34,13 @@ def verify_peak(
     *,
     seed: int,
 ) -> Saddle | None:
-    """The saddle at the peak of a path [k, d], or None where an end is its highest place.
+    """The saddle at the peak of a path [k, d], or None where an end is its highest point.
 
     Args:
         objective: with exact gradients in float64.
         path: the points.
         position: of the peak, a fraction of the arc length.
-        settings: what may be spent.
+        settings: of the search.
         seed: of the first Lanczos vector.
     """
     path = path.double()

@@ -54,7 +54,7 @@ class Peak:
 
 
 def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
-    """Follow the peak of a path to a stationary point, and see which minima that joins.
+    """Follow the peak of a path to a stationary point, and find the minima that it joins.
 
     Raises:
         Damaged: the path or a minimum cannot be read.
@@ -144,7 +144,7 @@ def _columns(saddle: Saddle) -> dict[str, object]:
 
 
 def _minimum_at(task: RefineSaddle, site: Site, side: SaddleDescent) -> str:
-    """Key of the minimum at which a descent ended; empty for none of those that are known.
+    """Key of the minimum at which a descent ended; empty if it is none of the known minima.
 
     The minima of the path are compared first, the others only where the descent ended elsewhere.
     """

@@ -33,8 +33,8 @@ class SimplexRun:
     """One simplex between its checkpoints.
 
     Args:
-        task: what is asked for.
-        site: what it is carried out with.
+        task: the simplex to optimise.
+        site: the problem, the store and the progress.
     """
 
     def __init__(self, task: OptimizeSimplex, site: Site) -> None:

@@ -1,4 +1,4 @@
-"""Polishing trained points to stationary points, and judging what a point is.
+"""Polishing trained points to stationary points, and classifying points.
 
 Both take exact gradients over the whole training set in float64. A gradient costs one pass over the data, so
 networks and data sets beyond `LARGEST` are neither polished nor judged unless the run asks for it.
@@ -42,7 +42,7 @@ def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:
 
 
 def judge(loaded: Loaded, point: Tensor, *, seed: int) -> CriticalPoint | None:
-    """What a point [d] is; None where a judgement would be too expensive."""
+    """The classification of a point [d]; None where it would be too expensive."""
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))

@@ -1,10 +1,10 @@
-"""Which evaluation strategy is right and fastest here: tried once, when a run starts for the first time.
+"""The trial that chooses a run's evaluation strategy, once, when the run starts for the first time.
 
 The choice is written into the run, so that every worker and every resumed run computes the same bits. Every
 strategy is compared with plain PyTorch on the run's own data, losses and gradients, before it is used: in
-float64, and, as it would run, in float32. One that fails or differs is no candidate, and the notes of the
-choice say so. On a GPU several paths are optimised together; how many is a matter of the device's memory and
-the network, and is written down too.
+float64, and, as it would run, in float32. A strategy that fails or differs is not used, and the notes of the
+choice say so. On a GPU several paths are optimised together; their number follows from the device's memory
+and the network, and is written into the run too.
 """
 
 import os
@@ -31,12 +31,13 @@ from workers.problems.user_code import BadReference
 from workers.tasks.tasks import PathWork, Problem
 
 REPEATS = 3
+"""Timed steps, of which the shortest counts: other load only adds time."""
 ABOUT_AS_LONG = 1.1
-"""Of times of the same work on a machine that does nothing else, which differ by a few percent."""
+"""Ratio of times that counts as equal: on an idle machine the times of equal work differ by a few percent."""
 TRIED_PATHS = 8
-"""Paths of a step that is timed where they are optimised together: enough to tell strategies apart."""
+"""Paths of a timed step where paths are optimised together: enough to show which strategy is faster."""
 TOLERANCE = 0.05
-"""Of the length of a float32 gradient: kinks move it by a percent between orders of memory."""
+"""Largest relative difference of float32 gradients: kinks change them by a percent between memory orders."""
 COMPARED_POINTS = 2
 """Points of the comparison in float64, near initial weights: one alone may agree by chance."""
 COMPARED_EXAMPLES = 64
@@ -49,7 +50,7 @@ class Choice:
 
     Attributes:
         evaluation: the device, the strategy and what else decides the last bits.
-        hardware: of the machine that was asked.
+        hardware: of the machine on which the trial ran.
         notes: sentences on strategies that are not used because they fail or differ.
     """
 
@@ -87,8 +88,8 @@ def fastest(
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """The evaluation of `loaded` with the first of `candidates` that is right and among the fastest.
 
-    Which of two that take about as long is a moment faster is chance; it must not decide the last bits of a
-    run's results. Of those that need no trial the fastest is known, and nothing is timed.
+    Among strategies with about equal times chance decides which is faster, and must not decide the last bits
+    of a run's results. Among strategies that need no trial the fastest is known, and nothing is timed.
     """
     prepare(loaded.evaluation)  # threads and memory as in a worker
     trials, notes = [], []
@@ -104,8 +105,8 @@ def fastest(
             fault = trial.disagreement() or trial.distance(reference)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # of the user's network, by whatever a strategy does with it
-            # `vmap` refuses, for instance, a forward pass that looks at values, or a GRU.
+        except Exception as error:  # raised by the user's network inside a strategy
+            # For instance, `vmap` refuses a GRU, and a forward pass that branches on values.
             fault = (
                 f"it fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             )
@@ -150,7 +151,7 @@ def device_here() -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """What results are computed on: the processor, how many cores, and the names of the GPUs."""
+    """The machine on which results are computed: processor, number of cores, and names of the GPUs."""
     return {
         "processor": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
@@ -202,7 +203,7 @@ class Trial:
             raise
 
     def distance(self, reference: Tensor) -> str | None:
-        """How far its float32 gradients are from those of the loop, if too far."""
+        """The difference between its float32 gradients and those of the loop, in a sentence, if too large."""
         apart = torch.linalg.vector_norm(self.gradients() - reference, dim=-1)
         lengths = torch.linalg.vector_norm(reference, dim=-1)
         if bool((apart <= TOLERANCE * lengths).all()):

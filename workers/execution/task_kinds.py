@@ -20,7 +20,7 @@ from workers.tasks.tasks import (
     TrainMinimum,
 )
 
-# The task of an entry is of the kind that it stands under, which no type of a mapping can say.
+# Each function takes tasks of the class that is its key, which a mapping's type cannot express.
 TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
     TrainMinimum: train_minimum,
     DescendMinimum: descend_minimum,

@@ -17,12 +17,12 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Site:
-    """What a task is carried out with.
+    """The problem, the store and the progress of a task.
 
     Attributes:
         loaded: its problem.
         store: of the run.
-        progress: is told how far it is.
+        progress: receives the share of the task that is done.
         keep_points: whether the points of paths are published.
     """
 
@@ -43,10 +43,10 @@ class TaskRun(Protocol[State]):
         """The state of the newest readable checkpoint, or the state before the first step."""
 
     def is_finished(self, state: State) -> bool:
-        """Whether only the record is left to be made."""
+        """Whether only the record remains to be made."""
 
     def advance(self, state: State) -> State:
-        """The state at the next point at which it is kept."""
+        """The state at the next checkpoint."""
 
     def keep(self, state: State) -> None:
         """Publish a checkpoint, unless the task is finished."""
@@ -55,7 +55,7 @@ class TaskRun(Protocol[State]):
         """The share of the work that is done, from 0 to 1."""
 
     def end(self, state: State) -> ResultRecord:
-        """Publish the object of the task; its record.
+        """Publish the object of the task, and return its record.
 
         Raises:
             TaskFailure: there is no result.

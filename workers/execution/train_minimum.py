@@ -61,7 +61,7 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
 
 @dataclass(frozen=True)
 class MinimumState:
-    """A minimum in training or, once `polish` is there, in a polish.
+    """A minimum in training or, once `polish` is not None, in a polish.
 
     Every state is a checkpoint.
     """
@@ -95,8 +95,8 @@ class TrainingRun:
     """The training of one minimum, and the polish after it, between checkpoints.
 
     Args:
-        task: what is asked for.
-        site: what it is carried out with.
+        task: the minimum to train.
+        site: the problem, the store and the progress.
         seed: of the order of minibatches.
         start: makes the initial point [d].
         source: where the initial point comes from, for the record.
@@ -155,7 +155,7 @@ class TrainingRun:
             self._store.publish_checkpoint(self.key, state.number, state.tensors(), state.scalars())
 
     def share(self, state: MinimumState) -> float:
-        """Of the training; a polish takes as long as it takes, and counts as the last hundredth."""
+        """The share of the epochs; a polish, whose length is unknown, counts as the last hundredth."""
         trained = state.training.epoch / self._settings.epochs
         if not self._polishes:
             return trained

@@ -20,14 +20,14 @@ from workers.tasks.minimum_settings import MinimumSettings
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that is needed to go on, bit for bit.
+    """A checkpoint: training continues from it bit for bit.
 
     Attributes:
         point: [1, d].
         slots: of the optimiser.
         epoch: epochs done.
         history: (epoch, mean minibatch loss, last rate) of each epoch done.
-        stop_reason: `epochs`, `loss` or `diverged` once nothing is left to do; empty before.
+        stop_reason: `epochs`, `loss` or `diverged` once training has ended; empty before.
     """
 
     point: Tensor

@@ -33,7 +33,7 @@ FLUSH_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What every worker of a run is given once."""
+    """The arguments that every worker of a run gets once."""
 
     location: str
     """The run's folder or URL."""
@@ -77,7 +77,7 @@ class Worker:
         return Site(self._problem(problem), self._store, self._progress, self._context.keep_paths)
 
     def progress(self) -> Mapping[str, float]:
-        """The share done of each running task, for displays and to tell slow tasks from hung ones."""
+        """The share done of each running task, for displays and to distinguish slow tasks from hung ones."""
         return self._progress.shares()
 
     def counters(self) -> Mapping[str, float]:
@@ -125,9 +125,7 @@ class Worker:
         for group in by_kind.values():
             try:
                 self._store.publish_records(group, term=self._context.lease_term)
-            except (
-                Exception
-            ) as error:  # refused, full, unreachable: no record of the group is there
+            except Exception as error:  # refused, full or unreachable: no record was published
                 for record in group:
                     results[record.key] = failure_of(record.key, error)
                 continue
@@ -203,7 +201,7 @@ class Worker:
         return Done(record.key, record.figure, record.object)
 
     def _signed(self, record: ResultRecord, seconds: float) -> ResultRecord:
-        """The record with who made it, where, when, and how long it took."""
+        """The record with its worker, device, time and duration."""
         return replace(
             record,
             worker=self._name,
@@ -216,7 +214,7 @@ class Worker:
 
 
 def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
-    """The tasks of a pack in order, with paths of one problem and equal settings put together."""
+    """The tasks of a pack in order; paths of one problem with equal settings form common groups."""
     groups: dict[object, list[Task]] = {}
     for task in pack:
         alike: object = task.key

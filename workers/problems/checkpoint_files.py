@@ -1,7 +1,7 @@
-"""Files with weights as people have them: recognised by their contents, and never unpickled freely.
+"""Files with weights in common formats, recognised by their contents and never unpickled without limits.
 
-torch reads weights with its own list of harmless types, to which are added those that training code keeps
-beside weights: `argparse.Namespace`, paths and numpy scalars.
+torch unpickles only a list of harmless types. To these are added types that training code often saves beside
+weights: `argparse.Namespace`, paths and numpy scalars.
 """
 
 import argparse
@@ -32,10 +32,10 @@ ENTRIES = (
     "model_ema",
     "ema",
 )
-"""Names under which training code keeps the state dict, the first that is there is taken."""
+"""Names under which training code saves the state dict; the first that exists is used."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "_forward_module.")
-"""What DataParallel, torch.compile and training frameworks put before the names of parameters."""
+"""Prefixes that DataParallel, torch.compile and training frameworks add to the names of parameters."""
 
 _NOT_WEIGHTS = (
     (b"version https://git-lfs", "is a git-LFS pointer and no weights: run `git lfs pull`"),
@@ -54,7 +54,7 @@ class Checkpoint:
 
     Attributes:
         state: tensors by name.
-        notes: what was chosen or changed on reading, each to be put behind the name of the file.
+        notes: what was chosen or changed on reading, each a clause that follows the name of the file.
     """
 
     state: Mapping[str, Tensor]
@@ -62,7 +62,7 @@ class Checkpoint:
 
 
 def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
-    """The weights of a file under the names that the network has, as far as prefixes can tell.
+    """The weights of a file, without a known prefix that all their names have and the network's do not.
 
     Args:
         location: `.safetensors`, an index of shards, or what `torch.save` wrote.
@@ -178,15 +178,15 @@ def _unreadable(location: str, error: Exception) -> BadReference:
 
 
 def _chosen(location: str, loaded: Any) -> Checkpoint:
-    """The state dict of what was saved: itself, or an entry of a known name."""
-    found = list(_state_dicts(loaded))
-    if not found:
+    """The state dict of a loaded object: the object itself, or an entry of a known name."""
+    candidates = list(_state_dicts(loaded))
+    if not candidates:
         held = f"the keys {', '.join(map(str, list(loaded)[:8]))}" if _is_group(loaded) else None
         raise BadReference(
             f"minima.from names {location}, which is no state dict but holds "
             f"{held or type(loaded).__name__}: save one"
         )
-    (name, chosen), *others = found
+    (name, chosen), *others = candidates
     if not others:
         return chosen
     also = ", ".join(other for other, _ in others)

@@ -11,7 +11,7 @@ from workers.problems.user_code import BadReference
 
 
 def check_state_dict(location: str, state: Mapping[str, Tensor], module: nn.Module) -> None:
-    """Compare names, shapes and dtypes with the network's, and see that all numbers are finite.
+    """Compare names, shapes and dtypes with the network's, and check that all numbers are finite.
 
     Batch-norm statistics that are recomputed may be missing, and all but one name of tied tensors.
 
@@ -58,7 +58,7 @@ def check_state_dict(location: str, state: Mapping[str, Tensor], module: nn.Modu
 def check_fixed_state(
     location: str, state: Mapping[str, Tensor], module: nn.Module, digest: str, first: str
 ) -> None:
-    """See that a checkpoint has the fixed state of the problem, which comes from the checkpoint `first`.
+    """Check that a checkpoint has the fixed state of the problem, which comes from the checkpoint `first`.
 
     Raises:
         BadReference: it has another one.
@@ -76,7 +76,7 @@ def load_fixed_state(location: str, module: nn.Module, digest: str) -> None:
     """Copy the frozen parameters and buffers of a checkpoint into a network.
 
     Raises:
-        BadReference: the checkpoint cannot be read, does not fit, or is not what it was.
+        BadReference: the checkpoint cannot be read, does not fit, or has changed since the plan.
     """
     state = read_checkpoint(location, module).state
     check_state_dict(location, state, module)

@@ -1,8 +1,8 @@
 """Data sets: real images and text that ship in packages, torchvision's, and a user's own.
 
-Normalisation, stated once: pixels to [0, 1], then less the mean and over the standard deviation of the
-training part, one of each per channel. Splits that a data set does not come with are drawn from a fixed
-seed, so that the held-out images are the same everywhere. Nothing is augmented.
+Normalisation: pixels are scaled to [0, 1]; then, for each channel, the mean of the training part is
+subtracted, and the result divided by its standard deviation. A data set without a test part is split with a
+fixed seed, so that the held-out images are the same everywhere. Nothing is augmented.
 """
 
 import gzip
@@ -29,6 +29,7 @@ from workers.problems.user_data import parts_of
 from workers.tasks.specs import OBJECTIVE, DataSpec
 
 HELD_OUT = {"mnist5k": 1000, "digits": 360}
+"""Test examples that are split off data sets without a test part: a fifth."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def sizes(spec: DataSpec) -> Sizes:
     """The sizes of the data that `load_dataset` returns; only data that are not in `SIZES` are loaded.
 
     Raises:
-        BadReference: it has to be loaded, and is not there.
+        BadReference: it has to be loaded, and is missing.
     """
     known = SIZES.get(spec.name)
     if known is None:
@@ -67,7 +68,7 @@ def sizes(spec: DataSpec) -> Sizes:
 
 
 def _counted(data: "Dataset") -> int:
-    """Classes of whole targets, else numbers that an example has as its target."""
+    """Number of classes of integer targets, else the size of an example's target."""
     if data.train_targets.is_floating_point():
         return data.train_targets.shape[-1] if data.train_targets.ndim > 1 else 1
     return int(torch.cat([data.train_targets.flatten(), data.test_targets.flatten()]).max()) + 1
@@ -80,7 +81,7 @@ class Dataset:
     Attributes:
         train_inputs, test_inputs: floating [n, ...], images normalised; text as int64 [n, context].
         train_targets, test_targets: int64 classes [n] or [n, t]; floating numbers or labels [n], [n, m].
-        classes: their number where it is known beforehand; 0: to be counted.
+        classes: their number where it is known beforehand; 0 where it must be counted.
     """
 
     train_inputs: Tensor
@@ -104,7 +105,7 @@ class Dataset:
         return tuple(self.train_inputs.shape[1:])
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Dataset":
-        """The same data on a device, what is floating in a dtype."""
+        """The same data on a device, floating tensors in a dtype."""
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
@@ -122,7 +123,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     """The data of a spec.
 
     Raises:
-        BadReference: it is not there, or a user's function returns something else; one sentence.
+        BadReference: it is missing, or a user's function returns no data set; one sentence.
     """
     if spec.name.startswith(OBJECTIVE):
         terms = torch.arange(count_terms(spec))

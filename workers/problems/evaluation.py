@@ -20,11 +20,11 @@ class Evaluation:
     device: str = "cpu"
     strategy: str = "auto"
     threads: int = 1
-    """Of a worker. Two workers of one thread are faster than one of two, and less sensitive to other load."""
+    """Threads of a worker. Two workers of one thread are faster than one of two, also beside other load."""
     paths_at_once: int = 1
     """Paths that a worker optimises together; 1 on a CPU, where no path may change the bits of another."""
     precision: Precision = "float32"
-    """Of gradients on a GPU (`topo_core.objectives.precision`); losses are always measured in full."""
+    """Precision of gradients on a GPU (`topo_core.objectives.precision`); losses are never rounded."""
 
 
 GPU_SHARE = "TOSCORE_GPU_SHARE"
@@ -45,7 +45,7 @@ def worker_environment(evaluation: Evaluation) -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """What a device is called in records: `cpu`, or the model of the GPU."""
+    """The name of a device in records: `cpu`, or the model of the GPU."""
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 

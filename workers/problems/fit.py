@@ -29,8 +29,8 @@ def output_size(data: Dataset, loss: Loss) -> int:
 def settle_copies(module: nn.Module, example: Tensor) -> None:
     """Make a network copyable whose weights are computed from others and kept (`nn.utils.weight_norm`).
 
-    Such a weight is the result of a differentiable computation, which has no copy; computed again without
-    a gradient it can, and each call of the network computes it anew in any case.
+    Such a weight is the result of a differentiable computation, which `deepcopy` refuses. Computed again
+    without a gradient it can be copied, and every call of the network computes it again anyway.
     """
     try:
         deepcopy(module)
@@ -42,9 +42,9 @@ def settle_copies(module: nn.Module, example: Tensor) -> None:
 
 
 def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
-    """See that two examples go through the network, and that its loss is a function of the parameters.
+    """Check that the network takes two examples, and that its loss is a function of the parameters.
 
-    Dropout and its like would make the loss another function at each look, and so do buffers that change
+    With dropout the loss would be another function at each evaluation, and also with buffers that change
     while the network computes; both are refused.
 
     Raises:
@@ -59,8 +59,8 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
     outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
     if not torch.equal(example, data.train_inputs[:2]):
         raise BadReference(
-            f"network.name {name!r} changes its inputs in place, and they are everybody's: begin its forward "
-            "with x = x.clone()"
+            f"network.name {name!r} changes its inputs in place, which other evaluations share: begin its "
+            "forward with x = x.clone()"
         )
     size = output_size(data, loss)
     _check_outputs(name, outputs, targets, size, loss)
@@ -97,9 +97,9 @@ def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss:
     wanted = (*targets.shape, size) if classes else tuple(targets.shape)
     if classes and targets.is_floating_point():
         wanted = tuple(targets.shape)
-    what = f"{count} examples of {size} classes" if classes else f"{count} examples"
+    batch = f"{count} examples of {size} classes" if classes else f"{count} examples"
     raise BadReference(
-        f"network.name {name!r} returns {shape} for {what}; it must return "
+        f"network.name {name!r} returns {shape} for {batch}; it must return "
         f"({', '.join(map(str, wanted))})"
     )
 
@@ -116,9 +116,9 @@ def _check_buffers(name: str, before: dict[str, Tensor], module: nn.Module) -> N
 
 
 def _check_copies(name: str, module: nn.Module, example: Tensor) -> None:
-    """A copy of the network, evaluated at other parameters, is the network with these parameters.
+    """Check that a copy of the network computes the same at other parameters as the network does.
 
-    It is not where a forward function is bound to the original, or reads tensors that are no parameters.
+    It does not where a forward function is bound to the original, or reads tensors that are no parameters.
     """
     draw = torch.Generator().manual_seed(0)
     copied, own = deepcopy(module).eval(), dict(module.named_parameters())
@@ -148,7 +148,7 @@ def _check_copies(name: str, module: nn.Module, example: Tensor) -> None:
 def _check_gradient(
     name: str, module: nn.Module, example: Tensor, targets: Tensor, loss: Loss
 ) -> None:
-    """A loss whose graph is cut has no gradient, and every point would pass for a minimum."""
+    """Check that the loss has a gradient: without one every point would look like a minimum."""
     with torch.enable_grad():
         try:
             value = loss.values(deepcopy(module).train()(example), targets).mean()
@@ -156,8 +156,8 @@ def _check_gradient(
             raise BadReference(f"the loss fails on network.name {name!r}: {error}") from None
     if not value.requires_grad:
         raise BadReference(
-            f"the loss of network.name {name!r} does not depend on its parameters in a way that PyTorch can "
-            "differentiate: is there a detach(), item(), numpy() or torch.no_grad() in it?"
+            f"PyTorch cannot differentiate the loss of network.name {name!r} with respect to its parameters: "
+            "remove any detach(), item(), numpy() or torch.no_grad() from its forward"
         )
 
 

@@ -26,7 +26,7 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 @dataclass(frozen=True)
 class Measurement:
-    """Of one point, over whole sets.
+    """Measurements of one point over whole data sets.
 
     Attributes:
         loss: over the training set, with the ridge if there is one.
@@ -59,7 +59,7 @@ class Loaded:
 
     @cached_property
     def layout(self) -> ParameterLayout:
-        """Where the trainable parameters are in a row."""
+        """The layout of the trainable parameters in a row."""
         return ParameterLayout.of(self.module)
 
     @cached_property
@@ -129,7 +129,7 @@ class Loaded:
         return point.to(self.evaluation.device, self.dtype)
 
     def on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the store, by name, where the arithmetic is carried out."""
+        """Tensors of the store, by name, on the device of the evaluation."""
         return {name: tensor.to(self.evaluation.device) for name, tensor in tensors.items()}
 
     def moved(self, evaluation: Evaluation) -> "Loaded":
@@ -173,15 +173,15 @@ class Loaded:
 
 
 def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None = None) -> Loaded:
-    """Load the data, build the network, and see that they fit.
+    """Load the data, build the network, and check that they fit.
 
     Args:
-        problem: what is wanted.
-        evaluation: where, and how the arithmetic is carried out.
+        problem: the network, data and loss to load.
+        evaluation: the device, and how the arithmetic is carried out.
         data: of the problem, where they have been loaded already.
 
     Raises:
-        BadReference: they are not there, or do not fit together; one sentence.
+        BadReference: they are missing, or do not fit together; one sentence.
     """
     dtype = _DTYPES[problem.dtype]
     data = (data or load_dataset(problem.data)).to(torch.device("cpu"), dtype)

@@ -1,4 +1,4 @@
-"""What the state of a network consists of: what a point holds, what statistics fill, and what is fixed.
+"""The parts of a network's state: trainable parameters, batch-norm statistics, and fixed state.
 
 A point holds the trainable parameters. Statistics of batch norm are recomputed at every point. All other
 state — frozen parameters, and buffers such as random features, scalers or masks — is fixed: it belongs to

@@ -2,7 +2,7 @@
 
 Widths, paddings and counts that the paper leaves open: convolutions pad by 2, which the 16·C of Tables
 E.8–E.10 needs; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
-that the text states, reached when x6 has no convolution and the last pooling is global; `resnet_e7`
+that the paper states, reached when x6 has no convolution and the last pooling is global; `resnet_e7`
 is Table E.7 as printed, with 234,058.
 """
 
@@ -46,7 +46,7 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
             they were.
 
     Raises:
-        BadReference: it is not there, or cannot be built with these options; one sentence.
+        BadReference: it is missing, or cannot be built with these options; one sentence.
     """
     draw = int(torch.randint(2**62, (1,), generator=generator(seed, "weights")))
     with seeded(draw):
@@ -68,7 +68,7 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The global generators of torch, numpy and Python start from `seed` inside, and go on as before."""
+    """Seed the global generators of torch, numpy and Python inside, and restore their states afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def network_fingerprint(spec: NetworkSpec) -> str:
-    """Identifies the code of a network: the source of a user's, the version of torchvision's."""
+    """Identifies the code of a network: source of a user's network, version of torchvision for its own."""
     if spec.name.startswith(TORCHVISION):
         from workers.problems.torchvision_import import version
 
@@ -92,7 +92,7 @@ def network_fingerprint(spec: NetworkSpec) -> str:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trainable scalars."""
+    """Number of trainable scalars."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
@@ -151,7 +151,7 @@ def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:
         close = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {TORCHVISION}{close[0]}?" if close else f"it has {', '.join(known)}"
         raise BadReference(
-            f"network.name is {spec.name!r}, which torchvision has not as a classifier; {hint}"
+            f"network.name is {spec.name!r}, which is no classifier of torchvision; {hint}"
         )
     try:
         module: nn.Module = models.get_model(

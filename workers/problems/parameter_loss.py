@@ -7,8 +7,8 @@
   terms, whose mean over all of them is the loss, and `count`: how many there are. Terms make minibatches;
 * `start(seed)`, which may be left out: initial parameters [d]; standard normal by default.
 
-It goes through a run as a network with one parameter, `point`, whose examples are the numbers of the terms
-and whose outputs are their values.
+A run treats it as a network with one parameter, `point`, whose examples are the numbers of the terms and
+whose outputs are their values.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ class ParameterLoss(nn.Module):
         return loss.reshape(1).expand(len(indices))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ParameterLoss":
-        """The user's object is shared: it holds what the loss is made of, and no parameters."""
+        """A copy with parameters of its own. The user's object is shared: it holds no parameters."""
         return ParameterLoss(self._objective, self.point.detach().clone())
 
 

@@ -1,4 +1,4 @@
-"""Whether data and networks are the same in every process, and the code is that of the plan.
+"""Checks that data and networks are equal in every process, and that the code is that of the plan.
 
 Every worker loads the data and builds the network for itself. A `load()` or a builder that draws random
 numbers without a seed would give each its own loss, and the barcode would compare different functions.
@@ -24,7 +24,7 @@ def load_twice(spec: DataSpec) -> Dataset:
     """The data of a spec; those of a user's function are loaded twice and compared.
 
     Raises:
-        BadReference: they are not there, or differ between two loads; one sentence.
+        BadReference: they are missing, or differ between two loads; one sentence.
     """
     data = load_dataset(spec)
     if ":" in spec.name and load_dataset(spec).fingerprint != data.fingerprint:
@@ -50,7 +50,7 @@ def fixed_state_of(
 
 
 def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:
-    """See that a user's builder depends on the seed that it is given, and on nothing else that changes.
+    """Check that a user's builder depends on the seed that it is given, and on nothing else that changes.
 
     Args:
         problem: whose network is built.
@@ -70,7 +70,7 @@ def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:
     if not _equal(first, again):
         raise BadReference(
             f"network.name {name!r} builds other weights or buffers when it is called again: draw them by "
-            "torch, numpy or random, which are seeded, and not from a generator that lives on"
+            "torch, numpy or random, which are seeded, and not from a generator that outlives the call"
         )
     kinds = NetworkState.of(first)
     weights = [
@@ -86,10 +86,10 @@ def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:
 
 
 def check_identity(problem: Problem, data: Dataset) -> None:
-    """See that a worker has the data and the code that the run was planned with.
+    """Check that a worker has the data and the code that the run was planned with.
 
     Raises:
-        BadReference: it has not; one sentence.
+        BadReference: they differ; one sentence.
     """
     again = "start the run again with the data and code as they are now"
     if data.fingerprint != problem.data_fingerprint:

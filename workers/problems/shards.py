@@ -1,4 +1,4 @@
-"""The files of a checkpoint: one, or an index with its shards. Needs no torch."""
+"""The files of a checkpoint: one file, or an index with its shards. Does not import torch."""
 
 import hashlib
 import json

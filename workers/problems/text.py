@@ -1,7 +1,7 @@
 """Text as a data set: windows of characters, and the character that follows each.
 
-`descriptions` is prose that comes in a package: what scikit-learn ships about its data sets (about 40 kB
-of English; the files `sklearn/datasets/descr/*.rst`, in the order of their names). It is lower-cased and
+`descriptions` is text from a package: scikit-learn's descriptions of its data sets (about 40 kB of
+English; the files `sklearn/datasets/descr/*.rst`, in the order of their names). It is lower-cased and
 runs of white space become one space, so that the alphabet is small. Its last fifth is held out as a
 whole, and no window reaches across the cut.
 """
@@ -17,6 +17,7 @@ from workers.problems.user_code import BadReference
 
 HELD_OUT_SHARE = 0.2
 CONTEXT = 32
+"""Characters in a window by default: five or six words."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def descriptions() -> str:
     """The text, as described above.
 
     Raises:
-        BadReference: scikit-learn, or its files, are not there.
+        BadReference: scikit-learn, or its files, are missing.
     """
     spec = importlib.util.find_spec("sklearn")
     folder = Path(spec.origin).parent / "datasets" / "descr" if spec and spec.origin else None

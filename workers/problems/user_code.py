@@ -30,7 +30,7 @@ def look_in(folder: Path) -> None:
 
 
 GIVEN = "given"
-"""In place of a module, in references to objects that a Python program has given: `given:HASH`."""
+"""Replaces the module in references to objects that a Python program has given: `given:HASH`."""
 
 _OBJECTS: dict[str, Callable[..., Any]] = {}
 
@@ -39,11 +39,11 @@ def give(function: Callable[..., Any], identity: str) -> str:
     """Make a function known to this process.
 
     Args:
-        function: what a run file could name as `module:callable`.
-        identity: of its code and of all that its results depend on.
+        function: a callable, as a run file could name by `module:callable`.
+        identity: text that changes with its code and with all that its results depend on.
 
     Returns:
-        The reference that stands for it, in this process alone.
+        A reference to it, valid in this process alone.
     """
     reference = f"{GIVEN}:{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     _OBJECTS[reference] = function
@@ -119,7 +119,7 @@ class _Source:
         return self.name if is_package else self.name.rpartition(".")[0]
 
     def imports(self) -> set[str]:
-        """Names that its import statements may stand for, wherever in it they are."""
+        """Names of modules that import statements anywhere in the file may mean."""
         try:
             tree = ast.parse(self.text)
         except (SyntaxError, ValueError):
@@ -189,7 +189,7 @@ def _is_own_file(file: str) -> bool:
 
 
 def _hidden(module: ModuleType) -> str:
-    """A hint, where a file of the user's has the name of a module that is found before it."""
+    """A hint, where an installed module hides a file of the user's with the same name."""
     for folder in _FOLDERS:
         own = Path(folder) / f"{module.__name__.replace('.', '/')}.py"
         if own.is_file() and own.resolve() != Path(module.__file__ or "").resolve():

@@ -1,4 +1,4 @@
-"""Failures of tasks, fenced as records are, and each published by one request."""
+"""Failures of tasks. They are fenced as records are, and each is published by one request."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ class Failures:
         self._published.publish(object_names.FAILURES, stem, "json", json_bytes(failure))
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """The failures that count, by key; of several of one task, the one of the latest term."""
+        """The accepted failures by key; of several failures of one task, that of the latest term."""
         newest = {_key(name): name for name in self._fence.accepted(self._names())}
         contents = self._published.each(self._published.read_json, newest.values())
         return {
@@ -37,7 +37,7 @@ class Failures:
         }
 
     def clear(self, keys: Collection[str] | None = None) -> int:
-        """Delete the failures of some tasks, or of all; how many."""
+        """Delete the failures of some tasks, or of all; returns their number."""
         names = [name for name in self._names() if keys is None or _key(name) in keys]
         self._published.delete(names)
         return len(names)

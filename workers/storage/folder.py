@@ -2,7 +2,7 @@
 
 A file is written under a hidden name, forced to disk and renamed into place; then its folder is forced
 to disk, because a rename survives a power cut only from then on. While it writes, a writer holds a lock
-on its hidden file, so that what a killed writer left can be told from what a living one is writing.
+on its hidden file, which distinguishes the file of a living writer from one that a killed writer left.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _PART = _HIDDEN + "part-"
 _LOCK = _HIDDEN + "lock"
 
 LOCK_SECONDS = 10.0
-"""A lock is held for one small write; held longer, its holder is stopped or its disk hangs."""
+"""A lock is held for one small write. If it is held longer, its holder is stopped or its disk hangs."""
 
 _ATTEMPTS = 20
 """How often others may remove our empty folder, or our hidden file while it is not locked."""
@@ -49,11 +49,11 @@ class FolderObjects:
 
     def check_writable(self) -> None:
         """Writes and removes a file in the folder, or where the folder would be made."""
-        place = self._folder
-        while not place.exists() and place != place.parent:
-            place = place.parent
+        existing = self._folder
+        while not existing.exists() and existing != existing.parent:
+            existing = existing.parent
         with self._translated(self._folder):
-            probe = place / f"{_PART}{secrets.token_hex(8)}"
+            probe = existing / f"{_PART}{secrets.token_hex(8)}"
             _write(probe, b"?")
             probe.unlink()
 
@@ -83,7 +83,7 @@ class FolderObjects:
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         start = self._path(prefix) if prefix else self._folder
-        found: list[ObjectInfo] = []
+        objects: list[ObjectInfo] = []
         folders = [(str(start), "" if not prefix else f"{prefix.rstrip('/')}/")]
         while folders:
             folder, name = folders.pop()
@@ -95,14 +95,15 @@ class FolderObjects:
                         if entry.is_dir(follow_symlinks=False):
                             folders.append((entry.path, f"{name}{entry.name}/"))
                             continue
-                        with contextlib.suppress(FileNotFoundError):  # deleted while we look
-                            found.append(ObjectInfo(f"{name}{entry.name}", entry.stat().st_size))
+                        with contextlib.suppress(FileNotFoundError):  # deleted after the listing
+                            size = entry.stat().st_size
+                            objects.append(ObjectInfo(f"{name}{entry.name}", size))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
                 # An unreadable folder is not an empty one: all of it would be computed again.
                 raise _unreachable(error, Path(folder)) from error
-        return sorted(found, key=lambda info: info.name)
+        return sorted(objects, key=lambda info: info.name)
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -147,7 +148,7 @@ class FolderObjects:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Let nobody else in between the look and the write."""
+        """Hold the lock of the folder, so that no other process writes between a read and a write."""
         deadline = time.monotonic() + LOCK_SECONDS
         with self._translated(self._folder):
             _make_folder(self._folder)
@@ -171,21 +172,21 @@ class FolderObjects:
 
     @staticmethod
     @contextlib.contextmanager
-    def _translated(place: Path) -> Iterator[None]:
-        """Errors of writing in the words of `Objects`."""
+    def _translated(path: Path) -> Iterator[None]:
+        """Raise errors of writing as the exceptions of `Objects`."""
         try:
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StoreFull(
-                    f"There is no room left in {place} ({error.strerror}): make room and go on."
+                    f"There is no space left in {path} ({error.strerror}): free some space and run again."
                 ) from error
             if error.errno in _REFUSALS:
                 raise NotWritable(
-                    f"{place} cannot be written to ({error.strerror}): choose another folder or "
+                    f"{path} cannot be written to ({error.strerror}): choose another folder or "
                     "change its rights."
                 ) from error
-            raise _unreachable(error, place) from error
+            raise _unreachable(error, path) from error
 
 
 _REFUSALS = (
@@ -199,8 +200,8 @@ _REFUSALS = (
 )
 
 
-def _unreachable(error: OSError, place: Path) -> StoreUnreachable:
-    return StoreUnreachable(f"{place} did not answer ({error.strerror}): see that it is mounted.")
+def _unreachable(error: OSError, path: Path) -> StoreUnreachable:
+    return StoreUnreachable(f"{path} did not answer ({error.strerror}): check that it is mounted.")
 
 
 def _version(data: bytes) -> str:

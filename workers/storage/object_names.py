@@ -21,7 +21,7 @@ LEASE = "lease.json"
 """The one object that changes."""
 
 STOP = "run/stop"
-"""Its presence asks the driver to finish what runs and leave."""
+"""Its presence asks the driver to finish the running tasks and end."""
 
 MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
     "minima",
@@ -62,7 +62,7 @@ def name_of(folder: str, stem: str, suffix: str, data: bytes) -> Name:
 
 
 def parse_name(text: str) -> Name | None:
-    """The parts of a name; None for what is not one of ours."""
+    """The parts of a name; None for a name that this program does not make."""
     path = PurePosixPath(text)
     parts = path.name.split(".")
     if len(parts) != 3 or not parts[0] or not _is_digest(parts[1]) or not parts[2]:

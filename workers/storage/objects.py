@@ -1,10 +1,10 @@
 """Named objects of bytes: whole or not there at all, on a folder or an S3-compatible store.
 
-What the rest needs of a store is small: publish a whole object, read it, list, delete, and, for the
-lease alone, create if absent and compare-and-swap. Two ways of keeping objects meet `Objects`:
+The interface is small: publish a whole object, read it, list, delete, and, for the lease alone, create if
+absent and compare-and-swap. Two classes implement `Objects`:
 
-* `folder.FolderObjects`: a file an object. Written beside its place, forced to disk, then renamed.
-* `s3.S3Objects`: one request an object; conditional requests for the lease.
+* `folder.FolderObjects`: a file for each object, written under a hidden name, forced to disk, then renamed.
+* `s3.S3Objects`: one request for each object; conditional requests for the lease.
 
 Every error is one sentence that says what to do.
 """
@@ -19,11 +19,11 @@ class StoreUnreachable(Exception):
 
 
 class StoreFull(Exception):
-    """There is no room; making room helps."""
+    """There is no space left in the store."""
 
 
 class NotWritable(Exception):
-    """The store refuses; another place or other rights help."""
+    """The store refuses access; another location or other permissions are needed."""
 
 
 class NotFound(Exception):
@@ -55,7 +55,7 @@ class Objects(Protocol):
 
     @property
     def url(self) -> str:
-        """What `open_objects` was given, for messages."""
+        """The location that `open_objects` was given, for messages."""
 
     def check_writable(self) -> None:
         """Raises NotWritable, StoreFull or StoreUnreachable if nothing can be published.
@@ -70,16 +70,16 @@ class Objects(Protocol):
         """The bytes of an object. Raises NotFound."""
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """Objects below a folder, sorted by name; a folder that is not there holds none."""
+        """Objects below a folder, sorted by name; a missing folder holds none."""
 
     def delete(self, name: str) -> None:
-        """Remove an object; removing what is not there is no error."""
+        """Remove an object; a missing object is no error."""
 
     def create(self, name: str, data: bytes) -> str:
         """Publish only if absent; returns a version for `swap`. Raises AlreadyExists.
 
-        `data` must differ from what any other writer may write (a random token in it will do): after
-        a lost acknowledgement that is how a writer recognises its own object.
+        `data` must differ from what any other writer may write (it may contain a random token): after
+        a lost acknowledgement a writer recognises its own object by it.
         """
 
     def swap(self, name: str, data: bytes, version: str) -> str:
@@ -92,7 +92,7 @@ class Objects(Protocol):
         """The bytes of an object and its version. Raises NotFound."""
 
     def sweep(self) -> None:
-        """Remove what killed writers left behind: never an object, never a living writer's."""
+        """Remove the hidden files of killed writers; never an object or the file of a living writer."""
 
 
 def checked_name(name: str) -> PurePosixPath:

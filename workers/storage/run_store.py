@@ -1,6 +1,6 @@
 """The store of a run: the only truth about what is complete.
 
-A task is complete when its record lies in a segment that counts (`segments.py`, `fence.py`) and the object
+A task is complete when its record lies in an accepted segment (`segments.py`, `fence.py`) and the object
 that the record names exists. Segments and objects are immutable and carry the digest of their bytes in
 their names (`immutable_objects.py`), so publishing twice is harmless, and every read is checked. A
 damaged object counts as absent: it is reported, it enters no result, and the next run makes it again.
@@ -40,9 +40,9 @@ __all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
 T = TypeVar("T")
 
 KEPT_CHECKPOINTS = 2
-"""The newest, and the one before it in case the newest is damaged."""
+"""The newest checkpoint, and the one before it in case the newest is damaged."""
 
-_KEYS_AT_ONCE = 1 << 17
+_KEYS_AT_ONCE = 1 << 17  # a few MB of keys
 
 REPAIR_BYTES = 2 << 30
 """A store on a folder up to this size is checked completely whenever its run is started."""
@@ -157,15 +157,15 @@ class Store:
 
         Keys pass through in pieces, so that half a million of them are never held at once.
         """
-        there = self.table(collection, ("key",)).column("key")
+        stored = self.table(collection, ("key",)).column("key")
         answers, rest = bytearray(), iter(keys)
         while piece := list(islice(rest, _KEYS_AT_ONCE)):
-            found = pc.is_in(strings(piece), value_set=there)
-            answers.extend(found.to_pylist())
+            complete = pc.is_in(strings(piece), value_set=stored)
+            answers.extend(complete.to_pylist())
         return answers
 
     def count(self, collection: str) -> int:
-        """How many tasks are complete."""
+        """The number of complete tasks."""
         return len(self.table(collection, ("key",)))
 
     def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, term: int) -> int:
@@ -200,7 +200,7 @@ class Store:
         self._published.delete(names)
 
     def fence(self, term: int) -> None:
-        """Fence former drivers off: what they have published so far counts, nothing later.
+        """Fence former drivers off: what they have published so far is accepted, nothing later.
 
         Args:
             term: of the lease that is held now.
@@ -264,12 +264,12 @@ class Store:
         return self._read(name, _decode_matrices)
 
     def publish_saddle(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        """Publish a point to which a peak led, and the descents from it; returns the object's name."""
+        """Publish a refined saddle and the descents from it; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.SADDLES, key, "parquet", data)
 
     def read_saddle(self, name: str | None) -> dict[str, Tensor]:
-        """What `publish_saddle` published; arguments and errors as for `read_path`."""
+        """The tensors of a saddle; arguments and errors as for `read_path`."""
         return self._read(name, _decode_matrices)
 
     # Checkpoints.
@@ -345,19 +345,19 @@ class Store:
         return failures
 
     def clear_failures(self) -> int:
-        """Forget which tasks failed, so that they are tried again; how many there were.
+        """Delete all failures, so that the tasks are tried again; returns their number.
 
         For the holder of the lease.
         """
         return self._failures.clear()
 
     def publish_config(self, config: Mapping[str, Any], *, term: int) -> None:
-        """Publish what a driver was asked for and the versions with which it runs."""
+        """Publish the run file of a driver and the versions with which it runs."""
         stem = f"config-{layout.numbered(term)}"
         self._published.publish(layout.RUN, stem, "json", json_bytes(config))
 
     def latest_config(self) -> dict[str, Any] | None:
-        """What the last driver published when it started; None for a run that never started."""
+        """The configuration that the last driver published; None for a run that never started."""
         names = [n for n in self._published.names(layout.RUN) if n.stem.startswith("config-")]
         for name in reversed(names):
             if (value := self._published.read_json(name)) is not None:
@@ -385,8 +385,8 @@ class Store:
     def repair(self) -> list[Damage]:
         """Find and delete damaged objects, so that they are made again; returns them.
 
-        On a folder every object is read, up to `REPAIR_BYTES`; beyond that, and on an object store,
-        those that results are computed from. What killed and fenced writers left is deleted as well.
+        In a folder of up to `REPAIR_BYTES` every object is read; in a larger one, and on an object store,
+        only those that results are computed from. Files of killed and fenced writers are deleted as well.
         Intact files of versions that this program does not know stay. For the holder of the lease.
         """
         self.objects.sweep()
@@ -406,7 +406,7 @@ class Store:
         self._published.delete(names)
         self._segments.forget(names)
 
-    # Plumbing.
+    # Reading.
 
     def _read(self, name: str | None, decode: Callable[[bytes], T]) -> T:
         if not name:

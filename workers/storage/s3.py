@@ -1,4 +1,4 @@
-"""Objects of an S3-compatible store: one request an object, so that none is ever seen in part.
+"""Objects of an S3-compatible store: one request an object, so that no reader gets a part of one.
 
 Endpoint, region and credentials come from the environment alone (`AWS_ENDPOINT_URL`, `AWS_REGION`,
 `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, ...; `AWS_ALLOW_HTTP=true` for an endpoint without TLS), or
@@ -101,8 +101,8 @@ class S3Objects:
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         folder = str(checked_name(prefix)) if prefix else None
         chunks = self._repeat(lambda: list(obstore.list(self._store, folder, chunk_size=1000)))
-        found = [ObjectInfo(item["path"], item["size"]) for chunk in chunks for item in chunk]
-        return sorted(found, key=lambda info: info.name)
+        objects = [ObjectInfo(item["path"], item["size"]) for chunk in chunks for item in chunk]
+        return sorted(objects, key=lambda info: info.name)
 
     def delete(self, name: str) -> None:
         path = str(checked_name(name))
@@ -147,7 +147,7 @@ class S3Objects:
         """Nothing: a request that was cut off leaves no object."""
 
     def _own(self, name: str, data: bytes, otherwise: Exception) -> str:
-        """The version of the object if it is what we wrote and the answer was lost, else raises."""
+        """The version of the object if its bytes are `data`: only the answer was lost. Else raises."""
         try:
             current, version = self.read_versioned(name)
         except NotFound:
@@ -157,9 +157,9 @@ class S3Objects:
         return version
 
     def _repeat(self, request: Callable[[], _Answer]) -> _Answer:
-        """Carry a request out, again while the store does not answer.
+        """Carry a request out, and repeat it while the store does not answer.
 
-        The client underneath repeats what a server refused; it does not repeat a write that timed out.
+        The client library repeats requests that a server refused, but not a write that timed out.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(StoreUnreachable),
@@ -199,12 +199,14 @@ class S3Objects:
                 "AWS_SECRET_ACCESS_KEY in the environment."
             )
         if "InsufficientStorage" in text or "QuotaExceeded" in text or " 507 " in text:
-            return StoreFull(f"There is no room left in {self._url}: make room and go on.")
+            return StoreFull(
+                f"There is no space left in {self._url}: free some space and run again."
+            )
         return StoreUnreachable(f"{self._url} did not answer ({_cause(error)}).")
 
 
 def _cause(error: Exception) -> str:
-    """What the server or the network said, in a few words; never the request, which is signed."""
+    """The answer of the server or the network in a few words; never the request, which is signed."""
     text = str(error).partition("\n\nDebug source")[0]
     if code := re.search(r"<Code>(\w+)</Code>", text):
         return code.group(1)

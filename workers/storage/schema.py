@@ -23,7 +23,7 @@ VERSION_KEY = b"toscore.schema"
 
 
 class SchemaError(ValueError):
-    """The bytes are not what they should be."""
+    """The bytes are not those of a known file."""
 
 
 def _column(arrow: pa.DataType, default: Any = MISSING) -> Any:
@@ -76,7 +76,7 @@ _HISTORY = pa.list_(
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord:
-    """What the records of all kinds have.
+    """Base of the records of all kinds.
 
     Class attributes:
         collection: name of the folder and the table of the records.
@@ -150,7 +150,7 @@ class MinimumRecord(ResultRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class PairRecord(ResultRecord):
-    """A pass: the highest loss on the best path found between two minima."""
+    """A pass: the highest loss on the best known path between two minima."""
 
     collection: ClassVar[str] = "pairs"
     folder: ClassVar[str] = PATHS
@@ -198,7 +198,7 @@ class SimplexRecord(ResultRecord):
     value: float = _column(pa.float64())
     """The highest loss on it, its faces included."""
     value_high: float = _column(pa.float64())
-    """With what may lie between the samples."""
+    """`value` and the estimate of what sampling may have missed."""
     own_maximum: float = _column(pa.float64())
     face_maxima: Sequence[float] = _column(_FLOATS)
     """Of each of `faces`, as it lies on the lattice: an edge is a polygon there."""
@@ -212,7 +212,7 @@ class SimplexRecord(ResultRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SaddleRecord(ResultRecord):
-    """Where following the peak of a path led, and what the descents from there join."""
+    """The stationary point reached from the peak of a path, and the minima that its descents join."""
 
     collection: ClassVar[str] = "saddles"
     folder: ClassVar[str] = SADDLES
@@ -224,7 +224,7 @@ class SaddleRecord(ResultRecord):
     j: int = _column(pa.int32())
     loss: float = _column(pa.float64())
     peak_loss: float = _column(pa.float64())
-    """At the peak of the path."""
+    """Loss at the peak of the path."""
     gradient_norm: float = _column(pa.float64())
     gradient_tolerance: float = _column(pa.float64())
     """Gradient norm up to which the point counts as stationary."""
@@ -235,7 +235,7 @@ class SaddleRecord(ResultRecord):
     index: int = _column(pa.int32())
     """Negative eigenvalues that are proved."""
     verdict: str = _column(pa.string())
-    """`saddle`: stationary and proved to have index 1; `kink`; or what the point is instead."""
+    """`saddle`: stationary and proved to have index 1; or another verdict, such as `kink`."""
     reason: str = _column(pa.string())
     joins: Sequence[str] = _column(pa.list_(pa.string()))
     """Keys of the minima at which the two descents end; empty for one that the run does not have."""
@@ -282,21 +282,21 @@ def to_records(table: pa.Table, kind: type[R]) -> list[R]:
 
 
 def _record(kind: type[R], names: Iterable[str], row: Iterable[Any]) -> R:
-    """What `kind(...)` makes; the constructor of a frozen class takes ten times as long."""
+    """The record, made without its constructor: that of a frozen class takes ten times as long."""
     record = object.__new__(kind)
     record.__dict__.update(zip(names, row, strict=True))
     return record
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column; equal strings are one object, of half a million rows a few thousand."""
-    if pa.types.is_timestamp(column.type):  # without pandas, which Arrow would ask
+    """The values of a column. Equal strings share one object: of half a million, a few thousand differ."""
+    if pa.types.is_timestamp(column.type):  # converted here, since Arrow would import pandas for it
         since = column.cast(pa.int64()).to_pylist()
         return [None if us is None else _EPOCH + timedelta(microseconds=us) for us in since]
     if not pa.types.is_string(column.type):
         return list(column.to_pylist())
-    seen: dict[str, str] = {}
-    return [None if text is None else seen.setdefault(text, text) for text in column.to_pylist()]
+    shared: dict[str, str] = {}
+    return [None if text is None else shared.setdefault(text, text) for text in column.to_pylist()]
 
 
 def list_columns(kind: type[ResultRecord]) -> tuple[str, ...]:
@@ -363,7 +363,7 @@ def _opened(data: bytes) -> pq.ParquetFile:
 
 
 def _as_known(table: pa.Table, kind: type[ResultRecord], wanted: Sequence[Field[Any]]) -> pa.Table:
-    """The wanted columns of what was read, as this program's schema has them."""
+    """The wanted columns of a table that was read, in the schema of this program."""
     present = set(table.column_names)
     arrays = []
     for f in wanted:
@@ -382,9 +382,9 @@ def _as_known(table: pa.Table, kind: type[ResultRecord], wanted: Sequence[Field[
 
 
 def strings(values: Sequence[str]) -> pa.StringArray:
-    """What `pa.array` makes of them.
+    """The strings as an Arrow array.
 
-    Given a list, that asks pandas whether it is one of its own, and importing pandas takes half a second.
+    `pa.array` of a list would import pandas, which takes half a second.
     """
     data = [value.encode() for value in values]
     offsets = np.zeros(len(data) + 1, dtype=np.int32)

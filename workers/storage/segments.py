@@ -1,14 +1,14 @@
 """Records in immutable segments, which scale from six records to half a million.
 
 A segment is a Parquet file of many records of one kind; its name begins with the lease term of the
-driver whose worker published it, and `fence.py` decides whether it counts. Records of one key may lie in
+driver whose worker published it, and `fence.py` decides whether it is accepted. Records of one key may lie in
 several segments (a worker was lost after it had published, a compaction was interrupted): the first by
-name counts.
+name is used.
 
 Compaction copies records into few large segments and deletes the copied ones, in this order: publish the
-copies, confirm that the lease is still held, delete. The next lease holder lists the copies in its book,
-so a driver may be stopped for any time between confirming and deleting without loss; killed anywhere, it
-leaves at worst both, and keys are unique.
+copies, confirm that the lease is still held, delete. The next lease holder lists the copies in its manifest,
+so a driver may be stopped for any time between confirming and deleting without loss. A driver that is killed
+leaves at worst both the copies and the originals, of which a reader takes one record for each key.
 """
 
 import secrets
@@ -41,7 +41,7 @@ COMPACTED_BYTES = 64 << 20
 _ROWS_OF_A_GROUP = 32_768
 
 _LISTINGS = 10
-"""How often segments may be deleted between listing and reading before the store makes no sense."""
+"""Attempts to list and read segments: each fails if a compaction deletes a segment in between."""
 
 
 class Segments:
@@ -49,7 +49,7 @@ class Segments:
 
     def __init__(self, published: Published, fence: Fence) -> None:
         self._published, self._fence = published, fence
-        # The columns of plain values that were read, by segment; lists would fill the memory.
+        # The columns of plain values that were read, by segment. Columns of lists are not kept: too large.
         self._known: dict[Name, dict[str, pa.ChunkedArray]] = {}
         self._damaged: set[Name] = set()
 
@@ -140,7 +140,9 @@ class Segments:
                 return [table for table in read if table is not None]
             except NotFound:  # compacted meanwhile: its records are in another segment now
                 continue
-        raise StoreUnreachable(f"{self._published.objects.url}/{folder} lists what is not there.")
+        raise StoreUnreachable(
+            f"{self._published.objects.url}/{folder} lists objects that cannot be read: check the store."
+        )
 
     def _segment(
         self, name: Name, collection: str, columns: Collection[str] | None

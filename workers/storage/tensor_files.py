@@ -25,7 +25,7 @@ _TORCH = {str(arrow): dtype for dtype, arrow in _ARROW.items()}
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    """Matrices and what belongs to them as a Parquet file.
+    """Matrices, and scalars that belong to them, as a Parquet file.
 
     Args:
         tensors: 2-D, of float32, float64 or int64. Those of the first one's dtype are in the column
@@ -68,7 +68,7 @@ def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
 
 
 def decode_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `encode_tensors` was given, bit for bit.
+    """The arguments of `encode_tensors`, bit for bit.
 
     Raises:
         SchemaError: unreadable, or of a version that is not known.

@@ -1,1 +1,1 @@
-"""What can be asked of a worker: frozen tasks, their keys, and what they end with."""
+"""The tasks of a worker: frozen values, their keys, and their results."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from topo_core.paths.schedules import Schedule
+from topo_core.paths.settings import check_count
 from topo_core.paths.update_settings import OptimizerSettings
 
 
@@ -13,17 +14,17 @@ class MinimumSettings:
     """How a minimum is trained.
 
     Attributes:
-        epochs: at most so many passes over the training set.
+        epochs: largest number of passes over the training set.
         batch_size: examples in a minibatch.
         optimizer: adam, sgd or momentum. The paper trains fully connected networks with Adam and
             ResNets with momentum.
         schedule: of the learning rate; None for a final annealing of the second half.
         l2: weight decay, added to gradients and to no reported loss. The paper has none here.
         stop_loss: stop after an epoch whose mean minibatch loss is this low; None: never.
-        polish: whether training goes on, with exact gradients, to a stationary point: `on`, `off`, or `auto`
-            (where the loss has a ridge and the problem is small, `workers.execution.stationarity`).
-        gradient_tolerance: gradient norm up to which a point counts as stationary; None for one that
-            follows from the rounding of float64.
+        polish: whether training continues, with exact gradients, to a stationary point: `on`, `off`, or
+            `auto` (where the loss has a ridge and the problem is small, `workers.execution.stationarity`).
+        gradient_tolerance: gradient norm up to which a point counts as stationary; None for a tolerance
+            that follows from the rounding of float64.
         checkpoint_every: epochs between two checkpoints.
     """
 
@@ -41,9 +42,7 @@ class MinimumSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be 1 or more.")
+            check_count(name, getattr(self, name), 1)
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             raise ValueError(f"l2 is {self.l2}; it must be a finite number, 0 or more.")
         if self.optimizer.name == "secant":
@@ -62,5 +61,5 @@ class MinimumSettings:
             raise ValueError(f"stop_loss is {self.stop_loss}; it must be above 0, or left out.")
 
     def payload(self) -> dict[str, Any]:
-        """The settings that the result depends on; the distance of checkpoints is none of them."""
+        """The settings that the result depends on: all but `checkpoint_every`."""
         return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}

@@ -1,4 +1,4 @@
-"""Which network, which data and which loss, as a run file names them."""
+"""Specifications of a network, a data set and a loss, as a run file names them."""
 
 import difflib
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Spec:
 
     @classmethod
     def _check_value(cls, option: str, value: Value) -> None:
-        """See that a known option has a possible value; raises ValueError, in one sentence."""
+        """Raise ValueError, in one sentence, if a known option has an impossible value."""
 
     @classmethod
     def names_help(cls) -> str:
@@ -205,7 +205,7 @@ class LossSpec(Spec):
     @property
     def description(self) -> str:
         """The loss and its parts, in words."""
-        what = {
+        name = {
             "cross_entropy": "mean cross entropy",
             "mse": "mean squared error",
             "mae": "mean absolute error",
@@ -213,14 +213,14 @@ class LossSpec(Spec):
             "bce": "mean binary cross entropy",
             "nll": "mean negative log-likelihood",
             "poisson": "mean Poisson negative log-likelihood",
-            "outputs": "the mean of what the network itself gives",
+            "outputs": "the mean of the network's outputs",
         }.get(self.name, f"the mean of {self.name}")
         options = ", ".join(f"{k} {v}" for k, v in self.own_keywords().items())
         ridge = ""
         if self.ridge:
             of = "" if self.ridge_on is None else f" of parameters like {self.ridge_on!r}"
             ridge = f", and ½·{self.ridge:g}·‖θ‖²{of}"
-        return f"{what}{f' ({options})' if options else ''}{ridge}"
+        return f"{name}{f' ({options})' if options else ''}{ridge}"
 
     @property
     def ridge(self) -> float:

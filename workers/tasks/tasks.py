@@ -1,7 +1,7 @@
 """The tasks of a worker, and the key that names the result of each.
 
 A task is a frozen value. Its key is a hash of everything that decides the result, so equal tasks have
-equal keys: a run that is started again, enlarged, or told to reuse another run finds existing results by
+equal keys: a run that is started again, enlarged, or reuses another run finds existing results by
 comparing keys. Two things are left out on purpose: the index of a minimum in its run (another run may
 number it differently), and how the arithmetic is carried out (strategy, threads), which changes only the
 last bits and is fixed once for a run. Gradients in less than float32 change more than that: their
@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from topo_core.objectives.precision import Precision
-from topo_core.paths.settings import PathSettings
+from topo_core.paths.settings import PathSettings, check_count
 from topo_core.simplices.settings import SimplexSettings
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
@@ -96,7 +96,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class PathWork(PathSettings):
-    """`PathSettings` and what only a worker needs: minibatches, checkpoints, other runs.
+    """`PathSettings`, and settings of the worker: minibatches, checkpoints, other runs.
 
     Attributes:
         warm_from: folder or URL of the run whose paths `start: warm` continues.
@@ -111,9 +111,7 @@ class PathWork(PathSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            check_count(name, getattr(self, name), 1)
         if self.start == "warm" and self.warm_from is None:
             raise ValueError("start is 'warm', which needs warm_from: the folder or URL of a run")
         if self.start != "warm" and self.warm_from is not None:
@@ -122,16 +120,17 @@ class PathWork(PathSettings):
             )
 
     def payload(self) -> dict[str, Any]:
-        """The settings that the result depends on; the distance of checkpoints is none of them."""
+        """The settings that the result depends on, without `warm_from` where it is None."""
         left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
         return {k: v for k, v in asdict(self).items() if k not in left_out}
 
 
 @dataclass(frozen=True)
 class SimplexWork(SimplexSettings):
-    """`SimplexSettings` and what only a worker needs.
+    """`SimplexSettings`, and settings of the worker: minibatches and checkpoints.
 
-    A measurement evaluates hundreds of points on the whole training set, so there are fewer of them.
+    A measurement evaluates hundreds of points on the whole training set, so by default there are fewer
+    measurements, on a coarser grid.
     """
 
     epochs: int | None = 50
@@ -145,9 +144,7 @@ class SimplexWork(SimplexSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("batch_size", "checkpoint_every"):
-            value = getattr(self, name)
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            check_count(name, getattr(self, name), 1)
 
     def payload(self) -> dict[str, Any]:
         return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
@@ -155,7 +152,7 @@ class SimplexWork(SimplexSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What every task has.
+    """Base of all tasks.
 
     Attributes:
         objects: names in the store of the objects of `depends_on`, in that order. The driver fills them in
@@ -163,7 +160,7 @@ class Task:
     """
 
     noun: ClassVar[str]
-    """What the result is called in logs and metrics: minimum, path, simplex, ..."""
+    """Name of the result in logs and metrics: minimum, path, simplex, ..."""
 
     objects: tuple[str, ...] = field(default=(), compare=False)
 
@@ -316,8 +313,8 @@ class OptimizePath(Task):
     a: str
     b: str
     goes_on: bool = False
-    """Whether the same path may be asked for with more epochs: then the state from which they could
-    continue is kept."""
+    """Whether a later task may optimise the same path for more epochs: then a state is kept from which it
+    continues."""
     via: tuple[str, ...] = ()
     """Paths from `a` to `b` whose concatenation it starts from (`start: through`)."""
 

@@ -59,7 +59,7 @@ def test_a_run_waits_for_room(tmp_path, small_disk):
             lines.append(line)
             if "waiting" in line:
                 break
-        assert "no room left" in lines[-1], lines
+        assert "no space left" in lines[-1], lines
         filler.unlink()
         assert mount("-o", "remount,size=64m", small_disk).returncode == 0
         output, _ = process.communicate(timeout=200)

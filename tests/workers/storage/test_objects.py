@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_the_old_object(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(workers.storage.folder.os, "fsync", full)
-    with pytest.raises(StoreFull, match="make room"):
+    with pytest.raises(StoreFull, match="free some space"):
         objects.put("a", b"new" * 1000)
     monkeypatch.undo()
     assert objects.get("a") == b"old"

@@ -168,7 +168,7 @@ def test_a_record_outweighs_a_failure(store):
 
 
 def test_a_damaged_book_readmits_nothing(store):
-    """Records of a fenced driver stay out when a copy of the newest book is truncated, or both are."""
+    """Records of a fenced driver stay out when a copy of the newest manifest is truncated, or both are."""
     store.publish_records([pair_record("first")], term=1)
     store.fence(2)
     store.publish_records([pair_record("second")], term=2)
