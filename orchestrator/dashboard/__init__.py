@@ -1,1 +1,1 @@
-"""A run while it goes: progress and the live page."""
+"""A running run: its progress and the live page."""

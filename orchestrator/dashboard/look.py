@@ -1,7 +1,7 @@
-"""One look at a run and the page that is made of it.
+"""One reading of a run's store (a look), and the page that is made from it.
 
-All parts of the page come from one look at the store, so they agree with each other, and the page says when
-that look was. Nothing is written anywhere.
+All parts of the page come from one reading of the store, so they agree with each other, and the page shows
+the time of that reading. Nothing is written.
 """
 
 import math
@@ -111,7 +111,7 @@ def headline(look: Progress) -> str:
         case Driver.QUIET:
             return f"Not complete; {look.driver_described} has not renewed its lease for a while."
         case Driver.LEFT:
-            return "Not complete, and nobody runs it: toscore run goes on with it."
+            return "Not complete, and no driver runs it: toscore run continues it."
 
 
 def _numbers(look: Progress, bars: Sequence[AnytimeBar], minima_left: int) -> list[Number]:
@@ -132,7 +132,7 @@ def _finite(value: float) -> float | None:
 
 
 class Watcher:
-    """Looks at the store when a page is asked for, but not so often that the run would suffer."""
+    """Reads the store when a page is requested, but not so often that it slows down the run."""
 
     def __init__(self, run: StartedRun, clock: Callable[[], float] = time.monotonic) -> None:
         self._run, self._clock = run, clock
@@ -170,9 +170,9 @@ class Watcher:
         try:
             landscape = self._run.landscape()
             driver = self._driver.look(self._run.store.objects)
-            seen = progress(self._run, landscape, driver)
+            state = progress(self._run, landscape, driver)
         except StoreUnreachable as error:
             if self._look is None:
                 raise
             return replace(self._look, trouble=f"The store does not answer now: {error}")
-        return Look(seen, landscape, self._run.plan.adaptive)
+        return Look(state, landscape, self._run.plan.adaptive)

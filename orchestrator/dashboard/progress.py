@@ -1,7 +1,7 @@
-"""How far a run is, read from its store alone: tasks done and left, workers, and the time left.
+"""The progress of a run, read from its store alone: tasks done and left, workers, and the time left.
 
-The store is the only truth about what is complete, so nothing is remembered between two looks except
-whether the driver renewed its lease in between.
+Only the store says which tasks are complete, so nothing is kept between two readings except whether the
+driver renewed its lease in between.
 """
 
 import time
@@ -31,7 +31,7 @@ LISTED = 40
 
 
 class Driver(StrEnum):
-    """What is known about the driver of a run."""
+    """The state of the driver of a run."""
 
     RUNNING = "running"
     QUIET = "silent for a while"
@@ -62,7 +62,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Worker:
-    """What the records say of a worker; `last` is when it finished its last task."""
+    """A worker as its records show it; `last` is when it finished its last task."""
 
     name: str
     done: int
@@ -130,8 +130,8 @@ def progress(
     """The progress of a run as its store is now.
 
     Args:
-        run, landscape: the run and what was just read of it.
-        driver: what a `DriverWatch` saw.
+        run, landscape: the run and its landscape, just read.
+        driver: the result of `DriverWatch.look`.
         now: wall-clock time.
     """
     counts = counts_of(landscape)
@@ -157,7 +157,7 @@ def progress(
 
 
 def counts_of(landscape: Landscape) -> tuple[Count, ...]:
-    """Of minima, paths and, where they are asked for, simplices."""
+    """The numbers of minima, paths and, where the run asks for them, simplices."""
     failed = [failure.what.split(" ")[0] for failure in landscape.failures]
 
     def count(kind: str, one: str, total: int, done: int) -> Count:
@@ -165,13 +165,13 @@ def counts_of(landscape: Landscape) -> tuple[Count, ...]:
         return Count(kind, total, done, total - done - lost, lost)
 
     pairs = landscape.counts
-    found = [
+    kinds = [
         count("minima", "minimum", landscape.minima_expected, len(landscape.minima)),
         Count("paths", pairs.total, pairs.done, pairs.open, pairs.failed, pairs.skipped),
     ]
     if total := landscape.simplices_expected:
-        found.append(count("simplices", "simplex", total, len(landscape.simplices)))
-    return tuple(found)
+        kinds.append(count("simplices", "simplex", total, len(landscape.simplices)))
+    return tuple(kinds)
 
 
 def seconds_left(
@@ -198,7 +198,7 @@ def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
     by_name: dict[str, list[ResultRecord]] = defaultdict(list)
     for record in records:
         by_name[record.worker or "this process"].append(record)
-    found = [
+    workers = [
         Worker(
             name,
             len(own),
@@ -207,7 +207,7 @@ def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
         )
         for name, own in by_name.items()
     ]
-    return tuple(sorted(found, key=lambda worker: (-worker.done, worker.name)))
+    return tuple(sorted(workers, key=lambda worker: (-worker.done, worker.name)))
 
 
 def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished, ...]:
@@ -221,10 +221,10 @@ def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished
                 epochs[key] = max(epochs.get(key, 0), name.number)
     if not epochs:
         return ()
-    found = [
-        Unfinished(what, epochs[key], total) for key, what, total in _named(plan) if key in epochs
+    tasks = [
+        Unfinished(title, epochs[key], total) for key, title, total in _named(plan) if key in epochs
     ]
-    return tuple(sorted(found, key=lambda task: -task.epoch / task.epochs)[:LISTED])
+    return tuple(sorted(tasks, key=lambda task: -task.epoch / task.epochs)[:LISTED])
 
 
 def _named(plan: Plan) -> Iterable[tuple[str, str, int]]:

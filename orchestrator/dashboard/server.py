@@ -140,7 +140,7 @@ def serve(run: StartedRun, host: str, port: int, names: Collection[str] = ()) ->
         names: hosts by which it may be asked for, beside this machine's own.
 
     Raises:
-        UserError: the address is taken, or none of this machine's.
+        UserError: the address is in use, or not one of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

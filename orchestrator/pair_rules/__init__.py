@@ -1,4 +1,4 @@
-"""Which pairs of minima get a path: rules known by name, and the rounds of those that look at results.
+"""Which pairs of minima get a path: rules by name, and the rounds of adaptive ones.
 
-Adding a rule is a file with a `PairRule` in it and a line in `registry.py`.
+To add a rule, write a file with a `PairRule` and add a line to `registry.py`.
 """

@@ -1,4 +1,4 @@
-"""What is known of the pairs of a run: floors, heights, failures, and the spanning tree that follows."""
+"""The results on the pairs of a run so far: floors, heights, failures, and their minimum spanning tree."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from topo_core.homology.minimum_graphs import checked_graph, merges
 Floats = NDArray[np.float64]
 
 NOT_DONE = -1
-"""In place of a rung, for a pair without a path."""
+"""The rung of a pair without a path."""
 
 
 class Knowledge:
-    """What is known of the pairs of n minima.
+    """The results on the pairs of n minima.
 
     Attributes:
-        losses: [n], infinite for a minimum that is not there.
+        losses: [n], infinite for a minimum without a result.
         floors: [n, n], the higher loss of each pair: no pass is lower.
         heights: [rungs, n, n], symmetric, infinite where not done.
-        failed: [n, n], symmetric: pairs whose path cannot be had.
+        failed: [n, n], symmetric: pairs whose path failed.
     """
 
     def __init__(self, losses: Mapping[int, float], count: int, rungs: int) -> None:
@@ -42,7 +42,7 @@ class Knowledge:
         return len(self.heights) - 1
 
     def learn(self, order: Order, height: float) -> None:
-        """Take in a height; the ends belong to the path, so it is never below the floor."""
+        """Record a height; the ends belong to the path, so it is never below the floor."""
         i, j = order.pair
         height = max(height, float(self.floors[i, j]))
         self.heights[order.rung, i, j] = self.heights[order.rung, j, i] = height
@@ -60,8 +60,8 @@ class Knowledge:
     def rung(self) -> NDArray[np.int64]:
         """[n, n], the highest rung done of each pair, or NOT_DONE."""
         done = np.isfinite(self.heights)
-        found = np.where(done.any(axis=0), self.top - done[::-1].argmax(axis=0), NOT_DONE)
-        return found.astype(np.int64)
+        rungs = np.where(done.any(axis=0), self.top - done[::-1].argmax(axis=0), NOT_DONE)
+        return rungs.astype(np.int64)
 
     @property
     def open(self) -> NDArray[np.bool_]:
@@ -72,7 +72,7 @@ class Knowledge:
     def undecided(self, tolerance: float) -> NDArray[np.bool_]:
         """[n, n] with i < j: pairs without a path that could still move a bar by more.
 
-        Failed pairs are among them: nothing is proved about a path that was never had.
+        Failed pairs are among them: without a path nothing is proved about its height.
         """
         unknown = np.isfinite(self.floors) & ~np.isfinite(self.best)
         unknown = np.triu(unknown, k=1)
@@ -115,11 +115,11 @@ def _tree(count: int, merged: Iterable[tuple[float, int, int]]) -> Tree:
     edges: list[Pair] = []
     minimax = np.full((count, count), np.inf)
     np.fill_diagonal(minimax, -np.inf)
-    found = list(merged)
-    crossed = np.full((count, count), len(found), dtype=np.int64)
+    tree = list(merged)
+    crossed = np.full((count, count), len(tree), dtype=np.int64)
     members = {i: np.array([i]) for i in range(count)}
     home = list(range(count))
-    for number, (height, i, j) in enumerate(found):
+    for number, (height, i, j) in enumerate(tree):
         edges.append((min(i, j), max(i, j)))
         a, b = members[home[i]], members.pop(home[j])
         for rows, columns in ((a, b), (b, a)):

@@ -2,8 +2,8 @@
 
 **What can be left out.** A pass is never lower than the higher of its two minima, its *floor*. A pair
 whose minima are joined through finished paths at a height of at most its floor + tolerance is
-*excluded*: in any barcode of all pairs its path could be replaced by those, so leaving it out moves no
-bar by more than the tolerance. Excluding needs bars shorter than the tolerance: where a bar is longer,
+*excluded*: in any barcode of all pairs those paths could replace its own, so leaving it out moves no bar
+by more than the tolerance. Excluding needs bars shorter than the tolerance: where a bar is longer,
 every pair that crosses its pass may still be lower and stays *undecided* until its path is optimised.
 
 **Order.** First the lowest minimum with every other (a star: all bars become finite, and where minima
@@ -21,12 +21,12 @@ from orchestrator.pair_rules.orders import Pair
 from orchestrator.pair_rules.protocol import PairOptions
 
 _PART = 8
-"""In each round an eighth of the undecided pairs across a pass are optimised. Fewer would learn more from
-each other; more would need fewer rounds, at whose ends workers wait for the last path."""
+"""In each round an eighth of the undecided pairs across a pass are optimised. With fewer, more pairs would be
+chosen by results; with more, workers would wait less often for the last path of a round."""
 
 
 class LazyPairs(AllPairs):
-    """Joins what can still move a bar, round by round."""
+    """Joins the pairs that can still move a bar, round by round."""
 
     adaptive = True
 

@@ -1,4 +1,4 @@
-"""What a pair rule is."""
+"""The protocol of pair rules."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,7 +15,7 @@ class PairOptions(Protocol):
 
     @property
     def tolerance(self) -> float:
-        """What the barcode may still miss, in units of the loss."""
+        """Largest error of a bar's end that is accepted, in units of the loss."""
 
     @property
     def pairs(self) -> Sequence[Pair]:
@@ -27,7 +27,7 @@ class PairOptions(Protocol):
 
     @property
     def max_pairs(self) -> int | None:
-        """Budget: paths at most."""
+        """Budget: largest number of pairs with a path."""
 
 
 class PairRule(Protocol):
@@ -37,7 +37,7 @@ class PairRule(Protocol):
 
     Attributes:
         adaptive: whether later pairs depend on the results of earlier ones.
-        open_ended: whether the rule also joins minima that are discovered while the run goes on.
+        open_ended: whether the rule also joins minima that are discovered during the run.
     """
 
     adaptive: bool
@@ -64,20 +64,20 @@ class PairRule(Protocol):
         """How many pairs the rule names at least."""
 
     def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
-        """The pairs of the first round, of minima that are there."""
+        """The pairs of the first round, among finished minima."""
 
     def later(self, options: PairOptions, known: Knowledge) -> list[Pair]:
         """The pairs of the next round, most informative first; none when the rule is satisfied."""
 
 
 class FixedRule:
-    """Base of the rules that do not look at results: they have one round, of all their candidates."""
+    """Base of the rules that do not depend on results: they have one round, of all their candidates."""
 
     adaptive = False
     open_ended = True
 
     def check(self, options: PairOptions) -> None:
-        """Any options do."""
+        """All options are allowed."""
 
     def candidates(self, options: PairOptions, minima: int, seed: int) -> Iterator[Pair]:
         raise NotImplementedError

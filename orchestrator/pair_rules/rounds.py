@@ -45,7 +45,7 @@ def next_round(
 
 
 def _orders(options: PairOptions, known: Knowledge, pairs: list[Pair]) -> list[Order]:
-    """Orders of the first rung for the pairs that the budget has room for."""
+    """Orders of the first rung for as many pairs as the budget allows."""
     if options.max_pairs is not None:
         started = int(np.triu(np.isfinite(known.best) | known.failed, k=1).sum())
         pairs = pairs[: max(0, options.max_pairs - started)]
@@ -56,8 +56,8 @@ class Rounds:
     """The rounds of one run, as far as their results are known.
 
     Attributes:
-        known: from the results of the orders.
-        orders: everything that was ordered so far.
+        known: the results of the orders.
+        orders: all orders so far.
         waiting: those of the last round without a result; empty when the rule is satisfied.
         issued: the orders, by pair and rung.
         keys: of the paths of orders with routes, filled in by the plan.
@@ -94,11 +94,11 @@ class Rounds:
     def advance(
         self, height: Callable[[Order], float | None], failed: Callable[[Order], bool]
     ) -> None:
-        """Take in results, round after round, until one is not complete.
+        """Record results, round after round, until a round is not complete.
 
         Args:
-            height: of an order, or None while it is not finished. Nothing else than the orders of the
-                rounds is looked at.
+            height: of an order, or None while it is not finished. It is called for the orders of the rounds
+                alone.
             failed: whether an order ended without a result.
         """
         while self.waiting:
@@ -120,7 +120,7 @@ class Rounds:
         chosen = next_round(
             self._rule, self._options, self.known, self._seed, through=self._through
         )
-        # A path that goes on goes on from where it started.
+        # On a later rung a path keeps its start from the first rung.
         self.waiting = tuple(
             replace(order, via=self.issued[order.pair, 0].via) if order.rung else order
             for order in chosen

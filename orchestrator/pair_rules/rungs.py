@@ -1,10 +1,10 @@
-"""`pairs.rungs`: paths are optimised for few epochs, compared, and only those that matter go on.
+"""`pairs.rungs`: paths are optimised for few epochs and compared, and only those that matter are continued.
 
-Those that hold up a bar (the minimum spanning tree) by more than the tolerance go on, and so do their
-challengers: those that may still come below the tree's path, by a bound that is predicted from how far
-the paths fell that went on before them. Each rung ends with its own annealing, because paths in the
-middle of their optimisation cannot be compared (Spearman's rank correlation with the final heights was
-seen as low as -0.15).
+Paths of the minimum spanning tree that hold up a bar by more than the tolerance are continued, and so are
+their challengers: paths that may still become lower than the tree's path, by a bound that is predicted from
+the falls of paths that were continued before. Each rung ends with its own annealing, because paths in the
+middle of their optimisation cannot be compared (their heights then had a rank correlation with the final
+ones of only -0.15 in one case).
 """
 
 import numpy as np

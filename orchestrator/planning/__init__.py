@@ -1,1 +1,1 @@
-"""What will run: tasks, pairs, fingerprints, cost."""
+"""The plan of a run: its tasks, fingerprints of data and code, estimated cost, discovery, saddles."""

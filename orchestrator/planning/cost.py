@@ -27,7 +27,7 @@ class Cost:
     parameters: int
     minima: int
     paths: int
-    """An upper bound where the pair rule looks at results."""
+    """An upper bound where the pair rule depends on results."""
     adaptive: bool
     simplices: int
     simplex_sizes: tuple[int, ...]
@@ -52,13 +52,13 @@ class Cost:
 def _quick_import() -> Iterator[None]:
     """Shorten the import of torch, which takes longer than all the rest of a plan, by a quarter.
 
-    What modules consist of lives to the end of the process, so the garbage collector need not examine it.
+    The objects of modules live to the end of the process, so the garbage collector need not examine them.
     Only the CPU is timed, so other backends are not searched for.
     """
     if "torch" in sys.modules:
         yield
         return
-    gc.collect()  # gc.freeze() below would keep today's garbage for ever
+    gc.collect()  # gc.freeze() below would keep the present garbage forever
     collected, key = gc.isenabled(), "TORCH_DEVICE_BACKEND_AUTOLOAD"
     given = os.environ.get(key)
     gc.disable()
@@ -81,11 +81,11 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
             all; None, unless a sample of the same problem is remembered.
 
     Raises:
-        BadRunFile: a name in the run file stands for nothing.
+        BadRunFile: a name in the run file is unknown.
     """
     checkpoints = checkpoint_contents(run)
     timed_sample, parameters, examples = _measured(run, sample)
-    plan = Plan(run, Identity("", "", checkpoints))  # keys of tasks are not looked at
+    plan = Plan(run, Identity("", "", checkpoints))  # the keys of its tasks are not used
     settings = plan.path_settings
     batches = math.ceil(examples / settings.batch_size)
     resolved = settings.resolve(batches, parameters)

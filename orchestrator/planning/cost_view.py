@@ -17,8 +17,8 @@ def estimate_view(cost: Cost) -> RenderableType:
     # An upper bound: a curve or a path that is as low as its higher end ends before.
     table.add_row("paths", f"{bound}{cost.paths:,}", f"at most {cost.path_epochs:,} epochs")
     if cost.simplices:
-        what = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
-        table.add_row("simplices", f"{cost.simplices:,}", what)
+        terms = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
+        table.add_row("simplices", f"{cost.simplices:,}", terms)
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
     table.add_row(
         "gradients", f"at most {cost.gradient_evaluations:.3g}", "of one point on one minibatch"

@@ -1,9 +1,9 @@
-"""`minima: {discover: true}`: minima that nobody trained, seen as dips inside finished paths.
+"""`minima: {discover: true}`: further minima, from dips of the loss inside finished paths.
 
-When all paths of a plan are done, the deepest dips become minima of a larger plan: training goes on from
-where the path was lowest, and the new minima are joined with all others as the rule of the pairs says.
-The larger plan follows from the records alone, so whoever reads the store, whenever, finds the same one.
-At most as many are added as there were before.
+When all paths of a plan are done, the deepest dips become minima of a larger plan: training starts at the
+lowest point of the dip, and the new minima are joined with all others by the rule of the pairs. The larger
+plan is a function of the records alone, so every reader of the store computes the same one. At most as many
+minima are added as there were before.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ def discovered(plan: Plan, store: Store) -> Plan:
     if not plan.run.minima.discover:
         return plan
     plan = replace(plan, discovered=())
-    room = len(plan.minima)
+    left = len(plan.minima)
     failed = store.failures()
     losses_by_key = {record.key: record.loss for record in store.records(MinimumRecord)}
     records = store.records(PairRecord)
-    while room:
+    while left:
         losses = {
             number: losses_by_key[key]
             for number, key in enumerate(plan.minimum_keys)
@@ -42,11 +42,11 @@ def discovered(plan: Plan, store: Store) -> Plan:
         paths = path_status(plan, losses, records, failed)
         if missing or paths.counts.open:
             return plan
-        deepest = _dips(plan, losses, paths.passes)[:room]
+        deepest = _dips(plan, losses, paths.passes)[:left]
         if not deepest:
             return plan
         plan = replace(plan, discovered=(*plan.discovered, *deepest))
-        room -= len(deepest)
+        left -= len(deepest)
     return plan
 
 

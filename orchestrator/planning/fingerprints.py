@@ -1,4 +1,4 @@
-"""What the names in a run file stand for: the data, the code and the files are read once, and hashed."""
+"""Hashes of the data, the code and the files that a run file names; each is read once."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ def identify(run: RunFile) -> Identity:
     """Hash what a run depends on.
 
     Raises:
-        BadRunFile: a name stands for nothing, a file is missing, or data differ between two loads.
+        BadRunFile: a name is unknown, a file is missing, or data differ between two loads.
     """
     return identify_and_load(run)[0]
 
@@ -25,9 +25,9 @@ def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
     """As `identify`, with the data that it had to load for that.
 
     Raises:
-        BadRunFile: a name stands for nothing, a file is missing, or data differ between two loads.
+        BadRunFile: a name is unknown, a file is missing, or data differ between two loads.
     """
-    # Imported here: for `checkpoint_contents` alone nobody has to wait for torch.
+    # Imported here: `checkpoint_contents` does not need torch, whose import is slow.
     from workers.problems.loss_functions import loss_fingerprint
     from workers.problems.networks import network_fingerprint
     from workers.problems.reproducibility import fixed_state_of, load_twice

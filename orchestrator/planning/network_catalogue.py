@@ -36,7 +36,7 @@ class Network:
 
 
 def networks(*, torchvision: bool = False) -> Iterator[Network]:
-    """Ours, counted after building them; torchvision's as it states them for its own weights."""
+    """toscore's networks with counted parameters, and torchvision's with the numbers that it states."""
     for name, options in NetworkSpec.options_of.items():
         data, shape, classes = _default_input(name)
         module = build(NetworkSpec(name), shape, classes)
@@ -63,7 +63,8 @@ def _torchvisions() -> Iterator[Network]:
         )
 
 
-def networks_view(found: Iterator[Network]) -> RenderableType:
+def networks_view(listed: Iterator[Network]) -> RenderableType:
+    """A table for a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading, justify in (
         ("network", "left"),
@@ -72,7 +73,7 @@ def networks_view(found: Iterator[Network]) -> RenderableType:
         ("options", "left"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    for network in found:
+    for network in listed:
         shape = "x".join(map(str, network.input_shape))
         table.add_row(
             network.name,

@@ -1,4 +1,4 @@
-"""The status of a run's paths: which records count as passes, and what is still to come."""
+"""The status of a run's paths: the records of its passes, and the numbers of paths done and open."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class PairCounts:
         total: n (n - 1) / 2.
         done: with a pass.
         skipped: that the rule leaves out, or has proved unnecessary.
-        failed: without a pass, and none to be had before `retry`.
+        failed: without a pass, and without a task that could give one before `retry`.
         waiting: paths that the present round of an adaptive rule still waits for.
     """
 
@@ -46,11 +46,11 @@ def path_status(
     records: Collection[PairRecord],
     failed: Collection[str],
 ) -> PathStatus:
-    """Read how far the paths are from what the store holds.
+    """The status of the paths, from the records and failures of the store.
 
     Args:
         plan: of the run.
-        losses: of the minima that are there, by number.
+        losses: of the finished minima, by number.
         records: of all finished paths in the store, those of other plans among them.
         failed: keys of failed tasks.
     """
@@ -77,7 +77,7 @@ def _of_rounds(
 ) -> PathStatus:
     total, count = _all_pairs(plan), len(plan.minima)
     lost = total - (count - len(dead)) * (count - len(dead) - 1) // 2
-    if len(losses) + len(dead) < count:  # paths are chosen when all minima are there
+    if len(losses) + len(dead) < count:  # paths are chosen once all minima are finished
         return PathStatus({}, PairCounts(total, 0, 0, lost))
     by_key = {record.key: record for record in records}
     rounds = plan.rounds(losses)

@@ -1,7 +1,7 @@
-"""From a run file to every task of the run: pure, and whole before anything is trained.
+"""From a run file to every task of the run: pure, and complete before the first task runs.
 
-Minima are named by what they are made from, and paths by their minima, so all keys are known at once
-and resuming is a subtraction: the plan, less what the store holds.
+The key of a minimum follows from the data, the network and the settings, and that of a path from its minima.
+So all keys are known at once, and resuming is a subtraction: the plan without the complete tasks.
 """
 
 import math
@@ -32,7 +32,7 @@ from workers.tasks.tasks import (
 
 @dataclass(frozen=True)
 class Identity:
-    """What the names in a run file stand for: hashes of the data, of the code and of files."""
+    """Hashes of the data, the code and the files that a run file names."""
 
     data: str
     network: str
@@ -105,7 +105,7 @@ class Plan:
         return self.run.adaptive
 
     def rounds(self, losses: Mapping[int, float]) -> Rounds:
-        """The rounds of an adaptive rule, from the losses of all minima that can be had."""
+        """The rounds of an adaptive rule, from the losses of all finished minima."""
         run = self.run
         through = run.paths.start == "through"
         return Rounds(
@@ -123,9 +123,9 @@ class Plan:
         return tuple(PathFamily(self.problem, rung, self.run.seed) for rung in self.rungs)
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs that the rule may name before anything is known, each (i, j) with i < j.
+        """The pairs that the rule may name before any result is known, each (i, j) with i < j.
 
-        A rule that looks at results chooses among them, and its budget counts what it chooses.
+        An adaptive rule chooses among them by results, and its budget counts the chosen ones.
         """
         options, minima = self.run.pairs, len(self.minima)
         budget = None if self.rule.adaptive else options.max_pairs
@@ -166,7 +166,9 @@ class Plan:
         """Key of an order of these rounds."""
         if not order.via:
             return self.pair_key(order.pair, order.rung)
-        if order not in rounds.keys:  # a key contains those of the paths on its route, and so on
+        if (
+            order not in rounds.keys
+        ):  # computed once: it depends on the keys of the paths on its route
             rounds.keys[order] = self.ordered_path(order, rounds).key
         return rounds.keys[order]
 
@@ -247,10 +249,10 @@ class Plan:
         return self.remaining(frozenset(), self.pairs())
 
     def remaining(self, completed: frozenset[str], pairs: Iterable[Pair]) -> Iterator[Task]:
-        """What is still to be done: resuming is nothing else.
+        """The tasks that are not complete; resuming a run means running these.
 
         Args:
-            completed: keys of the minima and simplices that are there.
+            completed: keys of the complete minima and simplices.
             pairs: those of `pairs()` without a path.
         """
         yield from (task for task in self.minima if task.key not in completed)

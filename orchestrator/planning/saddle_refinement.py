@@ -1,4 +1,4 @@
-"""Whose peaks are followed to saddles once all paths are complete: a pure function of the results.
+"""The paths whose peaks are followed to saddles once all paths are complete: a pure function of the results.
 
 `bars` follows the peaks of paths that hold up a bar of the elder barcode, `all` those of all paths.
 """

@@ -1,4 +1,4 @@
-"""Bytes that a run needs in its store, and whether the disk has room for them."""
+"""Bytes that a run needs in its store, and the check that the disk has as many."""
 
 import shutil
 from pathlib import Path
@@ -11,15 +11,15 @@ RECORD_BYTES = 4_000
 
 
 def path_bytes(plan: Plan, dimension: int) -> int:
-    """What a finished path takes in the store."""
+    """Bytes of a finished path in the store."""
     points = 0 if plan.run.keep_paths == "none" else plan.path_settings.points
     return RECORD_BYTES + 4 * points * dimension
 
 
 def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int, location: str) -> None:
-    """See that the disk under the store has room for what is left to do.
+    """Check that the disk under the store has enough free space for the remaining paths.
 
-    Of a rule that looks at results, only the paths that it needs at least are counted.
+    For an adaptive rule only the smallest number of paths that it may need is counted.
 
     Args:
         plan: of the run.

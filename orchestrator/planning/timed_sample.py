@@ -1,9 +1,9 @@
-"""What a step of a problem takes on this machine: timed once, and remembered for the next `plan`.
+"""Durations of the steps of a problem on this machine: timed once, and kept for the next `plan`.
 
-torch alone takes seconds to import, so a plan that had to time its sample could never answer at once. A
-sample is kept in the user's cache under all that decides it: network, data, sizes of minibatches and paths,
-the machine, and the versions of torch and of this program. Code of the user's own may change at any time:
-there the sample is timed whenever it is asked for.
+The import of torch alone takes seconds, so a plan that times a sample cannot answer at once. A sample is kept
+in the user's cache under everything that decides it: network, data, sizes of minibatches and paths, the
+machine, and the versions of torch and of this program. For a user's own code, which may change at any time, a
+sample is timed whenever it is asked for.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Sample:
 
 
 def remembered(run: RunFile) -> Sample | None:
-    """What was timed of the same problem on this machine; None if nothing was, or it cannot be read."""
+    """The sample of the same problem on this machine; None if there is none or it cannot be read."""
     if _users_code(run):
         return None
     try:
@@ -59,7 +59,7 @@ def remember(run: RunFile, sample: Sample) -> None:
     """Keep a sample for the next time, if the cache can be written to."""
     if _users_code(run):
         return
-    with contextlib.suppress(OSError, RuntimeError):  # no room, no right, or no home folder
+    with contextlib.suppress(OSError, RuntimeError):  # disk full, no permission, or no home folder
         file = _file(run)
         beside = file.with_suffix(f".{secrets.token_hex(4)}")
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,14 @@ from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
 
 SAMPLE_STEPS = 3
+"""Timed calls, of which the median counts: enough to drop one outlier."""
 
 
 def sizes_of(run: RunFile) -> tuple[int, int]:
     """Parameters of the network, and examples of the training set.
 
     Raises:
-        BadRunFile: a name stands for nothing, or they do not fit together.
+        BadRunFile: a name is unknown, or data, network and loss do not fit together.
     """
     loaded = _load(run)
     return loaded.dimension, len(loaded.data.train_inputs)
@@ -67,7 +68,7 @@ def _load(run: RunFile) -> Loaded:
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:
-    """Of the processor, one thread: what else the machine does while we look is not the problem's."""
+    """The median of processor times on one thread, which other load of the machine hardly changes."""
     call()
     times = []
     for _ in range(SAMPLE_STEPS):

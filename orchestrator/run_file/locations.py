@@ -1,7 +1,7 @@
-"""Where the files and runs lie that a run file names.
+"""Locations of the files and runs that a run file names.
 
-One rule: checkpoints lie relative to the run file that names them; runs (`store`, `reuse`,
-`paths.warm_from`) lie relative to the folder in which the command is called. `~` and `$NAME` are expanded
+One rule: checkpoints are relative to the run file that names them; runs (`store`, `reuse`,
+`paths.warm_from`) are relative to the folder in which the command is called. `~` and `$NAME` are expanded
 in both.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.run_file.errors import BadRunFile
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-"""Of the files that a folder in `minima.from` stands for."""
+"""Suffixes of the files that are taken from a folder in `minima.from`."""
 
 SHARD_INDEX = ".index.json"
 """End of the name of the file that lists the shards of one checkpoint."""
@@ -24,26 +24,26 @@ def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The values of a run file with its locations expanded, those of checkpoints made absolute.
 
     Args:
-        values: of the file, unchecked: what is of the wrong type is left for the check.
+        values: of the file, unchecked: values of a wrong type are returned as they are.
         folder: of the run file.
 
     Raises:
         BadRunFile: a location means nothing.
     """
-    found = dict(values)
+    expanded = dict(values)
     if isinstance(store := values.get("store"), str):
-        found["store"] = run_location("store", store)
+        expanded["store"] = run_location("store", store)
     if isinstance(reuse := values.get("reuse"), str | list):
         listed = [reuse] if isinstance(reuse, str) else reuse
-        found["reuse"] = [run_location("reuse", r) if isinstance(r, str) else r for r in listed]
+        expanded["reuse"] = [run_location("reuse", r) if isinstance(r, str) else r for r in listed]
     paths, minima = values.get("paths"), values.get("minima")
     if isinstance(paths, dict) and isinstance(warm := paths.get("warm_from"), str):
-        found["paths"] = {**paths, "warm_from": run_location("paths.warm_from", warm)}
+        expanded["paths"] = {**paths, "warm_from": run_location("paths.warm_from", warm)}
     if isinstance(minima, dict) and isinstance(named := minima.get("from"), str | list):
         listed = [named] if isinstance(named, str) else named
         files = [file for one in listed for file in _checkpoints(one, folder)]
-        found["minima"] = {**minima, "from": files}
-    return found
+        expanded["minima"] = {**minima, "from": files}
+    return expanded
 
 
 def run_location(key: str, location: str) -> str:
@@ -74,7 +74,7 @@ def _expanded(key: str, location: str) -> str:
 
 
 def _checkpoints(named: Any, folder: Path) -> Iterator[Any]:
-    """The files that an entry of `minima.from` stands for: itself, those of a pattern or of a folder."""
+    """The files of an entry of `minima.from`: the entry itself, or the files of its pattern or folder."""
     if not isinstance(named, str) or "://" in named:
         yield named
         return

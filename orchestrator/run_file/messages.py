@@ -1,4 +1,4 @@
-"""What is wrong with the values of a run file, as one sentence: key, value, what is allowed, what to do."""
+"""Messages on wrong values of a run file, one sentence each: key, value, what is allowed, what to do."""
 
 import difflib
 import re
@@ -8,7 +8,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 _UNWRITTEN = {"training"}
-"""Keys of our models that the run file does not have: what is under them is written one level up."""
+"""Keys of the models that the run file does not have: keys under them are written one level up."""
 
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -26,12 +26,12 @@ _EXPECTED = {
 
 
 def sentence(errors: Sequence[ErrorDetails], schema: dict[str, Any], what: str) -> str:
-    """The first thing that is wrong.
+    """The first error, as a sentence.
 
     Args:
         errors: of a validation, at least one.
         schema: JSON Schema of what was validated; its keys are those that the user can write.
-        what: was validated: `a run file`.
+        what: name of the validated values: `a run file`.
     """
     error = errors[0]
     path = _written(error["loc"], schema, error["type"])
@@ -152,7 +152,7 @@ def _alternatives(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str
     if "$ref" in node:
         return _alternatives(schema, schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
     options = [*node.get("anyOf", ()), *node.get("allOf", ()), *node.get("oneOf", ())]
-    return [node, *(found for option in options for found in _alternatives(schema, option))]
+    return [node, *(inner for option in options for inner in _alternatives(schema, option))]
 
 
 def _keys_beside(path: Sequence[str], schema: dict[str, Any]) -> list[str]:

@@ -31,8 +31,8 @@ from workers.tasks.specs import OBJECTIVE, TORCHVISION, DataSpec, LossSpec, Netw
 from workers.tasks.tasks import DType, PathWork, SimplexWork
 
 MOST_MINIMA = 100_000
-"""At most so many are trained. They have 5 billion pairs, ten thousand times as many as the largest run
-that was tried; a larger number is a slip of the pen."""
+"""Largest number of trained minima. They have 5 billion pairs, ten thousand times as many as the largest
+tested run; a larger number is a typing error."""
 
 
 class Model(BaseModel):
@@ -104,10 +104,10 @@ class Minima(Model):
         (), alias="from", description="Checkpoints to take: .safetensors, or .pt state dicts."
     )
     discover: bool = Field(
-        False, description="Descend from dips found inside paths and add what is found."
+        False, description="Descend from dips inside paths, and add the minima that this reaches."
     )
     recipes: tuple[Recipe, ...] = Field(
-        (), description="Several ways of training: each a count, and training keys of its own."
+        (), description="Several kinds of training: each a count, and training keys of its own."
     )
     training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
@@ -166,13 +166,16 @@ class Pairs(Model):
     rule: Annotated[str, OneOf(PAIR_RULES)] = Field(
         "all", description="Which pairs: all, listed or random ones, or those that can move a bar."
     )
-    tolerance: float = Field(1e-3, gt=0, description="lazy: what the barcode may still miss.")
+    tolerance: float = Field(
+        1e-3, gt=0, description="lazy: largest accepted error of a bar, in units of the loss."
+    )
     pairs: tuple[tuple[int, int], ...] = Field((), description="list: the pairs, by index.")
     per_minimum: int = Field(3, ge=1, description="random: pairs drawn for each minimum.")
     rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (), description="Epochs after which paths are compared; only those that matter go on."
+        (),
+        description="Epochs after which paths are compared; only those that matter are continued.",
     )
-    max_pairs: int | None = Field(None, ge=1, description="Budget: paths at most.")
+    max_pairs: int | None = Field(None, ge=1, description="Budget: largest number of paths.")
     max_hours: float | None = Field(
         None, gt=0, description="Budget: nothing new is started so long after a start of the run."
     )
@@ -189,7 +192,7 @@ class Pairs(Model):
 
 
 class Reduce(Model):
-    """`reduce:` what is computed from the passes."""
+    """`reduce:` the barcodes that are computed from the passes."""
 
     max_index: int = Field(0, ge=0, le=3)
     heights: Literal["adaptive", "paper"] = Field(

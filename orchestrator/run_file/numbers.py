@@ -13,7 +13,7 @@ _DATA = ("serialization", "metadata", "default", "expected")
 
 
 class Guarded:
-    """Annotates a field whose type is a dataclass of `topo_core` or `workers`, which know no pydantic."""
+    """Annotates a field whose type is a dataclass of `topo_core` or `workers`, which do not use pydantic."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler

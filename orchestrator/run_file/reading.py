@@ -121,10 +121,10 @@ def parse_override(override: str) -> tuple[str, Any]:
 
 
 def assign(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set `key.sub` to a value, in place; a bare name on the way stands for {name: …}.
+    """Set `key.sub` to a value, in place; a bare name at a parent key is read as {name: …}.
 
     Raises:
-        BadRunFile: something on the way is no group of keys.
+        BadRunFile: the value of a parent key is no group of keys.
     """
     *parents, last = key.split(".")
     here = values

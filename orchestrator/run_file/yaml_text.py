@@ -8,8 +8,8 @@ import yaml
 from orchestrator.run_file.errors import BadRunFile
 
 MAX_NODES = 100_000
-"""Values in one file, every alias counted as what it stands for. The largest study has 300; nine lines of
-aliases to aliases stand for a billion."""
+"""Values in one file after aliases are expanded. The largest study has 300; nine lines of aliases to aliases
+expand to a billion."""
 
 MAX_DEPTH = 50
 """Nested groups. A run file has 4; PyYAML and the checks after it recurse once or more for each."""
@@ -121,7 +121,7 @@ def _keep_text(root: yaml.Node) -> None:
 
 
 def _count_nodes(root: yaml.Node) -> None:
-    """Refuse a document whose aliases stand for more than `MAX_NODES` values, and circles of aliases."""
+    """Refuse a document whose aliases expand to more than `MAX_NODES` values, and circular aliases."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -136,7 +136,7 @@ def _count_nodes(root: yaml.Node) -> None:
             sizes[id(node)] = 1 + sum(map(size, inner))
             open_nodes.discard(id(node))
         if sizes[id(node)] > MAX_NODES:
-            raise _too_large(node, f"it stands for more than {MAX_NODES:,} values")
+            raise _too_large(node, f"it expands to more than {MAX_NODES:,} values")
         return sizes[id(node)]
 
     size(root)

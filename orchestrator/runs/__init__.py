@@ -1,1 +1,1 @@
-"""A run that was started: read, checked, reused, kept small."""
+"""Stored runs: reading, verification, reuse, maintenance, provenance."""

@@ -8,7 +8,7 @@
     run.path(0, 3).points       # numpy [k, d], read from the store when asked for
     run.frame("bars")           # pandas; run.table("bars") is the same for pyarrow
 
-What it reads is what was in the store when it was loaded; `load_run` again for what came since.
+A loaded run is a snapshot of its store; call `load_run` again for later results.
 """
 
 import math
@@ -39,7 +39,7 @@ TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices
 TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
 
 _LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_term"})
-"""Columns of records that are not for tables: lists, and how the store keeps house."""
+"""Columns of records that tables leave out: lists, and names and terms of the store."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class LoadedPath:
 
     @property
     def height(self) -> float:
-        """The highest loss found on it."""
+        """The highest loss measured on it."""
         return self.record.height
 
     @property
@@ -76,7 +76,7 @@ class LoadedPath:
 
     @property
     def history(self) -> list[Mapping[str, Any]]:
-        """What was measured during its optimisation, oldest first."""
+        """The measurements during its optimisation, oldest first."""
         return list(self.record.history)
 
     @cached_property
@@ -116,7 +116,7 @@ class LoadedPath:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """What the store of a run held when it was loaded. Minima are numbered as in the run file."""
+    """A snapshot of the store of a run. Minima are numbered as in the run file."""
 
     started: StartedRun
     landscape: Landscape
@@ -127,17 +127,17 @@ class LoadedRun:
 
     @property
     def complete(self) -> bool:
-        """Nothing that the run file asks for is missing."""
+        """Whether all results that the run file asks for exist."""
         return self.landscape.complete
 
     @property
     def minima(self) -> Mapping[int, MinimumRecord]:
-        """Records by number; those that are not there yet are left out."""
+        """Records of the finished minima, by number."""
         return self.landscape.minima
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
-        """[n], of the minima by number; NaN where one is missing."""
+        """[n], losses of the minima by number; NaN where one is missing."""
         losses = self.landscape.losses
         return np.array(
             [losses.get(i, math.nan) for i in range(self.landscape.minima_expected)],
@@ -156,7 +156,7 @@ class LoadedRun:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Those that have a path, in order."""
+        """The pairs with a path, in order."""
         return sorted(self.landscape.passes)
 
     def path(self, i: int, j: int) -> LoadedPath:
@@ -182,7 +182,7 @@ class LoadedRun:
         """The state dict of a minimum, for `module.load_state_dict`.
 
         Raises:
-            UserError: it is not there, or damaged.
+            UserError: it is missing or damaged.
         """
         try:
             return self.started.store.read_minimum(self.minima[index].object)
@@ -196,7 +196,7 @@ class LoadedRun:
     def network_at(self, i: int, j: int, position: float | Literal["peak"]) -> dict[str, Tensor]:
         """The state dict of a point of a path, with batch-norm statistics of the training set.
 
-        The network and the data are built for it, so they must be within reach.
+        The network and the data are loaded for it, so this machine needs them.
 
         Raises:
             UserError: the points were not kept, or the code that the store names is not trusted.
@@ -220,14 +220,14 @@ class LoadedRun:
     @property
     def higher(self) -> Mapping[int, HomologyBarcode]:
         """The barcodes of index 1 and more, by index; empty where the run does not ask for them."""
-        found = self.landscape.homology
-        return found.barcodes if found else {}
+        homology = self.landscape.homology
+        return homology.barcodes if homology else {}
 
     def loops(self, index: int = 1) -> HomologyBarcode:
         """The barcode of an index above 0, of optimised simplices; `to_score` of topo_core takes it.
 
         Raises:
-            UserError: the run has none of this index.
+            UserError: the run has no barcode of this index.
         """
         try:
             return self.higher[index]
@@ -242,7 +242,7 @@ class LoadedRun:
         return merge_tree(self.landscape.losses, self.landscape.heights)
 
     def table(self, name: TableName) -> pa.Table:
-        """A table as pyarrow has it.
+        """A table of results.
 
         Args:
             name: `minima`, `passes` and `simplices` have a row a record; `bars` has `index`, `method`,

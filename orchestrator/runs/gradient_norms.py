@@ -39,10 +39,10 @@ class GradientNorms:
 
 
 def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
-    """Of each path that a run has kept, in the order of the plan.
+    """The norms on each path whose points a run has kept, in the order of the pairs.
 
     Raises:
-        BadReference: the data or the network of the run are not here.
+        BadReference: the data or the network of the run cannot be loaded on this machine.
     """
     run.check_code()
     plan, landscape = run.plan, run.landscape()

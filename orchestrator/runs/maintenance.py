@@ -1,4 +1,4 @@
-"""Keeping a store small: few segments, no idle checkpoints, and the paths that are asked to be kept."""
+"""Maintenance of a store: few segments, no idle checkpoints, and only the paths that are to be kept."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,10 @@ from workers.storage.run_store import Store
 from workers.storage.schema import KINDS, PairRecord
 
 SEGMENTS = 256
-"""Segments of one kind from which copying them into few is worth the requests."""
+"""Number of segments of one kind above which they are copied into few."""
 
 AT_ONCE = 10_000
-"""Records written anew in one segment."""
+"""Records that are written into one segment."""
 
 
 def compact(store: Store, term: int, confirm: Callable[[], None]) -> None:
@@ -32,26 +32,26 @@ def compact(store: Store, term: int, confirm: Callable[[], None]) -> None:
 
 
 def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
-    """Let go of what a worker had no time to: it was killed after it had published a result.
+    """Delete checkpoints that a worker left because it was killed after it had published a result.
 
-    Between rungs the state from which a path goes on is kept under its lineage; it is idle once the path of
-    the last rung is there.
+    Between rungs the state from which a path continues is kept under its lineage; it is idle once the path of
+    the last rung is complete.
     """
-    lying = store.checkpointed()
-    if not lying:
+    kept = store.checkpointed()
+    if not kept:
         return
-    idle = {key for kind in KINDS for key in compress(lying, store.are_complete(kind, lying))}
+    idle = {key for kind in KINDS for key in compress(kept, store.are_complete(kind, kept))}
     if len(plan.rungs) > 1:
         whole = store.are_complete("pairs", map(plan.pair_key, plan.pairs()))
         idle.update(plan.path(pair).lineage for pair in compress(plan.pairs(), whole))
-    for name in idle.intersection(lying):
+    for name in idle.intersection(kept):
         store.drop_checkpoints(name)
 
 
 def prune(
     plan: Plan, landscape: Landscape, store: Store, term: int, confirm: Callable[[], None]
 ) -> int:
-    """For `keep_paths: bars`, let go of the points of paths that hold up no bar; how many.
+    """For `keep_paths: bars`, delete the points of paths that hold up no bar; returns their number.
 
     The record without an object is published before the object is deleted, so a path stays complete
     wherever this is interrupted.

@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, revision, machine."""
+"""The provenance of results: versions, revision, machine."""
 
 import hashlib
 import importlib.metadata
@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.run_file.models import RunFile
 
 VERSION, REVISION = "TOSCORE_VERSION", "TOSCORE_REVISION"
-"""Environment variables by which a submitted job and a container image know where their code is from."""
+"""Environment variables that tell a submitted job and a container image the version of their code."""
 
 PACKAGES = ("toscore", "torch", "torchvision", "ray", "numpy", "gudhi", "pyarrow")
 
@@ -23,8 +23,8 @@ def provenance(run: RunFile, hardware: Mapping[str, Any]) -> dict[str, Any]:
     """Versions, git revision, machine, time and run file; no names of people, no secrets.
 
     Args:
-        run: what was asked for; two runs with the same `config_hash` were asked for the same.
-        hardware: of a worker, as `workers.execution.strategy_probe.hardware` tells it.
+        run: the run file; equal run files have equal `config_hash`.
+        hardware: of a worker, from `workers.execution.strategy_probe.hardware`.
     """
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,7 +38,7 @@ def provenance(run: RunFile, hardware: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_hash(run: RunFile) -> str:
-    """Of all that a run file says, defaults included, in whatever order or notation."""
+    """Hash of all values of a run file, defaults included, whatever their order or notation."""
     text = json.dumps(run.model_dump(mode="json", by_alias=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -54,12 +54,12 @@ def version(name: str) -> str | None:
 
 
 def revision() -> str | None:
-    """The git revision of the work, told by who submitted it or found here."""
+    """The git revision of the user's folder: that of the submitter, or that of the current folder."""
     return os.environ.get(REVISION) or _git_revision()
 
 
 def _git_revision() -> str | None:
-    """Of the folder that the command is called in: there lie the user's network and run file."""
+    """The revision of the current folder, which holds the user's network and run file."""
     try:
         result = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

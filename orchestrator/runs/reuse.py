@@ -1,7 +1,7 @@
-"""`reuse:` what another run has computed already counts as this run's, and is copied to its store.
+"""`reuse:` results of other runs with equal keys are copied to the store of this run.
 
-A key says all that a result depends on, so an equal key is an equal result, whichever run made it. The
-objects are copied and not linked: each run can be moved, checked and deleted on its own.
+A key is a hash of everything that a result depends on, so an equal key means an equal result. The objects are
+copied and not linked, so that each run can be moved, checked and deleted on its own.
 """
 
 from collections.abc import Iterable
@@ -27,23 +27,23 @@ def sources(locations: Iterable[str]) -> list[Store]:
     Raises:
         BadRunFile: there is no run at one of them.
     """
-    found = []
+    stores = []
     for location in locations:
         try:
             store = Store(open_objects(location_of(location)))
-            there = store.latest_config() is not None
+            started = store.latest_config() is not None
         except (NotWritable, StoreUnreachable) as error:
             raise BadRunFile(f"reuse: {error}") from None
-        if not there:
+        if not started:
             raise BadRunFile(
                 f"reuse names {location}, which holds no run: give the folder or URL of one"
             )
-        found.append(store)
-    return found
+        stores.append(store)
+    return stores
 
 
 def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
-    """Copy what this plan asks for and another run has; how many results.
+    """Copy the results that this plan asks for and another run has; returns their number.
 
     Args:
         plan: of this run.

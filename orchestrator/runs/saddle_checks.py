@@ -1,4 +1,4 @@
-"""`reduce --verify-saddles`: what the passes that hold up bars are, looked at more closely."""
+"""`reduce --verify-saddles`: search for the saddles at the passes that hold up bars."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,14 +21,15 @@ from workers.storage.run_store import Damaged
 SETTINGS = SaddleSettings(
     climb=60, polish=4, lanczos=24, tolerance=0.05, radius=1.0, difference=1e-2
 )
-"""Of a network, held between the neighbours of the peak. Each gradient is one over the whole training
-set, and there are a hundred or a few. What is left of one may change the loss by a twentieth of the
-barrier over one spacing; curvature is that over a hundredth of it, for below lie kinks alone."""
+"""Settings for networks, whose gradients take a pass over the training set: about a hundred of them. The
+search stays between the neighbours of the peak. A gradient counts as zero if it changes the loss by at most a
+twentieth of the barrier over one spacing. Curvature is measured over a hundredth of a spacing, because over
+shorter distances single kinks dominate it."""
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A pass, and the saddle at its peak; None where the higher end is the highest place."""
+    """A pass, and the saddle at its peak; None where the higher end is the highest point."""
 
     pair: Pair
     saddle: Saddle | None
@@ -38,24 +39,24 @@ class Verified:
         i, j = self.pair
         if self.saddle is None:
             return {"i": i, "j": j, "verdict": "no barrier"}
-        found = self.saddle
+        saddle = self.saddle
         return {
             "i": i,
             "j": j,
-            "verdict": found.verdict,
-            "loss": found.loss,
-            "peak_loss": found.peak_loss,
-            "barrier": found.barrier,
-            "barrier_left": found.barrier_left,
-            "distance": found.distance,
-            "peak_gradient_norm": found.peak_gradient_norm,
-            "gradient_norm": found.gradient_norm,
-            "stationary": found.stationary,
-            "negative_eigenvalues": found.negative,
-            "eigenvalues": list(found.eigenvalues),
-            "kink": found.kink,
-            "flat": found.flat,
-            "gradient_evaluations": found.gradient_evaluations,
+            "verdict": saddle.verdict,
+            "loss": saddle.loss,
+            "peak_loss": saddle.peak_loss,
+            "barrier": saddle.barrier,
+            "barrier_left": saddle.barrier_left,
+            "distance": saddle.distance,
+            "peak_gradient_norm": saddle.peak_gradient_norm,
+            "gradient_norm": saddle.gradient_norm,
+            "stationary": saddle.stationary,
+            "negative_eigenvalues": saddle.negative,
+            "eigenvalues": list(saddle.eigenvalues),
+            "kink": saddle.kink,
+            "flat": saddle.flat,
+            "gradient_evaluations": saddle.gradient_evaluations,
         }
 
 
@@ -66,9 +67,8 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
         UserError: the data or the network of the run is not here, or a path was not kept.
     """
     run.check_code()
-    evaluation = replace(
-        run.evaluation, precision="float32"
-    )  # a gradient of nothing is searched for
+    # The search needs exact gradients, which vanish at a saddle.
+    evaluation = replace(run.evaluation, precision="float32")
     if evaluation.device != "cpu" and not torch.cuda.is_available():
         evaluation = replace(evaluation, device="cpu")
     prepare(evaluation)
@@ -87,13 +87,13 @@ def verify_saddles(run: StartedRun, landscape: Landscape) -> Iterator[Verified]:
                 f"--verify-saddles needs the points of the path {bar.saddle[0]}–{bar.saddle[1]}: "
                 f"{error}; start the run again to make them."
             ) from None
-        found = verify_peak(
+        saddle = verify_peak(
             objective, path, record.argmax_position, SETTINGS, seed=run.plan.run.seed
         )
-        yield Verified(bar.saddle, found)
+        yield Verified(bar.saddle, saddle)
 
 
-def saddles_view(found: list[Verified]) -> Table:
+def saddles_view(checks: list[Verified]) -> Table:
     """A table for a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for name in (
@@ -107,7 +107,7 @@ def saddles_view(found: list[Verified]) -> Table:
         "lowest eigenvalue",
     ):
         table.add_column(name, justify="left" if name in ("pass", "verdict") else "right")
-    for one in found:
+    for one in checks:
         pair, saddle = f"{one.pair[0]}–{one.pair[1]}", one.saddle
         if saddle is None:
             table.add_row(pair, "no barrier")

@@ -1,8 +1,7 @@
-"""A run that was started: found by its folder, its URL or its run file, read from its store alone."""
+"""A run that was started, opened by its folder, its URL or its run file, and read from its store alone."""
 
 import difflib
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,14 @@ RUN_FILE_SUFFIXES = {".yaml", ".yml"}
 
 @dataclass(frozen=True)
 class StartedRun:
-    """What the driver wrote down when it started: enough to read the run without its data or code."""
+    """The configuration that the driver published: enough to read the run without its data or code."""
 
     plan: Plan
     evaluation: Evaluation
     provenance: dict[str, Any]
     store: Store
     location: str
-    """Folder or URL at which the run was found."""
+    """Folder or URL of the run."""
     code_trusted: bool
     """Whether the user at hand has named the code that the stored run file names."""
 
@@ -50,16 +49,12 @@ class StartedRun:
         if references and not self.code_trusted:
             raise UserError(
                 f"The store of {self.location} names code to run, {' and '.join(references)}: give "
-                "your run file in place of the run's folder, or --trust-code if you trust whoever "
+                "your run file instead of the run's folder, or --trust-code if you trust everyone who "
                 "can write to this store."
             )
 
     def landscape(self) -> Landscape:
         return reduce_run(self.plan, self.store)
-
-    @cached_property
-    def failed_keys(self) -> tuple[str, ...]:
-        return tuple(self.store.failures())
 
 
 def location_of(run: str) -> str:
@@ -91,7 +86,7 @@ def folder_of(run: str) -> Path:
 
 
 def _code(run: RunFile) -> tuple[Spec, ...]:
-    """What a run names that may be code, with the options that it is called with."""
+    """The specifications of a run that may name code, with their options."""
     return (run.data, run.network, run.loss)
 
 
@@ -135,7 +130,7 @@ def _other_run(wanted: Path) -> str:
 
 
 def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) -> dict[str, Any]:
-    """What `open_run` reads back."""
+    """The configuration to publish, which `open_run` reads."""
     return {
         "run_file": plan.run.model_dump(mode="json", by_alias=True),
         "identity": asdict(plan.identity),

@@ -1,4 +1,4 @@
-"""`toscore verify`: is what the store holds what was published, and are the heights true?
+"""`toscore verify`: whether the objects of a store are intact, and its heights correct.
 
 Every object is read and compared with the digest in its name. Then heights drawn at random are computed
 again from the stored points alone, by the plain evaluation of one network after another, whatever
@@ -23,7 +23,7 @@ from workers.storage.run_store import Damage, Damaged
 from workers.storage.schema import PairRecord
 
 ROUNDING = 1e-4
-"""Of the range of losses along a path: what float32 strategies may differ by, ReLU kinks included."""
+"""Share of the range of losses along a path by which float32 strategies may differ, ReLU kinks included."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at, and what was wrong.
+    """The results of a verification.
 
     Attributes:
-        objects: read.
-        damage: those that are not what was published, or are missing.
+        objects: number of objects read.
+        damage: objects whose bytes are not those that were published, or that are missing.
         heights: computed again.
         unchecked: passes whose points are not kept, or are damaged.
     """
@@ -104,7 +104,7 @@ def verify(run: StartedRun, sample: int) -> Verification:
     kept = [(pair, record) for pair, record in passes if record.object is not None]
     draw = generator(run.plan.run.seed, "verify", len(kept))
     chosen = torch.randperm(len(kept), generator=draw)[:sample].sort().values.tolist()
-    heights = _recomputed(run, [kept[place] for place in chosen]) if chosen else []
+    heights = _recomputed(run, [kept[index] for index in chosen]) if chosen else []
     return Verification(objects, damage, tuple(heights), len(chosen) - len(heights))
 
 
@@ -123,7 +123,7 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
         objective = load_problem(run.plan.problem, evaluation).objective(settings.batch_size)
     except BadReference as error:
         raise UserError(str(error)) from None
-    found = []
+    heights = []
     for pair, record in passes:
         try:
             points = run.store.read_path(record.object)["points"]
@@ -133,7 +133,7 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
             objective, points, heights=settings.heights, tolerance=settings.height_tolerance
         )
         spread = float(profile.losses.max() - profile.losses.min())
-        # Not by what the record says of its own uncertainty: that may be wrong as well.
+        # The uncertainty in the record is not used: it may be wrong as well.
         allowed = (2 * settings.height_tolerance + ROUNDING) * spread + 1e-6
-        found.append(Recomputed(pair, record.height, profile.maximum, allowed))
-    return found
+        heights.append(Recomputed(pair, record.height, profile.maximum, allowed))
+    return heights

@@ -122,7 +122,7 @@ def test_failures_are_told_with_their_reason(tmp_path):
     assert "path 1–2" in page and "the loss became &lt;nan&gt;" in page
     assert state["counts"][1]["failed"] == 1 and state["counts"][1]["left"] == 0
     assert {b["minimum"] for b in state["bars"] if not b["decided"]} == {2}
-    assert "nobody runs it" in page and not state["complete"]
+    assert "no driver runs it" in page and not state["complete"]
 
 
 def test_unfinished_tasks_are_those_with_a_checkpoint_alone(tmp_path):
