@@ -9,7 +9,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constra
 
 .PHONY: demo test lint slow chaos benchmark docs clean
 
-## demo: the main job on 5,000 real handwritten digits: 6 minima, 15 paths, a barcode
+## demo: the main job on real handwritten digits: 6 minima, 15 paths, a barcode
 demo: $(VENV)/.installed
 	$(BIN)/toscore run examples/demo.yaml
 

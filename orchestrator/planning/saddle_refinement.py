@@ -30,6 +30,14 @@ def saddles_to_refine(plan: Plan, store: Store) -> list[RefineSaddle]:
     return [saddle_task(plan, pair, passes[pair].key) for pair in _chosen(plan, losses, passes)]
 
 
+def most_saddles(plan: Plan) -> int:
+    """The largest number of saddle tasks of a plan: before its paths are complete no more is known."""
+    if not plan.refines_saddles:
+        return 0
+    bars = max(0, len(plan.minima) - 1)
+    return plan.pair_count if plan.run.saddles.refine == "all" else min(bars, plan.pair_count)
+
+
 def saddle_task(plan: Plan, pair: Pair, path: str) -> RefineSaddle:
     """The task that follows the peak of the path of a pair.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -13,6 +13,7 @@ from orchestrator.report.figure import Figure, Table
 from orchestrator.report.style import (
     FIRST,
     GRID,
+    INK,
     MUTED,
     NARROW,
     SECOND,
@@ -22,6 +23,7 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
+from topo_core.homology.bar_ends import EndKind
 from topo_core.homology.barcodes import Barcode, Interval
 from topo_core.homology.persistent_homology import HomologyBarcode
 
@@ -36,10 +38,22 @@ RULES = {"elder": "elder rule", "direct": "direct paths, Algorithm 1"}
 
 @dataclass(frozen=True)
 class Panel:
-    """One barcode with its heading."""
+    """One barcode with its heading.
+
+    Attributes:
+        title: above the bars.
+        bars: of one index.
+        ends: what finite bars end at, by minimum; empty where no peak was followed.
+    """
 
     title: str
     bars: AnyBarcode
+    ends: Mapping[int, str] = field(default_factory=dict)
+
+    def end(self, bar: Interval) -> str:
+        """What a bar ends at; empty where that is not known."""
+        minimum = getattr(bar, "minimum", None)
+        return self.ends.get(minimum, "") if minimum is not None else ""
 
 
 def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Figure:
@@ -48,7 +62,9 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
     births = (
         "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
         "one: its length is the barrier that separates the minimum from lower ones. The bar of the lowest "
-        "minimum never ends." + _open_bars(panels, "no path to a lower minimum is known yet")
+        "minimum never ends."
+        + _open_bars(panels, "no path to a lower minimum is known yet")
+        + _marked_ends(panels)
         if index == 0
         else f"A bar begins where optimised {index}-simplices close a cycle and ends where those of "
         f"one dimension more fill it." + _open_bars(panels, "nothing that fills it is known yet")
@@ -60,6 +76,15 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
         alt=f"Barcode of {whose}. " + " ".join(f"{p.title}: {described(p.bars)}" for p in panels),
         table=bars_table(panels),
         draw=partial(_draw_barcodes, panels),
+    )
+
+
+def _marked_ends(panels: Sequence[Panel]) -> str:
+    if not any(panel.ends for panel in panels):
+        return ""
+    return (
+        " A dot at the end of a bar marks a verified saddle, a cross a kink of the loss; an end without a "
+        "mark is a height that a path attains, below which lower passes may exist."
     )
 
 
@@ -89,6 +114,7 @@ def described(bars: AnyBarcode) -> str:
 
 def bars_table(panels: Sequence[Panel]) -> Table:
     rows = [(panel.title, bar) for panel in panels for bar in panel.bars.bars]
+    ends = [panel.end(bar) for panel in panels for bar in panel.bars.bars]
     return Table(
         {
             "barcode": [title for title, _ in rows],
@@ -97,6 +123,7 @@ def bars_table(panels: Sequence[Panel]) -> Table:
             "death": [bar.death for _, bar in rows],
             "length": [bar.length for _, bar in rows],
             "dies at": [_dies(bar) for _, bar in rows],
+            **({"ends at": ends} if any(ends) else {}),
         }
     )
 
@@ -126,6 +153,7 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
     for ax, panel in zip(axes, panels, strict=True):
         ax.set_title(panel.title)
         draw_bars(ax, panel.bars, right=room[1])
+        _mark_ends(ax, panel)
         ax.set_xlim(*room)
         if not ends:
             ax.set_xticks([])  # there is no bar that could set a scale
@@ -136,6 +164,15 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
     for ax in axes if beside else axes[-1:]:
         ax.set_xlabel("training loss")
     return figure
+
+
+def _mark_ends(ax: Axes, panel: Panel) -> None:
+    """A dot at each bar that ends at a verified saddle, a cross at each that ends at a kink."""
+    rows = list(enumerate(panel.bars.bars))
+    for kind, mark in ((EndKind.SADDLE, "o"), (EndKind.KINK, "x")):
+        at = [(bar.death, row) for row, bar in rows if panel.end(bar) == kind.value]
+        if at:
+            ax.plot(*zip(*at, strict=True), mark, color=INK, ms=5, zorder=3)
 
 
 def room_for(low: float, high: float, log: bool) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 
 from torch import Tensor
@@ -21,7 +22,7 @@ from orchestrator.report.paths import (
     norms_figure,
 )
 from orchestrator.report.summary import has_length
-from orchestrator.report.trees import matrix_figure, tree_figure
+from orchestrator.report.trees import matrix_figure, tree_figure, verified_tree_figure
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.homology.merge_trees import merge_tree
 from topo_core.paths.polyline import arc_positions
@@ -32,14 +33,26 @@ Pair = tuple[int, int]
 
 
 def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
-    """The figures of a run that have something to show; see ``left_out`` for the others."""
+    """The figures of a run that have something to show; see ``left_out`` for the others.
+
+    Each caption ends with the loss of the run and its parts.
+    """
+    loss = f"Loss: {plan.run.loss.description}."
+    for figure in _figures(plan, landscape, points):
+        yield replace(figure, caption=f"{figure.caption} {loss}")
+
+
+def _figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
     if not landscape.minima:
         return
     if not landscape.complete:
         yield anytime_figure(landscape, anytime_bars(landscape, adaptive=plan.adaptive))
     elder, direct = landscape.barcodes["elder"], landscape.barcodes["direct"]
+    verified = landscape.verified
+    ends = {end.minimum: end.kind.value for end in verified.ends} if verified else {}
     yield barcode_figure(
-        [Panel("Elder rule", elder), Panel("Direct paths only (Algorithm 1)", direct)], index=0
+        [Panel("Elder rule", elder, ends), Panel("Direct paths only (Algorithm 1)", direct)],
+        index=0,
     )
     if landscape.homology:
         for index, bars in landscape.homology.barcodes.items():
@@ -50,6 +63,8 @@ def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Fi
     known = landscape.assessment
     tree = known.tree if known else merge_tree(landscape.losses, landscape.heights)
     yield tree_figure(tree)
+    if verified and verified.network.lowest:
+        yield verified_tree_figure(landscape.losses, verified.network)
     yield matrix_figure(tree, landscape.losses, landscape.heights)
     made = (
         losses_figure(elder, landscape.passes, points),

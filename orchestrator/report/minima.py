@@ -1,7 +1,7 @@
 """Figures and the table of minima: their training, and test error against bar length."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from matplotlib.collections import LineCollection
@@ -43,13 +43,20 @@ def minima_table(minima: Minima, bars: Barcode) -> Table:
             "accuracy": [r.accuracy for r in records],
             "test loss": [r.test_loss for r in records],
             "test accuracy": [r.test_accuracy for r in records],
+            "verdict": [r.verdict or "not judged" for r in records],
             "gradient norm": [r.gradient_norm for r in records],
+            "lowest curvature": [_first(r.eigenvalues) for r in records],
+            "± of curvature": [_first(r.eigenvalue_bounds) for r in records],
             "epochs": [r.epochs for r in records],
             "stopped by": [r.stop_reason for r in records],
             "from": [r.source for r in records],
             "seconds": [r.seconds for r in records],
         }
     )
+
+
+def _first(values: Sequence[float]) -> float:
+    return values[0] if len(values) else math.nan
 
 
 def training_figure(minima: Minima, run: str) -> Figure | None:

@@ -21,6 +21,9 @@ LOG_SCALE_FROM = 30.0
 SHOWN_BARS = 12
 """Of an index of 1 or more: the longest, for there may be thousands."""
 
+JACKKNIFE_FROM = 0.05
+"""Share of the TO-score from which its jackknife error is printed: a smaller one is of no use."""
+
 _CLASSES = {1: "loops", 2: "cavities"}
 
 
@@ -32,6 +35,12 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
     if landscape.minima:
         if landscape.verdicts:
             parts.append(Text(landscape.verdicts.sentence()))
+        parts.append(
+            Text(
+                "A bar runs from the loss of a minimum up to the lowest pass to a lower minimum: its "
+                "length is the barrier that keeps the minimum. The bar of the lowest never ends."
+            )
+        )
         parts.append(_bars(landscape, max(20, width - 46)))
         parts.append(_scores(landscape))
         if landscape.verified:
@@ -164,10 +173,11 @@ def _scores(landscape: Landscape) -> Text:
     known = landscape.assessment
     if known and math.isfinite(scores["elder"]):
         text.append(plus_minus(known.sampling.epsilon), style="bold")
-    text.append(f" (elder rule), {_score(scores['direct'])} (direct paths only, Algorithm 1)")
+    half = ", half the longest finite bar" if math.isfinite(scores["elder"]) else ""
     text.append(
-        f"; {len(landscape.minima)} minima, {landscape.counts.done} passes, each the highest "
-        "loss on the best path found"
+        f"{half} (elder rule), {_score(scores['direct'])} (direct paths only, Algorithm 1); "
+        f"{len(landscape.minima)} minima, {landscape.counts.done} passes, each the highest loss on "
+        "the best path of a pair"
     )
     flat = landscape.barcodes["elder"].zero_length
     text.append(f"; {flat} of the {len(landscape.minima)} bars have no length." if flat else ".")
@@ -177,20 +187,22 @@ def _scores(landscape: Landscape) -> Text:
 def evidence(known: Assessment) -> list[Text]:
     """The errors that are estimated, dips, and how much depends on the choice of the minima."""
     lines = [*_no_obstacle(known), Text(f"{_sampling(known)} {_convergence(known)}")]
-    if known.jackknife and math.isfinite(known.jackknife.standard_error):
-        jack = known.jackknife
+    jack, score = known.jackknife, known.sampling.to_score
+    if jack and JACKKNIFE_FROM * score < jack.standard_error < math.inf and score > 0:
         lines.append(
             Text(
-                f"Jackknife over minima: {jack.standard_error:.2g}; minimum {jack.most_influential} "
-                "matters most."
+                f"The score depends on which minima were drawn: standard error {jack.standard_error:.2g} "
+                f"(jackknife), most on minimum {jack.most_influential}."
             )
         )
     if known.dense and known.dense.dips:
-        dip = known.dense.dips[0]
+        dip, count = known.dense.dips[0], len(known.dense.dips)
+        basins = "1 further basin" if count == 1 else f"{count} further basins"
         lines.append(
             Text(
-                f"{len(known.dense.dips)} dips inside paths are basins that training has not reached, "
-                f"the deepest on path {dip.pair[0]}–{dip.pair[1]} at a loss of {dip.loss:.4g}."
+                f"Paths cross {basins} that training has not reached, the deepest on path "
+                f"{dip.pair[0]}–{dip.pair[1]} at a loss of {dip.loss:.4g}; minima.discover=true makes "
+                "minima of them."
             )
         )
     return lines
@@ -199,8 +211,8 @@ def evidence(known: Assessment) -> list[Text]:
 def _sampling(known: Assessment) -> str:
     if known.sampling.estimated:
         return (
-            "± estimates what the dense sampling missed between its samples on these paths; it is no "
-            "bound, and there is none for direct paths."
+            "± estimates what the dense sampling of these paths may have missed between its samples; it "
+            "is no bound, and there is none for direct paths."
         )
     return (
         "Without ±: these heights are the highest loss at fixed points of each segment, and what lies "

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,7 +25,8 @@ from orchestrator.report.style import (
     number,
     spans_decades,
 )
-from topo_core.homology.merge_trees import MergeTree
+from topo_core.homology.merge_trees import MergeTree, merge_tree
+from topo_core.homology.transition_networks import TransitionNetwork
 
 Pair = tuple[int, int]
 
@@ -55,6 +57,20 @@ def tree_figure(tree: MergeTree) -> Figure:
         alt=f"Disconnectivity graph of {count} minima. {joined}{apart}",
         table=table_of(names, rows),
         draw=partial(_draw_tree, tree),
+    )
+
+
+def verified_tree_figure(losses: Mapping[int, float], network: TransitionNetwork) -> Figure:
+    """The merge tree of verified saddles alone."""
+    heights = {pair: transition.loss for pair, transition in network.lowest.items()}
+    return replace(
+        tree_figure(merge_tree(losses, heights)),
+        name="disconnectivity-graph-verified",
+        title="Disconnectivity graph of verified saddles",
+        caption=(
+            "As above, but joined only at stationary points that are proved to have index 1 and whose two "
+            "descents end at minima of the run. Minima that no such saddle joins stand alone."
+        ),
     )
 
 

@@ -12,35 +12,50 @@ SHOWN_DIFFERENCES = 5
 """Of the minima whose two bars differ: a screen holds no more beside the barcode."""
 
 _KINDS = {
-    EndKind.SADDLE: "at verified saddles",
-    EndKind.KINK: "at kinks",
-    EndKind.ATTAINED: "at heights that are only attained on a path",
+    EndKind.SADDLE: ("verified saddle", "verified saddles"),
+    EndKind.KINK: ("kink of the loss", "kinks of the loss"),
+    EndKind.ATTAINED: ("height that a path attains", "heights that paths attain"),
 }
 
 
 def verified_lines(verified: VerifiedBarcode) -> list[Text]:
     """What the finite bars end at, the score of verified saddles, and where the two barcodes differ."""
     counts = [
-        f"{verified.count(kind)} {words}" for kind, words in _KINDS.items() if verified.count(kind)
+        f"{count} {one if count == 1 else many}"
+        for kind, (one, many) in _KINDS.items()
+        if (count := verified.count(kind))
     ]
-    score = _score(verified.to_score, "some minima are not connected by verified saddles")
-    lines = [
-        Text(
-            f"Of {len(verified.ends)} finite bars end {', '.join(counts) or 'none'}. TO-score of "
-            f"verified saddles alone: {score}."
-        )
-    ]
-    for difference in verified.differences[:SHOWN_DIFFERENCES]:
+    ends = f"What ends the {len(verified.ends)} finite bars: {', '.join(counts) or 'nothing'}."
+    if math.isfinite(verified.to_score):
+        ends += f" TO-score of verified saddles alone: {verified.to_score:.4g}."
+    lines = [Text(ends)]
+    both_end = [d for d in verified.differences if math.isfinite(d.saddle_death)]
+    for difference in both_end[:SHOWN_DIFFERENCES]:
         lines.append(
             Text(
                 f"Minimum {difference.minimum}: its bar ends at {_loss(difference.path_death)} on paths "
                 f"and at {_loss(difference.saddle_death)} by saddles: {difference.reason}."
             )
         )
-    more = len(verified.differences) - SHOWN_DIFFERENCES
+    more = len(both_end) - SHOWN_DIFFERENCES
     if more > 0:
         lines.append(Text(f"{more} more bars differ; `reduce --json` lists them."))
-    return lines
+    return [*lines, *_not_connected(verified)]
+
+
+def _not_connected(verified: VerifiedBarcode) -> list[Text]:
+    """Minima whose bars end on paths but by no verified saddle: a line for each reason."""
+    minima_by_reason: dict[str, list[int]] = {}
+    for difference in verified.differences:
+        if math.isinf(difference.saddle_death):
+            minima_by_reason.setdefault(difference.reason, []).append(difference.minimum)
+    return [
+        Text(
+            f"{'Minima' if len(minima) > 1 else 'Minimum'} {', '.join(map(str, sorted(minima)))}: "
+            f"{reason}."
+        )
+        for reason, minima in minima_by_reason.items()
+    ]
 
 
 def copies_line(copies: Copies) -> Text:

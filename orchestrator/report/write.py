@@ -139,7 +139,8 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
     return Page(
         title=landscape.run,
         subtitle=f"{spec.network.name} on {spec.data.name}, seed {spec.seed}. "
-        f"Every loss is the training loss: {spec.loss.description} (no weight decay).",
+        f"Every loss is that of the training set: {spec.loss.description}. Weight decay of the "
+        "optimizer, where there is any, is in none of them.",
         missing=missing,
         numbers=_numbers(landscape),
         sections=sections,

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.saddle_refinement import saddles_to_refine
+from orchestrator.planning.saddle_refinement import most_saddles, saddles_to_refine
 from orchestrator.telemetry.events import RunStarted
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS
@@ -76,6 +76,7 @@ class TaskSource:
             adaptive=plan.adaptive,
             simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
             simplices_done=len(simplices),
+            saddles=most_saddles(plan),
         )
         self._announce(self._started)
         # An adaptive rule names its paths itself, round by round.
@@ -149,7 +150,13 @@ class TaskSource:
         """Tasks that follow the peaks of finished paths to saddles, if the run asks for them."""
         tasks = saddles_to_refine(self._plan, self._store)
         settled = self.published([task.key for task in tasks]) | set(self._failed)
-        return [task for task in tasks if task.key not in settled]
+        fresh: list[Task] = [task for task in tasks if task.key not in settled]
+        if fresh:
+            self._started = replace(
+                self._started, saddles=len(tasks), saddles_done=len(tasks) - len(fresh)
+            )
+            self._announce(self._started)
+        return fresh
 
     def _discovered(self) -> list[Task]:
         """Tasks for minima inside finished paths, if the run asks for them."""

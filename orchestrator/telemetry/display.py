@@ -24,7 +24,14 @@ from orchestrator.telemetry.tally import Tally
 
 _BAR_WIDTH = 30
 
-_LABELS = {"minimum": "loss", "path": "pass", "simplex": "value"}
+_PLURALS = {
+    "minimum": "minima",
+    "path": "paths",
+    "simplex": "simplices",
+    "saddle": "saddles",
+}
+
+_LABELS = {"minimum": "loss", "path": "pass", "simplex": "value", "saddle": "loss"}
 
 
 def _incident(event: ObservedEvent) -> str:
@@ -73,7 +80,7 @@ class LiveDisplay:
     def _table(self) -> Table:
         tally = self._tally
         table = Table.grid(padding=(0, 2))
-        for kind, label in (("minimum", "minima"), ("path", "paths"), ("simplex", "simplices")):
+        for kind, label in _PLURALS.items():
             if total := tally.total(kind):
                 done = tally.finished(kind)
                 full = round(_BAR_WIDTH * min(1.0, done / total))
@@ -105,11 +112,24 @@ class PlainLines:
         if line:
             print(line, file=self._stream or sys.stderr, flush=True)
 
+    def _totals(self, event: RunStarted) -> str:
+        done = self._tally.finished
+        bound = "at most " if event.adaptive else ""
+        saddles = ""
+        if event.saddles:
+            known = done("path") >= event.pairs
+            saddles = (
+                f", {'' if known else 'at most '}{event.saddles} saddles ({done('saddle')} done)"
+            )
+        return (
+            f"{event.run}: {event.minima} minima ({done('minimum')} done), {bound}{event.pairs} paths "
+            f"({done('path')} done){saddles}"
+        )
+
     def _line(self, event: ObservedEvent) -> str:
         match event:
-            case RunStarted(run=run, minima=minima, pairs=pairs, minima_done=m, pairs_done=p):
-                bound = "at most " if event.adaptive else ""
-                return f"{run}: {minima} minima ({m} done), {bound}{pairs} paths ({p} done)"
+            case RunStarted():
+                return self._totals(event)
             case TaskCompleted(what=what, kind=kind, value=value):
                 count = f"{self._tally.finished(kind)}/{self._tally.total(kind)}"
                 eta = self._tally.eta()

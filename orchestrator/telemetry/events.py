@@ -1,7 +1,8 @@
 """What happens during a run, as frozen events.
 
 The driver emits events; displays, logs and metrics observe them. An event only reports: no observer can
-change what the driver does. `kind` of a task is `minimum`, `path` or `simplex`.
+change what the driver does. `kind` of a task is `minimum`, `path`, `simplex` or
+`saddle`.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +22,12 @@ class RunStarted:
     pairs_done: int
     simplices: int = 0
     simplices_done: int = 0
+    saddles: int = 0
+    saddles_done: int = 0
     adaptive: bool = False
-    """Whether `pairs` is an upper bound: a rule that looks at results may need far fewer."""
+    """Whether `pairs` is an upper bound: a rule that looks at results may need far fewer.
+
+    `saddles` is an upper bound until the paths are complete."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_both_barcodes_agree_where_every_peak_is_a_saddle(tmp_path):
 
 
 def test_the_terminal_says_what_bars_end_at(tmp_path):
-    """A column of ends, their counts, and one sentence for each bar that differs."""
+    """A column of ends, their counts, and one sentence for each reason why bars differ."""
     landscape = landscape_with(
         tmp_path,
         peaks={(1, 3): peak(0.6999, (1, 3)), (1, 2): peak(0.5, None, "kink")},
@@ -67,8 +67,8 @@ def test_the_terminal_says_what_bars_end_at(tmp_path):
     console.print(barcode_view(landscape, 100))
     text = " ".join(console.export_text().split())
     assert "ends at" in text and "1–3 saddle" in text and "1–2 kink" in text
-    assert "1 at verified saddles, 1 at kinks, 1 at heights that are only attained" in text
-    assert "Minimum 2: its bar ends at 0.5 on paths and at ∞ by saddles: no verified" in text
+    assert "bars: 1 verified saddle, 1 kink of the loss, 1 height that a path attains" in text
+    assert "Minimum 2: no verified saddle leads lower: the peak of its path is a kink." in text
     assert "3 classes of 4 minima, TO-score 0.25" in text
 
 
