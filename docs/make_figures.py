@@ -1,9 +1,11 @@
 """Draws the pictures of `docs/idea.md` with the program's own code: `python docs/make_figures.py`.
 
-Every curve, path and bar is computed here; nothing is drawn by hand.
+Every curve, path and bar is computed here; nothing is drawn by hand. `python docs/make_figures.py runs/demo`
+draws the picture of the README from the finished run of `make demo`.
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 import topo_core as tc
-from orchestrator.report.barcodes import draw_bars
+from orchestrator.report.barcodes import Panel, barcode_figure, draw_bars
 from orchestrator.report.style import FIRST, INK, MUTED, SECOND, THIRD, styled
+from orchestrator.runs.api import load_run
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.reference_landscapes.surfaces import Landscape, gaussians, muller_brown, ring_valley
 
@@ -191,5 +194,19 @@ def make(folder: Path) -> None:
             draw().savefig(folder / f"{name}.png", dpi=130, facecolor="white")
 
 
+def draw_run(run: str, file: Path) -> None:
+    """The elder barcode of a finished run as a picture, with marks at verified ends."""
+    landscape = load_run(run).landscape
+    verified = landscape.verified
+    ends = {end.minimum: end.kind.value for end in verified.ends} if verified else {}
+    title = f"{landscape.run}: TO-score {landscape.to_scores['elder']:.4f}"
+    figure = barcode_figure([Panel(title, landscape.barcodes["elder"], ends)], index=0)
+    with styled():
+        figure.draw(True).savefig(file, dpi=130, facecolor="white")
+
+
 if __name__ == "__main__":
-    make(IMAGES)
+    if len(sys.argv) > 1:
+        draw_run(sys.argv[1], IMAGES / "demo.png")
+    else:
+        make(IMAGES)

@@ -44,6 +44,20 @@ def test_bars_are_drawn_from_birth_to_death(wide):
     assert len(lines) == len(bars.bars)
 
 
+def test_ends_that_are_verified_are_marked_and_listed():
+    """A dot at the death of a bar that ends at a saddle, a cross at a kink, nothing at other heights."""
+    bars = barcode(LOSSES, HEIGHTS)
+    first, second, *_ = bars.finite
+    ends = {first.minimum: "saddle", second.minimum: "kink"}
+    figure = barcode_figure([Panel("elder", bars, ends)], index=0)
+    marks = {line.get_marker(): line.get_xdata()[0] for line in drawn(figure).axes[0].lines}
+    assert marks["o"] == first.death and marks["x"] == second.death
+    listed = dict(
+        zip(figure.table.columns["born at"], figure.table.columns["ends at"], strict=True)
+    )
+    assert listed[str(first.minimum)] == "saddle" and "verified saddle" in figure.caption
+
+
 def test_a_bar_too_short_to_be_seen_has_a_mark():
     """A length of a millionth of the axis still shows where the bar is; the endless bar needs none."""
     bars = barcode((0.1, 0.2), {(0, 1): 0.2 + 1e-6})

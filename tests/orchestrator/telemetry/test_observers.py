@@ -105,6 +105,44 @@ def test_the_time_left_counts_from_the_first_task_of_its_kind():
     assert tally.eta() == pytest.approx(20.0 * 1.5 / 2.5)
 
 
+def test_the_time_left_counts_saddles_that_come_after_the_paths():
+    """15 paths of 3 s, 5 saddles of 10 s, two workers: right to a factor of 2 from the second path on."""
+    clock = Clock()
+    tally = Tally(clock)
+    started = events.RunStarted(
+        "demo", minima=6, minima_done=6, pairs=15, pairs_done=0, saddles=5, saddles_done=0
+    )
+    tally(started)
+    ends = [("path", 3.0 * (n // 2 + 1)) for n in range(15)]
+    ends += [("saddle", 24.0 + 10.0 * (n // 2 + 1)) for n in range(5)]
+    told = []
+    for n, (kind, at) in enumerate(ends):
+        clock.now = ends[n - 1][1] if n else 0.0
+        tally(events.TaskStarted(str(n), kind, "w", kind=kind))
+        clock.now = at
+        tally(events.TaskCompleted(str(n), kind, kind, 0.1))
+        if at < ends[-1][1] and n:
+            told.append((tally.eta(), ends[-1][1] - at))
+    assert len(told) > 10
+    # While its last tasks run one worker idles, which no rate foresees.
+    assert all(left / 2 <= eta <= 2 * left for eta, left in told[:-2])
+
+
+def test_saddles_are_announced_once_they_are_known():
+    """Before the paths are complete their number is an upper bound; then it is counted like the others."""
+    lines = io.StringIO()
+    plain = PlainLines(lines)
+    first = events.RunStarted("r", minima=2, minima_done=2, pairs=1, pairs_done=0, saddles=1)
+    plain(first)
+    plain(events.TaskCompleted("p", "path 0–1", "path", 0.5))
+    plain(first)
+    plain(events.TaskCompleted("s", "saddle of path 0–1", "saddle", 0.4))
+    said = lines.getvalue().splitlines()
+    assert said[0] == "r: 2 minima (2 done), 1 paths (0 done), at most 1 saddles (0 done)"
+    assert said[2] == "r: 2 minima (2 done), 1 paths (1 done), 1 saddles (0 done)"
+    assert said[3] == "saddle of path 0–1 done (1/1): loss 0.4"
+
+
 def test_a_kind_of_task_that_a_display_does_not_know_is_counted():
     """Further kinds of tasks break no display."""
     tally = Tally()
