@@ -235,9 +235,9 @@ def _polish(loss: ScaledLoss, out: Followed, tolerance: float) -> None:
         out.values[index], out.vectors[index] = values, vectors
         out.decrements[index] = 0.5 * (parts.square() / size).sum(1)
         out.converged[index] = out.decrements[index] <= tolerance
-        if last:
-            return
         kept = out.converged[index]
+        if last or not bool(kept.any()):
+            return
         index, x, g = index[kept], x[kept], g[kept]
         values, vectors, parts, size = values[kept], vectors[kept], parts[kept], size[kept]
         signed = torch.where(values < 0, -size, size)

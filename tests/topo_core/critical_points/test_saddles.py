@@ -4,9 +4,14 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.saddles import SaddleSettings, descend_both_sides, refine_saddle
+from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.critical_points.verdicts import Verdict
+from topo_core.objectives.losses.squared_error import SquaredError
+from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import from_function
 from topo_core.reference_landscapes.surfaces import embedded, himmelblau, muller_brown
 
@@ -131,3 +136,22 @@ def test_a_chord_without_length_is_refused(length):
     """The chord is the scale of the search, so one of no length is refused in one sentence."""
     with pytest.raises(ValueError, match="chord"):
         refine_saddle(quadratic((-1.0, 1.0)), tensor([0.0, 0.0]), tensor([length, 0.0]))
+
+
+def test_a_search_that_only_seemed_to_have_ended_is_no_error():
+    """Where the exact Hessian shows that no search has converged, nothing is evaluated at no points."""
+    inputs = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+    objective = ModuleObjective(
+        nn.Linear(1, 1).double(), inputs, inputs, batch_size=5, loss=SquaredError()
+    )
+    point = torch.tensor([3.0, 2.0], dtype=torch.float64)
+    result = follow(
+        ScaledLoss(objective, point),
+        torch.zeros(1, 2, dtype=torch.float64),
+        torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        radius=torch.tensor([0.1], dtype=torch.float64),
+        longest=1.0,
+        tolerance=1e-6,
+        hessians=torch.diag(torch.tensor([-1e12, 1e12], dtype=torch.float64))[None],
+    )
+    assert not bool(result.converged.any())
