@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from orchestrator.analysis.landscape import METHODS
 from orchestrator.report.write import replace_file, writing_to
 from orchestrator.run_file.errors import UserError
-from orchestrator.runs.api import TABLES, LoadedRun
+from orchestrator.runs.api import LoadedRun
+from orchestrator.runs.tables import TABLES
 from topo_core.homology.barcodes import Interval
 from topo_core.homology.to_scores import to_score
 
