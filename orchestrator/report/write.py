@@ -155,7 +155,7 @@ def _numbers(landscape: Landscape) -> list[Number]:
     found = [
         Number("Minima", f"{len(landscape.minima):,} of {landscape.minima_expected:,}"),
         Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
-        Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
+        Number("Work", human_seconds(seconds), "of one worker, minima and paths together"),
     ]
     known = landscape.assessment
     if known is None:

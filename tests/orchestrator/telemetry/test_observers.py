@@ -106,7 +106,7 @@ def test_the_time_left_counts_from_the_first_task_of_its_kind():
 
 
 def test_the_time_left_counts_saddles_that_come_after_the_paths():
-    """15 paths of 3 s, 5 saddles of 10 s, two workers: right to a factor of 2 from the second path on."""
+    """15 paths of 3 s, 5 saddles of 20 s, two workers: right to a factor of 2 from the second path on."""
     clock = Clock()
     tally = Tally(clock)
     started = events.RunStarted(
@@ -114,7 +114,7 @@ def test_the_time_left_counts_saddles_that_come_after_the_paths():
     )
     tally(started)
     ends = [("path", 3.0 * (n // 2 + 1)) for n in range(15)]
-    ends += [("saddle", 24.0 + 10.0 * (n // 2 + 1)) for n in range(5)]
+    ends += [("saddle", 24.0 + 20.0 * (n // 2 + 1)) for n in range(5)]
     told = []
     for n, (kind, at) in enumerate(ends):
         clock.now = ends[n - 1][1] if n else 0.0
