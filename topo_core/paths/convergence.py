@@ -10,6 +10,7 @@ epochs. A path is CONVERGED where it is as low as its higher end, or where two k
 - *The path that is returned.* The force at its highest point (``stationarity``), wherever gradients over the
   whole training set are known. The lowest height so far can only fall, so the history alone would call a path
   converged that diverges, or whose steps are too short in some directions.
+  With exact gradients also what ``counter_evidence`` looks for: a ridge, and gradients of another function.
 
 A run whose height no longer falls, and whose highest point is nevertheless not stationary, is STALLED.
 """
@@ -22,6 +23,7 @@ from typing import Protocol
 
 import torch
 
+from topo_core.paths.counter_evidence import CounterEvidence
 from topo_core.paths.profiles import Profile, is_as_low_as
 from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
@@ -82,6 +84,7 @@ def judge(
     force: PeakForce | None,
     *,
     finished: bool,
+    against: CounterEvidence | None = None,
 ) -> tuple[Outcome, Evidence]:
     """The outcome of a run.
 
@@ -91,6 +94,7 @@ def judge(
         resolved: the settings.
         force: the force at the highest point of the best path; None where it is not known.
         finished: whether the run has ended; otherwise it was interrupted with epochs left.
+        against: what speaks against convergence although history and force speak for it.
     """
     ends = max(float(profile.losses[0]), float(profile.losses[-1]))
     barrier = profile.maximum - ends
@@ -101,7 +105,7 @@ def judge(
     unknown = state.steps == 0 or (state.best_epoch == 0 and force is None)
     # A path that has left its best state gives no evidence about that state by its history.
     left = force is None and state.history[-1].dense_maximum > state.best_maximum + allowed
-    expected = max(extrapolated, force.fall if force else 0.0)
+    expected = max(extrapolated, force.fall if force else 0.0, against.fall if against else 0.0)
     remaining = 0.0 if lowest else barrier if unknown or left else min(expected, barrier)
     if state.failure:
         outcome, reason = Outcome.DIVERGED, state.failure
@@ -128,7 +132,9 @@ def judge(
     else:
         outcome = Outcome.STALLED
         reason = f"the height no longer falls; {_cause(state, resolved, allowed)}"
-        if force is not None:
+        if against is not None:
+            reason = f"the height no longer falls, but {against.reason}"
+        elif force is not None:
             reason = (
                 f"the height no longer falls, but a force of {force.norm:.3g} is left at the highest "
                 f"point; {_cause(state, resolved, allowed)}"

@@ -1,10 +1,10 @@
 """When and where a path gets new points (Algorithm 3): the settings of `insertion`."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from topo_core.paths.criteria.registry import CRITERIA
+from topo_core.paths.setting_checks import check_count, check_number
 
 Ends = Literal["fixed", "paper"]
 
@@ -32,15 +32,10 @@ class Insertion:
     max_points: int = 37
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"insertion.every is {self.every}; it must be 1 epoch or more.")
+        check_count("insertion.every", self.every, 1)
         CRITERIA.check("insertion.criterion", self.criterion)
         if self.ends not in get_args(Ends):
             names = ", ".join(get_args(Ends))
             raise ValueError(f"insertion.ends is {self.ends!r}; choose one of {names}.")
-        if not (math.isfinite(self.threshold) and self.threshold > 0):
-            raise ValueError(
-                f"insertion.threshold is {self.threshold}; it must be a finite number above 0."
-            )
-        if self.max_points < 3:
-            raise ValueError(f"insertion.max_points is {self.max_points}; it must be 3 or more.")
+        check_number("insertion.threshold", self.threshold, positive=True)
+        check_count("insertion.max_points", self.max_points, 3)

@@ -33,7 +33,7 @@ def optimize_path(
         seed: names the minibatches and all other draws.
 
     Raises:
-        ValueError: for ends that are not finite vectors of one shape and dtype.
+        ValueError: for ends that are not finite vectors of one shape and dtype, or are complex.
     """
     start, end = _as_point(start), _as_point(end)
     if start.ndim != 1 or start.shape != end.shape or start.dtype != end.dtype:
@@ -63,4 +63,6 @@ def optimize_path(
 def _as_point(end: Tensor) -> Tensor:
     """``end`` without its history of gradients, and of a floating dtype."""
     end = end.detach()
+    if end.is_complex() or end.dtype is torch.bool:
+        raise ValueError(f"an end has the dtype {end.dtype}; give floating or whole numbers.")
     return end if end.is_floating_point() else end.to(torch.float64)

@@ -234,6 +234,8 @@ def _bisected(
             break
         highest = torch.argsort(reach, descending=True, stable=True)[:_PEAKS]
         peaks = peaks[highest][reach[highest] > losses.max() + allowed]
+        if len(peaks) == 0:  # the bracket is above what is allowed by rounding alone
+            break
         beside = torch.unique(torch.cat([peaks - 1, peaks]))
         beside = beside[(beside >= 0) & (beside < len(locations) - 1)]
         middles = 0.5 * (locations[beside] + locations[beside + 1])

@@ -13,6 +13,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from topo_core.paths.setting_checks import check_number
+
 ScheduleName = Literal["constant", "paper", "cyclic", "anneal"]
 
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -67,10 +69,8 @@ class Schedule:
                         f"{', '.join(wanted)}; give it."
                     )
                 object.__setattr__(self, key, _DEFAULTS[key])
-            elif not (math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"schedule.{key} is {value}; it must be a finite number, 0 or more."
-                )
+            else:
+                check_number(f"schedule.{key}", value, positive=False)
         self._check_order()
 
     def _check_order(self) -> None:

@@ -29,6 +29,7 @@ from topo_core.paths.convergence import (
     judge,
     lowest_possible,
 )
+from topo_core.paths.counter_evidence import counter_evidence
 from topo_core.paths.displacements import empty_slots
 from topo_core.paths.epochs import one_epoch, record_of
 from topo_core.paths.polyline import merge_coincident
@@ -184,7 +185,16 @@ class PathSolver:
         if not state.failure and not lowest_possible(state):
             l2 = self.resolved.settings.l2
             force = peak_force(self.objective, state.best, profile, l2=l2)
-        return judge(state, profile, self.resolved, force, finished=self.is_finished(state))
+        finished = self.is_finished(state)
+        outcome, evidence = judge(state, profile, self.resolved, force, finished=finished)
+        if force is None or outcome is not Outcome.CONVERGED or state.verified is not None:
+            return outcome, evidence
+        against = counter_evidence(
+            self.objective, state.best, profile, allowed=evidence.allowed_fall
+        )
+        if against is None:
+            return outcome, evidence
+        return judge(state, profile, self.resolved, force, finished=finished, against=against)
 
     def measure(self, points: Tensor) -> Profile:
         """The losses along ``points`` [n, d], as the settings want them measured."""

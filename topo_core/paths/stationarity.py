@@ -48,7 +48,8 @@ def peak_force(
 
     None where gradients over the whole training set are not known.
     """
-    peak, along, radius = _peak(points, profile)
+    peak, along, length = highest_point(points, profile)
+    radius = _NEAR * length
     chord = float(torch.linalg.vector_norm(points[-1] - points[0]))
     return force_at(objective, peak, along[None], radius=radius, distance=chord, l2=l2)
 
@@ -99,19 +100,18 @@ def force_at(
     return PeakForce(norm, max(fall, 0.5 * norm * distance), spent)
 
 
-def _peak(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, float]:
-    """The highest point [d], the unit vector [d] along the path there, and the neighbourhood's radius."""
+def highest_point(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, float]:
+    """The highest point [d], the unit vector [d] along the path there, and the length of its segment."""
     positions = arc_positions(points)
     lengths = segment_lengths(points)
     here = profile.positions[profile.argmax]
     segment = int(torch.searchsorted(positions, here).clamp(1, len(points) - 1)) - 1
-    radius = _NEAR * float(lengths[segment])
-    share = radius / max(float(lengths.sum()), 1e-300)
+    share = _NEAR * float(lengths[segment]) / max(float(lengths.sum()), 1e-300)
     wanted = torch.stack([here - share, here, here + share]).clamp(0, 1)
     before, peak, after = at_positions(points, positions, wanted)
     along = after - before
     length = torch.linalg.vector_norm(along)
-    return peak, along / torch.where(length > 0, length, 1.0), radius
+    return peak, along / torch.where(length > 0, length, 1.0), float(lengths[segment])
 
 
 def _slopes(

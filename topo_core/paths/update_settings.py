@@ -1,9 +1,9 @@
 """Which update rule moves the points, and its numbers; the rules themselves are in `updates`."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from topo_core.paths.setting_checks import check_number
 from topo_core.paths.updates.registry import UPDATES
 
 
@@ -29,12 +29,11 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         UPDATES.check("optimizer.name", self.name)
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"optimizer.lr is {self.lr}; it must be a finite number above 0.")
+        check_number("optimizer.lr", self.lr, positive=True)
+        check_number("optimizer.eps", self.eps, positive=True)
         for key, value in (("momentum", self.momentum), *(("betas", b) for b in self.betas)):
-            if not 0 <= value < 1:
+            check_number(f"optimizer.{key}", value, positive=False)
+            if value >= 1:
                 raise ValueError(
                     f"optimizer.{key} has the value {value}; it must be at least 0 and below 1."
                 )
-        if not (math.isfinite(self.eps) and self.eps > 0):
-            raise ValueError(f"optimizer.eps is {self.eps}; it must be a finite number above 0.")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from topo_core.paths.schedules import Schedule
-from topo_core.paths.settings import check_count, check_number
+from topo_core.paths.setting_checks import check_count, check_number
 from topo_core.paths.update_settings import OptimizerSettings
 
 _EPOCHS = 50  # least number of epochs, and

@@ -223,3 +223,44 @@ def test_a_fixed_grid_gives_no_error():
     """``heights: paper`` looks at fixed places, so what lies between them is not bounded by any number."""
     profile = loss_profile(from_function(bent), line(*ENDS, 5), heights="paper")
     assert math.isinf(profile.bracket)
+
+
+def ring(points):
+    """Zero on the unit circle, with a hill of height 1 inside."""
+    return (points.square().sum(1) - 1) ** 2
+
+
+@pytest.mark.parametrize("start", ["line", "bezier", "auto"])
+@pytest.mark.parametrize("dimension", [2, 5])
+def test_a_path_held_on_a_ridge_by_symmetry_has_not_converged(start, dimension):
+    """At the top of a hill the gradient is zero and moves nothing; a path round it has height 0."""
+    ends = torch.eye(dimension, dtype=torch.float64)[0] * torch.tensor([[-1.0], [1.0]])
+    path = optimize_path(from_function(ring), *ends, PathSettings(start=start))
+    assert path.profile.maximum < 0.01 or path.outcome is not Outcome.CONVERGED
+    if path.outcome is Outcome.STALLED and path.profile.maximum > 0.9:
+        assert "on a ridge" in path.evidence.reason
+        assert path.evidence.remaining_fall > 0.5
+
+
+def test_a_pole_on_the_path_has_not_converged():
+    """Between samples −log r² is infinite; the curvature across the path is negative."""
+    objective = from_function(lambda p: -p.square().sum(1).log())
+    path = optimize_path(objective, *ENDS, PathSettings(start="bezier"))
+    assert path.outcome is not Outcome.CONVERGED
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda p: (p[:, 0].detach() ** 2 - 1) ** 2 + 4 * (p[:, 1] - 1 + p[:, 0] ** 2) ** 2,
+        lambda p: (p[:, 1].detach().abs() < 0.3) * (1 - p[:, 0].detach() ** 2) ** 2 + 0 * p[:, 0],
+        lambda p: (10 * bent(p)).round() + 0 * p[:, 0],
+    ],
+    ids=["a part of the graph is cut", "gradients are zero", "constant in pieces"],
+)
+@pytest.mark.parametrize("start", ["line", "auto"])
+def test_gradients_of_another_function_prove_nothing(function, start):
+    """Where the gradient is not that of the loss, a small force is no evidence, and the outcome says why."""
+    path = optimize_path(from_function(function), *ENDS, PathSettings(start=start))
+    assert path.outcome is not Outcome.CONVERGED
+    assert "gradients do not fit the loss" in path.evidence.reason

@@ -52,6 +52,8 @@ def test_midpoints_go_where_they_belong():
     ("numbers", "message"),
     [
         ({"every": 0}, "insertion.every is 0"),
+        ({"every": True}, "insertion.every is True; it must be a whole number"),
+        ({"every": 2.5}, "insertion.every is 2.5; it must be a whole number"),
         ({"criterion": "length"}, "choose one of distance, loss, residual"),
         ({"ends": "free"}, "choose one of fixed, paper"),
         ({"threshold": float("nan")}, "insertion.threshold is nan"),

@@ -96,3 +96,12 @@ def test_segments_without_the_shortcut():
     found = losses_on_segments(objective, starts, ends, alphas)
     points = starts[:, None] + alphas[:, :, None] * (ends - starts)[:, None]
     torch.testing.assert_close(found, points.square().sum(2))
+
+
+def test_a_bracket_of_rounding_errors_ends_the_bisection():
+    """A barrier of 10⁻⁶ on a loss of 10⁴ has samples equal to rounding; no segment is left to bisect."""
+    for height in (1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11):
+        for place in (0.3, 0.41, 0.5):
+            objective = along(lambda x, h=height, c=place: 1e4 - h * (x - c) ** 2)
+            profile = loss_profile(objective, line(*ENDS, 19))
+            assert profile.maximum == pytest.approx(1e4, abs=1e-10)

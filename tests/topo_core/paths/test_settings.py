@@ -44,6 +44,8 @@ def test_impossible_settings_are_refused(numbers, message):
         ({"name": "lbfgs"}, "choose one of sgd, momentum, adam, scaled_adam, lion, secant"),
         ({"lr": float("nan")}, "optimizer.lr is nan"),
         ({"lr": 0.0}, "above 0"),
+        ({"lr": True}, "optimizer.lr is True; it must be a finite number"),
+        ({"lr": "0.1"}, "optimizer.lr is '0.1'; it must be a finite number"),
         ({"momentum": 1.0}, "optimizer.momentum"),
         ({"betas": (0.9, 1.5)}, "optimizer.betas"),
         ({"eps": 0.0}, "optimizer.eps"),
@@ -103,6 +105,8 @@ def test_what_is_given_is_kept():
         ((torch.zeros(1, 2), torch.zeros(1, 2)), "two vectors of one length"),
         ((torch.zeros(3), torch.ones(3)), "dimension 3"),
         ((torch.zeros(2), torch.tensor([torch.nan, 0.0])), "not finite"),
+        ((torch.zeros(2).cfloat(), torch.ones(2).cfloat()), "complex64; give floating"),
+        ((torch.zeros(2).bool(), torch.ones(2).bool()), "bool; give floating"),
     ],
 )
 def test_impossible_ends_are_refused(ends, message):
