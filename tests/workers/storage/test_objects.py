@@ -20,7 +20,7 @@ from workers.storage.objects import (
     NotWritable,
     StoreFull,
 )
-from workers.storage.open_objects import open_objects
+from workers.storage.open_objects import STORES, open_objects, register
 
 
 @pytest.fixture
@@ -240,3 +240,27 @@ def test_refusals_and_lost_answers_are_survived(s3, monkeypatch):
         assert len(objects.list("a")) == 5
         assert proxy.refused > 5
         assert proxy.lost > 5
+
+
+def test_a_store_from_outside(monkeypatch):
+    """One class and one entry: a location of its scheme opens it, and messages list it."""
+    kept: dict[str, bytes] = {}
+
+    class InMemory(FolderObjects):
+        def __init__(self, location):
+            self.location = location
+
+        def put(self, name, data):
+            kept[name] = data
+
+        def get(self, name):
+            return kept[name]
+
+    monkeypatch.setattr("workers.storage.open_objects.STORES", dict(STORES))
+    register("memory", InMemory)
+    open_objects("memory://here").put("a", b"whole")
+    assert open_objects("memory://here").get("a") == b"whole"
+    with pytest.raises(NotWritable, match=r"s3://, memory://; choose one of these"):
+        open_objects("gs://bucket")
+    with pytest.raises(ValueError, match="memory:// is a known scheme"):
+        register("memory", InMemory)
