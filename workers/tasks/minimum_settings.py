@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from topo_core.paths.schedules import Schedule
-from topo_core.paths.settings import check_count
+from topo_core.paths.setting_checks import check_count
 from topo_core.paths.update_settings import OptimizerSettings
 
 

@@ -16,7 +16,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from topo_core.objectives.precision import Precision
-from topo_core.paths.settings import PathSettings, check_count
+from topo_core.paths.setting_checks import check_count
+from topo_core.paths.settings import PathSettings
 from topo_core.simplices.settings import SimplexSettings
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
