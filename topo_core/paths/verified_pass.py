@@ -14,7 +14,7 @@ class VerifiedPass:
         gradient_norm: there.
         eigenvalues: the lowest ones of the Hessian, increasing; one of them is negative.
         error: an eigenvalue lies within this distance of each.
-        joins: losses of the two minima beside it.
+        joins: losses of the two minima beside it, or where a descent to one was given up.
         searched: whether climbs from the higher end, along its soft modes, have found no lower saddle.
         minima, saddles: how many of them the search found.
         gradients, products: rows of gradients and Hessian-vector products that it took.

@@ -33,6 +33,7 @@ from topo_core.critical_points.saddle_descents import descend_both_sides_togethe
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.starts.relaxed_strings import relaxed
+from topo_core.paths.starts.spliced_paths import SaddleTrails
 from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
 from topo_core.random_streams import generator
 
@@ -78,16 +79,25 @@ class RouteSearch:
         height: of the lowest route; infinite while there is none.
         rounds: done.
         top: loss of the higher end.
+        trails: saddles of index 1 with descents on both sides, whether or not these reach minima.
         lowest_relaxed: the lowest relaxed path [n, d] between the ends, in parameters; None where none was
             finite.
+        bound: height of a path that is known already; no saddle above it is of use.
         ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from the side of the
             higher end have found no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
 
     def __init__(
-        self, objective: Objective, start: Tensor, end: Tensor, settings: RouteSettings, seed: int
+        self,
+        objective: Objective,
+        start: Tensor,
+        end: Tensor,
+        settings: RouteSettings,
+        seed: int,
+        *,
+        bound: float = math.inf,
     ) -> None:
-        self.settings, self.seed = settings, seed
+        self.settings, self.seed, self.bound = settings, seed, bound
         self.dense = len(start) <= settings.dense
         self.loss, self._second = _coordinates(objective, start, end, dense=self.dense)
         ends = self.loss.coordinates(torch.stack([start, end]))
@@ -112,6 +122,7 @@ class RouteSearch:
         self.ends = [self.graph.minimum(point, loss) for point, loss in minima]
         self.height = math.inf if self.ends[0] != self.ends[1] else self.top
         self.rounds, self.ended = 0, "budget"
+        self.trails = list[SaddleTrails]()
         self.lowest_relaxed: Tensor | None = None
         self._lowest = math.inf
         self._tried: dict[tuple[int, int], int] = {}
@@ -143,6 +154,15 @@ class RouteSearch:
             height = self.height if route is None else max([self.top, *(e.loss for e in route)])
             crossed = (crossed or cross) and height == self.height
             self.height = height
+
+    def follow_peaks(self, path: Tensor) -> None:
+        """Follow the peaks of ``path`` [n, d], in parameters, to saddles: a first move."""
+        peaks = self._peaks(self.loss.coordinates(path))
+        if peaks:
+            starts, directions = (torch.stack(rows) for rows in zip(*peaks, strict=True))
+            order = self.loss.losses(starts).argsort(descending=True)
+            radius = starts.new_full((len(starts),), _RADIUS)
+            self._follow(starts[order], directions[order], radius, self._ceiling)
 
     def _higher_end_is_alone(self) -> bool:
         """Whether the ends are joined, and no saddle below the height is known beside the higher end.
@@ -372,7 +392,8 @@ class RouteSearch:
     @property
     def _ceiling(self) -> float:
         """Loss above which a search is given up."""
-        return self.height + _AROUND * (self.height - min(self.graph.losses))
+        height = min(self.height, self.bound)
+        return height + _AROUND * (height - min(self.graph.losses))
 
     def _follow(
         self,
@@ -416,7 +437,8 @@ class RouteSearch:
         for k, loss in enumerate(result.losses.tolist()):
             point = result.points[k]
             proved = bool(result.converged[k]) and settled[k] and negative[k] == 1
-            if not proved or not loss < self.height or self.graph.knows(point):
+            useful = loss < min(self.height, self.bound)
+            if not proved or not useful or self.graph.knows(point):
                 continue
             if all(float((point - result.points[j]).norm()) > _SAME for j in fresh):
                 fresh.append(k)
@@ -437,6 +459,17 @@ class RouteSearch:
         )
         for n, k in enumerate(fresh):
             both = n, n + len(fresh)
+            self.trails.append(
+                SaddleTrails(
+                    point=self.loss.theta(result.points[k]),
+                    loss=float(result.losses[k]),
+                    sides=(
+                        self.loss.theta(down.polylines[both[0]]),
+                        self.loss.theta(down.polylines[both[1]]),
+                    ),
+                    lowest=(float(down.losses[both[0]]), float(down.losses[both[1]])),
+                )
+            )
             if not all(bool(down.converged[m]) for m in both):
                 continue
             i, j = (self.graph.minimum(down.points[m], float(down.losses[m])) for m in both)

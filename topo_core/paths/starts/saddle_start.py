@@ -1,47 +1,149 @@
 """The start ``saddles``: the lowest route over verified saddles, a first path that needs no further step."""
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from topo_core.critical_points.classification import classify_point
-from topo_core.critical_points.verdicts import Verdict
+from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, merge_coincident, resample
-from topo_core.paths.profiles import loss_profile
-from topo_core.paths.settings import LARGE, Resolved
+from topo_core.paths.profiles import is_as_low_as, loss_profile
+from topo_core.paths.settings import LARGE, SMALL, Resolved
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.first_path import Start
 from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
+from topo_core.paths.starts.spliced_paths import spliced
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
 
 _CLOSE = 1e-3  # of the barrier, by which a polygon may be above its saddle
+_EPOCHS = 150  # in which a trained curve is relaxed before its peaks are followed
+_BELOW_A_PATH = RouteSettings(unjoined=3_000)
+"""In many dimensions searches that join nothing are the rule, and the path has more use for the gradients."""
 
 
 def saddles_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The lowest route over saddles of index 1 that the search finds, and the verification of its pass.
+    """The lowest of a route over saddles of index 1 and of a trained curve, with what was proved.
 
-    Without a route the start is the lowest path that the search relaxed, and the optimisation continues
-    from there. In more than 1,000 dimensions, or in float32, the start is a trained curve.
+    In up to 32 dimensions the search for routes comes first, and mostly ends the matter; a curve is trained
+    where it does not. In more, up to 1,000, the curve comes first and is relaxed for a while. Then its peaks
+    are followed to saddles, and the search goes on below its height, with few gradients until it has joined
+    the ends. In still more dimensions, or in float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
     if torch.equal(start, end):
         return Start(line(start, end, resolved.settings.points))
+    if len(start) <= SMALL:
+        route = _route(objective, start, end, resolved, seed)
+        if route.verified is not None:
+            return route
+        return _lower(route, _curve(objective, start, end, resolved, seed))
+    curve = _curve(objective, start, end, resolved, seed)
+    assert curve.profile is not None  # a curve is measured
+    if is_as_low_as(curve.profile.maximum, curve.profile.losses[[0, -1]], start.dtype):
+        return curve
+    return _below(objective, start, end, resolved, seed, curve)
+
+
+def _lower(route: Start, curve: Start) -> Start:
+    """The lower of two measured starts, the first if they are equal; with the gradients of both."""
+    heights = [math.inf, math.inf]
+    for k, first in enumerate((route, curve)):
+        if first.profile is not None and math.isfinite(first.profile.maximum):
+            heights[k] = first.profile.maximum
+    spent = route.gradient_evaluations + curve.gradient_evaluations
+    return replace(curve if heights[1] < heights[0] else route, gradient_evaluations=spent)
+
+
+def _curve(
+    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+) -> Start:
+    """A trained curve; in many dimensions, where steps are robust, relaxed for a while."""
+    curve = trained_start(objective, start, end, resolved, seed)
+    epochs = min(_EPOCHS, resolved.epochs) if len(start) > SMALL else 0
+    solver = PathSolver(objective, replace(resolved, epochs=epochs))
+    state = solver.begin(curve.points, spent=curve.gradient_evaluations, profile=curve.profile)
+    state = solver.advance(state, seed, until_epoch=epochs)
+    profile = state.best_profile or solver.measure(state.best)
+    return Start(state.best, state.gradient_evaluations, profile)
+
+
+def _route(
+    objective: Objective,
+    start: Tensor,
+    end: Tensor,
+    resolved: Resolved,
+    seed: int,
+) -> Start:
+    """The lowest route that the search finds, else the lowest path that it has relaxed."""
     search = RouteSearch(objective, start, end, RouteSettings(), seed)
     search.run()
+    return _found(objective, search, start, end, resolved, seed)
+
+
+def _below(
+    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int, curve: Start
+) -> Start:
+    """A lower path than ``curve`` over the saddles that its peaks lead to, else ``curve``.
+
+    Where those saddles join the ends, the search for lower routes goes on from them. Else the curve is led
+    over them.
+    """
+    assert curve.profile is not None  # a curve is measured
+    bound = curve.profile.maximum
+    search = RouteSearch(objective, start, end, _BELOW_A_PATH, seed, bound=bound)
+    search.follow_peaks(curve.points)
+    if search.polygon() is not None:
+        search.run()
+        return _lower(_found(objective, search, start, end, resolved, seed), curve)
+    path = spliced(objective, curve.points, curve.profile, search.trails, resolved.settings)
+    spent = curve.gradient_evaluations + search.loss.rows
+    if path.top is None:
+        return replace(curve, gradient_evaluations=spent)
+    verified = None
+    if path.profile.maximum <= path.top.loss + _CLOSE * (path.top.loss - search.top):
+        point = classify_point(objective, path.top.point, seed=seed)
+        spent += point.gradients + point.products
+        verified = _pass(search, point, path.top.lowest, searched=False)
+    if verified is not None:
+        return Start(path.points, spent, path.profile, verified)
+    # More steps follow, on no more points than a path may have.
+    points = resample(path.points, resolved.most_points)
+    profile = loss_profile(
+        objective,
+        points,
+        heights=resolved.settings.heights,
+        tolerance=resolved.settings.height_tolerance,
+    )
+    return _lower(replace(curve, gradient_evaluations=spent), Start(points, 0, profile))
+
+
+def _found(
+    objective: Objective,
+    search: RouteSearch,
+    start: Tensor,
+    end: Tensor,
+    resolved: Resolved,
+    seed: int,
+) -> Start:
+    """The lowest route of a search, else the lowest path that it has relaxed."""
+    settings, spent, verified = resolved.settings, search.loss.rows, None
     polygon = search.polygon()
     if polygon is None:
-        return Start(_fallback(search, start, end, resolved.settings.points), search.loss.rows)
-    polygon[0], polygon[-1] = start, end
-    polygon, _ = merge_coincident(polygon)
-    settings = resolved.settings
+        polygon = _fallback(search, start, end, settings.points)
+    else:
+        polygon[0], polygon[-1] = start, end
+        polygon, _ = merge_coincident(polygon)
     profile = loss_profile(
         objective, polygon, heights=settings.heights, tolerance=settings.height_tolerance
     )
     verified = _verified(objective, search, profile.maximum, seed)
-    spent = search.loss.rows
     if verified is not None:
         spent = verified.gradients + verified.products
     return Start(polygon, spent, profile, verified)
@@ -67,19 +169,28 @@ def _verified(
         return None
     barrier = edge.loss - search.top
     point = classify_point(objective, search.loss.theta(edge.point), seed=seed)
-    index_one = point.verdict is Verdict.SADDLE and point.index == 1 and point.index_is_exact
-    if not index_one or not height <= edge.loss + _CLOSE * barrier:
+    if not height <= edge.loss + _CLOSE * barrier:
         return None
     i, j = edge.ends
+    joins = search.graph.losses[i], search.graph.losses[j]
+    return _pass(search, point, joins, searched=search.ended == "explored")
+
+
+def _pass(
+    search: RouteSearch, point: CriticalPoint, joins: tuple[float, float], *, searched: bool
+) -> VerifiedPass | None:
+    """The record of ``point``; None where its index is not proved to be 1."""
+    if not (point.verdict is Verdict.SADDLE and point.index == 1 and point.index_is_exact):
+        return None
     return VerifiedPass(
         loss=point.loss,
         gradient_norm=point.gradient_norm,
         eigenvalues=point.eigenvalues[:4],
         error=max(point.residuals[:4]),
-        joins=(search.graph.losses[i], search.graph.losses[j]),
-        searched=search.ended == "explored",
+        joins=joins,
+        searched=searched,
         minima=len(search.graph.minima),
-        saddles=len(search.graph.edges),
+        saddles=len(search.trails),
         gradients=search.loss.gradient_rows + point.gradients,
         products=search.loss.product_rows + point.products,
     )

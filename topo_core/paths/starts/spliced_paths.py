@@ -1,0 +1,128 @@
+"""A path led over saddles that were found near its peaks.
+
+Where the descents from a saddle are long, or end at other minima than those of the path, a path is still
+lower if it leaves its own points before its peak, comes up one descent to the saddle and down the other one,
+and goes back to its own points. Then its highest point is the saddle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.objectives.protocol import Objective
+from topo_core.paths.polyline import merge_coincident
+from topo_core.paths.profiles import Profile, loss_profile
+from topo_core.paths.settings import PathSettings
+
+_LEAVES = 8  # points of a descent where a path may come to it
+_KEPT = 16  # points of a descent that the path takes over; the dense maximum of the path decides
+_INSIDE = 4  # points on the segment there whose losses are compared
+
+
+@dataclass(frozen=True)
+class SaddleTrails:
+    """A saddle of index 1 and its descents, in parameters.
+
+    Attributes:
+        point: [d].
+        loss: there.
+        sides: two polylines [m, d] from the saddle down.
+        lowest: losses at the ends of both.
+    """
+
+    point: Tensor
+    loss: float
+    sides: tuple[Tensor, Tensor]
+    lowest: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """A path over saddles.
+
+    Attributes:
+        points: [n, d].
+        profile: the losses along it.
+        top: the saddle over which it was led last; None where no saddle made it lower.
+    """
+
+    points: Tensor
+    profile: Profile
+    top: SaddleTrails | None
+
+
+def spliced(
+    objective: Objective,
+    points: Tensor,
+    profile: Profile,
+    saddles: Sequence[SaddleTrails],
+    settings: PathSettings,
+) -> Spliced:
+    """The path ``points`` [n, d] led over those of ``saddles`` that make it lower, one after the other.
+
+    Its highest saddle comes first, and every one that is used is used once.
+    """
+    top: SaddleTrails | None = None
+    left = list(saddles)
+    while left:
+        tried = list[tuple[float, int, Tensor, Profile]]()
+        for number, saddle in enumerate(left):
+            if saddle.loss < profile.maximum:
+                path, _ = merge_coincident(_over(objective, points, saddle))
+                seen = loss_profile(
+                    objective, path, heights=settings.heights, tolerance=settings.height_tolerance
+                )
+                tried.append((seen.maximum, number, path, seen))
+        if not tried:
+            break
+        height, number, path, seen = min(tried, key=lambda trial: trial[:2])
+        if not height < profile.maximum:
+            break
+        points, profile, top = path, seen, left.pop(number)
+    return Spliced(points, profile, top)
+
+
+def _over(objective: Objective, points: Tensor, saddle: SaddleTrails) -> Tensor:
+    """The path that leaves ``points`` [n, d] on both sides of their highest for the descents of a saddle."""
+    losses = objective.losses(points)
+    peak = int(losses.argmax())
+    before, after = points[: peak + 1], points[peak:].flip(0)
+    so_far = losses[: peak + 1].cummax(0).values, losses[peak:].flip(0).cummax(0).values
+    best: tuple[float, Tensor] | None = None
+    for first, second in (saddle.sides, saddle.sides[::-1]):
+        up, high = _joined(objective, before, so_far[0], first)
+        down, higher = _joined(objective, after, so_far[1], second)
+        height = max(high, higher)
+        if best is None or height < best[0]:
+            best = height, torch.cat([up, down.flip(0)[1:]])
+    assert best is not None
+    return best[1]
+
+
+def _joined(
+    objective: Objective, points: Tensor, so_far: Tensor, side: Tensor
+) -> tuple[Tensor, float]:
+    """The lowest way from the first of ``points`` [n, d] by some of them to ``side`` and up to its saddle.
+
+    Args:
+        objective: the loss.
+        points: of a path, from its end to its peak.
+        so_far: [n], the highest loss from the end to each of them.
+        side: [m, d], from the saddle down.
+
+    Returns:
+        The polyline from the end to the saddle, and its height below the saddle.
+    """
+    leaves = torch.linspace(0, len(side) - 1, min(len(side), _LEAVES)).round().long()
+    weights = torch.linspace(0, 1, _INSIDE + 2, dtype=points.dtype, device=points.device)
+    weights = weights[1:-1, None]
+    chords = side[leaves.to(side.device)][None, :] - points[:, None]
+    inside = points[:, None, None] + weights * chords[:, :, None]
+    losses = objective.losses(inside.flatten(0, 2)).reshape(len(points), len(leaves), -1)
+    heights = torch.maximum(losses.amax(-1), so_far[:, None].to(losses))
+    row, column = divmod(int(heights.argmin()), len(leaves))
+    last = int(leaves[column])
+    kept = torch.linspace(0, last, min(last + 1, _KEPT)).round().long().to(side.device)
+    return torch.cat([points[: row + 1], side[kept].flip(0)]), float(heights[row, column])
