@@ -8,9 +8,11 @@ import torch
 from topo_core.objectives.protocol import from_function
 from topo_core.paths.convergence import Outcome
 from topo_core.paths.optimize import optimize_path
+from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
+from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.state import PathState
 from topo_core.paths.verified_pass import VerifiedPass
 from topo_core.reference_landscapes.surfaces import (
@@ -148,3 +150,24 @@ def test_a_ridge_by_symmetry_is_left_in_many_dimensions():
     outer = embedded(inner.objective, 12, seed=2)
     path = optimize_path(outer, *outer.lift(inner.minima[[0, 2]]))
     assert path.profile.maximum == pytest.approx(inner.passes[0, 2], rel=1e-6)
+
+
+@pytest.mark.parametrize("high", [False, True])
+def test_a_path_is_led_over_a_saddle_only_where_that_is_lower(high):
+    """The straight line, of height 5, gets the height of the saddle, though descents end short of minima."""
+    objective = from_function(bent)
+    x = torch.linspace(0, 0.8, 30, dtype=torch.float64)
+    sides = tuple(torch.stack([sign * x, 1 - x**2], 1) for sign in (1, -1))
+    lowest = tuple(float(bent(side[-1:])) for side in sides)
+    trails = SaddleTrails(sides[0][0], 9.0 if high else 1.0, sides, lowest)
+    straight = ENDS[0] + torch.linspace(0, 1, 19, dtype=torch.float64)[:, None] * (
+        ENDS[1] - ENDS[0]
+    )
+    profile = loss_profile(objective, straight)
+    path = spliced(objective, straight, profile, [trails], PathSettings())
+    assert torch.equal(path.points[[0, -1]], straight[[0, -1]])
+    if high:
+        assert path.top is None and torch.equal(path.points, straight)
+    else:
+        assert path.top is trails
+        assert path.profile.maximum == pytest.approx(1.0, abs=1e-6)
