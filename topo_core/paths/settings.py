@@ -24,7 +24,7 @@ _CURVE_PASSES = 200  # at least
 _CURVE_GRADIENTS = 1600  # at least
 LARGE = 1000
 """Dimensions above which a search for routes among minima costs more gradients than it is worth."""
-SMALL = 32
+SMALL = 128
 """Dimensions up to which that search comes first: most pairs of minima are joined over proved saddles."""
 _STEPS_MEDIUM = 300  # in more than `SMALL`, after a curve and a search that take as much as 200
 _STEPS_LARGE = 600  # exact gradients in more than `LARGE` dimensions
@@ -72,23 +72,23 @@ class PathSettings:
         force: the tangent rule, a name of ``tangents.registry``.
         epochs: largest number of passes over the objective's minibatches; the run ends before when
             the path is as low as its higher end. 0 measures the starting path alone; None is for at
-            least 100 epochs and 2,000 steps; with exact gradients in more than 32 dimensions 300, and
+            least 100 epochs and 2,000 steps; with exact gradients in more than 128 dimensions 300, and
             in more than 1,000 dimensions 600.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
             comparison), for SGD at 0.05 with ``paper``, and where gradients are exact for
-            ``secant`` in up to 32 dimensions and ``scaled_adam`` at 0.3 in more.
+            ``secant`` in up to 128 dimensions and ``scaled_adam`` at 0.3 in more.
         schedule: None for a final annealing, and for a constant rate with ``paper``.
         l2: weight decay, added to gradients before the projection and to no reported loss. Paths
             between networks of a run have 1e-5 (section 1.2), a function of one's own has none.
         insertion: Algorithm 3; None for a fixed number of points, and with exact gradients in more than
-            32 dimensions for midpoints, up to 37 points, where the loss on a segment rises above
+            128 dimensions for midpoints, up to 37 points, where the loss on a segment rises above
             that of its ends (``Insertion(max_points=points)`` inserts none).
         redistribute_every: steps between redistributions at equal arc length, 0 for never;
             None for 10, and for never with ``paper`` and ``spring``.
         focus: how much denser points are at the highest point of a path than at its lowest, after
             redistribution: the density grows by up to this factor, with the square of the
             height (weighted string: E, Ren & Vanden-Eijnden 2007). 0 is equal arc length; None
-            for 4 with exact gradients in up to 32 dimensions, and 0 elsewhere.
+            for 4 with exact gradients in up to 128 dimensions, and 0 elsewhere.
         points_per_step: moving points drawn at random in each step (section 1.2); None: all.
         max_move: longest displacement of a point in a step, in distances to its nearer
             neighbour; None for no bound. ``paper`` has none.

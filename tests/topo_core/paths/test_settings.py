@@ -69,15 +69,15 @@ def test_defaults_follow_the_objective():
 def test_large_exact_losses_have_their_own_defaults():
     """Above 1,000 dimensions a trained curve, then a path that gets points where chords cut corners.
 
-    Above 32 dimensions the path has them already, where a search over saddles rarely ends the matter.
+    Above 128 dimensions the path has them already, where a search over saddles rarely ends the matter.
     """
     large = PathSettings().resolve(1, 1001)
     assert (large.start, large.optimizer.name, large.focus) == ("bezier", "scaled_adam", 0.0)
     assert large.insertion is not None and large.insertion.criterion == "residual"
     assert large.most_points == 37
-    medium = PathSettings().resolve(1, 33)
+    medium = PathSettings().resolve(1, 129)
     assert (medium.start, medium.optimizer.name, medium.epochs) == ("saddles", "scaled_adam", 300)
-    assert PathSettings().resolve(1, 32) == PathSettings().resolve(1)
+    assert PathSettings().resolve(1, 128) == PathSettings().resolve(1)
     assert PathSettings(force="paper").resolve(1, 1001).insertion is None
 
 

@@ -30,7 +30,7 @@ def saddles_start(
 ) -> Start:
     """The lowest of a route over saddles of index 1 and of a trained curve, with what was proved.
 
-    In up to 32 dimensions the search for routes comes first, and mostly ends the matter; a curve is trained
+    In up to 128 dimensions the search for routes comes first, and mostly ends the matter; a curve is trained
     where it does not. In more, up to 1,000, the curve comes first and is relaxed for a while. Then its peaks
     are followed to saddles, and the search goes on below its height, with few gradients until it has joined
     the ends. In still more dimensions, or in float32, the start is a trained curve.
