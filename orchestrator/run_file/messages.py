@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
     """A value as a user would recognise it: short, and with the words of YAML."""
     words = {True: "true", False: "false", None: "empty"}
     if isinstance(value, bool) or value is None:
-        return words[value] + (" (YAML reads yes and on so)" if value is True else "")
+        return words[value] + (" (YAML reads yes so)" if value is True else "")
     if isinstance(value, int) and abs(value) > 10**30:
         return f"a number of {value.bit_length() * 3 // 10} digits"
     if isinstance(value, tuple | list | dict) and len(value) > 20:

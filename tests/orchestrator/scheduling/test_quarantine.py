@@ -87,7 +87,9 @@ def test_a_pair_that_kills_its_worker_is_quarantined_alone(tmp_path, harmless, p
     assert "2 workers in a row were lost" in failure["reason"]
     before = results.times_completed(run)
     assert set(before.values()) == {1}
-    with started(tmp_path, "retry", file) as process:  # the network is the user's: named by the file
+    with started(
+        tmp_path, "retry", file
+    ) as process:  # the network is the user's: named by the file
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 3, output
     assert results.times_completed(run) == before
