@@ -34,7 +34,7 @@ def test_names_that_yaml_reads_as_something_else(name):
             "paths.epochs is true (YAML reads yes so); it must be a whole",
         ),
         ("paths: {points: 3.5}", "paths.points is 3.5; it must be a whole number."),
-        ("seed: on", "seed is true"),
+        ("seed: yes", "seed is true"),
         ("minima: {epochs: true}", "minima.epochs is true"),
         ("minima: {recipes: [{count: 2, epochs: no}]}", "minima.recipes.0.epochs is false"),
         ("resources: {gpus_per_worker: yes}", "it must be 'auto' or a number."),
