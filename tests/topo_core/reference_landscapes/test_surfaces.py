@@ -30,7 +30,9 @@ def test_default_path_finds_the_pass(name, pair):
     start, end = landscape.minima[list(pair)]
     found = optimize_path(landscape.objective, start, end)
     assert found.profile.maximum == pytest.approx(landscape.passes[pair], rel=1e-3)
-    assert found.outcome is Outcome.CONVERGED
+    # BUDGET: the saddle is verified, and the search for lower ones below it is not complete.
+    assert found.outcome in (Outcome.CONVERGED, Outcome.BUDGET)
+    assert found.outcome is Outcome.CONVERGED or found.verified is not None
 
 
 @pytest.mark.parametrize("name", PASSES)
