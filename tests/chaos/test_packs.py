@@ -49,7 +49,7 @@ def packed(folder, name):
 
 def under_way(run):
     """How many open paths have checkpoints; those of minima are of earlier epochs."""
-    late = [p for p in (run / "checkpoints").glob("*/0*") if int(p.name[:8]) >= 20]
+    late = [file for file in results.checkpoint_files(run) if int(file.name[:8]) >= 20]
     # Records are read where there is something to look for: this is asked fifty times a second.
     return len({p.parent.name for p in late} - set(results.times_completed(run))) if late else 0
 

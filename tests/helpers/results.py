@@ -1,5 +1,6 @@
 """What a run left in its store, read without the code that wrote it, so that runs can be compared."""
 
+import contextlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -14,13 +15,13 @@ def raw_records(run: Path, collection: str) -> list[dict[str, Any]]:
     """Every row of every segment that counts; a task that ran twice appears twice.
 
     A worker that outlives its driver for a moment may still publish; the next driver has closed
-    the books by then, and such a segment is not in them.
+    the manifest by then, and such a segment is not in it.
     """
-    books = sorted((run / "run").glob("accepted-*.json"))
-    if not books:
+    manifests = sorted((run / "run").glob("accepted-*.json"))
+    if not manifests:
         return []
-    closed = int(books[-1].name[9:17])
-    listed = set(json.loads(books[-1].read_text())["segments"])
+    closed = int(manifests[-1].name[9:17])
+    listed = set(json.loads(manifests[-1].read_text())["segments"])
     files = [
         file
         for file in sorted((run / "records" / collection).glob("*.parquet"))
@@ -36,9 +37,18 @@ def times_completed(run: Path) -> Counter[str]:
     )
 
 
+def checkpoint_files(run: Path) -> list[Path]:
+    """Checkpoints in the store now. Workers delete the folders of tasks that end, also while this looks."""
+    files = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in (run / "checkpoints").glob("*/*.parquet"):
+            files.append(file)  # what was listed before a folder vanished is kept
+    return files
+
+
 def checkpoint_epochs(run: Path) -> list[int]:
     """Epochs of the checkpoints that lie in the store now."""
-    return [int(p.name.split(".")[0]) for p in (run / "checkpoints").glob("*/*.parquet")]
+    return [int(file.name.split(".")[0]) for file in checkpoint_files(run)]
 
 
 def bits(run: Path) -> dict[str, bytes]:

@@ -77,7 +77,7 @@ def test_a_request_that_was_not_seen_stays(objects):
 def paths_with_a_checkpoint(run):
     """Keys of paths that run now: all minima are recorded by then, and lie in no checkpoint."""
     minima = {record["key"] for record in results.raw_records(run, "minima")}
-    keys = {file.parent.name for file in (run / "checkpoints").glob("*/*.parquet")}
+    keys = {file.parent.name for file in results.checkpoint_files(run)}
     return keys - minima if len(minima) == MINIMA else set()
 
 
