@@ -72,7 +72,12 @@ def what_is_missing(landscape: Landscape) -> str:
         missing.append(f"{counts.failed} failed paths")
     if lacking := landscape.simplices_expected - len(landscape.simplices):
         missing.append(f"{lacking} of {landscape.simplices_expected} simplices")
-    return f"Incomplete: without {', '.join(missing) or 'failed tasks'}. Bars can only get shorter."
+    change = (
+        "A missing minimum adds a bar and may change others."
+        if len(landscape.minima) < landscape.minima_expected
+        else "Bars can only get shorter."
+    )
+    return f"Incomplete: without {', '.join(missing) or 'failed tasks'}. {change}"
 
 
 def _bars(landscape: Landscape, width: int) -> Table:
