@@ -7,7 +7,8 @@ Squared error on 101 points of [-π, π], target 0.31 sin(-x) - 0.72 sin(-2x) - 
 networks of one, two and three layers of 2 neurons. The published ends of bars are in ``PUBLISHED``.
 
 The plan, fixed after trials on one and two layers with the same seed and before the run: with a ridge
-½·10⁻³‖θ‖² and without one, 60 random starts are polished (seed 0) and those that are verified minima grouped into classes of exact copies. On the quotient each
+½·10⁻³‖θ‖² and without one, 60 random starts are polished (seed 0) and
+those that are verified minima grouped into classes of exact copies. On the quotient each
 class is climbed from along all eigenvectors of its Hessian, and joined with the lowest class and with
 its nearest lower class, each with the nearest copy and with a random one, 6,000 gradients and Hessian-
 vector products a search. Minima that are met on the way join the list, and are climbed from and joined
