@@ -133,7 +133,7 @@ def _found(
     seed: int,
 ) -> Start:
     """The lowest route of a search, else the lowest path that it has relaxed."""
-    settings, spent, verified = resolved.settings, search.loss.rows, None
+    settings, spent = resolved.settings, search.loss.rows
     polygon = search.polygon()
     if polygon is None:
         polygon = _fallback(search, start, end, settings.points)
@@ -167,10 +167,9 @@ def _verified(
     edge = search.highest()
     if edge is None:
         return None
-    barrier = edge.loss - search.top
-    point = classify_point(objective, search.loss.theta(edge.point), seed=seed)
-    if not height <= edge.loss + _CLOSE * barrier:
+    if not height <= edge.loss + _CLOSE * (edge.loss - search.top):
         return None
+    point = classify_point(objective, search.loss.theta(edge.point), seed=seed)
     i, j = edge.ends
     joins = search.graph.losses[i], search.graph.losses[j]
     return _pass(search, point, joins, searched=search.ended == "explored")

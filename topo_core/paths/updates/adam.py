@@ -28,13 +28,21 @@ class Adam:
     ) -> Tensor:
         """See ``Update``."""
         del spacing
+        mean, square, count = averaged_(numbers, slots, normal)
         first, second = numbers.betas
-        mean = slots["mean"].lerp_(normal, 1 - first)
-        square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)
-        count = slots["count"].add_(1)
         step = rate / (1 - first**count)
         scale = torch.div(square, 1 - second**count, out=normal).sqrt_().add_(numbers.eps)
         return bounded_(torch.div(mean, scale, out=scale).mul_(step), bound)
+
+
+def averaged_(
+    numbers: UpdateNumbers, slots: Slots, normal: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The slots mean, square and count of Adam, with ``normal`` [k, d] taken into them, in place."""
+    first, second = numbers.betas
+    mean = slots["mean"].lerp_(normal, 1 - first)
+    square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)
+    return mean, square, slots["count"].add_(1)
 
 
 ADAM = Adam()

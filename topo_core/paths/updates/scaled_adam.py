@@ -8,17 +8,13 @@ factor on all coordinates; the root of the mean square gradient is a diagonal pr
 import torch
 from torch import Tensor
 
+from topo_core.paths.updates.adam import Adam, averaged_
 from topo_core.paths.updates.bounds import bounded_
 from topo_core.paths.updates.protocol import Slots, UpdateNumbers
 
 
-class ScaledAdam:
+class ScaledAdam(Adam):
     """Adam with a rate relative to the spacing of the points."""
-
-    def slots(self, points: Tensor) -> Slots:
-        """The two averages, and the steps of each point."""
-        row = torch.zeros_like(points)
-        return {"mean": row, "square": row.clone(), "count": points.new_zeros(len(points), 1)}
 
     def displacement(
         self,
@@ -31,10 +27,8 @@ class ScaledAdam:
         bound: Tensor | None,
     ) -> Tensor:
         """See ``Update``; ``eps`` is not used, since it would be a scale of the loss."""
+        mean, square, count = averaged_(numbers, slots, normal)
         first, second = numbers.betas
-        mean = slots["mean"].lerp_(normal, 1 - first)
-        square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)
-        count = slots["count"].add_(1)
         sizes = rate * spacing[..., None] / normal.shape[-1] ** 0.5
         step = sizes / (1 - first**count)
         scale = torch.div(square, 1 - second**count, out=normal).sqrt_()
