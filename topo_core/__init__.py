@@ -2,8 +2,8 @@
 
 This package is the mathematics. It knows a loss as an ``Objective`` and reads no files.
 
-What computes with torch is imported when it is asked for: torch takes seconds to import, and whoever plans
-a run, or reads one, has only settings and barcodes in mind.
+Modules that compute with torch are imported on first use: torch takes seconds to import, and planning or
+reading a run needs settings and barcodes only.
 """
 
 from importlib import import_module
@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from topo_core.critical_points.classification import ClassifySettings, classify_point
     from topo_core.critical_points.minima import polish_minimum
     from topo_core.critical_points.polish_state import PolishSettings
-    from topo_core.critical_points.saddle_search import Saddle, SaddleSettings, find_saddle
+    from topo_core.critical_points.saddles import (
+        Saddle,
+        SaddleDescent,
+        SaddleSettings,
+        descend_both_sides,
+        refine_saddle,
+    )
     from topo_core.critical_points.verdicts import CriticalPoint, Verdict
     from topo_core.morse.landscape_results import LandscapeBarcodes, LandscapeSettings
     from topo_core.morse.landscape_search import landscape_barcodes
@@ -51,7 +57,13 @@ _WITH_TORCH = {
     "critical_points.minima": ("polish_minimum",),
     "critical_points.polish_state": ("PolishSettings",),
     "critical_points.verdicts": ("CriticalPoint", "Verdict"),
-    "critical_points.saddle_search": ("Saddle", "SaddleSettings", "find_saddle"),
+    "critical_points.saddles": (
+        "Saddle",
+        "SaddleDescent",
+        "SaddleSettings",
+        "descend_both_sides",
+        "refine_saddle",
+    ),
     "morse.landscape_results": ("LandscapeBarcodes", "LandscapeSettings"),
     "morse.landscape_search": ("landscape_barcodes",),
     "objectives.protocol": ("Objective", "SegmentObjective", "Step", "from_function"),
@@ -107,6 +119,7 @@ __all__ = [
     "QuotientBarcode",
     "Record",
     "Saddle",
+    "SaddleDescent",
     "SaddleSettings",
     "SamplingError",
     "Schedule",
@@ -121,10 +134,10 @@ __all__ = [
     "bottleneck",
     "classify_point",
     "dense_barcode",
+    "descend_both_sides",
     "estimate_convergence",
     "estimate_sampling_error",
     "filtration",
-    "find_saddle",
     "from_function",
     "generator",
     "initial_path",
@@ -137,5 +150,6 @@ __all__ = [
     "persistence",
     "polish_minimum",
     "quotient_barcode",
+    "refine_saddle",
     "to_score",
 ]

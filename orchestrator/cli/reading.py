@@ -59,14 +59,6 @@ def verify(
 def reduce(
     run: RunArgument,
     as_json: AsJson = False,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify-saddles",
-            help="Search for the saddle at each pass where a bar ends; takes minutes.",
-        ),
-    ] = False,
-    trust_code: TrustCode = False,
 ) -> None:
     """Print the barcodes and TO-scores of the results that a run has so far.
 
@@ -75,22 +67,12 @@ def reduce(
     from orchestrator.report.terminal import barcode_view
     from orchestrator.runs.stored_run import open_run
 
-    look_for_modules(run)
-    started = open_run(run, trust_code=trust_code)
-    landscape = started.landscape()
-    saddles = []
-    if verify:
-        from orchestrator.runs.saddle_checks import saddles_view, verify_saddles
-
-        saddles = list(verify_saddles(started, landscape))
+    landscape = open_run(run).landscape()
     if as_json:
-        checked = {"saddles": [one.to_json() for one in saddles]} if verify else {}
-        print(json.dumps({**landscape.to_json(), **checked}, allow_nan=False))
+        print(json.dumps(landscape.to_json(), allow_nan=False))
     else:
         console = Console()
         console.print(barcode_view(landscape, console.width))
-        if verify:
-            console.print(saddles_view(saddles))
 
 
 @app.command()

@@ -26,13 +26,12 @@ def trapped(tmp_path, monkeypatch):
     "command",
     [
         ["verify"],
-        ["reduce", "--verify-saddles"],
         ["retry", "--in-process"],
         ["export", "--path", "0,1"],
     ],
 )
 def test_what_the_store_names_is_not_run(trapped, command):
-    """verify, retry, saddles and export refuse in one sentence, and the function is not called."""
+    """verify, retry and export refuse in one sentence, and the function is not called."""
     name, *options = command
     said = toscore(name, trapped.folder, *options)
     assert said.code == 2 and "names code to run, trap:load" in said.err

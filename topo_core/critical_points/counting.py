@@ -37,10 +37,8 @@ class Counted:
         products: Hessian–vector products that were evaluated.
     """
 
-    def __init__(self, objective: Objective, difference: float | None = None) -> None:
-        """``difference``: as for ``hessian_vector_products``."""
+    def __init__(self, objective: Objective) -> None:
         self.objective, self.gradients, self.products = objective, 0, 0
-        self._difference = difference
 
     def at(self, point: Tensor) -> tuple[float, Tensor]:
         """Loss, and gradient [d], at ``point`` [d]."""
@@ -60,14 +58,14 @@ class Counted:
         """The Hessian at ``point`` [d] times each of ``vectors`` [k, d]."""
         self.products += len(vectors)
         points = point.expand(len(vectors), -1)
-        return hessian_vector_products(self.objective, points, vectors, difference=self._difference)
+        return hessian_vector_products(self.objective, points, vectors)
 
     def resolution(self, point: Tensor) -> float:
         """Part of the largest curvature below which an eigenvalue cannot be told from zero.
 
         Rounding of exact second derivatives, or the error of central differences where there are none.
         """
-        exact = self._difference is None and has_exact_products(self.objective, point)
+        exact = has_exact_products(self.objective, point)
         return _RESOLUTION.get((point.dtype, exact), 1e-2)
 
 

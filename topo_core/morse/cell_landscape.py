@@ -1,6 +1,6 @@
 """The barcodes of passes and discs: more than simplices on the minima can see, up to index 1.
 
-The passes themselves are the edges (``path_subdivision``), and discs are spanned by short loops of them
+The passes themselves are the edges (``pass_search``), and discs are spanned by short loops of them
 (``cell_complexes``). An optimised disc lies above the lowest one. So its peak is followed to a critical point
 of index 2 (``index_two_points``), walkers look for others, and the discs that descend from all of them
 (``descending_discs``) fill loops too. Each disc is attained: of all that fill a loop the lowest counts.
@@ -27,7 +27,8 @@ from topo_core.morse.landscape_results import (
     LoopBarcode,
     Vertices,
 )
-from topo_core.morse.path_subdivision import Pass, Passes, find_passes, more_passes
+from topo_core.morse.pass_search import Passes, find_passes, more_passes
+from topo_core.morse.passes import Pass
 from topo_core.morse.simplex_filling import filled_simplices, open_height
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths

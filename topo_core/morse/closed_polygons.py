@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from topo_core.morse.candidate_loops import Loop
-from topo_core.morse.path_subdivision import Pass
+from topo_core.morse.passes import Pass
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from topo_core.morse.index_two_points import Top, largest_curvature
 from topo_core.morse.level_curves import LevelCurve, strip_heights
-from topo_core.morse.path_subdivision import Pass
+from topo_core.morse.passes import Pass
 from topo_core.morse.steepest_descents import steepest_descents
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import resample

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.morse.path_subdivision import Pass
+from topo_core.morse.passes import Pass
 from topo_core.morse.random_walkers import Moves, beside, box
 from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step

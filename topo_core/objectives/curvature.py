@@ -2,10 +2,7 @@
 
 An objective that implements ``CurvatureObjective`` differentiates twice, which is exact to rounding. For
 any other objective the product is a central difference of exact gradients (relative error about eps^(2/3)).
-
-The caller also requests a central difference, with ``difference``, where the loss has kinks (ReLU,
-max-pooling): second derivatives ignore the jumps of the gradient between two linear pieces, and
-only a difference over a finite distance sees the curvature that these jumps add up to.
+Neither describes a loss at a kink (ReLU, max-pooling); ``critical_points.kinks`` tells kinks apart.
 """
 
 import torch
@@ -33,29 +30,26 @@ def full_gradients(objective: Objective, points: Tensor) -> tuple[Tensor, Tensor
     return losses.to(torch.float64), gradients
 
 
-def hessian_vector_products(
-    objective: Objective, points: Tensor, vectors: Tensor, *, difference: float | None = None
-) -> Tensor:
+def hessian_vector_products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:
     """The Hessian at ``points[i]`` times ``vectors[i]``, for each row: [k, d].
+
+    From exact second derivatives where the objective has them, else by ``central_difference_products``.
 
     Args:
         objective: the loss.
         points: [k, d].
         vectors: [k, d], of any length.
-        difference: distance from each point to the two points of a central difference of
-            gradients, in units of the parameters. None: exact second derivatives where the
-            objective has them, else a difference over ``default_difference``.
 
     Raises:
         ValueError: second derivatives must be approximated, and the objective has only gradients
             on minibatches.
     """
-    if difference is None and isinstance(objective, CurvatureObjective):
+    if isinstance(objective, CurvatureObjective):
         try:
             return objective.hessian_vector_products(points, vectors)
         except NotImplementedError:  # an operation without a second derivative, such as cdist
             pass
-    return _central_differences(objective, points, vectors, difference)
+    return central_difference_products(objective, points, vectors)
 
 
 def has_exact_products(objective: Objective, point: Tensor) -> bool:
@@ -69,22 +63,14 @@ def has_exact_products(objective: Objective, point: Tensor) -> bool:
     return True
 
 
-def default_difference(points: Tensor) -> Tensor:
-    """[k], the distance of a central difference at ``points`` [k, d]: eps^(1/3) (1 + largest |θ|).
+def central_difference_products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:
+    """As ``hessian_vector_products``, from the gradients at two points in each direction.
 
-    It balances the error of rounding, eps / h, and of the third derivative, h².
+    The points are h = eps^(1/3) (1 + largest |θ|) away, which balances the errors of rounding, eps / h,
+    and of the third derivative, h².
     """
-    distances: Tensor = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
-    return distances
-
-
-def _central_differences(
-    objective: Objective, points: Tensor, vectors: Tensor, difference: float | None
-) -> Tensor:
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    distances = default_difference(points)
-    if difference is not None:
-        distances = torch.full_like(distances, difference)
+    distances = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
     # A zero vector keeps its zero row: it is not divided by its length.
     scales = (distances / torch.where(lengths > 0, lengths, 1.0))[:, None]
     moves = scales * vectors

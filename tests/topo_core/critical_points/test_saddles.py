@@ -124,6 +124,32 @@ def test_an_index_above_one_is_no_pass(dense):
     assert not saddle.is_pass
 
 
+@pytest.mark.parametrize(
+    ("function", "peak", "verdict"),
+    [
+        # The Hessian of the monkey saddle is zero, and the loss falls in three directions.
+        (lambda x, y: x**3 - 3 * x * y**2, (0.0, 0.0), Verdict.SADDLE),
+        (lambda x, y: -x.abs() + y**2, (0.0, 0.01), Verdict.KINK),
+        # On a plateau no single point is the pass.
+        (lambda x, y: -(torch.relu(x.abs() - 1) ** 2) + y**2, (0.1, 0.0), Verdict.FLAT),
+    ],
+)
+def test_a_peak_that_is_no_saddle_of_index_one_is_no_pass(function, peak, verdict):
+    """A degenerate saddle, a kink and a plateau have verdicts of their own, and are not passes."""
+    objective = from_function(lambda p: function(p[:, 0], p[:, 1]))
+    saddle = refine_saddle(objective, tensor(peak), tensor([0.3, 0.0]))
+    assert saddle.critical.verdict is verdict and not saddle.is_pass
+
+
+def test_a_search_without_steps_says_that_it_has_not_converged():
+    """Where the budget ends before the search, the point is where it is, and is not called stationary."""
+    settings = SaddleSettings(steps=0)
+    start = tensor([-0.7, 0.6])
+    saddle = refine_saddle(muller_brown().objective, start, tensor([0.1, 0.1]), settings)
+    assert saddle.distance == 0
+    assert saddle.critical.verdict is Verdict.NOT_STATIONARY and not saddle.is_pass
+
+
 def test_a_loss_that_is_not_finite_is_an_outcome():
     """Where the loss becomes NaN the search ends with a verdict, not with an exception."""
     objective = from_function(lambda x: torch.sqrt(x[:, 0] - 1) - x[:, 1] ** 2)

@@ -6,7 +6,7 @@ import torch
 from topo_core.morse import descending_discs as descending
 from topo_core.morse.descending_discs import descending_discs
 from topo_core.morse.index_two_points import find_tops
-from topo_core.morse.path_subdivision import Pass
+from topo_core.morse.passes import Pass
 from topo_core.objectives.protocol import from_function
 
 
