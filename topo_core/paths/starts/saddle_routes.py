@@ -25,23 +25,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.eigenvector_following import Followed, follow
+from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
 from topo_core.critical_points.lanczos import lowest_eigenpairs
 from topo_core.critical_points.monotone_descent import descend_together
-from topo_core.critical_points.saddle_descents import descend_both_sides_together
-from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
-from topo_core.paths.starts.relaxed_strings import relaxed
+from topo_core.paths.starts.gap_paths import GapPaths, densely_sampled, peaks
+from topo_core.paths.starts.joined_saddles import join, new_saddles
+from topo_core.paths.starts.search_coordinates import search_coordinates
 from topo_core.paths.starts.spliced_paths import SaddleTrails
 from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
 from topo_core.random_streams import generator
 
 _SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
-_POINTS = 13  # of a relaxed path
-_RELAX = 50  # its steps
-_SAMPLES = 5  # points of the straight line whose Hessians make the metric
-_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)  # heights of arches, in distances of their ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
 _STEPS = 60  # of a search
@@ -99,7 +95,8 @@ class RouteSearch:
     ) -> None:
         self.settings, self.seed, self.bound = settings, seed, bound
         self.dense = len(start) <= settings.dense
-        self.loss, self._second = _coordinates(objective, start, end, dense=self.dense)
+        self.loss, other = search_coordinates(objective, start, end, dense=self.dense)
+        self._paths = GapPaths(self.loss, other, seed)
         ends = self.loss.coordinates(torch.stack([start, end]))
         self._given = ends
         self.top = float(self.loss.losses(ends).max())
@@ -157,9 +154,9 @@ class RouteSearch:
 
     def follow_peaks(self, path: Tensor) -> None:
         """Follow the peaks of ``path`` [n, d], in parameters, to saddles: a first move."""
-        peaks = self._peaks(self.loss.coordinates(path))
-        if peaks:
-            starts, directions = (torch.stack(rows) for rows in zip(*peaks, strict=True))
+        tops = self._peaks(self.loss.coordinates(path))
+        if tops:
+            starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
             order = self.loss.losses(starts).argsort(descending=True)
             radius = starts.new_full((len(starts),), _RADIUS)
             self._follow(starts[order], directions[order], radius, self._ceiling)
@@ -227,18 +224,16 @@ class RouteSearch:
         """Relax paths between components; whether there were any left to try."""
         pairs = self._gaps()
         points = self.graph.minima
-        first, other = list[Tensor](), list[Tensor]()
-        for i, j in pairs:
-            attempt = self._tried.get((i, j), 0)
-            self._tried[i, j] = attempt + 1
-            again = attempt == 1 and self._second is not None
-            (other if again else first).append(self._path(points[i], points[j], (i, j), attempt))
-        peaks = list[tuple[Tensor, Tensor]]()
-        for paths, loss in ((first, self.loss), (other, self._second)):
-            if paths and loss is not None:
-                peaks += self._relaxed_peaks(torch.stack(paths), loss)
-        if peaks:
-            starts, directions = (torch.stack(rows) for rows in zip(*peaks, strict=True))
+        attempts = [self._tried.get(pair, 0) for pair in pairs]
+        self._tried.update((pair, tried + 1) for pair, tried in zip(pairs, attempts, strict=True))
+        ends = [(points[i], points[j]) for i, j in pairs]
+        tops = list[tuple[Tensor, Tensor]]()
+        for path, losses in self._paths.relaxed(pairs, ends, attempts):
+            if bool(losses.isfinite().all()):
+                tops += self._peaks(path)
+                self._keep_lowest(path, float(losses.max()))
+        if tops:
+            starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
             ceiling = float(self.loss.losses(starts).max()) + self._unit
             radius = starts.new_full((len(starts),), _RADIUS)
             self._follow(starts, directions, radius, max(self._ceiling, ceiling))
@@ -260,51 +255,6 @@ class RouteSearch:
                     ranked.append((distances[j] * (1 + self._tried.get((i, j), 0)) * aside, i, j))
         return [(i, j) for _, i, j in sorted(ranked)[: self.settings.gaps]]
 
-    def _path(self, start: Tensor, end: Tensor, pair: tuple[int, int], attempt: int) -> Tensor:
-        """The straight line at first, then arches to both sides, in other directions and heights in turn."""
-        weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
-        straight = start + weights * (end - start)
-        lines = 1 if self._second is None else 2
-        if attempt < lines:
-            return straight
-        number, back = divmod(attempt - lines, 2)
-        side = self._side(straight, pair, number)
-        height = _ARCHES[number % len(_ARCHES)] * float((end - start).norm()) * (1 - 2 * back)
-        path: Tensor = straight + torch.sin(math.pi * weights) * height * side
-        return path
-
-    def _side(self, straight: Tensor, pair: tuple[int, int], number: int) -> Tensor:
-        """A unit vector across the line: where gradients mostly point, or drawn, in turn."""
-        along = (straight[-1] - straight[0]) / (straight[-1] - straight[0]).norm()
-        if number % 2 == 0:
-            _, gradients = self.loss.gradients(straight[1:-1])
-            across = gradients - (gradients @ along)[:, None] * along
-            if float(across.norm()) > 1e-6 * float(gradients.norm()):
-                # The dominant right singular vector, from the small Gram matrix.
-                _, vectors = torch.linalg.eigh(across @ across.T)
-                main: Tensor = vectors[:, -1] @ across
-                return torch.nn.functional.normalize(main, dim=0)
-        draw = generator(self.seed, "arch", *pair, number)
-        row = torch.randn(len(along), generator=draw, dtype=torch.float64).to(along)
-        side: Tensor = row - (row @ along) * along
-        return torch.nn.functional.normalize(side, dim=0, eps=1e-300)
-
-    def _relaxed_peaks(self, paths: Tensor, loss: ScaledLoss) -> list[tuple[Tensor, Tensor]]:
-        """Peaks of ``paths`` [p, n, d] after they were relaxed in the coordinates of ``loss``."""
-        if loss is not self.loss:
-            paths = loss.coordinates(self.loss.theta(paths))
-        before = loss.rows
-        low, losses = relaxed(loss, paths, _RELAX)
-        if loss is not self.loss:
-            self.loss.gradient_rows += loss.rows - before
-            low = self.loss.coordinates(loss.theta(low))
-        peaks = list[tuple[Tensor, Tensor]]()
-        for path, values in zip(low, losses, strict=True):
-            if bool(values.isfinite().all()):
-                peaks += self._peaks(path)
-                self._keep_lowest(path, float(values.max()))
-        return peaks
-
     def _keep_lowest(self, path: Tensor, height: float) -> None:
         """Keep the lowest relaxed path between the ends, for use where the search ends without a route."""
         ends = [self.graph.minima[node] for node in self.ends]
@@ -313,30 +263,15 @@ class RouteSearch:
             self._lowest, self.lowest_relaxed = height, self.loss.theta(path)
 
     def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Points of ``path`` [n, d] that are higher than both neighbours, and the chords between these.
-
-        Where no point is a peak, the segments are sampled, ever more closely towards both ends: the pass of
-        a shallow minimum is near it.
-        """
-        peaks = self._tops(path)
-        if peaks:
-            return peaks
-        last = len(path) - 1
-        near = 0.25 ** torch.arange(5, 1, -1, dtype=torch.float64)
-        quarters = torch.arange(1, 4 * last, dtype=torch.float64) / 4
-        at = torch.cat([near, quarters, last - near.flip(0)]).to(path)
-        segment = at.floor().long().clamp(max=last - 1)
-        inside = torch.lerp(path[segment], path[segment + 1], (at - segment)[:, None])
-        return self._tops(torch.cat([path[:1], inside, path[-1:]]))
+        """Peaks of ``path`` [n, d] and the chords there; of a finer polygon, where no point is a peak."""
+        tops = self._tops(path)
+        return tops or self._tops(densely_sampled(path))
 
     def _tops(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
         losses = self.loss.losses(points)
         if not self.graph.edges:
             self._unit = max(float(losses.max() - losses.min()), 1e6 * self._rounding, 1e-300)
-        least = max(2 * self._rounding, 1e-9 * self._unit)
-        higher = (losses[1:-1] > losses[:-2] + least) & (losses[1:-1] >= losses[2:] + least)
-        tops = (torch.nonzero(higher).flatten() + 1).tolist()
-        return [(points[k], points[k + 1] - points[k - 1]) for k in tops]
+        return peaks(points, losses, max(2 * self._rounding, 1e-9 * self._unit))
 
     # The single-ended move.
 
@@ -425,89 +360,6 @@ class RouteSearch:
             result = follow_in_krylov_spaces(
                 self.loss, starts, directions, radius=radius, steps=_STEPS, budget=left, **rest
             )
-        fresh = self._fresh(result)
-        if fresh:
-            self._add(result, fresh)
-
-    def _fresh(self, result: Followed) -> list[int]:
-        """Rows that are saddles of index 1 below the height, and not known yet."""
-        negative = (result.values < 0).sum(1).tolist()
-        settled = result.values[:, :2].isfinite().all(1).tolist()
-        fresh = list[int]()
-        for k, loss in enumerate(result.losses.tolist()):
-            point = result.points[k]
-            proved = bool(result.converged[k]) and settled[k] and negative[k] == 1
-            useful = loss < min(self.height, self.bound)
-            if not proved or not useful or self.graph.knows(point):
-                continue
-            if all(float((point - result.points[j]).norm()) > _SAME for j in fresh):
-                fresh.append(k)
-        return fresh
-
-    def _add(self, result: Followed, fresh: list[int]) -> None:
-        """Descend from the saddles in rows ``fresh``; those with minima on both sides join the graph."""
-        rows = torch.tensor(fresh, device=result.points.device)
-        down = descend_both_sides_together(
-            self.loss,
-            result.points[rows],
-            result.values[rows],
-            result.vectors[rows],
-            first=0.05,
-            longest=_LONGEST,
-            tolerance=1e-13 * self._unit,
-            steps=_DESCENT,
-        )
-        for n, k in enumerate(fresh):
-            both = n, n + len(fresh)
-            self.trails.append(
-                SaddleTrails(
-                    point=self.loss.theta(result.points[k]),
-                    loss=float(result.losses[k]),
-                    sides=(
-                        self.loss.theta(down.polylines[both[0]]),
-                        self.loss.theta(down.polylines[both[1]]),
-                    ),
-                    lowest=(float(down.losses[both[0]]), float(down.losses[both[1]])),
-                )
-            )
-            if not all(bool(down.converged[m]) for m in both):
-                continue
-            i, j = (self.graph.minimum(down.points[m], float(down.losses[m])) for m in both)
-            first, second = (
-                torch.cat([down.polylines[m], self.graph.minima[node][None]])
-                for m, node in zip(both, (i, j), strict=True)
-            )
-            self.graph.edges.append(
-                Edge(
-                    point=result.points[k],
-                    loss=float(result.losses[k]),
-                    gradient=result.gradients[k],
-                    values=result.values[k],
-                    ends=(i, j),
-                    sides=(first, second),
-                )
-            )
-
-
-def _coordinates(
-    objective: Objective, start: Tensor, end: Tensor, *, dense: bool
-) -> tuple[ScaledLoss, ScaledLoss | None]:
-    """Coordinates in which the distance of the ends is 1, and others for a second attempt.
-
-    The metrics are means of |H| over the straight line and over the two ends.
-    """
-    plain = ScaledLoss(objective, start)
-    if dense:
-        weights = torch.linspace(0, 1, _SAMPLES, dtype=start.dtype, device=start.device)[:, None]
-        hessians = plain.hessians(weights * (end - start))
-        hessians = hessians[hessians.isfinite().flatten(1).all(1)]
-        if len(hessians) >= 2:
-            scaled = list[ScaledLoss]()
-            for rows in (hessians, hessians[[0, -1]]):
-                basis = metric_basis(rows)
-                length = float((torch.linalg.inv(basis) @ (end - start)).norm())
-                scaled.append(ScaledLoss(objective, start, basis * length))
-            first, second = scaled
-            first.gradient_rows, first.product_rows = plain.gradient_rows, plain.product_rows
-            return first, second
-    return ScaledLoss(objective, start, None, float((end - start).norm())), None
+        rows = new_saddles(self.graph, result, min(self.height, self.bound))
+        if rows:
+            self.trails += join(self.loss, self.graph, result, rows, 1e-13 * self._unit)
