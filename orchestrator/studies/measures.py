@@ -12,6 +12,7 @@ from scipy import stats
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.runs.gradient_norms import GradientNorms
+from topo_core.homology.bar_ends import EndKind
 from topo_core.homology.barcodes import Bar, Method
 from workers.storage.schema import MinimumRecord, PairRecord
 
@@ -63,6 +64,19 @@ def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Mea
     return measure
 
 
+def _verified_minima(run: Landscape) -> float | None:
+    """Share of the minima that are proved to be minima; None where none was judged."""
+    verdicts = [record.verdict for record in run.minima.values()]
+    return _mean(float(verdict == "minimum") for verdict in verdicts) if any(verdicts) else None
+
+
+def _verified_ends(run: Landscape) -> float | None:
+    """Share of the finite bars that end at a verified saddle; None where no peak was followed."""
+    if run.verified is None or not run.verified.ends:
+        return None
+    return run.verified.count(EndKind.SADDLE) / len(run.verified.ends)
+
+
 def _overshoot(record: PairRecord) -> float:
     """Dense maximum of the polygon divided by the highest loss at its points, at the last measurement.
 
@@ -96,6 +110,11 @@ MEASURES: Mapping[str, tuple[str, Measure]] = {
     "saddle_with_error": (
         "Spearman's ρ of a bar's upper end and test error over minima",
         _with_error(lambda bar: bar.death),
+    ),
+    "verified_minima": ("share of the minima that are proved to be minima", _verified_minima),
+    "verified_ends": (
+        "share of the finite bars that end at a verified saddle, elder rule",
+        _verified_ends,
     ),
     "overshoot": (
         "height of the polygon over its highest optimised point",

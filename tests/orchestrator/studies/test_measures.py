@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.studies.measures import MEASURES
 from topo_core import barcode
+from topo_core.homology.bar_ends import EndKind
 
 
 def run(heights, accuracies=(0.9, 0.8, 0.7, 0.6)):
@@ -36,3 +37,18 @@ def test_nothing_can_be_said_of_two_bars():
     landscape = run((1.5, 3.0, 5.0))
     landscape.barcodes["direct"] = barcode([0.0, 1.0, 2.0], {(0, 1): 1.5, (0, 2): 3.0})
     assert measure(landscape) is None
+
+
+def test_shares_of_what_is_proved():
+    """Two of four minima and one of two finite bars are verified; without any verdict there is no share."""
+    _, minima = MEASURES["verified_minima"]
+    _, ends = MEASURES["verified_ends"]
+    verdicts = ("minimum", "kink", "minimum", "flat")
+    judged = {i: SimpleNamespace(verdict=verdict) for i, verdict in enumerate(verdicts)}
+    kinds = [EndKind.SADDLE, EndKind.ATTAINED]
+    verified = SimpleNamespace(ends=kinds, count=kinds.count)
+    assert minima(SimpleNamespace(minima=judged)) == 0.5
+    assert ends(SimpleNamespace(verified=verified)) == 0.5
+    unjudged = {0: SimpleNamespace(verdict="")}
+    assert minima(SimpleNamespace(minima=unjudged)) is None
+    assert ends(SimpleNamespace(verified=None)) is None

@@ -22,12 +22,14 @@ NAMES = [
     "figG",
     "generalisation",
 ]
+OURS = ["width"]
+"""Studies of claims of the paper on networks of our own choice."""
 PAPERS_DATA = {"mnist", "fmnist", "cifar10", "svhn"}
 
 
 def test_every_figure_has_a_study():
     """The figures of sections 2.1 to 2.7 and of Appendices F and G."""
-    assert list(shipped()) == NAMES
+    assert list(shipped()) == sorted([*NAMES, *OURS])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,6 +48,24 @@ def test_both_scales_expand(name):
         for cell in study.cells:
             assert (cell.run.paths.start, cell.run.paths.force) == ("line", "paper")
             assert cell.run.paths.l2 == 1e-5
+
+
+RIDGE_SCALES = [
+    *((name, "ridge") for name in ("fig2-fmnist", "fig2-mnist", "fig3", "fig4", "generalisation")),
+    ("width", "reduced"),
+]
+
+
+@pytest.mark.parametrize(("name", "scale"), RIDGE_SCALES)
+def test_scales_with_a_ridge(name, scale):
+    """The loss has minima: a ridge is part of it, nothing decays weights beside it, and there are 5 seeds."""
+    study = load_study(f"study:{name}", [f"scale={scale}"])
+    assert len(study.axes["seed"]) == 5 and study.claims
+    for cell in study.cells:
+        assert cell.run.loss.ridge == 1e-3
+        assert cell.run.paths.l2 == 0
+        assert {training.l2 for training in cell.run.minima.trainings} == {0.0}
+        assert cell.run.network.option("activation", "relu") == "tanh"
 
 
 @pytest.mark.parametrize("name", ["fig2-mnist", "fig2-fmnist"])
@@ -120,7 +140,9 @@ def test_operations_are_counted():
 def test_the_list():
     """`toscore studies` prices every study at every scale without its data."""
     listed = json.loads(toscore("studies", "--json").out)["studies"]
-    assert [item["study"] for item in listed if item["scale"] == "full"] == NAMES
+    assert [item["study"] for item in listed if item["scale"] == "full"] == sorted(
+        [*NAMES, *OURS]
+    )
     costs = {(item["study"], item["scale"]): item["cost"] for item in listed}
     assert costs["fig2-mnist", "full"]["paths"] == 5 * 45
     # 45 paths, 200 epochs of 235 minibatches, 17 moving points.
