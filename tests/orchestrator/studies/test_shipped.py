@@ -140,9 +140,7 @@ def test_operations_are_counted():
 def test_the_list():
     """`toscore studies` prices every study at every scale without its data."""
     listed = json.loads(toscore("studies", "--json").out)["studies"]
-    assert [item["study"] for item in listed if item["scale"] == "full"] == sorted(
-        [*NAMES, *OURS]
-    )
+    assert [item["study"] for item in listed if item["scale"] == "full"] == sorted([*NAMES, *OURS])
     costs = {(item["study"], item["scale"]): item["cost"] for item in listed}
     assert costs["fig2-mnist", "full"]["paths"] == 5 * 45
     # 45 paths, 200 epochs of 235 minibatches, 17 moving points.
