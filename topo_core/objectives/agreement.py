@@ -46,7 +46,7 @@ def disagreement(
     rows = points.double()
     objective = ModuleObjective(double, x, y, batch_size=len(x), strategy=strategy, loss=loss)
     batch = objective.minibatch(Step(0, 0, 0))
-    losses, gradients = objective.gradients(rows, Step(0, 0, 0))
+    losses, gradients = objective.minibatch_gradients(rows, Step(0, 0, 0))
     weights = loss.weights(y)
     scale = 1.0 if weights is None else float(weights.mean())
     for row, own_loss, own_gradient in zip(rows, losses, gradients, strict=True):

@@ -1,8 +1,9 @@
 """Batch norm: the statistics that a loss uses.
 
-Gradients use the statistics of their minibatch, as in training. A loss over the whole training set
-recomputes the statistics at each point, over that set: layer by layer and chunk by chunk, pooled with the
-sizes of the chunks. Running statistics of two networks are never interpolated.
+Gradients on a minibatch use the statistics of that minibatch, as in training. A loss over the whole training
+set uses statistics of that set, which are recomputed at each point: each chunk passes through the network in
+training mode, and the statistics of the chunks are pooled with their sizes. `batch_norm_curvature` has the
+exact gradient of that loss. Running statistics of two networks are never interpolated.
 
 A layer that stays in evaluation mode when its network is put into training (a frozen layer) keeps its own
 statistics everywhere: they belong to the problem, as other buffers do.

@@ -17,6 +17,7 @@ from topo_core.objectives.batch_norm import (
     with_statistics,
     without_statistics,
 )
+from topo_core.objectives.batch_norm_curvature import BatchNormCurvature
 from topo_core.objectives.batching.convolutional_layers import plan_of as convolutional_plan
 from topo_core.objectives.batching.cuda_graphs import Graphed
 from topo_core.objectives.batching.linear import Linear
@@ -87,13 +88,13 @@ class ModuleObjective:
         self._ridge_given = ridge
         self._ridge = ridge.on(self.layout) if ridge is not None and ridge.strength else None
         norms = training_norms(module)
-        self._smallest = 2 if norms else 1
-        self._minibatches = Minibatches(len(inputs), batch_size, smallest=self._smallest)
+        self._minibatches = Minibatches(len(inputs), batch_size, smallest=2 if norms else 1)
         self._evaluators(norms)
         self._mean_weight = _mean_weight(self.loss, targets)
         self._statistics = TrainingSetStatistics(module, self.layout, norms) if norms else None
-        self._curvature = NetworkCurvature(
-            Network(self._training_module, self.layout, self.loss), self._smallest
+        self._normed = BatchNormCurvature(module, self.layout, norms, self.loss) if norms else None
+        self._curvature = self._normed or NetworkCurvature(
+            Network(self._training_module, self.layout, self.loss)
         )
         self._twin: ModuleObjective | None = None
 
@@ -138,8 +139,15 @@ class ModuleObjective:
 
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Losses [k] and gradients [k, d] on the minibatch of `step`."""
+        if self.batches == 1 and self._normed is not None:
+            losses, gradients = self.full_gradients(points)
+            return losses.to(points.dtype), gradients
+        return self.minibatch_gradients(points, step)
+
+    def minibatch_gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """`gradients`, with the statistics of the minibatch also where it is the whole set."""
         if (twin := self._for(points)) is not self:
-            return twin.gradients(points, step)
+            return twin.minibatch_gradients(points, step)
         with torch.no_grad(), arithmetic(self.precision, points.device):
             losses, gradients = self._training.gradients(points, *self.minibatch(step))
             return self._complete(points, losses, gradients)
@@ -149,6 +157,10 @@ class ModuleObjective:
 
         The steps have one number of the batch, so that all batches are of one size.
         """
+        if self.batches == 1 and self._normed is not None:
+            losses, gradients = self.full_gradients(points.flatten(0, 1))
+            shape = points.shape[:2]
+            return losses.to(points.dtype).view(shape), gradients.view(points.shape)
         if (twin := self._for(points)) is not self:
             return twin.gradients_of_paths(points, steps)
         with torch.no_grad(), arithmetic(self.precision, points.device):
@@ -176,17 +188,19 @@ class ModuleObjective:
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
     def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses [k] (float64) and gradients [k, d] over the whole training set, by chunks.
+        """Losses [k] (float64) and gradients [k, d] over the whole training set: those of `losses`.
 
-        With batch norm each chunk has its own statistics, as a minibatch has; `losses` uses those of the
-        whole set.
+        With batch norm the gradients include the dependence of the statistics on the parameters.
         """
         if (twin := self._for(points)) is not self:
             return twin.full_gradients(points)
-        losses = torch.zeros(len(points), dtype=torch.float64, device=points.device)
-        gradients = torch.zeros_like(points, dtype=torch.float64)
         with torch.no_grad(), arithmetic("float32", points.device):
-            for x, y in chunks(self._inputs, self._targets, self._smallest):
+            if self._normed is not None:
+                losses, gradients = self._normed.gradients(points, self._inputs, self._targets)
+                return self._complete(points, losses, gradients.to(points.dtype))
+            losses = torch.zeros(len(points), dtype=torch.float64, device=points.device)
+            gradients = torch.zeros_like(points, dtype=torch.float64)
+            for x, y in chunks(self._inputs, self._targets):
                 chunk_losses, chunk_gradients = self._training.gradients(points, x, y)
                 losses += chunk_losses.double() * len(x)
                 gradients += chunk_gradients.double() * len(x)
@@ -194,7 +208,12 @@ class ModuleObjective:
             return self._complete(points, losses / count, (gradients / count).to(points.dtype))
 
     def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
-        """Products [k, d] of the Hessians at `points` [k, d] with `vectors` [k, d], over the training set."""
+        """Products [k, d] of the Hessians at `points` [k, d] with `vectors` [k, d], over the training set.
+
+        Raises:
+            NotImplementedError: an operation has no second derivative, or the network has batch norm and the
+                training set more than one chunk.
+        """
         if (twin := self._for(points)) is not self:
             return twin.hessian_vector_products(points, vectors)
         with arithmetic("float32", points.device):

@@ -17,17 +17,14 @@ LARGEST = 10**8
 A judgement takes some tens of passes over the data and a polish some hundreds to thousands, where a training
 has 60 by default. Up to this size a pass takes 0.05 s or less on a core, so both take seconds.
 """
+BATCH_NORM = 10
+"""Cost of derivatives with batch norm in those without: three passes a gradient, two gradients a product."""
 
 
 def is_small(loaded: Loaded) -> bool:
-    """Whether a point of the problem is judged, and polished by `polish: auto`.
-
-    Networks with batch norm are not: their gradients use the statistics of chunks, their losses those of the
-    whole set, so neither is the derivative of the other.
-    """
-    return (
-        not loaded.state.statistics and len(loaded.data.train_inputs) * loaded.dimension <= LARGEST
-    )
+    """Whether a point of the problem is judged, and polished by `polish: auto`."""
+    factor = BATCH_NORM if loaded.state.statistics else 1
+    return factor * len(loaded.data.train_inputs) * loaded.dimension <= LARGEST
 
 
 def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:

@@ -147,7 +147,10 @@ def plain(module, row, inputs, targets):
 
 
 def check(seed):
-    """Each strategy that a random module allows agrees with plain PyTorch, or fails with an error."""
+    """Each strategy that a random module allows agrees with plain PyTorch, or fails with an error.
+
+    And its gradients over the whole set are those of its losses.
+    """
     draw = random.Random(seed)
     torch.manual_seed(seed)
     of_images = draw.random() < 0.25
@@ -164,7 +167,7 @@ def check(seed):
             objective = ModuleObjective(
                 module, inputs, targets, batch_size=EXAMPLES, strategy=strategy
             )
-            losses, gradients = objective.gradients(rows, Step(0, 0, 0))
+            losses, gradients = objective.minibatch_gradients(rows, Step(0, 0, 0))
         except (RuntimeError, NotImplementedError):
             assert strategy == "functional"  # `vmap` does not know every operation
             continue
@@ -173,6 +176,14 @@ def check(seed):
             expected, slope = plain(module, row, *batch)
             torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(gradient, slope, rtol=1e-7, atol=1e-10)
+        found, gradients = objective.full_gradients(rows)
+        torch.testing.assert_close(found, objective.losses(rows), rtol=1e-9, atol=1e-12)
+        if any(part._backward_hooks for part in module.modules()):
+            continue  # its gradients are, as those of plain PyTorch, not those of its loss
+        direction = torch.randn(len(start), dtype=torch.float64)
+        ahead, behind = (objective.losses(rows + move * direction) for move in (1e-6, -1e-6))
+        slopes = (ahead - behind) / 2e-6
+        torch.testing.assert_close(gradients @ direction, slopes, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(60))

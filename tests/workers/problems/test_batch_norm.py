@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.minibatches import CHUNK
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
@@ -232,3 +233,97 @@ def test_norms_that_track_nothing_are_evaluated_on_the_whole_set():
         objective = ModuleObjective(module, inputs, targets, batch_size=100)
         losses.append(float(objective.losses(row[None])[0]))
     assert losses[0] == losses[1]
+
+
+class Doubled(nn.BatchNorm1d):
+    """A batch norm with its own forward pass."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Twice(nn.Module):
+    """A network that calls one of its batch norms twice and never calls another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 4)
+        self.norm, self.unused = nn.BatchNorm1d(4, affine=False), nn.BatchNorm1d(4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.norm(self.second(torch.tanh(self.norm(self.first(x))))))
+
+
+NORMED = {
+    "two layers": lambda: nn.Sequential(
+        nn.BatchNorm1d(3),
+        nn.Linear(3, 5),
+        nn.BatchNorm1d(5),
+        nn.Tanh(),
+        nn.Linear(5, 4),
+        nn.BatchNorm1d(4),
+        nn.Tanh(),
+        nn.Linear(4, 2),
+    ),
+    "one layer called twice": Twice,
+    "own forward pass": lambda: nn.Sequential(
+        nn.Linear(3, 4), Doubled(4), nn.Tanh(), nn.Linear(4, 2)
+    ),
+    "images": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 1, 1)),
+        nn.Conv2d(3, 4, 1),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(4, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize("network", NORMED)
+@pytest.mark.parametrize("count", [9, 2 * CHUNK + 1])
+def test_full_gradients_are_those_of_the_loss_that_is_reported(network, count):
+    """Full gradients and Hessian products agree with differences of the losses, through the statistics.
+
+    They used the statistics of chunks, with the biased variance, where losses use those of the set.
+    """
+    draw = torch.Generator().manual_seed(1)
+    inputs = 1 + torch.randn(count, 3, generator=draw, dtype=torch.float64)
+    targets = torch.randint(2, (count,), generator=draw)
+    module = NORMED[network]().double()
+    objective = ModuleObjective(module, inputs, targets, batch_size=count, strategy="literal")
+    point = torch.randn(objective.dimension, generator=draw, dtype=torch.float64)
+    direction = torch.randn(objective.dimension, generator=draw, dtype=torch.float64)
+    losses, gradients = objective.full_gradients(point[None])
+    torch.testing.assert_close(losses, objective.losses(point[None]), rtol=1e-12, atol=0)
+    step = 1e-5 * direction
+    ahead, behind = objective.losses(torch.stack([point + step, point - step]))
+    slope = float(ahead - behind) / 2e-5
+    assert float(gradients[0] @ direction) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+    product = hessian_vector_products(objective, point[None], direction[None])[0]
+    both = objective.full_gradients(torch.stack([point + step, point - step]))[1]
+    torch.testing.assert_close(product, (both[0] - both[1]) / 2e-5, rtol=1e-4, atol=1e-6)
+    # One minibatch is the whole set, so its gradient is exact as well.
+    assert objective.batches == 1
+    torch.testing.assert_close(objective.gradients(point[None], Step(0, 0, 0))[1], gradients)
+
+
+@pytest.mark.parametrize("network", NORMED)
+def test_the_loss_of_a_set_is_that_of_plain_pytorch(network):
+    """With statistics of its own forward pass, set into its running statistics, and in evaluation mode."""
+    draw = torch.Generator().manual_seed(2)
+    inputs = 1 + torch.randn(30, 3, generator=draw, dtype=torch.float64)
+    targets = torch.randint(2, (30,), generator=draw)
+    module = NORMED[network]().double()
+    objective = ModuleObjective(module, inputs, targets, batch_size=30, strategy="literal")
+    row = nn.utils.parameters_to_vector(module.parameters()).detach()
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.momentum = None
+            layer.reset_running_stats()
+    with torch.no_grad():
+        module.train()(inputs)
+        expected = nn.functional.cross_entropy(module.eval()(inputs), targets)
+    assert float(objective.full_gradients(row[None])[0]) == pytest.approx(
+        float(expected), rel=1e-12
+    )
