@@ -37,7 +37,7 @@ class Network:
 
 def networks(*, torchvision: bool = False) -> Iterator[Network]:
     """toscore's networks with counted parameters, and torchvision's with the numbers that it states."""
-    for name, options in NetworkSpec.options_of.items():
+    for name, options in NetworkSpec.known().items():
         data, shape, classes = _default_input(name)
         module = build(NetworkSpec(name), shape, classes)
         yield Network(name, count_parameters(module), data, shape, classes, options)

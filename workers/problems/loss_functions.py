@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from topo_core.objectives.losses import LOSSES, Loss, Ridge, UserFunction
+from topo_core.objectives.loss_registry import LOSSES
+from topo_core.objectives.losses import Loss, Ridge, UserFunction
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
 from workers.tasks.specs import LossSpec
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from topo_core.objectives.loss_registry import LOSSES
+
 OBJECTIVE = "objective:"
 """Before the name of a user's loss of the parameters alone, where a network and data are named."""
 
@@ -20,14 +22,18 @@ class Spec:
     """A name and its options; hashable, and written back as it was read.
 
     A name with a colon is a user's `module:callable`, which takes any options; a known name takes
-    those that `options_of` lists.
+    those that `known` lists.
     """
 
     name: str
     options: tuple[tuple[str, Value], ...] = ()
 
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     kind: ClassVar[str] = ""
+
+    @classmethod
+    def known(cls) -> Mapping[str, tuple[str, ...]]:
+        """The names that a run file may give, with their options."""
+        raise NotImplementedError
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
@@ -47,11 +53,12 @@ class Spec:
     def _check(cls, name: str, options: Mapping[str, Value]) -> None:
         if ":" in name:
             return
-        if name not in cls.options_of:
-            close = difflib.get_close_matches(name, cls.options_of, 1)
+        known = cls.known()
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else cls.names_help()
             raise ValueError(f"{cls.kind}.name is {name!r}, which is not known; {hint}")
-        allowed = cls.options_of[name]
+        allowed = known[name]
         for option in options:
             if option not in allowed:
                 close = difflib.get_close_matches(option, allowed, 1)
@@ -66,7 +73,7 @@ class Spec:
 
     @classmethod
     def names_help(cls) -> str:
-        return f"choose one of {', '.join(cls.options_of)}, or your own as module:callable"
+        return f"choose one of {', '.join(cls.known())}, or your own as module:callable"
 
     def canonical(self) -> dict[str, Any]:
         """As a run file writes it, keys in a fixed order."""
@@ -95,15 +102,6 @@ TORCHVISION = "torchvision:"
 @dataclass(frozen=True)
 class NetworkSpec(Spec):
     kind: ClassVar[str] = "network"
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "fc": ("hidden", "activation"),
-        "cnn1": ("channels", "batch_norm", "activation"),
-        "cnn2": ("channels", "batch_norm", "activation"),
-        "cnn3": ("channels", "batch_norm", "activation"),
-        "resnet": ("channels", "activation"),
-        "resnet_e7": ("channels", "activation"),
-        "transformer": ("width", "heads", "layers"),
-    }
     activations: ClassVar[tuple[str, ...]] = (
         "relu",
         "tanh",
@@ -113,6 +111,18 @@ class NetworkSpec(Spec):
         "elu",
         "sigmoid",
     )
+
+    @classmethod
+    def known(cls) -> Mapping[str, tuple[str, ...]]:
+        return {
+            "fc": ("hidden", "activation"),
+            "cnn1": ("channels", "batch_norm", "activation"),
+            "cnn2": ("channels", "batch_norm", "activation"),
+            "cnn3": ("channels", "batch_norm", "activation"),
+            "resnet": ("channels", "activation"),
+            "resnet_e7": ("channels", "activation"),
+            "transformer": ("width", "heads", "layers"),
+        }
 
     @classmethod
     def _check_value(cls, option: str, value: Value) -> None:
@@ -132,7 +142,7 @@ class NetworkSpec(Spec):
     @classmethod
     def names_help(cls) -> str:
         return (
-            f"choose one of {', '.join(cls.options_of)}, a classifier of torchvision as "
+            f"choose one of {', '.join(cls.known())}, a classifier of torchvision as "
             "torchvision:NAME, or your own as module:callable"
         )
 
@@ -140,39 +150,28 @@ class NetworkSpec(Spec):
 @dataclass(frozen=True)
 class DataSpec(Spec):
     kind: ClassVar[str] = "data"
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        **dict.fromkeys(
-            ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn"), ("subset", "label_noise")
-        ),
-        "text": ("context", "subset", "label_noise"),
-    }
+
+    @classmethod
+    def known(cls) -> Mapping[str, tuple[str, ...]]:
+        images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn")
+        return {
+            **dict.fromkeys(images, ("subset", "label_noise")),
+            "text": ("context", "subset", "label_noise"),
+        }
 
 
 @dataclass(frozen=True)
 class LossSpec(Spec):
-    """A loss function of outputs and targets, and the ridge that is part of the loss.
-
-    The names and options are those of `topo_core.objectives.losses.LOSSES`, written down here so that a
-    run can be planned without torch; a test compares them.
-    """
+    """A loss function of outputs and targets, and the ridge that is part of the loss."""
 
     name: str = "cross_entropy"
 
     kind: ClassVar[str] = "loss"
     ridge_options: ClassVar[tuple[str, ...]] = ("ridge", "ridge_on")
-    own_options: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "cross_entropy": ("label_smoothing", "class_weights", "ignore_index"),
-        "mse": (),
-        "mae": (),
-        "huber": ("delta",),
-        "bce": ("positive_weight",),
-        "nll": (),
-        "poisson": ("log_input",),
-        "outputs": (),
-    }
-    options_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        name: (*own, "ridge", "ridge_on") for name, own in own_options.items()
-    }
+
+    @classmethod
+    def known(cls) -> Mapping[str, tuple[str, ...]]:
+        return {name: (*loss.options, *cls.ridge_options) for name, loss in LOSSES.items()}
 
     @classmethod
     def _check(cls, name: str, options: Mapping[str, Value]) -> None:
@@ -205,16 +204,7 @@ class LossSpec(Spec):
     @property
     def description(self) -> str:
         """The loss and its parts, in words."""
-        name = {
-            "cross_entropy": "mean cross entropy",
-            "mse": "mean squared error",
-            "mae": "mean absolute error",
-            "huber": "mean Huber loss",
-            "bce": "mean binary cross entropy",
-            "nll": "mean negative log-likelihood",
-            "poisson": "mean Poisson negative log-likelihood",
-            "outputs": "the mean of the network's outputs",
-        }.get(self.name, f"the mean of {self.name}")
+        name = LOSSES[self.name].words if self.name in LOSSES else f"the mean of {self.name}"
         options = ", ".join(f"{k} {v}" for k, v in self.own_keywords().items())
         ridge = ""
         if self.ridge:

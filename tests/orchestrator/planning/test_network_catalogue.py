@@ -10,7 +10,7 @@ def test_every_network_is_listed():
     """Each name that a run file may use is listed with its count, the paper's 195,210 among them."""
     said = toscore("networks", "--json")
     listed = {n["name"]: n for n in json.loads(said.out)["networks"]}
-    assert said.code == 0 and set(listed) == set(NetworkSpec.options_of)
+    assert said.code == 0 and set(listed) == set(NetworkSpec.known())
     assert listed["resnet"]["parameters"] == 195_210
     assert listed["resnet_e7"]["parameters"] == 234_058
     assert listed["cnn3"]["parameters"] == 58_826

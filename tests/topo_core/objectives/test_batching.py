@@ -12,7 +12,7 @@ from topo_core.objectives.batching.literal import LiteralStrategy
 from topo_core.objectives.batching.memory_budget import Budgeted, activation_bytes
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.batching.registry import STRATEGIES
-from topo_core.objectives.losses import LOSSES, CrossEntropy
+from topo_core.objectives.losses import CrossEntropy
 from topo_core.objectives.losses.base import PerExample
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import Step
@@ -250,23 +250,6 @@ def test_a_strategy_from_outside(monkeypatch):
     found = objective("unusual", "counted")
     assert torch.equal(found.losses(rows), objective("unusual", "literal").losses(rows))
     assert calls == ["CrossEntropy"] * 2
-
-
-def test_a_loss_from_outside(monkeypatch):
-    """A loss is an object with values of examples; the registry gives it a name."""
-
-    class Margin(PerExample):
-        def values(self, outputs, targets):
-            return (1 - targets * outputs[:, 0]).clamp_min(0)
-
-    monkeypatch.setitem(LOSSES, "margin", Margin)
-    module = nn.Sequential(nn.Linear(3, 1)).double()
-    inputs = torch.randn(8, 3, dtype=torch.float64)
-    signs = torch.tensor([1.0, -1.0] * 4, dtype=torch.float64)
-    found = ModuleObjective(module, inputs, signs, batch_size=8, loss=LOSSES["margin"]())
-    row = nn.utils.parameters_to_vector(module.parameters()).detach()[None]
-    expected = (1 - signs * module(inputs)[:, 0]).clamp_min(0).mean().item()
-    assert float(found.losses(row)[0]) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid])

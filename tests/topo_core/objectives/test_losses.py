@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from topo_core.objectives import curvature
-from topo_core.objectives.losses import LOSSES, CrossEntropy, Ridge, UserFunction
+from topo_core.objectives.loss_registry import LOSSES, LossKind
+from topo_core.objectives.losses import CrossEntropy, Ridge, UserFunction
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import CurvatureObjective, Step
 from topo_core.random_streams import generator
@@ -259,7 +260,30 @@ def test_a_users_loss_must_be_one_value_an_example():
         UserFunction(functional.mse_loss).values(normal(4, 1), normal(4, 1))
 
 
-def test_a_run_file_knows_the_losses_of_the_registry():
-    """Names and options in run files, which are checked without torch, are those of the registry."""
-    options = {name: tuple(f.name for f in fields(loss)) for name, loss in LOSSES.items()}
-    assert options == dict(LossSpec.own_options)
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_run_file_may_give_every_option_of_a_loss(name):
+    """The options of the registry, which are checked without torch, are the fields of the loss."""
+    assert LOSSES[name].options == tuple(field.name for field in fields(LOSSES[name]()))
+
+
+def test_a_loss_from_outside(monkeypatch):
+    """One class and one entry: run files accept its name and options, and networks are evaluated with it."""
+
+    @dataclass(frozen=True)
+    class Margin(PerExample):
+        width: float = 1.0
+
+        def values(self, outputs, targets):
+            return (self.width - targets * outputs[:, 0]).clamp_min(0)
+
+    monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
+    LOSSES.register("margin", LossKind(Margin, "mean margin loss", ("width",)))
+    spec = LossSpec.parse({"name": "margin", "width": 2.0})
+    assert spec.description == "mean margin loss (width 2.0)"
+    module, inputs, signs = nn.Linear(3, 1).double(), normal(8, 3), normal(8).sign()
+    objective = ModuleObjective(module, inputs, signs, batch_size=8, loss=make_loss(spec))
+    row = nn.utils.parameters_to_vector(module.parameters()).detach()[None]
+    expected = (2 - signs * module(inputs)[:, 0]).clamp_min(0).mean().item()
+    assert float(objective.losses(row)[0]) == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="did you mean margin"):
+        LossSpec.parse({"name": "margni"})

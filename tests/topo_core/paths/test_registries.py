@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from topo_core.paths.criteria.registry import CRITERIA
+from topo_core.paths.height_rules import HEIGHTS, HeightRule
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.optimize import optimize_path
 from topo_core.paths.polyline import line
@@ -24,7 +25,7 @@ ENDS = LANDSCAPE.minima[:2]
 @pytest.fixture(autouse=True)
 def registries_as_before(monkeypatch):
     """What a test registers is gone after it."""
-    for registry in (TANGENTS, UPDATES, STARTS, CRITERIA):
+    for registry in (TANGENTS, UPDATES, STARTS, CRITERIA, HEIGHTS):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
 
 
@@ -100,6 +101,15 @@ def test_an_insertion_criterion_from_outside():
     )
     found = optimize_path(LANDSCAPE.objective, *ENDS, settings)
     assert found.history[-1].points == 6
+
+
+def test_a_height_rule_from_outside():
+    """A rule whose grid has the points alone measures the largest loss at the points."""
+    HEIGHTS.register("points", HeightRule((0.0,), bisects=False))
+    found = optimize_path(
+        LANDSCAPE.objective, *ENDS, PathSettings(start="line", epochs=0, heights="points")
+    )
+    assert found.profile.maximum == float(LANDSCAPE.objective.losses(found.points).max())
 
 
 def test_names_in_messages_are_those_of_the_registry():

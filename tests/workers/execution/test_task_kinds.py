@@ -1,0 +1,51 @@
+"""Kinds of tasks: each is one class of tasks and one function."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from tests.helpers.problems import problem_of
+from tests.helpers.records import minimum_record
+from workers.execution import task_kinds
+from workers.execution.worker import Worker, WorkerContext
+from workers.problems.evaluation import Evaluation
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+from workers.storage.schema import MinimumRecord
+from workers.tasks.problem import Problem
+from workers.tasks.results import Done
+from workers.tasks.task import Task
+
+
+def test_a_kind_of_task_from_outside(tmp_path, monkeypatch):
+    """One class and one function: a worker runs the task, hands it what it reads and publishes its record."""
+
+    @dataclass(frozen=True)
+    class AverageMinima(Task):
+        noun, key, title = "minimum", "mean", "the mean of two minima"
+        problem: Problem
+        depends_on: tuple[str, ...] = ("a", "b")
+
+    def average(task, site):
+        ends = [site.loaded.flat(site.store.read_minimum(name)) for name in task.objects]
+        mean = torch.stack(ends).mean(0)
+        name = site.store.publish_minimum(task.key, site.loaded.state_dict(mean))
+        return minimum_record(task.key, object_=name)
+
+    monkeypatch.setattr(task_kinds, "TASK_KINDS", dict(task_kinds.TASK_KINDS))
+    task_kinds.register(AverageMinima, average)
+
+    store = Store(open_objects(str(tmp_path)))
+    worker = Worker(WorkerContext(str(tmp_path), 1, Evaluation()), "worker")
+    task = AverageMinima(problem_of({"name": "fc", "hidden": [2]}, {"name": "digits"}))
+    loaded = worker.site(task.problem).loaded
+    ends = {k: loaded.initial_point(seed) for seed, k in enumerate("ab")}
+    names = {k: store.publish_minimum(k, loaded.state_dict(end)) for k, end in ends.items()}
+    (result,) = worker.run([task.with_objects(names)])
+    assert isinstance(result, Done) and result.key == "mean"
+    (record,) = Store(open_objects(str(tmp_path))).records(MinimumRecord)
+    mean = loaded.flat(store.read_minimum(record.object))
+    assert torch.equal(mean, torch.stack([*ends.values()]).mean(0))
+    with pytest.raises(ValueError, match="AverageMinima is a known kind"):
+        task_kinds.register(AverageMinima, average)
