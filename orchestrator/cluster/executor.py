@@ -38,7 +38,7 @@ from orchestrator.scheduling.executor import (
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.worker_health import Finding, Verdict, WorkerHealth
 from workers.execution.worker import Worker, WorkerContext
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""

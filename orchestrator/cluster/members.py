@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from orchestrator.cluster.metrics import WorkerMetrics
 from workers.execution.worker import Worker, WorkerContext
 from workers.tasks.results import TaskResult
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 MakeWorker = Callable[[WorkerContext, str, Callable[[], bool]], Worker]
 

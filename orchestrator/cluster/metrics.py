@@ -12,7 +12,7 @@ from orchestrator.telemetry.events import (
     WorkerLost,
 )
 from orchestrator.telemetry.tally import Tally
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 TASK_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
 """Upper bounds of the histogram of task times: two a decade, from a pass to some hours."""

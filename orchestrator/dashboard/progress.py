@@ -21,7 +21,7 @@ from workers.storage import object_names as layout
 from workers.storage.object_names import LEASE
 from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import ResultRecord
-from workers.tasks.tasks import TrainMinimum
+from workers.tasks.minimum_tasks import TrainMinimum
 
 RECENT = 64
 """Newest finished paths from which the rate is taken: enough to average, few enough to follow a change."""

@@ -15,7 +15,7 @@ from orchestrator.planning.plan import Plan
 from topo_core.homology.dense_barcodes import dense_barcode
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
-from workers.tasks.tasks import DescendMinimum
+from workers.tasks.minimum_tasks import DescendMinimum
 
 
 def discovered(plan: Plan, store: Store) -> Plan:

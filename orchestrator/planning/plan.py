@@ -14,20 +14,11 @@ from orchestrator.pair_rules.orders import Order, Pair
 from orchestrator.pair_rules.protocol import PairOptions, PairRule
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.run_file.models import RunFile
-from workers.tasks.tasks import (
-    DescendMinimum,
-    FixedState,
-    ImportMinimum,
-    Minimum,
-    OptimizePath,
-    OptimizeSimplex,
-    PathFamily,
-    PathWork,
-    Problem,
-    SimplexWork,
-    Task,
-    TrainMinimum,
-)
+from workers.tasks.minimum_tasks import DescendMinimum, ImportMinimum, Minimum, TrainMinimum
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
+from workers.tasks.problem import FixedState, Problem
+from workers.tasks.simplex_tasks import OptimizeSimplex, SimplexWork
+from workers.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from orchestrator.planning.plan import Plan
 from topo_core.homology.barcodes import barcode
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
-from workers.tasks.tasks import RefineSaddle
+from workers.tasks.saddle_tasks import RefineSaddle
 
 
 def saddles_to_refine(plan: Plan, store: Store) -> list[RefineSaddle]:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from orchestrator.run_file.models import RunFile
-from workers.tasks.tasks import digest
+from workers.tasks.keys import digest
 
 
 @dataclass(frozen=True)

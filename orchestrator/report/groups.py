@@ -25,7 +25,7 @@ from orchestrator.report.style import (
     spans_decades,
 )
 from topo_core.random_streams import generator
-from workers.tasks.tasks import TrainMinimum
+from workers.tasks.minimum_tasks import TrainMinimum
 
 
 @dataclass(frozen=True)

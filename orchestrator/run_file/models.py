@@ -27,8 +27,10 @@ from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision import Precision
 from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.problem import DType
+from workers.tasks.simplex_tasks import SimplexWork
 from workers.tasks.specs import OBJECTIVE, TORCHVISION, DataSpec, LossSpec, NetworkSpec
-from workers.tasks.tasks import DType, PathWork, SimplexWork
 
 MOST_MINIMA = 100_000
 """Largest number of trained minima. They have 5 billion pairs, ten thousand times as many as the largest

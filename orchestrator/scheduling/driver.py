@@ -44,7 +44,7 @@ from workers.execution.progress import Interrupted
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 WINDOW = 4096
 """Open tasks held at once: enough for thousands of workers, in a few MB of memory."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from orchestrator.scheduling.messages import PackFinished, WorkerJoined, WorkerLost
 from workers.execution.worker import Worker, WorkerContext
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ from orchestrator.scheduling.messages import (
 from orchestrator.scheduling.policy import PackSizes, Policy, StoreOutage
 from orchestrator.scheduling.task_states import IllegalTransition, Status, TaskState
 from orchestrator.scheduling.worker_queues import WorkerQueues
+from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.results import Failed, FailureKind
-from workers.tasks.tasks import OptimizePath
 
 
 class Scheduler:

@@ -17,7 +17,7 @@ from orchestrator.telemetry.events import RunStarted
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import Task
+from workers.tasks.task import Task
 
 Answer = TypeVar("Answer")
 

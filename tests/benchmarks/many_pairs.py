@@ -33,8 +33,8 @@ from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
+from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.results import Done
-from workers.tasks.tasks import OptimizePath
 
 WORKERS = 2
 

@@ -21,8 +21,9 @@ from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import Loaded
 from workers.problems.networks import build
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import PathWork, Problem
 
 NETWORKS = {
     # name: (network, shape of an example, batch, moving points, minibatches in one measurement)

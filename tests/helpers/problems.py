@@ -3,8 +3,8 @@
 from workers.problems.data_sets import load_dataset
 from workers.problems.loss_functions import loss_fingerprint
 from workers.problems.networks import network_fingerprint
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
-from workers.tasks.tasks import Problem
 
 
 def problem_of(network, data, loss=None, **others):

@@ -30,8 +30,8 @@ from workers.storage.immutable_objects import Damaged
 from workers.storage.objects import NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
+from workers.tasks.path_tasks import OptimizePath, PathWork
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import OptimizePath, PathWork
 
 Keep = Callable[[Mapping[int, CurveState]], None]
 """Receives the curves in training at each point where they are kept, by the number of their task."""

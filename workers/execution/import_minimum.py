@@ -9,8 +9,8 @@ from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.checkpoints import check_fixed_state, check_state_dict
 from workers.problems.user_code import BadReference
 from workers.storage.schema import ResultRecord
+from workers.tasks.minimum_tasks import ImportMinimum
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import ImportMinimum
 
 
 def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:

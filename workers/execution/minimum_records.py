@@ -9,7 +9,7 @@ from torch import Tensor
 from topo_core.critical_points.verdicts import CriticalPoint
 from workers.execution.task_run import Site
 from workers.storage.schema import MinimumRecord
-from workers.tasks.tasks import Minimum
+from workers.tasks.minimum_tasks import Minimum
 
 
 def minimum_record(

@@ -23,7 +23,7 @@ from workers.execution.progress import Interrupted
 from workers.execution.task_run import Site
 from workers.storage.objects import StoreFull, StoreUnreachable
 from workers.storage.schema import PairRecord
-from workers.tasks.tasks import OptimizePath
+from workers.tasks.path_tasks import OptimizePath
 
 Outcome = tuple[OptimizePath, PairRecord | Exception]
 

@@ -18,10 +18,10 @@ from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
 from workers.execution.first_path import FirstPath, first_path, settings_of
 from workers.execution.progress import TaskFailure
-from workers.execution.task_run import Site, carry_out
+from workers.execution.task_run import Site, run_task
 from workers.storage.schema import PairRecord, ResultRecord
+from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import OptimizePath
 
 
 def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
@@ -32,7 +32,7 @@ def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
         Damaged: a minimum that the path starts from cannot be read.
         Interrupted: asked to stop.
     """
-    return carry_out(PathRun(task, site), site.progress)
+    return run_task(PathRun(task, site), site.progress)
 
 
 class PathRun:

@@ -19,7 +19,7 @@ from topo_core.random_streams import seed_of
 from workers.execution.stationarity import is_small
 from workers.execution.task_run import Site
 from workers.storage.schema import ResultRecord, SaddleRecord
-from workers.tasks.tasks import RefineSaddle
+from workers.tasks.saddle_tasks import RefineSaddle
 
 SAME_POINT = 1e-3
 """Distance from a minimum, in lengths of its parameters, up to which a descent has ended there.

@@ -12,10 +12,10 @@ from topo_core.simplices.optimize import SimplexSolution, simplex_solutions
 from topo_core.simplices.solver import advance_simplices, begin_simplices, simplex_is_finished
 from topo_core.simplices.state import SimplexState
 from workers.execution.progress import TaskFailure
-from workers.execution.task_run import Site, carry_out
+from workers.execution.task_run import Site, run_task
 from workers.storage.schema import ResultRecord, SimplexRecord
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import OptimizeSimplex
+from workers.tasks.simplex_tasks import OptimizeSimplex
 
 
 def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
@@ -26,7 +26,7 @@ def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
         Damaged: a minimum or a face cannot be read.
         Interrupted: asked to stop.
     """
-    return carry_out(SimplexRun(task, site), site.progress)
+    return run_task(SimplexRun(task, site), site.progress)
 
 
 class SimplexRun:

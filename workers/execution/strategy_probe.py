@@ -28,7 +28,8 @@ from topo_core.random_streams import generator
 from workers.problems.evaluation import Evaluation, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.tasks import PathWork, Problem
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.problem import Problem
 
 REPEATS = 3
 """Timed steps, of which the shortest counts: other load only adds time."""

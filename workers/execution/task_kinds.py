@@ -1,4 +1,4 @@
-"""How each kind of task is carried out: one entry a kind, each from a file of its own."""
+"""The function that runs each kind of task: one entry a kind, each function in a file of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,17 +10,13 @@ from workers.execution.simplex_task import optimize_one_simplex
 from workers.execution.task_run import Site
 from workers.execution.train_minimum import descend_minimum, train_minimum
 from workers.storage.schema import ResultRecord
-from workers.tasks.tasks import (
-    DescendMinimum,
-    ImportMinimum,
-    OptimizePath,
-    OptimizeSimplex,
-    RefineSaddle,
-    Task,
-    TrainMinimum,
-)
+from workers.tasks.minimum_tasks import DescendMinimum, ImportMinimum, TrainMinimum
+from workers.tasks.path_tasks import OptimizePath
+from workers.tasks.saddle_tasks import RefineSaddle
+from workers.tasks.simplex_tasks import OptimizeSimplex
+from workers.tasks.task import Task
 
-# Each function takes tasks of the class that is its key, which a mapping's type cannot express.
+# A function takes tasks of the class that is its key, which the type of a mapping cannot express.
 TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
     TrainMinimum: train_minimum,
     DescendMinimum: descend_minimum,
@@ -29,20 +25,3 @@ TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
     OptimizeSimplex: optimize_one_simplex,
     RefineSaddle: refine_one_saddle,
 }
-
-
-def register(kind: type[Task], carry_out: Callable[[Any, Site], ResultRecord]) -> None:
-    """Add a kind of task.
-
-    Args:
-        kind: class of the tasks.
-        carry_out: carries out one of them and returns its record.
-
-    Raises:
-        ValueError: the kind is known already.
-    """
-    if kind in TASK_KINDS:
-        raise ValueError(
-            f"{kind.__name__} is a known kind of task; give the new one a class of its own"
-        )
-    TASK_KINDS[kind] = carry_out

@@ -62,8 +62,8 @@ class TaskRun(Protocol[State]):
         """
 
 
-def carry_out(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
-    """Carry a task out, from its newest checkpoint to its record.
+def run_task(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
+    """Run a task from its newest checkpoint to its record.
 
     Raises:
         TaskFailure: there is no result.

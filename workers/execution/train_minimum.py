@@ -17,11 +17,11 @@ from topo_core.random_streams import seed_of
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
 from workers.execution.stationarity import is_polished, judge
-from workers.execution.task_run import Site, carry_out
+from workers.execution.task_run import Site, run_task
 from workers.execution.training import TrainingState, begin, train_until
 from workers.storage.schema import MinimumRecord, ResultRecord
+from workers.tasks.minimum_tasks import DescendMinimum, TrainMinimum
 from workers.tasks.results import FailureKind
-from workers.tasks.tasks import DescendMinimum, TrainMinimum
 
 POLISH_ITERATIONS = 50
 """Iterations of a polish between two checkpoints: some seconds of work on the largest problems of `auto`."""
@@ -36,7 +36,7 @@ def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
     """
     seed = seed_of(task.seed, "minimum", task.index)
     run = TrainingRun(task, site, seed, lambda: site.loaded.initial_point(seed), source="trained")
-    return carry_out(run, site.progress)
+    return run_task(run, site.progress)
 
 
 def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
@@ -56,7 +56,7 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
 
     seed = seed_of(task.seed, "descent", task.key)
     source = f"dip at {task.position:.4f} of {task.path}"
-    return carry_out(TrainingRun(task, site, seed, dip, source=source), site.progress)
+    return run_task(TrainingRun(task, site, seed, dip, source=source), site.progress)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,10 @@ from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import ResultRecord
+from workers.tasks.path_tasks import OptimizePath
+from workers.tasks.problem import Problem
 from workers.tasks.results import Done, TaskResult
-from workers.tasks.tasks import OptimizePath, Problem, Task
+from workers.tasks.task import Task
 
 FLUSH_SECONDS = 5.0
 """Finished records are published together, at most this long after the first of them ended."""

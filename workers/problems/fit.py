@@ -10,7 +10,7 @@ from topo_core.objectives.losses import Loss
 from workers.problems.data_sets import Dataset
 from workers.problems.network_state import NetworkState
 from workers.problems.user_code import BadReference
-from workers.tasks.tasks import Problem
+from workers.tasks.problem import Problem
 
 
 def output_size(data: Dataset, loss: Loss) -> int:

@@ -19,7 +19,7 @@ from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build
 from workers.problems.user_code import BadReference
-from workers.tasks.tasks import Problem
+from workers.tasks.problem import Problem
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

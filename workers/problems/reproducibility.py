@@ -16,8 +16,8 @@ from workers.problems.loss_functions import loss_fingerprint, make_loss
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build, network_fingerprint
 from workers.problems.user_code import BadReference
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
-from workers.tasks.tasks import Problem
 
 
 def load_twice(spec: DataSpec) -> Dataset:

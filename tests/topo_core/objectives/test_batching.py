@@ -13,7 +13,6 @@ from topo_core.objectives.batching.memory_budget import Budgeted, activation_byt
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.batching.registry import STRATEGIES
 from topo_core.objectives.losses import CrossEntropy
-from topo_core.objectives.losses.base import PerExample
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator

@@ -1,6 +1,6 @@
 """Losses of outputs and targets, with a ridge: values, gradients and curvature are those of plain PyTorch."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pytest
 import torch
@@ -10,9 +10,11 @@ from torch.nn import functional
 from topo_core.objectives import curvature
 from topo_core.objectives.loss_registry import LOSSES, LossKind
 from topo_core.objectives.losses import CrossEntropy, Ridge, UserFunction
+from topo_core.objectives.losses.base import PerExample
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import CurvatureObjective, Step
 from topo_core.random_streams import generator
+from workers.problems.loss_functions import make_loss
 from workers.tasks.specs import LossSpec
 
 EXAMPLES, WIDTH = 30, 4

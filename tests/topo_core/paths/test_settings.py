@@ -10,7 +10,8 @@ from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.reference_landscapes.surfaces import two_wells
 from topo_core.simplices.settings import SimplexSettings
-from workers.tasks.tasks import PathWork, SimplexWork
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.simplex_tasks import SimplexWork
 
 
 @pytest.mark.parametrize(

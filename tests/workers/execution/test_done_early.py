@@ -16,8 +16,8 @@ from workers.problems.loaded_problem import load_problem
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
 from workers.tasks.results import Done
-from workers.tasks.tasks import OptimizePath, PathFamily, PathWork
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 # Between random weights a curve goes down at once.

@@ -18,9 +18,10 @@ from workers.problems.networks import build
 from workers.problems.user_code import BadReference
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
+from workers.tasks.minimum_tasks import ImportMinimum
+from workers.tasks.problem import Problem
 from workers.tasks.results import FailureKind
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import ImportMinimum, Problem
 
 NETWORK = NetworkSpec.parse({"name": "cnn1", "channels": 2, "batch_norm": True})
 

@@ -24,8 +24,8 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
 from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.tasks import OptimizePath, PathFamily, PathWork
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 WORK = PathWork(

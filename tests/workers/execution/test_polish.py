@@ -16,7 +16,7 @@ from workers.problems.loaded_problem import load_problem
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.tasks import TrainMinimum
+from workers.tasks.minimum_tasks import TrainMinimum
 
 SETTINGS = MinimumSettings(epochs=3, optimizer=OptimizerSettings("adam", lr=0.01))
 

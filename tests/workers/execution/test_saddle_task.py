@@ -15,7 +15,8 @@ from workers.problems.loaded_problem import load_problem
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.tasks import RefineSaddle, TrainMinimum
+from workers.tasks.minimum_tasks import TrainMinimum
+from workers.tasks.saddle_tasks import RefineSaddle
 
 
 @pytest.fixture(scope="module")

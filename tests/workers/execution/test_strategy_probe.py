@@ -12,8 +12,9 @@ from workers.execution.strategy_probe import choose_evaluation, fastest
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import PathWork, Problem
 
 WORK = PathWork(points=4, batch_size=16)
 

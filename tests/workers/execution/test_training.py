@@ -20,9 +20,10 @@ from workers.problems.networks import build
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.minimum_tasks import TrainMinimum
+from workers.tasks.problem import Problem
 from workers.tasks.results import FailureKind
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import Problem, TrainMinimum
 
 NETWORK = NetworkSpec.parse({"name": "fc", "hidden": [8]})
 DATA = DataSpec.parse({"name": "digits", "subset": 300})

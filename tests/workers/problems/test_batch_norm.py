@@ -27,8 +27,10 @@ from workers.problems.networks import build
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.minimum_tasks import TrainMinimum
+from workers.tasks.path_tasks import PathWork
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import PathWork, Problem, TrainMinimum
 
 NETWORK = NetworkSpec.parse({"name": "cnn2", "channels": 3, "batch_norm": True})
 STRATEGIES = ["literal", "functional", "channels_last"]

@@ -18,7 +18,8 @@ from workers.problems.network_state import NetworkState
 from workers.problems.user_code import BadReference
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
-from workers.tasks.tasks import FixedState, ImportMinimum
+from workers.tasks.minimum_tasks import ImportMinimum
+from workers.tasks.problem import FixedState
 
 NETWORKS = '''
 import torch

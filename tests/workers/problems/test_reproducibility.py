@@ -13,8 +13,8 @@ from workers.problems.evaluation import Evaluation
 from workers.problems.reproducibility import check_builder, check_identity, load_twice
 from workers.problems.user_code import BadReference, source_fingerprint
 from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.minimum_tasks import TrainMinimum
 from workers.tasks.specs import DataSpec
-from workers.tasks.tasks import TrainMinimum
 
 DATA = {"name": "digits", "subset": 40}
 HEAD = "import random\nimport numpy as np\nimport torch\nfrom torch import nn\n"

@@ -12,8 +12,8 @@ from workers.problems.loaded_problem import load_problem
 from workers.problems.networks import build, count_parameters, network_fingerprint
 from workers.problems.torchvision_import import models, version
 from workers.problems.user_code import BadReference
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import Problem
 
 DATA = "colours"
 MODULE = """

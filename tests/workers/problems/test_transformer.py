@@ -10,8 +10,8 @@ from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.networks import build, count_parameters
 from workers.problems.text import alphabet, descriptions, windows
+from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
-from workers.tasks.tasks import Problem
 
 TEXT = DataSpec.parse({"name": "text", "context": 12, "subset": 100})
 NETWORK = NetworkSpec.parse({"name": "transformer", "width": 8, "heads": 2, "layers": 2})

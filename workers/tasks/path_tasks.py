@@ -1,0 +1,118 @@
+"""The task that optimises a path between two minima, and its settings."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from topo_core.paths.setting_checks import check_count
+from topo_core.paths.settings import PathSettings
+from workers.tasks.keys import KEY_LENGTH, digest
+from workers.tasks.problem import Problem
+from workers.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class PathWork(PathSettings):
+    """`PathSettings`, and settings of the worker: minibatches, checkpoints, other runs.
+
+    Attributes:
+        warm_from: folder or URL of the run whose paths `start: warm` continues.
+    """
+
+    epochs: int | None = 100
+    l2: float = 1e-5
+    batch_size: int = 256
+    checkpoint_every: int = 10
+    warm_from: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "checkpoint_every"):
+            check_count(name, getattr(self, name), 1)
+        if self.start == "warm" and self.warm_from is None:
+            raise ValueError("start is 'warm', which needs warm_from: the folder or URL of a run")
+        if self.start != "warm" and self.warm_from is not None:
+            raise ValueError(
+                f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm reads it"
+            )
+
+    def payload(self) -> dict[str, Any]:
+        """The settings that the result depends on, without `warm_from` where it is None."""
+        left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
+        return {k: v for k, v in asdict(self).items() if k not in left_out}
+
+
+@dataclass(frozen=True)
+class PathFamily:
+    """What all paths of one rung of a run have in common.
+
+    Keys of paths are computed here and nowhere else; the common part is hashed once for half a million
+    pairs.
+    """
+
+    problem: Problem
+    settings: PathWork
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest("path", self.problem.key, self.settings.payload(), self.seed)
+
+    def path_key(self, a: str, b: str, via: tuple[str, ...] = ()) -> str:
+        """Key of the path between the minima with the keys `a` and `b`, begun through the paths `via`."""
+        key = hashlib.sha256(f"{self.key}:{a}:{b}".encode()).hexdigest()[:KEY_LENGTH]
+        return digest("through", key, via) if via else key
+
+
+@dataclass(frozen=True)
+class OptimizePath(Task):
+    """Join two minima by a path and optimise it (section 1.2, Algorithm 2)."""
+
+    noun = "path"
+
+    family: PathFamily
+    i: int
+    j: int
+    a: str
+    b: str
+    goes_on: bool = False
+    """Whether a later task may optimise the same path for more epochs: then a state is kept from which it
+    continues."""
+    via: tuple[str, ...] = ()
+    """Paths from `a` to `b` whose concatenation it starts from (`start: through`)."""
+
+    @property
+    def problem(self) -> Problem:
+        return self.family.problem
+
+    @property
+    def settings(self) -> PathWork:
+        return self.family.settings
+
+    @property
+    def seed(self) -> int:
+        return self.family.seed
+
+    @cached_property
+    def key(self) -> str:
+        return self.family.path_key(self.a, self.b, self.via)
+
+    @cached_property
+    def lineage(self) -> str:
+        """The key without the number of epochs.
+
+        A path optimised for 100 epochs begins as the same path optimised for 200, up to where the rates
+        look ahead to the end (`Resolved.depends_on_epochs_from`).
+        """
+        settings = self.settings.payload()
+        settings.pop("epochs")
+        return digest("lineage", self.problem.key, settings, self.seed, self.a, self.b, self.via)
+
+    @property
+    def title(self) -> str:
+        return f"path {self.i}–{self.j}"
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (self.a, self.b, *self.via)

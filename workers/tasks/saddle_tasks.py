@@ -1,0 +1,44 @@
+"""The task that follows the peak of a path to a saddle."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from workers.tasks.keys import digest
+from workers.tasks.problem import Problem
+from workers.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class RefineSaddle(Task):
+    """Follow the peak of a finished path to a saddle, and descend from it on both sides.
+
+    Attributes:
+        path: key of the path.
+        a, b: keys of the minima that the path joins.
+        others: keys of further minima at which a descent may end. They are no part of the key: the record
+            keeps the ends of the descents, whichever minima are known.
+        seed: of the random directions.
+    """
+
+    noun = "saddle"
+
+    problem: Problem
+    i: int
+    j: int
+    path: str
+    a: str
+    b: str
+    others: tuple[str, ...]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest("saddle", self.problem.key, self.path, self.seed)
+
+    @property
+    def title(self) -> str:
+        return f"saddle of path {self.i}–{self.j}"
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (self.path, self.a, self.b, *self.others)

@@ -1,0 +1,64 @@
+"""The task that optimises a simplex, and its settings."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from topo_core.paths.setting_checks import check_count
+from topo_core.simplices.settings import SimplexSettings
+from workers.tasks.keys import digest
+from workers.tasks.problem import Problem
+from workers.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class SimplexWork(SimplexSettings):
+    """`SimplexSettings`, and settings of the worker: minibatches and checkpoints.
+
+    A measurement evaluates hundreds of points on the whole training set, so by default there are fewer
+    measurements, on a coarser grid.
+    """
+
+    epochs: int | None = 50
+    l2: float = 1e-5
+    grid: int = 2
+    evaluate_every: int = 25
+    height_tolerance: float = 1e-3
+    batch_size: int = 256
+    checkpoint_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("batch_size", "checkpoint_every"):
+            check_count(name, getattr(self, name), 1)
+
+    def payload(self) -> dict[str, Any]:
+        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class OptimizeSimplex(Task):
+    """Span an r-simplex by its optimised faces and optimise its interior (section 1.4)."""
+
+    noun = "simplex"
+
+    problem: Problem
+    settings: SimplexWork
+    vertices: tuple[int, ...]
+    minima: tuple[str, ...]
+    faces: tuple[str, ...]
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "simplex", self.problem.key, self.settings.payload(), self.seed, self.minima, self.faces
+        )
+
+    @property
+    def title(self) -> str:
+        return f"simplex {'–'.join(map(str, self.vertices))}"
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (*self.minima, *self.faces)
