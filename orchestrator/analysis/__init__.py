@@ -1,1 +1,5 @@
-"""From records to results: minima, passes, barcodes, scores and their errors."""
+"""From records to results.
+
+In: the records of a store.
+Out: a `Landscape` with minima, passes, barcodes, scores, their errors, and what each bar ends at.
+"""

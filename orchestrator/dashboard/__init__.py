@@ -1,1 +1,5 @@
-"""A running run: its progress and the live page."""
+"""The live page of a run.
+
+In: its store and its events.
+Out: progress as JSON and as a page.
+"""

@@ -1,1 +1,5 @@
-"""A `Landscape`, for people: in the terminal, as a page, as figures, as tables."""
+"""A `Landscape` for people.
+
+In: the result of `analysis`.
+Out: text for a terminal, a page, figures, tables.
+"""

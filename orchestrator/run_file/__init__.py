@@ -1,1 +1,5 @@
-"""The run file: its models, and the errors that name what is wrong in it."""
+"""The run file.
+
+In: YAML and overrides.
+Out: a frozen `RunFile`, or one sentence that names the key, the value, and what is allowed.
+"""

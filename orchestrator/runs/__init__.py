@@ -1,1 +1,5 @@
-"""Stored runs: reading, verification, reuse, maintenance, provenance."""
+"""Stored runs.
+
+In: a folder or URL.
+Out: its records as tables and networks, verification, reuse by other runs, maintenance, provenance.
+"""

@@ -1,1 +1,5 @@
-"""Events of the driver, and the observers that display, log and count them."""
+"""Events of the driver.
+
+In: events.
+Out: a display, a structured log, and counts and durations.
+"""

@@ -1,1 +1,5 @@
-"""Points where the gradient vanishes: the search for them, and the proof of their index."""
+"""Points where the gradient vanishes.
+
+In: an objective and a point.
+Out: the minimum or saddle that a search reaches, and the proof of its index.
+"""

@@ -1,4 +1,7 @@
-"""L-BFGS (Liu & Nocedal 1989): the quasi-Newton direction and its line search.
+"""L-BFGS (Liu & Nocedal 1989): the quasi-Newton direction, of one point or of many, and a line search.
+
+``minima`` polishes one point with the line search; ``monotone_descent`` moves many points, each within a
+trust radius.
 
 The line search asks for the approximate Wolfe conditions of Hager & Zhang (2005): far from a minimum
 they are the strong Wolfe conditions; close to it, where differences of losses are rounding, slopes
@@ -6,7 +9,7 @@ alone decide. So the last digits of a gradient are reached whatever constant the
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +23,37 @@ _INSIDE = 0.1  # of a bracket: new trials keep this distance from its ends
 
 Evaluate = Callable[[Tensor], tuple[float, Tensor]]
 """Loss, and gradient [d], at a point [d]."""
+
+
+def inverse_hessian_times(
+    moves: Sequence[Tensor],
+    changes: Sequence[Tensor],
+    rows: Tensor,
+    first: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """The approximate inverse Hessians of k descents times ``rows`` [k, d]: the two loops of L-BFGS.
+
+    Args:
+        moves: steps [k, d], oldest first; a row of zeros is a step that is left out of its descent.
+        changes: changes of the gradients [k, d] over them.
+        rows: one vector for each descent.
+        first: the initial inverse Hessians times [k, d]; None for the multiple of the identity that the last
+            step suggests.
+    """
+    products = [torch.linalg.vecdot(s, y) for s, y in zip(moves, changes, strict=True)]
+    weights = list[Tensor]()
+    for s, y, sy in zip(reversed(moves), reversed(changes), reversed(products), strict=True):
+        weights.append(torch.where(sy > 0, torch.linalg.vecdot(s, rows) / sy, 0.0))
+        rows = rows - weights[-1][:, None] * y
+    if first is not None:
+        rows = first(rows)
+    elif products:
+        sy, yy = products[-1], torch.linalg.vecdot(changes[-1], changes[-1])
+        rows = rows * torch.where(sy > 0, sy / yy, 1.0)[:, None]
+    for s, y, sy, weight in zip(moves, changes, products, reversed(weights), strict=True):
+        correction = weight - torch.where(sy > 0, torch.linalg.vecdot(y, rows) / sy, 0.0)
+        rows = rows + correction[:, None] * s
+    return rows
 
 
 @dataclass(frozen=True)
@@ -54,17 +88,8 @@ class CurvaturePairs:
         if not len(self.moves):
             scaled: Tensor = first * vector
             return scaled
-        inner = (self.moves * self.changes).sum(1).tolist()
-        result: Tensor = vector
-        weights = []
-        for k in reversed(range(len(inner))):
-            weights.append(float(self.moves[k] @ result) / inner[k])
-            result = result - weights[-1] * self.changes[k]
-        result = result * (inner[-1] / float(self.changes[-1] @ self.changes[-1]))
-        for k, weight in enumerate(reversed(weights)):
-            correction = weight - float(self.changes[k] @ result) / inner[k]
-            result = result + correction * self.moves[k]
-        return result
+        moves, changes = self.moves[:, None].unbind(), self.changes[:, None].unbind()
+        return inverse_hessian_times(moves, changes, vector[None])[0]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ higher than its first point as far as it was sampled.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.lbfgs import inverse_hessian_times
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
 Inverse = Callable[[Tensor, Tensor], Tensor]
@@ -162,30 +164,15 @@ class _Run:
             self.trails[int(self.alive[i])].append(self.x[i])
 
     def _times_inverse(self, rows: Tensor) -> Tensor:
-        """The two loops of L-BFGS; rows of zeros in the memory are pairs that were skipped."""
-        weights = list[tuple[Tensor, Tensor]]()
-        for s, y in zip(reversed(self.moves), reversed(self.changes), strict=True):
-            sy = (s * y).sum(1)
-            a = torch.where(sy > 0, (s * rows).sum(1) / sy, 0.0)
-            rows = rows - a[:, None] * y
-            weights.append((a, sy))
-        rows = self._first_inverse(rows)
-        pairs = zip(self.moves, self.changes, reversed(weights), strict=True)
-        for s, y, (a, sy) in pairs:
-            b = torch.where(sy > 0, (y * rows).sum(1) / sy, 0.0)
-            rows = rows + (a - b)[:, None] * s
-        return rows
+        """Approximate inverse Hessians times ``rows`` [k, d]."""
+        return inverse_hessian_times(self.moves, self.changes, rows, self._first_inverse())
 
-    def _first_inverse(self, rows: Tensor) -> Tensor:
+    def _first_inverse(self) -> Callable[[Tensor], Tensor] | None:
         if self.frames is not None:
-            return inverse_of(*self.frames)(torch.arange(len(rows), device=rows.device), rows)
-        if self.inverse is not None:
-            return self.inverse(self.alive, rows)
-        if not self.moves:
-            return rows
-        s, y = self.moves[-1], self.changes[-1]
-        sy = (s * y).sum(1)
-        return rows * torch.where(sy > 0, sy / (y * y).sum(1), 1.0)[:, None]
+            return partial(
+                inverse_of(*self.frames), torch.arange(len(self.x), device=self.x.device)
+            )
+        return None if self.inverse is None else partial(self.inverse, self.alive)
 
     def _store(self, which: Tensor) -> None:
         rows = self.alive[which]

@@ -1,1 +1,6 @@
-"""Barcodes: minima and passes as a filtration, its persistent homology, distances and scores."""
+"""Barcodes.
+
+In: losses of minima and heights of passes or simplices.
+Out: bars, merge trees, distances, scores and their errors. Only numbers: no point of a loss is evaluated
+    here.
+"""

@@ -1,1 +1,1 @@
-"""Losses whose minima, saddles and barcodes are known."""
+"""Losses whose minima, saddles and barcodes are known, with the sources of the numbers."""

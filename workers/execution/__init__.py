@@ -1,1 +1,5 @@
-"""The worker: one file for each kind of task, progress, and the choice of the evaluation strategy."""
+"""The worker.
+
+In: a pack of tasks.
+Out: their results, with objects and records in the store. One file for each kind of task.
+"""

@@ -1,1 +1,5 @@
-"""The problem of a run, loaded: data, network and loss on a device."""
+"""The problem of a run.
+
+In: the names of a data set, a network and a loss.
+Out: all three on a device, as an objective.
+"""

@@ -1,1 +1,1 @@
-"""The store of a run: objects, their names, records, tensors."""
+"""The store of a run: objects in a folder or a bucket, their names, the records that count, tensor files."""

@@ -1,1 +1,1 @@
-"""The tasks of a worker: frozen values, their keys, and their results."""
+"""The tasks of a worker: frozen values, the keys that name their results, and the outcome of each."""
