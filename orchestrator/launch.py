@@ -17,12 +17,12 @@ from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.endings import EXIT, Carried, print_end
 from orchestrator.planning.fingerprints import identify_and_load
+from orchestrator.planning.loading import load_for
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.store_room import refuse_what_cannot_fit
 from orchestrator.preparation import (
     check_checkpoints,
     check_device,
-    load_for,
     open_store,
     prepare_store,
 )

@@ -25,10 +25,8 @@ from workers.execution.strategy_probe import (
 )
 from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.checkpoints import check_fixed_state, check_state_dict
-from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import GPU_SHARE, Evaluation
-from workers.problems.loaded_problem import Loaded, load_problem
-from workers.problems.reproducibility import check_builder
+from workers.problems.loaded_problem import Loaded
 from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
@@ -49,24 +47,6 @@ def open_store(location: str) -> Store:
     except (NotWritable, StoreUnreachable, StoreFull) as error:
         raise BadRunFile(f"store: {error}") from None
     return Store(objects)
-
-
-def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
-    """The data and the network of a plan, in this process.
-
-    Args:
-        plan: of the run.
-        data: of its problem, where they have been loaded already.
-
-    Raises:
-        BadRunFile: they do not fit together, or the network differs each time that it is built.
-    """
-    try:
-        loaded = load_problem(plan.problem, Evaluation(), data)
-        check_builder(plan.problem, loaded.data, trains=plan.run.minima.trained > 1)
-        return loaded
-    except BadReference as error:
-        raise BadRunFile(str(error)) from None
 
 
 def check_checkpoints(plan: Plan, loaded: Loaded) -> None:

@@ -7,15 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.planning.fingerprints import identify_and_load
+from orchestrator.planning.loading import load_for
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.timed_sample import Sample
-from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.models import RunFile
 from topo_core.objectives.protocol import Step
 from workers.problems.evaluation import Evaluation, prepare
-from workers.problems.loaded_problem import Loaded, load_problem
-from workers.problems.reproducibility import check_builder
-from workers.problems.user_code import BadReference
+from workers.problems.loaded_problem import Loaded
 
 SAMPLE_STEPS = 3
 """Timed calls, of which the median counts: enough to drop one outlier."""
@@ -59,12 +57,7 @@ def timed(run: RunFile) -> Sample:
 
 def _load(run: RunFile) -> Loaded:
     identity, data = identify_and_load(run)
-    try:
-        loaded = load_problem(Plan(run, identity).problem, Evaluation(), data)
-        check_builder(loaded.problem, loaded.data, trains=run.minima.trained > 1)
-        return loaded
-    except BadReference as error:
-        raise BadRunFile(str(error)) from None
+    return load_for(Plan(run, identity), data)
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:

@@ -22,14 +22,19 @@ import torch
 from torch import Tensor
 
 from topo_core.random_streams import generator
+from workers.problems.input_layout import InputLayout, InputShape
 from workers.problems.parameter_loss import count_terms
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
 from workers.problems.user_code import BadReference, resolve
-from workers.problems.user_data import parts_of
+from workers.problems.user_data import user_data
 from workers.tasks.specs import OBJECTIVE, DataSpec
 
 HELD_OUT = {"mnist5k": 1000, "digits": 360}
 """Test examples that are split off data sets without a test part: a fifth."""
+
+
+_HASHED_ROWS = 4096
+"""Rows whose bytes are copied at a time for a hash: data may be larger than the memory."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Sizes:
 
     train: int
     test: int
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     classes: int = 10
 
 
@@ -82,6 +87,8 @@ class Dataset:
         train_inputs, test_inputs: floating [n, ...], images normalised; text as int64 [n, context].
         train_targets, test_targets: int64 classes [n] or [n, t]; floating numbers or labels [n], [n, m].
         classes: their number where it is known beforehand; 0 where it must be counted.
+        layout: of several inputs, which are packed into one tensor; None for one input.
+        notes: what was chosen on reading a user's data, each a clause that follows the name of the function.
     """
 
     train_inputs: Tensor
@@ -89,33 +96,42 @@ class Dataset:
     test_inputs: Tensor
     test_targets: Tensor
     classes: int
+    layout: InputLayout | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the shapes, dtypes and bytes of all tensors."""
         total = hashlib.sha256()
+        if self.layout is not None:
+            total.update(repr(self.layout).encode())
         for tensor in (self.train_inputs, self.train_targets, self.test_inputs, self.test_targets):
             total.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
-            total.update(tensor.contiguous().numpy().tobytes())
+            for rows in tensor.split(_HASHED_ROWS):
+                total.update(rows.contiguous().numpy().tobytes())
         return total.hexdigest()
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example."""
+    def input_shape(self) -> InputShape:
+        """Shape of one example; of several inputs a dict of shapes by name, or a tuple of them."""
+        if self.layout is not None:
+            return self.layout.input_shape
         return tuple(self.train_inputs.shape[1:])
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Dataset":
         """The same data on a device, floating tensors in a dtype."""
 
         def moved(tensor: Tensor) -> Tensor:
+            if dtype is not None and tensor.is_complex():
+                return tensor.to(device, dtype.to_complex())
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return Dataset(
-            moved(self.train_inputs),
-            moved(self.train_targets),
-            moved(self.test_inputs),
-            moved(self.test_targets),
-            self.classes,
+        return replace(
+            self,
+            train_inputs=moved(self.train_inputs),
+            train_targets=moved(self.train_targets),
+            test_inputs=moved(self.test_inputs),
+            test_targets=moved(self.test_targets),
         )
 
 
@@ -130,7 +146,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         return Dataset(terms, torch.zeros_like(terms), terms, torch.zeros_like(terms), classes=1)
     if ":" in spec.name:
         own, others = _apart(spec)
-        return _with_noise(_subset(_users(own), others), others)
+        return _with_noise(_subset(_users(own, others), others), others)
     loaded = _text(spec) if spec.name == "text" else _LOADERS[spec.name]()
     return _with_noise(_subset(loaded, spec), spec)
 
@@ -270,20 +286,25 @@ def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
 
 
 def _apart(spec: DataSpec) -> tuple[DataSpec, DataSpec]:
-    """The options for a user's function, and `subset` and `label_noise` if the function has none."""
+    """The options for a user's function, and those of all data if the function has none of that name."""
     try:
         taken = inspect.signature(resolve(spec.name)).parameters
     except (TypeError, ValueError):
         return spec, DataSpec(spec.name)
     everything = any(p.kind is p.VAR_KEYWORD for p in taken.values())
-    for_all = {k for k in ("subset", "label_noise") if k not in taken and not everything}
+    for_all = {k for k in ("subset", "label_noise", "labels") if k not in taken and not everything}
     return (
         DataSpec(spec.name, tuple(o for o in spec.options if o[0] not in for_all)),
         DataSpec(spec.name, tuple(o for o in spec.options if o[0] in for_all)),
     )
 
 
-def _users(spec: DataSpec) -> Dataset:
+def _users(spec: DataSpec, others: DataSpec) -> Dataset:
+    labels = others.option("labels", None)
+    if labels not in (None, "map"):
+        raise BadReference(
+            f"data.labels is {labels!r}; it must be map (number the labels), or left out"
+        )
     function = resolve(spec.name)
     try:
         returned = function(**spec.keywords())
@@ -291,7 +312,16 @@ def _users(spec: DataSpec) -> Dataset:
         raise BadReference(
             f"data.name {spec.name!r} fails with {type(error).__name__}: {error}"
         ) from error
-    return Dataset(*parts_of(spec.name, returned), classes=0)
+    parts = user_data(spec.name, returned, map_labels=labels == "map")
+    return Dataset(
+        parts.train_inputs,
+        parts.train_targets,
+        parts.test_inputs,
+        parts.test_targets,
+        classes=0,
+        layout=parts.layout,
+        notes=parts.notes,
+    )
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {

@@ -8,9 +8,15 @@ from torch import Tensor, nn
 from topo_core.objectives.functional_network import FunctionalNetwork
 from topo_core.objectives.losses import Loss
 from workers.problems.data_sets import Dataset
+from workers.problems.input_layout import Unpack
+from workers.problems.network_outputs import chosen_output
 from workers.problems.network_state import NetworkState
+from workers.problems.networks import takes_output_size
 from workers.problems.user_code import BadReference
 from workers.tasks.problem import Problem
+
+_MOST_CLASSES_UNSEEN = 1000
+"""Up to so many class numbers gaps are no mistake: a small subset of ImageNet lacks most classes."""
 
 
 def output_size(data: Dataset, loss: Loss) -> int:
@@ -19,26 +25,61 @@ def output_size(data: Dataset, loss: Loss) -> int:
     Raises:
         BadReference: the loss cannot take the targets; one sentence.
     """
+    sets = [targets for targets in (data.train_targets, data.test_targets) if len(targets)]
     try:
-        sizes = [loss.output_size(targets) for targets in (data.train_targets, data.test_targets)]
+        sizes = [loss.output_size(targets) for targets in sets]
     except ValueError as error:
         raise BadReference(str(error)) from None
     return max(*sizes, data.classes if loss.counts_classes(data.train_targets) else 1)
 
 
-def settle_copies(module: nn.Module, example: Tensor) -> None:
-    """Make a network copyable whose weights are computed from others and kept (`nn.utils.weight_norm`).
+def check_classes(problem: Problem, data: Dataset, loss: Loss) -> None:
+    """Check that a network which is built with an output for each class is not built for unused numbers.
 
-    Such a weight is the result of a differentiable computation, which `deepcopy` refuses. Computed again
-    without a gradient it can be copied, and every call of the network computes it again anyway.
+    Raises:
+        BadReference: there are many more class numbers than classes; one sentence.
     """
-    try:
-        deepcopy(module)
-    except RuntimeError:
-        training = module.training
-        with torch.no_grad():
-            module.eval()(example)
-        module.train(training)
+    targets = data.train_targets
+    if targets.is_floating_point() or not loss.counts_classes(targets) or data.classes:
+        return
+    size = output_size(data, loss)
+    if size <= _MOST_CLASSES_UNSEEN or not takes_output_size(problem.network):
+        return
+    seen = len(torch.cat([targets.flatten(), data.test_targets.flatten()]).unique())
+    if size > 10 * seen:
+        raise BadReference(
+            f"data.name {problem.data.name!r} has {seen} different classes with numbers up to {size - 1}, "
+            f"and the network would get {size} outputs: number the classes from 0 without gaps, or let "
+            "data.labels: map do it"
+        )
+
+
+def adapt(problem: Problem, data: Dataset, module: nn.Module) -> str | None:
+    """Make a network callable with one tensor and copyable, and let it return one tensor; in place.
+
+    One hook unpacks several inputs, another chooses among several outputs. A weight that is computed from
+    others and kept (`nn.utils.weight_norm`) is the result of a differentiable computation, which `deepcopy`
+    refuses; after a call without gradients it can be copied, and every call computes it again anyway.
+
+    Returns:
+        A sentence on the output that was chosen; None if the network returns one tensor.
+
+    Raises:
+        BadReference: the network does not take the inputs, or returns no tensor; one sentence.
+    """
+    if data.layout is not None:
+        module.register_forward_pre_hook(Unpack(data.layout), with_kwargs=True)
+    if ":" not in problem.network.name:  # toscore's own networks return one tensor
+        return None
+    example, training = data.train_inputs[:2], module.training
+    outputs = _outputs(problem, data, module.eval(), example.clone(), seed=0)
+    module.train(training)
+    chosen = chosen_output(problem.network.name, outputs, len(example))
+    if chosen is None:
+        return None
+    hook, note = chosen
+    module.register_forward_hook(hook)
+    return f"network.name {problem.network.name!r}: {note}"
 
 
 def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
@@ -62,8 +103,8 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
             f"network.name {name!r} changes its inputs in place, which other evaluations share: begin its "
             "forward with x = x.clone()"
         )
-    size = output_size(data, loss)
-    _check_outputs(name, outputs, targets, size, loss)
+    _check_outputs(name, outputs, targets, output_size(data, loss), loss)
+    _check_test_set(problem, data, module, loss)
     trained = deepcopy(module).train()
     before = {n: b.clone() for n, b in trained.named_buffers()}
     first = _outputs(problem, data, trained, example, seed=0)
@@ -85,23 +126,62 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
 
 def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss: Loss) -> None:
     count, classes = len(targets), loss.counts_classes(targets)
+    numbered = classes and not targets.is_floating_point()
     if isinstance(outputs, Tensor):
         try:
             loss.check(outputs, targets)
         except (ValueError, RuntimeError, IndexError):
             pass
         else:
-            if not classes or outputs.shape[-1] == size:
+            # More outputs than classes are those of a larger vocabulary; some classes may not occur.
+            enough = outputs.shape[-1] >= size if numbered else outputs.shape[-1] == size
+            if not classes or enough:
                 return
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    wanted = (*targets.shape, size) if classes else tuple(targets.shape)
-    if classes and targets.is_floating_point():
-        wanted = tuple(targets.shape)
+    wanted = (*targets.shape, size) if numbered else tuple(targets.shape)
     batch = f"{count} examples of {size} classes" if classes else f"{count} examples"
     raise BadReference(
         f"network.name {name!r} returns {shape} for {batch}; it must return "
-        f"({', '.join(map(str, wanted))})"
+        f"({', '.join(map(str, wanted))}){_hint(outputs, targets, size, loss)}"
     )
+
+
+def _hint(outputs: object, targets: Tensor, size: int, loss: Loss) -> str:
+    """What else may be meant where outputs do not fit; empty if nothing comes to mind."""
+    if not isinstance(outputs, Tensor) or not loss.counts_classes(targets):
+        return ""
+    if targets.is_floating_point():
+        return ""
+    if targets.ndim == 2 and outputs.ndim == 2:
+        if targets.shape[1] == 1:
+            return ": targets of shape [n, 1] mean one token each; return [n], or take data.labels: map"
+        if bool((targets.sum(1) == 1).all()) and int(targets.max()) == 1:
+            return ": targets look one-hot; return floating ones, or take data.labels: map"
+    if size == 2 and (outputs.ndim == 1 or outputs.shape[-1] == 1):
+        return ", or, with one output for two classes, take loss.name: bce"
+    return ""
+
+
+def _check_test_set(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
+    """Check that the network takes test examples where their shape is another one."""
+    inputs, targets = data.test_inputs[:2].clone(), data.test_targets[:2]
+    same = (
+        inputs.shape[1:] == data.train_inputs.shape[1:]
+        and targets.shape[1:] == data.train_targets.shape[1:]
+    )
+    if same or not len(inputs):
+        return
+    outputs = _outputs(problem, data, deepcopy(module).eval(), inputs, seed=0)
+    try:
+        assert isinstance(outputs, Tensor)
+        loss.check(outputs, targets)
+    except (AssertionError, ValueError, RuntimeError, IndexError):
+        raise BadReference(
+            f"data.name {problem.data.name!r} returns test examples of shape {tuple(inputs.shape[1:])} with "
+            f"targets of shape {tuple(targets.shape[1:])}, and training examples of shape "
+            f"{tuple(data.train_inputs.shape[1:])} with targets of shape "
+            f"{tuple(data.train_targets.shape[1:])}; an example must have one shape in both"
+        ) from None
 
 
 def _check_buffers(name: str, before: dict[str, Tensor], module: nn.Module) -> None:
@@ -152,8 +232,10 @@ def _check_gradient(
     with torch.enable_grad():
         try:
             value = loss.values(deepcopy(module).train()(example), targets).mean()
-        except (ValueError, RuntimeError, TypeError, IndexError) as error:
-            raise BadReference(f"the loss fails on network.name {name!r}: {error}") from None
+        except Exception as error:
+            raise BadReference(
+                f"the loss fails on network.name {name!r}: {_first_line(error)}"
+            ) from None
     if not value.requires_grad:
         raise BadReference(
             f"PyTorch cannot differentiate the loss of network.name {name!r} with respect to its parameters: "
@@ -168,10 +250,20 @@ def _outputs(
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             outputs: object = module(example)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
+        shape = data.input_shape if data.layout is not None else tuple(example.shape[1:])
         raise BadReference(
             f"network.name {problem.network.name!r} does not take the inputs of "
-            f"{problem.data.name!r}, of shape {data.input_shape}: {reason}"
+            f"{problem.data.name!r}, of shape {shape}{_integers(data)}: {_first_line(error)}"
         ) from None
     return outputs
+
+
+def _integers(data: Dataset) -> str:
+    """That the inputs are integers, which most layers do not take."""
+    whole = data.layout is None and not data.train_inputs.is_floating_point()
+    return " and integers (floating ones unless they are token ids?)" if whole else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

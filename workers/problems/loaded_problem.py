@@ -1,8 +1,9 @@
 """A `Problem`, loaded: the data on its device and the network, ready to be evaluated at flat points."""
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,7 +15,7 @@ from topo_core.objectives.network_loss import ModuleObjective, strategies
 from workers.problems.checkpoints import load_fixed_state
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation
-from workers.problems.fit import check_fit, output_size, settle_copies
+from workers.problems.fit import adapt, check_classes, check_fit, output_size
 from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build
@@ -30,8 +31,8 @@ class Measurement:
 
     Attributes:
         loss: over the training set, with the ridge if there is one.
-        test_loss: over the test set, without the ridge.
-        accuracy, test_accuracy: NaN where the loss classifies nothing.
+        test_loss: over the test set, without the ridge; NaN without a test set.
+        accuracy, test_accuracy: NaN where the loss classifies nothing, or without a test set.
         gradient_norm: Euclidean norm of the gradient of `loss`.
     """
 
@@ -50,6 +51,8 @@ class Loaded:
     data: Dataset
     module: nn.Module
     evaluation: Evaluation
+    notes: tuple[str, ...] = ()
+    """What was chosen on reading the user's data and calling the network, for the user to check."""
 
     @cached_property
     def user_module(self) -> nn.Module:
@@ -136,7 +139,7 @@ class Loaded:
         """The same problem on the device of another evaluation."""
         device = torch.device(evaluation.device)
         module = deepcopy(self.module).to(device)
-        return Loaded(self.problem, self.data.to(device), module, evaluation)
+        return replace(self, data=self.data.to(device), module=module, evaluation=evaluation)
 
     def state_dict(self, point: Tensor) -> dict[str, Tensor]:
         """The whole state of the network at a point [d]: the user's own network loads it strictly.
@@ -162,12 +165,15 @@ class Loaded:
         objective, data = self.objective(len(self.data.train_inputs)), self.data
         row = point[None]
         loss, accuracy = objective.measure(row, data.train_inputs, data.train_targets)
-        test_loss, test_accuracy = objective.measure(row, data.test_inputs, data.test_targets)
+        test_loss = test_accuracy = math.nan
+        if len(data.test_inputs):
+            on_test = objective.measure(row, data.test_inputs, data.test_targets)
+            test_loss, test_accuracy = map(float, on_test)
         return Measurement(
             float(loss) + objective.ridge_value(point),
             float(accuracy),
-            float(test_loss),
-            float(test_accuracy),
+            test_loss,
+            test_accuracy,
             float(torch.linalg.vector_norm(objective.full_gradient(point).double())),
         )
 
@@ -186,15 +192,18 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
     dtype = _DTYPES[problem.dtype]
     data = (data or load_dataset(problem.data)).to(torch.device("cpu"), dtype)
     loss = make_loss(problem.loss)
+    check_classes(problem, data, loss)
     module = build(problem.network, data.input_shape, output_size(data, loss))
     if problem.fixed is not None:
         load_fixed_state(problem.fixed.location, module, problem.fixed.digest)
     module = module.to(dtype)
-    settle_copies(module, data.train_inputs[:1])
+    note = adapt(problem, data, module)
     check_fit(problem, data, module, loss)
     if (ridge := make_ridge(problem.loss)) is not None:
         try:
             ridge.on(ParameterLayout.of(module))
         except ValueError as error:
             raise BadReference(str(error)) from None
-    return Loaded(problem, data, module, Evaluation()).moved(evaluation)
+    notes = tuple(f"data.name {problem.data.name!r}: {note}" for note in data.notes)
+    notes += (note,) if note else ()
+    return Loaded(problem, data, module, Evaluation(), notes).moved(evaluation)

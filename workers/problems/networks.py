@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from topo_core.random_streams import generator
+from workers.problems.input_layout import InputShape
 from workers.problems.parameter_loss import build_parameter_loss
 from workers.problems.transformer import CharacterTransformer
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
@@ -35,12 +36,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 """Activations of toscore's own networks, by name; all but ReLU have a Hessian everywhere (ELU's jumps)."""
 
 
-def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int = 0) -> nn.Module:
+def build(spec: NetworkSpec, input_shape: InputShape, classes: int, seed: int = 0) -> nn.Module:
     """The network of a spec, its weights drawn from `seed` alone.
 
     Args:
         spec: a known name with its options, or a user's `module:callable`.
-        input_shape: shape of one example, without the batch.
+        input_shape: shape of one example, without the batch; of several inputs their shapes.
         classes: number of outputs.
         seed: of the initial weights, for torch, numpy and Python alike; the global generators are left as
             they were.
@@ -56,13 +57,19 @@ def build(spec: NetworkSpec, input_shape: Sequence[int], classes: int, seed: int
             return build_parameter_loss(spec, draw)
         if ":" in spec.name:
             return _users(spec, input_shape, classes)
+        shape = tuple(side for side in input_shape if isinstance(side, int))
+        if len(shape) < len(input_shape):
+            raise BadReference(
+                f"network.name is {spec.name!r}, which takes one input, and the data have {len(input_shape)} "
+                "for each example: name a network of your own, which takes all of them"
+            )
         try:
-            return _BUILDERS[spec.name](tuple(input_shape), classes, spec)
+            return _BUILDERS[spec.name](shape, classes, spec)
         except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
             options = f" with {spec.keywords()}" if spec.options else ""
             raise BadReference(
                 f"network.name is {spec.name!r}, which cannot be built{options} for inputs of shape "
-                f"{tuple(input_shape)}: {str(error).splitlines()[0]}"
+                f"{shape}: {str(error).splitlines()[0]}"
             ) from None
 
 
@@ -96,13 +103,24 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
-def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Module:
-    function = resolve(spec.name)
-    offered = {"input_shape": tuple(input_shape), "classes": classes, "outputs": classes}
+def takes_output_size(spec: NetworkSpec) -> bool:
+    """Whether the network is built with as many outputs as the data ask for."""
+    if ":" not in spec.name or spec.name.startswith(TORCHVISION):
+        return True
+    return bool({"classes", "outputs"} & _parameters(resolve(spec.name)) - set(spec.keywords()))
+
+
+def _parameters(function: Callable[..., object]) -> set[str]:
     try:
-        accepted = set(inspect.signature(function).parameters)
+        return set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
-        accepted = set()
+        return set()
+
+
+def _users(spec: NetworkSpec, input_shape: InputShape, classes: int) -> nn.Module:
+    function = resolve(spec.name)
+    offered = {"input_shape": input_shape, "classes": classes, "outputs": classes}
+    accepted = _parameters(function)
     offered = {k: v for k, v in offered.items() if k in accepted}
     try:
         module = function(**{**offered, **spec.keywords()})
@@ -117,11 +135,12 @@ def _users(spec: NetworkSpec, input_shape: Sequence[int], classes: int) -> nn.Mo
     return _usable(spec.name, module, input_shape)
 
 
-def _usable(name: str, module: nn.Module, input_shape: Sequence[int]) -> nn.Module:
+def _usable(name: str, module: nn.Module, input_shape: InputShape) -> nn.Module:
     """A user's network without a wrapper for several devices, and with all its parameters made.
 
     Raises:
-        BadReference: it is compiled to TorchScript, or has complex parameters.
+        BadReference: it is compiled to TorchScript, or has complex parameters, or its lazy layers cannot be
+            made.
     """
     if isinstance(module, nn.DataParallel):
         module = module.module
@@ -131,14 +150,35 @@ def _usable(name: str, module: nn.Module, input_shape: Sequence[int]) -> nn.Modu
             "parameters: return the nn.Module that it was compiled from"
         )
     if any(is_lazy(tensor) for tensor in (*module.parameters(), *module.buffers())):
-        with torch.no_grad():
-            module(torch.zeros(1, *input_shape))
+        _make_lazy_layers(name, module, input_shape)
     if any(p.is_complex() for p in module.parameters()):
         raise BadReference(
             f"network.name {name!r} has complex parameters: hold their real and imaginary parts as two real "
             "ones (torch.view_as_complex)"
         )
     return module
+
+
+def _make_lazy_layers(name: str, module: nn.Module, input_shape: InputShape) -> None:
+    """Call the network with zeros, floating ones first, then token ids."""
+    shape = tuple(side for side in input_shape if isinstance(side, int))
+    reason = "the data have several inputs for each example"
+    if len(shape) == len(input_shape):
+        for dtype in (torch.float32, torch.int64):
+            try:
+                with torch.no_grad():
+                    module(torch.zeros(1, *shape, dtype=dtype))
+                return
+            except Exception as error:
+                reason = _first_line(error)
+    raise BadReference(
+        f"network.name {name!r} has lazy layers, which are made when it is first called, and it cannot be "
+        f"called with zeros of shape {input_shape} ({reason}): call it once in your function"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:

@@ -282,11 +282,11 @@ def test_a_users_data(users_module):
 @pytest.mark.parametrize(
     ("returned", "names"),
     [
-        ("3", "must return train_inputs, train_targets, test_inputs, test_targets"),
+        ("3", "return train_inputs, train_targets, test_inputs, test_targets"),
         ("np.ones((4, 3)), np.arange(3), np.ones((1, 3)), np.arange(1)", "4 train inputs and 3"),
         ("np.ones((4, 3)), np.arange(4), np.ones((0, 3)), np.arange(0)", "0 test inputs"),
         ("np.ones((4, 3)), np.arange(4), np.ones((1, 3)), np.ones(1)", "the same kind of numbers"),
-        ("np.ones((4, 3)), np.arange(4), np.ones((1, 2)), np.arange(1)", "one shape in both"),
+        ("np.ones((4, 3)), np.arange(4), np.ones((1, 2, 1)), np.arange(1)", "as many axes in both"),
         ("np.array([1, np.nan]), np.arange(2), np.ones(1), np.arange(1)", "the first is row 1"),
         ("no_such_name", "fails with"),
     ],

@@ -109,8 +109,9 @@ class CrossEntropy(PerExample):
         if targets.is_floating_point():
             if targets.ndim < 2:
                 raise ValueError(
-                    f"loss cross_entropy takes class numbers, or probabilities of shape [n, classes]; "
-                    f"the targets are {targets.dtype} of shape {tuple(targets.shape)}"
+                    "loss cross_entropy takes class numbers, which are integers, or probabilities of shape "
+                    f"[n, classes]; the targets are {str(targets.dtype).removeprefix('torch.')} of shape "
+                    f"{tuple(targets.shape)}: make them integers, or let data.labels: map do it"
                 )
             return targets.shape[-1]
         counted = targets if self.ignore_index is None else targets[targets != self.ignore_index]
@@ -118,8 +119,8 @@ class CrossEntropy(PerExample):
             raise ValueError("all targets are loss.ignore_index; nothing is left to learn")
         if int(counted.min()) < 0:
             raise ValueError(
-                f"the targets hold the class {int(counted.min())}; number classes from 0, or name it in "
-                "loss.ignore_index"
+                f"the targets hold the class {int(counted.min())}; number classes from 0 (data.labels: map "
+                "does it), or name it in loss.ignore_index"
             )
         classes = int(counted.max()) + 1
         weights = self.class_weights
@@ -146,6 +147,11 @@ class CrossEntropy(PerExample):
             raise ValueError(
                 f"outputs of shape {tuple(outputs.shape)} do not fit targets of shape "
                 f"{tuple(targets.shape)}: ({', '.join(map(str, wanted))}) is needed"
+            )
+        if self.class_weights is not None and outputs.shape[-1] != len(self.class_weights):
+            raise ValueError(
+                f"loss.class_weights has {len(self.class_weights)} weights and the network "
+                f"{outputs.shape[-1]} outputs: give one weight for each"
             )
 
     def has_closed_form(self, targets: Tensor) -> bool:

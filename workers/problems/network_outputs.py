@@ -1,0 +1,91 @@
+"""Networks that return more than one tensor: which of their outputs the loss is computed from.
+
+Networks of training libraries return a mapping, a dataclass or a tuple: logits beside hidden states, or
+beside a loss that is None. A forward hook replaces it by one tensor.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from workers.problems.user_code import BadReference
+
+NAMES = ("logits", "outputs", "output", "out", "predictions", "prediction", "y_hat")
+"""Names under which networks return what a loss takes, in this order of preference."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A forward hook that replaces a network's outputs by one of them.
+
+    Attributes:
+        key: a name, or a position in a tuple.
+    """
+
+    key: str | int
+
+    def __call__(self, module: nn.Module, args: Any, outputs: Any) -> Any:
+        """The chosen tensor; a tensor is returned as it is."""
+        del module, args
+        if isinstance(outputs, Tensor):
+            return outputs
+        if isinstance(outputs, Mapping) or isinstance(self.key, int):
+            return outputs[self.key]
+        return getattr(outputs, self.key)
+
+
+def chosen_output(name: str, outputs: Any, examples: int) -> tuple[Chosen, str] | None:
+    """The hook that a network needs which returned these outputs, and a note; None if it returned a tensor.
+
+    A mapping or an object gives the tensor of a known name, or its only tensor with a row for each example. A
+    tuple gives its first tensor with a row for each example.
+
+    Args:
+        name: of the network, for the message.
+        outputs: of the network.
+        examples: number of examples that it was called with.
+
+    Raises:
+        BadReference: no tensor, or several of unknown names; one sentence.
+    """
+    if isinstance(outputs, Tensor):
+        return None
+    kind = type(outputs).__name__
+    if isinstance(outputs, tuple | list) and not hasattr(outputs, "_fields"):
+        first = next((i for i, v in enumerate(outputs) if _has_rows(v, examples)), None)
+        if first is None:
+            raise BadReference(
+                f"network.name {name!r} returns a {kind} without a tensor of {examples} rows for {examples} "
+                "examples: return the tensor that the loss takes"
+            )
+        return Chosen(first), f"of the {kind} that it returns, element {first} goes into the loss"
+    named = _named(outputs)
+    tensors = {key: value for key, value in named.items() if _has_rows(value, examples)}
+    key = next((own for own in NAMES if own in tensors), None)
+    if key is None and len(tensors) == 1:
+        key = next(iter(tensors))
+    if key is None:
+        held = f"with {', '.join(named)}" if named else "and no tensor"
+        raise BadReference(
+            f"network.name {name!r} returns a {kind} {held}: return the tensor that the loss takes, or call "
+            f"it {NAMES[0]}"
+        )
+    return Chosen(key), f"of the {kind} that it returns, {key} goes into the loss"
+
+
+def _named(outputs: Any) -> dict[str, Any]:
+    """The entries of a mapping, the fields of a dataclass or named tuple, the attributes of an object."""
+    if isinstance(outputs, Mapping):
+        return {key: value for key, value in outputs.items() if isinstance(key, str)}
+    if hasattr(outputs, "_fields"):
+        return dict(zip(outputs._fields, outputs, strict=True))
+    if dataclasses.is_dataclass(outputs):
+        return {f.name: getattr(outputs, f.name) for f in dataclasses.fields(outputs)}
+    return dict(vars(outputs)) if hasattr(outputs, "__dict__") else {}
+
+
+def _has_rows(value: Any, examples: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == examples
