@@ -15,7 +15,7 @@ from workers.execution.strategy_probe import choose_evaluation
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.tasks import PathWork
+from workers.tasks.path_tasks import PathWork
 
 WORDS, LENGTH, CLASSES = 11, 5, 3
 
