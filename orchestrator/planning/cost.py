@@ -136,7 +136,7 @@ def _measured(run: RunFile, sample: bool | None) -> tuple[Sample | None, int, in
 
 
 def _path_seconds(sample: Sample, resolved: Resolved) -> float:
-    """Steps, the first path, and measurements of the dense maximum."""
+    """Steps, the initial path, and measurements of the dense maximum."""
     settings, batches = resolved.settings, resolved.batches
     measurements = resolved.epochs // settings.evaluate_every + 1
     dense = sample.path_losses * 4 * settings.points

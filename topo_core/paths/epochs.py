@@ -91,8 +91,8 @@ def _with_insertions(
     """Algorithm 3 on the part of the path that is not frozen.
 
     Algorithm 3 inserts two points and freezes one at each end, so that the number of moving points stays
-    what it was on the first path of ``begun`` points. Where only one segment is long enough, an end is frozen
-    with the next insertion.
+    what it was on the initial path of ``begun`` points. Where only one segment is long enough, an end is
+    frozen with the next insertion.
     """
     first, last = state.frozen, len(state.points) - state.frozen
     path = state.points[first:last]

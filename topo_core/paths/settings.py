@@ -223,7 +223,7 @@ class Resolved:
 
     @property
     def trains_a_curve(self) -> bool:
-        """Whether the first path is a trained curve, which can be interrupted and resumed."""
+        """Whether the initial path is a trained curve, which can be interrupted and resumed."""
         return STARTS[self.start].trains_a_curve
 
     @property

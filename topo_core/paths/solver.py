@@ -75,7 +75,7 @@ class PathSolver:
         The two ends never move. Coincident neighbours are merged.
 
         Args:
-            points: the first path.
+            points: the initial path.
             spent: the number of gradients that it took to find ``points``.
             profile: the losses along ``points``, if they have been measured.
             verified: the verification of the highest point of ``points``; with one, no step is taken.

@@ -1,6 +1,6 @@
 """Starts by name: the values of ``PathSettings.start``, what each needs, and the function that makes it.
 
-The first path dominates the result: a local method keeps to the valley it starts in. A start that needs the
+The initial path dominates the result: a local method keeps to the valley it starts in. A start that needs the
 loss alone is made by ``starts.initial_paths.find_start``; one that needs the network or stored paths is made
 by the caller, who has them. Makers are imported when they are first used.
 """
@@ -18,7 +18,7 @@ Needs = Literal["loss", "network", "store"]
 
 @dataclass(frozen=True)
 class StartRule:
-    """How a first path is made.
+    """How an initial path is made.
 
     Attributes:
         needs: the loss alone; the network (its symmetries); or paths in the store.

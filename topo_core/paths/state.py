@@ -68,17 +68,17 @@ class PathState:
         best_maximum: that maximum.
         best_epoch: the epoch after which it was measured.
         best_profile: the losses along it; None after a checkpoint: they can be measured again.
-        chord: distance of the ends of the first path.
+        chord: distance of the ends of the initial path.
         frozen: points at each end that Algorithm 3 has taken out of the optimisation.
         epoch: epochs done.
         steps: steps done.
         batches: minibatches in an epoch.
         time: sum of the learning rates.
         gradient_evaluations: rows whose gradient was evaluated.
-        merged: coincident points dropped from the first path.
+        merged: coincident points dropped from the initial path.
         history: records, oldest first.
         failure: why the optimisation cannot continue; empty while it can.
-        verified: the verification of the highest point of the first path, if there was one.
+        verified: the verification of the highest point of the initial path, if there was one.
     """
 
     points: Tensor

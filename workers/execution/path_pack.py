@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 
 from topo_core.objectives.batching.memory_budget import Parts
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState
-from workers.execution.first_path import FirstPath, first_paths
+from workers.execution.path_starts import initial_paths_of
 from workers.execution.path_task import PathRun
 from workers.execution.progress import Interrupted
 from workers.execution.task_run import Site
@@ -54,7 +55,7 @@ class _Pack:
     parts: Parts
 
     def outcomes(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
-        """From the last checkpoints, or from first paths, to the records."""
+        """From the last checkpoints, or from initial paths, to the records."""
         paths: list[_Path] = []
         fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
@@ -79,7 +80,7 @@ class _Pack:
 
     def _firsts(
         self, fresh: Sequence[tuple[PathRun, CurveState | None]]
-    ) -> list[FirstPath | Exception]:
+    ) -> list[Start | Exception]:
         if not fresh:
             return []
         runs, begun = zip(*fresh, strict=True)
@@ -95,7 +96,7 @@ class _Pack:
                 self.site.progress.share(tasks[at].key, runs[at].share(curve))
 
         solvers = [run.solver for run in runs]
-        return first_paths(tasks, self.site, solvers, seeds, begun, keep)
+        return initial_paths_of(tasks, self.site, solvers, seeds, begun, keep)
 
     def _to_the_ends(self, paths: Sequence[_Path]) -> Iterator[Outcome]:
         going = list(paths)

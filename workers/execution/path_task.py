@@ -13,10 +13,11 @@ from topo_core.paths.convergence import Outcome
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.solution import PathSolution
 from topo_core.paths.solver import PathSolver
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
-from workers.execution.first_path import FirstPath, first_path, settings_of
+from workers.execution.path_starts import initial_path_of, settings_of
 from workers.execution.progress import TaskFailure
 from workers.execution.task_run import Site, run_task
 from workers.storage.schema import PairRecord, ResultRecord
@@ -71,10 +72,12 @@ class PathRun:
                 self.keep_curve(curve)
                 self.site.progress.share(self.key, self.share(curve))
 
-        return self.begun(first_path(self.task, self.site, self.solver, self.seed, state, keep))
+        return self.begun(
+            initial_path_of(self.task, self.site, self.solver, self.seed, state, keep)
+        )
 
     def resumed(self) -> PathState | CurveState | None:
-        """The newest checkpoint of this task, of its first path, or of the same path with fewer epochs."""
+        """The newest checkpoint of this task, of its initial path, or of the same path with fewer epochs."""
         task, store = self.task, self.site.store
         checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
             task.lineage, at_most=self._fork
@@ -84,7 +87,7 @@ class PathRun:
         kind = CurveState if "passes" in checkpoint.scalars else PathState
         return kind.restore(self.site.loaded.on_device(checkpoint.tensors), checkpoint.scalars)
 
-    def begun(self, first: FirstPath) -> PathState:
+    def begun(self, first: Start) -> PathState:
         """The state before the first step."""
         return self.solver.begin(
             first.points,

@@ -10,7 +10,7 @@ from topo_core.paths.optimize import optimize_path
 from topo_core.paths.polyline import line
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.start_registry import STARTS, StartRule
-from topo_core.paths.starts.first_path import Start
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.tangents.protocol import Method
 from topo_core.paths.tangents.registry import TANGENTS
 from topo_core.paths.update_settings import OptimizerSettings

@@ -405,7 +405,7 @@ def test_a_path_as_low_as_its_higher_end_is_done(force):
 
 
 def test_without_epochs_the_start_is_measured():
-    """Zero epochs give the first path, its height and no claim that it has converged."""
+    """Zero epochs give the initial path, its height and no claim that it has converged."""
     objective, points = network_start()
     settings = PathSettings(points=7, epochs=0, start="line")
     found = optimize_path(objective, points[0], points[-1], settings)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
-from workers.execution import first_path
+from workers.execution import path_starts
 from workers.execution.path_task import PathRun
 from workers.execution.progress import TaskProgress
 from workers.execution.task_run import Site
@@ -75,10 +75,10 @@ def test_a_longer_run_takes_it_over(worker, monkeypatch):
     assert isinstance(rungs.run([task(5, goes_on=True)])[0], Done)
 
     def computed(*_, **__):
-        raise AssertionError("the first path is computed again")
+        raise AssertionError("the initial path is computed again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(first_path, "train_curves", computed)
+        patch.setattr(path_starts, "train_curves", computed)
         assert isinstance(rungs.run([task(20)])[0], Done)
     alone, other = worker("alone")
     alone.run([task(20)])

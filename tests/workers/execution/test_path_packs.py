@@ -11,7 +11,7 @@ from tests.helpers.problems import problem_of
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts import trained_curves as curves
 from topo_core.paths.update_settings import OptimizerSettings
-from workers.execution import first_path
+from workers.execution import path_starts
 from workers.execution.path_task import PathRun
 from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.task_run import Site
@@ -267,7 +267,7 @@ def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
         begun.append(1)
         return curves.begin_curve(*ends)
 
-    monkeypatch.setattr(first_path, "begin_curve", counted)
+    monkeypatch.setattr(path_starts, "begin_curve", counted)
     again, store, _ = run(paths_at_once, folder=folder)
     assert all(isinstance(result, Done) for result in again.run(tasks))
     assert len(begun) == started_anew

@@ -18,7 +18,7 @@ class Segments:
 
     Attributes:
         lengths: [n - 1].
-        chord: distance of the ends of the first path.
+        chord: distance of the ends of the initial path.
         node_losses: [n], losses at the points.
         inside: [n - 1, 4], losses at ``ALPHAS`` of each segment. Both are empty for a criterion
             without losses.

@@ -1,1 +1,1 @@
-"""First paths (starts), each in a file of its own, and the functions that several of them share."""
+"""Initial paths (starts), each in a file of its own, and the functions that several of them share."""

@@ -1,4 +1,4 @@
-"""The first path of an optimisation, by the rule that the settings name (`start_registry`)."""
+"""The initial path of an optimisation, by the rule that the settings name (`start_registry`)."""
 
 from torch import Tensor
 
@@ -6,13 +6,13 @@ from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line
 from topo_core.paths.settings import PathSettings, Resolved
 from topo_core.paths.start_registry import STARTS
-from topo_core.paths.starts.first_path import Start
+from topo_core.paths.starts.protocol import Start
 
 
 def find_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The first path from ``start`` to ``end`` [d], as the settings say.
+    """The initial path from ``start`` to ``end`` [d], as the settings say.
 
     Raises:
         ValueError: for a start that only the caller can make, and for one that needs exact gradients

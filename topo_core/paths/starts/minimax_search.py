@@ -29,7 +29,7 @@ from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import arc_positions, at_positions, line, resample
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import Resolved
-from topo_core.paths.starts.first_path import Start
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.tangents.improved import IMPROVED
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.random_streams import generator

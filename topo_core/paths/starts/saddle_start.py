@@ -13,7 +13,7 @@ from topo_core.paths.polyline import line, merge_coincident, resample
 from topo_core.paths.profiles import is_as_low_as, loss_profile
 from topo_core.paths.settings import LARGE, SMALL, Resolved
 from topo_core.paths.solver import PathSolver
-from topo_core.paths.starts.first_path import Start
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
 from topo_core.paths.starts.spliced_paths import spliced
 from topo_core.paths.starts.trained_curves import trained_start

@@ -1,4 +1,4 @@
-"""Trained curves as first paths (Garipov et al. 2018, of higher degree).
+"""Trained curves as initial paths (Garipov et al. 2018, of higher degree).
 
 A curve of degree 4 from p to q has three controls. They descend the loss at points t of
 the curve. It is far cheaper than a polygon, since each gradient moves the whole curve, and a polygon that
@@ -33,7 +33,7 @@ from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
 from topo_core.paths.settings import Resolved
 from topo_core.paths.starts.bezier_curves import LossAlongCurve, bernstein, polygon, rotation
-from topo_core.paths.starts.first_path import Start
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.update_settings import OptimizerSettings
 
 _CONTROLS = 3

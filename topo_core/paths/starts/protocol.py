@@ -1,4 +1,4 @@
-"""The result of a start: the first path of an optimisation."""
+"""The result of a start: the initial path of an optimisation."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ from topo_core.paths.verified_pass import VerifiedPass
 
 @dataclass(frozen=True)
 class Start:
-    """A first path.
+    """An initial path.
 
     Attributes:
         points: [n, d].
-        gradient_evaluations: rows whose gradient it took to find it.
+        gradient_evaluations: rows whose gradient was evaluated to make it.
         profile: the losses along it, if they were measured.
         verified: the verification of its highest point, if there was one.
     """

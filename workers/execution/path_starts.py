@@ -1,20 +1,20 @@
-"""The first path of a task.
+"""The initial path of a task.
 
 Starts that need only the loss are in `topo_core.paths.starts`. Those here need more, which a worker has: the
 network (`aligned`), the store (`through`), or the store of another run (`warm`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, resample, through
-from topo_core.paths.profiles import Profile
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
+from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import (
     CurveState,
     TrainedCurve,
@@ -22,7 +22,6 @@ from topo_core.paths.starts.trained_curves import (
     train_curves,
 )
 from topo_core.paths.starts.weight_matching import weight_matching
-from topo_core.paths.verified_pass import VerifiedPass
 from workers.execution.progress import Interrupted, TaskFailure
 from workers.execution.task_run import Site
 from workers.problems.loaded_problem import Loaded
@@ -40,35 +39,15 @@ _SAME_LOSS = 1e-4
 """Relative difference of losses; sums over renumbered units are rounded differently."""
 
 
-@dataclass(frozen=True)
-class FirstPath:
-    """The path at which the optimisation starts.
-
-    Attributes:
-        points: [n, d].
-        gradient_evaluations: rows whose gradient was evaluated to make it.
-        profile: the losses along it, if they were measured.
-        quotient: whether it ends at a renumbered copy of the second minimum, so that its height is
-            one on the quotient by the symmetries of the network.
-        verified: the verification of its highest point, if there was one.
-    """
-
-    points: Tensor
-    gradient_evaluations: int = 0
-    profile: Profile | None = None
-    quotient: bool = False
-    verified: VerifiedPass | None = None
-
-
-def first_path(
+def initial_path_of(
     task: OptimizePath,
     site: Site,
     solver: PathSolver,
     seed: int,
     begun: CurveState | None,
     keep: Keep,
-) -> FirstPath:
-    """The first path of a task, as `settings.start` says.
+) -> Start:
+    """The initial path of a task, as `settings.start` says.
 
     Args:
         task: the path to optimise.
@@ -92,45 +71,42 @@ def first_path(
         if name == "aligned":
             matched = _aligned(site.loaded, solver.objective, start, end, seed)
             points = line(start, matched, settings.points)
-            return FirstPath(points, quotient=True)
+            return Start(points)
         if name == "warm":
-            return FirstPath(_warm(task, start, end))
+            return Start(_warm(task, start, end))
         if name == "through":
-            return FirstPath(_through(task, site.store, start))
-        plain = find_start(solver.objective, start, end, solver.resolved, seed)
+            return Start(_through(task, site.store, start))
+        return find_start(solver.objective, start, end, solver.resolved, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
-    return FirstPath(
-        plain.points, plain.gradient_evaluations, plain.profile, verified=plain.verified
-    )
 
 
-def first_paths(
+def initial_paths_of(
     tasks: Sequence[OptimizePath],
     site: Site,
     solvers: Sequence[PathSolver],
     seeds: Sequence[int],
     begun: Sequence[CurveState | None],
     keep: Keep,
-) -> list[FirstPath | Exception]:
-    """The first paths of several tasks with equal settings; curves are trained together.
+) -> list[Start | Exception]:
+    """The initial paths of several tasks with equal settings; curves are trained together.
 
     Returns:
-        For each task its path, or the exception that `first_path` would have raised.
+        For each task its path, or the exception that `initial_path_of` would have raised.
     """
 
-    def alone(at: int) -> FirstPath | Exception:
+    def alone(at: int) -> Start | Exception:
         def keep_this(stop: Mapping[int, CurveState]) -> None:
             keep({at: stop[0]} if stop else {})
 
         try:
-            return first_path(tasks[at], site, solvers[at], seeds[at], begun[at], keep_this)
+            return initial_path_of(tasks[at], site, solvers[at], seeds[at], begun[at], keep_this)
         except Interrupted:
             raise
         except Exception as error:
             return error
 
-    results: dict[int, FirstPath | Exception] = {}
+    results: dict[int, Start | Exception] = {}
     if all(solver.resolved.trains_a_curve for solver in solvers):
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
@@ -162,7 +138,7 @@ def _trained(
     settings: PathWork,
     seeds: Sequence[int],
     keep: Keep,
-) -> dict[int, FirstPath]:
+) -> dict[int, Start]:
     """Train curves to the end; each is passed to `keep` about as often as a path is kept."""
     numbers, trained = list(states), {}
     # Counted in gradients of a point.
@@ -174,7 +150,7 @@ def _trained(
         keep({numbers[at]: curve for at, curve in stop.items() if isinstance(curve, CurveState)})
         for at, curve in stop.items():
             if isinstance(curve, TrainedCurve):
-                trained[numbers[at]] = FirstPath(
+                trained[numbers[at]] = Start(
                     curve.points, curve.gradient_evaluations, curve.profile
                 )
     return trained
