@@ -163,7 +163,13 @@ def carry_out(
             print(f"{copied} results of other runs count here too.", file=sys.stderr)
         keep_paths = run.keep_paths != "none"
         # Absolute: a worker on another node is started in another folder.
-        context = WorkerContext(store.objects.url, lease.term, evaluation, keep_paths)
+        context = WorkerContext(
+            store.objects.url,
+            lease.term,
+            evaluation,
+            keep_paths,
+            run.resources.checkpoint_seconds,
+        )
         observers = stack.enter_context(_observers(quiet, log, run.name, lease.term))
 
         def workers() -> Executor:

@@ -17,6 +17,10 @@ from orchestrator.planning.timed_sample import Sample, remember, remembered
 from orchestrator.run_file.models import RunFile
 from topo_core.paths.settings import Resolved
 
+_RUN_REQUESTS, _MINIMUM_REQUESTS, _PATH_REQUESTS, _CHECKPOINT_REQUESTS = 130, 3, 7, 3
+"""Requests to the store, as `tests/orchestrator/runs/test_requests.py` counts them: of a run to start and to
+end; of a minimum and of a path to look for checkpoints, read, write and tidy up; of one checkpoint."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -91,7 +95,6 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     resolved = settings.resolve(batches, parameters)
     moving = settings.points_per_step or resolved.most_points - 2
     per_path_gradients = batches * (resolved.epochs * moving + resolved.curve_passes)
-    checkpoints_per_path = max(1, resolved.epochs // settings.checkpoint_every)
     training = per_path = None
     if timed_sample and sample is not False:
         training = _training_seconds(timed_sample, run)
@@ -112,7 +115,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         store_bytes=(
             4 * parameters * len(plan.minima) + plan.pair_count * path_bytes(plan, parameters)
         ),
-        store_requests=2 * len(plan.minima) + plan.pair_count * (2 + 2 * checkpoints_per_path),
+        store_requests=_requests(plan, resolved.epochs, training, per_path),
         free_bytes=free_bytes(run.store),
         seconds_per_minimum=None if training is None else training / max(1, run.minima.trained),
         seconds_per_path=per_path,
@@ -142,6 +145,22 @@ def _path_seconds(sample: Sample, resolved: Resolved) -> float:
     dense = sample.path_losses * 4 * settings.points
     curve = sample.curve_step * resolved.curve_passes * batches
     return sample.path_step * resolved.epochs * batches + curve + dense * measurements
+
+
+def _requests(plan: Plan, path_epochs: int, training: float | None, per_path: float | None) -> int:
+    """Requests to the store of a whole run, all of its paths to their last epoch.
+
+    Where no sample was timed, tasks count as shorter than the time between two checkpoints.
+    """
+    minima, paths = len(plan.minima), plan.pair_count
+    every = plan.run.resources.checkpoint_seconds
+    if every:
+        checkpoints = int((training or 0.0) / every) + paths * int((per_path or 0.0) / every)
+    else:
+        trainings = sum(training.epochs - 1 for training in plan.run.minima.trainings)
+        checkpoints = trainings + paths * max(0, path_epochs - 1)
+    counted = _RUN_REQUESTS + _MINIMUM_REQUESTS * minima + _PATH_REQUESTS * paths
+    return counted + _CHECKPOINT_REQUESTS * checkpoints
 
 
 def _training_seconds(sample: Sample, run: RunFile) -> float:

@@ -26,6 +26,7 @@ from orchestrator.pair_rules.registry import PAIR_RULES
 from orchestrator.run_file.names import OneOf
 from orchestrator.run_file.numbers import Guarded, guarded
 from topo_core.objectives.precision import Precision
+from workers.execution.progress import CHECKPOINT_SECONDS
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.path_tasks import PathWork
 from workers.tasks.problem import DType
@@ -220,6 +221,12 @@ class Resources(Model):
     workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     gpus_per_worker: Literal["auto"] | Annotated[float, Field(ge=0, le=8)] = "auto"
     max_attempts: int = Field(3, ge=1, description="Tries of a task that keeps killing its worker.")
+    checkpoint_seconds: float = Field(
+        CHECKPOINT_SECONDS,
+        ge=0,
+        allow_inf_nan=False,
+        description="Time between two checkpoints of a task: the work that is lost with a worker, at most.",
+    )
     precision: Precision = Field(
         "float32",
         description="Of gradients on a GPU: float32, tf32 or bf16. Losses are measured in float32.",

@@ -51,7 +51,6 @@ _PATHS: Mapping[str, Any] = {
     "optimizer": {"name": "adam", "lr": 3e-3},
     "schedule": {"name": "anneal"},
     "evaluate_every": 20,
-    "checkpoint_every": 1000,
 }
 
 

@@ -33,17 +33,15 @@ SETTINGS = {
     "minima": {
         "count": 4,
         "epochs": 12,
-        "checkpoint_every": 3,
         "optimizer": {"name": "adam", "lr": 0.02},
     },
     "paths": {
         "bezier_epochs": 3,
         "epochs": 16,
         "points": 9,
-        "checkpoint_every": 2,
         "evaluate_every": 4,
     },
-    "resources": {"workers": 2},
+    "resources": {"workers": 2, "checkpoint_seconds": 0},
 }
 SHORT_CUT = range(3)
 ROUNDS = range(3, 33)

@@ -38,7 +38,7 @@ store: {store}
 data: digits
 network: {{name: fc, hidden: [16]}}
 minima: {{count: 6, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
-paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 3}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9}}
 """
 PAIRS = 15
 

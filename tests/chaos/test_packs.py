@@ -29,10 +29,9 @@ SETTINGS = {
         "bezier_epochs": 1,
         "epochs": 400,
         "points": 9,
-        "checkpoint_every": 20,
         "evaluate_every": 100,
     },
-    "resources": {"workers": 1},
+    "resources": {"workers": 1, "checkpoint_seconds": 0},
 }
 
 

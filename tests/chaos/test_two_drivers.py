@@ -24,8 +24,8 @@ name: {name}
 store: {store}
 data: digits
 network: {{name: fc, hidden: [8]}}
-minima: {{count: 4, epochs: 2, checkpoint_every: 1, optimizer: {{name: adam, lr: 0.02}}}}
-paths: {{bezier_epochs: 1, epochs: 30, points: 7, checkpoint_every: 5}}
+minima: {{count: 4, epochs: 2, optimizer: {{name: adam, lr: 0.02}}}}
+paths: {{bezier_epochs: 1, epochs: 30, points: 7}}
 """
 TASKS = 4 + 6
 

@@ -24,7 +24,7 @@ store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [16]}}
 minima: {{count: 9, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
-paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 3}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9}}
 """
 TASKS = 9 + 36
 

@@ -87,7 +87,8 @@ class _Pack:
         tasks, seeds = [run.task for run in runs], [run.seed for run in runs]
 
         def keep(stop: Mapping[int, CurveState]) -> None:
-            for at, curve in stop.items():
+            due = bool(stop) and self.site.progress.checkpoint_is_due()
+            for at, curve in stop.items() if due else ():
                 # At most a part of a curve is lost; an error that lasts is reported for its path.
                 with contextlib.suppress(StoreUnreachable, StoreFull):
                     runs[at].keep_curve(curve)
@@ -108,7 +109,7 @@ class _Pack:
             if not open_:
                 return
             going = []
-            for advanced in self._to_the_next_stop(open_):
+            for advanced in self._one_epoch_further(open_):
                 if isinstance(advanced, _Path):
                     going.append(advanced)
                 else:
@@ -116,17 +117,22 @@ class _Pack:
             for path in going:  # all are kept by now, so an interrupt at the first loses none
                 self.site.progress.share(path.run.task.key, path.run.share(path.state))
 
-    def _to_the_next_stop(self, paths: Sequence[_Path]) -> Iterator["_Path | Outcome"]:
-        """Advance all paths to the next epoch at which one of them is kept."""
-        until = min(path.run.next_stop(path.state.epoch) for path in paths)
+    def _one_epoch_further(self, paths: Sequence[_Path]) -> Iterator["_Path | Outcome"]:
+        """Advance the paths that are furthest behind by one epoch, and publish due checkpoints."""
+        until = min(path.state.epoch for path in paths) + 1
         device = paths[0].state.points.device
         parts = self.parts(len(paths), lambda at: self._advanced(paths[at], until), device=device)
-        for path, state in zip(paths, itertools.chain.from_iterable(parts), strict=True):
+        states = list(itertools.chain.from_iterable(parts))
+        due = self.site.progress.checkpoint_is_due()
+        for path, state in zip(paths, states, strict=True):
             if isinstance(state, Exception):
                 yield path.run.task, state
                 continue
             self.site.progress.path_epochs += state.epoch - path.state.epoch
-            yield self._kept(path.run, state, new=state.epoch > path.state.epoch)
+            advanced = state.epoch > path.state.epoch
+            yield (
+                self._kept(path.run, state, due=due) if advanced or due else _Path(path.run, state)
+            )
 
     def _advanced(self, paths: Sequence[_Path], until: int) -> list[PathState | Exception]:
         """The states at epoch `until`, or the error of a path that fails alone.
@@ -149,10 +155,9 @@ class _Pack:
                 raise
         return [state for path in paths for state in self._advanced([path], until)]
 
-    def _kept(self, run: PathRun, state: PathState, *, new: bool) -> "_Path | Outcome":
+    def _kept(self, run: PathRun, state: PathState, *, due: bool) -> "_Path | Outcome":
         try:
-            if new:
-                run.keep(state)
+            run.keep(state, due=due)
         except Exception as error:
             return run.task, error
         return _Path(run, state)

@@ -33,7 +33,7 @@ from workers.tasks.path_tasks import OptimizePath, PathWork
 from workers.tasks.results import FailureKind
 
 Keep = Callable[[Mapping[int, CurveState]], None]
-"""Receives the curves in training at each point where they are kept, by the number of their task."""
+"""Receives the curves in training wherever they can be interrupted, by the number of their task."""
 
 _SAME_LOSS = 1e-4
 """Relative difference of losses; sums over renumbered units are rounded differently."""
@@ -139,10 +139,10 @@ def _trained(
     seeds: Sequence[int],
     keep: Keep,
 ) -> dict[int, Start]:
-    """Train curves to the end; each is passed to `keep` about as often as a path is kept."""
+    """Train curves to the end; each is passed to `keep` after as many gradients as an epoch of a path has."""
     numbers, trained = list(states), {}
     # Counted in gradients of a point.
-    every = settings.checkpoint_every * (settings.points - 2)
+    every = settings.points - 2
     curves = train_curves(
         solver.objective, list(states.values()), solver.resolved, seeds, every=every
     )

@@ -69,7 +69,8 @@ class PathRun:
 
         def keep(stop: Mapping[int, CurveState]) -> None:
             for curve in stop.values():
-                self.keep_curve(curve)
+                if self.site.progress.checkpoint_is_due():
+                    self.keep_curve(curve)
                 self.site.progress.share(self.key, self.share(curve))
 
         return self.begun(
@@ -100,22 +101,16 @@ class PathRun:
         return self.solver.is_finished(state)
 
     def advance(self, state: PathState) -> PathState:
-        """The state at the next epoch at whose end a checkpoint is due."""
-        advanced = self.solver.advance(state, self.seed, until_epoch=self.next_stop(state.epoch))
+        """The state one epoch later."""
+        advanced = self.solver.advance(state, self.seed, until_epoch=state.epoch + 1)
         self.site.progress.path_epochs += advanced.epoch - state.epoch
         return advanced
 
-    def next_stop(self, epoch: int) -> int:
-        """The first epoch after `epoch` at whose end a checkpoint is due."""
-        every = self.task.settings.checkpoint_every
-        until = (epoch // every + 1) * every
-        return min(until, self._fork) if self.task.goes_on and epoch < self._fork else until
-
-    def keep(self, state: PathState) -> None:
-        """Publish the state, so that this task, or one with more epochs, can continue from it."""
+    def keep(self, state: PathState, *, due: bool) -> None:
+        """Publish the state if a checkpoint is due, and if a task with more epochs continues from it."""
         if self.task.goes_on and state.epoch == self._fork and not state.failure:
             self._keep_for_longer(state)
-        if not self.is_finished(state):
+        if due and not self.is_finished(state):
             self.site.store.publish_checkpoint(
                 self.key, state.epoch, state.tensors(), state.scalars()
             )

@@ -64,15 +64,13 @@ class SimplexRun:
         return simplex_is_finished(state, self._settings)
 
     def advance(self, state: SimplexState) -> SimplexState:
-        every = self._settings.checkpoint_every
-        until = (state.epoch // every + 1) * every
         (advanced,) = advance_simplices(
-            self._objective, [state], self._settings, self._seed, until_epoch=until
+            self._objective, [state], self._settings, self._seed, until_epoch=state.epoch + 1
         )
         return advanced
 
-    def keep(self, state: SimplexState) -> None:
-        if not self.is_finished(state):
+    def keep(self, state: SimplexState, *, due: bool) -> None:
+        if due and not self.is_finished(state):
             self._site.store.publish_checkpoint(
                 self.key, state.epoch, state.tensors(), state.scalars()
             )

@@ -46,10 +46,13 @@ class TaskRun(Protocol[State]):
         """Whether only the record remains to be made."""
 
     def advance(self, state: State) -> State:
-        """The state at the next checkpoint."""
+        """The state at the next point where the task can be interrupted: an epoch or a few seconds later."""
 
-    def keep(self, state: State) -> None:
-        """Publish a checkpoint, unless the task is finished."""
+    def keep(self, state: State, *, due: bool) -> None:
+        """Publish a checkpoint if one is due, unless the task is finished.
+
+        A state that another task continues from is published in any case.
+        """
 
     def share(self, state: State) -> float:
         """The share of the work that is done, from 0 to 1."""
@@ -65,6 +68,9 @@ class TaskRun(Protocol[State]):
 def run_task(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
     """Run a task from its newest checkpoint to its record.
 
+    Checkpoints are published by time (`TaskProgress.checkpoint_is_due`): the number of requests to the store
+    does not depend on how long an epoch takes.
+
     Raises:
         TaskFailure: there is no result.
         Damaged: an object that it reads is missing or damaged.
@@ -73,6 +79,6 @@ def run_task(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
     state = run.begin()
     while not run.is_finished(state):
         state = run.advance(state)
-        run.keep(state)
+        run.keep(state, due=progress.checkpoint_is_due())
         progress.share(run.key, run.share(state))
     return run.end(state)

@@ -24,7 +24,8 @@ from workers.tasks.minimum_tasks import DescendMinimum, TrainMinimum
 from workers.tasks.results import FailureKind
 
 POLISH_ITERATIONS = 50
-"""Iterations of a polish between two checkpoints: some seconds of work on the largest problems of `auto`."""
+"""Iterations of a polish between two points where it can be interrupted: some seconds of work on the largest
+problems of `auto`."""
 
 
 def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
@@ -137,8 +138,7 @@ class TrainingRun:
 
     def advance(self, state: MinimumState) -> MinimumState:
         if not state.training.stop_reason:
-            every = self._settings.checkpoint_every
-            until = (state.training.epoch // every + 1) * every
+            until = state.training.epoch + 1
             return MinimumState(
                 train_until(
                     self._objective, state.training, self._settings, self._seed, epoch=until
@@ -150,8 +150,8 @@ class TrainingRun:
         )
         return replace(state, polish=polish)
 
-    def keep(self, state: MinimumState) -> None:
-        if not self.is_finished(state):
+    def keep(self, state: MinimumState, *, due: bool) -> None:
+        if due and not self.is_finished(state):
             self._store.publish_checkpoint(self.key, state.number, state.tensors(), state.scalars())
 
     def share(self, state: MinimumState) -> float:

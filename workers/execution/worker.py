@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from workers.execution.failures import failure_of
 from workers.execution.path_pack import optimize_paths_together
-from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProgress
 from workers.execution.task_kinds import TASK_KINDS
 from workers.execution.task_run import Site
 from workers.problems.data_sets import load_dataset
@@ -44,6 +44,8 @@ class WorkerContext:
     evaluation: Evaluation
     """How the arithmetic is carried out; the same for all workers, so that bits do not differ."""
     keep_paths: bool = True
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Time between two checkpoints of a task."""
 
 
 class Worker:
@@ -55,7 +57,7 @@ class Worker:
         prepare(context.evaluation)
         self._context = context
         self._name = name
-        self._progress = TaskProgress(stopping)
+        self._progress = TaskProgress(stopping, context.checkpoint_seconds)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
         # Tasks that ended and whose record is not published yet: until then their checkpoints stay, so

@@ -25,7 +25,6 @@ class MinimumSettings:
             `auto` (where the loss has a ridge and the problem is small, `workers.execution.stationarity`).
         gradient_tolerance: gradient norm up to which a point counts as stationary; None for a tolerance
             that follows from the rounding of float64.
-        checkpoint_every: epochs between two checkpoints.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -38,10 +37,9 @@ class MinimumSettings:
     stop_loss: float | None = None
     polish: Literal["auto", "on", "off"] = "auto"
     gradient_tolerance: float | None = None
-    checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "checkpoint_every"):
+        for name in ("epochs", "batch_size"):
             check_count(name, getattr(self, name), 1)
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             raise ValueError(f"l2 is {self.l2}; it must be a finite number, 0 or more.")
@@ -61,5 +59,5 @@ class MinimumSettings:
             raise ValueError(f"stop_loss is {self.stop_loss}; it must be above 0, or left out.")
 
     def payload(self) -> dict[str, Any]:
-        """The settings that the result depends on: all but `checkpoint_every`."""
-        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+        """The settings that the result depends on."""
+        return asdict(self)

@@ -14,7 +14,7 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class PathWork(PathSettings):
-    """`PathSettings`, and settings of the worker: minibatches, checkpoints, other runs.
+    """`PathSettings`, and settings of the worker: minibatches, other runs.
 
     Attributes:
         warm_from: folder or URL of the run whose paths `start: warm` continues.
@@ -23,13 +23,11 @@ class PathWork(PathSettings):
     epochs: int | None = 100
     l2: float = 1e-5
     batch_size: int = 256
-    checkpoint_every: int = 10
     warm_from: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "checkpoint_every"):
-            check_count(name, getattr(self, name), 1)
+        check_count("batch_size", self.batch_size, 1)
         if self.start == "warm" and self.warm_from is None:
             raise ValueError("start is 'warm', which needs warm_from: the folder or URL of a run")
         if self.start != "warm" and self.warm_from is not None:
@@ -39,8 +37,10 @@ class PathWork(PathSettings):
 
     def payload(self) -> dict[str, Any]:
         """The settings that the result depends on, without `warm_from` where it is None."""
-        left_out = {"checkpoint_every"} | ({"warm_from"} if self.warm_from is None else set())
-        return {k: v for k, v in asdict(self).items() if k not in left_out}
+        settings = asdict(self)
+        if self.warm_from is None:
+            del settings["warm_from"]
+        return settings
 
 
 @dataclass(frozen=True)

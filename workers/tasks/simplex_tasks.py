@@ -13,7 +13,7 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class SimplexWork(SimplexSettings):
-    """`SimplexSettings`, and settings of the worker: minibatches and checkpoints.
+    """`SimplexSettings`, and the size of minibatches.
 
     A measurement evaluates hundreds of points on the whole training set, so by default there are fewer
     measurements, on a coarser grid.
@@ -25,15 +25,14 @@ class SimplexWork(SimplexSettings):
     evaluate_every: int = 25
     height_tolerance: float = 1e-3
     batch_size: int = 256
-    checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("batch_size", "checkpoint_every"):
-            check_count(name, getattr(self, name), 1)
+        check_count("batch_size", self.batch_size, 1)
 
     def payload(self) -> dict[str, Any]:
-        return {k: v for k, v in asdict(self).items() if k != "checkpoint_every"}
+        """The settings that the result depends on."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from workers.tasks.specs import DataSpec, NetworkSpec
 SETTINGS = """
 data: digits
 network: {name: fc, hidden: [8]}
-minima: {count: 4, epochs: 40, checkpoint_every: 20}
-paths: {bezier_epochs: 1, epochs: 10, points: 9, checkpoint_every: 5, evaluate_every: 5}
-simplices: {epochs: 8, subdivisions: 3, height_tolerance: 0.01, checkpoint_every: 2, evaluate_every: 4}
+minima: {count: 4, epochs: 40}
+paths: {bezier_epochs: 1, epochs: 10, points: 9, evaluate_every: 5}
+simplices: {epochs: 8, subdivisions: 3, height_tolerance: 0.01, evaluate_every: 4}
 reduce: {max_index: 2}
 """
 

@@ -28,8 +28,8 @@ store: {folder}/runs
 data: "mydata:load"
 network: {{name: fc, hidden: [8]}}
 minima: {{count: {minima}, epochs: 20, optimizer: {{name: adam, lr: 0.02}}}}
-paths: {{bezier_epochs: 1, epochs: {epochs}, points: 9, checkpoint_every: 2}}
-resources: {{workers: 1, gpus_per_worker: 0}}
+paths: {{bezier_epochs: 1, epochs: {epochs}, points: 9}}
+resources: {{workers: 1, gpus_per_worker: 0, checkpoint_seconds: 0}}
 """
 CODE = """
 import torch

@@ -30,7 +30,6 @@ BASE = {
         "optimizer": {"name": "sgd", "lr": 0.05},
         "epochs": 16,
         "points": 7,
-        "checkpoint_every": 3,
         "evaluate_every": 4,
     },
 }

@@ -81,9 +81,7 @@ def test_what_a_path_depends_on_leaves_minima_alone(changes):
     [
         {"name": "y"},
         {"store": "elsewhere"},
-        {"paths": {"checkpoint_every": 3}},
-        {"minima": {"checkpoint_every": 3}},
-        {"resources": {"workers": 7}},
+        {"resources": {"workers": 7, "checkpoint_seconds": 3}},
         {"keep_paths": "none"},
     ],
 )

@@ -210,11 +210,10 @@ def test_the_whole_contract_parses(folder):
               optimizer: {name: sgd, lr: 0.05}
               schedule: {name: paper, m1: 270, m2: 300, lr_max: 2.0e-3, lr_min: 1.25e-4}
               l2: 1.0e-5
-              checkpoint_every: 10
               insertion: {every: 25, criterion: distance, threshold: 1.2}
             pairs: {rule: all}
             reduce: {max_index: 0, heights: adaptive}
-            resources: {workers: auto, gpus_per_worker: auto}
+            resources: {workers: auto, gpus_per_worker: auto, checkpoint_seconds: 60}
             """
         )
     )

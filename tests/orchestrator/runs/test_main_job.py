@@ -29,9 +29,9 @@ from workers.tasks.specs import DataSpec, NetworkSpec
 SETTINGS = """
 data: digits
 network: {name: fc, hidden: [16]}
-minima: {count: 4, epochs: 12, checkpoint_every: 4, optimizer: {name: adam, lr: 0.02}}
-paths: {bezier_epochs: 1, epochs: 12, points: 9, checkpoint_every: 3, evaluate_every: 4}
-resources: {workers: 2}
+minima: {count: 4, epochs: 12, optimizer: {name: adam, lr: 0.02}}
+paths: {bezier_epochs: 1, epochs: 12, points: 9, evaluate_every: 4}
+resources: {workers: 2, checkpoint_seconds: 0}
 """
 MINIMA, PAIRS = 4, 6
 
@@ -241,7 +241,7 @@ def test_a_pair_that_diverges_fails_alone(undisturbed, folder):
         safetensors.torch.save_file(state, folder / f"{index}.safetensors")
     names = [f"{index}.safetensors" for index in range(3)]
     settings = SETTINGS.replace(
-        "count: 4, epochs: 12, checkpoint_every: 4, optimizer: {name: adam, lr: 0.02}",
+        "count: 4, epochs: 12, optimizer: {name: adam, lr: 0.02}",
         f"from: {names}",
     )
     file, run = write(folder, "d", settings), folder / "runs" / "d"

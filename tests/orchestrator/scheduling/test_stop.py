@@ -22,8 +22,8 @@ store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [8]}}
 minima: {{count: 8, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
-paths: {{bezier_epochs: 1, epochs: 60, points: 9, checkpoint_every: 2}}
-resources: {{workers: 1}}
+paths: {{bezier_epochs: 1, epochs: 60, points: 9}}
+resources: {{workers: 1, checkpoint_seconds: 0}}
 """
 MINIMA = 8
 PAIRS = 28

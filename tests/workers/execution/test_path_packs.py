@@ -33,7 +33,6 @@ WORK = PathWork(
     epochs=4,
     batch_size=64,
     bezier_epochs=2,
-    checkpoint_every=2,
     evaluate_every=2,
     heights="paper",
     optimizer=OptimizerSettings("adam", lr=0.01),
@@ -63,7 +62,8 @@ def worker_on(folder, points, paths_at_once=1, stopping=lambda: False):
     for key, state in points.items():
         OBJECTS[key] = store.publish_minimum(key, state)
     evaluation = Evaluation(strategy="linear", paths_at_once=paths_at_once)
-    return Worker(WorkerContext(str(folder), 1, evaluation), "worker", stopping), store, folder
+    context = WorkerContext(str(folder), 1, evaluation, checkpoint_seconds=0.0)
+    return Worker(context, "worker", stopping), store, folder
 
 
 @pytest.fixture
@@ -233,7 +233,8 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
 def test_interrupted_in_company_and_gone_on(run, alone):
     """Stopped half-way, every path goes on from its checkpoint; what was finished is not done again."""
     asked = itertools.count()
-    worker, store, folder = run(64, stopping=lambda: next(asked) >= 1)
+    # Asked after each epoch: two of the short path, then two of six paths together.
+    worker, store, folder = run(64, stopping=lambda: next(asked) >= 3)
     short = pairs(replace(WORK, epochs=2))[:1]
     with pytest.raises(Interrupted):
         worker.run([*short, *pairs()])
@@ -249,7 +250,7 @@ def test_interrupted_in_company_and_gone_on(run, alone):
 @pytest.mark.parametrize(("paths_at_once", "started_anew"), [(1, 5), (64, 0)])
 def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
     """Stopped while curves are trained: they go on from their checkpoints, and end as if never stopped."""
-    tasks = pairs(replace(WORK, bezier_epochs=20, checkpoint_every=1))
+    tasks = pairs(replace(WORK, bezier_epochs=20))
     whole, store, uninterrupted = run(paths_at_once)
     whole.run(tasks)
     expected = records(store)
@@ -259,7 +260,7 @@ def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
         worker.run(tasks)
     kept = [store.latest_checkpoint(task.key) for task in tasks]
     assert [point.scalars["passes"] for point in kept if point] == (
-        [8] if paths_at_once == 1 else [4] * 6
+        [8] if paths_at_once == 1 else [8] * 6
     )
     begun = []
 
@@ -278,13 +279,19 @@ def test_curves_are_gone_on_with(run, monkeypatch, paths_at_once, started_anew):
 
 
 @pytest.mark.parametrize("paths_at_once", [1, 64])
-def test_a_curve_in_place_of_paths_that_are_not_there_yet(run, paths_at_once):
-    """`through` with nothing to go through trains curves and tells how far they are, of no epochs, too."""
-    shares = []
-    worker, _, _ = run(paths_at_once, stopping=lambda: shares.append(worker.progress()))
-    work = replace(WORK, start="through", bezier_epochs=6, checkpoint_every=1, epochs=0)
+def test_a_curve_in_place_of_paths_that_are_not_there_yet(run, monkeypatch, paths_at_once):
+    """`through` without finished paths trains curves, and reports their progress even with 0 epochs."""
+    shares, share = [], TaskProgress.share
+
+    def reported(self, key, done):
+        shares.append(done)
+        share(self, key, done)
+
+    monkeypatch.setattr(TaskProgress, "share", reported)
+    worker, _, _ = run(paths_at_once)
+    work = replace(WORK, start="through", bezier_epochs=6, epochs=0)
     assert all(isinstance(result, Done) for result in worker.run(pairs(work)))
-    assert max(share for told in shares for share in told.values()) == pytest.approx(4 / 6)
+    assert max(shares) == pytest.approx(4 / 6)
 
 
 def test_curves_together_do_not_need_to_be_kept(run, monkeypatch):
@@ -297,7 +304,7 @@ def test_curves_together_do_not_need_to_be_kept(run, monkeypatch):
 
     monkeypatch.setattr(PathRun, "keep_curve", away)
     worker, store, _ = run(64)
-    tasks = pairs(replace(WORK, bezier_epochs=6, checkpoint_every=1))
+    tasks = pairs(replace(WORK, bezier_epochs=6))
     assert all(isinstance(result, Done) for result in worker.run(tasks))
     assert missed == [4] * 6 and len(records(store)) == 6
 
@@ -334,10 +341,10 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(
             worker.run(pairs())
     assert not records(store)
     for task in pairs():
-        assert store.latest_checkpoint(task.key).epoch == 2
+        assert store.latest_checkpoint(task.key).epoch == 3
     again, store, _ = run(paths_at_once, folder=folder)
     assert all(isinstance(result, Done) for result in again.run(pairs()))
-    assert again.counters()["path_epochs"] == 6 * (WORK.epochs - 2)
+    assert again.counters()["path_epochs"] == 6 * (WORK.epochs - 3)
     assert_close(records(store), alone[0])
     assert not list((folder / "checkpoints").glob("*/*"))
 
@@ -353,7 +360,7 @@ def test_what_could_not_be_published_can_go_on(run, monkeypatch):
         patch.setattr(Store, "publish_records", away)
         told = worker.run(pairs())
     assert {result.kind for result in told} == {FailureKind.STORE}
-    assert all(store.latest_checkpoint(task.key).epoch == 2 for task in pairs())
+    assert all(store.latest_checkpoint(task.key).epoch == 3 for task in pairs())
     assert all(isinstance(result, Done) for result in worker.run(pairs()))
 
 

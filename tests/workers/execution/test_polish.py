@@ -72,7 +72,7 @@ def test_an_interrupted_polish_gives_the_same_bits(site, tmp_path, monkeypatch):
     record = None
     while record is None:
         with contextlib.suppress(Interrupted):
-            site_of_another = Site(site.loaded, store, TaskProgress(at_a_new_checkpoint))
+            site_of_another = Site(site.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0))
             record = train_minimum(task, site_of_another)
     assert len(seen) > 5
     assert record == undisturbed

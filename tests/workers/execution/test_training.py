@@ -156,7 +156,7 @@ def test_in_one_go_or_epoch_by_epoch(loaded, optimizer):
 
 def test_an_interrupted_task_goes_on(loaded, tmp_path):
     """Stopped at its second checkpoint and started again, a task publishes the same bytes as undisturbed."""
-    task = TrainMinimum(loaded.problem, settings(optimizer=MOMENTUM, checkpoint_every=1), 0, 5)
+    task = TrainMinimum(loaded.problem, settings(optimizer=MOMENTUM), 0, 5)
     whole, broken = (Store(open_objects(str(tmp_path / name))) for name in ("whole", "broken"))
     undisturbed = train_minimum(task, Site(loaded, whole, TaskProgress()))
     told = []
@@ -189,7 +189,7 @@ def test_divergence(loaded, store):
     wild = replace(SGD, lr=1e30)
     state = trained(loaded, settings(optimizer=wild))
     assert state.stop_reason == "diverged" and not math.isfinite(state.history[-1][1])
-    task = TrainMinimum(loaded.problem, settings(optimizer=wild, checkpoint_every=1), 0, 5)
+    task = TrainMinimum(loaded.problem, settings(optimizer=wild), 0, 5)
     with pytest.raises(TaskFailure, match=r"lower minima\.optimizer\.lr") as failed:
         train_minimum(task, Site(loaded, store, TaskProgress()))
     assert failed.value.kind is FailureKind.DIVERGED
@@ -225,13 +225,12 @@ def test_impossible_settings(change, names):
 
 
 def test_the_question_is_named_by_what_decides_the_answer(loaded):
-    """Where checkpoints lie does not change a task's key; every other setting does."""
+    """Every setting changes the key of a task."""
     base = settings(optimizer=SGD)
 
     def key(chosen):
         return TrainMinimum(loaded.problem, chosen, 0, 5).key
 
-    assert key(replace(base, checkpoint_every=3)) == key(base)
     others = [
         {"epochs": 5},
         {"batch_size": 32},
