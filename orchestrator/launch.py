@@ -39,6 +39,8 @@ from orchestrator.telemetry.display import LiveDisplay, PlainLines
 from orchestrator.telemetry.json_log import JsonLines
 from orchestrator.telemetry.observers import Observers
 from workers.execution.worker import WorkerContext
+from workers.problems.data_sets import Dataset
+from workers.problems.user_code import code_folders
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
 
@@ -169,11 +171,13 @@ def carry_out(
             evaluation,
             keep_paths,
             run.resources.checkpoint_seconds,
+            code_folders(),
         )
         observers = stack.enter_context(_observers(quiet, log, run.name, lease.term))
 
         def workers() -> Executor:
-            executor = _executor(context, run, Where(address, in_process), switch, observers)
+            where = Where(address, in_process)
+            executor = _executor(context, run, data, where, switch, observers)
             # After Ray, which would take SIGTERM for itself.
             stack.enter_context(_signals(switch))
             return executor
@@ -228,6 +232,7 @@ def _tidied(plan: Plan, store: Store, lease: Lease, outcome: Outcome) -> Outcome
 def _executor(
     context: WorkerContext,
     run: RunFile,
+    data: Dataset,
     where: Where,
     switch: _StopSwitch,
     observers: Observers,
@@ -242,7 +247,8 @@ def _executor(
     from orchestrator.cluster.executor import RayExecutor
     from orchestrator.cluster.metrics import DriverMetrics
 
-    executor = RayExecutor(context, ClusterSettings(where.address, run.resources))
+    settings = ClusterSettings(where.address, run.resources)
+    executor = RayExecutor(context, settings, data=(run.data, data))
     observers.add(DriverMetrics(run.name, observers.tally))
     return executor
 

@@ -7,8 +7,9 @@ import re
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
@@ -21,6 +22,7 @@ from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.worker_health import Limits
 from workers.problems.evaluation import GPU_SHARE, Evaluation, worker_environment
+from workers.problems.user_code import code_folders, look_in
 
 Answer = TypeVar("Answer")
 
@@ -50,11 +52,17 @@ _OURS: set[str] = set()
 
 
 class _JobConfig(JobConfig):  # type: ignore[misc]
-    """Keeps Ray from putting the driver's current folder in front of the import path of workers.
+    """Workers import what is installed where they run, and this program from where the driver has it.
 
-    There a `yaml.py` of the user's would replace a library. `environment` names the folder, at the end.
-    Ray asks this method, which is private, for nothing else.
+    Ray would put the driver's current folder in front of their import path, where a `yaml.py` of the user's
+    would replace a library. Workers look for the user's modules after everything else
+    (`WorkerContext.code_folders`). Ray asks this method, which is private, for nothing else.
     """
+
+    def __init__(self) -> None:
+        root = Path(__file__).resolve().parents[2]
+        from_source = not {"site-packages", "dist-packages"} & set(root.parts)
+        super().__init__(_py_driver_sys_path=[str(root)] if from_source else [])
 
     def _runtime_env_has_working_dir(self) -> bool:
         return True
@@ -146,15 +154,19 @@ def gpus_per_worker(resources: Resources) -> float:
 def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
     """Threads and memory of a worker are set by its environment, before torch is imported.
 
-    A user's `module:callable` is looked for where the driver looks for it, in the same order.
-
     Args:
         evaluation: of the run.
         gpus: that the worker has; of a fraction, its memory budget is the same fraction.
     """
-    path = os.pathsep.join(dict.fromkeys(p for p in sys.path if p))
     share = {GPU_SHARE: str(gpus)} if 0 < gpus < 1 else {}
-    return {**worker_environment(evaluation), **share, "PYTHONPATH": path}
+    return {**worker_environment(evaluation), **share}
+
+
+def _in_folders(folders: Sequence[str], question: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What a function returns in a process that looks for the user's modules in these folders."""
+    for folder in folders:
+        look_in(Path(folder))
+    return question(*arguments)
 
 
 def ask_a_worker(
@@ -179,7 +191,7 @@ def ask_a_worker(
         "max_calls": 1,
         "runtime_env": {"env_vars": variables},
     }
-    asked = ray.remote(**options)(question).remote(*arguments)
+    asked = ray.remote(**options)(_in_folders).remote(code_folders(), question, *arguments)
     if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
         needs = f"1 CPU and {gpus:g} GPUs" if gpus else "1 CPU"
         print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)

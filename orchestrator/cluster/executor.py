@@ -5,9 +5,11 @@ an actor that dies, but never repeats its work: who runs what again is decided b
 answers on two threads, so that it can say how far it is, or that it lives, while it works.
 """
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 import ray
@@ -29,6 +31,7 @@ from orchestrator.cluster.connection import (
     gpus_per_worker,
 )
 from orchestrator.cluster.members import Doubt, MakeWorker, Member, StartFailures, WorkerActor
+from orchestrator.cluster.shared_data import SharedData
 from orchestrator.scheduling.executor import (
     ClusterGone,
     ExecutorEvent,
@@ -38,10 +41,16 @@ from orchestrator.scheduling.executor import (
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.worker_health import Finding, Verdict, WorkerHealth
 from workers.execution.worker import Worker, WorkerContext
+from workers.problems.data_sets import Dataset
+from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
+
+LEAVE_SECONDS = 10.0
+"""Time of running tasks to publish a checkpoint when the run is interrupted: less than the 30 s that Kubernetes
+and Slurm leave after SIGTERM. What takes longer goes on from a checkpoint that is a minute old."""
 
 DOUBT_SECONDS = 20.0
 """Longer than a head takes to see that a node is gone, with the settings of the files in `deploy/`."""
@@ -55,12 +64,18 @@ class RayExecutor:
     """
 
     def __init__(
-        self, context: WorkerContext, settings: ClusterSettings, make: MakeWorker = Worker
+        self,
+        context: WorkerContext,
+        settings: ClusterSettings,
+        make: MakeWorker = Worker,
+        *,
+        data: tuple[DataSpec, Dataset] | None = None,
     ) -> None:
         """Args:
         context: for every worker.
         settings: of the cluster.
-        make: a worker from the context, its name and what tells it to stop; another one in measurements.
+        make: a worker from the context, its name and whether it was asked to stop; another one in tests.
+        data: of the run, as the driver has loaded them, so that workers (of `Worker`) do not load them again.
         """
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, Member] = {}
@@ -74,6 +89,8 @@ class RayExecutor:
         self._count = 0
         self._open_tasks: float = float("inf")
         connect(settings)
+        if data is not None:
+            self._make = partial(Worker, load_data=SharedData(*data))
         self._gpus = gpus_per_worker(settings.resources)
         self._remote = ray.remote(
             num_cpus=1,
@@ -129,9 +146,21 @@ class RayExecutor:
         self._open_tasks = tasks
 
     def close(self) -> None:
+        self._interrupt()
         for member in self._members.values():
             ray.kill(member.handle)
         disconnect()
+
+    def _interrupt(self) -> None:
+        """Let running tasks publish their checkpoints, for a limited time."""
+        running = {worker: ref for ref, worker in reversed(self._packs.items())}
+        for worker in running:
+            member = self._members[worker]
+            if not member.leaving:
+                member.handle.leave.options(concurrency_group="answers").remote()
+        if running:
+            with contextlib.suppress(RayError):
+                ray.wait([*running.values()], num_returns=len(running), timeout=LEAVE_SECONDS)
 
     # Answers of the actors.
 

@@ -56,7 +56,7 @@ class Executor(Protocol):
         """Report that `tasks` tasks are open, so that more workers than that are not needed."""
 
     def close(self) -> None:
-        """Stop all workers now; results that are not published are lost."""
+        """Stop all workers; running tasks have a few seconds to publish their checkpoints."""
 
 
 class InProcess:

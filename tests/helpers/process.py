@@ -74,6 +74,6 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     found = []
     for child in children:
         with contextlib.suppress(psutil.Error):
-            if "_Actor" in " ".join(child.cmdline()):
+            if "WorkerActor" in " ".join(child.cmdline()):
                 found.append(child)
     return found

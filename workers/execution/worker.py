@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 
 from workers.execution.failures import failure_of
 from workers.execution.path_pack import optimize_paths_together
 from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProgress
 from workers.execution.task_kinds import TASK_KINDS
 from workers.execution.task_run import Site
-from workers.problems.data_sets import load_dataset
+from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation, device_name, prepare
 from workers.problems.loaded_problem import Loaded, load_problem
 from workers.problems.reproducibility import check_identity
+from workers.problems.user_code import look_in
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
@@ -27,6 +29,7 @@ from workers.storage.schema import ResultRecord
 from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.problem import Problem
 from workers.tasks.results import Done, TaskResult
+from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 FLUSH_SECONDS = 5.0
@@ -46,17 +49,33 @@ class WorkerContext:
     keep_paths: bool = True
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between two checkpoints of a task."""
+    code_folders: tuple[str, ...] = ()
+    """Where the user's modules are looked for, after everything that is installed."""
 
 
 class Worker:
     """Runs packs of tasks: paths of one kind together where the evaluation says so, all others one by one."""
 
     def __init__(
-        self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
+        self,
+        context: WorkerContext,
+        name: str,
+        stopping: Callable[[], bool] = lambda: False,
+        *,
+        load_data: Callable[[DataSpec], Dataset] = load_dataset,
     ) -> None:
+        """Args:
+        context: of the run.
+        name: of this worker, in records.
+        stopping: whether it was asked to stop.
+        load_data: gives it the data of a problem.
+        """
         prepare(context.evaluation)
+        for folder in context.code_folders:
+            look_in(Path(folder))
         self._context = context
         self._name = name
+        self._load_data = load_data
         self._progress = TaskProgress(stopping, context.checkpoint_seconds)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
@@ -73,7 +92,7 @@ class Worker:
         Raises:
             BadReference: they are not, or do not fit together.
         """
-        data = load_dataset(problem.data)
+        data = self._load_data(problem.data)
         check_identity(problem, data)
         return load_problem(problem, self._context.evaluation, data)
 

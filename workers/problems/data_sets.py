@@ -23,6 +23,7 @@ from torch import Tensor
 
 from topo_core.random_streams import generator
 from workers.problems.input_layout import InputLayout, InputShape
+from workers.problems.one_at_a_time import one_at_a_time
 from workers.problems.parameter_loss import count_terms
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
 from workers.problems.user_code import BadReference, resolve
@@ -227,7 +228,8 @@ def _torchvision(name: str, make: Callable[[Any, Path, bool], Any]) -> Callable[
 
         folder = data_folder()
         try:
-            parts = [make(datasets, folder, train) for train in (True, False)]
+            with one_at_a_time(folder, name):
+                parts = [make(datasets, folder, train) for train in (True, False)]
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadReference(

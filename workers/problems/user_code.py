@@ -29,6 +29,24 @@ def look_in(folder: Path) -> None:
         _FOLDERS.append(str(folder))
 
 
+def code_folders() -> tuple[str, ...]:
+    """Where this process looks for the modules of references besides its installation of Python.
+
+    A process on another machine that looks in the same folders (`look_in`) finds the same modules there, and
+    keeps its own installation.
+    """
+    installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
+    own = [
+        folder
+        for folder in sys.path
+        if folder
+        and not {"site-packages", "dist-packages"} & set(Path(folder).parts)
+        and not any(Path(folder).resolve().is_relative_to(path) for path in installed)
+        and Path(folder).is_dir()
+    ]
+    return tuple(dict.fromkeys([*own, *_FOLDERS]))
+
+
 GIVEN = "given"
 """Replaces the module in references to objects that a Python program has given: `given:HASH`."""
 

@@ -1,5 +1,6 @@
 """What Ray's errors say, and which workers are hoped for: without a cluster."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 
 from orchestrator.cluster import executor as executors
 from orchestrator.cluster.blame import cause
-from orchestrator.cluster.connection import ClusterSettings, environment
+from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environment
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.messages import Loss, WorkerJoined, WorkerLost
@@ -199,3 +200,28 @@ def test_an_idle_worker_whose_node_drains_moves_at_once(cluster):
     assert cluster.killed == ["worker-0"]
     lost, joined = executor.poll(0.0)
     assert lost.how is Loss.PREEMPTED and joined == WorkerJoined("worker-0", "node-c")
+
+
+def test_an_interrupted_run_lets_its_workers_publish_their_checkpoints(cluster, monkeypatch):
+    """SIGTERM of Slurm, of Kubernetes or of a user: busy workers are asked to leave before they are killed."""
+    executor, _ = cluster(w0=["node-a", None], w1=["node-b"])
+    waited = []
+    monkeypatch.setattr(executors, "disconnect", lambda: None)
+    executor.poll(0.0)
+    executor.submit("worker-0", [])
+
+    def wait(asked, num_returns=1, timeout=0):
+        waited.append((cluster.asked_to_leave[:], cluster.killed[:], timeout))
+        return [], asked
+
+    monkeypatch.setattr(executors.ray, "wait", wait)
+    executor.close()
+    assert waited == [(["worker-0"], [], executors.LEAVE_SECONDS)]
+    assert cluster.killed == ["worker-0", "worker-1"]
+
+
+def test_the_environment_of_workers_names_no_import_path():
+    """The folders of the driver's installation would replace those of a worker's on another node."""
+    assert "PYTHONPATH" not in environment(Evaluation(), 0.0)
+    root = str(Path(executors.__file__).parents[2])
+    assert _JobConfig()._py_driver_sys_path in ([], [root])

@@ -131,15 +131,17 @@ def test_running_again_does_nothing(undisturbed):
 
 def test_ray_gives_the_same_bits_and_survives_its_workers(undisturbed, folder):
     """On a Ray cluster whose workers are killed, the result is that of one quiet process."""
-    file, run = write(folder, "b"), folder / "runs" / "b"
+    file, run, killed = write(folder, "b"), folder / "runs" / "b", []
     with started(folder, "run", file) as process:
         for kind, count in (("minima", 1), ("pairs", 1), ("pairs", 3)):
             wait_until(lambda k=kind, c=count: len(results.raw_records(run, k)) >= c, process)
             victims = workers_of(process)
             if victims:
                 victims[0].kill()
+                killed.append(victims[0].pid)
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
+    assert killed, "no worker was there to be killed"
     assert "∞" in output and "TO-score" in output
     assert results.bits(run) == results.bits(undisturbed)
     assert results.reduced(run) == results.reduced(undisturbed)

@@ -1,0 +1,51 @@
+"""The data of a run in Ray's object store, so that they are loaded once and not by each worker.
+
+The driver loads the data to identify them. A worker that asks for them gets a copy through the object store
+of its node, which fetches them once. So no node needs the files, and the driver alone downloads.
+"""
+
+import warnings
+from dataclasses import fields
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from workers.problems.data_sets import Dataset, load_dataset
+from workers.tasks.specs import DataSpec
+
+_FETCH_SECONDS = 600.0
+"""After so long a worker loads the data itself. 10 GB take 80 s over a link of 1 Gbit/s."""
+
+
+class SharedData:
+    """Loads the data of one spec from the object store, and all others as `load_dataset` does.
+
+    Args:
+        spec: of the data.
+        data: as the driver has loaded them.
+    """
+
+    def __init__(self, spec: DataSpec, data: Dataset) -> None:
+        self._spec = spec
+        parts = {field.name: getattr(data, field.name) for field in fields(data)}
+        self._classes = parts.pop("classes")
+        self._parts = ray.put({name: tensor.numpy() for name, tensor in parts.items()})
+
+    def __call__(self, spec: DataSpec) -> Dataset:
+        """The data of a spec.
+
+        Raises:
+            BadReference: they had to be loaded here, and are missing.
+        """
+        if spec != self._spec:
+            return load_dataset(spec)
+        try:
+            parts = ray.get(self._parts, timeout=_FETCH_SECONDS)
+        except RayError:  # lost with the node that held them, or the store was full
+            return load_dataset(spec)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            # Copies: the memory of the object store is read-only, and a network may write to its input.
+            tensors = {name: torch.from_numpy(array).clone() for name, array in parts.items()}
+        return Dataset(**tensors, classes=self._classes)
