@@ -49,8 +49,8 @@ SURVEY_SECONDS = 2.0
 """How often new nodes are looked for and workers are asked how far they are."""
 
 LEAVE_SECONDS = 10.0
-"""Time of running tasks to publish a checkpoint when the run is interrupted: less than the 30 s that Kubernetes
-and Slurm leave after SIGTERM. What takes longer goes on from a checkpoint that is a minute old."""
+"""Time of running tasks to publish a checkpoint when the run is interrupted: less than the 30 s that
+Kubernetes and Slurm leave after SIGTERM. What takes longer goes on from a checkpoint that is a minute old."""
 
 DOUBT_SECONDS = 20.0
 """Longer than a head takes to see that a node is gone, with the settings of the files in `deploy/`."""

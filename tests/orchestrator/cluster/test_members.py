@@ -203,7 +203,7 @@ def test_an_idle_worker_whose_node_drains_moves_at_once(cluster):
 
 
 def test_an_interrupted_run_lets_its_workers_publish_their_checkpoints(cluster, monkeypatch):
-    """SIGTERM of Slurm, of Kubernetes or of a user: busy workers are asked to leave before they are killed."""
+    """SIGTERM of Slurm, Kubernetes or a user: busy workers are asked to leave before they are killed."""
     executor, _ = cluster(w0=["node-a", None], w1=["node-b"])
     waited = []
     monkeypatch.setattr(executors, "disconnect", lambda: None)
