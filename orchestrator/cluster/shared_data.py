@@ -29,8 +29,9 @@ class SharedData:
     def __init__(self, spec: DataSpec, data: Dataset) -> None:
         self._spec = spec
         parts = {field.name: getattr(data, field.name) for field in fields(data)}
-        self._classes = parts.pop("classes")
-        self._parts = ray.put({name: tensor.numpy() for name, tensor in parts.items()})
+        arrays = {name: p.numpy() for name, p in parts.items() if isinstance(p, torch.Tensor)}
+        self._others = {name: part for name, part in parts.items() if name not in arrays}
+        self._arrays = ray.put(arrays)
 
     def __call__(self, spec: DataSpec) -> Dataset:
         """The data of a spec.
@@ -41,11 +42,11 @@ class SharedData:
         if spec != self._spec:
             return load_dataset(spec)
         try:
-            parts = ray.get(self._parts, timeout=_FETCH_SECONDS)
+            arrays = ray.get(self._arrays, timeout=_FETCH_SECONDS)
         except RayError:  # lost with the node that held them, or the store was full
             return load_dataset(spec)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             # Copies: the memory of the object store is read-only, and a network may write to its input.
-            tensors = {name: torch.from_numpy(array).clone() for name, array in parts.items()}
-        return Dataset(**tensors, classes=self._classes)
+            tensors = {name: torch.from_numpy(array).clone() for name, array in arrays.items()}
+        return Dataset(**tensors, **self._others)
