@@ -6,6 +6,7 @@ of its node, which fetches them once. So no node needs the files, and the driver
 
 import warnings
 from dataclasses import fields
+from typing import Any
 
 import ray
 import torch
@@ -48,5 +49,5 @@ class SharedData:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             # Copies: the memory of the object store is read-only, and a network may write to its input.
-            tensors = {name: torch.from_numpy(array).clone() for name, array in arrays.items()}
+            tensors: dict[str, Any] = {n: torch.from_numpy(a).clone() for n, a in arrays.items()}
         return Dataset(**tensors, **self._others)
