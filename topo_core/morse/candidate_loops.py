@@ -32,9 +32,9 @@ def candidate_loops(
 ) -> list[Loop]:
     """Short simple loops of a graph, a basis of all loops among them (Horton 1987).
 
-    For each vertex and each edge, the loop of that edge and the shortest paths from its ends to the
-    vertex. Then sums of two of these that are one simple loop, shortest first, up to ``most``; and
-    half as many of two that meet in a minimum, one after the other.
+    First, for each vertex and each edge, the loop of that edge and the shortest paths from its ends to the
+    vertex. Then the sums of two of these that are one simple loop, shortest first, up to ``most``. Last, up
+    to half as many concatenations of two loops that meet in a minimum.
     """
     found: dict[frozenset[int], float] = {}
     for start in range(count):
@@ -67,9 +67,9 @@ def candidate_loops(
 def _joined(
     loops: Sequence[Loop], edges: Sequence[Edge], lengths: Sequence[float], most: int
 ) -> list[Loop]:
-    """Two loops that meet in a minimum and share no edge, one after the other, both ways round.
+    """Concatenations of two loops that meet in a minimum and share no edge, in both orientations.
 
-    Where both descend one valley to that minimum, one of the two encloses what lies between them.
+    Where both descend one valley to that minimum, one of the two encloses the points between them.
     """
     pairs: list[tuple[float, Loop, Loop, int]] = []
     for one, other in itertools.combinations(loops, 2):
@@ -89,7 +89,7 @@ def _joined(
 
 
 def _from(vertex: int, loop: Loop, edges: Sequence[Edge]) -> tuple[tuple[int, bool], ...]:
-    """The steps of ``loop``, from ``vertex`` on."""
+    """The steps of ``loop``, beginning at ``vertex``."""
     starts = [edges[edge][0 if forward else 1] for edge, forward in loop.steps]
     first = starts.index(vertex)
     return loop.steps[first:] + loop.steps[:first]

@@ -1,10 +1,10 @@
 """Minima, passes and discs as a cell complex, and its barcode of index 1.
 
-Where two minima are joined by several passes a simplicial complex on the minima is too poor. In a
-cell complex each pass is an edge of its own, and a disc may have any loop of edges as boundary.
-An edge between two components merges them; every other one opens a loop at its height. The
-boundaries of discs, lowest first, are reduced over Z/2 to a canonical form (Barannikov 1994): what
-is left of a boundary pairs the disc with the youngest loop that it fills.
+Where several passes join two minima, a simplicial complex on the minima cannot tell them apart. In a cell
+complex each pass is an edge of its own, and a disc may have any loop of edges as boundary. An edge between
+two components merges them; every other one opens a loop at its height. The boundaries of discs, lowest first,
+are reduced over Z/2 to a canonical form (Barannikov 1994): what remains of a boundary pairs the disc with the
+youngest loop that it fills.
 """
 
 import math
@@ -48,69 +48,67 @@ class Filling:
     open: float
 
 
-def loop_bars(
-    count: int,
-    edges: Sequence[Edge],
-    heights: Sequence[float],
-    boundaries: Sequence[frozenset[int]],
-    values: Sequence[float],
-    brackets: Sequence[float] | None = None,
-) -> tuple[LoopBar, ...]:
-    """The bars of index 1 that have a length, by birth; arguments as of ``fillings``."""
-    filled, unfilled = fillings(count, edges, heights, boundaries, values, brackets)
-    bars = [
-        LoopBar(heights[one.edge], one.death, one.edge, one.disc)
-        for one in filled
-        if one.death > heights[one.edge]
-    ]
-    bars += [LoopBar(heights[edge], math.inf, edge, None) for edge in unfilled]
-    return tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.edge)))
+@dataclass(frozen=True)
+class CellComplex:
+    """Vertices, edges and discs with their values.
 
-
-def fillings(
-    count: int,
-    edges: Sequence[Edge],
-    heights: Sequence[float],
-    boundaries: Sequence[frozenset[int]],
-    values: Sequence[float],
-    brackets: Sequence[float] | None = None,
-) -> tuple[list[Filling], list[int]]:
-    """The discs that fill loops, and the edges whose loops no disc fills.
-
-    Discs enter in the order of the highest that they may be, value and bracket together: one that
-    is known well is taken before one that may be as low or not. A disc that fills nothing would
-    fill nothing if it were higher, so its bracket is no part of the uncertainty of the bars.
-
-    Args:
-        count: of the vertices.
+    Attributes:
+        vertices: how many.
         edges: their ends; parallel edges and loops at one vertex are allowed.
         heights: of the edges.
-        boundaries: of each disc the edges of its boundary, mod 2.
+        boundaries: the edges of the boundary of each disc, mod 2.
         values: of the discs; raised to the heights of their boundaries where below.
         brackets: how much higher each disc may be; not at all where None.
     """
-    order = sorted(range(len(edges)), key=lambda e: (heights[e], e))
-    rank = {edge: number for number, edge in enumerate(order)}
-    components = DisjointSet(range(count))
-    # An edge inside one component opens a loop; every other one merges two.
-    opens = {edge for edge in order if not components.merge(*edges[edge])}
-    floors = [max((heights[e] for e in boundary), default=-math.inf) for boundary in boundaries]
-    upper = [
-        max(value + bracket, floor)
-        for value, bracket, floor in zip(
-            values, brackets or [0.0] * len(boundaries), floors, strict=True
-        )
-    ]
-    reduced: dict[int, frozenset[int]] = {}
-    filled = []
-    for disc in sorted(range(len(upper)), key=lambda d: (upper[d], d)):
-        column = boundaries[disc]
-        while column:
-            youngest = max(column, key=rank.__getitem__)
-            if youngest not in reduced:
-                reduced[youngest] = column
-                death = max(values[disc], floors[disc])
-                filled.append(Filling(youngest, disc, death, upper[disc] - death))
-                break
-            column = column ^ reduced[youngest]
-    return filled, sorted(opens - reduced.keys())
+
+    vertices: int
+    edges: Sequence[Edge]
+    heights: Sequence[float]
+    boundaries: Sequence[frozenset[int]] = ()
+    values: Sequence[float] = ()
+    brackets: Sequence[float] | None = None
+
+    def loop_bars(self) -> tuple[LoopBar, ...]:
+        """The bars of index 1 that have a length, by birth."""
+        filled, unfilled = self.fillings()
+        births = self.heights
+        bars = [
+            LoopBar(births[one.edge], one.death, one.edge, one.disc)
+            for one in filled
+            if one.death > births[one.edge]
+        ]
+        bars += [LoopBar(births[edge], math.inf, edge, None) for edge in unfilled]
+        return tuple(sorted(bars, key=lambda bar: (bar.birth, bar.death, bar.edge)))
+
+    def fillings(self) -> tuple[list[Filling], list[int]]:
+        """The discs that fill loops, and the edges whose loops no disc fills.
+
+        Discs enter in the order of their value and bracket together: a disc whose value is well known enters
+        before one that may be as low or not. A disc that fills nothing would fill nothing if it were higher,
+        so its bracket is no part of the uncertainty of the bars.
+        """
+        heights = self.heights
+        order = sorted(range(len(self.edges)), key=lambda e: (heights[e], e))
+        rank = {edge: number for number, edge in enumerate(order)}
+        components = DisjointSet(range(self.vertices))
+        # An edge inside one component opens a loop; every other one merges two.
+        opens = {edge for edge in order if not components.merge(*self.edges[edge])}
+        floors = [max((heights[e] for e in edges), default=-math.inf) for edges in self.boundaries]
+        brackets = self.brackets or [0.0] * len(self.values)
+        upper = [
+            max(value + bracket, floor)
+            for value, bracket, floor in zip(self.values, brackets, floors, strict=True)
+        ]
+        reduced: dict[int, frozenset[int]] = {}
+        filled = []
+        for disc in sorted(range(len(upper)), key=lambda d: (upper[d], d)):
+            column = self.boundaries[disc]
+            while column:
+                youngest = max(column, key=rank.__getitem__)
+                if youngest not in reduced:
+                    reduced[youngest] = column
+                    death = max(self.values[disc], floors[disc])
+                    filled.append(Filling(youngest, disc, death, upper[disc] - death))
+                    break
+                column = column ^ reduced[youngest]
+        return filled, sorted(opens - reduced.keys())

@@ -1,8 +1,8 @@
 """The barcodes of passes and discs: more than simplices on the minima can see, up to index 1.
 
 The passes themselves are the edges (``pass_search``), and discs are spanned by short loops of them
-(``cell_complexes``). An optimised disc lies above the lowest one. So its peak is followed to a critical point
-of index 2 (``index_two_points``), walkers look for others, and the discs that descend from all of them
+(``cell_complexes``). An optimised disc may lie above the lowest one. So its peak is followed to a critical
+point of index 2 (``index_two_points``), walkers look for others, and the discs that descend from all of them
 (``descending_discs``) fill loops too. Each disc is attained: of all that fill a loop the lowest counts.
 """
 
@@ -17,10 +17,10 @@ from topo_core.homology.barcodes import Barcode, barcode
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
 from topo_core.morse.candidate_loops import Loop, candidate_loops
-from topo_core.morse.cell_complexes import fillings, loop_bars
+from topo_core.morse.cell_complexes import CellComplex
 from topo_core.morse.closed_polygons import closed_walk
 from topo_core.morse.descending_discs import DescendingDisc, descending_discs
-from topo_core.morse.index_two_points import Top, find_tops
+from topo_core.morse.index_two_points import IndexTwoPoint, find_index_two_points
 from topo_core.morse.landscape_results import (
     LandscapeBarcodes,
     LandscapeSettings,
@@ -37,17 +37,17 @@ from topo_core.simplices.lattice import lattice
 from topo_core.simplices.optimize import SimplexSolution
 from topo_core.simplices.settings import SimplexSettings
 
-_EXTENSIONS = 3  # of the passes by those that discs have shown to be missing
+_EXTENSIONS = 3  # times that the passes which discs have shown to be missing are searched for
 
 
 def barcodes_of_cells(
     objective: Objective, minima: Tensor, max_index: int, settings: LandscapeSettings, seed: int
 ) -> LandscapeBarcodes:
-    """Passes between minima are edges, and discs of short loops of them and below peaks fill the loops."""
+    """The barcodes of index 0, and of index 1 where ``max_index`` is 1, of passes and discs."""
     found = find_passes(
         objective, minima, seed=seed, walkers=settings.walkers, reach=settings.reach
     )
-    tops: list[Top] = []
+    tops: list[IndexTwoPoint] = []
     descending: list[DescendingDisc] = []
     if max_index and independent_loops(found):
         found, tops, descending = _descend(objective, found, settings, seed)
@@ -64,9 +64,11 @@ def barcodes_of_cells(
     discs = _Discs()
     if max_index:
         discs = _fill(objective, found, tops, descending, settings, seed)
-        complex_ = len(found.minima), edges, rims, discs.boundaries, discs.values, discs.brackets
-        barcodes[1] = LoopBarcode(loop_bars(*complex_))
-        epsilon[1] = max([epsilon[0], *(one.open for one in fillings(*complex_)[0])])
+        cells = CellComplex(
+            len(found.minima), edges, rims, discs.boundaries, discs.values, discs.brackets
+        )
+        barcodes[1] = LoopBarcode(cells.loop_bars())
+        epsilon[1] = max([epsilon[0], *(one.open for one in cells.fillings()[0])])
     return LandscapeBarcodes(
         minima=found.minima,
         losses=tuple(losses),
@@ -124,10 +126,10 @@ def independent_loops(found: Passes) -> int:
 
 def _descend(
     objective: Objective, found: Passes, settings: LandscapeSettings, seed: int
-) -> tuple[Passes, list[Top], list[DescendingDisc]]:
-    """Critical points of index 2, the discs below them, and the passes that these have shown."""
+) -> tuple[Passes, list[IndexTwoPoint], list[DescendingDisc]]:
+    """The passes, with those that discs have shown to be missing; critical points of index 2; their discs."""
     for left in reversed(range(_EXTENSIONS + 1)):
-        tops = find_tops(
+        tops = find_index_two_points(
             objective,
             found.minima,
             found.passes,
@@ -152,12 +154,12 @@ def _descend(
 def _fill(
     objective: Objective,
     found: Passes,
-    tops: list[Top],
+    tops: list[IndexTwoPoint],
     descending: list[DescendingDisc],
     settings: LandscapeSettings,
     seed: int,
 ) -> _Discs:
-    """Optimised discs on short loops, and with those known the discs that descend from their peaks."""
+    """Optimised discs on short loops, and the discs that descend from critical points beside their peaks."""
     independent = independent_loops(found)
     if not independent:
         return _Discs()
@@ -165,7 +167,7 @@ def _fill(
     lengths = [float(segment_lengths(one.path).sum()) for one in found.passes]
     loops = candidate_loops(len(found.minima), edges, lengths, most=settings.discs * independent)
     optimised = _discs(objective, found.passes, loops, settings.simplices, seed)
-    more = find_tops(
+    more = find_index_two_points(
         objective,
         found.minima,
         found.passes,

@@ -1,8 +1,8 @@
 """A loop of passes as a closed polygon that a disc can span.
 
-Two descents to a minimum often enter one valley and end together. A polygon down the valley and back up has
-a spike, which a disc cannot span flat: it would cross the hills beside. So the spike is cut off where the two
-descents part; the strip between them is measured and counts as part of the disc.
+Two descents to a minimum often end in one valley. A closed polygon down the valley and back up has a spike
+there, and a disc that spans it would cross the hills beside it. So the spike is cut off where the two
+descents part. The strip between them is measured, and counts as part of the disc.
 """
 
 import math
@@ -17,19 +17,20 @@ from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile
 
-_CLOSE = 0.02  # of the extent of the loop: ways that are this close run together
-_SAMPLES = 129  # of a way, to see how far it runs with another
+_CLOSE = 0.02  # distance of descents that run together, relative to the extent of the loop
+_SAMPLES = 129  # points of a descent that are compared with another
 
 
 def closed_walk(objective: Objective, passes: Sequence[Pass], loop: Loop) -> tuple[Tensor, float]:
-    """The closed polygon [k, d] along ``loop`` from its highest saddle, and the loss of what is cut.
+    """The closed polygon [k, d] along ``loop`` from its highest saddle, and the highest loss on the part cut
+    off.
 
-    The second is the highest loss on the strips between ways that run together; -infinity without.
+    The second is over the strips between descents that run together; -infinity where nothing is cut off.
     """
     steps = list(loop.steps)
     highest = max(range(len(steps)), key=lambda k: passes[steps[k][0]].height)
     steps = steps[highest:] + steps[:highest]
-    # Half ways from saddle to minimum and from minimum to saddle, in the order of the walk.
+    # Halves of passes, from saddle to minimum and from minimum to saddle, in their order along the loop.
     downs, ups = [], []
     for edge, forward in steps:
         one = passes[edge]
@@ -44,14 +45,14 @@ def closed_walk(objective: Objective, passes: Sequence[Pass], loop: Loop) -> tup
         first, second, between = _parted(objective, down, ups[(number + 1) % len(ups)], extent)
         parts += [first, second]
         strip = max(strip, between)
-    turn = [part if place == 0 else part[1:] for place, part in enumerate(parts)]
+    turn = [part if number == 0 else part[1:] for number, part in enumerate(parts)]
     return torch.cat(turn), strip
 
 
 def _parted(
     objective: Objective, down: Tensor, up: Tensor, extent: float
 ) -> tuple[Tensor, Tensor, float]:
-    """``down`` to a minimum and ``up`` from it, cut where they meet, and the loss between."""
+    """``down`` to a minimum and ``up`` from it, cut where they meet, and the highest loss between them."""
     first, second = resample(down.flip(0), _SAMPLES), resample(up, _SAMPLES)
     apart = torch.cdist(first, second)
     nearest, partner = apart.min(1)

@@ -1,19 +1,18 @@
-"""The disc that descends from a critical point of index 2, and the loop of passes round it.
+"""The disc that descends from a critical point of index 2, and the loop of passes that bounds it.
 
-Steepest descents from a small circle round the point sweep out a disc that is nowhere higher than the
-point (its unstable manifold). Most of them end in minima; where neighbours part, a pass lies between,
-and the descents from it bound the disc. So the boundary can be read off a fan of descents:
+Steepest descents from a small circle around the point sweep out a disc that is nowhere higher than the point
+(its unstable manifold). Most of them end in minima. Where two neighbours end in different minima, a pass lies
+between them, and the descents from that pass bound the disc. So a fan of descents determines the boundary:
 
-- neighbours that end in one minimum, with nothing between them higher than the point, bound a strip
-  of the disc;
-- neighbours that part bound two strips with the descents from a pass between them, when nothing on
-  these is higher than the point;
-- between other neighbours further descents are started. Where they still part at the end, a pass
-  is missing: the point between them is returned, so that it can be searched there.
+- neighbours that end in one minimum, with no loss between them above that of the point, bound a strip of the
+  disc;
+- neighbours that part bound two strips with the descents from a pass between them, if no loss on the strips
+  is above that of the point;
+- between other neighbours further descents are started. Where they still part at the end, a pass is missing:
+  the point between them is returned, so that a search can start there.
 
-The strip between two curves is evaluated on rungs that join points of equal loss. A disc whose boundary
-was read is attained: it fills a loop at the loss of its critical point. That no lower disc exists is not
-shown.
+The strip between two curves is evaluated on segments (rungs) that join points of equal loss. A disc whose
+boundary is known fills a loop at the loss of its critical point. That no lower disc exists is not shown.
 """
 
 import math
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.morse.index_two_points import Top, largest_curvature
+from topo_core.morse.index_two_points import IndexTwoPoint, largest_curvature
 from topo_core.morse.level_curves import LevelCurve, strip_heights
 from topo_core.morse.passes import Pass
 from topo_core.morse.steepest_descents import steepest_descents
@@ -31,20 +30,20 @@ from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import resample
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_FIRST = 24  # descents of a fan, at first
-_TURN = 0.1234  # of the first: descents along an axis of symmetry would end at passes
+_FIRST = 24  # descents of a fan at the beginning
+_TURN = 0.1234  # angle of the first, in gaps: along an axis of symmetry it would end at a pass
 _PARTS = (0.11, 0.24, 0.36, 0.49, 0.63, 0.76, 0.89)  # of a rung: starts of further descents
-_ROUNDS = 40  # of further descents
-_MOST = 600  # descents of a fan
-_FEW = 3  # that end in known minima: with fewer there is no disc
-_CIRCLE = 0.05  # radius of the circle the descents start from, in sizes, at most
+_ROUNDS = 40  # of further descents, at most
+_MOST = 600  # descents of a fan, at most
+_FEW = 3  # least number of descents that end in known minima
+_CIRCLE = 0.05  # largest radius of the circle of starts, in sizes of the set of minima
 _RADII = 40  # points on a ray from the point to the circle, and half as many smaller circles to try
-_WIDER = 1.25  # of one to the next
-_STIFF = 0.5  # of the inverse of the largest curvature: the rate of a descent
-_APART = 0.02  # of the size: descents that are further from each other have parted
+_WIDER = 1.25  # ratio of a radius to the one before
+_STIFF = 0.5  # rate of a descent, in inverses of the largest curvature
+_APART = 0.02  # distance at which two descents have parted, in sizes of the set of minima
 _HALF = 61  # points of a descent from a pass
 _CANDIDATES = 4  # passes that are tried between two descents
-_ALLOWED = 1e-5  # of the depth of a disc: what samples may leave open
+_ALLOWED = 1e-5  # largest error of sampling, relative to the depth of a disc
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class DescendingDisc:
         bracket: by how much slopes between the samples could still raise it.
     """
 
-    top: Top
+    top: IndexTwoPoint
     boundary: frozenset[int]
     value: float
     bracket: float
@@ -66,10 +65,10 @@ class DescendingDisc:
 
 @dataclass(frozen=True)
 class Parting:
-    """A point where neighbours of a fan part and no known pass lies between them.
+    """A point where two neighbours of a fan part without a known pass between them.
 
     Attributes:
-        point: [d], between the two.
+        point: [d], between the two descents.
         direction: [d], from one to the other.
     """
 
@@ -79,13 +78,13 @@ class Parting:
 
 def descending_discs(
     objective: Objective,
-    tops: Sequence[Top],
+    tops: Sequence[IndexTwoPoint],
     minima: Tensor,
     passes: Sequence[Pass],
     *,
     size: float,
 ) -> tuple[list[DescendingDisc], list[Parting]]:
-    """The discs below those of ``tops`` whose boundary could be read, and where others part.
+    """The discs below those of ``tops`` whose boundary is determined, and points where passes are missing.
 
     Args:
         objective: the loss, with exact gradients.
@@ -123,8 +122,13 @@ def descending_discs(
 
 @dataclass(frozen=True)
 class _Strip:
-    """What closes the gap between two neighbours of a fan: the highest loss, how much higher it
-    may be by the slopes, and the pass between them if there is one."""
+    """The part of a disc between two neighbours of a fan.
+
+    Attributes:
+        highest: the highest loss on it.
+        reach: a bound on the loss between its samples.
+        over: the pass between the neighbours; None where they end in one minimum.
+    """
 
     highest: float
     reach: float
@@ -133,7 +137,7 @@ class _Strip:
 
 @dataclass(frozen=True)
 class _Want:
-    """A descent that is wanted.
+    """A descent to be computed.
 
     Attributes:
         lead: [k, d], polygon from the critical point to the start of the descent.
@@ -150,14 +154,14 @@ class _Fan:
     def __init__(
         self,
         objective: Objective,
-        top: Top,
+        top: IndexTwoPoint,
         passes: Sequence[Pass],
         sides: Sequence[tuple[LevelCurve, LevelCurve]],
         size: float,
     ) -> None:
         self.objective, self.top, self.passes, self.sides = objective, top, passes, sides
         self.apart = _APART * size
-        self.curves: list[LevelCurve] = []  # in order round the point
+        self.curves: list[LevelCurve] = []  # in order around the point
         self.strips: dict[tuple[LevelCurve, LevelCurve], _Strip | None] = {}
         self.angles = [2 * math.pi * (k + _TURN) / _FIRST for k in range(_FIRST)]
         self.radii = self._widest(size)
@@ -174,7 +178,7 @@ class _Fan:
     def _widest(self, size: float) -> Tensor:
         """Radii from 0 to that of a circle inside which the loss falls on every ray.
 
-        A wide circle is worth it: descents from a small one all turn to the steeper direction.
+        The widest is best: descents from a small circle all turn to the steeper direction.
         """
         growing = _WIDER ** torch.arange(-1.5 * _RADII, 1, dtype=torch.float64)
         self.radii = _CIRCLE * size * growing
@@ -186,7 +190,7 @@ class _Fan:
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.radii[last - _RADII : last]])
 
     def add(self, found: list[LevelCurve]) -> None:
-        """Keep descents, except those that end in no known minimum: at a pass, or elsewhere."""
+        """Keep the descents that end in known minima."""
         self.started += len(found)
         after: dict[LevelCurve | None, list[LevelCurve]] = {}
         for want, curve in zip(self.wanted, found, strict=True):
@@ -201,10 +205,10 @@ class _Fan:
         return list(zip(self.curves, [*self.curves[1:], *self.curves[:1]], strict=True))
 
     def decide(self) -> None:
-        """Look at neighbours that are new, and say between which further descents are wanted.
+        """Compare new neighbours, and choose further descents between those that part.
 
-        These start on the rung where the neighbours come apart, however late: from the point itself
-        no start is close enough to the descent that ends at a pass beyond a long ridge.
+        These start on the rung where the neighbours come apart, however late: no start on the circle is close
+        enough to the descent that ends at a pass beyond a long ridge.
         """
         if not self.wanted:
             return
@@ -221,7 +225,7 @@ class _Fan:
                     self.wanted.append(_Want(torch.cat([before, start[None]]), pair[0]))
 
     def _rung(self, one: LevelCurve, other: LevelCurve) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Where two descents come apart: the level, and the points [d] on both."""
+        """Where two descents come apart: the level, and the point [d] on each."""
         levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
         first, second = one.at(levels), other.at(levels)
         wide = torch.linalg.vector_norm(second - first, dim=1) > self.apart
@@ -261,7 +265,7 @@ class _Fan:
     def _joined(
         self, pairs: list[tuple[LevelCurve, LevelCurve]], over: int | None
     ) -> _Strip | None:
-        """The strips as one, where nothing on them can be higher than the point."""
+        """The strips as one; None where a loss on them may be above that of the point."""
         highest = reach = -math.inf
         for one, other in pairs:
             top, more = strip_heights(self.objective, one, other)
@@ -272,13 +276,13 @@ class _Fan:
         return _Strip(highest, reach, over)
 
     def partings(self) -> list[Parting]:
-        """Where neighbours that are not decided come apart."""
+        """Where neighbours without a strip between them come apart."""
         open_ = [pair for pair in self._pairs() if self.strips.get(pair) is None]
         rungs = [self._rung(*pair) for pair in open_]
         return [Parting(0.5 * (one + two), two - one) for _, one, two in filter(None, rungs)]
 
     def disc(self) -> DescendingDisc | None:
-        """The disc, if all around is decided."""
+        """The disc, if there is a strip between all neighbours; else None."""
         if len(self.curves) < _FEW:
             return None
         strips = [self.strips.get(pair) for pair in self._pairs()]

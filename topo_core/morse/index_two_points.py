@@ -2,8 +2,8 @@
 
 The lowest disc that fills a loop has its highest point where the loss falls in a plane of directions
 and rises across it: at a hilltop in two dimensions, at a saddle of index 2 in more. Walkers climb
-along their two directions of lowest curvature and go down across them (as ``random_walkers`` does along
-one), from drawn points and from the peaks of optimised discs, round after round.
+along their two directions of lowest curvature and descend across them (``random_walkers`` does so along one).
+They start from random points and from the peaks of optimised discs, round after round.
 """
 
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ from topo_core.objectives.protocol import Objective, Step
 from topo_core.random_streams import generator
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_CLIMB = 160  # steps
-_MOVE = 0.5  # longest step, in spacings
-_WHOLE = 4  # in so few dimensions the Hessian is taken whole
-_TURNS = 12  # turns of three directions, to see the third curvature
-_REST = 1e-6  # of the usual gradient: a walker with less has converged
-_ZERO = 1e-6  # a curvature below this fraction of the largest is none
+_CLIMB = 160  # steps of a climb
+_MOVE = 0.5  # longest step of a climb, in spacings
+_WHOLE = 4  # dimensions up to which the whole Hessian is computed
+_TURNS = 12  # Rayleigh–Ritz steps of three directions, until the third curvature is known
+_REST = 1e-6  # gradient at which a walker has converged, relative to the median at the starts
+_ZERO = 1e-6  # curvature that counts as zero, relative to the largest
 _ROUNDS = 8  # of walkers, at most
-_QUIET = 2  # rounds that find nothing new, to stop
-_SAME = 1e-3  # points closer than this fraction of the size are one
-_STRIDE = 0.05  # spacing of walkers, in sizes
-_ALONG = 2  # directions
+_QUIET = 2  # rounds in a row without a new point, after which the search stops
+_SAME = 1e-3  # distance of points that count as one, relative to the size of the set of minima
+_STRIDE = 0.05  # spacing of walkers, relative to the same size
+_ALONG = 2  # directions that are climbed
 
 
 @dataclass(frozen=True)
-class Top:
+class IndexTwoPoint:
     """A critical point of index 2.
 
     Attributes:
@@ -49,18 +49,18 @@ class Top:
     curvatures: tuple[float, float]
 
 
-def find_tops(
+def find_index_two_points(
     objective: Objective,
     minima: Tensor,
     passes: Sequence[Pass],
     peaks: Sequence[Tensor] = (),
     *,
-    known: Sequence[Top] = (),
+    known: Sequence[IndexTwoPoint] = (),
     given: int,
     size: float,
     walkers: int,
     seed: int,
-) -> list[Top]:
+) -> list[IndexTwoPoint]:
     """Critical points of index 2 around known minima and passes, lowest first.
 
     Args:
@@ -68,11 +68,11 @@ def find_tops(
         minima: [n, d].
         passes: between them.
         peaks: [d] each, further starts: the highest points of discs.
-        known: those that are not to be found again.
+        known: points that are not returned again.
         given: how many of the minima the user gave: their mean is the middle of the search.
         size: of the set of minima: the length scale.
         walkers: of a round; 0 starts from ``peaks`` alone.
-        seed: of the draws.
+        seed: of the random starts.
     """
     if minima.shape[1] < _ALONG:
         return []
@@ -80,7 +80,7 @@ def find_tops(
     none = minima[:0]
     saddles = torch.cat([none, *(one.saddle[None] for one in passes)])
     starts = torch.cat([none, *(peak[None] for peak in peaks)])
-    found: list[Top] = []
+    found: list[IndexTwoPoint] = []
     fresh, quiet, rounds = saddles, 0, 0
     while quiet < _QUIET and rounds < _ROUNDS:
         rounds += 1
@@ -103,8 +103,8 @@ def find_tops(
 
 def _new(
     objective: Objective, starts: Tensor, known: Sequence[Tensor], spacing: float, same: float
-) -> list[Top]:
-    """Critical points of index 2 that walkers from ``starts`` reach and that are not ``known``."""
+) -> list[IndexTwoPoint]:
+    """The critical points of index 2 that walkers from ``starts`` [k, d] reach, without ``known`` ones."""
     if not len(starts):
         return []
     losses, gradients = objective.gradients(starts, _STEP)
@@ -112,7 +112,7 @@ def _new(
     points = climbed(objective, starts[losses.isfinite()], spacing)
     losses, gradients = objective.gradients(points, _STEP)
     still = torch.linalg.vector_norm(gradients, dim=1) <= _REST * usual
-    taken, found = list(known), list[Top]()
+    taken, found = list(known), list[IndexTwoPoint]()
     for row in torch.nonzero(still & losses.isfinite()).flatten().tolist():
         point = points[row]
         if any(float((point - other).norm()) <= same for other in taken):
@@ -120,7 +120,7 @@ def _new(
         taken.append(point)
         plane = _plane(objective, point)
         if plane is not None:
-            found.append(Top(point, float(objective.losses(point[None])), *plane))
+            found.append(IndexTwoPoint(point, float(objective.losses(point[None])), *plane))
     return found
 
 
@@ -138,7 +138,7 @@ def _plane(objective: Objective, point: Tensor) -> tuple[Tensor, tuple[float, fl
 
 
 def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
-    """Places [k, d] that walkers from ``starts`` [k, d] have climbed to along two directions.
+    """The points [k, d] to which walkers from ``starts`` [k, d] have climbed along two directions.
 
     Many are close to critical points of index 2; some never converge.
     """
@@ -165,7 +165,7 @@ def largest_curvature(objective: Objective, points: Tensor) -> float:
 
 
 def _frames(points: Tensor, count: int) -> Tensor:
-    """[k, count, d], some orthonormal directions at each of ``points`` [k, d]: the same at each."""
+    """[k, count, d], random orthonormal directions, the same at each of ``points`` [k, d]."""
     width = points.shape[1]
     draw = generator(0, "directions", count)
     rows = torch.randn(width, count, generator=draw, dtype=torch.float64)
@@ -176,7 +176,7 @@ def _frames(points: Tensor, count: int) -> Tensor:
 def _turned(objective: Objective, points: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``frames`` [k, q, d] turned towards the lowest curvatures, these [k, q], and the largest [k].
 
-    By Rayleigh and Ritz in the span of the directions and of what the Hessian makes of them.
+    By Rayleigh–Ritz in the span of the directions and of their products with the Hessian.
     """
     width, count = points.shape[1], frames.shape[1]
     if width <= _WHOLE:

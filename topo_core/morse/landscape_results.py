@@ -1,4 +1,4 @@
-"""How a whole landscape is reduced, and what comes out."""
+"""The settings and the result of the search over a whole landscape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,13 +25,13 @@ class LandscapeSettings:
     Attributes:
         paths: of every pair of minima; not used by ``subdivide``.
         simplices: of every simplex of dimension 2 or more, and of the discs.
-        subdivide: let passes be edges, several between two minima where there are several. Without
-            it loops are seen only where three minima or more surround them by paths that
-            do not all go the same way round.
+        subdivide: take passes as edges, several between two minima where there are several. Without
+            it a loop is seen only where three minima or more surround it, and the paths between them
+            do not all pass it on the same side.
         discs: with ``subdivide``, optimised discs for each independent loop.
-        walkers: with ``subdivide``, drawn starts of a round in the search for minima and passes
-            beside the routes, and for critical points of index 2 beside the peaks of discs; 0
-            keeps to the routes and the peaks.
+        walkers: with ``subdivide``, random starts of each round in the search for minima and passes
+            away from the paths between minima, and for critical points of index 2 away from the peaks of
+            discs; 0 for none.
         reach: how far from the mean of the given minima walkers may start, along each axis; None
             for twice the largest distance between two of them.
     """
@@ -53,28 +53,28 @@ class LoopBarcode(Bars[LoopBar]):
 
 @dataclass(frozen=True)
 class LandscapeBarcodes:
-    """The barcodes of a landscape and what they were made from.
+    """The barcodes of a landscape, with the points and simplices that they are computed from.
 
     Attributes:
-        minima: [n, d]; with ``subdivide`` those given without repeats, then those found on the way.
+        minima: [n, d]; with ``subdivide`` the given ones without repeats, then those that the search found.
         losses: of the minima.
-        heights: of the lowest path between two minima, by pair; index 0 is made from them. A pair
+        heights: of the lowest path between two minima, by pair, from which index 0 is computed. A pair
             whose path failed (a loss that is not finite) has none.
         passes: with ``subdivide``, all passes that were found.
-        quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that met
-            nothing new; with fewer than two something is likely to be missing.
+        quiet_rounds: with ``subdivide``, rounds of walkers at the end of the search that found no new
+            point; with fewer than two, points are likely to be missing.
         simplices: optimised, by vertices, or by number for discs.
         descending: with ``subdivide``, the discs that descend from critical points of index 2.
             Bars of index 1 number them after those of ``simplices``.
-        unread: critical points of index 2 whose disc is left out, for its boundary could not be
-            read: a pass or a minimum beside it may be missing.
+        unread: critical points of index 2 whose disc is left out, since its boundary could not be
+            determined: a pass or a minimum beside it may be missing.
         barcodes: by index; index 0 by the elder rule. With ``subdivide`` all indices are of the same
             passes. Without it index 0 is of the paths, and higher indices are of the complex of
             simplices, whose edges are polygons on their lattice.
-        index_0_of_simplices: without ``subdivide``, index 0 of that complex, so that its numbers can be
-            set beside those of the higher indices; None where no simplex was asked for.
+        index_0_of_simplices: without ``subdivide``, index 0 of that complex, to compare with the higher
+            indices; None where no simplex was requested.
         to_scores: by index.
-        epsilon: by index, how far a bar may be off for what dense sampling can have missed.
+        epsilon: by index, the error of a bar that dense sampling may leave.
     """
 
     minima: Tensor

@@ -1,9 +1,9 @@
-"""From a loss and its minima to the barcodes of all indices: section 1.4 in one call.
+"""From a loss and its minima to the barcodes of all indices (section 1.4), in one call.
 
-Every pair of minima is joined by an optimised path, every triple filled by an optimised triangle,
-and so on up to the dimension that the highest index needs; the simplices enter at their
-highest losses, and persistent homology pairs those that open a class with those that close it
-(``simplicial_landscape``). With ``subdivide`` the passes themselves are the edges (``cell_landscape``).
+Every pair of minima is joined by an optimised path, every triple is filled by an optimised triangle, and so
+on up to the dimension that the highest index needs. The simplices enter at their highest losses, and
+persistent homology pairs those that open a class with those that close it (``simplicial_landscape``). With
+``subdivide`` the passes themselves are the edges (``cell_landscape``).
 """
 
 from torch import Tensor
@@ -31,7 +31,7 @@ def landscape_barcodes(
         minima: [n, d], points where the gradient vanishes; ``polish_minimum`` finds them.
         max_index: the highest index.
         settings: all defaults when None.
-        seed: names all draws.
+        seed: of all random numbers.
 
     Raises:
         ValueError: fewer than two minima (one is enough with ``subdivide`` and ``reach``); a
@@ -48,8 +48,8 @@ def landscape_barcodes(
     if settings.subdivide:
         if max_index > 1:
             raise ValueError(
-                f"max_index is {max_index}, and subdivide knows passes and discs, which is index 0 "
-                "and 1; leave subdivide out for a higher index."
+                f"max_index is {max_index}, and subdivide computes index 0 and 1 only; "
+                "leave subdivide out for a higher index."
             )
         return barcodes_of_cells(objective, minima, max_index, settings, seed)
     return barcodes_of_simplices(objective, minima, max_index, settings, seed)

@@ -1,4 +1,4 @@
-"""Descents as polygons whose points can be compared by their loss, and the strip between two of them."""
+"""Descents as polygons with decreasing losses, and the highest loss on the strip between two of them."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
 
-_RUNG = 5  # samples on a rung
+_RUNG = 5  # samples on a segment that joins two points of equal loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class LevelCurve:
 
     Attributes:
         points: [k, d].
-        levels: [k], decreasing: the lowest loss so far, told apart where equal.
+        levels: [k], strictly decreasing: the lowest loss so far; equal ones differ by less than rounding.
         end: the minimum in its last point; None for one that is not known.
     """
 
@@ -26,6 +26,7 @@ class LevelCurve:
 
     @classmethod
     def of(cls, points: Tensor, losses: Tensor, end: int | None) -> "LevelCurve":
+        """The curve through ``points`` [k, d] with ``losses`` [k] that ends at the minimum ``end``."""
         apart = 1e-13 * max(1e-300, float(losses.max() - losses.min()))
         ranks = torch.arange(len(losses), dtype=losses.dtype, device=losses.device)
         return cls(points, losses.cummin(0).values - apart * ranks, end)
@@ -54,7 +55,10 @@ class LevelCurve:
 
 
 def strip_heights(objective: Objective, one: LevelCurve, other: LevelCurve) -> tuple[float, float]:
-    """The highest loss between two curves, and how high it may be by its changes."""
+    """The highest loss sampled between two curves, and a bound on the loss between the samples.
+
+    The bound adds to each sample its largest difference to a neighbour.
+    """
     levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
     first, second = one.at(levels), other.at(levels)
     parts = torch.linspace(0, 1, _RUNG, dtype=first.dtype, device=first.device)[:, None]

@@ -1,9 +1,9 @@
-"""Critical points from many drawn starts, all walkers at once.
+"""Critical points from many random starts, all walkers at once.
 
-Routes between known minima find the passes that they lead over, and miss a shallow basin that lies
-beside all of them. Here walkers start at drawn points: some descend to the minimum below them, and
-some climb along their direction of lowest curvature and go down across it, which ends at a pass
-(minimum-mode following: Cerjan & Miller 1981; the dimer method of Henkelman & Jónsson 1999).
+Paths between known minima lead over some passes, and miss a shallow basin beside all of them. Here walkers
+start at random points. Each descends to the minimum below it, and climbs along its direction of lowest
+curvature while it descends across it, which ends at a pass (minimum-mode following: Cerjan & Miller 1981; the
+dimer method of Henkelman & Jónsson 1999).
 
 Evidence for completeness: full rounds of walkers that found no new critical point. There is no proof.
 """
@@ -16,21 +16,22 @@ from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_CLIMB = 80  # steps
-_MOVE = 0.5  # longest step, in spacings
-_FIRST_MOVE = 0.04  # of the longest
-_TURNS = 2  # products spent on the direction in a step
-_WIDE = 1.5  # how far out walkers start, in extents of what is known
-FAR = 2.0  # and at most, in sizes of the set of given minima, where it is not told
-_THIN = 0.25  # extents of what is known count as at least this part of the largest
-_ALL_AXES = 8  # in so few dimensions walkers start everywhere, in more in the span of what is known
+_CLIMB = 80  # steps of a climb
+_MOVE = 0.5  # longest step of a climb, in spacings
+_FIRST_MOVE = 0.04  # first step, relative to the longest
+_TURNS = 2  # Hessian-vector products spent on the direction in each step
+_WIDE = 1.5  # distance of the farthest starts, in extents of the known points
+FAR = 2.0
+"""Farthest start from the middle, in sizes of the set of given minima, where ``reach`` is None."""
+_THIN = 0.25  # smallest extent along an axis, relative to the largest
+_ALL_AXES = 8  # dimensions up to which walkers start outside the span of the known points
 _BESIDE = 8  # walkers that start close to each new point
 
 
 def climbed(
     objective: Objective, starts: Tensor, along: Tensor, spacing: float
 ) -> tuple[Tensor, Tensor]:
-    """Places [k, d] that walkers from ``starts`` [k, d] have climbed to, and their directions.
+    """The points [k, d] to which walkers from ``starts`` [k, d] have climbed, and their directions.
 
     Most are close to passes; some never converge, and the caller checks which are passes.
 
@@ -53,19 +54,19 @@ def climbed(
 
 
 class Moves:
-    """The moves of walkers that climb along some directions and go down across them.
+    """The steps of walkers that climb along some directions and descend across them.
 
-    Down by secant steps (Barzilai & Borwein 1988), of a length for each walker; up to the top of the
-    parabola where a direction is concave.
+    A walker descends by secant steps (Barzilai & Borwein 1988) of its own length. Along a concave direction
+    it climbs to the top of the parabola.
     """
 
     def __init__(self, longest: float) -> None:
-        """``longest``: of a move down, and along each direction."""
+        """``longest``: of the step across, and of the step along each direction."""
         self._longest = longest
         self._before: tuple[Tensor, Tensor, Tensor] | None = None  # step, gradient, move
 
     def next(self, across: Tensor, slopes: Tensor, curvatures: Tensor, frames: Tensor) -> Tensor:
-        """The next move of each walker, [k, d].
+        """The next step of each walker, [k, d].
 
         Args:
             across: [k, d], gradients across the directions.
@@ -91,11 +92,11 @@ class Moves:
 
 
 def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
-    """Where walkers start: half the edges, as rows [a, d], of a box around ``middle`` [d].
+    """The box of random starts around ``middle`` [d]: half its edges as rows [a, d].
 
     Args:
         middle: of the box.
-        known: [k, d], minima and passes: the box reaches somewhat further than they do.
+        known: [k, d], minima and saddles: the box reaches somewhat further than they do.
         size: of the set of given minima.
     """
     if known.shape[1] <= _ALL_AXES:
@@ -129,7 +130,7 @@ def _unit(rows: Tensor) -> Tensor:
 def _turned(objective: Objective, points: Tensor, along: Tensor) -> tuple[Tensor, Tensor]:
     """``along`` [k, d] turned towards the lowest curvature, and the curvature [k, 1].
 
-    In the plane of each direction and its residual: Rayleigh and Ritz.
+    By Rayleigh–Ritz in the plane of each direction and its residual.
     """
     image = hessian_vector_products(objective, points, along)
     curvature = torch.linalg.vecdot(along, image)[:, None]

@@ -1,4 +1,4 @@
-"""The barcodes of simplices on the minima: paths, triangles, and so on, as section 1.4 has them."""
+"""The barcodes of simplices on the minima: paths, triangles, and so on (section 1.4)."""
 
 import itertools
 import math
@@ -131,5 +131,5 @@ class _Complex:
                 self.edges[named[0], named[1]] if len(named) == 2 else self.simplices[named].points
             )
             maxima[face] = self.maxima[named]
-        places = self.minima[list(vertices)]
-        return simplex_boundary(self.objective, places, faces, self.settings, maxima=maxima)
+        corners = self.minima[list(vertices)]
+        return simplex_boundary(self.objective, corners, faces, self.settings, maxima=maxima)

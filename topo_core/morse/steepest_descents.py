@@ -1,4 +1,4 @@
-"""Many steepest descents at once, each recorded as a curve that ends in a known minimum or in none."""
+"""Many steepest descents at once, each recorded as a curve with the known minimum at its end, if any."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.starts.minimax_search import settled
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_LONGEST = 0.02  # step of a descent, in sizes
-_GROWTH = 0.3  # and in distances from the point
-_STEPS = 3000
-_REST = 1e-6  # of the steepest slope of the descent: one with less has converged
-_LOOK = 25  # steps between looks at whether all have arrived
-_CAUGHT = 0.5  # of the longest step: this close to a minimum a descent has arrived
-_SAME = 1e-3  # points closer than this fraction of the size are one
+_LONGEST = 0.02  # longest step, in sizes of the set of minima
+_GROWTH = 0.3  # longest step, in distances from the centre
+_STEPS = 3000  # at most
+_REST = 1e-6  # gradient at which a descent has converged, relative to its steepest
+_LOOK = 25  # steps between checks of convergence
+_CAUGHT = 0.5  # distance from a minimum at which a descent has converged to it, in longest steps
+_SAME = 1e-3  # distance of points that count as one, relative to the size of the set of minima
 _ROWS = 1 << 24  # numbers in the recorded points of one batch
 
 
@@ -61,8 +61,8 @@ def _trails(
 ) -> tuple[list[Tensor], Tensor]:
     """Points of the descents from ``starts`` [k, d], and the minima [k, d] below.
 
-    Steps are short enough for the steepest walls, and a point depends continuously on the start:
-    a rule that accepts steps or not would part neighbours where nothing lies between them.
+    Steps are short enough for the largest curvature, so none is rejected: then each point depends
+    continuously on its start, and neighbours part only where a pass lies between them.
     """
     points, near = starts.clone(), _CAUGHT * longest
     trail, gone = [points], [torch.zeros(len(points), dtype=torch.float64)]
@@ -82,7 +82,7 @@ def _trails(
             if bool((still | (torch.cdist(points, minima).amin(1) <= near)).all()):
                 break
     floors = settled(objective, points, near)
-    # Two points a step: those that lie closer say nothing new.
+    # About two points per longest step are kept.
     marks = torch.stack(gone, dim=1).mul(2).floor()
     new = torch.cat([torch.ones_like(marks[:, :1]), marks.diff(dim=1)], dim=1) > 0
     whole = torch.stack(trail, dim=1)

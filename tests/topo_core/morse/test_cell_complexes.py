@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from topo_core.homology.filtrations import filtration
 from topo_core.homology.persistent_homology import persistence
 from topo_core.morse.candidate_loops import candidate_loops
-from topo_core.morse.cell_complexes import fillings, loop_bars
+from topo_core.morse.cell_complexes import CellComplex
 
 
 @given(st.integers(3, 6), st.integers(0, 10**6))
@@ -23,13 +23,13 @@ def test_triangles_give_what_gudhi_gives(count, seed):
     place = {pair: number for number, pair in enumerate(pairs)}
     chosen = [t for t in itertools.combinations(range(count), 3) if draw.random() < 0.6]
     values = draw.integers(1, 30, len(chosen)).astype(float)
-    bars = loop_bars(
+    bars = CellComplex(
         count,
         pairs,
         heights.tolist(),
         [frozenset(place[pair] for pair in itertools.combinations(t, 2)) for t in chosen],
         values.tolist(),
-    )
+    ).loop_bars()
     found = filtration(
         [0.0] * count,
         dict(zip(pairs, heights, strict=True)),
@@ -40,38 +40,40 @@ def test_triangles_give_what_gudhi_gives(count, seed):
 
 
 def test_two_passes_between_two_minima_are_a_loop():
-    """A simplicial complex on two vertices cannot see it; here it is born at the higher pass."""
-    (bar,) = loop_bars(2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})], [5.0])
+    """The loop, which no simplicial complex on two vertices has, is born at the higher pass."""
+    (bar,) = CellComplex(2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})], [5.0]).loop_bars()
     assert (bar.birth, bar.death, bar.edge, bar.disc) == (2.0, 5.0, 1, 0)
 
 
 def test_a_pass_from_a_minimum_to_itself_is_a_loop():
     """A ring with one minimum has one pass, and a loop that opens at it."""
-    (bar,) = loop_bars(1, [(0, 0)], [3.0], [], [])
+    (bar,) = CellComplex(1, [(0, 0)], [3.0]).loop_bars()
     assert (bar.birth, bar.death) == (3.0, math.inf)
 
 
 def test_a_disc_round_two_hills_ends_with_the_lower_hill_inside_filled():
-    """Loops round hill A and round A and B: at B the younger loop dies, at A the elder."""
+    """Of a loop round hill A and one round A and B, the younger dies at B and the elder at A."""
     edges, heights = [(0, 1), (0, 1), (0, 1)], [0.0, 1.0, 2.0]
-    bars = loop_bars(2, edges, heights, [frozenset({0, 1}), frozenset({1, 2})], [9.0, 5.0])
+    boundaries = [frozenset({0, 1}), frozenset({1, 2})]
+    bars = CellComplex(2, edges, heights, boundaries, [9.0, 5.0]).loop_bars()
     assert [(bar.birth, bar.death) for bar in bars] == [(1.0, 9.0), (2.0, 5.0)]
 
 
 def test_of_two_discs_on_one_loop_the_one_that_is_known_well_fills_it():
-    """Its value is higher than the other's, and lower than what the other may be; no more is open."""
-    complex_ = 2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})] * 2, [5.0, 5.1], [0.5, 0.01]
-    (one,), unfilled = fillings(*complex_)
+    """A disc whose value is higher than the other's, and lower than what the other may be, fills the loop."""
+    boundaries = [frozenset({0, 1})] * 2
+    cells = CellComplex(2, [(0, 1), (0, 1)], [1.0, 2.0], boundaries, [5.0, 5.1], [0.5, 0.01])
+    (one,), unfilled = cells.fillings()
     assert (one.disc, one.death, unfilled) == (1, 5.1, [])
     assert one.open == pytest.approx(0.01)
-    assert [bar.death for bar in loop_bars(*complex_)] == [5.1]
+    assert [bar.death for bar in cells.loop_bars()] == [5.1]
 
 
-def test_a_loop_filled_at_once_leaves_open_that_it_lived():
+def test_the_bracket_of_a_loop_that_is_filled_at_once_counts():
     """A disc no higher than its boundary makes no bar, but may make one as long as its bracket."""
-    complex_ = 2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})], [1.5], [0.75]
-    (one,), _ = fillings(*complex_)
-    assert (one.death, one.open) == (2.0, 0.25) and loop_bars(*complex_) == ()
+    cells = CellComplex(2, [(0, 1), (0, 1)], [1.0, 2.0], [frozenset({0, 1})], [1.5], [0.75])
+    (one,), _ = cells.fillings()
+    assert (one.death, one.open) == (2.0, 0.25) and cells.loop_bars() == ()
 
 
 def test_short_loops_contain_a_basis():
@@ -89,14 +91,14 @@ def test_short_loops_contain_a_basis():
             ends = [edges[e] if forward else edges[e][::-1] for e, forward in loop.steps]
             assert all(a[1] == b[0] for a, b in itertools.pairwise([*ends, ends[0]]))
         boundaries = [loop.edges for loop in loops]
-        open_bars = loop_bars(count, edges, [0.0] * len(edges), boundaries, [1.0] * len(loops))
-        assert all(math.isfinite(bar.death) for bar in open_bars)
+        cells = CellComplex(count, edges, [0.0] * len(edges), boundaries, [1.0] * len(loops))
+        assert all(math.isfinite(bar.death) for bar in cells.loop_bars())
 
 
 @pytest.mark.parametrize("most", [0, 3])
 def test_a_loop_that_nothing_fills_never_dies(most):
     """Without discs every independent loop has an infinite bar."""
     edges = [(0, 1), (1, 2), (0, 2), (0, 2)]
-    bars = loop_bars(3, edges, [1.0, 2.0, 3.0, 4.0], [], [])
+    bars = CellComplex(3, edges, [1.0, 2.0, 3.0, 4.0]).loop_bars()
     assert [bar.birth for bar in bars] == [3.0, 4.0]
     assert len(candidate_loops(3, edges, [1.0] * 4, most=most)) >= 2

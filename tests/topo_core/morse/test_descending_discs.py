@@ -5,7 +5,7 @@ import torch
 
 from topo_core.morse import descending_discs as descending
 from topo_core.morse.descending_discs import descending_discs
-from topo_core.morse.index_two_points import find_tops
+from topo_core.morse.index_two_points import find_index_two_points
 from topo_core.morse.passes import Pass
 from topo_core.objectives.protocol import from_function
 
@@ -46,7 +46,9 @@ def ring_valley_floor():
 def stages(function, minima, passes):
     """The objective, its minima, passes, and the critical points of index 2 that walkers find."""
     objective = from_function(function, minima.shape[1])
-    tops = find_tops(objective, minima, passes, given=len(minima), size=1.5, walkers=16, seed=0)
+    tops = find_index_two_points(
+        objective, minima, passes, given=len(minima), size=1.5, walkers=16, seed=0
+    )
     return objective, minima, passes, tops
 
 
