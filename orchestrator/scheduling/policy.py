@@ -31,6 +31,12 @@ class Policy:
     """Failures in a row, of whatever tasks, before a worker is drained."""
     idle_seconds: float = float("inf")
     """A worker that is idle for longer and for which no open task is left is retired; never by default."""
+    copy_factor: float = 3.0
+    """A task that has run for so many times the median of its kind is copied to an idle worker."""
+    copy_after: int = 10
+    """Completed tasks of a kind before their median counts."""
+    copy_seconds: float = 120.0
+    """No task is copied earlier: a copy goes on from a checkpoint that may be a minute old."""
     same_failures: int = 10
     """Tasks in a row that fail for the same reason, with none completed, before the run gives up."""
 

@@ -47,6 +47,8 @@ class TaskState:
     broke: set[str] = field(default_factory=set)
     """Workers whose set-up made it fail."""
     alone: bool = False
+    workers: set[str] = field(default_factory=set)
+    """Workers that hold it: one while it runs, two with a copy."""
     not_before: float = 0.0
     history: list[str] = field(default_factory=list)
 

@@ -14,9 +14,14 @@ class WorkerQueues:
         self._by_load: tuple[dict[str, None], dict[str, None]] = ({}, {})
         """Workers without a pack, and workers with one."""
         self._idle_since: dict[str, float] = {}
+        self._began: dict[str, float] = {}
+        """When each worker began the pack that it runs."""
 
     def __len__(self) -> int:
         return len(self._queues)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._queues)
 
     def __contains__(self, worker: str) -> bool:
         return worker in self._queues
@@ -42,6 +47,15 @@ class WorkerQueues:
         """All tasks that a worker holds."""
         return (key for queue in self._queues.values() for pack in queue for key in pack)
 
+    def single_tasks(self) -> list[tuple[str, str, float]]:
+        """Workers that hold one task alone, the task, and when it was sent; the longest running first."""
+        single = [
+            (worker, queue[0][0], self._began[worker])
+            for worker, queue in self._queues.items()
+            if len(queue) == 1 and len(queue[0]) == 1
+        ]
+        return sorted(single, key=lambda entry: entry[2])
+
     def join(self, worker: str) -> None:
         """A worker without packs has joined."""
         self._queues[worker] = deque()
@@ -53,13 +67,16 @@ class WorkerQueues:
         self._sort_in(worker)
         return tuple(packs)
 
-    def push(self, worker: str, pack: Pack) -> None:
+    def push(self, worker: str, pack: Pack, now: float) -> None:
         """A pack was sent to a worker."""
+        if not self._queues[worker]:
+            self._began[worker] = now
         self._queues[worker].append(pack)
         self._sort_in(worker)
 
-    def pop(self, worker: str) -> Pack:
-        """A worker has finished its oldest pack."""
+    def pop(self, worker: str, now: float) -> Pack:
+        """A worker has finished its oldest pack, and begins the next one."""
+        self._began[worker] = now
         pack = self._queues[worker].popleft()
         self._sort_in(worker)
         return pack

@@ -332,13 +332,21 @@ def test_the_message_about_an_impossible_event_holds_the_history(one_worker):
         finish(one_worker, "w", Failed("b", FailureKind.BUG, "?"), Done("a"))
 
 
+@pytest.mark.parametrize("copy_seconds", [120.0, 0.0])
 @pytest.mark.parametrize("seed", range(30))
-def test_no_schedule_of_faults_loses_or_repeats_a_task(seed):
-    """Whatever dies and in whatever order, each task completes exactly once."""
+def test_no_schedule_of_faults_loses_or_repeats_a_task(seed, copy_seconds):
+    """Whatever dies and in whatever order, each task completes exactly once, also with copies of tasks."""
     draw = random.Random(seed)
-    scheduler = Scheduler(
-        Policy(max_attempts=10**6, shared_kills=3, broken_by=10**6, broken_starts=10**6)
+    policy = Policy(
+        max_attempts=10**6,
+        shared_kills=3,
+        broken_by=10**6,
+        broken_starts=10**6,
+        copy_seconds=copy_seconds,
+        copy_factor=0.1,
+        copy_after=1,
     )
+    scheduler = Scheduler(policy)
     names = [f"m{i}" for i in range(6)]
     pairs = [(f"{a}{b}", (a, b)) for i, a in enumerate(names) for b in names[:i]]
     completed: list[str] = []

@@ -1,0 +1,92 @@
+"""Which worker gets which tasks: packs for workers with room, and copies of stragglers for idle ones."""
+
+from collections.abc import Iterator
+
+from orchestrator.scheduling.messages import Run
+from orchestrator.scheduling.open_tasks import OpenTasks
+from orchestrator.scheduling.policy import PackSizes, Policy
+from orchestrator.scheduling.stragglers import Stragglers
+from orchestrator.scheduling.task_states import TaskState
+from orchestrator.scheduling.worker_queues import WorkerQueues
+from workers.tasks.path_tasks import OptimizePath
+
+
+class Assignment:
+    """Decides what is sent to whom; it changes the queues of the tasks and of the workers.
+
+    Attributes:
+        sizes: of packs, from the durations of tasks.
+        stragglers: the rule for second copies.
+    """
+
+    def __init__(self, policy: Policy, tasks: OpenTasks, workers: WorkerQueues) -> None:
+        self._tasks, self._workers = tasks, workers
+        self.sizes, self.stragglers = PackSizes(policy), Stragglers(policy)
+
+    def hand_out(self, now: float) -> Iterator[Run]:
+        """Send packs of ready tasks to idle workers, then to those that hold one pack."""
+        for load in (0, 1):
+            for worker in self._workers.with_load(load):
+                if not self._tasks.ready:
+                    return
+                self._bring_forward(worker)
+                kind = self._tasks.next.open.kind
+                size = self._pack_size(kind)
+                if load and self.sizes.depth(kind, size) == 1:
+                    return
+                pack = tuple(self._pack(worker, kind, size))
+                if pack:
+                    self._tasks.start(len(pack), worker)
+                    self._workers.push(worker, pack, now)
+                    yield Run(worker, pack)
+
+    def copy_stragglers(self, now: float) -> Iterator[Run]:
+        """Send a copy of each straggler to an idle worker; only when no other task is ready.
+
+        A copy is made of tasks that run alone on their worker, and of each at most one.
+        """
+        if self._tasks.ready or not self._workers.idle:
+            return
+        for worker, key, began in self._workers.single_tasks():
+            idle = self._workers.with_load(0)
+            if not idle:
+                return
+            task = self._tasks[key]
+            suits = [other for other in idle if self._suits(task, other)]
+            slow = self.stragglers.is_one(task.open.kind, now - began)
+            if len(task.workers) > 1 or not suits or not slow:
+                continue
+            task.history.append(f"copied from {worker} to {suits[0]}")
+            task.workers.add(suits[0])
+            self._workers.push(suits[0], (key,), now)
+            yield Run(suits[0], (key,))
+
+    def _pack_size(self, kind: str) -> int:
+        return self.sizes.size(
+            kind,
+            ready=self._tasks.ready,
+            workers=len(self._workers),
+            idle=self._workers.idle,
+            together=kind == OptimizePath.__name__,
+        )
+
+    def _suits(self, task: TaskState, worker: str) -> bool:
+        """Whether a task may go to a worker: not to one that broke under it, as long as there are others."""
+        return worker not in task.broke or self._workers.are_all_in(task.broke)
+
+    def _bring_forward(self, worker: str) -> None:
+        """Move tasks that do not suit the worker behind the first one that does."""
+        for _ in range(self._tasks.ready):
+            if self._suits(self._tasks.next, worker):
+                return
+            self._tasks.defer()
+
+    def _pack(self, worker: str, kind: str, size: int) -> Iterator[str]:
+        """Keys at the head of the queue that can go into one pack."""
+        for position, task in enumerate(self._tasks.head(size)):
+            apart = position > 0 and task.alone
+            if task.open.kind != kind or apart or not self._suits(task, worker):
+                return
+            yield task.open.key
+            if task.alone:
+                return
