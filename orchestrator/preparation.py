@@ -56,11 +56,11 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
         BadRunFile: the first mismatch.
     """
     fixed, seen = plan.problem.fixed, dict[bytes, str]()
-    for location in plan.run.minima.from_:
+    for location in plan.run.minima.checkpoints:
         try:
             checkpoint = read_checkpoint(location, loaded.user_module)
             state = checkpoint.state
-            check_state_dict(location, state, loaded.user_module)
+            check_state_dict(location, state, loaded.user_module, loaded.dtype)
             if fixed is not None:
                 check_fixed_state(location, state, loaded.user_module, fixed.digest, fixed.location)
         except BadReference as error:

@@ -179,6 +179,70 @@ def plan(
 
 
 @app.command()
+def escape(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A run file: its data, network, loss and training are used."
+        ),
+    ],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Of the trained network; not needed where FILE names it in minima.from.",
+        ),
+    ] = None,
+    set_: Overrides = None,
+    only_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what it would cost; run and write nothing.")
+    ] = False,
+    points: Annotated[
+        int, typer.Option(help="Checkpoints along the path, the ends included.", min=2)
+    ] = 11,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the path's checkpoints; NAME-escape by default."),
+    ] = None,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask how hard it is to leave one trained network: the lowest known pass to a lower minimum.
+
+    Example: `toscore escape mine.yaml trained.safetensors --set minima.restarts.count=12`
+    """
+    from orchestrator.planning.cost import estimate
+    from orchestrator.planning.cost_view import estimate_view
+    from orchestrator.runs.api import LoadedRun
+    from orchestrator.runs.stored_run import open_run
+    from orchestrator.studies.escape import escape_of, escape_run, write_path
+
+    look_for_modules(file)
+    wanted = escape_run(file, checkpoint, tuple(set_ or ()))
+    if only_plan or not quiet:
+        Console(stderr=not only_plan).print(estimate_view(estimate(wanted)))
+    if only_plan:
+        return
+    from orchestrator.launch import carry_out
+
+    carried = carry_out(wanted, address=address, in_process=in_process, quiet=quiet)
+    started = open_run(carried.location, own=wanted)
+    loaded = LoadedRun(started, started.landscape())
+    if not loaded.landscape.complete:
+        reason = carried.outcome.reason or f"{wanted.name} is not complete"
+        print(f"{reason}: the same command goes on.", file=sys.stderr)
+        raise typer.Exit(carried.code)
+    result = escape_of(loaded.landscape)
+    print(json.dumps(result.to_json()) if as_json else result)
+    if result.to is not None:
+        files = write_path(loaded, result.to, points, out or Path(wanted.name))
+        print(f"{files[0].parent}: {len(files) - 1} checkpoints and path.json", file=sys.stderr)
+    raise typer.Exit(carried.code)
+
+
+@app.command()
 def retry(
     run: RunArgument,
     address: Address = None,

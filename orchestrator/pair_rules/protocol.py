@@ -22,6 +22,10 @@ class PairOptions(Protocol):
         """Pairs that are listed in the run file."""
 
     @property
+    def minimum(self) -> int:
+        """The minimum that paths lead out of."""
+
+    @property
     def per_minimum(self) -> int:
         """Pairs drawn for each minimum."""
 

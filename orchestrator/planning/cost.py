@@ -109,7 +109,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         adaptive=plan.adaptive,
         simplices=sum(plan.simplex_count(d) for d in plan.simplex_dimensions),
         simplex_sizes=tuple(d + 1 for d in plan.simplex_dimensions),
-        minimum_epochs=sum(training.epochs for training in run.minima.trainings),
+        minimum_epochs=sum(training.epochs for training in run.minima.every_training),
         path_epochs=plan.pair_count * resolved.epochs,
         gradient_evaluations=plan.pair_count * per_path_gradients,
         store_bytes=(
@@ -117,7 +117,9 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         ),
         store_requests=_requests(plan, resolved.epochs, training, per_path),
         free_bytes=free_bytes(run.store),
-        seconds_per_minimum=None if training is None else training / max(1, run.minima.trained),
+        seconds_per_minimum=None
+        if training is None
+        else training / max(1, len(run.minima.every_training)),
         seconds_per_path=per_path,
         device_seconds=total,
         timed_at=timed_sample.timed_at if timed_sample and total is not None else None,
@@ -169,5 +171,5 @@ def _training_seconds(sample: Sample, run: RunFile) -> float:
         * sample.training_steps[training.batch_size]
         * math.ceil(sample.examples / training.batch_size)
         * training.epochs
-        for training, count in Counter(run.minima.trainings).items()
+        for training, count in Counter(run.minima.every_training).items()
     )

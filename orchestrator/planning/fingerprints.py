@@ -28,6 +28,7 @@ def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
         BadRunFile: a name is unknown, a file is missing, or data differ between two loads.
     """
     # Imported here: `checkpoint_contents` does not need torch, whose import is slow.
+    from workers.problems.loaded_problem import DTYPES
     from workers.problems.loss_functions import loss_fingerprint
     from workers.problems.networks import network_fingerprint
     from workers.problems.reproducibility import fixed_state_of, load_twice
@@ -37,19 +38,20 @@ def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
         network = network_fingerprint(run.network)
         loss = loss_fingerprint(run.loss)
         contents = checkpoint_contents(run)
-        fixed = fixed_state_of(run.network, run.loss, data, run.minima.from_)
+        dtype = DTYPES[run.dtype]
+        fixed = fixed_state_of(run.network, run.loss, data, run.minima.checkpoints, dtype)
     except BadReference as error:
         raise BadRunFile(str(error)) from None
     return Identity(data.fingerprint, network, contents, loss, fixed), data
 
 
 def checkpoint_contents(run: RunFile) -> tuple[str, ...]:
-    """SHA-256 of each of the checkpoints in `minima.from`.
+    """SHA-256 of each of the checkpoints that a run reads.
 
     Raises:
         BadRunFile: one cannot be read, or two have the same content.
     """
-    locations = run.minima.from_
+    locations = run.minima.checkpoints
     contents = tuple(_content(location) for location in locations)
     first: dict[str, str] = {}
     for location, content in zip(locations, contents, strict=True):

@@ -8,13 +8,19 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations, islice
+from itertools import combinations, islice, product
 
 from orchestrator.pair_rules.orders import Order, Pair
 from orchestrator.pair_rules.protocol import PairOptions, PairRule
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.run_file.models import RunFile
-from workers.tasks.minimum_tasks import DescendMinimum, ImportMinimum, Minimum, TrainMinimum
+from workers.tasks.minimum_tasks import (
+    DescendMinimum,
+    ImportMinimum,
+    Minimum,
+    RestartMinimum,
+    TrainMinimum,
+)
 from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
 from workers.tasks.problem import FixedState, Problem
 from workers.tasks.simplex_tasks import OptimizeSimplex, SimplexWork
@@ -37,8 +43,8 @@ class Identity:
 class Plan:
     """All tasks of a run.
 
-    Minima are numbered: first the user's checkpoints, then the trained ones, then those discovered
-    inside paths (`orchestrator.planning.discovery`).
+    Minima are numbered: first the user's checkpoints, then the trained ones, the restarts, and those
+    discovered inside paths (`orchestrator.planning.discovery`).
     """
 
     run: RunFile
@@ -48,7 +54,7 @@ class Plan:
     @cached_property
     def problem(self) -> Problem:
         run, identity = self.run, self.identity
-        fixed = FixedState(run.minima.from_[0], identity.fixed) if identity.fixed else None
+        fixed = FixedState(run.minima.checkpoints[0], identity.fixed) if identity.fixed else None
         return Problem(
             run.network,
             run.data,
@@ -64,17 +70,36 @@ class Plan:
     @cached_property
     def minima(self) -> tuple[Minimum, ...]:
         run = self.run
+        contents = dict(zip(run.minima.checkpoints, self.identity.checkpoints, strict=True))
         imported = [
-            ImportMinimum(self.problem, index, location, content)
-            for index, (location, content) in enumerate(
-                zip(run.minima.from_, self.identity.checkpoints, strict=True)
-            )
+            ImportMinimum(self.problem, index, location, contents[location])
+            for index, location in enumerate(run.minima.from_)
         ]
         trained = [
             TrainMinimum(self.problem, settings, index, run.seed)
             for index, settings in enumerate(run.minima.trainings)
         ]
-        return (*imported, *trained, *self.discovered)
+        return (*imported, *trained, *self._restarts(contents), *self.discovered)
+
+    def _restarts(self, contents: Mapping[str, str]) -> Iterator[RestartMinimum]:
+        """The minima that start from changed checkpoints; `contents` are the hashes of the files."""
+        minima, seed = self.run.minima, self.run.seed
+        restarts = minima.restarts
+        if restarts is None:
+            return
+        starts = product(minima.restart_from, range(restarts.count))
+        for index, (location, number) in enumerate(starts, len(minima.from_) + minima.trained):
+            spread = restarts.spread[number % len(restarts.spread)]
+            yield RestartMinimum(
+                self.problem,
+                minima.training,
+                index,
+                location,
+                contents[location],
+                spread,
+                number,
+                seed,
+            )
 
     @cached_property
     def minimum_keys(self) -> tuple[str, ...]:

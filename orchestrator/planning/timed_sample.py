@@ -78,7 +78,7 @@ def _file(run: RunFile) -> Path:
         run.data.canonical(),
         run.paths.batch_size,
         run.paths.points,
-        sorted({training.batch_size for training in run.minima.trainings}),
+        sorted({training.batch_size for training in run.minima.every_training}),
         (platform.node(), platform.machine(), os.cpu_count()),
         (version("torch"), version("toscore")),
     )

@@ -50,7 +50,9 @@ def timed(run: RunFile) -> Sample:
         path_step=step(paths.batch_size, len(moving)),
         curve_step=step(paths.batch_size, 1),
         path_losses=_median_seconds(lambda: on_path.losses(moving[:1])),
-        training_steps={t.batch_size: step(t.batch_size, 1) for t in set(run.minima.trainings)},
+        training_steps={
+            t.batch_size: step(t.batch_size, 1) for t in set(run.minima.every_training)
+        },
         timed_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 

@@ -42,7 +42,13 @@ def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(minima, dict) and isinstance(named := minima.get("from"), str | list):
         listed = [named] if isinstance(named, str) else named
         files = [file for one in listed for file in _checkpoints(one, folder)]
-        expanded["minima"] = {**minima, "from": files}
+        minima = expanded["minima"] = {**minima, "from": files}
+    if isinstance(minima, dict) and isinstance(restarts := minima.get("restarts"), dict):
+        named = restarts.get("from")
+        if isinstance(named, str | list):
+            listed = [named] if isinstance(named, str) else named
+            files = [file for one in listed for file in _checkpoints(one, folder)]
+            expanded["minima"] = {**minima, "restarts": {**restarts, "from": files}}
     return expanded
 
 

@@ -95,6 +95,31 @@ class Recipe(Model):
     training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
 
+class Restarts(Model):
+    """`minima.restarts:` minima trained from checkpoints whose weights are changed at random."""
+
+    from_: tuple[str, ...] = Field(
+        (), alias="from", description="Checkpoints to start from; those of minima.from by default."
+    )
+    count: int = Field(6, ge=1, le=MOST_MINIMA, description="Restarts from each checkpoint.")
+    spread: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (0.1, 0.3, 1.0),
+        min_length=1,
+        description="Standard deviation of the change, in root mean squares of each parameter tensor; "
+        "restarts take these values in turn. 0 starts from the checkpoint as it is.",
+    )
+
+    @model_validator(mode="after")
+    def _all_differ(self) -> "Restarts":
+        if 0 in self.spread and self.count > len(self.spread):
+            raise ValueError(
+                f"minima.restarts.count is {self.count} and one of the {len(self.spread)} values of "
+                "minima.restarts.spread is 0, so that several restarts would be equal: lower count, or "
+                "give values above 0"
+            )
+        return self
+
+
 class Minima(Model):
     """`minima:` how many to train and how, or which checkpoints to take."""
 
@@ -112,6 +137,9 @@ class Minima(Model):
     recipes: tuple[Recipe, ...] = Field(
         (), description="Several kinds of training: each a count, and training keys of its own."
     )
+    restarts: Restarts | None = Field(
+        None, description="Minima trained from checkpoints whose weights are changed at random."
+    )
     training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
     @model_validator(mode="before")
@@ -120,7 +148,9 @@ class Minima(Model):
         """The run file writes the training keys directly under `minima:`, and under each recipe."""
         if not isinstance(value, Mapping) or "training" in value:
             return value
-        parts = _training_apart(value, {"count", "from", "from_", "discover", "recipes"})
+        parts = _training_apart(
+            value, {"count", "from", "from_", "discover", "recipes", "restarts"}
+        )
         if isinstance(parts.get("recipes"), list):
             parts["recipes"] = [
                 _training_apart({**parts["training"], **recipe}, {"count"})
@@ -135,8 +165,29 @@ class Minima(Model):
         """How each of the minima that are not imported is trained."""
         if self.recipes:
             return tuple(r.training for r in self.recipes for _ in range(r.count))
-        count = self.count if self.count is not None else (0 if self.from_ else 10)
+        given = bool(self.from_ or self.restarts)
+        count = self.count if self.count is not None else (0 if given else 10)
         return (self.training,) * count
+
+    @property
+    def restart_from(self) -> tuple[str, ...]:
+        """The checkpoints from which restarts begin."""
+        return (self.restarts.from_ or self.from_) if self.restarts else ()
+
+    @property
+    def restart_count(self) -> int:
+        """Restarts from all checkpoints together."""
+        return len(self.restart_from) * self.restarts.count if self.restarts else 0
+
+    @property
+    def every_training(self) -> tuple[MinimumSettings, ...]:
+        """The training of each minimum that is not imported, restarts included."""
+        return (*self.trainings, *(self.training,) * self.restart_count)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """All checkpoints that are read: those taken as minima first, and those that restarts begin from."""
+        return (*self.from_, *(one for one in self.restart_from if one not in self.from_))
 
     @property
     def trained(self) -> int:
@@ -144,7 +195,7 @@ class Minima(Model):
 
     @property
     def total(self) -> int:
-        return len(self.from_) + self.trained
+        return len(self.from_) + self.trained + self.restart_count
 
     @model_validator(mode="after")
     def _enough(self) -> "Minima":
@@ -155,6 +206,11 @@ class Minima(Model):
             )
         if (self.count or 0) < 0:
             raise ValueError(f"minima.count is {self.count}; it must be 0 or more")
+        if self.restarts and not self.restart_from:
+            raise ValueError(
+                "minima.restarts has no checkpoint to start from: name some in minima.from or "
+                "minima.restarts.from"
+            )
         if self.total < 2:
             raise ValueError(
                 f"a barcode needs at least 2 minima and this asks for {self.total}: "
@@ -167,11 +223,17 @@ class Pairs(Model):
     """`pairs:` which pairs of minima are joined by a path."""
 
     rule: Annotated[str, OneOf(PAIR_RULES)] = Field(
-        "all", description="Which pairs: all, listed or random ones, or those that can move a bar."
+        "all",
+        description="Which pairs: all, listed or random ones, those out of one minimum, or those that can "
+        "move a bar.",
     )
     tolerance: float = Field(
-        1e-3, gt=0, description="lazy: largest accepted error of a bar, in units of the loss."
+        1e-3,
+        gt=0,
+        description="lazy: largest accepted error of a bar; from: by how much a minimum has to be lower. "
+        "In units of the loss.",
     )
+    minimum: int = Field(0, ge=0, description="from: the minimum that paths lead out of.")
     pairs: tuple[tuple[int, int], ...] = Field((), description="list: the pairs, by index.")
     per_minimum: int = Field(3, ge=1, description="random: pairs drawn for each minimum.")
     rungs: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -304,6 +366,11 @@ class RunFile(Model):
                     f"pairs.pairs names ({i}, {j}) but the minima are 0 to {total - 1}: "
                     "name two different ones"
                 )
+        if self.pairs.minimum >= total:
+            raise ValueError(
+                f"pairs.minimum is {self.pairs.minimum} but the minima are 0 to {total - 1}: name one of "
+                "them"
+            )
         rungs = self.pairs.rungs
         if rungs and (self.paths.epochs is None or list(rungs) != sorted({*rungs})):
             raise ValueError(

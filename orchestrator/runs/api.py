@@ -12,7 +12,7 @@ A loaded run is a snapshot of its store; call `load_run` again for later results
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -196,13 +196,22 @@ class LoadedRun:
         Raises:
             UserError: the points were not kept, or the code that the store names is not trusted.
         """
+        (state,) = self.networks_at(i, j, [position])
+        return state
+
+    def networks_at(
+        self, i: int, j: int, positions: Iterable[float | Literal["peak"]]
+    ) -> Iterator[dict[str, Tensor]]:
+        """The state dicts of several points of a path; see ``network_at``."""
         from workers.problems.evaluation import Evaluation
         from workers.problems.loaded_problem import load_problem
 
-        point = self.path(i, j).at(position)
+        path = self.path(i, j)
+        points = [path.at(position) for position in positions]
         self.started.check_code()
         loaded = load_problem(self.started.plan.problem, Evaluation())
-        return {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
+        for point in points:
+            yield {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
 
     def barcode(self, method: Method = "elder") -> Barcode:
         """Index 0, by the elder rule or by Algorithm 1 (`direct`)."""

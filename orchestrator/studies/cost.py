@@ -65,7 +65,7 @@ def _total(costs: Iterable[StudyCost]) -> StudyCost:
 
 
 def _run_cost(run: RunFile) -> StudyCost:
-    plan = Plan(run, Identity("", "", ("",) * len(run.minima.from_)))
+    plan = Plan(run, Identity("", "", ("",) * len(run.minima.checkpoints)))
     examples = sizes(run.data).train
     forward = forward_operations(run.network, run.data)
     settings = plan.path_settings
@@ -74,7 +74,7 @@ def _run_cost(run: RunFile) -> StudyCost:
     moving = settings.points_per_step or settings.points - 2
     measured = (epochs // settings.evaluate_every + 1) * PROFILE_POINTS * settings.points
     on_path = 3 * epochs * moving + measured
-    trained = sum(3 * t.epochs * n for t, n in Counter(run.minima.trainings).items())
+    trained = sum(3 * t.epochs * n for t, n in Counter(run.minima.every_training).items())
     return StudyCost(
         runs=1,
         minima=run.minima.total,

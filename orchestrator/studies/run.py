@@ -101,7 +101,7 @@ class _Identities:
             stored = open_run(run.location)
         except UserError:
             return False
-        named = (run.data, run.network, run.minima.from_)
+        named = (run.data, run.network, run.minima.checkpoints)
         if named not in self._known:
             self._known[named] = identify(run)
         plan = Plan(run, self._known[named])

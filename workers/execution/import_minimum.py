@@ -1,5 +1,7 @@
 """The task that takes a minimum from a checkpoint of the user."""
 
+from torch import Tensor
+
 from topo_core.random_streams import seed_of
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
@@ -9,27 +11,36 @@ from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.checkpoints import check_fixed_state, check_state_dict
 from workers.problems.user_code import BadReference
 from workers.storage.schema import ResultRecord
-from workers.tasks.minimum_tasks import ImportMinimum
+from workers.tasks.minimum_tasks import ImportMinimum, RestartMinimum
 from workers.tasks.results import FailureKind
+
+
+def checkpoint_point(task: ImportMinimum | RestartMinimum, site: Site) -> Tensor:
+    """The parameters [d] in the checkpoint that a task names.
+
+    Raises:
+        TaskFailure: the file cannot be read, or does not fit the network.
+    """
+    loaded, fixed = site.loaded, task.problem.fixed
+    try:
+        state = read_checkpoint(task.location, loaded.user_module).state
+        check_state_dict(task.location, state, loaded.user_module, loaded.dtype)
+        if fixed is not None:
+            check_fixed_state(
+                task.location, state, loaded.user_module, fixed.digest, fixed.location
+            )
+    except BadReference as error:
+        raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
+    return loaded.flat(state)
 
 
 def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
     """Take a minimum from a user's checkpoint; it is judged, and not polished.
 
     Raises:
-        TaskFailure: the file has changed since the run was planned, or does not fit the network.
+        TaskFailure: the file cannot be read, or does not fit the network.
     """
-    try:
-        state = read_checkpoint(task.location, site.loaded.user_module).state
-        check_state_dict(task.location, state, site.loaded.user_module)
-        fixed = task.problem.fixed
-        if fixed is not None:
-            check_fixed_state(
-                task.location, state, site.loaded.user_module, fixed.digest, fixed.location
-            )
-    except BadReference as error:
-        raise TaskFailure(FailureKind.BAD_INPUT, str(error)) from None
-    point = site.loaded.flat(state)
+    point = checkpoint_point(task, site)
     return minimum_record(
         task,
         site,

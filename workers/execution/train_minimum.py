@@ -1,4 +1,4 @@
-"""Tasks that train a minimum, from initial weights or from a dip inside a path, and polish it."""
+"""Tasks that train a minimum, from initial weights, a checkpoint or a dip inside a path, and polish it."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,14 +13,16 @@ from topo_core.critical_points.minima import advance_polish, init_polish, polish
 from topo_core.critical_points.polish_state import PolishSettings, PolishState
 from topo_core.critical_points.verdicts import CriticalPoint
 from topo_core.paths.polyline import arc_positions, at_positions
-from topo_core.random_streams import seed_of
+from topo_core.random_streams import generator, seed_of
+from workers.execution.import_minimum import checkpoint_point
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
 from workers.execution.stationarity import is_polished, judge
 from workers.execution.task_run import Site, run_task
 from workers.execution.training import TrainingState, begin, train_until
+from workers.problems.loaded_problem import Loaded
 from workers.storage.schema import MinimumRecord, ResultRecord
-from workers.tasks.minimum_tasks import DescendMinimum, TrainMinimum
+from workers.tasks.minimum_tasks import DescendMinimum, RestartMinimum, TrainMinimum
 from workers.tasks.results import FailureKind
 
 POLISH_ITERATIONS = 50
@@ -58,6 +60,43 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
     seed = seed_of(task.seed, "descent", task.key)
     source = f"dip at {task.position:.4f} of {task.path}"
     return run_task(TrainingRun(task, site, seed, dip, source=source), site.progress)
+
+
+def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
+    """Train from a user's checkpoint whose weights are changed at random.
+
+    Raises:
+        TaskFailure: the checkpoint does not fit, or the loss diverged.
+        Interrupted: asked to stop.
+    """
+    seed = seed_of(task.seed, "restart", task.key)
+
+    def start() -> Tensor:
+        return changed(site.loaded, checkpoint_point(task, site), task.spread, seed)
+
+    source = f"restart {task.number} with spread {task.spread:g} from {task.location}"
+    return run_task(TrainingRun(task, site, seed, start, source=source), site.progress)
+
+
+def changed(loaded: Loaded, point: Tensor, spread: float, seed: int) -> Tensor:
+    """A point [d] with Gaussian noise on every parameter.
+
+    Args:
+        loaded: the problem, which knows the tensors of the network.
+        point: [d].
+        spread: standard deviation of the noise, in root mean squares of the tensor that a parameter
+            belongs to; of all parameters where a tensor is zero.
+        seed: of the noise.
+    """
+    if spread == 0:
+        return point
+    overall = float(point.double().square().mean().sqrt())
+    scales = {
+        name: torch.full_like(tensor, float(tensor.double().square().mean().sqrt()) or overall)
+        for name, tensor in loaded.state_dict(point).items()
+    }
+    noise = torch.randn(point.shape, generator=generator(seed), dtype=torch.float64).to(point)
+    return point + spread * noise * loaded.flat(scales).to(point)
 
 
 @dataclass(frozen=True)
@@ -105,7 +144,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        task: TrainMinimum | DescendMinimum,
+        task: TrainMinimum | DescendMinimum | RestartMinimum,
         site: Site,
         seed: int,
         start: Callable[[], Tensor],
@@ -156,7 +195,7 @@ class TrainingRun:
 
     def share(self, state: MinimumState) -> float:
         """The share of the epochs; a polish, whose length is unknown, counts as the last hundredth."""
-        trained = state.training.epoch / self._settings.epochs
+        trained = state.training.epoch / max(1, self._settings.epochs)
         if not self._polishes:
             return trained
         polish = state.polish

@@ -59,7 +59,8 @@ class TrainingState:
 def begin(settings: MinimumSettings, point: Tensor) -> TrainingState:
     """The state before the first epoch, at initial weights `point` [d]."""
     row = point.detach()[None].clone()
-    return TrainingState(row, empty_slots(settings.optimizer, row))
+    reason = "" if settings.epochs else "epochs"
+    return TrainingState(row, empty_slots(settings.optimizer, row), stop_reason=reason)
 
 
 def train_until(

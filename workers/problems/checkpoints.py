@@ -10,10 +10,19 @@ from workers.problems.network_state import NetworkState
 from workers.problems.user_code import BadReference
 
 
-def check_state_dict(location: str, state: Mapping[str, Tensor], module: nn.Module) -> None:
+def check_state_dict(
+    location: str, state: Mapping[str, Tensor], module: nn.Module, dtype: torch.dtype | None = None
+) -> None:
     """Compare names, shapes and dtypes with the network's, and check that all numbers are finite.
 
     Batch-norm statistics that are recomputed may be missing, and all but one name of tied tensors.
+
+    Args:
+        location: of the checkpoint, for messages.
+        state: its tensors.
+        module: the network as its builder makes it.
+        dtype: of the parameters of the run, which a checkpoint may have, too: a minimum that a run in
+            float64 exported fits that run.
 
     Raises:
         BadReference: the first mismatch.
@@ -34,7 +43,8 @@ def check_state_dict(location: str, state: Mapping[str, Tensor], module: nn.Modu
                 f"minima.from: {location} has {name} of shape {tuple(own.shape)}, and the "
                 f"network has {tuple(tensor.shape)}"
             )
-        if own.dtype != tensor.dtype:
+        allowed = {tensor.dtype, dtype if tensor.is_floating_point() else None}
+        if own.dtype not in allowed:
             raise BadReference(
                 f"minima.from: {location} has {name} of {own.dtype}, and the network has "
                 f"{tensor.dtype}: convert the checkpoint"
@@ -72,14 +82,22 @@ def check_fixed_state(
         )
 
 
-def load_fixed_state(location: str, module: nn.Module, digest: str) -> None:
+def load_fixed_state(
+    location: str, module: nn.Module, digest: str, dtype: torch.dtype | None = None
+) -> None:
     """Copy the frozen parameters and buffers of a checkpoint into a network.
+
+    Args:
+        location: of the checkpoint.
+        module: the network, in the dtypes of its builder.
+        digest: that the fixed state had when the run was planned.
+        dtype: of the parameters of the run, see ``check_state_dict``.
 
     Raises:
         BadReference: the checkpoint cannot be read, does not fit, or has changed since the plan.
     """
     state = read_checkpoint(location, module).state
-    check_state_dict(location, state, module)
+    check_state_dict(location, state, module, dtype)
     kinds = NetworkState.of(module)
     complete = kinds.complete(state)
     if kinds.digest(complete) != digest:
@@ -92,8 +110,13 @@ def load_fixed_state(location: str, module: nn.Module, digest: str) -> None:
             own[name].copy_(complete[name])
 
 
-def fixed_state_digest(location: str, module: nn.Module) -> str:
+def fixed_state_digest(location: str, module: nn.Module, dtype: torch.dtype | None = None) -> str:
     """Digest of the frozen parameters and buffers in a checkpoint; empty for a network without any.
+
+    Args:
+        location: of the checkpoint.
+        module: the network, in the dtypes of its builder.
+        dtype: of the parameters of the run, see ``check_state_dict``.
 
     Raises:
         BadReference: the checkpoint cannot be read or does not fit.
@@ -102,5 +125,5 @@ def fixed_state_digest(location: str, module: nn.Module) -> str:
     if not kinds.fixed:
         return ""
     state = read_checkpoint(location, module).state
-    check_state_dict(location, state, module)
+    check_state_dict(location, state, module, dtype)
     return kinds.digest(kinds.complete(state))

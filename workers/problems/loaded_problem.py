@@ -22,7 +22,8 @@ from workers.problems.networks import build
 from workers.problems.user_code import BadReference
 from workers.tasks.problem import Problem
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+"""The dtypes of data and parameters by the names of a run file."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Loaded:
     @property
     def dtype(self) -> torch.dtype:
         """Of data and parameters."""
-        return _DTYPES[self.problem.dtype]
+        return DTYPES[self.problem.dtype]
 
     @cached_property
     def _objectives(self) -> dict[int, ModuleObjective]:
@@ -189,13 +190,13 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
     Raises:
         BadReference: they are missing, or do not fit together; one sentence.
     """
-    dtype = _DTYPES[problem.dtype]
+    dtype = DTYPES[problem.dtype]
     data = (data or load_dataset(problem.data)).to(torch.device("cpu"), dtype)
     loss = make_loss(problem.loss)
     check_classes(problem, data, loss)
     module = build(problem.network, data.input_shape, output_size(data, loss))
     if problem.fixed is not None:
-        load_fixed_state(problem.fixed.location, module, problem.fixed.digest)
+        load_fixed_state(problem.fixed.location, module, problem.fixed.digest, dtype)
     module = module.to(dtype)
     note = adapt(problem, data, module)
     check_fit(problem, data, module, loss)

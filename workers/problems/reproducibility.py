@@ -36,9 +36,18 @@ def load_twice(spec: DataSpec) -> Dataset:
 
 
 def fixed_state_of(
-    network: NetworkSpec, loss: LossSpec, data: Dataset, checkpoints: Sequence[str]
+    network: NetworkSpec,
+    loss: LossSpec,
+    data: Dataset,
+    checkpoints: Sequence[str],
+    dtype: torch.dtype | None = None,
 ) -> str:
     """Digest of the frozen parameters and buffers of the first checkpoint; empty for none.
+
+    Args:
+        network, loss, data: of the run.
+        checkpoints: locations.
+        dtype: of the parameters of the run.
 
     Raises:
         BadReference: a checkpoint cannot be read or does not fit, or the network cannot be built.
@@ -46,7 +55,7 @@ def fixed_state_of(
     if not checkpoints:
         return ""
     module = build(network, data.input_shape, output_size(data, make_loss(loss)))
-    return fixed_state_digest(checkpoints[0], module)
+    return fixed_state_digest(checkpoints[0], module, dtype)
 
 
 def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:

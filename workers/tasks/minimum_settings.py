@@ -14,7 +14,7 @@ class MinimumSettings:
     """How a minimum is trained.
 
     Attributes:
-        epochs: largest number of passes over the training set.
+        epochs: largest number of passes over the training set; 0 for a polish alone.
         batch_size: examples in a minibatch.
         optimizer: adam, sgd or momentum. The paper trains fully connected networks with Adam and
             ResNets with momentum.
@@ -39,8 +39,8 @@ class MinimumSettings:
     gradient_tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            check_count(name, getattr(self, name), 1)
+        check_count("epochs", self.epochs, 0)
+        check_count("batch_size", self.batch_size, 1)
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             raise ValueError(f"l2 is {self.l2}; it must be a finite number, 0 or more.")
         if self.optimizer.name == "secant":

@@ -86,4 +86,45 @@ class DescendMinimum(Task):
         return (self.path,)
 
 
-Minimum = TrainMinimum | ImportMinimum | DescendMinimum
+@dataclass(frozen=True)
+class RestartMinimum(Task):
+    """Train from a checkpoint of the user whose weights are changed at random.
+
+    Attributes:
+        location: of the checkpoint.
+        content: SHA-256 of the file.
+        spread: standard deviation of the change, in root mean squares of each parameter tensor; 0 continues
+            from the checkpoint as it is.
+        number: of the restart, which decides the random change.
+        seed: of the run.
+    """
+
+    noun = "minimum"
+
+    problem: Problem
+    settings: MinimumSettings
+    index: int
+    location: str
+    content: str
+    spread: float
+    number: int
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "restart",
+            self.problem.key,
+            self.settings.payload(),
+            self.content,
+            self.spread,
+            self.number,
+            self.seed,
+        )
+
+    @property
+    def title(self) -> str:
+        return f"minimum {self.index} (restart from {self.location})"
+
+
+Minimum = TrainMinimum | ImportMinimum | DescendMinimum | RestartMinimum

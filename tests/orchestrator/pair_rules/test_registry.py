@@ -35,7 +35,9 @@ def test_names_come_from_the_registry(rule):
     if rule in PAIR_RULES:
         assert parse({**GOOD, "pairs": pairs}).pairs.chosen is PAIR_RULES[rule]
         return
-    with pytest.raises(BadRunFile, match=r"pairs\.rule is 3; it must be 'all', 'lazy', 'list' or"):
+    with pytest.raises(
+        BadRunFile, match=r"pairs\.rule is 3; it must be 'all', 'from', 'lazy', 'list' or"
+    ):
         parse({**GOOD, "pairs": pairs})
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from workers.execution.import_minimum import import_minimum
 from workers.execution.progress import TaskFailure, TaskProgress
 from workers.execution.task_run import Site
+from workers.execution.train_minimum import changed
 from workers.problems.checkpoint_files import read_state_dict
 from workers.problems.checkpoints import check_state_dict
 from workers.problems.evaluation import Evaluation
@@ -143,6 +144,28 @@ def test_a_misfit_is_named(loaded, state, change, names):
     with pytest.raises(BadReference) as refused:
         check_state_dict("f", state, loaded.module)
     assert names in str(refused.value)
+
+
+def test_a_run_in_float64_takes_the_minima_that_it_exported(loaded, state):
+    """A checkpoint may have the dtype of the run as well as that of the network's builder."""
+    doubled = {k: v.double() if v.is_floating_point() else v for k, v in state.items()}
+    check_state_dict("f", doubled, loaded.module, torch.float64)
+    check_state_dict("f", state, loaded.module, torch.float64)
+    with pytest.raises(BadReference, match=r"of torch\.float64"):
+        check_state_dict("f", doubled, loaded.module)
+
+
+def test_restarts_begin_near_their_checkpoint(tmp_path, loaded, state):
+    """A restart changes each tensor by its spread in root mean squares of the tensor; spread 0 by nothing."""
+    point = loaded.flat(state)
+    assert torch.equal(changed(loaded, point, 0.0, 1), point)
+    moved = loaded.layout.views(changed(loaded, point, 0.25, 1))
+    again, other = changed(loaded, point, 0.25, 1), changed(loaded, point, 0.25, 2)
+    assert torch.equal(again, loaded.flat(moved)) and not torch.equal(again, other)
+    for name, tensor in moved.items():
+        if tensor.numel() > 500:
+            ratio = float((tensor - state[name]).norm() / state[name].norm())
+            assert ratio == pytest.approx(0.25, rel=0.2)
 
 
 def test_the_first_misfit_is_named(loaded, state):
