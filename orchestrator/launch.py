@@ -32,7 +32,7 @@ from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
 from orchestrator.runs.reuse import reuse, sources
 from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
 from orchestrator.scheduling.executor import ClusterGone, Executor, InProcess, WorkersUnavailable
-from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld
+from orchestrator.scheduling.lease import Lease, LeaseHeld
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.stop_request import StopWatch
 from orchestrator.telemetry.display import LiveDisplay, PlainLines
@@ -41,7 +41,7 @@ from orchestrator.telemetry.observers import Observers
 from workers.execution.worker import WorkerContext
 from workers.problems.data_sets import Dataset
 from workers.problems.user_code import code_folders
-from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
+from workers.storage.objects import Fenced, NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
 
 IDLE_SECONDS = 60.0
@@ -215,7 +215,8 @@ def _tidied(plan: Plan, store: Store, lease: Lease, outcome: Outcome) -> Outcome
     """
     try:
         lease.confirm()
-        compact(store, lease.term, lease.confirm)
+        store.adopt_segments(term=lease.term)  # of workers that were interrupted
+        compact(store, lease.term)
         drop_idle_checkpoints(plan, store)
         landscape = reduce_run(plan, store)
         prune(plan, landscape, store, lease.term, lease.confirm)

@@ -90,7 +90,7 @@ def check_device(run: RunFile) -> None:
 def prepare_store(
     plan: Plan, store: Store, loaded: Loaded, lease: Lease, address: str | None
 ) -> Evaluation:
-    """Repair the store, fence off earlier drivers, and record how this driver starts.
+    """Repair the store, take it over from earlier drivers, and record how this driver starts.
 
     Args:
         plan: of the run.
@@ -107,7 +107,7 @@ def prepare_store(
     """
     for damage in store.repair():
         print(f"{damage.reason}; it is made again.", file=sys.stderr)
-    store.fence(lease.term)
+    store.take_over(lease.term)
     choice = _choice_before(plan, store, address) or _choose(plan, loaded, address)
     for note in choice.notes:
         print(note, file=sys.stderr)

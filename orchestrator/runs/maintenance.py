@@ -6,7 +6,6 @@ from itertools import compress
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
-from workers.storage import object_names as layout
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS, PairRecord
 
@@ -17,18 +16,19 @@ AT_ONCE = 10_000
 """Records that are written into one segment."""
 
 
-def compact(store: Store, term: int, confirm: Callable[[], None]) -> None:
+def compact(store: Store, term: int) -> None:
     """Copy many segments into few where there are many.
 
     Args:
         store: of the run.
         term: of the lease that is held.
-        confirm: raises if it was lost.
+
+    Raises:
+        Fenced: another driver has taken the run over.
     """
     for collection in KINDS:
-        folder = layout.records_folder(collection)
-        if len(store.objects.list(folder)) > SEGMENTS:
-            store.compact(collection, term=term, confirm=confirm)
+        if store.segment_count(collection) > SEGMENTS:
+            store.compact(collection, term=term)
 
 
 def drop_idle_checkpoints(plan: Plan, store: Store) -> None:

@@ -8,13 +8,14 @@ import contextlib
 import gc
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from functools import partial
 
 from orchestrator.planning.plan import Plan
 from orchestrator.runs import maintenance
+from orchestrator.scheduling.commits import commit_results
 from orchestrator.scheduling.executor import Executor, ExecutorEvent, WorkerSlow
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.messages import (
@@ -149,6 +150,8 @@ class _Drive:
         self._nodes: dict[str, str] = {}
         self._attempts: dict[str, Attempt] = {}
         """Where each open task runs or ran last."""
+        self._adopted: Mapping[str, str | None] = {}
+        """Objects of the tasks that workers had completed before they were lost, by key."""
         self._gave_up: GiveUp | None = None
         self._retry = StoreRetry(
             policy, lambda reason: notify(events.Waiting(reason)), self._leaving
@@ -201,6 +204,7 @@ class _Drive:
             if not leaving and self._out_of_time():  # before a free worker is given more
                 leaving = late = True
                 self._handle(StopRequested())
+            self._commit(happened)
             for event in happened:
                 self._absorb(event)
             self._handle(Tick())
@@ -240,6 +244,14 @@ class _Drive:
             self._handle(Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh]))
         return len(fresh) < free
 
+    def _commit(self, happened: list[ExecutorEvent]) -> None:
+        """Let what workers have published count before anybody hears that it is complete."""
+        lost = [event.worker for event in happened if isinstance(event, WorkerLost)]
+        lost = [worker for worker in lost if self._scheduler.packs_on(worker)]
+        commit = partial(commit_results, self._store, happened, lost, self._lease.term)
+        self._adopted = self._retry(commit)
+        self._source.remember(self._adopted)
+
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
             case WorkerSlow(worker, key, seconds):
@@ -251,19 +263,15 @@ class _Drive:
                 self._notify(events.WorkerJoined(worker, node))
             case WorkerLost(worker, how, cause):
                 self._notify(events.WorkerLost(worker, how.value, cause))
-                # It may have published records and died before it could return its results.
-                ran = [key for pack in self._scheduler.packs_on(worker) for key in pack]
-                published = (
-                    self._retry(partial(self._source.published, ran)) if ran else frozenset()
-                )
-                event = WorkerLost(worker, how, cause, published)
+                ran = (key for pack in self._scheduler.packs_on(worker) for key in pack)
+                event = WorkerLost(worker, how, cause, frozenset(ran) & self._adopted.keys())
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % maintenance.SEGMENTS == 0:
                     with contextlib.suppress(
                         StoreUnreachable, StoreFull
                     ):  # it is tried again after as many packs
-                        maintenance.compact(self._store, self._lease.term, self._lease.confirm)
+                        maintenance.compact(self._store, self._lease.term)
                 away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
                 if away:
                     self._notify(events.Waiting(away[0].reason))

@@ -1,8 +1,8 @@
 """One driver a run: a lease in the store, with a term that grows each time the lease changes hands.
 
 The lease is one small object. It is taken by a create-if-absent or a compare-and-swap, so of two drivers
-exactly one succeeds. Its term is written into every segment of records. Segments that a former holder
-publishes after it lost the lease are recognised by their lower term and ignored (`Store.fence`).
+exactly one succeeds. Its term is written into every commit and every segment of records. A former holder
+cannot commit any more, and segments of its workers are recognised by their lower term (`Store.take_over`).
 
 No clock is compared between machines. The holder increments a counter (the beat). A contender watches the
 counter and takes the lease once it has not changed for `STALE_SECONDS`. A holder on the same machine whose
@@ -24,9 +24,16 @@ from dataclasses import replace
 from hashlib import sha256
 
 from orchestrator.scheduling.holder import Holder, UnreadableLease, is_gone, this_process
-from workers.storage import object_names as layout
+from workers.storage.commit_log import highest_term
 from workers.storage.object_names import LEASE
-from workers.storage.objects import AlreadyExists, Conflict, NotFound, Objects, StoreUnreachable
+from workers.storage.objects import (
+    AlreadyExists,
+    Conflict,
+    Fenced,
+    NotFound,
+    Objects,
+    StoreUnreachable,
+)
 
 BEAT_SECONDS = 2.0
 """Several beats fit into the stale time, so that one slow request does no harm."""
@@ -38,10 +45,6 @@ _WATCH_SECONDS = 0.25
 
 class LeaseHeld(Exception):
     """Another driver runs this run; the message names its process and start."""
-
-
-class Fenced(Exception):
-    """Another driver took the run over."""
 
 
 class LeaseInDoubt(StoreUnreachable):
@@ -116,7 +119,7 @@ class Lease:
         """
         sent = clock()
         try:
-            mine = this_process(_highest_term(objects) + 1)
+            mine = this_process(highest_term(objects) + 1)
             lease = cls(objects, mine, objects.create(LEASE, mine.encode()), sent, clock)
         except AlreadyExists:
             lease = cls._take_over(objects, stale, clock, sleep)
@@ -145,7 +148,7 @@ class Lease:
                 break
             sleep(_WATCH_SECONDS)
             seen, version = _read(objects)
-        mine = this_process(max(seen.term, _highest_term(objects)) + 1)
+        mine = this_process(max(seen.term, highest_term(objects)) + 1)
         sent = clock()
         try:
             return cls(objects, mine, objects.swap(LEASE, mine.encode(), version), sent, clock)
@@ -241,11 +244,4 @@ def _read(objects: Objects) -> tuple[Holder, str]:
         return Holder.decode(data), version
     except UnreadableLease:
         seen = sha256(data).hexdigest()
-        return Holder(_highest_term(objects), "an unknown machine", "", 0, "?", token=seen), version
-
-
-def _highest_term(objects: Objects) -> int:
-    """The highest term in the names of objects of the store; 0 if there is none."""
-    names = (layout.parse_name(info.name) for info in objects.list(layout.RUN))
-    stems = (part for name in names if name is not None for part in name.stem.split("-"))
-    return max((int(part) for part in stems if part.isdigit()), default=0)
+        return Holder(highest_term(objects), "an unknown machine", "", 0, "?", token=seen), version

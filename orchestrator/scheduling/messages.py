@@ -48,7 +48,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker was lost; `done` are those of its tasks whose records it had published."""
+    """A worker was lost; `done` are those of its tasks whose records it had published before."""
 
     worker: str
     how: Loss

@@ -58,8 +58,10 @@ class Sleeper:
 
     def run(self, pack: Sequence[OptimizePath]) -> list[Done]:
         records = [self._slept(task) for task in pack]
-        self._store.publish_records(records, term=self._context.lease_term)
-        return [Done(record.key, record.height) for record in records]
+        segment = self._store.publish_segment(
+            records, term=self._context.lease_term, worker=self._name
+        )
+        return [Done(record.key, record.height, segment=segment) for record in records]
 
     def _slept(self, task: OptimizePath) -> PairRecord:
         time.sleep(self.seconds)
@@ -112,7 +114,7 @@ def main() -> None:
     plan = plan_of(options.location, options.minima)
     store = Store(open_objects(options.location))
     lease = Lease.acquire(store.objects)
-    store.fence(lease.term)
+    store.take_over(lease.term)
     with_minima(plan, store, lease.term)
     protect_own_cluster()
     from orchestrator.cluster.connection import ClusterSettings

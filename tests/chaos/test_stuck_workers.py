@@ -67,7 +67,7 @@ def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monk
     plan = plan_of(location, 5)
     store = Store(open_objects(location))
     lease = Lease.acquire(store.objects)
-    store.fence(lease.term)
+    store.take_over(lease.term)
     with_minima(plan, store, lease.term)
     limits = Limits(silent=6.0, stalled=6.0, slow_factor=1.5, hung_factor=2.0)
     context = WorkerContext(location, lease.term, Evaluation())

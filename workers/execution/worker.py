@@ -43,7 +43,7 @@ class WorkerContext:
     location: str
     """The run's folder or URL."""
     lease_term: int
-    """Written into every segment: a driver that lost its lease cannot add to the run."""
+    """Written into the name of every segment: segments of a former term do not count any more."""
     evaluation: Evaluation
     """How the arithmetic is carried out; the same for all workers, so that bits do not differ."""
     keep_paths: bool = True
@@ -119,7 +119,8 @@ class Worker:
             pack: tasks whose dependencies are complete in the store, with the names of their objects.
 
         Returns:
-            One result a task, in order. `Done` means that its record is published.
+            One result a task, in order. `Done` means that its record is published, in the segment that it
+            names.
 
         Raises:
             Interrupted: asked to stop; finished records and the last checkpoint are published.
@@ -147,12 +148,16 @@ class Worker:
             by_kind.setdefault(type(record), []).append(record)
         for group in by_kind.values():
             try:
-                self._store.publish_records(group, term=self._context.lease_term)
+                segment = self._store.publish_segment(
+                    group, term=self._context.lease_term, worker=self._name
+                )
             except Exception as error:  # refused, full or unreachable: no record was published
                 for record in group:
                     results[record.key] = failure_of(record.key, error)
                 continue
             for record in group:
+                done = Done(record.key, record.figure, record.object, segment)
+                results[record.key] = done
                 # Checkpoints that stay are deleted at the end of the run.
                 with contextlib.suppress(StoreUnreachable, StoreFull, NotWritable):
                     self._drop_checkpoints(self._ended[record.key])

@@ -1,19 +1,24 @@
-"""Failures of tasks. They are fenced as records are, and each is published by one request."""
+"""Failures of tasks, each published by one request of the driver.
 
-from collections.abc import Collection, Mapping
+A failure counts if it has the term of the newest commit. Those of earlier terms are copied into one object
+when a new term begins, and the first commit of the term names it. So failures that a fenced driver
+publishes late never count, and no commit grows with their number.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from workers.storage import object_names
-from workers.storage.fence import Fence
+from workers.storage.commit_log import Commit, CommitLog
 from workers.storage.immutable_objects import Published, json_bytes
-from workers.storage.object_names import Name
+from workers.storage.object_names import Name, parse_name
 
 
 class Failures:
     """The failures of one run."""
 
-    def __init__(self, published: Published, fence: Fence) -> None:
-        self._published, self._fence = published, fence
+    def __init__(self, published: Published, log: CommitLog) -> None:
+        self._published, self._log = published, log
 
     def publish(self, key: str, failure: Mapping[str, Any], *, term: int) -> None:
         """Publish why a task failed.
@@ -27,25 +32,50 @@ class Failures:
         self._published.publish(object_names.FAILURES, stem, "json", json_bytes(failure))
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """The accepted failures by key; of several failures of one task, that of the latest term."""
-        newest = {_key(name): name for name in self._fence.accepted(self._names())}
-        contents = self._published.each(self._published.read_json, newest.values())
-        return {
-            key: content
-            for key, content in zip(newest, contents, strict=True)
-            if content is not None
-        }
+        """The failures that count by key; of several failures of one task, that of the latest term."""
+        return self._of(self._log.latest())
 
-    def clear(self, keys: Collection[str] | None = None) -> int:
-        """Delete the failures of some tasks, or of all; returns their number."""
-        names = [name for name in self._names() if keys is None or _key(name) in keys]
-        self._published.delete(names)
-        return len(names)
+    def carry_over(self, state: Commit, term: int) -> str | None:
+        """Copy the failures that count into one object, for the first commit of a term.
 
-    def _names(self) -> list[Name]:
-        """Sorted, so that later terms follow earlier ones."""
+        Returns:
+            The object's name; None if there are no failures.
+        """
+        failures = self._of(state)
+        if not failures:
+            return None
+        stem = f"earlier-{object_names.numbered(term)}"
+        data = json_bytes(failures)
+        return self._published.publish(object_names.FAILURES, stem, "json", data)
+
+    def clear(self) -> int:
+        """Delete all failures; returns the number of those that counted."""
+        count = len(self.read())
+        self._published.delete(self._published.names(object_names.FAILURES))
+        return count
+
+    def late(self) -> list[str]:
+        """Failures that do not count and never will."""
+        state = self._log.latest()
+        names = [str(name) for name in self._published.names(object_names.FAILURES)]
+        counting = {*map(str, self._current(state)), state.failures}
+        return [name for name in names if name not in counting]
+
+    def _of(self, state: Commit) -> dict[str, dict[str, Any]]:
+        earlier = parse_name(state.failures) if state.failures else None
+        failures = (self._published.read_json(earlier) if earlier else None) or {}
+        current = {_key(name): name for name in self._current(state)}
+        contents = self._published.each(self._published.read_json, current.values())
+        for key, content in zip(current, contents, strict=True):
+            if content is not None:
+                failures[key] = content
+        return failures
+
+    def _current(self, state: Commit) -> list[Name]:
+        """Single failures that count, those of later terms after those of earlier ones."""
         names = self._published.names(object_names.FAILURES)
-        return [name for name in names if name.stem[:8].isdigit() and name.stem[8:9] == "-"]
+        single = [name for name in names if name.stem[:8].isdigit() and name.stem[8:9] == "-"]
+        return [name for name in single if name.number >= state.term]
 
 
 def _key(name: Name) -> str:

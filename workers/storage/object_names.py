@@ -1,16 +1,21 @@
-"""Names of objects: pure. Every immutable name carries the SHA-256 of the object's bytes.
+"""Names of objects: pure functions.
 
-records/{minima,pairs,simplices,saddles}/<lease term>-<random>.<digest>.parquet
+<digest> is the beginning of the SHA-256 of the object's bytes. Only commits and the lease have none in
+their names.
+
+log/<number>.json
+records/{minima,pairs,simplices,saddles}/<lease term>-<worker>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
 paths/<key>.<digest>.parquet        simplices/<key>.<digest>.parquet
 saddles/<key>.<digest>.parquet
 checkpoints/<key>/<epoch>[-<passes of a curve>].<digest>.parquet
 failures/<lease term>-<key>.<digest>.json
+failures/earlier-<lease term>.<digest>.json
 run/config-<lease term>.<digest>.json
-run/accepted-<lease term>[-copy].<digest>.json
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -23,7 +28,7 @@ LEASE = "lease.json"
 STOP = "run/stop"
 """Its presence asks the driver to finish the running tasks and end."""
 
-MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
+MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN, LOG = (
     "minima",
     "paths",
     "simplices",
@@ -32,7 +37,10 @@ MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN = (
     "failures",
     "records",
     "run",
+    "log",
 )
+
+_TOKEN_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -92,9 +100,30 @@ def checkpoint_stem(epoch: int, passes: int | None) -> str:
     return numbered(epoch) if passes is None else f"{numbered(epoch)}-{numbered(passes)}"
 
 
-def segment_stem(lease_term: int, token: str) -> str:
-    return f"{numbered(lease_term)}-{token}"
+def segment_stem(lease_term: int, worker: str, token: str) -> str:
+    """The stem of a segment; `token` has 12 characters."""
+    return f"{numbered(lease_term)}-{plain(worker)}-{token}"
+
+
+def segment_worker(name: str) -> str:
+    """The worker that published a segment, as `plain` writes it."""
+    return PurePosixPath(name).name.partition(".")[0][9 : -_TOKEN_LENGTH - 1]
+
+
+def plain(worker: str) -> str:
+    """A worker's name with the characters alone that a name of an object may have."""
+    return re.sub(r"[^\w-]", "_", worker)
 
 
 def failure_stem(lease_term: int, key: str) -> str:
     return f"{numbered(lease_term)}-{key}"
+
+
+def commit_name(number: int) -> str:
+    return f"{LOG}/{numbered(number)}.json"
+
+
+def commit_number(name: str) -> int | None:
+    """The number of a commit; None for another name."""
+    found = re.fullmatch(rf"{LOG}/(\d+)\.json", name)
+    return int(found[1]) if found else None

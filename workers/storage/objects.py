@@ -38,6 +38,10 @@ class Conflict(Exception):
     """The object is no longer the one that was read."""
 
 
+class Fenced(Exception):
+    """Another driver has taken the run over."""
+
+
 @dataclass(frozen=True)
 class ObjectInfo:
     """An object in a listing; `size` in bytes."""

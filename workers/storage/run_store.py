@@ -1,6 +1,6 @@
 """The store of a run: the only truth about what is complete.
 
-A task is complete when its record lies in an accepted segment (`segments.py`, `fence.py`) and the object
+A task is complete when its record lies in a committed segment (`segments.py`, `commit_log.py`) and the object
 that the record names exists. Segments and objects are immutable and carry the digest of their bytes in
 their names (`immutable_objects.py`), so publishing twice is harmless, and every read is checked. A
 damaged object counts as absent: it is reported, it enters no result, and the next run makes it again.
@@ -18,8 +18,8 @@ import safetensors.torch
 from torch import Tensor
 
 from workers.storage import object_names as layout
+from workers.storage.commit_log import CommitLog
 from workers.storage.failures import Failures
-from workers.storage.fence import Fence
 from workers.storage.immutable_objects import Damage, Damaged, Published, json_bytes
 from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import (
@@ -34,6 +34,7 @@ from workers.storage.schema import (
 )
 from workers.storage.segments import Segments
 from workers.storage.tensor_files import decode_tensors, encode_tensors
+from workers.tasks.results import Segment
 
 __all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
 
@@ -63,25 +64,73 @@ class Store:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self._published = Published(objects)
-        self._fence = Fence(self._published)
-        self._segments = Segments(self._published, self._fence)
-        self._failures = Failures(self._published, self._fence)
+        self._log = CommitLog(self._published)
+        self._segments = Segments(self._published, self._log)
+        self._failures = Failures(self._published, self._log)
         self.checkpoint_bytes = 0
         """Bytes of the checkpoints published through this object."""
 
     # Records.
 
-    def publish_records(self, records: Sequence[ResultRecord], *, term: int) -> str:
-        """Publish records of one kind as one segment; from then on their tasks are complete.
+    def publish_segment(
+        self, records: Sequence[ResultRecord], *, term: int, worker: str
+    ) -> Segment:
+        """Publish records as one segment, for the driver to commit.
 
         Args:
             records: at least one, all of one kind.
             term: of the driver's lease.
+            worker: that publishes them.
+        """
+        return self._segments.publish(records, worker, term=term)
+
+    def commit(self, segments: Iterable[Segment], *, term: int) -> None:
+        """Let the records of published segments count; from then on their tasks are complete.
+
+        Args:
+            segments: of workers; those that count already change nothing.
+            term: of the lease that is held now.
+
+        Raises:
+            Fenced: another driver has taken the run over.
+        """
+        self._log.commit(segments, term=term)
+
+    def publish_records(self, records: Sequence[ResultRecord], *, term: int) -> str:
+        """Publish records of one kind as one segment and commit it; returns its name.
+
+        Args:
+            records: at least one, all of one kind.
+            term: of the lease that is held now.
+
+        Raises:
+            Fenced: another driver has taken the run over.
+        """
+        segment = self.publish_segment(records, term=term, worker="driver")
+        self.commit([segment], term=term)
+        return segment.name
+
+    def adopt_segments(
+        self, workers: Collection[str] | None = None, *, term: int
+    ) -> dict[str, str | None]:
+        """Commit what workers have published in this term and could not return.
+
+        Args:
+            workers: names of the workers; None for all.
+            term: of the lease that is held now.
 
         Returns:
-            The segment's name.
+            Name of the object of each task that is complete by it, by key.
+
+        Raises:
+            Fenced: another driver has taken the run over.
         """
-        return self._segments.publish(records, term=term)
+        plain = None if workers is None else set(map(layout.plain, workers))
+        return self._segments.objects(self._log.adopt(plain, term=term))
+
+    def segment_count(self, collection: str) -> int:
+        """The number of segments of one kind."""
+        return self._segments.count(collection)
 
     def table(self, collection: str, columns: Collection[str] | None = None) -> pa.Table:
         """The records of complete tasks as an Arrow table, one a key.
@@ -199,25 +248,33 @@ class Store:
         """Delete tensors that no record names any more."""
         self._published.delete(names)
 
-    def fence(self, term: int) -> None:
-        """Fence former drivers off: what they have published so far is accepted, nothing later.
+    def take_over(self, term: int) -> None:
+        """Begin a lease term: what workers of former drivers have published so far counts, nothing later.
+
+        From then on this object is the only one that commits, and it reads the log no more.
 
         Args:
             term: of the lease that is held now.
-        """
-        self._fence.close(term)
 
-    def compact(self, collection: str, *, term: int, confirm: Callable[[], None]) -> list[str]:
+        Raises:
+            Fenced: another driver has taken the run over.
+        """
+        self._log.take_over(term, lambda state: self._failures.carry_over(state, term))
+        self._published.delete(self._failures.late())
+
+    def compact(self, collection: str, *, term: int) -> list[str]:
         """Copy many segments into few, then delete them; may be interrupted at any point.
 
         Args:
             term: of the lease that is held now.
-            confirm: raises if that lease has been lost; it must ask the store, not its memory.
 
         Returns:
             The names of the new segments; none if there are too few small ones.
+
+        Raises:
+            Fenced: another driver has taken the run over; nothing was deleted.
         """
-        return self._segments.compact(collection, term=term, confirm=confirm)
+        return self._segments.compact(collection, term=term)
 
     # Tensors.
 
@@ -377,6 +434,8 @@ class Store:
             Damaged objects, and missing objects that a record names.
         """
         self._published.verify(self._published.names(prefix))
+        for damage in self._log.damage():
+            self._published.note(damage)
         for collection in KINDS:
             for name in self._segments.missing(collection):
                 self._published.note(Damage(name, f"{name} is missing: a record names it"))
@@ -390,7 +449,7 @@ class Store:
         Intact files of versions that this program does not know stay. For the holder of the lease.
         """
         self.objects.sweep()
-        self._published.delete(self._fence.late())
+        self._published.delete([*self._log.late(), *self._failures.late()])
         small = sum(info.size for info in self.objects.list()) <= REPAIR_BYTES
         everything = small and "://" not in self.objects.url
         folders = (layout.RECORDS, layout.MINIMA, layout.FAILURES, layout.RUN)

@@ -1,26 +1,23 @@
 """Records in immutable segments, which scale from six records to half a million.
 
-A segment is a Parquet file of many records of one kind; its name begins with the lease term of the
-driver whose worker published it, and `fence.py` decides whether it is accepted. Records of one key may lie in
-several segments (a worker was lost after it had published, a compaction was interrupted): the first by
-name is used.
+A segment is a Parquet file of records of one kind. It counts once the driver has committed its name
+(`commit_log.py`). Records of one key may lie in several segments (a path whose points were dropped has a
+second record without an object): the one in the latest segment is used.
 
-Compaction copies records into few large segments and deletes the copied ones, in this order: publish the
-copies, confirm that the lease is still held, delete. The next lease holder lists the copies in its manifest,
-so a driver may be stopped for any time between confirming and deleting without loss. A driver that is killed
-leaves at worst both the copies and the originals, of which a reader takes one record for each key.
+Compaction copies records into few large segments: it publishes the copies, commits them in place of the
+originals, and deletes the originals. It may be interrupted at any point.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from workers.storage import object_names as layout
-from workers.storage.fence import Fence
-from workers.storage.immutable_objects import Damaged, Published
+from workers.storage.commit_log import CommitLog
+from workers.storage.immutable_objects import Damage, Damaged, Published
 from workers.storage.object_names import Name
 from workers.storage.objects import NotFound, StoreUnreachable
 from workers.storage.schema import (
@@ -34,28 +31,43 @@ from workers.storage.schema import (
     encode_tables,
     strings,
 )
+from workers.tasks.results import Segment
 
 COMPACTED_BYTES = 64 << 20
 """Size that compacted segments aim at: few requests, and each still fits any memory."""
 
 _ROWS_OF_A_GROUP = 32_768
 
-_LISTINGS = 10
-"""Attempts to list and read segments: each fails if a compaction deletes a segment in between."""
+_ATTEMPTS = 10
+"""Attempts to read the segments of a commit: each fails if a compaction deletes one meanwhile."""
 
 
 class Segments:
     """The records of one run."""
 
-    def __init__(self, published: Published, fence: Fence) -> None:
-        self._published, self._fence = published, fence
+    def __init__(self, published: Published, log: CommitLog) -> None:
+        self._published, self._log = published, log
         # The columns of plain values that were read, by segment. Columns of lists are not kept: too large.
         self._known: dict[Name, dict[str, pa.ChunkedArray]] = {}
         self._damaged: set[Name] = set()
 
-    def publish(self, records: Sequence[ResultRecord], *, term: int) -> str:
+    def publish(self, records: Sequence[ResultRecord], worker: str, *, term: int) -> Segment:
         """Publish records, at least one and all of one kind, as one segment."""
-        return self._publish(type(records[0]).collection, encode_records(records), term)
+        return self._publish(type(records[0]).collection, encode_records(records), worker, term)
+
+    def count(self, collection: str) -> int:
+        """The number of segments that count; for a driver, without a request."""
+        return len(self._log.latest().of(collection))
+
+    def objects(self, names: Collection[str]) -> dict[str, str | None]:
+        """Name of the object of each record of some segments, by key; None where a record has none."""
+        objects: dict[str, str | None] = {}
+        for name in filter(None, map(layout.parse_name, names)):
+            table = self._segment(name, _collection(name), {"key", "object"})
+            if table is not None:
+                pairs = (table.column(column).to_pylist() for column in ("key", "object"))
+                objects.update(zip(*pairs, strict=True))
+        return objects
 
     def table(
         self,
@@ -74,41 +86,40 @@ class Segments:
         """
         kind = KINDS[collection]
         needed = None if columns is None else {*columns, "key", "object"}
-        # Objects are listed after segments: an object is published before its record.
+        # Objects are listed after the segments were read: an object is published before its record.
         tables = self._read_all(collection, needed)
         if not tables:
             return empty_table(kind, columns)
         whole = pa.concat_tables(tables)
         there = self._there(collection, whole) if check_objects else _all_true(len(whole))
-        whole = whole.filter(_first_of_key(whole, there))
+        whole = whole.filter(_last_of_key(whole, there))
         return whole if columns is None else whole.select(_ordered(collection, columns))
 
-    def compact(self, collection: str, *, term: int, confirm: Callable[[], None]) -> list[str]:
+    def compact(self, collection: str, *, term: int) -> list[str]:
         """Copy the records that count into few segments and delete the others.
 
         Args:
             term: of the lease that is held now.
-            confirm: raises if that lease has been lost; it must ask the store, not its memory.
 
         Returns:
             The names of the new segments; none if there are too few small ones.
+
+        Raises:
+            Fenced: another driver has the lease by now; nothing was deleted.
         """
-        folder = layout.records_folder(collection)
-        sizes = {info.name: info.size for info in self._published.objects.list(folder)}
-        names = self._fence.accepted([n for n in self._published.names(folder) if str(n) in sizes])
-        small = [n for n in names if sizes[str(n)] < COMPACTED_BYTES // 2]
+        sizes = self._log.latest().of(collection)
+        small = [name for name, size in sizes.items() if size < COMPACTED_BYTES // 2]
         if len(small) < 2:
             return []
-        wanted = self._first_rows(collection, names)
+        wanted = self._last_rows(collection, list(sizes))
         made, copied = [], []
         for group in _groups(small, sizes):
             data, done = self._copied(collection, group, wanted)
             if data:
-                made.append(self._publish(collection, data, term))
+                made.append(self._publish(collection, data, "driver", term))
             copied += done
-        confirm()
-        self._published.delete(copied)
-        return made
+        self._log.replace([str(name) for name in copied], made, term=term)
+        return [segment.name for segment in made]
 
     def missing(self, collection: str) -> list[str]:
         """Objects that records name and that are missing, of keys without another record."""
@@ -124,25 +135,38 @@ class Segments:
         """Read these names again if they exist: they were deleted."""
         self._damaged = {name for name in self._damaged if str(name) not in names}
 
-    def _publish(self, collection: str, data: bytes, term: int) -> str:
-        stem = layout.segment_stem(term, secrets.token_hex(6))
-        return self._published.publish(layout.records_folder(collection), stem, "parquet", data)
+    def _publish(self, collection: str, data: bytes, worker: str, term: int) -> Segment:
+        stem = layout.segment_stem(term, worker, secrets.token_hex(6))
+        folder = layout.records_folder(collection)
+        return Segment(self._published.publish(folder, stem, "parquet", data), len(data))
 
     def _read_all(self, collection: str, columns: Collection[str] | None) -> list[pa.Table]:
         folder = layout.records_folder(collection)
-        for _ in range(_LISTINGS):
-            names = self._fence.accepted(self._published.names(folder))
-            listed = set(names)
-            for name in [n for n in self._known if n.folder == folder and n not in listed]:
+        commit = self._log.latest()
+        for _ in range(_ATTEMPTS):
+            names = list(commit.of(collection))
+            counting = set(names)
+            for name in [n for n in self._known if n.folder == folder and n not in counting]:
                 del self._known[name]
             try:
                 read = self._published.each(lambda n: self._segment(n, collection, columns), names)
                 return [table for table in read if table is not None]
-            except NotFound:  # compacted meanwhile: its records are in another segment now
-                continue
+            except NotFound:
+                newer = self._log.latest()
+                if newer.segments == commit.segments:  # not compacted meanwhile, but lost
+                    self._note_missing(names)
+                commit = newer
         raise StoreUnreachable(
             f"{self._published.objects.url}/{folder} lists objects that cannot be read: check the store."
         )
+
+    def _note_missing(self, names: Collection[Name]) -> None:
+        """Count segments that a commit names and that do not exist as damaged."""
+        there = set(map(str, self._published.names(layout.RECORDS)))
+        for name in names:
+            if str(name) not in there:
+                self._damaged.add(name)
+                self._published.note(Damage(str(name), f"{name} is missing: the log names it"))
 
     def _segment(
         self, name: Name, collection: str, columns: Collection[str] | None
@@ -179,7 +203,7 @@ class Segments:
         present = strings([info.name for info in listed])
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
-    def _first_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
+    def _last_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
         """Which rows of each segment count."""
         tables = {}
         for name in names:
@@ -188,7 +212,7 @@ class Segments:
         if not tables:
             return {}
         whole = pa.concat_tables(tables.values())
-        counts = _first_of_key(whole, self._there(collection, whole))
+        counts = _last_of_key(whole, _all_true(len(whole)))
         rows, start = {}, 0
         for name, table in tables.items():
             rows[name] = counts.slice(start, len(table))
@@ -222,6 +246,10 @@ class Segments:
         return encode_tables(_chain(first, groups)), done
 
 
+def _collection(segment: Name) -> str:
+    return segment.folder.rpartition("/")[2]
+
+
 def _all_true(count: int) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(np.ones(count, dtype=bool))])
 
@@ -231,25 +259,25 @@ def _ordered(collection: str, columns: Collection[str] | None) -> list[str]:
     return [name for name in names if columns is None or name in columns]
 
 
-def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which rows are the first of their key among the eligible ones."""
+def _last_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which rows are the last of their key among the eligible ones."""
     keys = table.column("key")
     chosen = keys.filter(eligible)
     if len(pc.unique(chosen)) == len(chosen):
         return eligible
     rows = pa.array(np.arange(len(keys)))
     numbered = pa.table({"key": keys, "row": rows}).filter(eligible)
-    firsts = numbered.group_by("key").aggregate([("row", "min")]).column("row_min")
-    return pa.chunked_array([pc.is_in(rows, value_set=firsts)])
+    lasts = numbered.group_by("key").aggregate([("row", "max")]).column("row_max")
+    return pa.chunked_array([pc.is_in(rows, value_set=lasts)])
 
 
-def _groups(names: Sequence[Name], sizes: dict[str, int]) -> Iterator[list[Name]]:
+def _groups(names: Sequence[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
     """Groups of neighbours, each with about the size that compacted segments aim at."""
     group: list[Name] = []
     total = 0
     for name in names:
         group.append(name)
-        total += sizes[str(name)]
+        total += sizes[name]
         if total >= COMPACTED_BYTES:
             yield group
             group, total = [], 0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class FailureKind(StrEnum):
@@ -20,19 +21,28 @@ class FailureKind(StrEnum):
     DEPENDS_ON_FAILED = "depends on a failed task"
 
 
+class Segment(NamedTuple):
+    """A file of records in the store: its name and its size in bytes."""
+
+    name: str
+    size: int
+
+
 @dataclass(frozen=True)
 class Done:
-    """A task whose record is in the store.
+    """A task whose record is published; it counts once the driver has committed its segment.
 
     Attributes:
         key: of the task.
         figure: its loss, height or value, for displays.
         object: name of its object in the store, if it has one.
+        segment: that holds its record; None until it is published.
     """
 
     key: str
     figure: float = float("nan")
     object: str | None = None
+    segment: Segment | None = None
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ class SlowWorker:
         self.now += 600.0 * len(pack)
         # Far above all minima, so that a lazy rule leaves nothing out.
         records = [pair_record(task.key, pair=(task.i, task.j), number=20) for task in pack]
-        self._store.publish_records(records, term=self._epoch)
-        return [PackFinished("w", [Done(r.key, r.height) for r in records], 600.0 * len(pack))]
+        segment = self._store.publish_segment(records, term=self._epoch, worker="w")
+        done = [Done(r.key, r.height, segment=segment) for r in records]
+        return [PackFinished("w", done, 600.0 * len(pack))]
 
     def want(self, tasks):
         pass
@@ -52,7 +53,7 @@ def driven(plan: Plan, store):
     before = len(store.completed("pairs"))
     lease = Lease.acquire(store.objects)
     try:
-        store.fence(lease.term)
+        store.take_over(lease.term)
         with_minima(plan, store, lease.term)
         worker = SlowWorker(store, lease.term)
         outcome = drive(

@@ -11,9 +11,9 @@ import pytest
 from orchestrator.scheduling import holder as holders
 from orchestrator.scheduling import lease as leases
 from orchestrator.scheduling.holder import Holder, is_gone, this_process
-from orchestrator.scheduling.lease import Fenced, Lease, LeaseHeld, LeaseInDoubt
+from orchestrator.scheduling.lease import Lease, LeaseHeld, LeaseInDoubt
 from workers.storage.object_names import DIGEST_LENGTH, LEASE
-from workers.storage.objects import AlreadyExists, Conflict, NotWritable, StoreUnreachable
+from workers.storage.objects import AlreadyExists, Conflict, Fenced, NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
 
 
@@ -202,7 +202,7 @@ def test_a_beat_whose_answer_was_lost_is_our_own(objects):
 def test_a_lease_that_cannot_be_read_is_taken_after_the_stale_time(objects, content):
     """Its term is unknown, so the new one is larger than any that left a trace in the store."""
     objects.put(LEASE, content)
-    objects.put(f"run/accepted-00000007.{'0' * DIGEST_LENGTH}.json", b"{}")
+    objects.put(f"run/config-00000007.{'0' * DIGEST_LENGTH}.json", b"{}")
     clock = Clock()
     lease = Lease.acquire(objects, clock=clock, sleep=clock.sleep, beating=False)
     assert lease.term == 8 and clock.now > leases.STALE_SECONDS
@@ -211,7 +211,7 @@ def test_a_lease_that_cannot_be_read_is_taken_after_the_stale_time(objects, cont
 
 def test_a_lease_that_was_deleted_starts_no_term_anew(objects):
     """Records of a term that is lower than a former one would not count."""
-    objects.put(f"run/accepted-00000007.{'0' * DIGEST_LENGTH}.json", b"{}")
+    objects.put(f"run/config-00000007.{'0' * DIGEST_LENGTH}.json", b"{}")
     lease = Lease.acquire(objects, beating=False)
     assert lease.term == 8
     lease.close()

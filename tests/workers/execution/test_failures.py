@@ -78,7 +78,7 @@ def test_a_record_that_cannot_be_published_is_a_result(tmp_path, monkeypatch, er
     def refused(*arguments, **options):
         raise error
 
-    monkeypatch.setattr("workers.storage.run_store.Store.publish_records", refused)
+    monkeypatch.setattr("workers.storage.run_store.Store.publish_segment", refused)
     monkeypatch.setattr("workers.execution.worker.check_identity", lambda problem, data: None)
     (result,) = Worker(context, "w").run([made.plan.minima[0]])
     assert result.kind is kind and str(error) in result.reason

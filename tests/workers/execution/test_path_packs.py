@@ -331,12 +331,12 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(
     class Killed(BaseException):
         """The end of a process, as far as a test in one process can have it."""
 
-    def die(self, records, *, term):
+    def die(self, records, *, term, worker):
         raise Killed
 
     worker, store, folder = run(paths_at_once)
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "publish_records", die)
+        patch.setattr(Store, "publish_segment", die)
         with pytest.raises(Killed):
             worker.run(pairs())
     assert not records(store)
@@ -352,12 +352,12 @@ def test_a_worker_that_dies_before_it_publishes_loses_no_path(
 def test_what_could_not_be_published_can_go_on(run, monkeypatch):
     """Where the store is away at the end, paths are not done and their checkpoints stay."""
 
-    def away(self, records, *, term):
+    def away(self, records, *, term, worker):
         raise StoreUnreachable("the store is away")
 
     worker, store, _ = run(64)
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "publish_records", away)
+        patch.setattr(Store, "publish_segment", away)
         told = worker.run(pairs())
     assert {result.kind for result in told} == {FailureKind.STORE}
     assert all(store.latest_checkpoint(task.key).epoch == 3 for task in pairs())

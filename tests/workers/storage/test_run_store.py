@@ -1,7 +1,6 @@
 """The store of a run, on a folder and on S3: what is complete, what is damaged, who may write."""
 
 import random
-from collections import Counter
 
 import duckdb
 import pandas as pd
@@ -10,13 +9,10 @@ import torch
 
 from tests.helpers.records import minimum_record, pair_record
 from workers.storage import object_names as layout
+from workers.storage.objects import Fenced
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Damaged, Store
 from workers.storage.schema import MinimumRecord, PairRecord
-
-
-class LeaseLost(Exception):
-    pass
 
 
 @pytest.fixture
@@ -53,10 +49,10 @@ def test_published_records_are_complete(store):
 
 
 def test_a_task_counts_once(store):
-    """The record of a key that was published twice is read once: the first by name."""
+    """Of two records of one key the one that was committed last is read."""
     store.publish_records([pair_record("k")], term=1)
-    store.publish_records([pair_record("k")], term=2)
-    assert [r.key for r in store.records(PairRecord)] == ["k"]
+    store.publish_records([pair_record("k", number=1)], term=2)
+    assert store.records(PairRecord) == [pair_record("k", number=1)]
 
 
 def test_a_record_without_its_object_is_not_complete(store):
@@ -145,19 +141,24 @@ def test_failures_are_written_and_forgotten(store):
     store.publish_failure("k", {"kind": "bug", "reason": "first"}, term=1)
     store.publish_failure("k", {"kind": "bug", "reason": "second"}, term=2)
     assert again(store).failures() == {"k": {"kind": "bug", "reason": "second"}}
-    assert store.clear_failures() == 2
+    assert store.clear_failures() == 1
     assert again(store).failures() == {}
 
 
 def test_failures_of_a_fenced_driver_do_not_count(store):
     """A failure that a fenced driver publishes late blocks no task, and the next repair deletes it."""
     store.publish_failure("early", {"kind": "bug"}, term=1)
-    store.fence(2)
+    store.take_over(2)
     store.publish_failure("late", {"kind": "bug"}, term=1)
     store.publish_failure("new", {"kind": "bug"}, term=2)
     assert set(again(store).failures()) == {"early", "new"}
     again(store).repair()
     assert len(store.objects.list(layout.FAILURES)) == 2
+    store.take_over(3)
+    assert set(again(store).failures()) == {"early", "new"}
+    assert len(store.objects.list(layout.FAILURES)) == 1
+    assert store.clear_failures() == 2
+    assert again(store).failures() == {}
 
 
 def test_a_record_outweighs_a_failure(store):
@@ -167,93 +168,27 @@ def test_a_record_outweighs_a_failure(store):
     assert again(store).failures() == {}
 
 
-def test_a_damaged_book_readmits_nothing(store):
-    """Records of a fenced driver stay out when a copy of the newest manifest is truncated, or both are."""
-    store.publish_records([pair_record("first")], term=1)
-    store.fence(2)
-    store.publish_records([pair_record("second")], term=2)
-    store.fence(3)
-    store.publish_records([pair_record("fenced")], term=2)
-    store.publish_records([pair_record("third")], term=3)
-    books = [i.name for i in store.objects.list(layout.RUN) if "accepted" in i.name]
-    assert len(books) == 2
-    for count, expected in enumerate([{"first", "second", "third"}, {"third"}]):
-        store.objects.put(books[count], store.objects.get(books[count])[:-7])
-        assert again(store).completed("pairs") == expected
-
-
-def counted(store):
-    """The store of another process, and the requests that it makes."""
-    requests = Counter()
-
-    class Counting:
-        def __getattr__(self, name):
-            requests[name] += 1
-            return getattr(store.objects, name)
-
-    return Store(Counting()), requests
-
-
-def test_requests_do_not_grow_with_the_run(tmp_path):
-    """A failure costs one request, and asking for the results of a lost worker costs listings of
-    records alone, however many paths there are."""
-    store = Store(open_objects(str(tmp_path)))
-    costs = []
-    for count in (2, 20):
-        store.publish_records(
-            [
-                pair_record(f"{count}-{i}", object_=store.publish_path(f"{count}-{i}", {}))
-                for i in range(count)
-            ],
-            term=1,
-        )
-        for i in range(count):
-            store.publish_failure(f"other-{i}", {"kind": "bug"}, term=1)
-        fresh, requests = counted(store)
-        fresh.publish_failure("k", {"kind": "bug"}, term=1)
-        assert requests == {"put": 1}
-        requests.clear()
-        assert set(fresh.results("pairs", [f"{count}-0"], check_objects=False)) == {f"{count}-0"}
-        costs.append(requests["list"])
-    assert costs == [2, 2]
-
-
-def test_late_segments_of_a_fenced_driver_do_not_count(store):
-    """What was there when the lease changed hands counts; what comes later under the old number not."""
-    store.publish_records([pair_record("early")], term=1)
-    store.fence(2)
-    store.publish_records([pair_record("late")], term=1)
-    store.publish_records([pair_record("new")], term=2)
-    assert again(store).completed("pairs") == {"early", "new"}
-    again(store).repair()
-    assert len(store.objects.list(layout.records_folder("pairs"))) == 2
-    store.fence(3)
-    assert again(store).completed("pairs") == {"early", "new"}
-
-
 def test_compaction_keeps_every_record(store):
     """Many segments become one; the records, and which of two counts, stay the same."""
     rows = [pair_record(f"k{i % 40}", number=i) for i in range(50)]
     for row in rows:
         store.publish_records([row], term=1)
     before = sorted(again(store).records(PairRecord), key=lambda r: r.key)
-    made = store.compact("pairs", term=1, confirm=lambda: None)
+    made = store.compact("pairs", term=1)
     assert len(made) == 1
     assert [i.name for i in store.objects.list(layout.records_folder("pairs"))] == made
     assert sorted(again(store).records(PairRecord), key=lambda r: r.key) == before
-    assert store.compact("pairs", term=1, confirm=lambda: None) == []
+    assert store.compact("pairs", term=1) == []
 
 
-def test_compaction_that_lost_its_lease_deletes_nothing(store):
-    """Interrupted between copying and deleting, both are there and every key counts once."""
+def test_compaction_of_a_fenced_driver_deletes_nothing(store):
+    """Its commit is refused after the copies were published; every key still counts once."""
+    store.take_over(1)
     for i in range(4):
         store.publish_records([pair_record(f"k{i}", number=i)], term=1)
-
-    def lost():
-        raise LeaseLost
-
-    with pytest.raises(LeaseLost):
-        store.compact("pairs", term=1, confirm=lost)
+    again(store).take_over(2)
+    with pytest.raises(Fenced):
+        store.compact("pairs", term=1)
     assert len(store.objects.list(layout.records_folder("pairs"))) == 5
     assert sorted(r.key for r in again(store).records(PairRecord)) == [f"k{i}" for i in range(4)]
 
@@ -265,7 +200,7 @@ def test_readers_beside_a_writer_and_a_compactor(store):
     for i in range(60):
         store.publish_records([pair_record(f"k{i}", number=i)], term=1)
         if order.random() < 0.2:
-            store.compact("pairs", term=1, confirm=lambda: None)
+            store.compact("pairs", term=1)
         if order.random() < 0.5:
             now = reader.completed("pairs")
             assert seen <= now
