@@ -108,7 +108,7 @@ def alone(tmp_path_factory, points):
     for task in pairs():
         (result,) = worker.run([task])
         record = records(store)[task.key]
-        assert result == Done(task.key, record.height, record.object)
+        assert result == Done(task.key, record.height, record.object, result.segment)
     return records(store), results.bits(folder)
 
 
