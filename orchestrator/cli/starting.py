@@ -243,6 +243,43 @@ def escape(
 
 
 @app.command()
+def sweep(
+    run: RunArgument,
+    values: Annotated[
+        str, typer.Argument(metavar="KEY=[...]", help="A key of the run file and its values.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the table and the figure; that of the sweep by default."),
+    ] = None,
+    address: Address = None,
+    in_process: InProcess = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Follow the minima and paths of a finished run while one key changes, as the ridge or the images.
+
+    Example: `toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"`
+    """
+    from orchestrator.runs.stored_run import open_run
+    from orchestrator.studies.sweep import parse_sweep, sweep
+    from orchestrator.studies.sweep_view import sweep_view, write_sweep
+
+    look_for_modules(run)
+    key, wanted = parse_sweep(values)
+    base = open_run(run, trust_code=trust_code)
+    base.check_code()
+    steps = list(sweep(base, key, wanted, address=address, in_process=in_process, quiet=quiet))
+    if as_json:
+        print(json.dumps([step.to_json() for step in steps]))
+    else:
+        Console().print(sweep_view(key, steps))
+    for file in write_sweep(key, steps, base, out):
+        print(file, file=sys.stderr)
+
+
+@app.command()
 def retry(
     run: RunArgument,
     address: Address = None,

@@ -66,7 +66,7 @@ class PathSettings:
             paper's; ``bezier`` a trained curve of degree 4; ``routes`` the lowest of the line, of arches and
             of routes over other minima; ``saddles`` the lowest route over verified saddles, after which no
             step is needed.
-            ``aligned``, ``through`` and ``warm`` name a path that the caller brings. ``auto`` is
+            ``aligned``, ``through``, ``warm`` and ``moved`` name a path that the caller brings. ``auto`` is
             ``line`` with ``paper``, ``saddles`` for exact gradients in up to 1,000 dimensions, and
             ``bezier`` elsewhere.
         force: the tangent rule, a name of ``tangents.registry``.

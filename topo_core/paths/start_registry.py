@@ -61,5 +61,7 @@ STARTS: Registry[StartRule] = Registry(
         "through": StartRule("store"),
         # The path of an earlier run.
         "warm": StartRule("store"),
+        # The path of an earlier run between minima of the same numbers, its ends moved to those of this run.
+        "moved": StartRule("store"),
     }
 )

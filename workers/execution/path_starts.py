@@ -1,11 +1,12 @@
 """The initial path of a task.
 
 Starts that need only the loss are in `topo_core.paths.starts`. Those here need more, which a worker has: the
-network (`aligned`), the store (`through`), or the store of another run (`warm`).
+network (`aligned`), the store (`through`), or the store of another run (`warm`, `moved`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +75,8 @@ def initial_path_of(
             return Start(points)
         if name == "warm":
             return Start(_warm(task, start, end))
+        if name == "moved":
+            return Start(_moved(task, start, end))
         if name == "through":
             return Start(_through(task, site.store, start))
         return find_start(solver.objective, start, end, solver.resolved, seed)
@@ -183,24 +186,16 @@ def _through(task: OptimizePath, store: Store, start: Tensor) -> Tensor:
 def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
     """The path between these minima in the store of another run, with as many points as asked for."""
     location = task.settings.warm_from
-    assert location is not None  # checked by PathWork
-    try:
-        other = Store(open_objects(location))
-        rows = other.table("pairs", ("key", "a", "b", "object")).to_pylist()
-    except (NotWritable, StoreUnreachable) as error:
-        raise ValueError(f"warm_from: {error}") from None
+    other, rows = _paths_of_other_run(task)
     for row in rows:
-        if {row["a"], row["b"]} == {task.a, task.b} and row["object"] is not None:
+        if {row["a"], row["b"]} == {task.a, task.b}:
             break
     else:
         raise ValueError(
             f"warm_from names {location}, which has no path between the minima {task.i} and "
             f"{task.j} of this run; choose another start, or a run with the same minima."
         )
-    try:
-        points = other.read_path(row["object"])["points"].to(start)
-    except Damaged as error:
-        raise TaskFailure(FailureKind.DAMAGED, f"warm_from names {location}: {error}") from None
+    points = _points_of_other_run(task, other, row["object"]).to(start)
     if row["a"] != task.a:
         points = points.flip(0)
     points = resample(points, task.settings.points)
@@ -210,3 +205,60 @@ def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
             "copy of one of them; choose a run whose start was not aligned."
         )
     return points
+
+
+def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
+    """The lowest path of another run between minima of these numbers, its ends moved to those of this run.
+
+    Every point moves by the displacements of the two ends, weighted by its position along the path. So a path
+    of a loss that has changed a little (another ridge, more data) is close to one of the new loss.
+    """
+    other, rows = _paths_of_other_run(task)
+    known = [row for row in rows if (row["i"], row["j"]) == (task.i, task.j)]
+    if not known:
+        raise ValueError(
+            f"warm_from names {task.settings.warm_from}, which has no path between its minima {task.i} and "
+            f"{task.j}; choose another start, or a run with as many minima."
+        )
+    lowest = min(known, key=lambda row: (row["height"], row["key"]))
+    points = _points_of_other_run(task, other, lowest["object"]).to(start)
+    if points.shape[1:] != start.shape:
+        raise ValueError(
+            f"warm_from names {task.settings.warm_from}, whose network has {points.shape[1]} parameters and "
+            f"this one {len(start)}; choose a run of the same network."
+        )
+    points = resample(points, task.settings.points)
+    share = torch.linspace(0, 1, len(points), dtype=points.dtype, device=points.device)[:, None]
+    moved = points + (1 - share) * (start - points[0]) + share * (end - points[-1])
+    moved[0], moved[-1] = start, end  # without the rounding of the sum
+    return moved
+
+
+def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]]:
+    """The store that `warm_from` names, and its paths whose points were kept.
+
+    Raises:
+        ValueError: the store cannot be read.
+    """
+    location = task.settings.warm_from
+    assert location is not None  # checked by PathWork
+    columns = ("key", "i", "j", "a", "b", "height", "object")
+    try:
+        other = Store(open_objects(location))
+        rows = other.table("pairs", columns).to_pylist()
+    except (NotWritable, StoreUnreachable) as error:
+        raise ValueError(f"warm_from: {error}") from None
+    return other, [row for row in rows if row["object"] is not None]
+
+
+def _points_of_other_run(task: OptimizePath, other: Store, name: str) -> Tensor:
+    """The points [k, d] of an object of the store that `warm_from` names.
+
+    Raises:
+        TaskFailure: it is damaged.
+    """
+    try:
+        return other.read_path(name)["points"]
+    except Damaged as error:
+        location = task.settings.warm_from
+        raise TaskFailure(FailureKind.DAMAGED, f"warm_from names {location}: {error}") from None

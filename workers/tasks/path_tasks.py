@@ -17,7 +17,7 @@ class PathWork(PathSettings):
     """`PathSettings`, and settings of the worker: minibatches, other runs.
 
     Attributes:
-        warm_from: folder or URL of the run whose paths `start: warm` continues.
+        warm_from: folder or URL of the run whose paths `start: warm` and `start: moved` continue.
     """
 
     epochs: int | None = 100
@@ -28,11 +28,14 @@ class PathWork(PathSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count("batch_size", self.batch_size, 1)
-        if self.start == "warm" and self.warm_from is None:
-            raise ValueError("start is 'warm', which needs warm_from: the folder or URL of a run")
-        if self.start != "warm" and self.warm_from is not None:
+        continues = self.start in ("warm", "moved")
+        if continues and self.warm_from is None:
             raise ValueError(
-                f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm reads it"
+                f"start is {self.start!r}, which needs warm_from: the folder or URL of a run"
+            )
+        if not continues and self.warm_from is not None:
+            raise ValueError(
+                f"warm_from is {self.warm_from!r} but start is {self.start!r}; only warm and moved read it"
             )
 
     def payload(self) -> dict[str, Any]:

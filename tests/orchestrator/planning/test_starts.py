@@ -37,6 +37,23 @@ def straight(tmp_path_factory):
     return folder, store
 
 
+def test_moved(straight, tmp_path):
+    """A path between other minima of the same numbers is moved: it ends exactly at the minima of this run."""
+    _, store = straight
+    said, elsewhere = run(tmp_path, "elsewhere", "paths: {epochs: 1, points: 7}", "seed: 5")
+    assert said.code == 0, said.err
+    paths = f"paths: {{epochs: 0, points: 7, start: moved, warm_from: {elsewhere}}}"
+    said, moved = run(tmp_path, "moved", paths, f"reuse: [{store}]")
+    assert said.code == 0, said.err
+    mine, old, new = (
+        Store(open_objects(str(s))).read_path(only_pair(s)["object"])["points"]
+        for s in (store, elsewhere, moved)
+    )
+    assert torch.equal(new[[0, -1]], mine[[0, -1]])
+    middle = old[3] + ((mine[0] - old[0]) + (mine[-1] - old[-1])) / 2
+    assert torch.allclose(new[3], middle, atol=2e-3)  # the stored path is resampled by arc length
+
+
 def test_aligned(straight):
     """The end is the same network with its units renumbered, nearer to the start; the record says so."""
     folder, store = straight
@@ -81,7 +98,7 @@ def test_evaluations_of_the_start_count(straight):
     ("paths", "sentence"),
     [
         ("{start: warm}", "needs warm_from"),
-        ("{start: line, warm_from: x}", "only warm reads it"),
+        ("{start: line, warm_from: x}", "only warm and moved read it"),
     ],
 )
 def test_starts_that_a_run_file_cannot_ask_for(tmp_path, paths, sentence):

@@ -1,0 +1,91 @@
+"""What a sweep shows: a table in the terminal, and files with its numbers and its curve."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.report.figure import table_of
+from orchestrator.report.sweep_figure import sweep_figure
+from orchestrator.report.write import replace_file, write_figures, writing_to
+from orchestrator.run_file.errors import UserError
+from orchestrator.runs.stored_run import StartedRun
+from orchestrator.studies.sweep import Step
+
+
+def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
+    """The steps of a sweep, one a line."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in (
+        key,
+        "minima",
+        "distinct",
+        "proved",
+        "lowest loss",
+        "TO-score",
+        "mean bar",
+        "at saddles",
+        "gradients",
+    ):
+        table.add_column(heading, justify="right", overflow="fold")
+    for step in steps:
+        table.add_row(
+            "–" if step.value is None else str(step.value),
+            str(step.minima),
+            str(step.distinct),
+            str(step.proved),
+            f"{step.lowest:.6g}",
+            _number(step.to_score),
+            _number(step.mean_bar),
+            f"{step.bars_at_saddles} of {step.bars}",
+            f"{step.gradients:,}",
+        )
+    note = "The first line is the run that the sweep begins with; minima are followed, not searched for."
+    return Group(table, Text(note, style="dim"))
+
+
+def write_sweep(
+    key: str, steps: Sequence[Step], base: StartedRun, out: Path | None
+) -> Iterator[Path]:
+    """Write `sweep.csv`, and the figure where the values are numbers; the files, one by one.
+
+    Args:
+        key: of the run file.
+        steps: of the sweep.
+        base: the run that the sweep began with.
+        out: folder to write to; by default that of the sweep.
+
+    Raises:
+        UserError: the folder cannot be written to, or the sweep is on an object store and `out` is None.
+    """
+    run = base.plan.run
+    if out is None and "://" in run.store:
+        raise UserError(f"{run.store} is not a folder of this machine: name one with --out.")
+    folder = out or Path(f"{run.store.rstrip('/')}/{run.name}-sweep")
+    names = [field.name for field in fields(Step)]
+    rows = [tuple(_cell(getattr(step, name)) for name in names) for step in steps]
+    numbers = [
+        (float(step.value), step.to_score, step.mean_bar, step.lowest)
+        for step in steps
+        if isinstance(step.value, int | float) and not isinstance(step.value, bool)
+    ]
+    figure = sweep_figure(key, numbers)
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(folder / "sweep.csv", table_of(names, rows).to_csv().encode())
+        yield folder / "sweep.csv"
+        if figure is not None:
+            write_figures(folder, [figure])
+            yield folder / "sweep.png"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | None) else str(value)
