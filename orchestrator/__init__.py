@@ -1,12 +1,12 @@
 """Decides what runs, watches it, and reduces it to barcodes.
 
-The road of the data, a room a step:
+The path of the data, one package a step:
 
     run_file → planning (pair_rules) → launch → scheduling, cluster → analysis → report
 
-Beside it: `runs` reads and maintains stores, `studies` carries out many runs as one, `dashboard` serves the
-live page, `telemetry` shows and logs events, `cli` is the command. From Python, `run(…)` carries a run out
-and `load_run("runs/demo")` reads one; see `orchestrator.from_python` and `orchestrator.runs.api`.
+The others: `runs` reads and maintains stores, `studies` executes many runs as one, `dashboard` serves the
+live page, `telemetry` shows and logs events, `cli` is the command. From Python, `run(…)` executes a run and
+`load_run("runs/demo")` reads one; see `orchestrator.from_python` and `orchestrator.runs.api`.
 """
 
 import importlib
@@ -28,7 +28,7 @@ __all__ = ["LoadedPath", "LoadedRun", "Run", "load_run", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on request: a command would spend most of its time on imports that it does not use."""
+    """Import a name when it is first used: a command uses few of them, and imports take most of its time."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-# Python looks for modules in the current folder first: a `yaml.py` of the user's would be imported here.
-# Where the program itself lies there, the folder is needed.
+# Python searches the current folder for modules first, and would import a user's `yaml.py`. The folder is
+# kept only where this program itself is in it.
 if Path(sys.path[0] or os.curdir).resolve() != Path(__file__).resolve().parents[1]:
     del sys.path[0]
 

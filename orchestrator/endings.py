@@ -47,7 +47,7 @@ class Carried:
 def print_end(carried: Carried, command: str, quiet: bool) -> None:
     """The barcode if the run came to its end, otherwise why it did not and how to go on."""
     outcome, plan = carried.outcome, carried.plan
-    go_on = f"To go on: {command}"
+    go_on = f"To continue: {command}"
     trusted = " --trust-code" if plan.run.code_references else ""
     again = f"toscore retry {shlex.quote(carried.location)}{trusted}"
     match outcome.ending:

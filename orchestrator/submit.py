@@ -1,12 +1,12 @@
 """`toscore submit`: run a run file on a cluster through Ray's Jobs API, from a machine outside it.
 
-What is submitted is the command `toscore run FILE --address auto`, which the head node carries out. It
-takes the run's lease like any other driver, and goes on from what the store holds. So submitting again is
-how a run is continued, each time under a new submission id, and a second submission at the same time
-leaves with the sentence that says who holds the run.
+The head node executes the submitted command, `toscore run FILE --address auto`. It acquires the run's lease
+like any other driver, and continues from the results in the store. So a run is continued by submitting it
+again, each time under a new submission id; a second submission at the same time ends with a sentence that
+names the holder of the lease.
 
-Store credentials are never sent: Ray keeps what a job is given where the dashboard shows it. The cluster's
-nodes have their own.
+Store credentials are never sent: Ray's dashboard shows the environment of a job. The nodes of the cluster
+have their own.
 """
 
 import contextlib
@@ -40,17 +40,17 @@ def submit(
     detach: bool = False,
     say: Callable[[str], None] = lambda text: print(text, end="", flush=True),
 ) -> int:
-    """Start or continue a run on a cluster, and follow it.
+    """Start or continue a run on a cluster, and print its log until it ends.
 
     Args:
         file: the run file, on this machine.
         overrides: `key=value` strings for it.
         address: of the head's dashboard, `http://HOST:8265`.
-        working_dir: a folder that goes along (the user's code, checkpoints); the run file lies in it.
-            None: the run file goes alone.
-        ship: send this program's own code along, so that the cluster runs what was tried here; false:
-            the cluster has it installed.
-        detach: do not wait.
+        working_dir: a folder to upload (the user's code, checkpoints) that contains the run file.
+            None: the run file alone is uploaded.
+        ship: upload the code of this program, so that the cluster runs the same version; false: it is
+            installed on the cluster.
+        detach: return without waiting for the end.
         say: prints a piece of the log.
 
     Returns:
@@ -74,7 +74,7 @@ def submit(
             environment["py_modules"] = [str(Path(p.__file__ or "").parent) for p in packages]
         jobs.submit(job, shlex.join(command), environment, location)
     print(
-        f"Submitted as {job}; `{_ask(file, overrides, location)}` tells how far it is.",
+        f"Submitted as {job}; `{_ask(file, overrides, location)}` shows its progress.",
         file=sys.stderr,
     )
     if detach:
@@ -84,7 +84,7 @@ def submit(
     except KeyboardInterrupt:
         part = "/RUN" if is_study(file) else ""
         print(
-            f"No longer following. The run goes on; to end it: toscore stop {location}{part}",
+            f"No longer following. The run continues; to end it: toscore stop {location}{part}",
             file=sys.stderr,
         )
         return 130
@@ -101,18 +101,18 @@ def _target(file: Path, overrides: Sequence[str]) -> tuple[str, str, str]:
 
 
 def _ask(file: Path, overrides: Sequence[str], location: str) -> str:
-    """The command that tells how far a run, or a study, is."""
+    """The command that shows the progress of a run or a study."""
     if not is_study(file):
         return f"toscore status {location}"
     return shlex.join(["toscore", "studies", str(file), *(f"--set={o}" for o in overrides)])
 
 
 def _refuse_private_store(store: str) -> None:
-    """A folder below the job's own would be gone with the job."""
+    """Refuse a relative folder: it would be in the folder of the job, which is deleted with the job."""
     if "://" not in store and not os.path.isabs(store):
         raise BadRunFile(
-            f"store is {store!r}, a folder relative to where the job runs, which goes with the job: "
-            "name an absolute folder that every node mounts, or s3://bucket/prefix"
+            f"store is {store!r}, a relative folder, which is deleted with the job: "
+            "give an absolute folder that every node mounts, or s3://bucket/prefix"
         )
 
 
@@ -135,13 +135,12 @@ def _payload(file: Path, working_dir: Path | None) -> Iterator[tuple[Path, str]]
         raise UserError(f"There is no folder {working_dir}: check --working-dir.") from None
     except ValueError:
         raise UserError(
-            f"{file} does not lie in {working_dir}: the run file goes with the --working-dir, so put it "
-            "there."
+            f"{file} is not in {working_dir}: move the run file into the --working-dir."
         ) from None
     yield working_dir, name.as_posix()
 
 
 def _origin() -> dict[str, str]:
-    """What the job cannot find out on the cluster, for its provenance."""
+    """The version and revision, for the provenance of the run; the cluster cannot determine them."""
     known = {VERSION: version("toscore"), REVISION: revision()}
     return {name: value for name, value in known.items() if value}

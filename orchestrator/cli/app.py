@@ -29,10 +29,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, as in paths.epochs=200."),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="A Ray cluster that is running, HOST:PORT or 'auto'.")
+    str | None, typer.Option(help="Address of a running Ray cluster, HOST:PORT or 'auto'.")
 ]
 InProcess = Annotated[
-    bool, typer.Option("--in-process", help="Without Ray: one worker, in this process.")
+    bool, typer.Option("--in-process", help="Use no Ray: one worker, in this process.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result.")]
 Log = Annotated[
@@ -70,7 +70,7 @@ def options(
 
 
 def look_for_modules(target: object) -> None:
-    """Let `module:callable` name modules beside a run file, and then modules in the current folder."""
+    """Let `module:callable` name modules in the folder of the run file, else in the current folder."""
     from workers.problems.user_code import look_in
 
     file = Path(str(target))
@@ -90,7 +90,7 @@ def command_line(
     log: str | None = None,
     trust_code: bool = False,
 ) -> str:
-    """The command with its options, quoted for a shell: what a user can paste to go on."""
+    """The command with its options, quoted for a shell: a user pastes it to continue the run."""
     words = ["toscore", command, str(target)]
     for override in overrides or ():
         words += ["--set", override]

@@ -1,4 +1,4 @@
-"""Commands that list what there is: schema, studies, networks."""
+"""Commands that list possible inputs: schema, studies, networks."""
 
 import json
 from typing import Annotated
@@ -24,12 +24,14 @@ def schema() -> None:
 def studies(
     study: Annotated[
         str | None,
-        typer.Argument(metavar="STUDY", help="study:NAME or a file: its results so far."),
+        typer.Argument(
+            metavar="STUDY", help="A study, as study:NAME or a file, whose results are shown."
+        ),
     ] = None,
     set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the studies of the paper that are shipped, with their cost; or show the results of one so far.
+    """List the shipped studies of the paper with their cost, or show the results of one so far.
 
     Example: `toscore studies study:fig2-mnist --set scale=reduced`
     """
@@ -54,7 +56,9 @@ def studies(
 @app.command()
 def networks(
     as_json: AsJson = False,
-    torchvision: Annotated[bool, typer.Option(help="Also torchvision's classifiers.")] = False,
+    torchvision: Annotated[
+        bool, typer.Option(help="List torchvision's classifiers as well.")
+    ] = False,
 ) -> None:
     """List the networks that a run file can name, each with its number of parameters.
 

@@ -1,4 +1,4 @@
-"""The `toscore` command: whatever the user or the machine got wrong is one sentence and exit code 2."""
+"""The `toscore` command. Errors of the user or the machine are one sentence, with exit code 2."""
 
 import codecs
 import contextlib
@@ -26,14 +26,16 @@ _PLAIN = {
     "λ": "lambda",
     "θ": "theta",
 }
-"""What an output without Unicode gets instead of a character; others lose their accent, or become `?`."""
+"""Replacements of characters for an output without Unicode; others lose their accent, or become `?`."""
 
 
 def main() -> None:
     """Run the command that argv names, and exit."""
     _open_missing_streams()
     _tolerate_encodings()
-    if os.environ.get("COLUMNS") == "0":  # of some editors' terminals; rich would print nothing
+    if (
+        os.environ.get("COLUMNS") == "0"
+    ):  # set by terminals of some editors; rich would print nothing
         del os.environ["COLUMNS"]
     from orchestrator.run_file.errors import UserError
 
@@ -48,16 +50,14 @@ def main() -> None:
     except KeyboardInterrupt:
         _leave("Interrupted.", ExitCode.INTERRUPTED)
     except MemoryError:
-        _leave("This machine has not enough free memory for that: ask for less, or use another.")
+        _leave("This machine does not have enough free memory: use another, or a smaller run.")
     except (OSError, UnicodeError) as error:
         _leave(_sentence(error))
     except Exception as error:
         from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 
         if isinstance(error, NotWritable | StoreFull | StoreUnreachable):
-            _leave(
-                str(error)
-            )  # a fault of the location, the rights or the room, not of the program
+            _leave(str(error))  # the location, the permissions or the space, not the program
         raise
 
 
@@ -65,11 +65,11 @@ def _check_current_folder() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
-        _leave("The current folder does not exist any more: change to another one.")
+        _leave("The current folder no longer exists: change to another one.")
 
 
 def _open_missing_streams() -> None:
-    """Open what the caller closed (`2>&-`): else the next file, of a store perhaps, gets that number."""
+    """Open the streams that the caller closed (`2>&-`): else the next file to be opened gets their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -81,7 +81,7 @@ def _open_missing_streams() -> None:
 
 
 def _tolerate_encodings() -> None:
-    """Write what an output cannot encode in other characters, instead of failing after the work is done."""
+    """Replace characters that an output cannot encode, instead of failing after the work is done."""
     codecs.register_error("toscore", _plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -100,7 +100,7 @@ def _plain_character(character: str) -> str:
 
 
 def _flush() -> None:
-    """Notice now, and not at the end of the interpreter, that an output takes no more."""
+    """Raise now, and not when the interpreter ends, if an output cannot be written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -16,7 +16,7 @@ from orchestrator.scheduling.exit_codes import ExitCode
 
 @app.command()
 def status(run: RunArgument, as_json: AsJson = False) -> None:
-    """Show what is done, what is left and what failed; reads only the store.
+    """Show the completed, remaining and failed tasks of a run; reads only the store.
 
     Example: `toscore status runs/demo`
     """
@@ -33,7 +33,7 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
 def verify(
     run: RunArgument,
     heights: Annotated[
-        int, typer.Option(help="Heights to compute again from their points.", min=0)
+        int, typer.Option(help="Number of heights to recompute from their points.", min=0)
     ] = 10,
     as_json: AsJson = False,
     trust_code: TrustCode = False,
@@ -103,7 +103,7 @@ def compare(
         Path | None, typer.Option(help="Write compare.html and figures into this folder.")
     ] = None,
 ) -> None:
-    """Show several runs beside each other: barcodes, scores against size, distances.
+    """Show several runs side by side: barcodes, scores against size, distances.
 
     Example: `toscore compare runs/narrow runs/wide --out comparison`
     """
@@ -122,7 +122,9 @@ def compare(
 @app.command()
 def watch(
     run: RunArgument,
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8787,
+    port: Annotated[
+        int, typer.Option(help="Port to serve at; 0 for any free port.", min=0, max=65535)
+    ] = 8787,
     host: Annotated[
         str, typer.Option(help="Address to serve at; this machine alone by default.")
     ] = ("127.0.0.1"),
@@ -130,12 +132,11 @@ def watch(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A further host name by which browsers may ask for the page, as behind a proxy; "
-            "repeatable.",
+            help="A further host name that browsers may use, for instance that of a proxy; repeatable.",
         ),
     ] = None,
 ) -> None:
-    """Serve a page that shows a run while it goes; reads only the store. Ctrl-C ends it.
+    """Serve a live page of a run; reads only the store. Ctrl-C ends it.
 
     Example: `toscore watch runs/demo --port 8787`
     """
@@ -145,7 +146,7 @@ def watch(
     server = serve(open_run(run), host, port, allow_host or ())
     print(f"{server.url}  (Ctrl-C ends it)", flush=True)
     if host not in LOOPBACK:
-        print("Whoever can reach this address can read the run.", file=sys.stderr)
+        print("Anybody who can reach this address can read the run.", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt), server:
         server.serve_forever()
 

@@ -37,7 +37,7 @@ def run(
     quiet: Quiet = False,
     log: Log = None,
 ) -> None:
-    """Run a run file or a study, or go on where it stopped.
+    """Run a run file or a study, or continue it.
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
@@ -57,7 +57,9 @@ def run(
             if log is not None:
                 from orchestrator.run_file.errors import UserError
 
-                raise UserError("--log is of a single run: a study is several.")
+                raise UserError(
+                    "--log records a single run, and a study has several: leave it out."
+                )
             code = run_study(
                 study, go_on=go_on, address=address, in_process=in_process, quiet=quiet
             )
@@ -72,7 +74,7 @@ def run(
                 log=log,
             )
     except KeyboardInterrupt:  # before anything ran
-        print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+        print(f"Interrupted. To continue: {go_on}", file=sys.stderr)
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 
@@ -84,14 +86,17 @@ def submit(
     set_: Overrides = None,
     working_dir: Annotated[
         Path | None,
-        typer.Option(help="A folder to send along: your code and checkpoints, and FILE in it."),
+        typer.Option(help="A folder to upload, with your code, checkpoints and FILE in it."),
     ] = None,
     installed: Annotated[
-        bool, typer.Option("--installed", help="Use the cluster's own toscore; send no code.")
+        bool,
+        typer.Option(
+            "--installed", help="Use the toscore installed on the cluster; upload no code."
+        ),
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not wait for the end.")] = False,
 ) -> None:
-    """Run a run file on a cluster through Ray's Jobs API, or go on where it stopped.
+    """Run a run file on a cluster through Ray's Jobs API, or continue it.
 
     Example: `toscore submit mine.yaml --address http://head:8265 --working-dir .`
     """
@@ -113,7 +118,7 @@ def submit(
 
 @app.command()
 def stop(run: RunArgument) -> None:
-    """Ask the driver of a run, on whatever machine, to finish its running tasks and end.
+    """Ask the driver of a run, on any machine, to finish its running tasks and end.
 
     Example: `toscore stop s3://bucket/runs/demo`
     """
@@ -127,7 +132,7 @@ def stop(run: RunArgument) -> None:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Switch off garbage collection, a tenth of the import of torch in a command of two seconds."""
+    """Switch off garbage collection: it takes a tenth of the time of importing torch."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -147,12 +152,12 @@ def plan(
         bool | None,
         typer.Option(
             "--sample/--no-sample",
-            help="Time a short sample on this machine now, or not at all; by default it is timed once "
-            "and remembered.",
+            help="Time a short sample on this machine now, or not at all; by default the time of the first "
+            "sample is reused.",
         ),
     ] = None,
 ) -> None:
-    """Show what a run or a study would do and cost; run and write nothing.
+    """Show the tasks and the cost of a run or a study; run and write nothing.
 
     Example: `toscore plan examples/demo.yaml --set minima.count=1000`
     """
@@ -287,7 +292,7 @@ def retry(
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Forget the failures of a run and run those tasks again.
+    """Run the failed tasks of a run again.
 
     Example: `toscore retry runs/demo`
     """

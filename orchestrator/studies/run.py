@@ -71,7 +71,7 @@ def run_study(
         )
         codes.add(carried.code)
         if carried.code in _LEAVING:
-            print(f"Interrupted. To go on: {go_on}", file=sys.stderr)
+            print(f"Interrupted. To continue: {go_on}", file=sys.stderr)
             return carried.code
         if not quiet:
             spent = human_seconds(time.monotonic() - began)

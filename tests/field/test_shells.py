@@ -59,7 +59,7 @@ def test_outputs_that_are_not_utf_8_or_have_no_width(run, variables, shows):
         (
             "mkdir a && cd a && rmdir ../a && $T status x.yaml",
             2,
-            b"The current folder does not exist",
+            b"The current folder no longer exists",
         ),
     ],
 )

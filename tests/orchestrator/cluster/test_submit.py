@@ -163,7 +163,7 @@ def test_two_at_once_then_stopped_then_again(cluster, folder):
         assert toscore("stop", run).code == 0
         output, _ = running.communicate(timeout=120)
     assert running.returncode == ExitCode.STOPPED, output
-    assert "minimum 0 done" in output and "To go on: toscore run" in output
+    assert "minimum 0 done" in output and "To continue: toscore run" in output
     assert not (run / STOP).exists()
 
     done = len(results.raw_records(run, "pairs"))

@@ -91,7 +91,7 @@ def test_a_driver_finishes_what_runs_and_leaves(tmp_path):
         assert said.code == 0 and f"process {process.pid} on " in said.err
         output, _ = process.communicate(timeout=120)
     assert process.returncode == ExitCode.STOPPED, output
-    assert f"To go on: toscore run {file}" in output
+    assert f"To continue: toscore run {file}" in output
     assert not results.checkpoint_epochs(run), "what was running is finished"
     assert 1 <= len(results.raw_records(run, "pairs")) < PAIRS
     assert set(results.times_completed(run).values()) == {1}
