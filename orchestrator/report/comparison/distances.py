@@ -1,4 +1,4 @@
-"""Bottleneck distances between the barcodes of several runs."""
+"""Distances between several runs: of their barcodes, and of their merge trees."""
 
 import itertools
 import math
@@ -19,6 +19,8 @@ from orchestrator.report.style import (
     number,
 )
 from topo_core.homology.bottleneck_distance import bottleneck
+from topo_core.homology.merge_tree_distance import interleaving_bound
+from topo_core.homology.merge_trees import merge_tree
 
 
 def distances(runs: Sequence[Compared]) -> np.ndarray:
@@ -28,6 +30,43 @@ def distances(runs: Sequence[Compared]) -> np.ndarray:
         found = bottleneck(a.landscape.barcodes["elder"], b.landscape.barcodes["elder"])
         matrix[i, j] = matrix[j, i] = found
     return matrix
+
+
+def tree_distances(runs: Sequence[Compared]) -> np.ndarray:
+    """Upper bounds [n, n] of the interleaving distances of the merge trees.
+
+    NaN between runs with different numbers of minima, whose trees have no common labels.
+    """
+    trees = [merge_tree(item.landscape.losses, item.landscape.heights) for item in runs]
+    matrix = np.zeros((len(runs), len(runs)))
+    for (i, a), (j, b) in itertools.combinations(enumerate(trees), 2):
+        equal = len(a.leaves) == len(b.leaves)
+        matrix[i, j] = matrix[j, i] = interleaving_bound(a, b) if equal else math.nan
+    return matrix
+
+
+def tree_distances_figure(runs: Sequence[Compared]) -> Figure | None:
+    """The distances between the merge trees; None where no two runs have as many minima."""
+    matrix = tree_distances(runs)
+    pairs = list(itertools.combinations(range(len(runs)), 2))
+    if all(math.isnan(matrix[pair]) for pair in pairs):
+        return None
+    rows = [(runs[i].label, runs[j].label, float(matrix[i, j])) for i, j in pairs]
+    words = "; ".join(f"{a} and {b}: {number(d)}" for a, b, d in rows[:10] if not math.isnan(d))
+    return Figure(
+        name="merge-tree-distances",
+        title="Distances between the merge trees",
+        caption=(
+            "Upper bound of the interleaving distance of the merge trees, in units of the loss: the "
+            "largest difference of the heights at which two minima become one basin, for the matching of "
+            "minima that makes it smallest. It is never below the bottleneck distance; where it is above, "
+            "the same bars belong to basins that merge in another order. Runs with different numbers of "
+            "minima are left out."
+        ),
+        alt=f"Distances between {len(runs)} merge trees. {words}.",
+        table=table_of(("run", "other run", "merge tree distance"), rows),
+        draw=partial(_draw_distances, matrix, [item.label for item in runs]),
+    )
 
 
 def distances_figure(runs: Sequence[Compared]) -> Figure:
@@ -69,6 +108,7 @@ def _draw_distances(matrix: np.ndarray, labels: Sequence[str], wide: bool) -> Dr
         for i, j in itertools.product(range(len(labels)), repeat=2):
             dark = not math.isfinite(matrix[i, j])
             colour = INK if dark else "#ffffff" if matrix[i, j] <= middle else "#101010"
-            ax.text(j, i, number(matrix[i, j]), ha="center", va="center", color=colour, fontsize=7)
+            text = "" if math.isnan(matrix[i, j]) else number(matrix[i, j])
+            ax.text(j, i, text, ha="center", va="center", color=colour, fontsize=7)
     figure.colorbar(image, ax=ax, shrink=0.8, label="distance").outline.set_visible(False)
     return figure

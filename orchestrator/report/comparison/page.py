@@ -10,7 +10,11 @@ from rich.text import Text
 
 from orchestrator.report.comparison.barcodes_side_by_side import barcodes_figure
 from orchestrator.report.comparison.compared_runs import Compared
-from orchestrator.report.comparison.distances import distances, distances_figure
+from orchestrator.report.comparison.distances import (
+    distances,
+    distances_figure,
+    tree_distances_figure,
+)
 from orchestrator.report.comparison.matched_pairs import pairs_figure
 from orchestrator.report.comparison.scores_against_size import scores_figure
 from orchestrator.report.figure import Figure, Table
@@ -35,6 +39,7 @@ def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
         pairs_figure(runs),
         groups_figure(groups),
         distances_figure(runs),
+        tree_distances_figure(runs),
     ]
     return [figure for figure in found if figure is not None]
 
@@ -87,7 +92,11 @@ def comparison_page(runs: Sequence[Compared], made: Sequence[Figure]) -> Page:
                 )
                 if _named(made, *names)
             ),
-            Section("distances", "Distances", figures=_named(made, "bottleneck-distances")),
+            Section(
+                "distances",
+                "Distances",
+                figures=_named(made, "bottleneck-distances", "merge-tree-distances"),
+            ),
             Section(
                 "runs", "The runs", tables=[NamedTable("runs", "Runs", comparison_table(runs))]
             ),
