@@ -145,10 +145,42 @@ def draining_nodes() -> frozenset[str]:
 
 
 def gpus_per_worker(resources: Resources) -> float:
-    """GPUs that one worker is given."""
-    if resources.gpus_per_worker == "auto":
-        return 1.0 if ray.cluster_resources().get("GPU", 0.0) else 0.0
-    return float(resources.gpus_per_worker)
+    """GPUs that one worker is given.
+
+    `auto` takes a GPU where the cluster has one, or where its autoscaler can add one. In a cluster without
+    nodes for workers neither can be known: then a node is asked for, waited for, and looked at.
+    """
+    if resources.gpus_per_worker != "auto":
+        return float(resources.gpus_per_worker)
+    if _has("GPU") or _can_be_added("GPU"):
+        return 1.0
+    if not _has("CPU"):
+        asked = ray.remote(num_cpus=1, max_calls=1)(os.getpid).remote()
+        ray.get(_awaited(asked, "1 CPU"))
+    return 1.0 if _has("GPU") else 0.0
+
+
+def _has(resource: str) -> bool:
+    return bool(ray.cluster_resources().get(resource, 0.0) > 0.0)
+
+
+def _can_be_added(resource: str) -> bool:
+    """Whether the autoscaler knows node types with a resource; false where it does not report any.
+
+    Ray offers this to its own libraries only.
+    """
+    with contextlib.suppress(Exception):
+        most = ray._private.state.state.get_max_resources_from_cluster_config()
+        return bool((most or {}).get(resource, 0) > 0)
+    return False
+
+
+def _awaited(asked: Any, needs: str) -> Any:
+    """The answer to come, once it is there; the user is told what it waits for."""
+    if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
+        print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
+        ray.wait([asked])
+    return asked
 
 
 def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
@@ -192,11 +224,8 @@ def ask_a_worker(
         "runtime_env": {"env_vars": variables},
     }
     asked = ray.remote(**options)(_in_folders).remote(code_folders(), question, *arguments)
-    if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
-        needs = f"1 CPU and {gpus:g} GPUs" if gpus else "1 CPU"
-        print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
     try:
-        answer: Answer = ray.get(asked)
+        answer: Answer = ray.get(_awaited(asked, f"1 CPU and {gpus:g} GPUs" if gpus else "1 CPU"))
     except RayError as error:
         raise WorkersUnavailable(f"No worker can start: {cause(error)}") from None
     return answer

@@ -177,6 +177,11 @@ class RayExecutor:
                 # have left), every question fails at once: so it is asked again at the next survey.
                 self._asked_later.append(member)
                 return
+            if (
+                node in draining_nodes()
+            ):  # the process that is about to end, or a node that is about to leave
+                self._asked_later.append(member)
+                return
             if member.doubt is not None:  # its process died, and was started again
                 self._lose(
                     member, cause_of_loss(member.doubt.error, member.node), member.doubt.error
@@ -271,6 +276,19 @@ class RayExecutor:
 
     # Growth and health.
 
+    def _wanted(self) -> int:
+        """The number of workers in the run file; for `auto`, what fits, and on a cluster of others twice as
+        many as have joined, so that an autoscaler adds nodes as long as it can."""
+        wanted = self._settings.resources.workers
+        if wanted != "auto":
+            return wanted
+        resource, share = ("GPU", self._gpus) if self._gpus else ("CPU", 1.0)
+        room = int(ray.cluster_resources().get(resource, 0.0) / share)
+        if self._settings.address is None:
+            return room
+        joined = sum(member.joined for member in self._members.values())
+        return max(room, 1, 2 * joined)
+
     def _survey(self) -> None:
         now = time.monotonic()
         if now - self._surveyed < SURVEY_SECONDS:
@@ -328,18 +346,21 @@ class RayExecutor:
         self._expect(member)
 
     def _grow(self) -> None:
-        """As many actors as the cluster has room for, or as the run file asks for, but not more than tasks.
+        """As many actors as are wanted, but not more than tasks; pending ones beyond that are withdrawn.
 
-        Actors beyond the present room stay pending, which is what makes an autoscaler add nodes.
+        Actors beyond the present room stay pending, which is what makes an autoscaler add nodes. Ray's
+        `request_resources` would do that, too, and outlive a driver that is killed: nodes would be paid for
+        with nobody left to use them. A pending actor ends with its driver.
         """
-        wanted = self._settings.resources.workers
-        if wanted == "auto":
-            resources = ray.cluster_resources()
-            if self._gpus:
-                wanted = int(resources.get("GPU", 0.0) / self._gpus)
-            else:
-                wanted = int(resources.get("CPU", 1.0))
-        while len(self._members) < max(1, min(wanted, self._open_tasks)):
+        most = max(1, min(self._wanted(), self._open_tasks))
+        for member in [m for m in self._members.values() if m.is_pending]:
+            if len(self._members) <= most:
+                break
+            self._waiting = {
+                ref: other for ref, other in self._waiting.items() if other is not member
+            }
+            ray.kill(self._members.pop(member.name).handle)
+        while len(self._members) < most:
             name = f"worker-{self._count}"
             self._count += 1
             member = Member(name, self._remote.remote(self._context, name, self._make))

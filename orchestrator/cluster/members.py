@@ -72,6 +72,11 @@ class Member:
     kinds: dict[str, str] = field(default_factory=dict)
     """Kinds of the tasks that it was given, by key."""
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has never started: there is no room for it yet."""
+        return not self.joined and not self.node
+
 
 class StartFailures:
     """Workers whose start failed: each is tried again, and the run ends only if none can start.

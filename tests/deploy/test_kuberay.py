@@ -178,6 +178,15 @@ def test_workers_are_elastic(kind):
         assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= keys
 
 
+def test_workers_can_publish_before_their_pod_ends(kind):
+    """After SIGTERM a node drains for less time than Kubernetes leaves to its pod."""
+    for group in cluster_of(manifest_of(kind))["workerGroupSpecs"]:
+        spec = group["template"]["spec"]
+        variables = {v["name"]: v["value"] for v in spec["containers"][0]["env"]}
+        drains = float(variables["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"])
+        assert 10 <= drains < spec["terminationGracePeriodSeconds"]
+
+
 def test_credentials_come_from_a_secret(kind):
     """No manifest holds a credential: pods take them from the secret of the store."""
     manifest = manifest_of(kind)

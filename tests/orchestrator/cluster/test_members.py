@@ -7,10 +7,12 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, RayTaskError
 
+from orchestrator.cluster import connection
 from orchestrator.cluster import executor as executors
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environment
 from orchestrator.cluster.executor import RayExecutor
+from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.messages import Loss, WorkerJoined, WorkerLost
 from topo_core.objectives.batching import memory_budget
@@ -98,7 +100,11 @@ def cluster(monkeypatch):
 
         @staticmethod
         def cluster_resources():
-            return {"CPU": 2.0}
+            return {"CPU": room[0]}
+
+        @staticmethod
+        def nodes():
+            return [{"Alive": True}]
 
         @staticmethod
         def wait(asked, num_returns=1, timeout=0):
@@ -111,7 +117,7 @@ def cluster(monkeypatch):
             return ref[2]
 
     script, refs, started, killed, asked_to_leave = (
-        {"worker-0": [], "worker-1": [], "worker-2": []},
+        {f"worker-{number}": [] for number in range(9)},
         [],
         [],
         [],
@@ -124,16 +130,17 @@ def cluster(monkeypatch):
     monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
 
     monkeypatch.setattr(executors, "draining_nodes", lambda: frozenset(draining))
-    draining = set()
+    draining, room = set(), [2.0]
 
     class Context:
         evaluation = None
 
-    def make(**scripted):
+    def make(address=None, **scripted):
         script.update({f"worker-{name[1:]}": answers for name, answers in scripted.items()})
-        return RayExecutor(Context(), ClusterSettings()), started
+        return RayExecutor(Context(), ClusterSettings(address)), started
 
     make.draining, make.asked_to_leave, make.killed = draining, asked_to_leave, killed
+    make.room = room
     return make
 
 
@@ -191,6 +198,17 @@ def test_a_worker_whose_node_drains_leaves_at_its_next_checkpoint(cluster):
     assert executor.poll(0.0) == [WorkerJoined("worker-0", "node-c")]
 
 
+def test_nobody_joins_from_a_node_that_drains(cluster):
+    """The answer comes from the process that is about to end: what is sent to it would be lost."""
+    executor, _ = cluster(w0=["node-a", "node-a", "node-c"], w1=["node-b"])
+    cluster.draining.add("node-a")
+    assert executor.poll(0.0) == [WorkerJoined("worker-1", "node-b")]
+    executor._ask_again()
+    assert executor.poll(0.0) == []
+    executor._ask_again()
+    assert executor.poll(0.0) == [WorkerJoined("worker-0", "node-c")]
+
+
 def test_an_idle_worker_whose_node_drains_moves_at_once(cluster):
     """It has nothing to publish."""
     executor, _ = cluster(w0=["node-a", "node-c"], w1=["node-b"])
@@ -225,3 +243,76 @@ def test_the_environment_of_workers_names_no_import_path():
     assert "PYTHONPATH" not in environment(Evaluation(), 0.0)
     root = str(Path(executors.__file__).parents[2])
     assert _JobConfig()._py_driver_sys_path in ([], [root])
+
+
+def test_a_cluster_without_nodes_grows_as_long_as_tasks_are_left(cluster):
+    """From zero: one pending worker makes the autoscaler add a node; once it has joined, twice as many are
+    asked for. What is pending when few tasks are left is withdrawn, so that no node is added for them."""
+    cluster.room[0] = 0.0
+    executor, started = cluster("head:6379", w0=["node-a"], w1=["node-b"])
+    assert started == ["worker-0"]
+    executor.poll(0.0)
+    executor._grow()
+    assert started == ["worker-0", "worker-1"]
+    executor.poll(0.0)
+    executor._grow()
+    assert len(started) == 4
+    executor.want(3)
+    executor._grow()
+    assert cluster.killed == ["worker-2"]
+    executor.want(1)
+    executor._grow()
+    assert cluster.killed == ["worker-2", "worker-3"], (
+        "the scheduler retires those that have joined"
+    )
+    executor.poll(0.0)
+
+
+class Nodes:
+    """A Ray whose cluster gets its first node once something was asked of it."""
+
+    def __init__(self, before, after):
+        self.resources, self.after, self.asked = before, after, 0
+
+    def cluster_resources(self):
+        return self.resources
+
+    def remote(self, **options):
+        return lambda question: SimpleNamespace(remote=self._ask)
+
+    def _ask(self):
+        self.asked += 1
+        return "ref"
+
+    def wait(self, refs, timeout=None):
+        if timeout is not None:
+            return [], refs
+        self.resources = self.after
+        return refs, []
+
+    def get(self, ref):
+        return 7
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "promised", "gpus", "asked"),
+    [
+        ({"CPU": 8.0}, None, {}, 0.0, 0),
+        ({"CPU": 8.0, "GPU": 2.0}, None, {}, 1.0, 0),
+        ({}, {"CPU": 4.0, "GPU": 1.0}, {}, 1.0, 1),
+        ({}, {"CPU": 4.0}, {}, 0.0, 1),
+        ({}, None, {"CPU": 64, "GPU": 16}, 1.0, 0),
+        ({"CPU": 8.0}, None, {"CPU": 64, "GPU": 16}, 1.0, 0),
+    ],
+)
+def test_the_device_is_that_of_the_first_node(
+    monkeypatch, capsys, before, after, promised, gpus, asked
+):
+    """`auto` in a cluster that has scaled to zero waits for a node, and does not choose the CPU for good."""
+    nodes = Nodes(before, after)
+    monkeypatch.setattr(connection, "ray", nodes)
+    monkeypatch.setattr(connection, "_can_be_added", lambda resource: promised.get(resource, 0) > 0)
+    assert connection.gpus_per_worker(Resources()) == gpus
+    assert nodes.asked == asked
+    assert ("Waiting for a node with 1 CPU" in capsys.readouterr().err) == bool(asked)
+    assert connection.gpus_per_worker(Resources(gpus_per_worker=0.5)) == 0.5
