@@ -23,7 +23,7 @@ from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
 from topo_core.homology.persistent_homology import HomologyBar
 from topo_core.homology.to_scores import to_score
 from workers.storage.run_store import Damage
-from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
+from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
 
 METHODS: tuple[Method, ...] = ("elder", "direct")
 
@@ -51,7 +51,10 @@ class Landscape:
         failures: tasks that failed, and results that are no numbers.
         damage: objects of the store that cannot be read.
         tolerance: what the rule of the pairs may miss, in units of the loss.
-        peaks: of the paths whose peaks were followed to a stationary point, where that led.
+        saddles: the records of the paths that were led over saddles, by pair. ``passes`` has these paths as
+            they are now.
+        saddles_expected, saddles_done: how many such paths the run asks for, at most while paths are missing.
+        peaks: the stationary points at the highest points of these paths.
         classes: gives each minimum the number of its class of symmetric copies, or None where
             copies cannot be recognised. It may read weights, so it is called when asked for.
     """
@@ -67,6 +70,9 @@ class Landscape:
     failures: tuple[FailedTask, ...] = ()
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
+    saddles: Mapping[Pair, SaddleRecord] = field(default_factory=dict)
+    saddles_expected: int = 0
+    saddles_done: int = 0
     peaks: Mapping[Pair, RefinedPeak] = field(default_factory=dict)
     classes: Callable[[], Mapping[int, int] | None] = lambda: None
 
@@ -78,6 +84,7 @@ class Landscape:
             and self.counts.open == 0
             and not self.failures
             and len(self.simplices) == self.simplices_expected
+            and self.saddles_done == self.saddles_expected
         )
 
     @cached_property

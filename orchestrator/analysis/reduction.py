@@ -8,14 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.analysis.landscape import FailedTask, Landscape
+from orchestrator.analysis.refined_paths import lowered, peaks_of, saddles_of_paths
 from orchestrator.analysis.symmetric_minima import classes_of_copies
-from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
-from topo_core.homology.bar_ends import RefinedPeak
+from orchestrator.planning.saddle_refinement import most_saddles, saddles_to_refine
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
+from workers.tasks.tasks import RefineSaddle
 
 PROFILES_UP_TO = 50_000
 """Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
@@ -50,9 +51,14 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     if bad_paths:
         asked = set(plan.path_keys())
         failures |= {key: failure for key, failure in bad_paths.items() if key in asked}
-    passes = paths.passes
+    passes, complete = paths.passes, not paths.counts.open
+    tasks = saddles_to_refine(plan, losses, passes) if complete else {}
+    saddles = saddles_of_paths(plan, passes, store.records(SaddleRecord))
+    failures |= _failed_saddles(store, tasks.values())
     if plan.run.reduce.heights == "paper":
         passes = {pair: _on_the_grid(record) for pair, record in passes.items()}
+    else:
+        passes = {pair: lowered(record, saddles.get(pair)) for pair, record in passes.items()}
     return Landscape(
         run=plan.run.name,
         minima=minima,
@@ -65,7 +71,10 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         failures=tuple(failures.values()),
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
-        peaks=_peaks(plan, passes, store.records(SaddleRecord)),
+        saddles=saddles,
+        saddles_done=sum(pair in saddles for pair in tasks),
+        saddles_expected=len(tasks) if complete else most_saddles(plan),
+        peaks=peaks_of(plan, saddles),
         classes=lambda: classes_of_copies(plan, store, minima),
     )
 
@@ -73,41 +82,6 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
 def _on_the_grid(record: PairRecord) -> PairRecord:
     """The record with its height on the grid of the paper; nothing is known between its points."""
     return replace(record, height=record.grid_height, height_high=math.inf)
-
-
-def _peaks(
-    plan: Plan, passes: Mapping[Pair, PairRecord], records: Iterable[SaddleRecord]
-) -> dict[Pair, RefinedPeak]:
-    """Where the peaks of the paths led, by pair; those of paths that are no passes are ignored."""
-    number = {key: index for index, key in enumerate(plan.minimum_keys)}
-    pair_of = {record.key: pair for pair, record in passes.items()}
-    return {
-        pair_of[record.path]: RefinedPeak(
-            _verdict(record),
-            record.loss,
-            record.gradient_norm,
-            tuple(record.eigenvalues),
-            tuple(record.eigenvalue_bounds),
-            _ends(record, number),
-        )
-        for record in records
-        if record.path in pair_of
-    }
-
-
-def _verdict(record: SaddleRecord) -> str:
-    """The verdict; `saddle` is claimed only of a point from which two descents were followed."""
-    if record.verdict == "saddle" and (record.index != 1 or not record.joins):
-        return "a saddle that is not proved to have index 1"
-    return record.verdict
-
-
-def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:
-    """The minima that a saddle joins, by number; None where the plan does not have one of them."""
-    if len(record.joins) != 2 or not all(key in number for key in record.joins):
-        return None
-    first, second = record.joins
-    return number[first], number[second]
 
 
 def _minima(
@@ -139,6 +113,16 @@ def _simplices(plan: Plan, store: Store) -> Mapping[tuple[int, ...], SimplexReco
         vertices[record.key]: record
         for record in store.records(SimplexRecord)
         if record.key in vertices
+    }
+
+
+def _failed_saddles(store: Store, tasks: Iterable[RefineSaddle]) -> dict[str, FailedTask]:
+    """Failed saddle tasks of the plan, by key."""
+    failures = store.failures()
+    return {
+        task.key: FailedTask(task.key, failure["what"], failure["kind"], failure["reason"])
+        for task in tasks
+        if (failure := failures.get(task.key))
     }
 
 

@@ -1,6 +1,7 @@
-"""The paths whose peaks are followed to saddles once all paths are complete: a pure function of the results.
+"""The paths that are led over saddles once all paths are complete: a pure function of the results.
 
-`bars` follows the peaks of paths that hold up a bar of the elder barcode, `all` those of all paths.
+`bars` chooses the paths at which bars of the elder barcode end, `all` every path. The choice goes by the
+heights before: leading a path over saddles only lowers it, and bars then still end at the same paths.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,8 +15,8 @@ from workers.storage.schema import MinimumRecord, PairRecord
 from workers.tasks.saddle_tasks import RefineSaddle
 
 
-def saddles_to_refine(plan: Plan, store: Store) -> list[RefineSaddle]:
-    """The saddle tasks of a plan whose paths are complete, in the order of the pairs.
+def saddles_of_store(plan: Plan, store: Store) -> list[RefineSaddle]:
+    """``saddles_to_refine`` from the records of a store.
 
     Args:
         plan: of the run, with the minima that were discovered.
@@ -27,7 +28,24 @@ def saddles_to_refine(plan: Plan, store: Store) -> list[RefineSaddle]:
     losses = {i: by_key[key] for i, key in enumerate(plan.minimum_keys) if key in by_key}
     records = store.records(PairRecord, lists=False)
     passes = path_status(plan, losses, records, store.failures()).passes
-    return [saddle_task(plan, pair, passes[pair].key) for pair in _chosen(plan, losses, passes)]
+    return [*saddles_to_refine(plan, losses, passes).values()]
+
+
+def saddles_to_refine(
+    plan: Plan, losses: Mapping[int, float], passes: Mapping[Pair, PairRecord]
+) -> dict[Pair, RefineSaddle]:
+    """The saddle tasks of a plan whose paths are complete, by pair.
+
+    Args:
+        plan: of the run, with the minima that were discovered.
+        losses: of the minima.
+        passes: the records of the best paths, by pair.
+    """
+    if not plan.refines_saddles:
+        return {}
+    return {
+        pair: saddle_task(plan, pair, passes[pair].key) for pair in _chosen(plan, losses, passes)
+    }
 
 
 def most_saddles(plan: Plan) -> int:
@@ -49,7 +67,17 @@ def saddle_task(plan: Plan, pair: Pair, path: str) -> RefineSaddle:
     i, j = pair
     keys = plan.minimum_keys
     others = tuple(key for number, key in enumerate(keys) if number not in pair)
-    return RefineSaddle(plan.problem, i, j, path, keys[i], keys[j], others, plan.run.seed)
+    return RefineSaddle(
+        plan.problem,
+        i,
+        j,
+        path,
+        keys[i],
+        keys[j],
+        others,
+        plan.run.seed,
+        plan.run.saddles.rounds,
+    )
 
 
 def _chosen(

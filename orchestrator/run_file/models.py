@@ -275,6 +275,12 @@ class Saddles(Model):
         description="Of paths that hold up bars, of all paths, or of none; auto: bars where minima are "
         "polished.",
     )
+    rounds: int = Field(
+        12,
+        ge=1,
+        description="Rounds in which a path is relaxed with exact gradients and its peak followed, at most, "
+        "until its highest point is a verified saddle.",
+    )
 
 
 class Resources(Model):

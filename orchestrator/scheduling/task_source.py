@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.saddle_refinement import most_saddles, saddles_to_refine
+from orchestrator.planning.saddle_refinement import most_saddles, saddles_of_store
 from orchestrator.telemetry.events import RunStarted
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS
@@ -147,8 +147,8 @@ class TaskSource:
         return [plan.ordered_path(order, rounds) for order in rounds.waiting]
 
     def _saddles(self) -> list[Task]:
-        """Tasks that follow the peaks of finished paths to saddles, if the run asks for them."""
-        tasks = saddles_to_refine(self._plan, self._store)
+        """Tasks that lead finished paths over saddles, if the run asks for them."""
+        tasks = saddles_of_store(self._plan, self._store)
         settled = self.published([task.key for task in tasks]) | set(self._failed)
         fresh: list[Task] = [task for task in tasks if task.key not in settled]
         if fresh:

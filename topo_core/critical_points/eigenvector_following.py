@@ -80,6 +80,7 @@ def follow(
     tolerance: float,
     steps: int = 60,
     ceiling: float = float("inf"),
+    floor: float = float("-inf"),
     reach: float = float("inf"),
     hessians: Tensor | None = None,
 ) -> Followed:
@@ -94,6 +95,7 @@ def follow(
         tolerance: of the decrement, a difference of losses.
         steps: at most.
         ceiling: a search higher than this has failed.
+        floor: a search lower than this has failed.
         reach: a search further than this from its start has failed.
         hessians: [k, d, d] at ``points``, if known.
     """
@@ -111,7 +113,7 @@ def follow(
     begun = x.clone()
     for step in range(steps):
         fine = f.isfinite() & g.isfinite().all(1) & h.isfinite().all(2).all(1)
-        fine &= (f <= ceiling) & ((x - begun).norm(dim=1) <= reach) & (r > smallest)
+        fine &= (f <= ceiling) & (f >= floor) & ((x - begun).norm(dim=1) <= reach) & (r > smallest)
         values, vectors = torch.linalg.eigh(torch.where(fine[:, None, None], h, 0.0))
         parts = (vectors.mT @ g[:, :, None])[:, :, 0]
         size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)

@@ -41,6 +41,7 @@ def follow_in_krylov_spaces(
     tolerance: float,
     steps: int = 60,
     ceiling: float = float("inf"),
+    floor: float = float("-inf"),
     reach: float = float("inf"),
     budget: int = 10**9,
 ) -> Followed:
@@ -53,7 +54,7 @@ def follow_in_krylov_spaces(
     for k in range(len(points)):
         search = _Search(loss, points[k], directions[k], float(radius[k]), longest)
         for step in range(steps):
-            if loss.rows >= last or not search.alive(ceiling, reach):
+            if loss.rows >= last or not search.alive(floor, ceiling, reach):
                 break
             out.steps = max(out.steps, step + 1)
             search.step()
@@ -101,10 +102,11 @@ class _Search:
         self.f, self.g = losses[0], gradients[0]
         self.decrement = float("inf")
 
-    def alive(self, ceiling: float, reach: float) -> bool:
+    def alive(self, floor: float, ceiling: float, reach: float) -> bool:
         fine = bool(self.f.isfinite()) and bool(self.g.isfinite().all())
         near = float((self.x - self.begun).norm()) <= reach
-        return fine and near and float(self.f) <= ceiling and self.radius > _SMALLEST * self.first
+        inside = floor <= float(self.f) <= ceiling
+        return fine and near and inside and self.radius > _SMALLEST * self.first
 
     def step(self) -> None:
         """One step, if the loss is as the model says; the trust radius."""

@@ -97,12 +97,15 @@ class SaddleDescent:
         loss: at its end.
         gradient_norm: there.
         converged: whether the end is stationary.
+        gradients, products: rows of gradients and Hessian-vector products, half of what both sides took.
     """
 
     polyline: Tensor
     loss: float
     gradient_norm: float
     converged: bool
+    gradients: int
+    products: int
 
 
 def refine_saddle(
@@ -111,6 +114,7 @@ def refine_saddle(
     direction: Tensor,
     settings: SaddleSettings | None = None,
     *,
+    floor: float = -math.inf,
     seed: int = 0,
 ) -> Saddle:
     """The stationary point that belongs to the peak of a path.
@@ -121,6 +125,8 @@ def refine_saddle(
         direction: [d], the chord of the path there: its direction is climbed, its length is the unit of the
             settings.
         settings: all defaults when None.
+        floor: loss below which the search stops. A pass of a path is not lower than the higher end of the
+            path, so a search that falls below that end has left the path.
         seed: of the random directions of the classification.
 
     Raises:
@@ -143,6 +149,7 @@ def refine_saddle(
         longest=settings.longest,
         tolerance=1e-12 * abs(peak_loss) + 1e-300,
         steps=settings.steps,
+        floor=floor,
         reach=settings.reach,
     )
     point = loss.theta(result.points[0])
@@ -215,5 +222,14 @@ def descend_both_sides(
         polyline = loss.theta(down.polylines[k])
         polyline[0] = saddle.point
         norm = float(loss.parameter_gradients(down.gradients[k]).norm())
-        sides.append(SaddleDescent(polyline, float(down.losses[k]), norm, bool(down.converged[k])))
+        sides.append(
+            SaddleDescent(
+                polyline,
+                float(down.losses[k]),
+                norm,
+                bool(down.converged[k]),
+                (loss.gradient_rows + 1 - k) // 2,
+                (loss.product_rows + 1 - k) // 2,
+            )
+        )
     return sides[0], sides[1]

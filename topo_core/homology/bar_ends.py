@@ -130,7 +130,7 @@ def _end(
         reason = f"the saddle, at {peak.loss:.6g}, is higher than the path"
     else:
         kind = EndKind.SADDLE
-        reason = "stationary, of index 1, and its descents join the two basins"
+        reason = "stationary, of index 1, and it joins the two basins"
     return BarEnd(bar.minimum, kind, path, peak, reason)
 
 

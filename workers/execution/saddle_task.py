@@ -1,23 +1,19 @@
-"""The task that follows the peak of a path to a saddle, and descends from it on both sides."""
+"""The task that leads a finished path over saddles, until its highest point is a verified one."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.saddles import (
-    Saddle,
-    SaddleDescent,
-    descend_both_sides,
-    refine_saddle,
-)
-from topo_core.critical_points.verdicts import Verdict
-from topo_core.paths.polyline import arc_positions, at_positions
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.paths.pass_refinement import PassRefinement, advance_pass, init_pass
+from topo_core.paths.pass_state import PassState, SearchResult
 from topo_core.paths.profiles import loss_profile
 from topo_core.random_streams import seed_of
 from workers.execution.stationarity import is_small
-from workers.execution.task_run import Site
+from workers.execution.task_run import Site, run_task
 from workers.storage.schema import ResultRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle
 
@@ -32,135 +28,190 @@ SAME_LOSS = 1e-6
 """Relative difference of losses up to which a descent has ended at a minimum."""
 
 
-SAME_HEIGHT = 1e-3
-"""Share of the barrier by which the path may be higher than a saddle that counts as its highest point."""
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The highest point of a path.
-
-    Attributes:
-        point: [d].
-        chord: [d], of the segment on which it lies.
-        loss: there.
-        barrier: above the higher end.
-    """
-
-    point: Tensor
-    chord: Tensor
-    loss: float
-    barrier: float
-
-
 def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
-    """Follow the peak of a path to a stationary point, and find the minima that it joins.
+    """Lead a path over saddles, and find the minima at which their descents end.
 
     Raises:
         Damaged: the path or a minimum cannot be read.
+        Interrupted: asked to stop; the state is kept.
     """
-    peak = _peak(task, site)
-    basis = SaddleRecord(
-        key=task.key,
-        i=task.i,
-        j=task.j,
-        path=task.path,
-        verdict="no barrier",
-        reason="an end of the path is its highest point",
-        loss=peak.loss,
-        peak_loss=peak.loss,
-        gradient_norm=math.nan,
-        gradient_tolerance=0.0,
-        eigenvalues=(),
-        eigenvalue_bounds=(),
-        index=0,
-        joins=(),
-        gradients=0,
-        products=0,
-    )
-    if not (peak.barrier > 0 and float(peak.chord.norm()) > 0):
-        return basis
     if not is_small(site.loaded):
-        reason = "the network and its data are too large for searches with exact gradients"
-        return _with(basis, verdict="too large", reason=reason)
-    objective = site.loaded.objective(len(site.loaded.data.train_inputs))
-    seed = seed_of(task.seed, "saddle", task.key)
-    saddle = refine_saddle(objective, peak.point, peak.chord, seed=seed)
-    record = _with(basis, **_columns(saddle))
-    tensors = {"point": saddle.point[None]}
-    if saddle.is_pass:
-        sides = descend_both_sides(objective, saddle)
-        tensors |= {f"descent {k}": side.polyline for k, side in enumerate(sides)}
-        joins = [_minimum_at(task, site, side) for side in sides]
-        if "" in joins and _is_highest_point(saddle, peak):
-            # The descents may end at minima between those of the run; the path goes on from there.
-            joins = [task.a, task.b]
-            reason = f"{record.reason}; it is the highest point of the path, which joins its ends"
-            record = _with(record, reason=reason)
-        record = _with(record, joins=joins)
-    return _with(record, object=site.store.publish_saddle(task.key, tensors))
+        return _too_large(task)
+    return run_task(SaddleRun(task, site), site.progress)
 
 
-def _is_highest_point(saddle: Saddle, peak: Peak) -> bool:
-    """Whether the path passes through the saddle and is nowhere higher, so that it joins its ends over it."""
-    distance = float((saddle.point - peak.point).norm())
-    return (
-        distance <= SAME_POINT * float(peak.point.norm())
-        and peak.loss - saddle.loss <= SAME_HEIGHT * peak.barrier
-    )
+def _too_large(task: RefineSaddle) -> SaddleRecord:
+    nothing = _Columns("too large", "the network and its data are too large for exact gradients")
+    return nothing.record(task, ended="too large")
 
 
-def _peak(task: RefineSaddle, site: Site) -> Peak:
-    """The highest point of the polygon of a path, in float64."""
-    points = site.store.read_path(task.object_of(task.path))["points"]
-    points = points.to(site.loaded.evaluation.device).double()
-    objective = site.loaded.objective(len(site.loaded.data.train_inputs))
-    profile = loss_profile(objective, points, heights="adaptive")
-    position = profile.positions[profile.argmax].double()
-    positions = arc_positions(points)
-    right = int(torch.searchsorted(positions, position.to(positions)).clamp(1, len(points) - 1))
-    (point,) = at_positions(points, positions, position.to(positions)[None])
-    barrier = profile.maximum - float(max(profile.losses[0], profile.losses[-1]))
-    return Peak(point, points[right] - points[right - 1], profile.maximum, barrier)
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a record that describe its stationary point, where there is none."""
+
+    verdict: str
+    reason: str
+    loss: float = math.nan
+
+    def record(self, task: RefineSaddle, **columns: Any) -> SaddleRecord:
+        return SaddleRecord(
+            **{
+                "key": task.key,
+                "i": task.i,
+                "j": task.j,
+                "path": task.path,
+                "verdict": self.verdict,
+                "reason": self.reason,
+                "loss": self.loss,
+                "peak_loss": self.loss,
+                "gradient_norm": math.nan,
+                "gradient_tolerance": 0.0,
+                "eigenvalues": (),
+                "eigenvalue_bounds": (),
+                "index": 0,
+                "joins": (),
+                "gradients": 0,
+                "products": 0,
+                **columns,
+            }
+        )
 
 
-def _columns(saddle: Saddle) -> dict[str, object]:
-    critical = saddle.critical
-    verdict = critical.verdict.name.lower().replace("_", " ")
-    if critical.verdict is Verdict.SADDLE and not saddle.is_pass:
-        verdict = f"saddle of index {'' if critical.index_is_exact else '≥ '}{critical.index}"
-    return {
-        "verdict": verdict,
-        "reason": str(critical),
-        "loss": critical.loss,
-        "gradient_norm": critical.gradient_norm,
-        "gradient_tolerance": critical.tolerance,
-        "eigenvalues": critical.eigenvalues,
-        "eigenvalue_bounds": critical.residuals,
-        "index": critical.index,
-        "gradients": saddle.gradients,
-        "products": saddle.products,
-    }
+class SaddleRun:
+    """The refinement of one path between its checkpoints, one after each round.
 
-
-def _minimum_at(task: RefineSaddle, site: Site, side: SaddleDescent) -> str:
-    """Key of the minimum at which a descent ended; empty if it is none of the known minima.
-
-    The minima of the path are compared first, the others only where the descent ended elsewhere.
+    Args:
+        task: the path to refine.
+        site: the problem, the store and the progress.
     """
-    if not side.converged:
+
+    def __init__(self, task: RefineSaddle, site: Site) -> None:
+        self.key = task.key
+        self._task, self._site = task, site
+        self._objective: ModuleObjective = site.loaded.objective(len(site.loaded.data.train_inputs))
+        self._settings = PassRefinement(rounds=task.rounds)
+        self._seed = seed_of(task.seed, "saddle", task.key)
+
+    def begin(self) -> PassState:
+        checkpoint = self._site.store.latest_checkpoint(self.key)
+        if checkpoint is not None:
+            tensors = self._site.loaded.on_device(checkpoint.tensors)
+            return PassState.restore(tensors, checkpoint.scalars)
+        points = self._site.store.read_path(self._task.object_of(self._task.path))["points"]
+        points = points.to(self._site.loaded.evaluation.device).double()
+        return init_pass(self._objective, points)
+
+    def is_finished(self, state: PassState) -> bool:
+        return bool(state.ended)
+
+    def advance(self, state: PassState) -> PassState:
+        return advance_pass(self._objective, state, self._settings, seed=self._seed)
+
+    def keep(self, state: PassState, *, due: bool) -> None:
+        if due and not self.is_finished(state):
+            self._site.store.publish_checkpoint(
+                self.key, state.rounds, state.tensors(), state.scalars()
+            )
+
+    def share(self, state: PassState) -> float:
+        """The share of the rounds; most paths end before the last one."""
+        return state.rounds / self._settings.rounds
+
+    def end(self, state: PassState) -> SaddleRecord:
+        task = self._task
+        no_barrier = _Columns(
+            "no barrier", "an end of the path is its highest point", state.end_loss
+        )
+        if not state.rounds:
+            return no_barrier.record(task, ended=state.ended)
+        profile = loss_profile(self._objective, state.best)
+        top = self._top(state)
+        saddles = [result for result in state.results if result.is_pass]
+        ends = [self._minima_at(saddle) for saddle in saddles]
+        ended = {
+            "ended": state.ended,
+            "rounds": state.rounds,
+            "peak_loss": state.first_height,
+            "height": profile.maximum,
+            "height_high": profile.maximum + profile.bracket,
+            "argmax_position": float(profile.positions[profile.argmax]),
+            "positions": profile.positions.tolist(),
+            "losses": profile.losses.tolist(),
+            "first_passage_a": profile.first_passage(),
+            "first_passage_b": profile.first_passage(from_end=True),
+            "dips_a": profile.dips[0],
+            "dips_b": profile.dips[1],
+            "points": len(state.best),
+            "saddle_losses": [saddle.loss for saddle in saddles],
+            "end_losses": [
+                loss if converged else math.nan
+                for saddle in saddles
+                for loss, converged in zip(saddle.end_losses, saddle.end_converged, strict=True)
+            ],
+            "ends": [key for both in ends for key in both],
+            "gradients": state.gradients,
+            "products": state.products,
+            "object": self._site.store.publish_saddle(self.key, self._tensors(state, top, saddles)),
+        }
+        if state.ended == "no barrier" or top is None:
+            return no_barrier.record(task, **ended)
+        joins: tuple[str, ...] = ()
+        reason = top.reason
+        if state.ended == "verified":
+            joins = task.a, task.b
+            reason = f"{reason}; it is the highest point of a path between both minima"
+        elif top.is_pass:
+            joins = ends[[id(saddle) for saddle in saddles].index(id(top))]
+        point = {
+            "loss": top.loss,
+            "gradient_norm": top.gradient_norm,
+            "gradient_tolerance": top.tolerance,
+            "eigenvalues": top.eigenvalues,
+            "eigenvalue_bounds": top.bounds,
+            "index": top.index,
+            "joins": joins,
+        }
+        return _Columns(top.verdict, reason).record(task, **{**ended, **point})
+
+    def _top(self, state: PassState) -> SearchResult | None:
+        """The saddle at the highest point of the path; without one, the result of the last search."""
+        if state.ended == "verified":
+            return state.highest_crossing
+        return state.results[-1] if state.results else None
+
+    def _tensors(
+        self, state: PassState, top: SearchResult | None, saddles: list[SearchResult]
+    ) -> dict[str, Tensor]:
+        """The path, the point of the record with its descents, and all saddles with the ends of theirs."""
+        tensors = {"points": state.best}
+        if top is not None and state.ended != "no barrier":
+            tensors["point"] = top.point[None]
+            tensors |= {f"descent {k}": side for k, side in enumerate(top.sides)}
+        if saddles:
+            tensors["saddles"] = torch.stack([saddle.point for saddle in saddles])
+            tensors["ends"] = torch.stack([side[-1] for s in saddles for side in s.sides])
+        return tensors
+
+    def _minima_at(self, saddle: SearchResult) -> tuple[str, ...]:
+        """Keys of the minima at which the descents from a saddle end; empty for none of the run's."""
+        return tuple(
+            self._minimum_at(side[-1], loss) if converged else ""
+            for side, loss, converged in zip(
+                saddle.sides, saddle.end_losses, saddle.end_converged, strict=True
+            )
+        )
+
+    def _minimum_at(self, end: Tensor, loss: float) -> str:
+        """Key of the minimum at a point [d] with this loss; empty if it is none of the known ones.
+
+        The minima of the path are compared first, the others only where the descent ended elsewhere.
+        """
+        task, site = self._task, self._site
+        for key in (task.a, task.b, *task.others):
+            point = site.loaded.flat(site.store.read_minimum(task.object_of(key))).to(end)
+            if float((end - point).norm()) > SAME_POINT * float(point.norm()):
+                continue
+            there = float(self._objective.losses(point[None])[0])
+            if math.isclose(there, loss, rel_tol=SAME_LOSS):
+                return key
         return ""
-    end = side.polyline[-1]
-    objective = site.loaded.objective(len(site.loaded.data.train_inputs))
-    for key in (task.a, task.b, *task.others):
-        point = site.loaded.flat(site.store.read_minimum(task.object_of(key))).to(end)
-        if float((end - point).norm()) > SAME_POINT * float(point.norm()):
-            continue
-        loss = float(objective.losses(point[None])[0])
-        if math.isclose(loss, side.loss, rel_tol=SAME_LOSS):
-            return key
-    return ""
-
-
-def _with(record: SaddleRecord, **columns: object) -> SaddleRecord:
-    return SaddleRecord(**{**asdict(record), **columns})

@@ -212,7 +212,7 @@ class SimplexRecord(ResultRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SaddleRecord(ResultRecord):
-    """The stationary point reached from the peak of a path, and the minima that its descents join."""
+    """A path led over saddles: the stationary point at its highest point, and the path."""
 
     collection: ClassVar[str] = "saddles"
     folder: ClassVar[str] = SADDLES
@@ -224,7 +224,7 @@ class SaddleRecord(ResultRecord):
     j: int = _column(pa.int32())
     loss: float = _column(pa.float64())
     peak_loss: float = _column(pa.float64())
-    """Loss at the peak of the path."""
+    """Highest loss on the path before."""
     gradient_norm: float = _column(pa.float64())
     gradient_tolerance: float = _column(pa.float64())
     """Gradient norm up to which the point counts as stationary."""
@@ -238,9 +238,32 @@ class SaddleRecord(ResultRecord):
     """`saddle`: stationary and proved to have index 1; or another verdict, such as `kink`."""
     reason: str = _column(pa.string())
     joins: Sequence[str] = _column(pa.list_(pa.string()))
-    """Keys of the minima at which the two descents end; empty for one that the run does not have."""
+    """Keys of two minima that are connected over it by points nowhere higher: those of the path where its
+    highest point is the saddle, else those at which the descents end (empty: the run does not have it)."""
+    ended: str = _column(pa.string(), "")
+    """Why the work on the path ended: `verified` where its highest point is the saddle; else `no barrier`,
+    `kink`, `no saddle`, `budget`, or `too large`."""
+    rounds: int = _column(pa.int32(), 0)
+    saddle_losses: Sequence[float] = _column(_FLOATS, ())
+    """Of all saddles of index 1 that were reached from the path."""
+    end_losses: Sequence[float] = _column(_FLOATS, ())
+    """At the ends of their descents, two for each saddle; NaN where a descent did not reach a minimum."""
+    ends: Sequence[str] = _column(pa.list_(pa.string()), ())
+    """Keys of the minima there; empty for one that the run did not have."""
+    height: float = _column(pa.float64(), math.nan)
+    """Highest loss on the path that was led over the saddles; its points are in the object."""
+    height_high: float = _column(pa.float64(), math.nan)
+    """`height` and the estimate of what sampling may have missed."""
+    argmax_position: float = _column(pa.float64(), math.nan)
+    positions: Sequence[float] = _column(_FLOATS, ())
+    losses: Sequence[float] = _column(_FLOATS, ())
+    first_passage_a: float = _column(pa.float64(), math.nan)
+    first_passage_b: float = _column(pa.float64(), math.nan)
+    dips_a: bool = _column(pa.bool_(), False)
+    dips_b: bool = _column(pa.bool_(), False)
+    points: int = _column(pa.int32(), 0)
     gradients: int = _column(pa.int64())
-    """Over the whole training set, of search, classification and descents."""
+    """Over the whole training set, of relaxing, searches, classification and descents."""
     products: int = _column(pa.int64())
     """Hessian-vector products of the same."""
 

@@ -10,7 +10,7 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class RefineSaddle(Task):
-    """Follow the peak of a finished path to a saddle, and descend from it on both sides.
+    """Lead a finished path over saddles, until its highest point is a verified one.
 
     Attributes:
         path: key of the path.
@@ -18,6 +18,7 @@ class RefineSaddle(Task):
         others: keys of further minima at which a descent may end. They are no part of the key: the record
             keeps the ends of the descents, whichever minima are known.
         seed: of the random directions.
+        rounds: peaks that are followed, at most.
     """
 
     noun = "saddle"
@@ -30,10 +31,11 @@ class RefineSaddle(Task):
     b: str
     others: tuple[str, ...]
     seed: int
+    rounds: int = 12
 
     @cached_property
     def key(self) -> str:
-        return digest("saddle", self.problem.key, self.path, self.seed)
+        return digest("saddle", self.problem.key, self.path, self.seed, self.rounds)
 
     @property
     def title(self) -> str:

@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import torch
 
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.saddle_refinement import saddle_task
 from orchestrator.run_file.reading import parse
 from tests.helpers.made_run import (
     HEIGHTS,
@@ -95,7 +97,7 @@ def test_all_indices_of_the_simplices_are_of_one_complex(tmp_path):
 
 def saddle_record(made, pair, loss, joins, verdict="saddle", index=1):
     i, j = pair
-    key = f"saddle-{i}-{j}"
+    key = saddle_task(made.plan, pair, made.plan.pair_key(pair)).key
     return SaddleRecord(
         key=key,
         path=made.plan.pair_key(pair),
@@ -157,3 +159,55 @@ def test_bars_of_no_length_are_counted_beside_the_scores(tmp_path):
 
 def _plan_and_store(made):
     return made.plan, made.store
+
+
+def test_a_path_led_over_saddles_is_the_pass_of_its_pair(tmp_path):
+    """Its lower height, profile and points count in barcodes, tables and figures; a path that is not lower
+    changes nothing, and with the heights of the paper none does."""
+    made = complete_run(tmp_path)
+    keys = made.plan.minimum_keys
+    before = reduce_run(made.plan, made.store)
+    over = replace(
+        saddle_record(made, (1, 3), 0.68, (keys[1], keys[3])),
+        ended="verified",
+        height=0.68,
+        height_high=0.6801,
+        argmax_position=0.5,
+        positions=(0.0, 0.5, 1.0),
+        losses=(before.losses[1], 0.68, before.losses[3]),
+    )
+    higher = replace(saddle_record(made, (1, 2), 0.9, ()), ended="budget", height=0.9)
+    made.store.publish_records([over, higher], term=1)
+    landscape = reduce_run(made.plan, made.store)
+    record = landscape.passes[1, 3]
+    assert (record.height, record.object, record.outcome) == (0.68, over.object, "converged")
+    assert landscape.passes[1, 2] == before.passes[1, 2]
+    (bar,) = [bar for bar in landscape.barcodes["elder"].finite if bar.minimum == 1]
+    assert bar.death == 0.68 and landscape.verified.ends[1].kind.value == "saddle"
+    run = made.plan.run.model_copy(
+        update={"reduce": made.plan.run.reduce.model_copy(update={"heights": "paper"})}
+    )
+    paper = reduce_run(replace(made.plan, run=run), made.store)
+    assert paper.passes[1, 3].height == before.passes[1, 3].grid_height
+
+
+def test_a_run_is_complete_once_its_saddles_are(tmp_path):
+    """A saddle that the run file asks for is counted as missing until its record is there, and a failed one
+    is listed as a failure."""
+    made = complete_run(tmp_path, saddles={"refine": "bars"})
+    landscape = reduce_run(made.plan, made.store)
+    assert not landscape.complete
+    assert (landscape.saddles_done, landscape.saddles_expected) == (0, 3)
+    pairs = [bar.saddle for bar in landscape.barcodes["elder"].finite]
+    made.store.publish_records(
+        [saddle_record(made, pair, landscape.heights[pair], ()) for pair in pairs[:2]], term=1
+    )
+    assert reduce_run(made.plan, made.store).saddles_done == 2
+    last = saddle_task(made.plan, pairs[2], made.plan.pair_key(pairs[2]))
+    failure = {"what": last.title, "kind": "bug", "reason": "it broke"}
+    made.store.publish_failure(last.key, failure, term=1)
+    landscape = reduce_run(made.plan, made.store)
+    assert [failed.what for failed in landscape.failures] == [last.title]
+    made.store.clear_failures()
+    made.store.publish_records([saddle_record(made, pairs[2], 0.7, ())], term=1)
+    assert reduce_run(made.plan, made.store).complete

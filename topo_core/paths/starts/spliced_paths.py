@@ -89,11 +89,11 @@ def _over(objective: Objective, points: Tensor, saddle: SaddleTrails) -> Tensor:
     losses = objective.losses(points)
     peak = int(losses.argmax())
     before, after = points[: peak + 1], points[peak:].flip(0)
-    so_far = losses[: peak + 1].cummax(0).values, losses[peak:].flip(0).cummax(0).values
+    rise, fall = losses[: peak + 1], losses[peak:].flip(0)
     best: tuple[float, Tensor] | None = None
     for first, second in (saddle.sides, saddle.sides[::-1]):
-        up, high = _joined(objective, before, so_far[0], first)
-        down, higher = _joined(objective, after, so_far[1], second)
+        up, high = _joined(objective, before, rise, first)
+        down, higher = _joined(objective, after, fall, second)
         height = max(high, higher)
         if best is None or height < best[0]:
             best = height, torch.cat([up, down.flip(0)[1:]])
@@ -101,28 +101,49 @@ def _over(objective: Objective, points: Tensor, saddle: SaddleTrails) -> Tensor:
     return best[1]
 
 
-def _joined(
-    objective: Objective, points: Tensor, so_far: Tensor, side: Tensor
-) -> tuple[Tensor, float]:
-    """The lowest way from the first of ``points`` [n, d] by some of them to ``side`` and up to its saddle.
+@dataclass(frozen=True)
+class Link:
+    """Where a path leaves its own points for a descent from a saddle.
+
+    Attributes:
+        leave: number of the point that it leaves from.
+        meet: number of the point of the descent to which it goes.
+        height: highest loss from the end of the path to there, as sampled.
+    """
+
+    leave: int
+    meet: int
+    height: float
+
+
+def lowest_link(objective: Objective, points: Tensor, losses: Tensor, side: Tensor) -> Link:
+    """The lowest link from ``points`` to ``side``, a straight segment.
 
     Args:
         objective: the loss.
-        points: of a path, from its end to its peak.
-        so_far: [n], the highest loss from the end to each of them.
-        side: [m, d], from the saddle down.
-
-    Returns:
-        The polyline from the end to the saddle, and its height below the saddle.
+        points: [n, d], of a path from one of its ends to its peak.
+        losses: [n], at the points.
+        side: [m, d], a descent from a saddle.
     """
     leaves = torch.linspace(0, len(side) - 1, min(len(side), _LEAVES)).round().long()
     weights = torch.linspace(0, 1, _INSIDE + 2, dtype=points.dtype, device=points.device)
     weights = weights[1:-1, None]
     chords = side[leaves.to(side.device)][None, :] - points[:, None]
     inside = points[:, None, None] + weights * chords[:, :, None]
-    losses = objective.losses(inside.flatten(0, 2)).reshape(len(points), len(leaves), -1)
-    heights = torch.maximum(losses.amax(-1), so_far[:, None].to(losses))
+    between = objective.losses(inside.flatten(0, 2)).reshape(len(points), len(leaves), -1)
+    so_far = losses.cummax(0).values
+    heights = torch.maximum(between.amax(-1), so_far[:, None].to(between))
     row, column = divmod(int(heights.argmin()), len(leaves))
-    last = int(leaves[column])
-    kept = torch.linspace(0, last, min(last + 1, _KEPT)).round().long().to(side.device)
-    return torch.cat([points[: row + 1], side[kept].flip(0)]), float(heights[row, column])
+    return Link(row, int(leaves[column]), float(heights[row, column]))
+
+
+def _joined(
+    objective: Objective, points: Tensor, losses: Tensor, side: Tensor
+) -> tuple[Tensor, float]:
+    """The polyline from the first of ``points`` over the lowest link to ``side``, and up to its saddle.
+
+    Arguments as for ``lowest_link``; the second result is the height below the saddle.
+    """
+    link = lowest_link(objective, points, losses, side)
+    kept = torch.linspace(0, link.meet, min(link.meet + 1, _KEPT)).round().long().to(side.device)
+    return torch.cat([points[: link.leave + 1], side[kept].flip(0)]), link.height

@@ -1,0 +1,84 @@
+"""Paths that were led over saddles: their records, and the stationary points at their highest points."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from orchestrator.pair_rules.orders import Pair
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.saddle_refinement import saddle_task
+from topo_core.homology.bar_ends import RefinedPeak
+from workers.storage.schema import PairRecord, SaddleRecord
+
+
+def saddles_of_paths(
+    plan: Plan, passes: Mapping[Pair, PairRecord], records: Iterable[SaddleRecord]
+) -> dict[Pair, SaddleRecord]:
+    """The records of the saddle tasks of these paths, by pair.
+
+    Args:
+        plan: of the run.
+        passes: the best paths.
+        records: of all saddle tasks in the store, those of other paths among them.
+    """
+    pair_of = {record.key: pair for pair, record in passes.items()}
+    return {
+        pair_of[record.path]: record
+        for record in records
+        if record.path in pair_of
+        and record.key == saddle_task(plan, pair_of[record.path], record.path).key
+    }
+
+
+def lowered(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
+    """The record of a path as it was led over saddles, where that made it lower."""
+    if saddle is None or not saddle.height < record.height:
+        return record
+    verified = saddle.ended == "verified"
+    return replace(
+        record,
+        object=saddle.object,
+        height=saddle.height,
+        height_high=saddle.height_high,
+        argmax_position=saddle.argmax_position,
+        positions=saddle.positions,
+        losses=saddle.losses,
+        first_passage_a=saddle.first_passage_a,
+        first_passage_b=saddle.first_passage_b,
+        dips_a=saddle.dips_a,
+        dips_b=saddle.dips_b,
+        points=saddle.points,
+        outcome="converged" if verified else record.outcome,
+        reason=f"{saddle.reason}." if verified else record.reason,
+        remaining_fall=0.0 if verified else record.remaining_fall,
+    )
+
+
+def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, RefinedPeak]:
+    """The stationary points at the highest points of the paths, by pair."""
+    number = {key: index for index, key in enumerate(plan.minimum_keys)}
+    return {
+        pair: RefinedPeak(
+            _verdict(record),
+            record.loss,
+            record.gradient_norm,
+            tuple(record.eigenvalues),
+            tuple(record.eigenvalue_bounds),
+            _ends(record, number),
+        )
+        for pair, record in saddles.items()
+    }
+
+
+def _verdict(record: SaddleRecord) -> str:
+    """The verdict; `saddle` is claimed only of a point from which two descents were followed."""
+    if record.verdict == "saddle" and (record.index != 1 or not record.joins):
+        return "a saddle that is not proved to have index 1"
+    return record.verdict
+
+
+def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:
+    """The minima that a saddle joins, by number; None where the plan does not have one of them."""
+    if len(record.joins) != 2 or not all(key in number for key in record.joins):
+        return None
+    first, second = record.joins
+    return number[first], number[second]

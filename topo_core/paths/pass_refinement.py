@@ -1,0 +1,300 @@
+"""From a path to one whose highest point is a saddle proved to have index 1.
+
+The peak of a path that was relaxed with minibatches, on few points, is far from every saddle: a search from
+there ends anywhere. So each round first relaxes the highest piece of the path with exact gradients, then
+follows its peak to a stationary point. A saddle of index 1 cuts the piece in two: the path leaves its own
+points for one descent of the saddle, and comes back from the other. The new pieces are relaxed in turn, until
+nothing is higher than the highest saddle that the path crosses (the string method with a growing number of
+strings, as in the missing-connection strategy: Carr, Trygubenko & Wales 2005). Then the highest loss on the
+path is that of a verified saddle, and the path joins its two ends over it: that the descents from the
+saddle end at other minima does not matter.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.saddles import (
+    SaddleDescent,
+    SaddleSettings,
+    descend_both_sides,
+    refine_saddle,
+)
+from topo_core.objectives.protocol import Objective
+from topo_core.paths.pass_state import Crossing, PassState, Piece, SearchResult
+from topo_core.paths.polyline import arc_positions, at_positions, merge_coincident, segment_lengths
+from topo_core.paths.profiles import is_as_low_as, loss_profile
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.solver import PathSolver
+from topo_core.paths.starts.spliced_paths import lowest_link
+
+_CLOSE = 1e-4  # of the barrier, by which a path may be higher than its saddle
+_WORTH = 0.1  # of the barrier: relaxing goes on while a block of epochs lowers a piece by this much
+_STUB = 0.25  # of the fall along a descent: the part of it that relaxing leaves alone
+_RISE = 0.05  # of the barrier, by which the loss must rise again beyond a dip
+_POINTS = 13  # of a piece, at least
+_FALL = 1.0  # of the barrier: a search this far below the higher end of the path has left it
+_UNITS = (
+    18  # units of a search in the length of the path: segments of a path with the usual 19 points
+)
+_SAME = 1e-4  # of the distance of the path's ends: saddles this close are one
+
+
+@dataclass(frozen=True)
+class PassRefinement:
+    """What may be spent.
+
+    Attributes:
+        rounds: at most; in each one piece is relaxed, and one peak followed.
+        epochs: of one block of relaxing.
+        blocks: of one round, at most.
+        search: from a peak. From a relaxed path the saddle is near, so radii are smaller than by default.
+    """
+
+    rounds: int = 12
+    epochs: int = 100
+    blocks: int = 4
+    search: SaddleSettings = field(
+        default_factory=lambda: SaddleSettings(
+            steps=200, dense=512, first=0.1, longest=0.5, reach=8.0
+        )
+    )
+
+
+def init_pass(objective: Objective, points: Tensor) -> PassState:
+    """The state before the first round, on the path ``points`` [n, d]."""
+    points, _ = merge_coincident(points.detach().clone())
+    height = loss_profile(objective, points).maximum
+    end_loss = float(objective.losses(points[[0, -1]]).max())
+    state = PassState(
+        pieces=(Piece(points, height),),
+        crossings=(),
+        results=(),
+        best=points,
+        best_height=height,
+        first_height=height,
+        end_loss=end_loss,
+        rounds=0,
+        ended="",
+        gradients=0,
+        products=0,
+    )
+    return _judged(objective, state, PassRefinement())
+
+
+def advance_pass(
+    objective: Objective, state: PassState, settings: PassRefinement | None = None, *, seed: int = 0
+) -> PassState:
+    """The state after one more round.
+
+    Args:
+        objective: the loss, with exact gradients.
+        state: whose ``ended`` is empty.
+        settings: all defaults when None.
+        seed: of the random directions of the classification.
+    """
+    settings = settings or PassRefinement()
+    state = _cut_at_dips(objective, replace(state, rounds=state.rounds + 1))
+    number = _highest(state)
+    state = _relaxed(objective, state, number, settings)
+    state = _judged(objective, state, settings)
+    if state.ended or state.pieces[number].height <= state.level:
+        return state
+    state, result = _followed(objective, state, state.pieces[number].points, settings, seed)
+    state = replace(state, results=(*state.results, result))
+    if result.verdict == "kink":
+        return replace(state, ended="kink")
+    if result.is_pass and not _is_crossed(state, result):
+        state = _cut(objective, state, number)
+    elif state.pieces[number].at_rest:
+        return replace(state, ended="no saddle")
+    return _judged(objective, state, settings)
+
+
+def _judged(objective: Objective, state: PassState, settings: PassRefinement) -> PassState:
+    """The state with the lowest path so far, ended where nothing is left to do."""
+    height = max(state.level, *(piece.height for piece in state.pieces))
+    if height < state.best_height:
+        state = replace(state, best=state.path, best_height=height)
+    top = state.highest_crossing
+    ends = objective.losses(state.best[[0, -1]])
+    if is_as_low_as(state.best_height, ends, state.best.dtype):
+        return replace(state, ended="no barrier")
+    close = _CLOSE * (state.level - state.end_loss)
+    if top is not None and top.loss > state.end_loss and height <= top.loss + close:
+        # The dense maximum of the path decides: losses between the points of a descent were sampled only.
+        path = state.path
+        height = loss_profile(objective, path).maximum
+        if height <= top.loss + close:
+            return replace(state, best=path, best_height=height, ended="verified")
+    if state.rounds >= settings.rounds:
+        return replace(state, ended="budget")
+    return state
+
+
+def _highest(state: PassState) -> int:
+    """Number of the highest piece."""
+    return max(range(len(state.pieces)), key=lambda k: state.pieces[k].height)
+
+
+def _cut_at_dips(objective: Objective, state: PassState) -> PassState:
+    """The state with the highest piece cut at the dips of the loss beside its peak.
+
+    Where a path crosses several basins, its points are too few for all of them.
+    """
+    number = _highest(state)
+    piece = state.pieces[number]
+    profile = loss_profile(objective, piece.points)
+    barrier = profile.maximum - state.end_loss
+    losses, peak = profile.losses, profile.argmax
+    last = len(losses) - 1
+    cuts = [
+        _dip(side, state.end_loss, barrier) for side in (losses[: peak + 1].flip(0), losses[peak:])
+    ]
+    where = [peak - cuts[0] if cuts[0] else 0, peak + cuts[1] if cuts[1] else last]
+    if where == [0, last]:
+        return state
+    positions = arc_positions(piece.points)
+    at = profile.positions[where].to(positions)
+    points = at_positions(piece.points, positions, at)
+    inside = [(positions < at[0]), (positions > at[0]) & (positions < at[1]), positions > at[1]]
+    parts = [
+        torch.cat([piece.points[inside[0]], points[:1]]),
+        torch.cat([points[:1], piece.points[inside[1]], points[1:]]),
+        torch.cat([points[1:], piece.points[inside[2]]]),
+    ]
+    heights = [float(part.max()) for part in (losses[: where[0] + 1], losses, losses[where[1] :])]
+    pieces = [Piece(part, height) for part, height in zip(parts, heights, strict=True)]
+    kept = slice(0 if where[0] else 1, 3 if where[1] < last else 2)
+    pieces = pieces[kept]
+    joints = [Crossing(-1, piece.points[:1], piece.points[:1]) for piece in pieces[1:]]
+    return replace(
+        state,
+        pieces=(*state.pieces[:number], *pieces, *state.pieces[number + 1 :]),
+        crossings=(*state.crossings[:number], *joints, *state.crossings[number:]),
+    )
+
+
+def _dip(losses: Tensor, end_loss: float, barrier: float) -> int:
+    """Index of the first dip on the way down from ``losses[0]``, a peak; 0 where there is none.
+
+    Only a point that is not higher than the ends of the whole path may be fixed.
+    """
+    lowest = losses.cummin(0)
+    left = lowest.values <= end_loss
+    left &= losses - lowest.values >= _RISE * barrier
+    return int(lowest.indices[int(left.to(torch.int8).argmax())]) if bool(left.any()) else 0
+
+
+def _relaxed(
+    objective: Objective, state: PassState, number: int, settings: PassRefinement
+) -> PassState:
+    """The state with one piece relaxed: until that lowers it little, and again for all blocks of epochs."""
+    piece = state.pieces[number]
+    if piece.at_rest:
+        return state
+    epochs, again = settings.epochs * settings.blocks, piece.relaxed > 0
+    solver = PathSolver(objective, PathSettings(epochs=epochs, l2=0.0))
+    path = solver.begin(_dense(piece.points))
+    first = path.best_maximum
+    while path.epoch < epochs:
+        before = path.best_maximum
+        path = solver.advance(path, 0, until_epoch=path.epoch + settings.epochs)
+        little = not before - path.best_maximum > _worth(state, path.best_maximum)
+        low = path.best_maximum <= state.level
+        if low or solver.is_finished(path) or (little and not again):
+            break
+    at_rest = again and not first - path.best_maximum > _worth(state, path.best_maximum)
+    pieces = list(state.pieces)
+    pieces[number] = Piece(path.best, path.best_maximum, piece.relaxed + 1, at_rest)
+    gradients = state.gradients + path.gradient_evaluations
+    return replace(state, pieces=tuple(pieces), gradients=gradients)
+
+
+def _worth(state: PassState, height: float) -> float:
+    """The fall of a piece of this height for which it is worth to go on relaxing it."""
+    return _WORTH * (height - state.end_loss)
+
+
+def _dense(points: Tensor) -> Tensor:
+    """The polygon ``points`` [n, d] with its longest segments halved, until it has enough points."""
+    while len(points) < _POINTS:
+        longest = int(segment_lengths(points).argmax())
+        middle = points[longest : longest + 2].mean(0, keepdim=True)
+        points = torch.cat([points[: longest + 1], middle, points[longest + 1 :]])
+    return points
+
+
+def _followed(
+    objective: Objective, state: PassState, points: Tensor, settings: PassRefinement, seed: int
+) -> tuple[PassState, SearchResult]:
+    """The stationary point to which the peak of ``points`` [n, d] leads, with descents from a pass."""
+    profile = loss_profile(objective, points)
+    positions = arc_positions(points)
+    position = profile.positions[profile.argmax].to(positions)
+    right = int(torch.searchsorted(positions, position).clamp(1, len(points) - 1))
+    (peak,) = at_positions(points, positions, position[None])
+    chord = points[right] - points[right - 1]
+    unit = float(segment_lengths(state.best).sum()) / _UNITS
+    chord = chord * (unit / float(chord.norm()))
+    floor = state.end_loss - _FALL * (profile.maximum - state.end_loss)
+    saddle = refine_saddle(
+        objective, peak, chord, settings.search, floor=floor, seed=seed + state.rounds
+    )
+    sides: tuple[SaddleDescent, ...] = ()
+    if saddle.is_pass:
+        sides = descend_both_sides(objective, saddle, settings.search)
+    state = replace(
+        state,
+        gradients=state.gradients + saddle.gradients + sum(side.gradients for side in sides),
+        products=state.products + saddle.products + sum(side.products for side in sides),
+    )
+    return state, SearchResult.of(saddle, sides)
+
+
+def _is_crossed(state: PassState, result: SearchResult) -> bool:
+    """Whether the path crosses this saddle already."""
+    near = _SAME * float((state.best[-1] - state.best[0]).norm())
+    crossed = [result.point for result in state.crossed]
+    return any(float((result.point - point).norm()) <= near for point in crossed)
+
+
+def _cut(objective: Objective, state: PassState, number: int) -> PassState:
+    """The state with piece ``number`` led over the saddle of the last result."""
+    points, result = state.pieces[number].points, state.results[-1]
+    losses = objective.losses(points)
+    peak = int(losses.argmax())
+    halves = (
+        (points[: peak + 1], losses[: peak + 1]),
+        (points[peak:].flip(0), losses[peak:].flip(0)),
+    )
+    both = []
+    for sides in (result.sides, result.sides[::-1]):
+        links = [
+            lowest_link(objective, *half, side) for half, side in zip(halves, sides, strict=True)
+        ]
+        parts = [
+            _parts(objective, half[: link.leave + 1], side[: max(link.meet, 1) + 1])
+            for (half, _), link, side in zip(halves, links, sides, strict=True)
+        ]
+        both.append((max(link.height for link in links), parts))
+    _, ((near, up), (far, down)) = min(both, key=lambda option: option[0])
+    pieces = [Piece(part, loss_profile(objective, part).maximum) for part in (near, far.flip(0))]
+    crossing = Crossing(len(state.results) - 1, up.flip(0), down)
+    return replace(
+        state,
+        pieces=(*state.pieces[:number], *pieces, *state.pieces[number + 1 :]),
+        crossings=(*state.crossings[:number], crossing, *state.crossings[number:]),
+    )
+
+
+def _parts(objective: Objective, own: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+    """The piece from the first of ``own`` [n, d] to a point of the descent ``side`` [m, d], and the part of
+    the descent above it, which is no part of the piece: [k, d] from the saddle down."""
+    losses = objective.losses(side)
+    enough = losses <= losses[0] - _STUB * (losses[0] - losses.min())
+    stub = int(enough.to(torch.int8).argmax()) if bool(enough.any()) else len(side) - 1
+    stub = max(1, stub)
+    piece, _ = merge_coincident(torch.cat([own, side[stub:].flip(0)]))
+    return piece, side[: stub + 1]
