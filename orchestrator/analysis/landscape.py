@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.analysis.assessment import Assessment, assess
+from orchestrator.analysis.computing_cost import CostRow, cost_of
 from orchestrator.analysis.copies import Copies, copies_of
 from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
 from orchestrator.analysis.json_values import finite_or_none
@@ -53,6 +54,7 @@ class Landscape:
         tolerance: what the rule of the pairs may miss, in units of the loss.
         saddles: the records of the paths that were led over saddles, by pair. ``passes`` has these paths as
             they are now.
+        as_optimised: the records of the same paths before.
         saddles_expected, saddles_done: how many such paths the run asks for, at most while paths are missing.
         peaks: the stationary points at the highest points of these paths.
         classes: gives each minimum the number of its class of symmetric copies, or None where
@@ -71,6 +73,7 @@ class Landscape:
     damage: tuple[Damage, ...] = ()
     tolerance: float = 0.0
     saddles: Mapping[Pair, SaddleRecord] = field(default_factory=dict)
+    as_optimised: Mapping[Pair, PairRecord] = field(default_factory=dict)
     saddles_expected: int = 0
     saddles_done: int = 0
     peaks: Mapping[Pair, RefinedPeak] = field(default_factory=dict)
@@ -142,6 +145,16 @@ class Landscape:
         return simplex_homology(self.losses, self.heights, self.simplices, self.max_index)
 
     @cached_property
+    def cost(self) -> tuple[CostRow, ...]:
+        """What each kind of work has taken."""
+        return cost_of(
+            self.minima.values(),
+            self.passes.values(),
+            self.simplices.values(),
+            self.saddles.values(),
+        )
+
+    @cached_property
     def verdicts(self) -> Verdicts | None:
         """What the minima are; None without minima."""
         return verdicts_of(self.minima.values()) if self.minima else None
@@ -166,6 +179,8 @@ class Landscape:
             "complete": self.complete,
             "minima": [_minimum_json(i, record) for i, record in sorted(self.minima.items())],
             **({"verdicts": self.verdicts.to_json()} if self.verdicts else {}),
+            "saddles": {"total": self.saddles_expected, "done": self.saddles_done},
+            "cost": [row.to_json() for row in self.cost],
             "pairs": {
                 "total": self.counts.total,
                 "done": self.counts.done,

@@ -72,6 +72,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         damage=tuple(store.damage()),
         tolerance=plan.run.pairs.tolerance if plan.adaptive else 0.0,
         saddles=saddles,
+        as_optimised={pair: paths.passes[pair] for pair in saddles},
         saddles_done=sum(pair in saddles for pair in tasks),
         saddles_expected=len(tasks) if complete else most_saddles(plan),
         peaks=peaks_of(plan, saddles),

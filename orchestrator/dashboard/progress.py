@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.saddle_refinement import saddle_task
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.scheduling.holder import Holder, is_gone
 from orchestrator.scheduling.lease import STALE_SECONDS
@@ -139,6 +140,7 @@ def progress(
         *landscape.minima.values(),
         *landscape.passes.values(),
         *landscape.simplices.values(),
+        *landscape.saddles.values(),
     ]
     eta = None
     if driver[0] is Driver.RUNNING:
@@ -157,7 +159,7 @@ def progress(
 
 
 def counts_of(landscape: Landscape) -> tuple[Count, ...]:
-    """The numbers of minima, paths and, where the run asks for them, simplices."""
+    """The numbers of minima, paths and, where the run asks for them, simplices and saddles."""
     failed = [failure.what.split(" ")[0] for failure in landscape.failures]
 
     def count(kind: str, one: str, total: int, done: int) -> Count:
@@ -171,6 +173,8 @@ def counts_of(landscape: Landscape) -> tuple[Count, ...]:
     ]
     if total := landscape.simplices_expected:
         kinds.append(count("simplices", "simplex", total, len(landscape.simplices)))
+    if total := landscape.saddles_expected:
+        kinds.append(count("saddles", "saddle", total, landscape.saddles_done))
     return tuple(kinds)
 
 
@@ -235,3 +239,7 @@ def _named(plan: Plan) -> Iterable[tuple[str, str, int]]:
     for rung, settings in enumerate(plan.rungs):
         for i, j in plan.pairs():
             yield plan.pair_key((i, j), rung), f"path {i}–{j}", settings.epochs or 1
+    if plan.refines_saddles:
+        for pair in plan.pairs():
+            saddle = saddle_task(plan, pair, plan.pair_key(pair))
+            yield saddle.key, saddle.title, saddle.rounds

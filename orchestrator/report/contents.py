@@ -92,14 +92,14 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
 
     @cache
     def read(pair: Pair) -> PathPoints | None:
-        record = landscape.passes[pair]
-        if record.object is None:
-            return None
-        try:
-            tensors = run.store.read_path(record.object)
-        except (Damaged, NotFound):
+        tensors = _readable(run, landscape.passes[pair].object)
+        if not tensors:
             return None
         positions = arc_positions(tensors["points"]).tolist()
+        if before := landscape.as_optimised.get(
+            pair
+        ):  # its norms are of the path as it was optimised
+            tensors = _readable(run, before.object)
         if "norm_epochs" not in tensors:
             return PathPoints(positions)
         return PathPoints(
@@ -110,6 +110,14 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
         )
 
     return read
+
+
+def _readable(run: StartedRun, name: str | None) -> dict[str, Tensor]:
+    """The tensors of a path; none where they were not kept or cannot be read."""
+    try:
+        return run.store.read_path(name)
+    except (Damaged, NotFound):
+        return {}
 
 
 def _without_padding(rows: Tensor) -> list[list[float]]:

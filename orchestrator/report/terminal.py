@@ -72,6 +72,9 @@ def what_is_missing(landscape: Landscape) -> str:
         missing.append(f"{counts.failed} failed paths")
     if lacking := landscape.simplices_expected - len(landscape.simplices):
         missing.append(f"{lacking} of {landscape.simplices_expected} simplices")
+    if lacking := landscape.saddles_expected - landscape.saddles_done:
+        bound = "at most " if counts.open else ""
+        missing.append(f"{bound}{lacking} of {landscape.saddles_expected} saddles")
     change = (
         "A missing minimum adds a bar and may change others."
         if len(landscape.minima) < landscape.minima_expected

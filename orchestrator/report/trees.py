@@ -68,8 +68,9 @@ def verified_tree_figure(losses: Mapping[int, float], network: TransitionNetwork
         name="disconnectivity-graph-verified",
         title="Disconnectivity graph of verified saddles",
         caption=(
-            "As above, but joined only at stationary points that are proved to have index 1 and whose two "
-            "descents end at minima of the run. Minima that no such saddle joins stand alone."
+            "As above, but joined only at stationary points that are proved to have index 1, each the "
+            "highest point of a path between two minima of the run, or with descents to both. Minima that "
+            "no such saddle joins stand alone."
         ),
     )
 

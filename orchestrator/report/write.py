@@ -23,6 +23,7 @@ from orchestrator.report.contents import left_out as left_out_figures
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
+from orchestrator.report.saddles import bar_ends_table, cost_table
 from orchestrator.report.style import number
 from orchestrator.report.summary import summary
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
@@ -44,7 +45,7 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 BUILT_IN = "builtin-"
 """How the fingerprint of a network of toscore's own begins; that of a user's is a SHA-256."""
 
-_TABLE_OF = {"minima": "minima", "paths": "dips"}
+_TABLE_OF = {"barcodes": "bar-ends", "minima": "minima", "paths": "dips"}
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
             text = [left_out_figures(landscape)] if id_ == "barcodes" else []
             text = [line for line in text if line]
             sections.append(Section(id_, title, text=text, figures=shown, tables=own))
+    sections.append(Section("cost", "Cost", tables=[t for t in tables if t.name == "cost"]))
     sections.append(_failed(landscape, tables))
     sections.append(_provenance(run))
     spec = run.plan.run
@@ -150,12 +152,12 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
 
 def _numbers(landscape: Landscape) -> list[Number]:
     counts = landscape.counts
-    seconds = sum(r.seconds for r in (*landscape.minima.values(), *landscape.passes.values()))
+    seconds = sum(row.seconds or 0.0 for row in landscape.cost)
     skipped = f", {counts.skipped:,} not asked for" if counts.skipped else ""
     found = [
         Number("Minima", f"{len(landscape.minima):,} of {landscape.minima_expected:,}"),
         Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
-        Number("Work", human_seconds(seconds), "of one worker, minima and paths together"),
+        Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
     ]
     known = landscape.assessment
     if known is None:
@@ -227,6 +229,15 @@ def _tables(landscape: Landscape) -> list[NamedTable]:
         }
         title = "Dips inside paths: basins that no minimum belongs to, deepest first"
         found.append(NamedTable("dips", title, Table(inside)))
+    if landscape.verified:
+        title = "What the finite bars end at"
+        found.append(NamedTable("bar-ends", title, bar_ends_table(landscape.verified)))
+    if landscape.cost:
+        title = (
+            "What each kind of work has taken. Gradients of paths are on one minibatch each, all others over "
+            "the whole training set; seconds of training include polish and verdicts"
+        )
+        found.append(NamedTable("cost", title, cost_table(landscape.cost)))
     if landscape.failures:
         failures = landscape.failures
         columns: dict[str, list[Any]] = {

@@ -32,7 +32,7 @@ from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.paths.polyline import arc_positions, at_positions
 from workers.storage.immutable_objects import Damaged
 from workers.storage.objects import NotFound
-from workers.storage.schema import MinimumRecord, PairRecord
+from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord
 
 Pair = tuple[int, int]
 
@@ -168,6 +168,37 @@ class LoadedRun:
                 f"{self.name} has no path between the minima {i} and {j}: "
                 f"it has {len(self.landscape.passes)} others."
             ) from None
+
+    @property
+    def saddles(self) -> Mapping[Pair, SaddleRecord]:
+        """The records of paths that were led over saddles, by pair; `path` has these paths as led."""
+        return self.landscape.saddles
+
+    def saddle(self, i: int, j: int) -> dict[str, NDArray[Any]]:
+        """The points of the saddle of a path, from the store.
+
+        Returns:
+            `point` [1, d]; `descent 0` and `descent 1` [m, d], from it down on both sides, where it has index
+            1; `saddles` [k, d] and `ends` [2k, d], all saddles of index 1 that were reached from the path and
+            the ends of their descents.
+
+        Raises:
+            UserError: the path was not led over saddles, or its points are damaged.
+        """
+        pair = (min(i, j), max(i, j))
+        record = self.saddles.get(pair)
+        if record is None or record.object is None:
+            raise UserError(
+                f"{self.name} has no saddle of the path {_named(pair)}: set saddles.refine to all in its run "
+                "file and run it again."
+            )
+        try:
+            tensors = self.started.store.read_saddle(record.object)
+        except (Damaged, NotFound) as error:
+            raise UserError(
+                f"The saddle of path {_named(pair)} cannot be read ({error}): `toscore run` makes it again."
+            ) from None
+        return {name: tensor.numpy() for name, tensor in tensors.items() if name != "points"}
 
     def paths(self) -> Iterator[LoadedPath]:
         """All paths, in the order of `pairs`."""

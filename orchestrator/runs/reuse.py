@@ -7,12 +7,13 @@ copied and not linked, so that each run can be moved, checked and deleted on its
 from collections.abc import Iterable
 
 from orchestrator.planning.plan import Plan
+from orchestrator.planning.saddle_refinement import saddle_task
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.runs.stored_run import location_of
 from workers.storage.objects import NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
-from workers.storage.schema import KINDS
+from workers.storage.schema import KINDS, PairRecord, SaddleRecord
 
 AT_ONCE = 1000
 """Records copied into one segment."""
@@ -64,7 +65,30 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
         for collection in KINDS:
             missing = wanted.get(collection, set()) - store.completed(collection)
             keys = sorted(missing & other.completed(collection)) if missing else []
+            if collection == SaddleRecord.collection:
+                keys = _saddles(plan, store, other, wanted["pairs"])
             for start in range(0, len(keys), AT_ONCE):
                 part = frozenset(keys[start : start + AT_ONCE])
                 copied += store.adopt(other, collection, part, term=term)
     return copied
+
+
+def _saddles(plan: Plan, store: Store, other: Store, paths: set[str]) -> list[str]:
+    """Keys of the saddles of the other run that this plan asks for: those of its paths."""
+    if not plan.refines_saddles:
+        return []
+    done = store.completed(SaddleRecord.collection)
+    number = {key: index for index, key in enumerate(plan.minimum_keys)}
+    there = other.completed(SaddleRecord.collection) - done
+    ends = {
+        record.key: (number[record.a], number[record.b])
+        for record in other.records(PairRecord, lists=False)
+        if record.key in paths
+    }
+    return sorted(
+        record.key
+        for record in other.records(SaddleRecord, lists=False)
+        if record.key in there
+        and record.path in ends
+        and saddle_task(plan, ends[record.path], record.path).key == record.key
+    )

@@ -159,10 +159,26 @@ def status_json(run: StartedRun) -> dict[str, Any]:
         "minima": {"total": landscape.minima_expected, "done": len(landscape.minima)},
         "pairs": full["pairs"],
         "simplices": {"total": landscape.simplices_expected, "done": len(landscape.simplices)},
+        "saddles": full["saddles"],
+        "bars_end_at": full["verified"]["counts"] if "verified" in full else None,
+        "cost": full["cost"],
         "failures": full["failures"],
         "damaged": full["damaged"],
         "provenance": run.provenance,
     }
+
+
+def _cost_view(landscape: Landscape) -> Table:
+    """What each kind of work has taken so far."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    table.add_column("work so far")
+    for name in ("tasks", "epochs", "gradients", "products", "seconds"):
+        table.add_column(name, justify="right")
+    for row in landscape.cost:
+        numbers = (row.tasks, row.epochs, row.gradients, row.products)
+        seconds = "" if row.seconds is None else f"{row.seconds:,.0f}"
+        table.add_row(row.work, *("" if n is None else f"{n:,}" for n in numbers), seconds)
+    return table
 
 
 def status_view(run: StartedRun) -> RenderableType:
@@ -175,7 +191,12 @@ def status_view(run: StartedRun) -> RenderableType:
     table.add_row("paths", f"{counts.done} of {counts.total}{skipped}")
     if landscape.simplices_expected:
         table.add_row("simplices", f"{len(landscape.simplices)} of {landscape.simplices_expected}")
+    if landscape.saddles_expected:
+        bound = "at most " if counts.open else ""
+        table.add_row("saddles", f"{landscape.saddles_done} of {bound}{landscape.saddles_expected}")
     parts: list[RenderableType] = [Text(f"{landscape.run}: {state}", style="bold"), table]
+    if landscape.cost:
+        parts.append(_cost_view(landscape))
     for failure in landscape.failures:
         parts.append(
             Text(f"{failure.what} failed: {failure.kind}: {failure.reason}", style="yellow")

@@ -30,7 +30,7 @@ class Row:
 
     Attributes:
         minima, paths: numbers of finished ones.
-        seconds: time of workers on minima and paths.
+        seconds: time of workers on all tasks.
         measures: by name; None before the run is complete.
     """
 
@@ -101,7 +101,6 @@ def _row(cell: Cell, study: Study) -> Row:
     measures = nothing
     if landscape.complete:
         measures = row_of(landscape) | _from_points(started, costly)
-    records = [*landscape.minima.values(), *landscape.passes.values()]
     return Row(
         cell.labels,
         run.name,
@@ -109,7 +108,7 @@ def _row(cell: Cell, study: Study) -> Row:
         parameters,
         len(landscape.minima),
         len(landscape.passes),
-        sum(record.seconds for record in records),
+        sum(row.seconds or 0.0 for row in landscape.cost),
         measures,
     )
 

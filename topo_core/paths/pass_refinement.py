@@ -28,6 +28,7 @@ from topo_core.paths.profiles import is_as_low_as, loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.spliced_paths import lowest_link
+from topo_core.paths.stationarity import peak_force
 
 _CLOSE = 1e-4  # of the barrier, by which a path may be higher than its saddle
 _WORTH = 0.1  # of the barrier: relaxing goes on while a block of epochs lowers a piece by this much
@@ -192,7 +193,7 @@ def _relaxed(
 ) -> PassState:
     """The state with one piece relaxed: until that lowers it little, and again for all blocks of epochs."""
     piece = state.pieces[number]
-    if piece.at_rest:
+    if piece.at_rest or (not piece.relaxed and _at_a_saddle(objective, state, piece)):
         return state
     epochs, again = settings.epochs * settings.blocks, piece.relaxed > 0
     solver = PathSolver(objective, PathSettings(epochs=epochs, l2=0.0))
@@ -210,6 +211,13 @@ def _relaxed(
     pieces[number] = Piece(path.best, path.best_maximum, piece.relaxed + 1, at_rest)
     gradients = state.gradients + path.gradient_evaluations
     return replace(state, pieces=tuple(pieces), gradients=gradients)
+
+
+def _at_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool:
+    """Whether the peak of a piece is so nearly stationary that relaxing would not lower it much."""
+    profile = loss_profile(objective, piece.points)
+    force = peak_force(objective, piece.points, profile)
+    return force is not None and force.fall <= _worth(state, profile.maximum)
 
 
 def _worth(state: PassState, height: float) -> float:

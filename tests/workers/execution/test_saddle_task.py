@@ -1,12 +1,17 @@
 """From the peak of a path to a saddle, as a task: what its record says."""
 
+import contextlib
+
 import pytest
 import torch
 
 from tests.helpers.problems import problem_of
-from topo_core.critical_points.saddles import descend_both_sides, refine_saddle
+from topo_core.critical_points.saddles import SaddleSettings, descend_both_sides, refine_saddle
+from topo_core.paths.pass_refinement import PassRefinement
 from topo_core.paths.polyline import line
-from workers.execution.progress import TaskProgress
+from topo_core.paths.profiles import loss_profile
+from workers.execution import stationarity
+from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.saddle_task import refine_one_saddle
 from workers.execution.task_run import Site
 from workers.execution.train_minimum import train_minimum
@@ -39,11 +44,16 @@ def joined(tmp_path_factory):
     return task.with_objects(names), site
 
 
-def test_a_peak_leads_to_a_stationary_point_whose_index_is_said(joined):
+@pytest.fixture(scope="module")
+def refined(joined):
+    """The record of the task."""
+    return refine_one_saddle(*joined)
+
+
+def test_a_peak_leads_to_a_stationary_point_whose_index_is_said(joined, refined):
     """The record has the gradient norm, the lowest curvatures with bounds, the index and the cost; the point
-    and both descents are in its object, and the same task gives the same bytes."""
-    task, site = joined
-    record = refine_one_saddle(task, site)
+    and both descents are in its object."""
+    (_, site), record = joined, refined
     assert record.peak_loss > record.loss > 0
     assert record.gradients > 0 and record.products > 0
     tensors = site.store.read_saddle(record.object)
@@ -56,8 +66,6 @@ def test_a_peak_leads_to_a_stationary_point_whose_index_is_said(joined):
         for k in (0, 1):
             losses = site.loaded.objective(60).losses(tensors[f"descent {k}"])
             assert float(losses.max()) <= record.loss * (1 + 1e-12)
-    again = refine_one_saddle(task, site)
-    assert again == record
 
 
 def test_a_path_without_a_barrier_has_no_saddle(joined):
@@ -86,3 +94,58 @@ def test_a_saddle_at_the_top_of_a_path_joins_what_the_path_joins(joined):
     over = refine_one_saddle(task.with_objects(names), site)
     assert over.verdict == "saddle" and over.loss == pytest.approx(saddle.loss, rel=1e-9)
     assert "" not in over.joins
+
+
+def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path, monkeypatch):
+    """Stopped at every checkpoint, a task publishes the same record and the same bytes."""
+    monkeypatch.setattr(
+        "workers.execution.saddle_task.PassRefinement",
+        lambda rounds: PassRefinement(
+            rounds=3, epochs=3, blocks=1, search=SaddleSettings(steps=2, descent_steps=2)
+        ),
+    )
+    task, site = joined
+    undisturbed = refine_one_saddle(task, site)
+    store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
+    for name in task.objects:
+        store.objects.put(name, site.store.objects.get(name))
+
+    def at_a_new_checkpoint():
+        checkpoint = store.latest_checkpoint(task.key)
+        new = checkpoint is not None and checkpoint.epoch not in seen
+        seen.update({checkpoint.epoch} if checkpoint else ())
+        return new
+
+    record = None
+    while record is None:
+        with contextlib.suppress(Interrupted):
+            record = refine_one_saddle(
+                task, Site(site.loaded, store, TaskProgress(at_a_new_checkpoint))
+            )
+    assert len(seen) == 2 and record.rounds == 3
+    assert record == undisturbed
+    assert store.objects.get(record.object) == site.store.objects.get(record.object)
+
+
+def test_large_problems_are_not_looked_at(joined, monkeypatch):
+    """Above the limit of exact gradients nothing is measured, not even the path."""
+    monkeypatch.setattr(stationarity, "LARGEST", 1000)
+    task, site = joined
+    record = refine_one_saddle(task.with_objects({}), site)
+    assert (record.verdict, record.ended, record.object) == ("too large", "too large", None)
+
+
+def test_the_record_describes_the_path_that_was_led_over_the_saddle(joined, refined):
+    """Its height is that of the points in the object, not above that of the path before, and the loss of the
+    saddle where the path is verified; all saddles that were met are there with the ends of their descents."""
+    (task, site), record = joined, refined
+    tensors, objective = site.store.read_saddle(record.object), site.loaded.objective(60)
+    assert loss_profile(objective, tensors["points"]).maximum == record.height <= record.peak_loss
+    before = site.store.read_path(task.object_of("path"))["points"]
+    assert torch.equal(tensors["points"][[0, -1]], before[[0, -1]].double())
+    assert len(record.end_losses) == len(record.ends) == 2 * len(record.saddle_losses)
+    losses = objective.losses(tensors["saddles"]).tolist()
+    assert losses == pytest.approx(list(record.saddle_losses), rel=1e-12)
+    if record.ended == "verified":
+        assert set(record.joins) == {task.a, task.b}
+        assert record.height == pytest.approx(record.loss, rel=1e-6)

@@ -1,0 +1,95 @@
+"""What each kind of work of a run has taken: gradients, Hessian-vector products, and time of workers."""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """One kind of work.
+
+    Attributes:
+        work: what was done.
+        tasks: how many tasks did it.
+        epochs: passes over the training set in minibatches.
+        gradients: rows of gradients; those of paths and simplices are on one minibatch each, all others over
+            the whole training set.
+        products: Hessian-vector products over the whole training set.
+        seconds: of workers; that of training includes polish and verification.
+    """
+
+    work: str
+    tasks: int
+    epochs: int | None
+    gradients: int | None
+    products: int | None
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of `cost`."""
+        return asdict(self)
+
+
+def cost_of(
+    minima: Collection[MinimumRecord],
+    paths: Collection[PairRecord],
+    simplices: Collection[SimplexRecord],
+    saddles: Collection[SaddleRecord],
+) -> tuple[CostRow, ...]:
+    """The kinds of work that the records show, in the order of a run."""
+    judged = [record for record in minima if record.judging_gradients]
+    rows = [
+        CostRow(
+            "training of minima",
+            len(minima),
+            sum(record.epochs for record in minima),
+            None,
+            None,
+            _seconds(minima),
+        ),
+        CostRow(
+            "polish and verdicts of minima",
+            len(judged),
+            None,
+            sum(record.judging_gradients for record in judged),
+            sum(record.judging_products for record in judged),
+            None,
+        ),
+        CostRow(
+            "optimisation of paths",
+            len(paths),
+            None,
+            sum(record.gradient_evaluations for record in paths),
+            None,
+            _seconds(paths),
+        ),
+        CostRow(
+            "optimisation of simplices",
+            len(simplices),
+            None,
+            sum(record.gradient_evaluations for record in simplices),
+            None,
+            _seconds(simplices),
+        ),
+        CostRow(
+            "leading paths over saddles, verified",
+            len(saddles),
+            None,
+            sum(record.gradients for record in saddles),
+            sum(record.products for record in saddles),
+            _seconds(saddles),
+        ),
+    ]
+    return tuple(row for row in rows if row.tasks)
+
+
+def _seconds(
+    records: Collection[MinimumRecord]
+    | Collection[PairRecord]
+    | Collection[SimplexRecord]
+    | Collection[SaddleRecord],
+) -> float:
+    return sum(record.seconds for record in records)
