@@ -16,7 +16,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import most_saddles, saddles_to_refine
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
-from workers.tasks.tasks import RefineSaddle
+from workers.tasks.saddle_tasks import RefineSaddle
 
 PROFILES_UP_TO = 50_000
 """Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
