@@ -180,7 +180,6 @@ class Landscape:
             "minima": [_minimum_json(i, record) for i, record in sorted(self.minima.items())],
             **({"verdicts": self.verdicts.to_json()} if self.verdicts else {}),
             "saddles": {"total": self.saddles_expected, "done": self.saddles_done},
-            "cost": [row.to_json() for row in self.cost],
             "pairs": {
                 "total": self.counts.total,
                 "done": self.counts.done,

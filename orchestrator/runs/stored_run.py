@@ -161,7 +161,7 @@ def status_json(run: StartedRun) -> dict[str, Any]:
         "simplices": {"total": landscape.simplices_expected, "done": len(landscape.simplices)},
         "saddles": full["saddles"],
         "bars_end_at": full["verified"]["counts"] if "verified" in full else None,
-        "cost": full["cost"],
+        "cost": [row.to_json() for row in landscape.cost],
         "failures": full["failures"],
         "damaged": full["damaged"],
         "provenance": run.provenance,
