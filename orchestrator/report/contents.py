@@ -13,6 +13,7 @@ from orchestrator.report.anytime import anytime_bars, anytime_figure
 from orchestrator.report.barcodes import Panel, barcode_figure, diagram_figure
 from orchestrator.report.figure import Figure
 from orchestrator.report.groups import groups_figure, groups_of
+from orchestrator.report.held_out_losses import held_out_figure
 from orchestrator.report.minima import generalisation_figure, training_figure
 from orchestrator.report.paths import (
     PathPoints,
@@ -68,6 +69,7 @@ def _figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[F
     yield matrix_figure(tree, landscape.losses, landscape.heights)
     made = (
         losses_figure(elder, landscape.passes, points),
+        held_out_figure(elder, landscape.passes),
         generalisation_figure(landscape.minima, elder, landscape.run) if long else None,
         groups_figure(groups_of(plan, landscape)),
         training_figure(landscape.minima, landscape.run),

@@ -36,7 +36,10 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "barcodes": ("Barcodes", ("barcode-so-far", "barcode-0", "persistence-diagram")),
     "loops": ("Higher barcodes", ("barcode-",)),
     "basins": ("Basins", ("disconnectivity-graph", "pass-heights")),
-    "paths": ("Paths", ("loss-along-paths", "path-optimisation", "gradient-norms")),
+    "paths": (
+        "Paths",
+        ("loss-along-paths", "test-loss-along-paths", "path-optimisation", "gradient-norms"),
+    ),
     "minima": ("Minima", ("length-and-test-error", "groups-of-minima", "training-curves")),
 }
 """Which figures stand together, by the beginnings of their names."""

@@ -18,7 +18,9 @@ from workers.storage.schema import MinimumRecord, PairRecord, SimplexRecord
 TableName = Literal["minima", "passes", "bars", "scores", "profiles", "simplices"]
 TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles", "simplices")
 
-_LEFT_OUT = frozenset({"history", "positions", "losses", "object", "lease_term"})
+_LEFT_OUT = frozenset(
+    {"history", "positions", "losses", "test_positions", "test_losses", "object", "lease_term"}
+)
 """Columns of records that tables leave out: lists, and names and terms of the store."""
 
 

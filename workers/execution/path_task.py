@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.paths.convergence import Outcome
+from topo_core.paths.polyline import arc_positions
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.solution import PathSolution
 from topo_core.paths.solver import PathSolver
@@ -20,9 +21,11 @@ from topo_core.random_streams import seed_of
 from workers.execution.path_starts import initial_path_of, settings_of
 from workers.execution.progress import TaskFailure
 from workers.execution.task_run import Site, run_task
+from workers.problems.loaded_problem import Loaded
 from workers.storage.schema import PairRecord, ResultRecord
 from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.results import FailureKind
+from workers.tasks.specs import OBJECTIVE
 
 
 def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
@@ -150,7 +153,19 @@ class PathRun:
         if self.site.keep_points:
             name = store.publish_path(task.key, _tensors(path), a=task.a, b=task.b)
         grid = loss_profile(self.objective, path.points, heights="paper")
-        return _record(task, path, grid.maximum, self._total, name)
+        record = _record(task, path, grid.maximum, self._total, name)
+        return replace(record, **_test_losses(self.site.loaded, path.points))
+
+
+def _test_losses(loaded: Loaded, points: Tensor) -> dict[str, Any]:
+    """The columns of the test loss at the points [k, d] of a path; none for a loss of parameters alone."""
+    if loaded.problem.data.name.startswith(OBJECTIVE):
+        return {}
+    data = loaded.data
+    objective = loaded.objective(len(data.train_inputs))
+    losses, _ = objective.measure(points, data.test_inputs, data.test_targets)
+    positions = arc_positions(points)
+    return {"test_positions": positions.tolist(), "test_losses": losses.tolist()}
 
 
 def _tensors(path: PathSolution) -> dict[str, Tensor]:

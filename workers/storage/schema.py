@@ -181,6 +181,10 @@ class PairRecord(ResultRecord):
     gradient_evaluations: int = _column(pa.int64())
     history: Sequence[Mapping[str, Any]] = _column(_HISTORY, ())
     # The object holds its points; there is none where paths are not kept.
+    test_positions: Sequence[float] = _column(_FLOATS, ())
+    """Of the points of the path: fractions of the arc length."""
+    test_losses: Sequence[float] = _column(_FLOATS, ())
+    """Loss on the test set there, without the ridge; empty where the problem has no test set."""
     quotient: bool = _column(pa.bool_(), False)
     """The path ends at `b` with hidden units renumbered: a height on the quotient by that symmetry."""
 

@@ -128,3 +128,14 @@ def test_starts_that_fail(straight, tmp_path, paths, reason):
     assert failure["kind"] == "bad input"
     assert re.search(reason, failure["reason"])
     assert not results.raw_records(failed, "pairs")
+
+
+def test_the_test_loss_along_a_path(straight):
+    """It is measured at each point; at the ends it is that of the two minima."""
+    _, store = straight
+    row = only_pair(store)
+    minima = {m["key"]: m for m in results.raw_records(store, "minima")}
+    assert len(row["test_losses"]) == len(row["test_positions"]) == row["points"]
+    assert (row["test_positions"][0], row["test_positions"][-1]) == (0, pytest.approx(1))
+    for at, end in ((0, "a"), (-1, "b")):
+        assert row["test_losses"][at] == pytest.approx(minima[row[end]]["test_loss"], rel=1e-5)

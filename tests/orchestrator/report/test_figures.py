@@ -178,3 +178,21 @@ def test_norms_of_each_point_are_drawn_where_they_were_kept():
     assert [len(line.get_ydata()) for line in along.lines] == [2, 3]
     assert across.lines[1].get_ydata().tolist() == [0.5, 0.6, 0.7]
     assert norms_figure(bars, dict.fromkeys(HEIGHTS), lambda pair: PathPoints([0, 1])) is None
+
+
+def test_test_losses_along_paths():
+    """The figure counts the paths on which the test loss rises; without measurements there is none."""
+    from types import SimpleNamespace
+
+    from orchestrator.report.held_out_losses import held_out_figure
+    from topo_core import barcode
+
+    bars = barcode([0.0, 1.0, 2.0], {(0, 1): 3.0, (0, 2): 4.0})
+    rising = SimpleNamespace(test_positions=(0, 0.5, 1), test_losses=(1.0, 3.0, 2.0))
+    falling = SimpleNamespace(test_positions=(0, 0.5, 1), test_losses=(1.0, 0.5, 2.0))
+    none = SimpleNamespace(test_positions=(), test_losses=())
+    figure = held_out_figure(bars, {(0, 1): rising, (0, 2): falling})
+    assert figure is not None and "1 of 2 paths" in figure.caption
+    assert len(figure.table) == 6 and figure.files()["test-loss-along-paths.png"]
+    assert "<svg" in figure.svg(wide=False)
+    assert held_out_figure(bars, {(0, 1): none, (0, 2): none}) is None
