@@ -67,8 +67,8 @@ class CriticalPoint:
         """One sentence: the verdict with its numbers."""
         numbers = f"‖∇L‖ = {self.gradient_norm:.2g}, tolerance {self.tolerance:.2g}"
         if self.eigenvalues:
-            error = max(self.residuals)
-            numbers += f"; lowest curvature {self.eigenvalues[0]:.3g} ± {error:.1g}"
+            lowest, error = self.eigenvalues[0], self.residuals[0]
+            numbers += f"; lowest curvature {lowest:.3g} ± {error:.1g}"
         if self.verdict is Verdict.SADDLE and self.index:
             numbers += f"; index {'' if self.index_is_exact else '≥ '}{self.index}"
         if self.zero_modes:

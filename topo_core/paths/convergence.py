@@ -25,7 +25,7 @@ import torch
 
 from topo_core.paths.counter_evidence import CounterEvidence
 from topo_core.paths.profiles import Profile, is_as_low_as
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import SMALL, Resolved
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import PeakForce
 
@@ -171,6 +171,15 @@ def _cause(state: PathState, resolved: Resolved, allowed: float) -> str:
         "steps that fit the steepest directions are too short for the others, or the polygon is too "
         "coarse: use more points, or another optimizer or start"
     )
+
+
+def search_is_incomplete(state: PathState, resolved: Resolved) -> bool:
+    """Whether the first path came from a search among valleys that has proved nothing.
+
+    The path is the lowest in its valley then, and there may be a lower valley. In more than ``SMALL``
+    dimensions no search is expected to be complete, and CONVERGED is about the valley alone.
+    """
+    return resolved.start == "saddles" and state.points.shape[1] <= SMALL and state.verified is None
 
 
 def lowest_possible(state: PathState) -> bool:

@@ -28,11 +28,12 @@ from topo_core.paths.convergence import (
     has_stopped_moving,
     judge,
     lowest_possible,
+    search_is_incomplete,
 )
 from topo_core.paths.counter_evidence import counter_evidence
 from topo_core.paths.displacements import empty_slots
 from topo_core.paths.epochs import one_epoch, record_of
-from topo_core.paths.polyline import merge_coincident
+from topo_core.paths.polyline import merge_coincident, resample
 from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings, Resolved
 from topo_core.paths.solution import PathSolution
@@ -72,7 +73,8 @@ class PathSolver:
     ) -> PathState:
         """The state before the first step of a path that starts as ``points`` [n, d].
 
-        The two ends never move. Coincident neighbours are merged.
+        The two ends never move. Coincident neighbours are merged. A first path of more points than the
+        settings allow is kept as the best one so far, and one of fewer points through it moves.
 
         Args:
             points: the initial path.
@@ -87,11 +89,13 @@ class PathSolver:
         path, merged = merge_coincident(points.detach().clone())
         if profile is None or merged:
             profile = self.measure(path)
-        losses = self.objective.losses(path).to(path.dtype)[:, None]
+        longer = verified is None and len(path) > self.resolved.most_points
+        moving = resample(path, self.resolved.most_points) if longer else path
+        losses = self.objective.losses(moving).to(path.dtype)[:, None]
         state = PathState(
-            points=path,
+            points=moving,
             losses=losses,
-            slots=empty_slots(self.resolved.optimizer, path),
+            slots=empty_slots(self.resolved.optimizer, moving),
             best=path,
             best_maximum=profile.maximum,
             best_epoch=0,
@@ -193,7 +197,14 @@ class PathSolver:
             self.objective, state.best, profile, allowed=evidence.allowed_fall
         )
         if against is None:
-            return outcome, evidence
+            if not search_is_incomplete(state, self.resolved):
+                return outcome, evidence
+            reason = (
+                "the height no longer falls, but the search for routes over other minima has not proved "
+                "that its highest point is a pass."
+            )
+            left = evidence.allowed_fall / self.resolved.settings.convergence_tolerance
+            return Outcome.BUDGET, replace(evidence, remaining_fall=left, reason=reason)
         return judge(state, profile, self.resolved, force, finished=finished, against=against)
 
     def measure(self, points: Tensor) -> Profile:

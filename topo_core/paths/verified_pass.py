@@ -12,7 +12,7 @@ class VerifiedPass:
     Attributes:
         loss: at the saddle.
         gradient_norm: there.
-        eigenvalues: the lowest ones of the Hessian, increasing; one of them is negative.
+        eigenvalues: the two lowest ones of the Hessian, increasing; the first is negative.
         error: an eigenvalue lies within this distance of each.
         joins: losses of the two minima beside it, or where a descent to one was given up.
         searched: whether climbs from the higher end, along its soft modes, have found no lower saddle.
@@ -45,7 +45,7 @@ class VerifiedPass:
 
     def __str__(self) -> str:
         """One sentence without its full stop."""
-        lowest = ", ".join(f"{value:.3g}" for value in self.eigenvalues[:2])
+        lowest = ", ".join(f"{value:.3g}" for value in self.eigenvalues)
         return (
             f"its highest point is a saddle of index 1 (‖∇L‖ = {self.gradient_norm:.2g}, lowest curvatures "
             f"{lowest} ± {self.error:.1g})"

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import from_function
 from topo_core.paths.convergence import Outcome
 from topo_core.paths.optimize import optimize_path
@@ -12,6 +13,8 @@ from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
+from topo_core.paths.starts.saddle_routes import Effort
+from topo_core.paths.starts.saddle_start import verified_pass
 from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.state import PathState
 from topo_core.paths.verified_pass import VerifiedPass
@@ -171,3 +174,48 @@ def test_a_path_is_led_over_a_saddle_only_where_that_is_lower(high):
     else:
         assert path.top is trails
         assert path.profile.maximum == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_error_of_printed_curvatures_is_their_own():
+    """The error of higher eigenvalues, which are looked at less closely, is not that of the two lowest."""
+    point = CriticalPoint(
+        point=torch.zeros(5, dtype=torch.float64),
+        loss=1.0,
+        gradient_norm=1e-12,
+        tolerance=1e-9,
+        verdict=Verdict.SADDLE,
+        eigenvalues=(-1.0, 0.5, 2.0, 3.0),
+        residuals=(1e-9, 1e-8, 0.7, 0.9),
+        largest_curvature=9.0,
+        index=1,
+        index_is_exact=True,
+        zero_modes=0,
+        symmetry_modes=0,
+        missed=0.0,
+        direction=None,
+        jump=0.0,
+        smallest_subgradient=0.0,
+        gradients=1,
+        products=1,
+    )
+    record = verified_pass(point, (0.0, 0.0), Effort(), searched=True)
+    assert record is not None and record.error == 1e-8
+    assert "-1, 0.5 ± 1e-08" in str(record)
+    assert "-1 ± 1e-09" in str(point)
+
+
+def test_a_first_path_of_many_points_stays_the_best_while_fewer_points_move():
+    """A route of 400 points is returned as it is, though 19 points are optimised."""
+    x = torch.linspace(-1, 1, 400, dtype=torch.float64)
+    route = torch.stack([x, 1 - x**2], 1)
+    solver = PathSolver(from_function(bent), PathSettings(epochs=0))
+    state = solver.begin(route)
+    assert len(state.points) == 19 and torch.equal(state.best, route)
+    assert torch.equal(state.points[[0, -1]], ENDS)
+
+
+def test_a_search_that_proves_nothing_is_never_converged():
+    """A kink has no saddle, so the path over it is the lowest in its valley, and more is not said."""
+    path = optimize_path(from_function(lambda x: 1 - x[:, 0].abs() + x[:, 1] ** 2), *ENDS)
+    assert path.profile.maximum == pytest.approx(1.0, abs=1e-4)
+    assert path.verified is None and path.outcome is not Outcome.CONVERGED

@@ -66,6 +66,29 @@ class RouteSettings:
     gaps: int = 3
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What a search took and met.
+
+    Attributes:
+        gradients, products: rows of gradients and Hessian-vector products.
+        minima, saddles: how many of them it has met.
+    """
+
+    gradients: int = 0
+    products: int = 0
+    minima: int = 0
+    saddles: int = 0
+
+    def __add__(self, other: "Effort") -> "Effort":
+        return Effort(
+            self.gradients + other.gradients,
+            self.products + other.products,
+            self.minima + other.minima,
+            self.saddles + other.saddles,
+        )
+
+
 class RouteSearch:
     """The search between two ends, in scaled coordinates in which their distance is 1.
 
@@ -129,6 +152,16 @@ class RouteSearch:
     @property
     def _refresh(self) -> int | None:
         return max(8, self.loss.dimension // 2) if self.dense else None
+
+    @property
+    def effort(self) -> Effort:
+        """What the search has taken so far."""
+        return Effort(
+            self.loss.gradient_rows,
+            self.loss.product_rows,
+            len(self.graph.minima),
+            len(self.trails),
+        )
 
     def run(self) -> None:
         """Rounds of both moves in turn, until the search ends."""

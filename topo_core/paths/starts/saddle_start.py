@@ -14,7 +14,8 @@ from topo_core.paths.profiles import is_as_low_as, loss_profile
 from topo_core.paths.settings import LARGE, SMALL, Resolved
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.protocol import Start
-from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
+from topo_core.paths.starts.ridge_continuation import ridged_route
+from topo_core.paths.starts.saddle_routes import Effort, RouteSearch, RouteSettings
 from topo_core.paths.starts.spliced_paths import spliced
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
@@ -30,10 +31,11 @@ def saddles_start(
 ) -> Start:
     """The lowest of a route over saddles of index 1 and of a trained curve, with what was proved.
 
-    In up to 128 dimensions the search for routes comes first, and mostly ends the matter; a curve is trained
-    where it does not. In more, up to 1,000, the curve comes first and is relaxed for a while. Then its peaks
-    are followed to saddles, and the search goes on below its height, with few gradients until it has joined
-    the ends. In still more dimensions, or in float32, the start is a trained curve.
+    In up to 128 dimensions the search for routes comes first, and is mostly all that is needed. Where it
+    proves no pass, a route by way of a loss with a ridge is searched, and then a curve is trained. In 129 to
+    1,000 dimensions the curve comes first and is relaxed for a while. Then its peaks are followed to
+    saddles, and the search goes on below its height, with few gradients until it has joined the ends. In
+    still more dimensions, or in float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
@@ -43,7 +45,10 @@ def saddles_start(
         route = _route(objective, start, end, resolved, seed)
         if route.verified is not None:
             return route
-        return _lower(route, _curve(objective, start, end, resolved, seed))
+        ridged = _by_way_of_a_ridge(objective, start, end, resolved, seed)
+        if ridged.verified is not None:
+            return _lower(ridged, route)
+        return _lower(_lower(route, ridged), _curve(objective, start, end, resolved, seed))
     curve = _curve(objective, start, end, resolved, seed)
     assert curve.profile is not None  # a curve is measured
     if is_as_low_as(curve.profile.maximum, curve.profile.losses[[0, -1]], start.dtype):
@@ -110,18 +115,28 @@ def _below(
     if path.profile.maximum <= path.top.loss + _CLOSE * (path.top.loss - search.top):
         point = classify_point(objective, path.top.point, seed=seed)
         spent += point.gradients + point.products
-        verified = _pass(search, point, path.top.lowest, searched=False)
+        verified = verified_pass(point, path.top.lowest, search.effort, searched=False)
     if verified is not None:
         return Start(path.points, spent, path.profile, verified)
-    # More steps follow, on no more points than a path may have.
-    points = resample(path.points, resolved.most_points)
-    profile = loss_profile(
-        objective,
-        points,
-        heights=resolved.settings.heights,
-        tolerance=resolved.settings.height_tolerance,
-    )
-    return _lower(replace(curve, gradient_evaluations=spent), Start(points, 0, profile))
+    return _lower(replace(curve, gradient_evaluations=spent), Start(path.points, 0, path.profile))
+
+
+def _by_way_of_a_ridge(
+    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+) -> Start:
+    """The route of ``ridged_route``, else the straight line."""
+    settings = resolved.settings
+    route, effort = ridged_route(objective, start, end, settings, seed)
+    spent = effort.gradients + effort.products
+    if route is None:
+        return Start(line(start, end, settings.points), spent)
+    verified, top = None, route.top
+    barrier = route.profile.maximum - float(route.profile.losses[[0, -1]].max())
+    if top is not None and route.profile.maximum <= top.loss + _CLOSE * barrier:
+        point = classify_point(objective, top.point, seed=seed)
+        spent += point.gradients + point.products
+        verified = verified_pass(point, top.lowest, effort, searched=False)
+    return Start(route.points, spent, route.profile, verified)
 
 
 def _found(
@@ -172,11 +187,15 @@ def _verified(
     point = classify_point(objective, search.loss.theta(edge.point), seed=seed)
     i, j = edge.ends
     joins = search.graph.losses[i], search.graph.losses[j]
-    return _pass(search, point, joins, searched=search.ended == "explored")
+    return verified_pass(point, joins, search.effort, searched=search.ended == "explored")
 
 
-def _pass(
-    search: RouteSearch, point: CriticalPoint, joins: tuple[float, float], *, searched: bool
+def verified_pass(
+    point: CriticalPoint,
+    joins: tuple[float, float],
+    effort: Effort,
+    *,
+    searched: bool,
 ) -> VerifiedPass | None:
     """The record of ``point``; None where its index is not proved to be 1."""
     if not (point.verdict is Verdict.SADDLE and point.index == 1 and point.index_is_exact):
@@ -184,12 +203,12 @@ def _pass(
     return VerifiedPass(
         loss=point.loss,
         gradient_norm=point.gradient_norm,
-        eigenvalues=point.eigenvalues[:4],
-        error=max(point.residuals[:4]),
+        eigenvalues=point.eigenvalues[:2],
+        error=max(point.residuals[:2]),
         joins=joins,
         searched=searched,
-        minima=len(search.graph.minima),
-        saddles=len(search.trails),
-        gradients=search.loss.gradient_rows + point.gradients,
-        products=search.loss.product_rows + point.products,
+        minima=effort.minima,
+        saddles=effort.saddles,
+        gradients=effort.gradients + point.gradients,
+        products=effort.products + point.products,
     )

@@ -1,0 +1,85 @@
+"""Routes between badly scaled minima, by way of a loss with a ridge."""
+
+import math
+
+import torch
+
+from topo_core.objectives.protocol import from_function
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.starts.ridge_continuation import RidgedObjective, ridged_route
+
+
+def tanh_regression(points):
+    """One input, two tanh units, one output; 101 points of a curve; squared error and no ridge."""
+    x = torch.linspace(-math.pi, math.pi, 101, dtype=torch.float64)
+    y = -0.31 * x.sin() + 0.72 * (2 * x).sin() - 0.21 * x.cos() + 0.89 * (2 * x).cos()
+    weight, bias, out, shift = points.split([2, 2, 2, 1], dim=1)
+    hidden = torch.tanh(x[:, None] * weight[:, None, :] + bias[:, None, :])
+    output = (hidden * out[:, None, :]).sum(-1) + shift
+    return (output - y).square().mean(1)
+
+
+# Two stationary points of loss 0.23956: the units are nearly equal, and their outgoing weights cancel.
+FAR = torch.tensor(
+    [
+        -1.1612932188472775,
+        1.15795001778419,
+        -0.7771800767604354,
+        0.7757755407116118,
+        -1170.3253242327605,
+        -1171.4125527968724,
+        0.49573162417326716,
+    ],
+    dtype=torch.float64,
+)
+OTHER = torch.tensor(
+    [
+        -1.1578395893318973,
+        1.1614038348051885,
+        -0.7757292754395894,
+        0.7772266759345913,
+        1098.798629709113,
+        1097.7114008345977,
+        0.4957319379474978,
+    ],
+    dtype=torch.float64,
+)
+
+
+def test_minima_far_out_are_joined_by_a_low_path():
+    """Weights of 1100, of opposite signs at the two ends: the line passes 0.5, a path stays below 0.43."""
+    objective = from_function(tanh_regression, 7)
+    route, effort = ridged_route(objective, FAR, OTHER, PathSettings(), 0)
+    assert route is not None
+    assert torch.equal(route.points[0], FAR) and torch.equal(route.points[-1], OTHER)
+    assert float(tanh_regression(0.5 * (FAR + OTHER)[None])) > 0.5
+    assert route.profile.maximum < 0.43
+    assert effort.gradients + effort.products < 30_000
+
+
+def test_the_ridge_is_part_of_losses_gradients_and_products():
+    """They are those of the sum, differentiated by PyTorch."""
+    draw = torch.Generator().manual_seed(1)
+    points = torch.randn(3, 7, generator=draw, dtype=torch.float64)
+    vectors = torch.randn(3, 7, generator=draw, dtype=torch.float64)
+    ridged = RidgedObjective(from_function(tanh_regression, 7), 0.3)
+    whole = from_function(lambda x: tanh_regression(x) + 0.15 * x.square().sum(1), 7)
+    for ours, theirs in zip(
+        ridged.full_gradients(points), whole.full_gradients(points), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(ridged.losses(points), whole.losses(points))
+    torch.testing.assert_close(
+        ridged.hessian_vector_products(points, vectors),
+        whole.hessian_vector_products(points, vectors),
+    )
+
+
+def test_no_ridge_is_tried_where_it_leads_uphill():
+    """Where the loss at zero is not above both ends, nothing is spent."""
+    objective = from_function(
+        lambda x: (x.square().sum(1) - 1) ** 2 - 3 * (-x.square().sum(1)).exp()
+    )
+    ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    route, effort = ridged_route(objective, *ends, PathSettings(), 0)
+    assert route is None and effort.gradients == effort.products == 0

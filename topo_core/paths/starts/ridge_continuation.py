@@ -1,0 +1,302 @@
+"""A route between badly scaled minima, by way of a loss with a ridge.
+
+Without a regulariser a minimum may lie hundreds of times further out in some parameters than in others, at
+the end of a narrow, curved valley: two outgoing weights of a network that grow while the two units become
+alike. No linear coordinates fit both ends of such a valley. Under L + ½ λ ‖θ‖² the valley has a minimum
+further in, and the loss is better scaled the larger λ is (a homotopy of the loss, as in continuation methods:
+Allgower & Georg 1990).
+
+1. From both ends the point descends under a small λ, then under larger ones. Each λ is so small that the
+   ridge at the point is a given part of the depth of the ends below the loss at θ = 0. So the plain loss
+   rises by no more than that in any of the descents.
+2. Between the two points that were reached, the search over saddles looks for a route under the last λ. Where
+   it joins nothing, another λ is tried.
+3. The plain loss is nowhere higher than the one with a ridge, so the route is a path of known height. Its
+   peaks are followed to saddles of the plain loss, over which it is led where that makes it lower.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.monotone_descent import descend_together
+from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
+from topo_core.objectives.curvature import full_gradients, hessian_vector_products
+from topo_core.objectives.protocol import Objective, Step
+from topo_core.paths.polyline import merge_coincident
+from topo_core.paths.profiles import Profile, loss_profile
+from topo_core.paths.settings import PathSettings
+from topo_core.paths.starts.gap_paths import peaks
+from topo_core.paths.starts.joined_saddles import join, new_saddles
+from topo_core.paths.starts.saddle_routes import Effort, RouteSearch, RouteSettings
+from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
+from topo_core.paths.starts.transition_graph import TransitionGraph
+
+_SAME = 1e-4  # points closer than this are one, in lengths of the route
+_PART = 0.1  # of the depth of the ends: the ridge at a point before it descends
+_GROWTH = 4.0  # of the ridge from one descent to the next, at least
+_DESCENT = 300  # steps of a descent
+_REFRESH = 8  # steps between its exact Hessians
+_FACTORS = (1.0, 0.1, 10.0)  # of the ridge, tried in turn until the ends are joined
+_SEARCH = RouteSettings(budget=10_000, unjoined=12_000)
+_SMALLER = (0.1, 0.01)  # parts of that ridge, under which the route is followed
+_AGAIN = RouteSettings(budget=3_000, unjoined=3_000)
+_ROUNDS = 3  # in which peaks are followed
+_PEAKS = 8  # followed in a round, the highest
+_METRIC = 7  # points of the route whose Hessians make the metric there
+_RADIUS, _LONGEST, _STEPS = (
+    0.03,
+    0.3,
+    60,
+)  # of a search for a saddle; the unit is the length of the route
+
+
+@dataclass(frozen=True)
+class RidgedObjective:
+    """``objective`` + ½ ``ridge`` ‖θ‖², with exact gradients and products."""
+
+    objective: Objective
+    ridge: float
+
+    @property
+    def dimension(self) -> int | None:
+        return self.objective.dimension
+
+    @property
+    def batches(self) -> int:
+        return 1
+
+    def losses(self, points: Tensor) -> Tensor:
+        """[k] float64, of ``points`` [k, d]."""
+        return self.objective.losses(points) + self._added(points)
+
+    def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses [k] float64 and gradients [k, d]."""
+        losses, gradients = full_gradients(self.objective, points)
+        return losses + self._added(points), gradients + self.ridge * points
+
+    def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The same: there are no minibatches."""
+        del step
+        return self.full_gradients(points)
+
+    def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
+        """[k, d], of the Hessians at ``points`` [k, d] and ``vectors`` [k, d]."""
+        return hessian_vector_products(self.objective, points, vectors) + self.ridge * vectors
+
+    def _added(self, points: Tensor) -> Tensor:
+        return 0.5 * self.ridge * points.double().square().sum(1)
+
+
+@dataclass(frozen=True)
+class RidgedRoute:
+    """A route by way of a loss with a ridge.
+
+    Attributes:
+        points: [n, d], from one end to the other.
+        profile: the plain losses along it.
+        top: the saddle of the plain loss that is its highest point; None where no saddle made it lower.
+    """
+
+    points: Tensor
+    profile: Profile
+    top: SaddleTrails | None
+
+
+def ridged_route(
+    objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
+) -> tuple[RidgedRoute | None, Effort]:
+    """A route from ``start`` to ``end`` [d], or None where no ridge joins them; and what it took.
+
+    None also where the loss at θ = 0 is not above both ends: then a ridge leads nowhere.
+    """
+    ends = torch.stack([start, end])
+    losses = objective.losses(torch.cat([ends, torch.zeros_like(start)[None]])).tolist()
+    depth = losses[2] - max(losses[:2])
+    if not (math.isfinite(depth) and depth > 0):
+        return None, Effort()
+    inward = _Inward(objective, ends, depth)
+    inward.run()
+    for factor in _FACTORS:
+        low = _under(inward, factor * inward.ridge, None, _SEARCH, settings, seed)
+        if low is not None or not inward.effort.saddles:  # a loss of kinks has no saddles
+            break
+    if low is None:
+        return None, inward.effort
+    for fraction in _SMALLER:
+        lower = _under(inward, fraction * low.ridge, low.middle, _AGAIN, settings, seed)
+        if lower is not None and lower.profile.maximum < low.profile.maximum:
+            low = lower
+    low.run(depth)
+    return RidgedRoute(low.points, low.profile, low.top), inward.effort + low.effort
+
+
+def _under(
+    inward: "_Inward",
+    ridge: float,
+    near: Tensor | None,
+    search_settings: RouteSettings,
+    settings: PathSettings,
+    seed: int,
+) -> "_Lowered | None":
+    """The route under ``ridge``; None where the search joins nothing.
+
+    Args:
+        inward: the descents of both ends.
+        ridge: λ.
+        near: [n, d], a route under another ridge, whose peaks are followed first.
+        search_settings: of the search.
+        settings: how losses along a path are measured.
+        seed: of the search.
+    """
+    one, other = inward.under(ridge)
+    ridged = RidgedObjective(inward.objective, ridge)
+    search = RouteSearch(ridged, one[-1], other[-1], search_settings, seed)
+    if near is not None:
+        search.follow_peaks(near)
+    search.run()
+    inward.effort += search.effort
+    middle = search.polygon()
+    if middle is None:
+        return None
+    path = torch.cat([one[:-1], middle, other.flip(0)[1:]])
+    path[0], path[-1] = inward.ends
+    path, _ = merge_coincident(path)
+    return _Lowered(inward.objective, path, middle, settings, ridge)
+
+
+class _Inward:
+    """Descents of both ends under larger and larger ridges.
+
+    Attributes:
+        trails: a polyline [m, d] of each end.
+        ridge: the last one.
+        effort: what they have taken.
+    """
+
+    def __init__(self, objective: Objective, ends: Tensor, depth: float) -> None:
+        self.objective, self.ends, self.depth = objective, ends, depth
+        self.trails = [[end[None]] for end in ends]
+        self.ridge, self.effort = 0.0, Effort()
+
+    def run(self) -> None:
+        """Until the ridge grows no more."""
+        while True:
+            size = max(float(trail[-1][-1].square().sum()) for trail in self.trails)
+            wanted = 2 * _PART * self.depth / max(size, 1e-300)
+            if wanted < _GROWTH * self.ridge or not math.isfinite(wanted):
+                return
+            self.ridge = wanted
+            for trail in self.trails:
+                trail.append(self._descent(trail[-1][-1], wanted)[1:])
+
+    def under(self, ridge: float) -> list[Tensor]:
+        """The trails, each led on to a minimum under ``ridge``."""
+        whole = [torch.cat(trail) for trail in self.trails]
+        return [torch.cat([trail, self._descent(trail[-1], ridge)[1:]]) for trail in whole]
+
+    def _descent(self, point: Tensor, ridge: float) -> Tensor:
+        ridged = RidgedObjective(self.objective, ridge)
+        plain = ScaledLoss(ridged, point)
+        here = torch.zeros_like(point)[None]
+        loss = ScaledLoss(ridged, point, metric_basis(plain.hessians(here)))
+        down = descend_together(
+            loss,
+            here,
+            radius=point.new_full((1,), 0.1 * math.sqrt(self.depth)),
+            longest=1e3 * math.sqrt(self.depth),
+            tolerance=1e-13 * self.depth,
+            steps=_DESCENT,
+            refresh=_REFRESH,
+        )
+        for each in (plain, loss):
+            self.effort += Effort(each.gradient_rows, each.product_rows)
+        return loss.theta(down.polylines[0])
+
+
+class _Lowered:
+    """The path ``points`` [n, d], led over saddles that its peaks lead to.
+
+    Args:
+        objective: the plain loss.
+        points: the path.
+        middle: [m, d], the part of it between the points that were reached under the ridge.
+        settings: how losses along a path are measured.
+        ridge: the λ under which it was found.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        points: Tensor,
+        middle: Tensor,
+        settings: PathSettings,
+        ridge: float,
+    ) -> None:
+        self.objective, self.settings, self.points = objective, settings, points
+        self.middle, self.ridge = middle, ridge
+        self.profile = self._measured()
+        self.top: SaddleTrails | None = None
+        self.saddles = 0
+        where = torch.linspace(0, len(middle) - 1, _METRIC).round().long().to(middle.device)
+        plain = ScaledLoss(objective, middle[0])
+        hessians = plain.hessians(middle[where] - middle[0])
+        hessians = hessians[hessians.isfinite().flatten(1).all(1)]
+        basis = metric_basis(hessians)
+        steps = torch.linalg.solve(basis, middle.diff(dim=0).T)
+        self.loss = ScaledLoss(objective, middle[0], basis * float(steps.norm(dim=0).sum()))
+        self.loss.product_rows = plain.product_rows
+        self._graph = TransitionGraph(_SAME)
+
+    def run(self, depth: float) -> None:
+        """Rounds of following peaks, until no saddle makes the path lower.
+
+        Args:
+            depth: the scale of losses.
+        """
+        for _ in range(_ROUNDS):
+            points = self.loss.coordinates(self.points)
+            losses = self.loss.losses(points)
+            tops = sorted(
+                peaks(points, losses, 1e-9 * depth),
+                key=lambda top: -float(self.loss.losses(top[0][None])),
+            )[:_PEAKS]
+            if not tops:
+                return
+            starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
+            result = follow(
+                self.loss,
+                starts,
+                directions,
+                radius=starts.new_full((len(starts),), _RADIUS),
+                longest=_LONGEST,
+                tolerance=1e-9 * depth,
+                steps=_STEPS,
+                ceiling=self.profile.maximum + _PART * depth,
+                reach=1.0,
+            )
+            fresh = new_saddles(self._graph, result, self.profile.maximum)
+            if not fresh:
+                return
+            trails = join(self.loss, self._graph, result, fresh, 1e-13 * depth)
+            self.saddles += len(trails)
+            path = spliced(self.objective, self.points, self.profile, trails, self.settings)
+            if path.top is None:
+                return
+            self.points, self.profile, self.top = path.points, path.profile, path.top
+
+    @property
+    def effort(self) -> Effort:
+        """What it has taken."""
+        return Effort(self.loss.gradient_rows, self.loss.product_rows, 0, self.saddles)
+
+    def _measured(self) -> Profile:
+        return loss_profile(
+            self.objective,
+            self.points,
+            heights=self.settings.heights,
+            tolerance=self.settings.height_tolerance,
+        )
