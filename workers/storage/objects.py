@@ -1,10 +1,10 @@
-"""Named objects of bytes: whole or not there at all, on a folder or an S3-compatible store.
+"""Named objects of bytes: whole or not there at all, in a folder or in a bucket of an object store.
 
-The interface is small: publish a whole object, read it, list, delete, and, for the lease alone, create if
-absent and compare-and-swap. Two classes implement `Objects`:
+The interface is small: publish a whole object, read it, list, delete, create
+if absent (the commit log, the lease), and compare-and-swap (the lease). Two classes implement `Objects`:
 
 * `folder.FolderObjects`: a file for each object, written under a hidden name, forced to disk, then renamed.
-* `s3.S3Objects`: one request for each object; conditional requests for the lease.
+* `buckets.BucketObjects`: one request for each object; conditional requests for the lease and the log.
 
 Every error is one sentence that says what to do.
 """

@@ -12,14 +12,19 @@ def _folder(location: str) -> Objects:
     return FolderObjects(Path(location))
 
 
-def _s3(location: str) -> Objects:
+def _bucket(location: str) -> Objects:
     # Imported here: a local run does not load the object-store client.
-    from workers.storage.s3 import S3Objects
+    from workers.storage.buckets import BucketObjects
 
-    return S3Objects(location)
+    return BucketObjects(location)
 
 
-STORES: dict[str, Callable[[str], Objects]] = {"": _folder, "s3": _s3}
+STORES: dict[str, Callable[[str], Objects]] = {
+    "": _folder,
+    "s3": _bucket,
+    "gs": _bucket,
+    "az": _bucket,
+}
 """How a location is opened, by its scheme; a location without one is a folder."""
 
 
@@ -41,7 +46,7 @@ def register(scheme: str, open_location: Callable[[str], Objects]) -> None:
 def open_objects(location: str) -> Objects:
     """The objects at a folder or at `scheme://bucket/prefix`.
 
-    Endpoint and credentials of an object store come from the environment alone (`AWS_*`).
+    Endpoint and credentials of an object store come from the environment alone, see `buckets.py`.
 
     Raises:
         NotWritable: the scheme is not known, or the location is not complete.

@@ -1,8 +1,10 @@
-"""Objects of an S3-compatible store: one request an object, so that no reader gets a part of one.
+"""Objects in a bucket of S3, Google Cloud Storage or Azure: one request for each object, so no reader gets
+a part.
 
-Endpoint, region and credentials come from the environment alone (`AWS_ENDPOINT_URL`, `AWS_REGION`,
-`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, ...; `AWS_ALLOW_HTTP=true` for an endpoint without TLS), or
-from the machine's own role, and are in no message.
+Endpoint, region and credentials come from the environment alone, or from the machine's own role, and are in
+no message. obstore reads them: `AWS_*` for `s3://` (`AWS_ENDPOINT_URL` for other stores that speak S3),
+`GOOGLE_*` for `gs://`, `AZURE_*` for `az://`. An endpoint without TLS is refused unless `AWS_ALLOW_HTTP`,
+`GOOGLE_ALLOW_HTTP` or `AZURE_ALLOW_HTTP` is `true`.
 
 Refused and interrupted requests are sent again for `PATIENCE`, with growing pauses. A request whose
 answer got lost may have been carried out: writing an immutable object again is harmless, and for the
@@ -11,9 +13,10 @@ conditional writes the object is read back and compared.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -25,7 +28,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import S3Store
+from obstore.store import from_url
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from workers.storage.objects import (
@@ -45,41 +48,98 @@ PATIENCE = timedelta(seconds=30)
 _ANSWER_TIMEOUT = timedelta(seconds=60)
 """A request that takes longer, an upload of a large object included, is given up and sent again."""
 
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+"""Codes of S3 and Google, and of Azure, for a bucket that does not exist."""
+
 _Answer = TypeVar("_Answer")
 
 
-class S3Objects:
-    """Objects at `s3://bucket/prefix`."""
+@dataclass(frozen=True)
+class Provider:
+    """A kind of object store.
+
+    Attributes:
+        endpoint: variable of the environment with the URL of another server.
+        allow_http: variable that permits an endpoint without TLS.
+        credentials: what a user without access should set or check.
+        generations: versions of objects are numbers, not tags.
+        account: variable without which no bucket can be named; empty if there is none.
+    """
+
+    endpoint: str
+    allow_http: str
+    credentials: str
+    generations: bool = False
+    account: str = ""
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "s3": Provider(
+        "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    ),
+    "gs": Provider(
+        "GOOGLE_BASE_URL",
+        "GOOGLE_ALLOW_HTTP",
+        "GOOGLE_APPLICATION_CREDENTIALS or GOOGLE_SERVICE_ACCOUNT",
+        generations=True,
+    ),
+    "az": Provider(
+        "AZURE_STORAGE_ENDPOINT",
+        "AZURE_ALLOW_HTTP",
+        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        account="AZURE_STORAGE_ACCOUNT_NAME",
+    ),
+}
+"""The kinds of object stores by the scheme of their URLs."""
+
+
+class BucketObjects:
+    """Objects at `scheme://bucket/prefix`."""
 
     def __init__(self, url: str, patience: timedelta = PATIENCE) -> None:
-        bucket, _, prefix = url.removeprefix("s3://").strip("/").partition("/")
+        scheme, _, path = url.partition("://")
+        bucket, *folders = path.rstrip("/").split("/")
         if not bucket:
-            raise NotWritable(f"{url} names no bucket: write s3://bucket/prefix.")
-        if prefix:
-            checked_name(prefix)
-        self._url = f"s3://{bucket}/{prefix}".rstrip("/")
+            raise NotWritable(f"{url} names no bucket: write {scheme}://bucket/prefix.")
+        if any(folder in ("", ".", "..") or "\0" in folder for folder in folders):
+            raise NotWritable(
+                f"{url!r} is no location in a bucket: write {scheme}://bucket/prefix, without empty parts, "
+                "'..' and NUL characters."
+            )
+        self._url = "/".join([f"{scheme}://{bucket}", *folders])
+        self._provider = PROVIDERS[scheme]
         self._patience = patience
-        allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes")
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        self._generations = self._provider.generations
+        provider = self._provider
+        allow_http = os.environ.get(provider.allow_http, "").lower() in ("1", "true", "yes")
+        endpoint = os.environ.get(provider.endpoint, "")
         if endpoint.startswith("http://") and not allow_http:
             raise NotWritable(
-                f"AWS_ENDPOINT_URL is {endpoint}, which is not encrypted: use https, or set "
-                "AWS_ALLOW_HTTP=true if the network can be trusted."
+                f"{provider.endpoint} is {endpoint}, which is not encrypted: use https, or set "
+                f"{provider.allow_http}=true if the network can be trusted."
             )
-        self._store = S3Store(
-            bucket,
-            prefix=prefix or None,
-            client_options={"allow_http": allow_http, "timeout": _ANSWER_TIMEOUT},
-            retry_config={
-                "max_retries": 1000,
-                "retry_timeout": patience,
-                "backoff": {
-                    "init_backoff": timedelta(milliseconds=50),
-                    "max_backoff": timedelta(seconds=2),
-                    "base": 2,
+        if provider.account and not os.environ.get(provider.account):
+            raise NotWritable(
+                f"There are no credentials for {self._url}: set {provider.credentials} in the environment."
+            )
+        try:
+            self._store = from_url(
+                self._url,
+                client_options={"allow_http": allow_http, "timeout": _ANSWER_TIMEOUT},
+                retry_config={
+                    "max_retries": 1000,
+                    "retry_timeout": patience,
+                    "backoff": {
+                        "init_backoff": timedelta(milliseconds=50),
+                        "max_backoff": timedelta(seconds=2),
+                        "base": 2,
+                    },
                 },
-            },
-        )
+            )
+        except BaseError as error:
+            raise NotWritable(
+                f"{self._url} cannot be opened ({_cause(error)}): check {provider.credentials}."
+            ) from None
 
     @property
     def url(self) -> str:
@@ -92,7 +152,10 @@ class S3Objects:
 
     def put(self, name: str, data: bytes) -> None:
         path = str(checked_name(name))
-        self._repeat(lambda: obstore.put(self._store, path, data, use_multipart=False))
+        try:
+            self._repeat(lambda: obstore.put(self._store, path, data, use_multipart=False))
+        except NotFound:  # nothing but the bucket can be missing
+            raise self._no_bucket() from None
 
     def get(self, name: str) -> bytes:
         path = str(checked_name(name))
@@ -119,32 +182,39 @@ class S3Objects:
             )
         except (AlreadyExistsError, PreconditionError):
             return self._own(name, data, AlreadyExists(f"{name} exists already in {self._url}."))
-        return result["e_tag"] or ""
+        return self._version(result)
 
     def swap(self, name: str, data: bytes, version: str) -> str:
         path = str(checked_name(name))
         try:
             result = self._repeat(
                 lambda: obstore.put(
-                    self._store, path, data, mode={"e_tag": version}, use_multipart=False
+                    self._store,
+                    path,
+                    data,
+                    mode={"version": version} if self._generations else {"e_tag": version},
+                    use_multipart=False,
                 )
             )
         except (PreconditionError, NotFound):
             lost = Conflict(f"{name} in {self._url} was changed by somebody else.")
             return self._own(name, data, lost)
-        return result["e_tag"] or ""
+        return self._version(result)
 
     def read_versioned(self, name: str) -> tuple[bytes, str]:
         path = str(checked_name(name))
 
         def read() -> tuple[bytes, str]:
             answer = obstore.get(self._store, path)
-            return answer.bytes().to_bytes(), answer.meta["e_tag"] or ""
+            return answer.bytes().to_bytes(), self._version(answer.meta)
 
         return self._repeat(read)
 
     def sweep(self) -> None:
         """Nothing: a request that was cut off leaves no object."""
+
+    def _version(self, answer: Mapping[str, Any]) -> str:
+        return answer.get("version" if self._generations else "e_tag") or ""
 
     def _own(self, name: str, data: bytes, otherwise: Exception) -> str:
         """The version of the object if its bytes are `data`: only the answer was lost. Else raises."""
@@ -176,27 +246,28 @@ class S3Objects:
         except (AlreadyExistsError, PreconditionError):
             raise
         except (NotFoundError, FileNotFoundError) as error:
-            if "NoSuchBucket" in str(error):
-                raise NotWritable(
-                    f"The bucket of {self._url} does not exist: make it first."
-                ) from None
+            if any(code in str(error) for code in _NO_BUCKET):
+                raise self._no_bucket() from None
             raise NotFound(f"There is no such object in {self._url}.") from None
         except (PermissionDeniedError, UnauthenticatedError, PermissionError) as error:
             raise NotWritable(
-                f"{self._url} refused access ({_cause(error)}): check AWS_ACCESS_KEY_ID, "
-                "AWS_SECRET_ACCESS_KEY and the rights of that key."
+                f"{self._url} refused access ({_cause(error)}): check {self._provider.credentials}, "
+                "and the rights that they give."
             ) from None
         except GenericError as error:
             raise self._translated(error) from None
         except (BaseError, TimeoutError, ConnectionError) as error:
             raise StoreUnreachable(f"{self._url} did not answer ({_cause(error)}).") from None
 
+    def _no_bucket(self) -> NotWritable:
+        return NotWritable(f"The bucket of {self._url} does not exist: create it first.")
+
     def _translated(self, error: GenericError) -> Exception:
         text = str(error)
         if "Missing" in text.partition("\n")[0] or "169.254." in text:
             return NotWritable(
-                f"There are no credentials for {self._url}: set AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY in the environment."
+                f"There are no credentials for {self._url}: set {self._provider.credentials} in the "
+                "environment."
             )
         if "InsufficientStorage" in text or "QuotaExceeded" in text or " 507 " in text:
             return StoreFull(
