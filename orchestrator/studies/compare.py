@@ -13,9 +13,10 @@ from rich.text import Text
 
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.runs.gradient_norms import gradient_norms
+from orchestrator.runs.published_heights import published_heights
 from orchestrator.runs.stored_run import StartedRun, open_run
 from orchestrator.studies.claims import Judgement, Labels, adjusted, judge
-from orchestrator.studies.measures import FROM_POINTS, MEASURES, row_of
+from orchestrator.studies.measures import FROM_POINTS, FROM_PUBLISHED, MEASURES, row_of
 from orchestrator.studies.study import Cell, Study
 from workers.problems.data_sets import sizes
 from workers.problems.networks import build, count_parameters
@@ -80,10 +81,10 @@ def compare(study: Study) -> Comparison:
         BadRunFile: a claim names an unknown measure.
     """
     for claim in study.claims:
-        if claim.measure not in MEASURES and claim.measure not in FROM_POINTS:
+        known = [*MEASURES, *FROM_POINTS, *FROM_PUBLISHED]
+        if claim.measure not in known:
             raise BadRunFile(
-                f"{study.name} has the measure {claim.measure!r}; choose one of "
-                f"{', '.join([*MEASURES, *FROM_POINTS])}."
+                f"{study.name} has the measure {claim.measure!r}; choose one of {', '.join(known)}."
             )
     return Comparison(study, tuple(_row(cell, study) for cell in study.cells))
 
@@ -91,7 +92,7 @@ def compare(study: Study) -> Comparison:
 def _row(cell: Cell, study: Study) -> Row:
     run, data = cell.run, sizes(cell.run.data)
     parameters = count_parameters(build(run.network, data.input_shape, data.classes))
-    costly = [c.measure for c in study.claims if c.measure in FROM_POINTS]
+    costly = [c.measure for c in study.claims if c.measure not in MEASURES]
     nothing: dict[str, float | None] = dict.fromkeys([*MEASURES, *costly])
     try:
         started = open_run(run.location, own=run)
@@ -114,11 +115,15 @@ def _row(cell: Cell, study: Study) -> Row:
 
 
 def _from_points(started: StartedRun, names: Sequence[str]) -> dict[str, float | None]:
-    """Medians over paths."""
-    if not names:
-        return {}
-    norms = list(gradient_norms(started))
-    return {name: median(map(FROM_POINTS[name][1], norms)) if norms else None for name in names}
+    """The measures that evaluate the loss again; norms of gradients are medians over paths."""
+    of_norms = [name for name in names if name in FROM_POINTS]
+    of_heights = [name for name in names if name in FROM_PUBLISHED]
+    norms = list(gradient_norms(started)) if of_norms else []
+    values = {n: median(map(FROM_POINTS[n][1], norms)) if norms else None for n in of_norms}
+    if of_heights:
+        heights = published_heights(started)
+        values |= {name: FROM_PUBLISHED[name][1](heights) for name in of_heights}
+    return values
 
 
 _COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_score_elder")

@@ -12,6 +12,7 @@ from scipy import stats
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.runs.gradient_norms import GradientNorms
+from orchestrator.runs.published_heights import PublishedHeights
 from topo_core.homology.bar_ends import EndKind
 from topo_core.homology.barcodes import Bar, Method
 from workers.storage.schema import MinimumRecord, PairRecord
@@ -139,6 +140,28 @@ FROM_POINTS: Mapping[str, tuple[str, Callable[[GradientNorms], float]]] = {
     ),
 }
 """Measures that evaluate the loss again at the stored points: computed only if a claim uses them."""
+
+
+FROM_PUBLISHED: Mapping[str, tuple[str, Callable[[PublishedHeights], float | None]]] = {
+    "height_published": (
+        "median height of the passes as the authors' repository measures it",
+        lambda run: median(run.heights.values()) if run.heights else None,
+    ),
+    "saddle_published": (
+        "mean upper end of the finite bars, measured so",
+        lambda run: _mean(bar.death for bar in run.barcode.finite),
+    ),
+    "bar_published": (
+        "mean length of the finite bars, measured so",
+        lambda run: _mean(bar.length for bar in run.barcode.finite),
+    ),
+    "to_score_published": (
+        "half the longest finite bar, measured so",
+        lambda run: max((bar.length for bar in run.barcode.finite), default=0.0) / 2,
+    ),
+}
+"""Measures of the loss at α = ¼, ½, ¾ on an eighth of the minibatches with a term of the weights
+(`orchestrator.runs.published_heights`): computed only if a claim uses them."""
 
 
 def row_of(run: Landscape) -> dict[str, float | None]:

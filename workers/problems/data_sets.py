@@ -54,6 +54,7 @@ SIZES = {
     "mnist": Sizes(60_000, 10_000, (1, 28, 28)),
     "fmnist": Sizes(60_000, 10_000, (1, 28, 28)),
     "cifar10": Sizes(50_000, 10_000, (3, 32, 32)),
+    "cifar100": Sizes(50_000, 10_000, (3, 32, 32), classes=100),
     "svhn": Sizes(73_257, 26_032, (3, 32, 32)),
 }
 
@@ -332,6 +333,7 @@ _LOADERS: dict[str, Callable[[], Dataset]] = {
     "mnist": _torchvision("mnist", lambda d, f, t: d.MNIST(f, train=t, download=True)),
     "fmnist": _torchvision("fmnist", lambda d, f, t: d.FashionMNIST(f, train=t, download=True)),
     "cifar10": _torchvision("cifar10", lambda d, f, t: d.CIFAR10(f, train=t, download=True)),
+    "cifar100": _torchvision("cifar100", lambda d, f, t: d.CIFAR100(f, train=t, download=True)),
     "svhn": _torchvision(
         "svhn", lambda d, f, t: d.SVHN(f, split="train" if t else "test", download=True)
     ),

@@ -153,7 +153,7 @@ class DataSpec(Spec):
 
     @classmethod
     def known(cls) -> Mapping[str, tuple[str, ...]]:
-        images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "svhn")
+        images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "cifar100", "svhn")
         return {
             **dict.fromkeys(images, ("subset", "label_noise")),
             "text": ("context", "subset", "label_noise"),

@@ -22,8 +22,8 @@ NAMES = [
     "figG",
     "generalisation",
 ]
-OURS = ["width"]
-"""Studies of claims of the paper on networks of our own choice."""
+OURS = ["cifar100", "svhn-as-published", "width"]
+"""Studies beyond the figures: other data, another way to measure, smooth networks with a ridge."""
 PAPERS_DATA = {"mnist", "fmnist", "cifar10", "svhn"}
 
 
