@@ -19,6 +19,7 @@ from orchestrator.analysis.verdicts import Verdicts, verdicts_of
 from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
 from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.path_status import PairCounts
+from orchestrator.planning.saddle_refinement import UnlistedEnd, unlisted_ends
 from topo_core.homology.bar_ends import RefinedPeak
 from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
 from topo_core.homology.persistent_homology import HomologyBar
@@ -153,6 +154,11 @@ class Landscape:
             self.simplices.values(),
             self.saddles.values(),
         )
+
+    @cached_property
+    def unlisted_ends(self) -> tuple[UnlistedEnd, ...]:
+        """Minima at which descents from saddles end and that the run does not have, the lowest first."""
+        return unlisted_ends(self.saddles.values(), self.losses.values())
 
     @cached_property
     def verdicts(self) -> Verdicts | None:

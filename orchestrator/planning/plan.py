@@ -19,6 +19,7 @@ from workers.tasks.minimum_tasks import (
     ImportMinimum,
     Minimum,
     RestartMinimum,
+    SaddleMinimum,
     TrainMinimum,
 )
 from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
@@ -49,7 +50,7 @@ class Plan:
 
     run: RunFile
     identity: Identity
-    discovered: tuple[DescendMinimum, ...] = ()
+    discovered: tuple[DescendMinimum | SaddleMinimum, ...] = ()
 
     @cached_property
     def problem(self) -> Problem:

@@ -4,15 +4,20 @@
 heights before: leading a path over saddles only lowers it, and bars then still end at the same paths.
 """
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from orchestrator.pair_rules.orders import Pair
 from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from topo_core.homology.barcodes import barcode
 from workers.storage.run_store import Store
-from workers.storage.schema import MinimumRecord, PairRecord
+from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle
+
+SAME_LOSS = 1e-6
+"""Relative difference of losses up to which two ends of descents are one minimum: the rounding of float32."""
 
 
 def saddles_of_store(plan: Plan, store: Store) -> list[RefineSaddle]:
@@ -46,6 +51,44 @@ def saddles_to_refine(
     return {
         pair: saddle_task(plan, pair, passes[pair].key) for pair in _chosen(plan, losses, passes)
     }
+
+
+@dataclass(frozen=True)
+class UnlistedEnd:
+    """A minimum at the end of a descent from a saddle that the run does not have.
+
+    Attributes:
+        loss: there.
+        saddle: key of the task that reached the saddle.
+        number: of the descent among those of all its saddles.
+    """
+
+    loss: float
+    saddle: str
+    number: int
+
+
+def unlisted_ends(
+    saddles: Iterable[SaddleRecord], losses: Iterable[float]
+) -> tuple[UnlistedEnd, ...]:
+    """The ends of descents at which no minimum lies, the lowest first; ends of equal loss count once.
+
+    Args:
+        saddles: records of paths that were led over saddles.
+        losses: of the minima.
+    """
+    ends = sorted(
+        (loss, record.key, number)
+        for record in saddles
+        for number, (loss, minimum) in enumerate(zip(record.end_losses, record.ends, strict=True))
+        if math.isfinite(loss) and not minimum
+    )
+    known, fresh = [*losses], list[UnlistedEnd]()
+    for end in ends:
+        if not any(math.isclose(end[0], other, rel_tol=SAME_LOSS) for other in known):
+            known.append(end[0])
+            fresh.append(UnlistedEnd(*end))
+    return tuple(fresh)
 
 
 def most_saddles(plan: Plan) -> int:

@@ -10,6 +10,7 @@ from rich.text import Text
 from orchestrator.analysis.assessment import Assessment
 from orchestrator.analysis.higher_index import SimplexHomology
 from orchestrator.analysis.landscape import Landscape
+from orchestrator.planning.saddle_refinement import UnlistedEnd
 from orchestrator.report.verified import copies_line, verified_lines
 from topo_core.homology.barcodes import Interval
 from topo_core.homology.persistent_homology import HomologyBarcode
@@ -48,7 +49,9 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
         if landscape.copies and len(landscape.copies.classes) < len(landscape.minima):
             parts.append(copies_line(landscape.copies))
         if landscape.assessment and landscape.counts.done:
-            parts += evidence(landscape.assessment)
+            parts += evidence(landscape.assessment, dips=not landscape.saddles)
+        if landscape.unlisted_ends:
+            parts.append(_unlisted(landscape.unlisted_ends))
         if something_left_out(landscape):
             parts.append(left_out(landscape))
         if landscape.homology:
@@ -192,7 +195,7 @@ def _scores(landscape: Landscape) -> Text:
     return text
 
 
-def evidence(known: Assessment) -> list[Text]:
+def evidence(known: Assessment, *, dips: bool = True) -> list[Text]:
     """The errors that are estimated, dips, and how much depends on the choice of the minima."""
     lines = [*_no_obstacle(known), Text(f"{_sampling(known)} {_convergence(known)}")]
     jack, score = known.jackknife, known.sampling.to_score
@@ -203,7 +206,7 @@ def evidence(known: Assessment) -> list[Text]:
                 f"(jackknife), most on minimum {jack.most_influential}."
             )
         )
-    if known.dense and known.dense.dips:
+    if dips and known.dense and known.dense.dips:
         dip, count = known.dense.dips[0], len(known.dense.dips)
         basins = "1 further basin" if count == 1 else f"{count} further basins"
         lines.append(
@@ -214,6 +217,14 @@ def evidence(known: Assessment) -> list[Text]:
             )
         )
     return lines
+
+
+def _unlisted(ends: Sequence[UnlistedEnd]) -> Text:
+    what = "1 minimum that is" if len(ends) == 1 else f"{len(ends)} minima that are"
+    return Text(
+        f"Descents from the saddles that were met end at {what} not in this run, the lowest at a loss of "
+        f"{ends[0].loss:.4g}; minima.discover=true adds them."
+    )
 
 
 def _sampling(known: Assessment) -> str:

@@ -64,6 +64,8 @@ class TaskSource:
         have, simplices = self._remembered("minima"), self._remembered("simplices")
         if plan.reads_paths:
             self._remembered("pairs")
+        if plan.run.minima.discover:  # minima below saddles start from these
+            self._remembered("saddles")
         done = store.are_complete("pairs", plan.path_keys())
         failures = store.failures()
         minima = set(plan.minimum_keys)

@@ -46,10 +46,10 @@ def checkpoint_epochs(run: Path) -> list[int]:
 
 
 def bits(run: Path) -> dict[str, bytes]:
-    """Name and bytes of every minimum, path and simplex; equal for runs with equal results."""
+    """Name and bytes of every minimum, path, simplex and saddle; equal for runs with equal results."""
     return {
         f"{folder}/{file.name}": file.read_bytes()
-        for folder in ("minima", "paths", "simplices")
+        for folder in ("minima", "paths", "simplices", "saddles")
         for file in (run / folder).glob("*")
     }
 

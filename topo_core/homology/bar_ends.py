@@ -193,7 +193,7 @@ def differences(
         if death == other.death or abs(death - other.death) <= tolerance * max(lengths):
             continue
         if math.isinf(other.death):
-            reason = f"no verified saddle leads lower: {end_of[bar.minimum].reason}"
+            reason = _unconnected(end_of[bar.minimum])
         elif death > other.death:
             i, j = other.saddle or (bar.minimum, bar.minimum)
             reason = f"the saddle between {i} and {j} is lower than every path that leads lower"
@@ -201,3 +201,14 @@ def differences(
             reason = f"a path is lower than every verified saddle: {end_of[bar.minimum].reason}"
         result.append(BarDifference(bar.minimum, death, other.death, reason))
     return result
+
+
+def _unconnected(end: BarEnd) -> str:
+    """Why no verified saddle leads lower from the minimum of a bar that ends on paths."""
+    if end.kind is not EndKind.SADDLE or end.peak is None or end.peak.ends is None:
+        return f"no verified saddle leads lower: {end.reason}"
+    i, j = end.peak.ends
+    return (
+        f"its bar ends at the verified saddle between {i} and {j}, to which it is connected by a path "
+        "that is not verified"
+    )

@@ -22,7 +22,12 @@ from workers.execution.task_run import Site, run_task
 from workers.execution.training import TrainingState, begin, train_until
 from workers.problems.loaded_problem import Loaded
 from workers.storage.schema import MinimumRecord, ResultRecord
-from workers.tasks.minimum_tasks import DescendMinimum, RestartMinimum, TrainMinimum
+from workers.tasks.minimum_tasks import (
+    DescendMinimum,
+    RestartMinimum,
+    SaddleMinimum,
+    TrainMinimum,
+)
 from workers.tasks.results import FailureKind
 
 POLISH_ITERATIONS = 50
@@ -60,6 +65,23 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
     seed = seed_of(task.seed, "descent", task.key)
     source = f"dip at {task.position:.4f} of {task.path}"
     return run_task(TrainingRun(task, site, seed, dip, source=source), site.progress)
+
+
+def saddle_minimum(task: SaddleMinimum, site: Site) -> ResultRecord:
+    """Polish the end of a descent from a saddle; the settings of the task ask for no training.
+
+    Raises:
+        Damaged: the saddle cannot be read.
+        Interrupted: asked to stop.
+    """
+
+    def end() -> Tensor:
+        ends = site.store.read_saddle(task.object_of(task.saddle))["ends"]
+        return ends[task.end].to(site.loaded.evaluation.device, site.loaded.dtype)
+
+    seed = seed_of(task.seed, "below a saddle", task.key)
+    source = f"descent {task.end} of saddle {task.saddle}"
+    return run_task(TrainingRun(task, site, seed, end, source=source), site.progress)
 
 
 def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
@@ -144,7 +166,7 @@ class TrainingRun:
 
     def __init__(
         self,
-        task: TrainMinimum | DescendMinimum | RestartMinimum,
+        task: TrainMinimum | DescendMinimum | SaddleMinimum | RestartMinimum,
         site: Site,
         seed: int,
         start: Callable[[], Tensor],

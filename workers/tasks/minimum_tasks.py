@@ -1,4 +1,4 @@
-"""Tasks that give a minimum: by training, from a checkpoint, or from a dip inside a path."""
+"""Tasks that give a minimum: by training, from a checkpoint, a dip inside a path, or below a saddle."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,6 +87,39 @@ class DescendMinimum(Task):
 
 
 @dataclass(frozen=True)
+class SaddleMinimum(Task):
+    """Polish the end of a descent from a saddle to a minimum that no task had trained.
+
+    Attributes:
+        saddle: key of the task that reached the saddle.
+        end: number of the descent among those of all its saddles.
+    """
+
+    noun = "minimum"
+
+    problem: Problem
+    settings: MinimumSettings
+    index: int
+    saddle: str
+    end: int
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        return digest(
+            "below", self.problem.key, self.settings.payload(), self.saddle, self.end, self.seed
+        )
+
+    @property
+    def title(self) -> str:
+        return f"minimum {self.index} (below a saddle)"
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        return (self.saddle,)
+
+
+@dataclass(frozen=True)
 class RestartMinimum(Task):
     """Train from a checkpoint of the user whose weights are changed at random.
 
@@ -127,4 +160,4 @@ class RestartMinimum(Task):
         return f"minimum {self.index} (restart from {self.location})"
 
 
-Minimum = TrainMinimum | ImportMinimum | DescendMinimum | RestartMinimum
+Minimum = TrainMinimum | ImportMinimum | DescendMinimum | SaddleMinimum | RestartMinimum
