@@ -180,8 +180,11 @@ def _text(spec: DataSpec) -> Dataset:
     context = spec.option("context", CONTEXT)
     if not isinstance(context, int) or isinstance(context, bool):
         raise BadReference(f"data.context is {context!r}; it must be a number of characters")
+    every = spec.option("every_token", False)
+    if not isinstance(every, bool):
+        raise BadReference(f"data.every_token is {every!r}; it must be true or false")
     text = descriptions()
-    train, test = windows(text, context)
+    train, test = windows(text, context, every_token=every)
     return Dataset(
         train.tokens, train.following, test.tokens, test.following, classes=len(alphabet(text))
     )

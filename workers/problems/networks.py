@@ -206,13 +206,14 @@ def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:
 
 
 def _transformer(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
-    """`layers` blocks of `heads` heads and `width`; 2, 2 and 32 by default."""
+    """`layers` blocks of `heads` heads and `width`; 2, 2 and 32 by default; logits of one token or of all."""
     width, heads = spec.option("width", 32), spec.option("heads", 2)
     if len(shape) != 1:
         raise ValueError("it reads windows of characters; take data text, or your own of token ids")
     if heads < 1 or width % heads:
         raise ValueError(f"network.width must be a multiple of network.heads, {heads}")
-    return CharacterTransformer(classes, shape[0], width, heads, spec.option("layers", 2))
+    layers, every_token = spec.option("layers", 2), spec.option("every_token", False)
+    return CharacterTransformer(classes, shape[0], width, heads, layers, every_token=every_token)
 
 
 def _fc(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:

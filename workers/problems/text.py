@@ -22,7 +22,7 @@ CONTEXT = 32
 
 @dataclass(frozen=True)
 class Windows:
-    """tokens int64 [n, context], following int64 [n]."""
+    """tokens int64 [n, context], following int64 [n], or [n, context] where each token has one."""
 
     tokens: Tensor
     following: Tensor
@@ -47,8 +47,14 @@ def alphabet(text: str) -> str:
     return "".join(sorted(set(text)))
 
 
-def windows(text: str, context: int) -> tuple[Windows, Windows]:
+def windows(text: str, context: int, *, every_token: bool = False) -> tuple[Windows, Windows]:
     """Every window of the first four fifths of a text, and every window of the rest.
+
+    Args:
+        text: to be cut into windows.
+        context: characters in a window.
+        every_token: whether each character of a window has the one after it as its target; otherwise the
+            window has one target, the character after it.
 
     Raises:
         BadReference: the windows are longer than the text.
@@ -61,8 +67,12 @@ def windows(text: str, context: int) -> tuple[Windows, Windows]:
         raise BadReference(
             f"data.context is {context}; it must be a number of characters, 1 to {longest}"
         )
-    return _windows(tokens[:cut], context), _windows(tokens[cut:], context)
+    train, test = (_windows(part, context, every_token) for part in (tokens[:cut], tokens[cut:]))
+    return train, test
 
 
-def _windows(tokens: Tensor, context: int) -> Windows:
-    return Windows(tokens[:-1].unfold(0, context, 1).contiguous(), tokens[context:].clone())
+def _windows(tokens: Tensor, context: int, every_token: bool) -> Windows:
+    inputs = tokens[:-1].unfold(0, context, 1).contiguous()
+    if every_token:
+        return Windows(inputs, tokens[1:].unfold(0, context, 1).contiguous())
+    return Windows(inputs, tokens[context:].clone())

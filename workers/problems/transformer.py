@@ -2,7 +2,8 @@
 
 Pre-norm blocks (Xiong et al. 2020) of causal self-attention (Vaswani et al. 2017) and a perceptron with
 GELU. It reads a window of characters and predicts the one after it, so a loss over windows is a mean
-over single predictions, as for images. There is no dropout: a loss is a function of the parameters.
+over single predictions, as for images; or, with `every_token`, the one after each character of the window, as
+language models are trained. There is no dropout: a loss is a function of the parameters.
 """
 
 import math
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 
 class CharacterTransformer(nn.Module):
-    """Token ids [n, context] to logits [n, characters] of the character that follows.
+    """Token ids [n, context] to logits of the characters that follow.
 
     Args:
         characters: size of the alphabet.
@@ -20,10 +21,22 @@ class CharacterTransformer(nn.Module):
         width: of the residual stream; a multiple of `heads`.
         heads: of each attention.
         layers: number of blocks.
+        every_token: whether logits are [n, context, characters], one row a token of the window, and not
+            [n, characters], after the last token alone.
     """
 
-    def __init__(self, characters: int, context: int, width: int, heads: int, layers: int) -> None:
+    def __init__(
+        self,
+        characters: int,
+        context: int,
+        width: int,
+        heads: int,
+        layers: int,
+        *,
+        every_token: bool = False,
+    ) -> None:
         super().__init__()
+        self.every_token = every_token
         self.characters = nn.Embedding(characters, width)
         self.places = nn.Parameter(torch.empty(context, width))
         self.blocks = nn.Sequential(*(_Block(width, heads, context) for _ in range(layers)))
@@ -34,7 +47,7 @@ class CharacterTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         hidden = self.blocks(self.characters(tokens) + self.places)
-        logits: Tensor = self.output(self.norm(hidden[:, -1]))
+        logits: Tensor = self.output(self.norm(hidden if self.every_token else hidden[:, -1]))
         return logits
 
 

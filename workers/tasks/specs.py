@@ -121,7 +121,7 @@ class NetworkSpec(Spec):
             "cnn3": ("channels", "batch_norm", "activation"),
             "resnet": ("channels", "activation"),
             "resnet_e7": ("channels", "activation"),
-            "transformer": ("width", "heads", "layers"),
+            "transformer": ("width", "heads", "layers", "every_token"),
         }
 
     @classmethod
@@ -129,7 +129,7 @@ class NetworkSpec(Spec):
         if option == "hidden":
             right = isinstance(value, tuple) and all(map(_counts, value))
             wanted = "a list of whole numbers above 0, one a layer, as in [32, 32]"
-        elif option == "batch_norm":
+        elif option in ("batch_norm", "every_token"):
             right, wanted = isinstance(value, bool), "true or false"
         elif option == "activation":
             right, wanted = value in cls.activations, f"one of {', '.join(cls.activations)}"
@@ -156,7 +156,7 @@ class DataSpec(Spec):
         images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "cifar100", "svhn")
         return {
             **dict.fromkeys(images, ("subset", "label_noise")),
-            "text": ("context", "subset", "label_noise"),
+            "text": ("context", "every_token", "subset", "label_noise"),
         }
 
 

@@ -22,7 +22,7 @@ NAMES = [
     "figG",
     "generalisation",
 ]
-OURS = ["cifar100", "svhn-as-published", "width"]
+OURS = ["cifar100", "svhn-as-published", "transformer", "width"]
 """Studies beyond the figures: other data, another way to measure, smooth networks with a ridge."""
 PAPERS_DATA = {"mnist", "fmnist", "cifar10", "svhn"}
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from topo_core.objectives.protocol import Step
@@ -54,6 +55,26 @@ def test_windows_are_the_text():
 
     assert spelled(train) == [text[i : i + 4] for i in range(13)]
     assert spelled(test) == ["qrst"]
+
+
+def test_every_token_has_a_target():
+    """The targets of a window are the window one character later, and the loss is the mean over them."""
+    train, _ = windows("abcdefghijklmnopqrst", 3, every_token=True)
+    assert torch.equal(train.following[:, :-1], train.tokens[:, 1:])
+    data = DataSpec.parse({"name": "text", "context": 12, "subset": 100, "every_token": True})
+    network = NetworkSpec.parse({**NETWORK.canonical(), "every_token": True})
+    loaded = load_problem(Problem(network, data, "", ""), Evaluation())
+    assert loaded.data.train_targets.shape == (100, 12)
+    point = loaded.initial_point(3)
+    (loss,) = loaded.objective(100).losses(point[None])
+    module = build(network, (12,), loaded.data.classes)
+    module.load_state_dict(loaded.state_dict(point))
+    logits = module(loaded.data.train_inputs)
+    assert logits.shape == (100, 12, loaded.data.classes)
+    wanted = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), loaded.data.train_targets.flatten()
+    )
+    assert float(loss) == pytest.approx(float(wanted.detach()), rel=1e-5)
 
 
 def test_the_shipped_text():
