@@ -1,182 +1,294 @@
 """Heights of paths on losses that have minima and barriers, at equal numbers of gradients.
 
-    python -m tests.benchmarks.heights barriers                     # 3 pairs, 1,700 and 5,100 gradients
-    python -m tests.benchmarks.heights barriers budgets=17000 pairs=1
+    python -m tests.benchmarks.heights barriers                 # digits: 3 pairs, 1,700 and 5,100 gradients
+    python -m tests.benchmarks.heights barriers landscapes=truth,teacher pairs=99 methods=ours
+    python -m tests.benchmarks.heights barriers landscapes=noisy methods=ours,AutoNEB into=rows.jsonl
+    python -m tests.benchmarks.heights barriers landscapes=truth audit=1      # is any CONVERGED false?
 
-The loss is L1: cross entropy of a 64-16-10 tanh network on 500 digits plus ½·10⁻³‖θ‖², full batch, float64.
-Its minima are polished to gradient norms below 10⁻⁹. Every method has the whole budget, and its own optimiser
-at the best of the rates 0.03, 0.1, 0.3, 1, 2 and 4 on another pair of minima; AutoNEB at the next lower one,
-since it diverges on other pairs at the best. Heights are adaptive dense maxima of the best path seen.
+The landscapes are in `barrier_landscapes`. Every method has the whole budget and its own optimiser. Its rate
+on `digits` is the best of 0.03, 0.1, 0.3, 1, 2 and 4 on another pair of minima (AutoNEB's the next lower one,
+since it diverges on other pairs at the best). Elsewhere it is the best of that rate times the numbers in
+`factors=` on the pair itself, an advantage of the others over ours. On `truth` and `teacher` ours is a search
+over saddles, which has a budget of its own. Heights are adaptive dense maxima of the best path seen.
+`into=FILE` keeps the rows, and leaves out those that are there.
 """
 
-import itertools
+import json
+import math
+import platform
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
+from tests.benchmarks.barrier_landscapes import LANDSCAPES, PAIRS, Case
 from tests.benchmarks.garipov import trained_curve
-from topo_core.critical_points.minima import polish_minimum
-from topo_core.critical_points.verdicts import Verdict
-from topo_core.objectives.protocol import FunctionObjective, from_function
+from topo_core.paths.convergence import Outcome
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.optimize import optimize_path
+from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
-from topo_core.paths.settings import PathSettings
+from topo_core.paths.settings import SMALL, PathSettings
 from topo_core.paths.solution import PathSolution
+from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
-from topo_core.random_streams import generator
-from workers.problems.data_sets import load_dataset
-from workers.tasks.specs import DataSpec
 
-EXAMPLES, RIDGE = 500, 1e-3
-SHAPES = ((16, 64), (16,), (10, 16), (10,))
 CURVE_GRADIENTS = 1600  # of our default
 CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
-RATES = {"paper": 1.0, "springs": 0.3, "curve": 2.0}
+CONTINUED = 5  # times the gradients, in an audit
+FALSE = 0.01  # of the barrier: a path that falls by more when it is continued had not converged
+
+Row = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two minima to be joined with so many gradients."""
+class Reached:
+    """What a method reached on a pair: the height, the gradients and products, and what it said."""
 
-    objective: FunctionObjective
-    start: Tensor
-    end: Tensor
-    budget: int
-
-    def path(self, settings: PathSettings) -> PathSolution:
-        """The path that the settings give. Only its end is measured often enough to keep the best."""
-        return optimize_path(self.objective, self.start, self.end, settings)
+    height: float
+    gradients: int
+    outcome: str = "–"
 
 
-def digits_loss(examples: int = EXAMPLES) -> FunctionObjective:
-    """L1, as a formula of the parameters alone."""
-    data = load_dataset(DataSpec.parse({"name": "digits"}))
-    inputs = data.train_inputs[:examples].reshape(examples, -1).to(torch.float64)
-    targets = data.train_targets[:examples]
-
-    def loss(points: Tensor) -> Tensor:
-        sizes = [torch.Size(shape).numel() for shape in SHAPES]
-        parts = points.split(sizes, dim=1)
-        w1, b1, w2, b2 = (p.reshape(-1, *s) for p, s in zip(parts, SHAPES, strict=True))
-        hidden = torch.tanh(inputs @ w1.transpose(1, 2) + b1[:, None])
-        logits = hidden @ w2.transpose(1, 2) + b2[:, None]
-        each = -torch.log_softmax(logits, -1)[:, torch.arange(examples), targets]
-        return each.mean(1) + 0.5 * RIDGE * points.square().sum(1)
-
-    return from_function(loss, sum(torch.Size(shape).numel() for shape in SHAPES))
+def _reached(path: PathSolution) -> Reached:
+    return Reached(path.profile.maximum, path.gradient_evaluations, path.outcome.value)
 
 
-def minima(objective: FunctionObjective, count: int) -> list[Tensor]:
-    """Polished minima from random initial weights, numbers 1 to ``count``."""
-    found = []
-    for index in range(1, count + 1):
-        draw = generator(index, "barriers")
-        start = torch.cat(
-            [
-                (2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1).flatten() / width
-                for shape, width in zip(SHAPES, (8.0, 8.0, 4.0, 4.0), strict=True)
-            ]
-        )
-        point = polish_minimum(objective, start)
-        assert point.verdict is Verdict.MINIMUM, point.verdict
-        found.append(point.point)
-    return found
-
-
-def shipped(pair: Pair) -> PathSolution:
+def shipped(case: Case, budget: int, factor: float) -> Reached:
     """Ours, with the epochs that the budget leaves; at most a half of it goes to the curve."""
-    curve = min(CURVE_GRADIENTS, pair.budget // 2)
-    epochs, found = (pair.budget - curve) // 25, None
+    del factor
+    return _reached(our_path(case, budget))
+
+
+def our_path(case: Case, budget: int) -> PathSolution:
+    """The path of our defaults, shortened to the budget in more than 128 dimensions."""
+    batches = case.objective.batches
+    if batches == 1 and len(case.start) <= SMALL:
+        return optimize_path(case.objective, case.start, case.end)
+    curve = max(1, min(CURVE_GRADIENTS, budget // 2) // batches)
+    left = budget - curve * batches
+    epochs, path = max(1, left // (25 * batches)), None
     for _ in range(3):  # how many gradients an epoch takes depends on when points are inserted
-        found = pair.path(PathSettings(bezier_epochs=curve, epochs=epochs))
-        spent = found.gradient_evaluations - curve
-        if 0.9 * (pair.budget - curve) <= spent <= pair.budget - curve:
+        settings = PathSettings(bezier_epochs=curve, epochs=epochs)
+        path = optimize_path(case.objective, case.start, case.end, settings)
+        spent = path.gradient_evaluations - curve * batches
+        if 0.9 * left <= spent <= left or spent <= 0:
             break
-        epochs = max(1, epochs * (pair.budget - curve) * 97 // (spent * 100))
-    assert found is not None
-    return found
+        epochs = max(1, epochs * left * 97 // (spent * 100))
+    assert path is not None
+    return path
 
 
-def springs(pair: Pair) -> PathSolution:
+def springs(case: Case, budget: int, factor: float) -> Reached:
     """AutoNEB: springs, momentum, and midpoints where the loss between two points rises above them."""
     settings = PathSettings(
         start="line",
         force="spring",
-        optimizer=OptimizerSettings("momentum", lr=RATES["springs"]),
+        optimizer=OptimizerSettings("momentum", lr=0.3 * factor),
         points=11,
         schedule=Schedule("anneal"),
     )
-    epochs, found = pair.budget // 15, None
+    batches = case.objective.batches
+    epochs, path = max(1, budget // (15 * batches)), None
     for _ in range(3):
         insertion = Insertion(every=max(1, epochs // 8), criterion="residual", max_points=37)
-        found = pair.path(replace(settings, insertion=insertion, epochs=epochs))
-        if 0.9 * pair.budget <= found.gradient_evaluations <= pair.budget:
+        given = replace(settings, insertion=insertion, epochs=epochs)
+        path = optimize_path(case.objective, case.start, case.end, given)
+        if 0.9 * budget <= path.gradient_evaluations <= budget:
             break
-        epochs = max(1, epochs * pair.budget * 97 // (found.gradient_evaluations * 100))
-    assert found is not None
-    return found
+        epochs = max(1, epochs * budget * 97 // (path.gradient_evaluations * 100))
+    assert path is not None
+    return _reached(path)
 
 
-def paper(pair: Pair) -> PathSolution:
+def paper(case: Case, budget: int, factor: float) -> Reached:
     """Algorithm 2 on the straight line, at a constant rate."""
-    rate = OptimizerSettings("sgd", lr=RATES["paper"])
-    return pair.path(PathSettings(force="paper", optimizer=rate, epochs=pair.budget // 17))
-
-
-def garipov(pair: Pair) -> float:
-    """Garipov et al.: the quadratic curve with momentum, one point a step."""
-    settings = PathSettings(points=CURVE_POINTS, bezier_epochs=pair.budget)
-    points, _ = trained_curve(
-        pair.objective, pair.start, pair.end, settings, RATES["curve"], seed=0
+    settings = PathSettings(
+        force="paper",
+        optimizer=OptimizerSettings("sgd", lr=factor),
+        epochs=max(1, budget // (17 * case.objective.batches)),
     )
-    return loss_profile(pair.objective, points).maximum
+    return _reached(optimize_path(case.objective, case.start, case.end, settings))
 
 
-METHODS: dict[str, Callable[[Pair], PathSolution | float]] = {
-    "ours as shipped": shipped,
+def quadratic(case: Case, budget: int, factor: float) -> Reached:
+    """Garipov et al.: the quadratic curve with momentum, one point a step."""
+    return _curve(case, budget, 2.0 * factor, chain=False)
+
+
+def polychain(case: Case, budget: int, factor: float) -> Reached:
+    """Garipov et al.: two straight segments."""
+    return _curve(case, budget, 2.0 * factor, chain=True)
+
+
+def _curve(case: Case, budget: int, rate: float, *, chain: bool) -> Reached:
+    passes = max(1, budget // case.objective.batches)
+    settings = PathSettings(points=CURVE_POINTS, bezier_epochs=passes)
+    points, spent = trained_curve(
+        case.objective, case.start, case.end, settings, rate, seed=0, chain=chain
+    )
+    return Reached(loss_profile(case.objective, points).maximum, spent)
+
+
+METHODS: dict[str, Callable[[Case, int, float], Reached]] = {
+    "ours": shipped,
     "AutoNEB": springs,
-    "Garipov, quadratic curve": garipov,
-    "Algorithm 2": paper,
+    "quadratic": quadratic,
+    "polychain": polychain,
+    "paper": paper,
 }
 
 
-def main(options: dict[str, str]) -> dict[int, float]:
-    """Print the table, with heights above the higher minimum.
+def measure(options: dict[str, str], rows: list[Row], keep: Callable[[Row], None]) -> None:
+    """Every row that is asked for and not among `rows`, given to `keep` as soon as it is there."""
+    known = {(r["landscape"], r["pair"], r["method"], r["budget"]) for r in rows}
+    for name in options.get("landscapes", "digits").split(","):
+        factors = [1.0]
+        if name != "digits":
+            factors = [float(f) for f in options.get("factors", "0.1,1").split(",")]
+        count = int(options.get("pairs", min(3, PAIRS[name])))
+        sizes = {"examples": int(options["examples"])} if "examples" in options else {}
+        for case in LANDSCAPES[name](min(count, PAIRS[name]), **sizes):
+            for budget in map(int, options.get("budgets", "1700,5100").split(",")):
+                for method in options.get("methods", ",".join(METHODS)).split(","):
+                    if (name, case.name, method, budget) not in known:
+                        keep(_row(case, method, budget, [1.0] if method == "ours" else factors))
 
-    Args:
-        options: ``pairs``, ``budgets`` (separated by commas) and ``examples``.
+
+def _row(case: Case, method: str, budget: int, factors: list[float]) -> Row:
+    started = time.process_time()
+    best = min(
+        (METHODS[method](case, budget, factor) for factor in factors),
+        key=lambda one: one.height if math.isfinite(one.height) else math.inf,
+    )
+    return {
+        "landscape": case.landscape,
+        "pair": case.name,
+        "method": method,
+        "budget": budget,
+        "height": best.height,
+        "birth": case.birth,
+        "lowest": case.lowest,
+        "gradients": best.gradients,
+        "outcome": best.outcome,
+        "seconds": (time.process_time() - started) / len(factors),
+    }
+
+
+def table(rows: list[Row]) -> dict[tuple[str, int], float]:
+    """Print heights above the higher minimum, of the pairs that all methods of a table have joined.
 
     Returns:
-        For each budget, the median of ours over that of the best other.
+        The median of ours over that of the best other, by landscape and budget.
+    """
+    ratios = {}
+    for name, budget in dict.fromkeys((str(r["landscape"]), int(str(r["budget"]))) for r in rows):
+        mine = [r for r in rows if r["landscape"] == name and r["budget"] == budget]
+        methods = [m for m in METHODS if any(r["method"] == m for r in mine)]
+        pairs = [
+            pair
+            for pair in dict.fromkeys(str(r["pair"]) for r in mine)
+            if {r["method"] for r in mine if r["pair"] == pair} >= set(methods)
+        ]
+        print(f"\n{name}, {budget} gradients, {len(pairs)} pairs, {platform.machine()}, seed 0\n")
+        print("| method | median | worst | each pair | gradients | converged | within 1 % | s |")
+        print("|---|---|---|---|---|---|---|---|")
+        medians = {}
+        for method in methods:
+            chosen = [r for r in mine if r["method"] == method and r["pair"] in pairs]
+            above = [float(str(r["height"])) - float(str(r["birth"])) for r in chosen]
+            if not above:
+                continue
+            medians[method] = statistics.median(above)
+            right = [
+                float(str(r["height"])) - float(str(r["lowest"]))
+                <= 0.01 * (float(str(r["lowest"])) - float(str(r["birth"])))
+                for r in chosen
+                if r["lowest"] is not None
+            ]
+            print(
+                f"| {method} | {medians[method]:.2g} | {max(above):.2g} "
+                f"| {' '.join(f'{a:.2g}' for a in above)} "
+                f"| {statistics.median(int(str(r['gradients'])) for r in chosen):.0f} "
+                f"| {sum(r['outcome'] == 'converged' for r in chosen)} "
+                f"| {f'{sum(right)} of {len(right)}' if right else '–'} "
+                f"| {statistics.median(float(str(r['seconds'])) for r in chosen):.1f} |"
+            )
+        others = [median for method, median in medians.items() if method != "ours"]
+        if "ours" in medians and others and min(others) > 0:
+            ratios[name, budget] = medians["ours"] / min(others)
+            print(f"\nMedian over that of the best other: {ratios[name, budget]:.2f}.")
+    return ratios
+
+
+def audit(options: dict[str, str]) -> tuple[int, int]:
+    """Continue every path that says CONVERGED; print and return how many do, and how many of them fall.
+
+    With five times the gradients on twice the points. A path as low as its higher end cannot fall.
+    """
+    converged, fell = 0, 0
+    budget = int(options.get("budgets", "5100").split(",")[-1])
+    for name in options.get("landscapes", "truth").split(","):
+        sizes = {"examples": int(options["examples"])} if "examples" in options else {}
+        count = min(int(options.get("pairs", "99")), PAIRS[name])
+        for case in LANDSCAPES[name](count, **sizes):
+            path = our_path(case, budget)
+            barrier = path.profile.maximum - case.birth
+            if path.outcome is not Outcome.CONVERGED or not barrier > 0:
+                continue
+            converged += 1
+            fall = path.profile.maximum - _continued(case, path)
+            fell += fall > FALSE * barrier
+            print(f"{name} {case.name}: {path.profile.maximum:.8g} fell by {fall / barrier:.2%}")
+    print(f"{converged} paths say CONVERGED, {fell} of them fell by more than {FALSE:.0%}")
+    return converged, fell
+
+
+def _continued(case: Case, path: PathSolution) -> float:
+    """The height after five times the gradients on twice the points."""
+    points = resample(path.points, 2 * len(path.points) - 1)
+    epochs = max(1, CONTINUED * path.gradient_evaluations // (len(points) - 2))
+    solver = PathSolver(
+        case.objective,
+        PathSettings(
+            start="line",
+            points=len(points),
+            epochs=max(1, epochs // case.objective.batches),
+            insertion=Insertion(max_points=len(points)),
+        ),
+    )
+    state = solver.advance(solver.begin(points), 0, until_epoch=10**9)
+    return min(state.best_maximum, path.profile.maximum)
+
+
+def main(options: dict[str, str]) -> dict[tuple[str, int], float]:
+    """Measure what the options ask for and print the table, or audit the word CONVERGED.
+
+    Args:
+        options: `landscapes`, `methods` and `budgets` (separated by commas), `pairs`, `examples`, `factors`,
+            `into` and `audit`.
     """
     torch.set_num_threads(1)
-    objective = digits_loss(int(options.get("examples", EXAMPLES)))
-    count = int(options.get("pairs", "3"))
-    points = minima(objective, count + 1)
-    ratios = {}
-    for budget in map(int, options.get("budgets", "1700,5100").split(",")):
-        print(f"\n{budget} gradients\n\n| method | median | worst | pairs | converged |")
-        print("|---|---|---|---|---|")
-        medians = {}
-        for name, method in METHODS.items():
-            above, converged = [], 0
-            for start, end in itertools.pairwise(points):
-                found = method(Pair(objective, start, end, budget))
-                birth = float(objective.losses(torch.stack([start, end])).max())
-                height = found if isinstance(found, float) else found.profile.maximum
-                above.append(height - birth)
-                converged += not isinstance(found, float) and found.outcome.value == "converged"
-            medians[name] = statistics.median(above)
-            each = " ".join(f"{a:.2g}" for a in above)
-            print(f"| {name} | {medians[name]:.2g} | {max(above):.2g} | {each} | {converged} |")
-            sys.stdout.flush()
-        others = [median for name, median in medians.items() if name != "ours as shipped"]
-        ratios[budget] = medians["ours as shipped"] / min(others)
-        print(f"\nMedian over that of the best other: {ratios[budget]:.2f}.")
-    return ratios
+    if "audit" in options:
+        audit(options)
+        return {}
+    into = Path(options["into"]) if "into" in options else None
+    rows: list[Row] = []
+    if into is not None and into.exists():
+        rows = [json.loads(line) for line in into.read_text().splitlines()]
+
+    def keep(row: Row) -> None:
+        rows.append(row)
+        line = json.dumps(row, ensure_ascii=False)
+        print(line, file=sys.stderr, flush=True)
+        if into is not None:
+            with into.open("a") as sink:
+                sink.write(line + "\n")
+
+    measure(options, rows, keep)
+    return table(rows)

@@ -54,11 +54,35 @@ def test_a_row_of_agreement(monkeypatch):
 
 
 def test_a_table_of_barriers(capsys):
-    """Every method joins a pair of polished minima of a small loss, and the ratio of medians is told."""
+    """Every method joins a pair of polished minima of a small loss, and the ratio of medians is printed."""
     ratios = barriers.main({"pairs": "1", "budgets": "150", "examples": "30"})
-    assert 0 < ratios[150] < math.inf
+    assert 0 < ratios["digits", 150] < math.inf
     said = capsys.readouterr().out
     assert all(f"| {method} |" in said for method in barriers.METHODS)
+
+
+def test_rows_of_barriers_are_kept(tmp_path, capsys):
+    """A second call measures nothing again; heights of known passes are counted."""
+    options = {
+        "landscapes": "truth",
+        "pairs": "1",
+        "methods": "ours",
+        "budgets": "1700",
+        "into": str(tmp_path / "rows.jsonl"),
+    }
+    barriers.main(options)
+    rows = (tmp_path / "rows.jsonl").read_text()
+    assert rows.count("\n") == 1
+    barriers.main(options)
+    assert (tmp_path / "rows.jsonl").read_text() == rows
+    assert capsys.readouterr().out.count("| 1 of 1 |") == 2
+
+
+@pytest.mark.slow
+def test_converged_paths_of_known_networks_do_not_fall():
+    """Continued with five times the gradients on twice the points, no path that says CONVERGED falls."""
+    converged, fell = barriers.audit({"landscapes": "truth"})
+    assert converged >= 6 and fell == 0
 
 
 @pytest.mark.slow

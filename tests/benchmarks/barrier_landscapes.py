@@ -1,0 +1,178 @@
+"""Losses that have minima and barriers, and pairs of their minima: the rows of `heights barriers`.
+
+- `digits`: cross entropy of a 64-16-10 tanh network on 500 digits plus ½·10⁻³‖θ‖², full batch, float64.
+- `noisy`: the same with two hidden layers of 16 and half of the labels random.
+- `minibatches`: 784-12-10 ReLU on 1,000 images of mnist5k with the same ridge, eight minibatches, float32.
+- `truth`: the small networks of `topo_core.reference_landscapes`, from each class of minima to what lies on
+  the other side of its lowest saddle.
+- `teacher`: teacher–student networks with k = 7, 8 and 10.
+
+Minima of the full-batch losses are polished; those of `minibatches` are trained by Adam with a decaying rate.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from topo_core.critical_points.minima import polish_minimum
+from topo_core.objectives.flat_parameters import ParameterLayout
+from topo_core.objectives.losses import Ridge
+from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.objectives.protocol import Objective, from_function
+from topo_core.random_streams import generator
+from topo_core.reference_landscapes.landscape import Landscape
+from topo_core.reference_landscapes.small_networks import iris, tanh_regression, xor
+from topo_core.reference_landscapes.teacher_student import teacher_student
+from workers.execution.training import begin, train_until
+from workers.problems.data_sets import load_dataset
+from workers.problems.networks import build
+from workers.tasks.minimum_settings import MinimumSettings
+from workers.tasks.specs import DataSpec, NetworkSpec
+
+RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair of minima [d] of a loss; `lowest` is the lowest pass, where it is known."""
+
+    landscape: str
+    name: str
+    objective: Objective
+    start: Tensor
+    end: Tensor
+    lowest: float | None = None
+
+    @property
+    def birth(self) -> float:
+        """The loss of the higher minimum."""
+        return float(self.objective.losses(torch.stack([self.start, self.end])).max())
+
+
+def tanh_loss(widths: tuple[int, ...], examples: int, noise: float) -> Objective:
+    """Cross entropy of a tanh network on digits, with a ridge, as a formula of the parameters alone."""
+    spec: dict[str, object] = {"name": "digits"}
+    data = load_dataset(DataSpec.parse({**spec, "label_noise": noise} if noise else spec))
+    inputs = data.train_inputs[:examples].reshape(examples, -1).to(torch.float64)
+    targets = data.train_targets[:examples]
+    layers = list(itertools.pairwise(widths))
+
+    def loss(points: Tensor) -> Tensor:
+        sizes = [size for first, last in layers for size in (last * first, last)]
+        parts = iter(points.split(sizes, dim=1))
+        rows = inputs
+        for number, (first, last) in enumerate(layers):
+            weight, bias = next(parts).reshape(-1, last, first), next(parts)
+            rows = rows @ weight.transpose(1, 2) + bias[:, None]
+            rows = rows if number == len(layers) - 1 else torch.tanh(rows)
+        each = -torch.log_softmax(rows, -1)[:, torch.arange(examples), targets]
+        return each.mean(1) + 0.5 * RIDGE * points.square().sum(1)
+
+    return from_function(loss, sum(last * (first + 1) for first, last in layers))
+
+
+def polished(objective: Objective, widths: tuple[int, ...], count: int) -> list[Tensor]:
+    """Minima from random initial weights, numbers 1 to `count`."""
+    found = []
+    for index in range(1, count + 1):
+        draw = generator(index, "barriers")
+        parts = []
+        for first, last in itertools.pairwise(widths):
+            for shape in ((last, first), (last,)):
+                part = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
+                parts.append(part.flatten() / first**0.5)
+        found.append(polish_minimum(objective, torch.cat(parts)).point)
+    return found
+
+
+def digits(count: int, examples: int = 500) -> Iterator[Case]:
+    """`count` pairs of successive minima."""
+    yield from _chain("digits", (64, 16, 10), count, examples, noise=0.0)
+
+
+def noisy(count: int, examples: int = 500) -> Iterator[Case]:
+    """The same with two hidden layers and half of the labels random."""
+    yield from _chain("noisy", (64, 16, 16, 10), count, examples, noise=0.5)
+
+
+def _chain(
+    name: str, widths: tuple[int, ...], count: int, examples: int, noise: float
+) -> Iterator[Case]:
+    objective = tanh_loss(widths, examples, noise)
+    points = polished(objective, widths, count + 1)
+    for number, (start, end) in enumerate(itertools.pairwise(points)):
+        yield Case(name, f"{number}–{number + 1}", objective, start, end)
+
+
+def minibatches(count: int, examples: int = 1000) -> Iterator[Case]:
+    """`count` pairs of successive minima of a ReLU network whose gradients are on minibatches."""
+    data = load_dataset(DataSpec.parse({"name": "mnist5k", "subset": examples}))
+    spec = NetworkSpec.parse({"name": "fc", "hidden": [12]})
+    module = build(spec, data.input_shape, data.classes)
+    objective = ModuleObjective(
+        module,
+        data.train_inputs,
+        data.train_targets,
+        batch_size=max(1, examples // 8),
+        ridge=Ridge(RIDGE),
+    )
+    layout = ParameterLayout.of(module)
+    settings = MinimumSettings(epochs=200, batch_size=max(1, examples // 8))
+    points = []
+    for index in range(count + 1):
+        first = build(spec, data.input_shape, data.classes, 1000 + index)
+        state = begin(settings, layout.flatten(dict(first.named_parameters())))
+        points.append(train_until(objective, state, settings, index, epoch=10**6).point[0])
+    for number, (start, end) in enumerate(itertools.pairwise(points)):
+        yield Case("minibatches", f"{number}–{number + 1}", objective, start, end)
+
+
+def truth(count: int, examples: int = 0) -> Iterator[Case]:
+    """Pairs of minima of small networks that a known saddle joins, with a path known to be the lowest."""
+    del examples
+    cases = itertools.chain.from_iterable(map(_known, (tanh_regression, xor, iris)))
+    yield from itertools.islice(cases, count)
+
+
+def _known(make: Callable[[], Landscape]) -> Iterator[Case]:
+    landscape = make()
+    assert landscape.barcode and landscape.saddles is not None and landscape.saddle_ends is not None
+    deaths = {death for _, death in landscape.barcode}
+    losses = landscape.objective.losses(landscape.saddles)
+    for number, loss in enumerate(losses.tolist()):
+        if any(abs(loss - death) < 1e-9 for death in deaths):
+            start, end = landscape.saddle_ends[number]
+            name = f"{make.__name__} {loss:.4f}"
+            yield Case("truth", name, landscape.objective, start, end, loss)
+
+
+def teacher(count: int, examples: int = 0) -> Iterator[Case]:
+    """The known passes of teacher–student networks; `lowest` is an upper bound there."""
+    del examples
+    cases = (
+        Case(
+            "teacher",
+            f"k = {k}, {i}–{j}",
+            landscape.objective,
+            landscape.minima[i],
+            landscape.minima[j],
+            height,
+        )
+        for k in (7, 8, 10)
+        for landscape in [teacher_student(k)]
+        for (i, j), height in landscape.passes.items()
+    )
+    yield from itertools.islice(cases, count)
+
+
+LANDSCAPES: dict[str, Callable[..., Iterator[Case]]] = {
+    "digits": digits,
+    "noisy": noisy,
+    "minibatches": minibatches,
+    "truth": truth,
+    "teacher": teacher,
+}
+PAIRS = {"digits": 10, "noisy": 6, "minibatches": 6, "truth": 99, "teacher": 99}
