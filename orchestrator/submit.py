@@ -24,6 +24,7 @@ import orchestrator
 import topo_core
 import workers
 from orchestrator.cluster.jobs import Jobs
+from orchestrator.cluster.upload_size import refuse_large
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.reading import load
 from orchestrator.runs.provenance import REVISION, VERSION, revision, version
@@ -58,12 +59,14 @@ def submit(
 
     Raises:
         BadRunFile: the run file, found before anything is sent.
-        UserError: the cluster cannot be reached, refuses, or could not start the job.
+        UserError: the folder is too large to be sent; the cluster cannot be reached, refuses, or could not
+            start the job.
     """
     name, location, store = _target(file, overrides)
     _refuse_private_store(store)
     job = f"toscore-{name}-{secrets.token_hex(4)}"
     with _payload(file, working_dir) as (folder, path):
+        refuse_large(folder)
         jobs = Jobs(address)
         command = ["python", "-m", "orchestrator", "run", path, "--address", "auto"]
         for override in overrides:

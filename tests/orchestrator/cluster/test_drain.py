@@ -64,8 +64,8 @@ def test_a_node_that_is_told_to_leave_publishes_its_checkpoints(tmp_path):
         output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 0, output
     events = [json.loads(line) for line in log.read_text().splitlines()]
-    lost = [event for event in events if event["event"] == "WorkerLost"]
-    assert [event["how"] for event in lost] == ["its node left"], lost
+    lost = [(e["how"], e["cause"], e["worker"]) for e in events if e["event"] == "WorkerLost"]
+    assert lost == [("its node left", "its node is being drained", "worker-0")]
     assert kept and min(kept) > 0
     assert not [event for event in events if event["event"] == "TaskFailed"]
     assert set(results.times_completed(run).values()) == {1}
