@@ -20,13 +20,18 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
 
     Example: `toscore status runs/demo`
     """
+    from orchestrator.dashboard.progress import DriverWatch
     from orchestrator.runs.stored_run import open_run, status_json, status_view
 
     found = open_run(run)
+    driver, described = DriverWatch().settle(found.store.objects)
     if as_json:
-        print(json.dumps(status_json(found), indent=2))
-    else:
-        Console().print(status_view(found))
+        status = {**status_json(found), "driver": {"state": driver, "process": described}}
+        print(json.dumps(status, indent=2))
+        return
+    console = Console()
+    console.print(status_view(found))
+    console.print(f"driver: {driver}{f' ({described})' if described else ''}", highlight=False)
 
 
 @app.command()

@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, cast
 
 import ray
@@ -41,7 +40,7 @@ from orchestrator.scheduling.executor import (
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.worker_health import Finding, Verdict, WorkerHealth
 from workers.execution.worker import Worker, WorkerContext
-from workers.problems.data_sets import Dataset
+from workers.problems.data_sets import Dataset, load_dataset
 from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
@@ -75,7 +74,7 @@ class RayExecutor:
         context: for every worker.
         settings: of the cluster.
         make: a worker from the context, its name and whether it was asked to stop; another one in tests.
-        data: of the run, as the driver has loaded them, so that workers (of `Worker`) do not load them again.
+        data: of the run, as the driver has loaded them, so that workers do not load them again.
         """
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, Member] = {}
@@ -89,8 +88,7 @@ class RayExecutor:
         self._count = 0
         self._open_tasks: float = float("inf")
         connect(settings)
-        if data is not None:
-            self._make = partial(Worker, load_data=SharedData(*data))
+        self._load_data = load_dataset if data is None else SharedData(*data)
         self._gpus = gpus_per_worker(settings.resources)
         self._remote = ray.remote(
             num_cpus=1,
@@ -272,7 +270,8 @@ class RayExecutor:
 
     def _expect(self, member: Member) -> None:
         """It joins, at first or again, once it answers on which node it is."""
-        self._waiting[member.handle.node.options(concurrency_group="answers").remote()] = member
+        join = member.handle.join.options(concurrency_group="answers")
+        self._waiting[join.remote(self._load_data)] = member
 
     # Growth and health.
 

@@ -11,10 +11,13 @@ from ray.actor import ActorHandle
 
 from orchestrator.cluster.metrics import WorkerMetrics
 from workers.execution.worker import Worker, WorkerContext
+from workers.problems.data_sets import Dataset
 from workers.tasks.results import TaskResult
+from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 MakeWorker = Callable[[WorkerContext, str, Callable[[], bool]], Worker]
+LoadData = Callable[[DataSpec], Dataset]
 
 
 class WorkerActor:
@@ -25,8 +28,13 @@ class WorkerActor:
         self._worker = make(context, name, self._leaving.is_set)
         self._metrics = WorkerMetrics()
 
-    def node(self) -> str:
-        """Ray's identifier of the node."""
+    def join(self, load_data: LoadData) -> str:
+        """Load data like this from now on; returns Ray's identifier of the node.
+
+        The constructor does not take it: Ray would not start an actor again whose constructor had references
+        to lost objects.
+        """
+        self._worker.load_data = load_data
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, pack: list[Task]) -> tuple[list[TaskResult], float]:

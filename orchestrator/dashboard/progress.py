@@ -17,7 +17,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import saddle_task
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.scheduling.holder import Holder, is_gone
-from orchestrator.scheduling.lease import STALE_SECONDS
+from orchestrator.scheduling.lease import BEAT_SECONDS, STALE_SECONDS
 from workers.storage import object_names as layout
 from workers.storage.object_names import LEASE
 from workers.storage.objects import NotFound, Objects
@@ -120,6 +120,19 @@ class DriverWatch:
         if now - last > STALE_SECONDS:
             return Driver.QUIET, holder.described
         return (Driver.RUNNING if self._moved is not None else Driver.UNKNOWN), holder.described
+
+    def settle(
+        self, objects: Objects, sleep: Callable[[float], None] = time.sleep
+    ) -> tuple[Driver, str]:
+        """The state of the driver, after watching for a few beats where one look does not tell.
+
+        A driver on this machine that has ended is recognised at once; one on another is silent after three
+        beats, `3 * BEAT_SECONDS`.
+        """
+        until = self._clock() + 3 * BEAT_SECONDS
+        while (state := self.look(objects))[0] is Driver.UNKNOWN and self._clock() < until:
+            sleep(BEAT_SECONDS / 8)
+        return (Driver.QUIET, state[1]) if state[0] is Driver.UNKNOWN else state
 
 
 def progress(

@@ -57,25 +57,20 @@ class Worker:
     """Runs packs of tasks: paths of one kind together where the evaluation says so, all others one by one."""
 
     def __init__(
-        self,
-        context: WorkerContext,
-        name: str,
-        stopping: Callable[[], bool] = lambda: False,
-        *,
-        load_data: Callable[[DataSpec], Dataset] = load_dataset,
+        self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
     ) -> None:
         """Args:
         context: of the run.
         name: of this worker, in records.
         stopping: whether it was asked to stop.
-        load_data: gives it the data of a problem.
         """
         prepare(context.evaluation)
         for folder in context.code_folders:
             look_in(Path(folder))
         self._context = context
         self._name = name
-        self._load_data = load_data
+        self.load_data: Callable[[DataSpec], Dataset] = load_dataset
+        """Returns the data of a problem; another function may be set that has loaded them before."""
         self._progress = TaskProgress(stopping, context.checkpoint_seconds)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
@@ -92,7 +87,7 @@ class Worker:
         Raises:
             BadReference: they are not, or do not fit together.
         """
-        data = self._load_data(problem.data)
+        data = self.load_data(problem.data)
         check_identity(problem, data)
         return load_problem(problem, self._context.evaluation, data)
 

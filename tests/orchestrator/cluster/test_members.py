@@ -65,7 +65,7 @@ def cluster(monkeypatch):
     class Remote:
         def __init__(self, name):
             self.name = name
-            self.node = self
+            self.join = self
             self.leave = SimpleNamespace(options=lambda **o: SimpleNamespace(remote=self._leave))
             self.run = SimpleNamespace(remote=lambda pack: self.remote())
 
@@ -75,7 +75,7 @@ def cluster(monkeypatch):
         def options(self, **options):
             return self
 
-        def remote(self):
+        def remote(self, *arguments):
             answer = script[self.name].pop(0) if script[self.name] else None
             ref = (self.name, len(refs), answer)
             refs.append(ref)

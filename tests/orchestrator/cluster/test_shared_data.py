@@ -38,6 +38,7 @@ def test_the_driver_alone_loads_the_data(tmp_path):
     with started(tmp_path, "run", "a.yaml") as process:
         output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
+    assert "core_worker" not in output, "a warning of Ray's"
     workers = {record["worker"] for record in raw_records(tmp_path / "runs" / "a", "minima")}
     assert workers <= {"worker-0", "worker-1"}
     assert len(set((tmp_path / "log").read_text().split())) == 1
