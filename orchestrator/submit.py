@@ -115,7 +115,7 @@ def _refuse_private_store(store: str) -> None:
     if "://" not in store and not os.path.isabs(store):
         raise BadRunFile(
             f"store is {store!r}, a relative folder, which is deleted with the job: "
-            "give an absolute folder that every node mounts, or s3://bucket/prefix"
+            "give an absolute folder that every node mounts, or a URL such as s3://bucket/prefix"
         )
 
 

@@ -15,6 +15,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "text; quote it",
     "string_too_short": "text, not empty",
+    "string_pattern_mismatch": "letters, digits, '.', '_' and '-', with a letter or a digit first",
     "tuple_type": "a list, as in [1, 2]",
     "list_type": "a list, as in [1, 2]",
     "model_type": "a group of keys, as in {key: value}",
@@ -87,6 +88,8 @@ def _expected(error: ErrorDetails) -> str:
             return f"below {bounds['lt']}"
         case "less_than_equal":
             return f"at most {bounds['le']}"
+        case "string_too_long":
+            return f"at most {bounds['max_length']} characters long"
         case "too_long" | "too_short":
             wanted = bounds.get("max_length", bounds.get("min_length"))
             return f"a list of {wanted} values"

@@ -304,9 +304,15 @@ class Resources(Model):
 class RunFile(Model):
     """A run: which loss, which minima, which paths, and what is made of them."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="The run is STORE/NAME.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
+        description="The run is STORE/NAME.",
+    )
     seed: int = Field(0, ge=0)
-    store: str = Field("runs", min_length=1, description="A folder, or s3://bucket/prefix.")
+    store: str = Field(
+        "runs", min_length=1, description="A folder, or a URL: s3://, gs:// or az://bucket/prefix."
+    )
     objective: dict[str, Any] | None = Field(
         None,
         description="A loss of the parameters alone, as module:callable, instead of data and network.",

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from orchestrator.scheduling.executor import InProcess
 from tests.helpers.command import toscore
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
@@ -67,3 +68,31 @@ def test_the_command_that_goes_on_can_be_pasted(done, monkeypatch):
         "run", "my run.yaml", overrides=["a=[1, 2]"], address=None, in_process=True, log="x y"
     )
     assert told == "toscore run 'my run.yaml' --set 'a=[1, 2]' --in-process --log 'x y'"
+
+
+def test_a_store_that_moved_half_way_goes_on_with_the_same_bits(done, tmp_path, monkeypatch):
+    """Interrupted after its minima, moved below another folder and renamed: the same objects in the end."""
+    poll = InProcess.poll
+
+    def interrupted(self, timeout):
+        if any(type(task).__name__ == "OptimizePath" for pack in self._packs for task in pack):
+            raise KeyboardInterrupt
+        return poll(self, timeout)
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcess, "poll", interrupted)
+        assert toscore("run", done / "run.yaml", "--in-process", "--quiet").code == 130
+    moved = tmp_path / "other" / "prefix" / "second"
+    moved.parent.mkdir(parents=True)
+    (half,) = tmp_path.rglob("runs/first")
+    half.rename(moved)
+    assert [p.name for p in moved.glob("paths/*")] == []
+    there = ("--set", f"store={moved.parent}", "--set", "name=second")
+    said = toscore("run", done / "run.yaml", *there, "--in-process", "--quiet")
+    assert said.code == 0, said.err
+    for kind in ("minima", "paths"):
+        names = [
+            {p.name for p in run.glob(f"{kind}/*")} for run in (moved, done / "runs" / "first")
+        ]
+        assert names[0] == names[1] != set()

@@ -85,6 +85,7 @@ class FolderObjects:
         start = self._path(prefix) if prefix else self._folder
         objects: list[ObjectInfo] = []
         folders = [(str(start), "" if not prefix else f"{prefix.rstrip('/')}/")]
+        linked = {os.path.realpath(start)}
         while folders:
             folder, name = folders.pop()
             try:
@@ -92,7 +93,11 @@ class FolderObjects:
                     for entry in entries:
                         if entry.name.startswith(_HIDDEN):
                             continue
-                        if entry.is_dir(follow_symlinks=False):
+                        if entry.is_dir():
+                            if entry.is_symlink():
+                                if (target := os.path.realpath(entry.path)) in linked:
+                                    continue  # links in a circle
+                                linked.add(target)
                             folders.append((entry.path, f"{name}{entry.name}/"))
                             continue
                         with contextlib.suppress(FileNotFoundError):  # deleted after the listing
@@ -165,6 +170,10 @@ class FolderObjects:
                             "process that holds it."
                         ) from None
                     time.sleep(0.005)
+                except OSError as error:
+                    if error.errno in _NO_LOCKS:
+                        raise _without_locks(self._folder) from error
+                    raise _unreachable(error, self._folder) from error
             yield
 
     def _path(self, name: str) -> Path:
@@ -181,6 +190,8 @@ class FolderObjects:
                 raise StoreFull(
                     f"There is no space left in {path} ({error.strerror}): free some space and run again."
                 ) from error
+            if error.errno in _NO_LOCKS:
+                raise _without_locks(path) from error
             if error.errno in _REFUSALS:
                 raise NotWritable(
                     f"{path} cannot be written to ({error.strerror}): choose another folder or "
@@ -198,6 +209,18 @@ _REFUSALS = (
     errno.EISDIR,
     errno.ENAMETOOLONG,
 )
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+"""Answers of file systems that cannot force a folder to disk."""
+
+
+def _without_locks(path: Path) -> NotWritable:
+    return NotWritable(
+        f"{path} is on a file system with no file locks (flock), which keep two drivers apart: mount it "
+        "with locks (Lustre: -o flock), or choose another folder."
+    )
 
 
 def _unreachable(error: OSError, path: Path) -> StoreUnreachable:
@@ -228,6 +251,9 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

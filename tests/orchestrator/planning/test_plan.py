@@ -5,11 +5,13 @@ import json
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.pair_rules.orders import Order
 from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import remembered
@@ -165,3 +167,17 @@ def test_a_remembered_sample_needs_no_torch(tmp_path):
     command, home = [sys.executable, "-c", plans], environment(tmp_path)
     found = [subprocess.run(command, check=False, cwd=ROOT, env=home).returncode for _ in range(2)]
     assert found == [1, 0]
+
+
+def test_keys_of_long_routes_are_computed_once(monkeypatch):
+    """Each path starts as a route over the two before it: sixty keys are computed, not the 60th Fibonacci
+    number of them."""
+    p = plan(minima={"count": 60}, pairs={"rule": "lazy"}, paths={"start": "through"})
+    orders = [Order((0, 1), 0), Order((0, 2), 0)]
+    orders += [Order((0, j), 0, (((0, j - 1), 0), ((0, j - 2), 0))) for j in range(3, 60)]
+    rounds = SimpleNamespace(issued={(o.pair, o.rung): o for o in orders}, keys={})
+    made = []
+    path = Plan.path
+    monkeypatch.setattr(Plan, "path", lambda *args: made.append(args) or path(*args))
+    assert len({p.order_key(order, rounds) for order in reversed(orders)}) == 59
+    assert len(made) <= 60

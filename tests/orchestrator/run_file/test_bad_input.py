@@ -52,7 +52,7 @@ BAD = {
     ),
     "no such module": ({"network": "nosuchmodule:build"}, "nosuchmodule", "no module"),
     "no such pair": ({"pairs": {"rule": "list", "pairs": [[0, 99]]}}, "(0, 99)", "0 to 9"),
-    "bad name": ({"name": "a/b"}, "name is 'a/b'", "pattern"),
+    "bad name": ({"name": "a/b"}, "name is 'a/b'", "letters, digits"),
     "unknown precision": ({"resources": {"precision": "fp8"}}, "resources.precision", "'bf16'"),
     "unwritable store": ({"store": "/proc/no"}, "store", "/proc/no"),
 }
