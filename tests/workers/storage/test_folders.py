@@ -64,7 +64,7 @@ def test_a_file_system_without_locks_is_one_sentence(tmp_path, monkeypatch, code
     monkeypatch.setattr(fcntl, "flock", refusing)
     objects = FolderObjects(tmp_path)
     for use in (objects.check_writable, lambda: objects.create("lease.json", b"x")):
-        with pytest.raises(NotWritable, match="no file locks.*-o flock") as refused:
+        with pytest.raises(NotWritable, match=r"no file locks.*-o flock") as refused:
             use()
         assert "\n" not in str(refused.value)
     assert not [name for name in os.listdir(tmp_path) if "part" in name]
