@@ -53,7 +53,7 @@ def prune(
 ) -> int:
     """For `keep_paths: bars`, delete the points of paths that hold up no bar; returns their number.
 
-    The record without an object is published before the object is deleted, so a path stays complete
+    Records without these objects are committed before the objects are deleted, so a path stays complete
     wherever this is interrupted.
     """
     if plan.run.keep_paths != "bars" or not landscape.complete:
@@ -61,10 +61,11 @@ def prune(
     saddles = {bar.saddle for bars in landscape.barcodes.values() for bar in bars.bars}
     records = store.records(PairRecord)
     kept = {record.key for pair, record in landscape.passes.items() if pair in saddles}
-    idle = [record for record in records if record.object is not None and record.key not in kept]
-    for start in range(0, len(idle), AT_ONCE):
-        part = idle[start : start + AT_ONCE]
-        store.publish_records([replace(record, object=None) for record in part], term=term)
+    idle = {r.object for r in records if r.object is not None and r.key not in kept}
+    if idle:
+        parts = (records[start : start + AT_ONCE] for start in range(0, len(records), AT_ONCE))
+        without = ([replace(r, object=None) if r.object in idle else r for r in p] for p in parts)
+        store.rewrite(PairRecord.collection, without, term=term)
         confirm()
-        store.delete_objects(record.object for record in part if record.object)
+        store.delete_objects(idle)
     return len(idle)

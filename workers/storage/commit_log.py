@@ -47,7 +47,7 @@ class Commit:
         number: of the commit; 0 where the store has no log yet.
         term: of the lease of the driver that wrote it.
         segments: size in bytes of each segment that counts, by name. Of two records of one key the one in
-            the later segment counts.
+            the earlier segment counts.
         removed: segments whose records were copied into others and whose objects may still exist.
         failures: name of the object with the failures of earlier terms; None if there is none.
     """
@@ -117,7 +117,8 @@ class CommitLog:
         def change(state: Commit) -> Commit:
             left = {name: size for name, size in state.segments.items() if name not in gone}
             removed = (*state.removed, *old)
-            return _with(replace(state, segments=left, removed=removed), added)
+            # In front: the copies hold the records that count, and others may hold later ones of their keys.
+            return replace(state, segments=added | left, removed=removed)
 
         self._change(change, term)
         self._published.delete(old)
@@ -146,8 +147,7 @@ class CommitLog:
                 if name not in state.segments and _term(name) >= state.term
             }
             kept = {name: size for name, size in state.segments.items() if name in listed}
-            # Adopted segments come first: a record that was committed already outweighs an adopted one.
-            return Commit(segments=adopted | kept, failures=failures(state))
+            return Commit(segments=kept | adopted, failures=failures(state))
 
         with self._lock:
             self._held = None

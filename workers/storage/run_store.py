@@ -128,6 +128,21 @@ class Store:
         plain = None if workers is None else set(map(layout.plain, workers))
         return self._segments.objects(self._log.adopt(plain, term=term))
 
+    def rewrite(
+        self, collection: str, parts: Iterable[Sequence[ResultRecord]], *, term: int
+    ) -> None:
+        """Put records in the place of all records of a collection.
+
+        Args:
+            collection: of the records.
+            parts: each becomes a segment.
+            term: of the lease that is held now.
+
+        Raises:
+            Fenced: another driver has taken the run over; nothing was deleted.
+        """
+        self._segments.rewrite(collection, parts, term=term)
+
     def segment_count(self, collection: str) -> int:
         """The number of segments of one kind."""
         return self._segments.count(collection)

@@ -1,15 +1,15 @@
 """Records in immutable segments, which scale from six records to half a million.
 
 A segment is a Parquet file of records of one kind. It counts once the driver has committed its name
-(`commit_log.py`). Records of one key may lie in several segments (a path whose points were dropped has a
-second record without an object): the one in the latest segment is used.
+(`commit_log.py`). Records of one key may lie in several segments, because two workers had the same task:
+the first that was committed is used, so that a result that others were computed from does not change.
 
 Compaction copies records into few large segments: it publishes the copies, commits them in place of the
 originals, and deletes the originals. It may be interrupted at any point.
 """
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +55,14 @@ class Segments:
         """Publish records, at least one and all of one kind, as one segment."""
         return self._publish(type(records[0]).collection, encode_records(records), worker, term)
 
+    def rewrite(
+        self, collection: str, parts: Iterable[Sequence[ResultRecord]], *, term: int
+    ) -> None:
+        """Put records in the place of all records of a collection; each part becomes a segment."""
+        old = [str(name) for name in self._log.latest().of(collection)]
+        new = [self.publish(part, "driver", term=term) for part in parts]
+        self._log.replace(old, new, term=term)
+
     def count(self, collection: str) -> int:
         """The number of segments that count; for a driver, without a request."""
         return len(self._log.latest().of(collection))
@@ -92,7 +100,7 @@ class Segments:
             return empty_table(kind, columns)
         whole = pa.concat_tables(tables)
         there = self._there(collection, whole) if check_objects else _all_true(len(whole))
-        whole = whole.filter(_last_of_key(whole, there))
+        whole = whole.filter(_first_of_key(whole, there))
         return whole if columns is None else whole.select(_ordered(collection, columns))
 
     def compact(self, collection: str, *, term: int) -> list[str]:
@@ -111,7 +119,7 @@ class Segments:
         small = [name for name, size in sizes.items() if size < COMPACTED_BYTES // 2]
         if len(small) < 2:
             return []
-        wanted = self._last_rows(collection, list(sizes))
+        wanted = self._first_rows(collection, list(sizes))
         made, copied = [], []
         for group in _groups(small, sizes):
             data, done = self._copied(collection, group, wanted)
@@ -203,7 +211,7 @@ class Segments:
         present = strings([info.name for info in listed])
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
-    def _last_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
+    def _first_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
         """Which rows of each segment count."""
         tables = {}
         for name in names:
@@ -212,7 +220,7 @@ class Segments:
         if not tables:
             return {}
         whole = pa.concat_tables(tables.values())
-        counts = _last_of_key(whole, _all_true(len(whole)))
+        counts = _first_of_key(whole, _all_true(len(whole)))
         rows, start = {}, 0
         for name, table in tables.items():
             rows[name] = counts.slice(start, len(table))
@@ -259,16 +267,16 @@ def _ordered(collection: str, columns: Collection[str] | None) -> list[str]:
     return [name for name in names if columns is None or name in columns]
 
 
-def _last_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which rows are the last of their key among the eligible ones."""
+def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Which rows are the first of their key among the eligible ones."""
     keys = table.column("key")
     chosen = keys.filter(eligible)
     if len(pc.unique(chosen)) == len(chosen):
         return eligible
     rows = pa.array(np.arange(len(keys)))
     numbered = pa.table({"key": keys, "row": rows}).filter(eligible)
-    lasts = numbered.group_by("key").aggregate([("row", "max")]).column("row_max")
-    return pa.chunked_array([pc.is_in(rows, value_set=lasts)])
+    firsts = numbered.group_by("key").aggregate([("row", "min")]).column("row_min")
+    return pa.chunked_array([pc.is_in(rows, value_set=firsts)])
 
 
 def _groups(names: Sequence[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
