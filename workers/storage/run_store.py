@@ -22,16 +22,8 @@ from workers.storage.commit_log import CommitLog
 from workers.storage.failures import Failures
 from workers.storage.immutable_objects import Damage, Damaged, Published, json_bytes
 from workers.storage.objects import NotFound, Objects
-from workers.storage.schema import (
-    KINDS,
-    R,
-    ResultRecord,
-    SchemaError,
-    arrow_schema,
-    list_columns,
-    strings,
-    to_records,
-)
+from workers.storage.record_files import strings, to_records
+from workers.storage.schema import KINDS, R, ResultRecord, SchemaError, arrow_schema, list_columns
 from workers.storage.segments import Segments
 from workers.storage.tensor_files import decode_tensors, encode_tensors
 from workers.tasks.results import Segment

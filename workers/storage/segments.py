@@ -20,10 +20,7 @@ from workers.storage.commit_log import CommitLog
 from workers.storage.immutable_objects import Damage, Damaged, Published
 from workers.storage.object_names import Name
 from workers.storage.objects import NotFound, StoreUnreachable
-from workers.storage.schema import (
-    KINDS,
-    ResultRecord,
-    arrow_schema,
+from workers.storage.record_files import (
     decode_pieces,
     decode_table,
     empty_table,
@@ -31,6 +28,7 @@ from workers.storage.schema import (
     encode_tables,
     strings,
 )
+from workers.storage.schema import KINDS, ResultRecord, arrow_schema
 from workers.tasks.results import Segment
 
 COMPACTED_BYTES = 64 << 20

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from workers.storage.schema import SCHEMA_VERSION, VERSION_KEY, SchemaError, check_version
+from workers.storage.record_files import check_version
+from workers.storage.schema import SCHEMA_VERSION, VERSION_KEY, SchemaError
 
 SCALARS_KEY = b"toscore.scalars"
 _SHAPES_KEY = b"toscore.shapes"

@@ -17,8 +17,9 @@ from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
 from topo_core import barcode, bottleneck
 from workers.storage.open_objects import open_objects
+from workers.storage.record_files import decode_table, to_records
 from workers.storage.run_store import Store
-from workers.storage.schema import PairRecord, decode_table, to_records
+from workers.storage.schema import PairRecord
 
 BASE = {
     "data": "digits",

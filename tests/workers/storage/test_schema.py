@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.records import minimum_record, pair_record
-from workers.storage.schema import (
-    KINDS,
-    VERSION_KEY,
-    SchemaError,
-    decode_table,
-    encode_records,
-    strings,
-    to_records,
-)
+from workers.storage.record_files import decode_table, encode_records, strings, to_records
+from workers.storage.schema import KINDS, VERSION_KEY, SchemaError
 
 
 @pytest.mark.parametrize("make", [minimum_record, pair_record])
