@@ -10,6 +10,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import saddle_task
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.runs.stored_run import location_of
+from workers.storage.copied_results import copy_results
 from workers.storage.objects import NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
@@ -69,7 +70,7 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
                 keys = _saddles(plan, store, other, wanted["pairs"])
             for start in range(0, len(keys), AT_ONCE):
                 part = frozenset(keys[start : start + AT_ONCE])
-                copied += store.adopt(other, collection, part, term=term)
+                copied += copy_results(store, other, collection, part, term=term)
     return copied
 
 

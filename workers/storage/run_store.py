@@ -6,34 +6,25 @@ their names (`immutable_objects.py`), so publishing twice is harmless, and every
 damaged object counts as absent: it is reported, it enters no result, and the next run makes it again.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import safetensors
-import safetensors.torch
-from torch import Tensor
 
 from workers.storage import object_names as layout
 from workers.storage.commit_log import CommitLog
 from workers.storage.failures import Failures
 from workers.storage.immutable_objects import Damage, Damaged, Published, json_bytes
-from workers.storage.objects import NotFound, Objects
+from workers.storage.objects import Objects
 from workers.storage.record_files import strings, to_records
-from workers.storage.schema import KINDS, R, ResultRecord, SchemaError, arrow_schema, list_columns
+from workers.storage.schema import KINDS, R, ResultRecord, arrow_schema, list_columns
 from workers.storage.segments import Segments
-from workers.storage.tensor_files import decode_tensors, encode_tensors
+from workers.storage.tensor_store import Checkpoint, TensorStore
 from workers.tasks.results import Segment
 
 __all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
-
-T = TypeVar("T")
-
-KEPT_CHECKPOINTS = 2
-"""The newest checkpoint, and the one before it in case the newest is damaged."""
 
 _KEYS_AT_ONCE = 1 << 17  # a few MB of keys
 
@@ -41,26 +32,15 @@ REPAIR_BYTES = 2 << 30
 """A store on a folder up to this size is checked completely whenever its run is started."""
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """The state of an unfinished task after `epoch` epochs of training or optimisation."""
-
-    epoch: int
-    tensors: dict[str, Tensor]
-    scalars: dict[str, Any]
-
-
-class Store:
+class Store(TensorStore):
     """Typed access to the objects of one run."""
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self._published = Published(objects)
+        super().__init__(Published(objects))
         self._log = CommitLog(self._published)
         self._segments = Segments(self._published, self._log)
         self._failures = Failures(self._published, self._log)
-        self.checkpoint_bytes = 0
-        """Bytes of the checkpoints published through this object."""
 
     # Records.
 
@@ -224,33 +204,6 @@ class Store:
         """The number of complete tasks."""
         return len(self.table(collection, ("key",)))
 
-    def adopt(self, other: "Store", collection: str, keys: frozenset[str], *, term: int) -> int:
-        """Copy results of another run's store: objects first, then their records.
-
-        Args:
-            other: the store to copy from.
-            collection: of the records.
-            keys: of tasks that are complete there.
-            term: of the lease that is held on this store.
-
-        Returns:
-            How many were copied; damaged results are left out.
-        """
-        sound: list[ResultRecord] = []
-        for record in to_records(other.table(collection), KINDS[collection]):
-            if record.key not in keys:
-                continue
-            if record.object is not None:
-                try:
-                    data = other._published.read(record.object, lambda data: data)
-                except (Damaged, NotFound):
-                    continue
-                self.objects.put(record.object, data)
-            sound.append(replace(record, lease_term=term))
-        if sound:
-            self.publish_records(sound, term=term)
-        return len(sound)
-
     def delete_objects(self, names: Iterable[str]) -> None:
         """Delete tensors that no record names any more."""
         self._published.delete(names)
@@ -282,109 +235,6 @@ class Store:
             Fenced: another driver has taken the run over; nothing was deleted.
         """
         return self._segments.compact(collection, term=term)
-
-    # Tensors.
-
-    def publish_minimum(self, key: str, state: Mapping[str, Tensor]) -> str:
-        """Publish a state dict; returns the object's name."""
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-        data = safetensors.torch.save(contiguous)
-        return self._published.publish(layout.MINIMA, key, "safetensors", data)
-
-    def read_minimum(self, name: str) -> dict[str, Tensor]:
-        """The state dict of a minimum.
-
-        Args:
-            name: of the object, as its record says.
-
-        Raises:
-            Damaged: it is missing or not what was published.
-        """
-        return self._read(name, _decode_state)
-
-    def publish_path(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        """Publish the points of an optimised path; returns the object's name."""
-        data = encode_tensors(tensors, scalars)
-        return self._published.publish(layout.PATHS, key, "parquet", data)
-
-    def read_path(self, name: str | None) -> dict[str, Tensor]:
-        """The points of an optimised path.
-
-        Args:
-            name: of the object, as its record says; None where the points were not kept.
-
-        Raises:
-            Damaged: they were not kept, or are missing or not what was published.
-        """
-        return self._read(name, _decode_matrices)
-
-    def publish_simplex(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        """Publish the points of an optimised simplex; returns the object's name."""
-        data = encode_tensors(tensors, scalars)
-        return self._published.publish(layout.SIMPLICES, key, "parquet", data)
-
-    def read_simplex(self, name: str | None) -> dict[str, Tensor]:
-        """The points of an optimised simplex; arguments and errors as for `read_path`."""
-        return self._read(name, _decode_matrices)
-
-    def publish_saddle(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        """Publish a refined saddle and the descents from it; returns the object's name."""
-        data = encode_tensors(tensors, scalars)
-        return self._published.publish(layout.SADDLES, key, "parquet", data)
-
-    def read_saddle(self, name: str | None) -> dict[str, Tensor]:
-        """The tensors of a saddle; arguments and errors as for `read_path`."""
-        return self._read(name, _decode_matrices)
-
-    # Checkpoints.
-
-    def publish_checkpoint(
-        self,
-        key: str,
-        epoch: int,
-        tensors: Mapping[str, Tensor],
-        scalars: Mapping[str, Any],
-        *,
-        passes: int | None = None,
-    ) -> None:
-        """Publish the state of a task in progress, then delete older ones.
-
-        Args:
-            key: of the task.
-            epoch: epochs done.
-            tensors, scalars: the state.
-            passes: done of the curve that is trained before the first epoch.
-        """
-        folder = layout.checkpoint_folder(key)
-        data = encode_tensors(tensors, scalars)
-        self.checkpoint_bytes += len(data)
-        self._published.publish(folder, layout.checkpoint_stem(epoch, passes), "parquet", data)
-        self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
-
-    def latest_checkpoint(self, key: str, *, at_most: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that can be read; damaged ones are noted.
-
-        Args:
-            at_most: the last epoch that is of use.
-        """
-        for name in reversed(self._published.names(layout.checkpoint_folder(key))):
-            if at_most is not None and name.number > at_most:
-                continue
-            try:
-                tensors, scalars = self._published.read(name, decode_tensors)
-            except (Damaged, NotFound):
-                continue
-            return Checkpoint(name.number, tensors, scalars)
-        return None
-
-    def drop_checkpoints(self, key: str) -> None:
-        """Delete all checkpoints of a task."""
-        self._published.delete(self._published.names(layout.checkpoint_folder(key)))
-
-    def checkpointed(self) -> list[str]:
-        """Keys and lineages of which there are checkpoints, sorted."""
-        names = self._published.names(layout.CHECKPOINTS)
-        return sorted({name.folder.removeprefix(f"{layout.CHECKPOINTS}/") for name in names})
 
     # Failures and the run's own description.
 
@@ -471,25 +321,3 @@ class Store:
         names = [item.name for item in damage]
         self._published.delete(names)
         self._segments.forget(names)
-
-    # Reading.
-
-    def _read(self, name: str | None, decode: Callable[[bytes], T]) -> T:
-        if not name:
-            raise Damaged("the object of a task is not in the store: its points were not kept")
-        try:
-            return self._published.read(name, decode)
-        except NotFound:
-            raise Damaged(f"{name} is missing from the store") from None
-
-
-def _decode_matrices(data: bytes) -> dict[str, Tensor]:
-    return decode_tensors(data)[0]
-
-
-def _decode_state(data: bytes) -> dict[str, Tensor]:
-    try:
-        state: dict[str, Tensor] = safetensors.torch.load(data)
-        return state
-    except safetensors.SafetensorError as error:
-        raise SchemaError(f"it is not readable as safetensors ({error})") from None

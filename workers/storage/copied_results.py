@@ -1,0 +1,40 @@
+"""Results of another run, copied into the store of this one."""
+
+from dataclasses import replace
+
+from workers.storage.immutable_objects import Damaged, Published
+from workers.storage.objects import NotFound
+from workers.storage.record_files import to_records
+from workers.storage.run_store import Store
+from workers.storage.schema import KINDS, ResultRecord
+
+
+def copy_results(
+    store: Store, other: Store, collection: str, keys: frozenset[str], *, term: int
+) -> int:
+    """Copy results: objects first, then their records.
+
+    Args:
+        store: to copy to.
+        other: to copy from.
+        collection: of the records.
+        keys: of tasks that are complete there.
+        term: of the lease that is held on `store`.
+
+    Returns:
+        How many were copied; damaged results are left out.
+    """
+    published, sound = Published(other.objects), list[ResultRecord]()
+    for record in to_records(other.table(collection), KINDS[collection]):
+        if record.key not in keys:
+            continue
+        if record.object is not None:
+            try:
+                data = published.read(record.object, lambda data: data)
+            except (Damaged, NotFound):
+                continue
+            store.objects.put(record.object, data)
+        sound.append(replace(record, lease_term=term))
+    if sound:
+        store.publish_records(sound, term=term)
+    return len(sound)
