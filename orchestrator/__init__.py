@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrator.from_python import Run, load_run, run
     from orchestrator.runs.api import LoadedPath, LoadedRun
+    from orchestrator.runs.pathsample import read_pathsample
 
 _HOMES = {
     "LoadedPath": "orchestrator.runs.api",
     "LoadedRun": "orchestrator.runs.api",
     "Run": "orchestrator.from_python",
     "load_run": "orchestrator.from_python",
+    "read_pathsample": "orchestrator.runs.pathsample",
     "run": "orchestrator.from_python",
 }
 
-__all__ = ["LoadedPath", "LoadedRun", "Run", "load_run", "run"]
+__all__ = ["LoadedPath", "LoadedRun", "Run", "load_run", "read_pathsample", "run"]
 
 
 def __getattr__(name: str) -> Any:

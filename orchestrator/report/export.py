@@ -17,6 +17,7 @@ from orchestrator.analysis.landscape import METHODS
 from orchestrator.report.write import replace_file, writing_to
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.api import LoadedRun
+from orchestrator.runs.pathsample import transition_network, write_pathsample
 from orchestrator.runs.tables import TABLES
 from topo_core.homology.barcodes import Interval
 from topo_core.homology.to_scores import to_score
@@ -31,6 +32,7 @@ class Format(StrEnum):
     GUDHI = "gudhi"
     SAFETENSORS = "safetensors"
     TENSORBOARD = "tensorboard"
+    PATHSAMPLE = "pathsample"
 
 
 def parse_format(text: str) -> Format:
@@ -199,6 +201,11 @@ def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
     return [folder]
 
 
+def _pathsample(run: LoadedRun, out: Path) -> list[Path]:
+    """min.data and ts.data of PATHSAMPLE: minima, and verified saddles with what they join."""
+    return write_pathsample(transition_network(run.landscape), out)
+
+
 _WRITERS: Mapping[Format, Callable[[LoadedRun, Path], list[Path]]] = {
     Format.PARQUET: _parquet,
     Format.JSON: _json,
@@ -206,4 +213,5 @@ _WRITERS: Mapping[Format, Callable[[LoadedRun, Path], list[Path]]] = {
     Format.GUDHI: _gudhi,
     Format.SAFETENSORS: _safetensors,
     Format.TENSORBOARD: _tensorboard,
+    Format.PATHSAMPLE: _pathsample,
 }

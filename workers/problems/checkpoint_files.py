@@ -117,6 +117,11 @@ def _read_file(location: str, file: Path) -> Checkpoint:
         ) from None
     if not head:
         raise BadReference(f"minima.from names {location}, which is empty")
+    if file.name in ("min.data", "ts.data"):
+        raise BadReference(
+            f"minima.from names {location}, which holds energies without points: read its barcode with "
+            "orchestrator.read_pathsample, and name files of weights here"
+        )
     if head[8:9] == b"{":  # the length of a header and its JSON, whatever the name of the file
         return Checkpoint(_safetensors(location, file))
     for start, says in _NOT_WEIGHTS:
