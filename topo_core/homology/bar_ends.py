@@ -116,11 +116,11 @@ def _end(
 ) -> BarEnd:
     kind = EndKind.ATTAINED
     if peak is None:
-        reason = "the peak of its path was not followed"
+        reason = "its path was not led over saddles"
     elif peak.verdict == EndKind.KINK.value:
-        kind, reason = EndKind.KINK, "the peak of its path is a kink"
+        kind, reason = EndKind.KINK, "the highest point of its path is a kink"
     elif peak.verdict != EndKind.SADDLE.value:
-        reason = f"the peak of its path led to: {peak.verdict}"
+        reason = f"the search from the highest point of its path ended at: {peak.verdict}"
     elif peak.ends is None or not set(peak.ends) <= basins.minima:
         reason = "a descent from the saddle ends at a minimum that is not in the run"
     elif not basins.leads_lower(bar, peak.ends):

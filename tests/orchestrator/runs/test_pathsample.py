@@ -93,5 +93,5 @@ def test_minima_of_a_run_need_points(tmp_path):
         f"name: r\nstore: {tmp_path}\ndata: digits\nnetwork: {{name: fc, hidden: [2]}}\n"
         f"minima: {{count: 1, from: [{tmp_path}/min.data]}}\n"
     )
-    said = toscore("plan", file)
+    said = toscore("run", file, "--in-process")
     assert said.code == 2 and "energies without points" in said.err
