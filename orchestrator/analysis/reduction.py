@@ -1,6 +1,6 @@
 """From the records of a store to a `Landscape`.
 
-Only records are read, so a run can be reduced at any time, from any machine, also while it goes on.
+Only records are read, so a run can be reduced at any time, from any machine, also while it is running.
 """
 
 import math

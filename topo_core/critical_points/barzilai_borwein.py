@@ -1,4 +1,4 @@
-"""The step length of Barzilai & Borwein (1988), for many points at once: the one in this project."""
+"""The step length of Barzilai & Borwein (1988), for many points at once."""
 
 import torch
 from torch import Tensor

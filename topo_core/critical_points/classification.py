@@ -73,7 +73,7 @@ def classify_point(
         point: [d]; float64 is worth its price.
         settings: all defaults when None.
         symmetries: [q, d], tangents at ``point`` of continuous symmetries of the loss.
-        origin: [d], where a descent to ``point`` began: it shows which way the parameters grow.
+        origin: [d], where a descent to ``point`` began: the parameters grow from there to ``point``.
         seed: of the random directions.
 
     Raises:
@@ -197,9 +197,9 @@ class _Classification:
         return None
 
     def _keeps_falling(self, directions: list[Tensor]) -> bool:
-        """Whether the loss falls over each of many doublings of the distance, along some direction.
+        """Whether the loss decreases over each of many doublings of the distance, along some direction.
 
-        Tried are the given directions, the parameters themselves (which grow), and the way from the
+        Directions that are tried: the given ones, the parameters themselves (which grow), and that from the
         origin of the descent.
         """
         directions = [*directions, self.point]

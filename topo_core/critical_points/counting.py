@@ -1,4 +1,4 @@
-"""Exact losses, gradients and curvature at single points, and how many of them were asked for."""
+"""Exact losses, gradients and curvature at single points, and counts of how many were evaluated."""
 
 import math
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
-"""The lowest eigenpairs of a symmetric operator that is known by its products: the one Lanczos here.
+"""The lowest eigenpairs of a symmetric operator that is given by its products: Lanczos.
 
 Thick-restart Lanczos (Wu & Simon 2000) with full reorthogonalisation: the Krylov basis grows up to
-a limit, is replaced by its lowest Ritz vectors, and grows again. So memory is bounded, and as many
-products can be spent as it takes to settle a sign. Where the Krylov space is exhausted before the whole
-space is (multiple eigenvalues, an unlucky start), the basis goes on with a random vector, until one
-more invariant space has changed none of the lowest values.
+a limit, is replaced by its lowest Ritz vectors, and grows again. So memory is bounded, and the number of
+products is not: it can be as large as the sign of an eigenvalue requires. Where the Krylov space is
+exhausted before the whole space is (multiple eigenvalues, an unlucky start), the basis continues with a
+random vector, until one more invariant space has changed none of the lowest values.
 
 What is proved and what is not. A Ritz value is never below the eigenvalue of its rank (Cauchy), so m
 negative Ritz values prove m negative eigenvalues: "index ≥ m". Some eigenvalue lies within the residual

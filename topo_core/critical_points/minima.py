@@ -1,8 +1,8 @@
-"""From where training stopped to a minimum, with the proof: polish, classify, leave saddles, go on.
+"""From the end of training to a minimum, with the proof: polish, classify, leave saddles, repeat.
 
-L-BFGS goes most of the way with gradients alone; Newton's method with conjugate gradients (Hessian–vector
-products) takes what L-BFGS leaves. Where that ends at a saddle, the point is moved along the
-direction in which the loss falls, and polished again.
+L-BFGS does most of the work with gradients alone; Newton's method with conjugate gradients (Hessian–vector
+products) does the rest. Where that ends at a saddle, the point is moved along a direction in which the loss
+decreases, and polished again.
 
 The state is a value: ``init_polish``, then ``advance_polish`` any number of times, with the same bits however
 the iterations are cut into calls. What the result is, ``polish_result`` says.
@@ -74,7 +74,7 @@ def advance_polish(
     iterations: int | None = None,
     seed: int = 0,
 ) -> PolishState:
-    """``state`` after ``iterations`` more; as many as it takes when None."""
+    """``state`` after ``iterations`` more; when None, after all that are left."""
     settings = settings or PolishSettings()
     done = 0
     while not state.done and (iterations is None or done < iterations):
@@ -104,9 +104,9 @@ def polish_result(
 ) -> CriticalPoint:
     """What the point of a polish that is done is; its counts are those of the whole polish."""
     settings = settings or PolishSettings()
-    found = state.result
-    if found is None or symmetries is not None:
-        found = classify_point(
+    critical = state.result
+    if critical is None or symmetries is not None:
+        critical = classify_point(
             objective,
             state.point,
             _at_scale(state, settings),
@@ -114,7 +114,7 @@ def polish_result(
             origin=state.start,
             seed=seed,
         )
-    return replace(found, gradients=state.gradients, products=state.products)
+    return replace(critical, gradients=state.gradients, products=state.products)
 
 
 def polish_minimum(
@@ -165,7 +165,7 @@ def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> Po
     direction = -state.pairs.inverse_times(state.gradient, _FIRST_MOVE * state.length / norm)
     if not float(direction @ state.gradient) < 0:
         return replace(state, pairs=CurvaturePairs.none(state.point), iteration=state.iteration + 1)
-    found = line_search(
+    trial = line_search(
         counted.at,
         state.point,
         state.loss,
@@ -174,14 +174,14 @@ def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> Po
         first=min(1.0, _LONGEST * state.length / float(direction.norm())),
         rounding=state.loss_rounding,
     )
-    if not found.success:
+    if not trial.success:
         return _to_newton(counted, state)
-    move, change = found.point - state.point, found.gradient - state.gradient
+    move, change = trial.point - state.point, trial.gradient - state.gradient
     return replace(
         state,
-        point=found.point,
-        loss=found.loss,
-        gradient=found.gradient,
+        point=trial.point,
+        loss=trial.loss,
+        gradient=trial.gradient,
         pairs=state.pairs.with_step(move, change, settings.memory),
         largest=max(state.largest, float(change.norm()) / max(float(move.norm()), 1e-300)),
         iteration=state.iteration + 1,
@@ -243,22 +243,22 @@ def _judge(
     counted: Counted, state: PolishState, settings: PolishSettings, seed: int
 ) -> PolishState:
     """Classify the point; from a saddle, move on to where the loss is lower."""
-    found = classify_point(
+    critical = classify_point(
         counted.objective, state.point, _at_scale(state, settings), origin=state.start, seed=seed
     )
-    counted.gradients += found.gradients
-    counted.products += found.products
-    if found.verdict is Verdict.SADDLE and state.left < settings.leave:
-        return _leave(counted, state, found)
-    if found.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
-        # Curvatures that were met on the way were larger than those here: so was the tolerance.
+    counted.gradients += critical.gradients
+    counted.products += critical.products
+    if critical.verdict is Verdict.SADDLE and state.left < settings.leave:
+        return _leave(counted, state, critical)
+    if critical.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
+        # Larger curvatures were met earlier, so the tolerance was larger than the one here.
         unit = stationary_tolerance(1.0, state.length, 0.0, state.point.dtype)
         state = replace(
-            state, phase="newton", largest=found.tolerance / unit, gradient_rounding=0.0
+            state, phase="newton", largest=critical.tolerance / unit, gradient_rounding=0.0
         )
         if not _stationary(state, settings):
             return state
-    return replace(state, phase="done", result=found)
+    return replace(state, phase="done", result=critical)
 
 
 def _is_spent(state: PolishState, settings: PolishSettings) -> bool:
@@ -266,10 +266,10 @@ def _is_spent(state: PolishState, settings: PolishSettings) -> bool:
     return state.iteration >= settings.newton or state.radius < _SMALLEST * state.length
 
 
-def _leave(counted: Counted, state: PolishState, found: CriticalPoint) -> PolishState:
+def _leave(counted: Counted, state: PolishState, critical: CriticalPoint) -> PolishState:
     """Where the loss is lower on one side of a saddle."""
-    assert found.direction is not None  # every saddle has one
-    step = _LEAVE * state.length * found.direction
+    assert critical.direction is not None  # every saddle has one
+    step = _LEAVE * state.length * critical.direction
     best = state
     for _ in range(_LEAVE_TRIALS):
         both = torch.stack([state.point + step, state.point - step])
@@ -283,12 +283,12 @@ def _leave(counted: Counted, state: PolishState, found: CriticalPoint) -> Polish
         best = replace(best, point=both[side], loss=float(losses[side]), gradient=gradients[side])
         step = 2 * step
     if best is state:
-        return replace(state, phase="done", result=found)
+        return replace(state, phase="done", result=critical)
     return replace(
         best,
         pairs=CurvaturePairs.none(state.point),
         phase="lbfgs",
         iteration=0,
-        largest=max(state.largest, found.largest_curvature),
+        largest=max(state.largest, critical.largest_curvature),
         left=state.left + 1,
     )

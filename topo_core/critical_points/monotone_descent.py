@@ -1,4 +1,4 @@
-"""Descents from many points at once that keep every step: polylines along which the loss falls.
+"""Descents from many points at once that keep every step: polylines along which the loss decreases.
 
 Each descent is L-BFGS (Liu & Nocedal 1989) with a trust radius. Its initial inverse Hessian may be given, for
 example that of the saddle where the descent begins, and is computed anew after some steps. A step is taken
@@ -23,7 +23,7 @@ _MEMORY = 30  # pairs of L-BFGS
 _GROW, _SHRINK = 2.0, 0.35  # factors of the trust radius
 _ARMIJO = 1e-4  # part of the predicted fall that a step must bring
 _GOOD = 0.3  # part of it from which the radius may grow
-_PARTS = (0.25, 0.5, 0.75)  # of a step, where its loss is looked at as well
+_PARTS = (0.25, 0.5, 0.75)  # of a step, where its loss is evaluated as well
 _ROUNDING = 4  # units in the last place by which losses differ for rounding alone
 _FAILED = 1e-12  # trust radius below which a descent has failed, as a part of the longest step
 

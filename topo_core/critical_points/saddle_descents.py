@@ -31,8 +31,8 @@ def descend_both_sides_together(
         saddles: of index 1.
         values: their eigenvalues [k, m], increasing; m = d makes the first steps Newton steps.
         vectors: [k, d, m], the eigenvectors.
-        first: longest first step along the mode; a shorter one is taken where the loss does not fall as the
-            curvature says.
+        first: longest first step along the mode; a shorter one is taken where the fall of the loss does not
+            match the curvature.
         longest: longest step.
         tolerance: predicted fall below which a descent has converged, a difference of losses.
         steps: at most.

@@ -92,8 +92,8 @@ class ScaledLoss:
             self.products(rows[i : i + _ROWS], vectors[i : i + _ROWS])
             for i in range(0, len(rows), _ROWS)
         ]
-        found = torch.cat(parts).reshape(count, width, width)
-        return 0.5 * (found + found.mT)
+        hessians = torch.cat(parts).reshape(count, width, width)
+        return 0.5 * (hessians + hessians.mT)
 
     def parameter_gradients(self, gradients: Tensor) -> Tensor:
         """Gradients [..., d] with respect to θ of ``gradients`` [..., d] with respect to u."""

@@ -86,7 +86,7 @@ def lowest_spectrum(
     resolution = counted.resolution(point)
     if len(point) <= settings.whole:
         return _whole(counted, point, resolution)
-    found: list[Eigenpairs] = []
+    pairs: list[Eigenpairs] = []
     largest, settled, missed = 0.0, False, 1.0
     known = point.new_zeros(0, len(point))
     for number in range(min(settings.pairs, len(point))):
@@ -105,7 +105,7 @@ def lowest_spectrum(
         largest = max(largest, pair.largest)
         if not len(pair.values):
             break
-        found.append(pair)
+        pairs.append(pair)
         known = torch.cat([known, pair.vectors])
         if not pair.converged:
             break
@@ -114,8 +114,8 @@ def lowest_spectrum(
             settled = True
             missed = chance_of_a_lower_one(pair, len(point) - len(known) + 1)
             break
-    values = torch.cat([pair.values for pair in found]) if found else torch.zeros(0).double()
-    residuals = torch.cat([pair.residuals for pair in found]) if found else values
+    values = torch.cat([pair.values for pair in pairs]) if pairs else torch.zeros(0).double()
+    residuals = torch.cat([pair.residuals for pair in pairs]) if pairs else values
     order = values.argsort()
     zero = resolution * largest
     return Spectrum(

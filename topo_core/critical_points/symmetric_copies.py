@@ -2,9 +2,9 @@
 
 Hidden units can be renumbered; behind an odd activation their sign can be flipped; behind a positively
 homogeneous one (ReLU) they can be scaled, where the loss has no ridge. None of these changes what the
-network computes. Two points are called copies where a symmetry was found that carries one onto the other to
-a tolerance. Copies may be missed (units that differ by less than the search can tell apart), and points
-that are none are never called copies.
+network computes. Two points are called copies where a symmetry maps one to the other within a tolerance.
+Copies may be missed (units that differ by less than the search can distinguish), but points that are not
+copies are never called so.
 
 For the search, scales are first brought to a canonical form (incoming weights of each unit have norm 1).
 Then the units of one layer after the other are matched by the weights that lead to them, a linear
@@ -30,7 +30,7 @@ class UnitGroup:
     """Hidden units in the flat parameters of a network.
 
     Attributes:
-        incoming: [size, m] for each parameter that leads to the units: places in the flat parameters.
+        incoming: [size, m] for each parameter that leads to the units: indices into the flat parameters.
         outgoing: the same for each that leads away from them.
         odd: whether units may change their sign.
         homogeneous: whether units may be scaled.
@@ -71,8 +71,8 @@ class NetworkSymmetries:
         groups = []
         for group in hidden_groups(module):
             rows = dict(zip(group.axes, coordinates(module, group), strict=True))
-            incoming = tuple(places for axis, places in rows.items() if axis.axis == 0)
-            outgoing = tuple(places for axis, places in rows.items() if axis.axis == 1)
+            incoming = tuple(indices for axis, indices in rows.items() if axis.axis == 0)
+            outgoing = tuple(indices for axis, indices in rows.items() if axis.axis == 1)
             # Where layers are added, several weights lead to a unit: their scales are one.
             scales = group.homogeneous and not ridge
             groups.append(UnitGroup(incoming, outgoing, group.odd, scales))
@@ -86,13 +86,13 @@ class NetworkSymmetries:
         point = point.clone()
         for group in self.groups:
             if group.homogeneous:
-                rows = torch.cat([point[places] for places in group.incoming], dim=1)
+                rows = torch.cat([point[indices] for indices in group.incoming], dim=1)
                 norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
                 norms = torch.where(norms > 0, norms, 1.0)
-                for places in group.incoming:
-                    point[places] = point[places] / norms
-                for places in group.outgoing:
-                    point[places] = point[places] * norms
+                for indices in group.incoming:
+                    point[indices] = point[indices] / norms
+                for indices in group.outgoing:
+                    point[indices] = point[indices] * norms
         return point
 
     def scaling_tangents(self, point: Tensor) -> Tensor:
@@ -103,13 +103,13 @@ class NetworkSymmetries:
                 for unit in range(group.size):
                     tangent = torch.zeros_like(point)
                     for sign, sides in ((1, group.incoming), (-1, group.outgoing)):
-                        for places in sides:
-                            tangent[places[unit]] += sign * point[places[unit]]
+                        for indices in sides:
+                            tangent[indices[unit]] += sign * point[indices[unit]]
                     tangents.append(tangent)
         return torch.stack(tangents) if tangents else point.new_zeros(0, len(point))
 
     def aligned(self, reference: Tensor, other: Tensor) -> Tensor:
-        """The copy of ``other`` [d] that lies nearest to ``reference`` [d], as far as it was found.
+        """The copy of ``other`` [d] that is nearest to ``reference`` [d] among those that were tried.
 
         Both in canonical scales.
         """
@@ -148,8 +148,8 @@ class NetworkSymmetries:
         order = sorted(range(len(points)), key=lambda k: losses[k])
         scale = max(losses, default=0.0) - min(losses, default=0.0)
         near = max(tolerance**2 * scale, 1e-12 * max(map(abs, losses), default=0.0))
-        for place, i in enumerate(order):
-            for j in order[place + 1 :]:
+        for rank, i in enumerate(order):
+            for j in order[rank + 1 :]:
                 if losses[j] - losses[i] > near:
                     break
                 if not classes.connected(i, j) and self.distance(points[i], points[j]) <= tolerance:
@@ -158,7 +158,7 @@ class NetworkSymmetries:
 
     @staticmethod
     def _match(group: UnitGroup, sides: Sequence[Tensor], fixed: Tensor, moved: Tensor) -> bool:
-        """Renumber and flip the units of ``moved`` [d], in place; whether that brought it nearer."""
+        """Renumber and flip the units of ``moved`` [d], in place; true if that reduced the distance."""
         gain = torch.stack([fixed[rows] @ moved[rows].T for rows in sides]).sum(0)
         _, columns = linear_sum_assignment(
             (gain.abs() if group.odd else gain).numpy(), maximize=True

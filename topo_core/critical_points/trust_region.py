@@ -34,17 +34,17 @@ def newton_step(
     square = float(residual @ residual)
     enough = accuracy * math.sqrt(square)
     for _ in range(max_products):
-        bent = product(direction)
-        curvature = float(direction @ bent)
+        curved = product(direction)
+        curvature = float(direction @ curved)
         if not math.isfinite(curvature):
             break
         far = square / curvature if curvature > 0 else math.inf
         if not curvature > 0 or float((step + far * direction).norm()) >= radius:
             edge = _to_edge(step, direction, radius)
-            step, image = step + edge * direction, image + edge * bent
+            step, image = step + edge * direction, image + edge * curved
             break
-        step, image = step + far * direction, image + far * bent
-        residual = residual - far * bent
+        step, image = step + far * direction, image + far * curved
+        residual = residual - far * curved
         before, square = square, float(residual @ residual)
         if math.sqrt(square) <= enough:
             break

@@ -21,7 +21,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class CriticalPoint:
-    """A point and what it was found to be.
+    """A point and its verdict, with the numbers behind it.
 
     Attributes:
         point: [d].

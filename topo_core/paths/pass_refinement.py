@@ -108,7 +108,7 @@ def advance_pass(
         return replace(state, ended="kink")
     if result.is_pass and not _is_crossed(state, result):
         state = _cut(objective, state, number)
-    elif state.pieces[number].at_rest:
+    elif state.pieces[number].stagnated:
         return replace(state, ended="no saddle")
     return _judged(objective, state, settings)
 
@@ -193,7 +193,7 @@ def _relaxed(
 ) -> PassState:
     """The state with one piece relaxed: until that lowers it little, and again for all blocks of epochs."""
     piece = state.pieces[number]
-    if piece.at_rest or (not piece.relaxed and _at_a_saddle(objective, state, piece)):
+    if piece.stagnated or (not piece.relaxed and _near_a_saddle(objective, state, piece)):
         return state
     epochs, again = settings.epochs * settings.blocks, piece.relaxed > 0
     solver = PathSolver(objective, PathSettings(epochs=epochs, l2=0.0))
@@ -206,14 +206,14 @@ def _relaxed(
         low = path.best_maximum <= state.level
         if low or solver.is_finished(path) or (little and not again):
             break
-    at_rest = again and not first - path.best_maximum > _worth(state, path.best_maximum)
+    stagnated = again and not first - path.best_maximum > _worth(state, path.best_maximum)
     pieces = list(state.pieces)
-    pieces[number] = Piece(path.best, path.best_maximum, piece.relaxed + 1, at_rest)
+    pieces[number] = Piece(path.best, path.best_maximum, piece.relaxed + 1, stagnated)
     gradients = state.gradients + path.gradient_evaluations
     return replace(state, pieces=tuple(pieces), gradients=gradients)
 
 
-def _at_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool:
+def _near_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool:
     """Whether the peak of a piece is so nearly stationary that relaxing would not lower it much."""
     profile = loss_profile(objective, piece.points)
     force = peak_force(objective, piece.points, profile)

@@ -82,13 +82,13 @@ class Piece:
         points: [n, d].
         height: highest loss on it.
         relaxed: rounds in which it was relaxed.
-        at_rest: whether relaxing it has stopped lowering it.
+        stagnated: whether relaxing no longer lowers it.
     """
 
     points: Tensor
     height: float
     relaxed: int = 0
-    at_rest: bool = False
+    stagnated: bool = False
 
 
 @dataclass(frozen=True)

@@ -91,9 +91,9 @@ def test_a_polish_ends_at_what_it_says(function, start, verdict):
 
 
 def test_a_saddle_says_its_index_and_a_way_down():
-    """Three negative curvatures, two of them equal, are counted by Lanczos in 300 dimensions."""
-    function = quadratic(-1, -1, -2, *[1 + k / 20 for k in range(297)])
-    found = classify_point(from_function(function), torch.zeros(300, dtype=torch.float64))
+    """Three negative curvatures, two of them equal, are counted by Lanczos in 600 dimensions."""
+    function = quadratic(-1, -1, -2, *[1 + k / 20 for k in range(597)])
+    found = classify_point(from_function(function), torch.zeros(600, dtype=torch.float64))
     assert (found.verdict, found.index, found.index_is_exact) == (Verdict.SADDLE, 3, True)
     below = 0.1 * found.direction[None]
     assert float(function(below)) < -0.005
@@ -101,8 +101,8 @@ def test_a_saddle_says_its_index_and_a_way_down():
 
 def test_an_unsettled_index_is_a_lower_bound():
     """More negative curvatures than are looked for: at least so many, and no claim beyond."""
-    function = quadratic(*[-1.0 - k for k in range(20)], *[1.0] * 280)
-    found = classify_point(from_function(function), torch.zeros(300, dtype=torch.float64))
+    function = quadratic(*[-1.0 - k for k in range(20)], *[1.0] * 580)
+    found = classify_point(from_function(function), torch.zeros(600, dtype=torch.float64))
     assert found.index == 8 and not found.index_is_exact and "index ≥ 8" in str(found)
 
 

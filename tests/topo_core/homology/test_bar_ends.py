@@ -35,7 +35,7 @@ def test_a_saddle_that_does_not_lead_lower():
 def test_ends_that_are_no_saddles():
     """Not followed, a kink, another verdict, and a descent to a minimum that the run does not have."""
     peak = saddle(1.0, (0, 1))
-    assert ends_of({})[1].reason == "the peak of its path was not followed"
+    assert ends_of({})[1].reason == "its path was not led over saddles"
     assert ends_of({(0, 1): replace(peak, verdict="kink")})[1].kind is EndKind.KINK
     flat = ends_of({(0, 1): replace(peak, verdict="not stationary")})[1]
     assert flat.kind is EndKind.ATTAINED and "not stationary" in flat.reason
@@ -61,7 +61,7 @@ def test_each_difference_has_a_reason():
     missing = compared({(0, 1): saddle(1.0, (0, 1))})
     assert list(missing) == [2] and math.isinf(missing[2].saddle_death)
     assert "no verified saddle leads lower" in missing[2].reason
-    assert "not followed" in missing[2].reason
+    assert "not led over saddles" in missing[2].reason
     lower = compared({(0, 1): saddle(0.8, (0, 1)), (1, 2): saddle(0.5, (1, 2))})
     assert list(lower) == [1] and lower[1].saddle_death == 0.8
     assert "saddle between 0 and 1 is lower than every path" in lower[1].reason
