@@ -3,6 +3,23 @@
 import pytest
 
 from tests.benchmarks.large_cluster import Simulation
+from tests.benchmarks.whole_driver import simulate
+
+
+def test_a_whole_driver_loses_and_repeats_nothing():
+    """The real loop, plan, commit log and store in simulated time, with lost nodes, waves and errors of 1 %:
+    the run completes, and every record counts once."""
+    figures = simulate(2, 12)
+    assert figures["pairs"] == 66 and not figures["twice"]
+    assert figures["workers_lost"] > 0
+
+
+@pytest.mark.slow
+def test_a_whole_driver_keeps_a_cluster_busy():
+    """With 8 nodes and 3,160 pairs nine tenths of the time of all workers count, the last paths included."""
+    figures = simulate(8, 80)
+    assert figures["busy_share"] > 0.9 and not figures["twice"]
+    assert figures["slowest_event"] < 0.25
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Workers that neither die nor go on: one is stopped by a signal, one waits for what never comes."""
 
+import contextlib
 import os
 import signal
 import time
@@ -60,9 +61,40 @@ class Stuck(Sleeper):
         return True
 
 
-def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monkeypatch):
-    """Both are noticed by their heartbeat, every path completes once, nothing fails."""
+class Woken(Stuck):
+    """The first worker on one path is stopped, and works on when somebody wakes it."""
+
+    seconds = 1.0
+
+    def _slept(self, task):
+        self._running = {task.key: 0.0}
+        if (task.i, task.j) == STOPPED and self._first(task):
+            (Path(self._context.location) / "stopped").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP)
+        self._running = {}
+        return Sleeper._slept(self, task)
+
+
+def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path, monkeypatch):
+    """SIGSTOP for longer than a worker may be silent, then SIGCONT: one record of each path, no failure."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+
+    def notify(event):
+        seen.append(event)
+        if isinstance(event, events.WorkerLost):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int((tmp_path / "run" / "stopped").read_text()), signal.SIGCONT)
+
+    store, outcome = driven(tmp_path, Woken, notify)
+    assert outcome.ending is Ending.COMPLETE and not outcome.failed
+    assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
+    (lost,) = [event.cause for event in seen if isinstance(event, events.WorkerLost)]
+    assert "no answer" in lost
+
+
+def driven(tmp_path, make, notify):
+    """Ten paths on two workers whose silence of six seconds is noticed."""
     location = str(tmp_path / "run")
     plan = plan_of(location, 5)
     store = Store(open_objects(location))
@@ -72,15 +104,16 @@ def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monk
     limits = Limits(silent=6.0, stalled=6.0, slow_factor=1.5, hung_factor=2.0)
     context = WorkerContext(location, lease.term, Evaluation())
     settings = ClusterSettings(resources=Resources(workers=2), limits=limits)
-    seen = []
-    outcome = drive(
-        plan,
-        store,
-        lambda: RayExecutor(context, settings, Stuck),
-        lease,
-        notify=seen.append,
-    )
+    outcome = drive(plan, store, lambda: RayExecutor(context, settings, make), lease, notify=notify)
     lease.close()
+    return store, outcome
+
+
+def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monkeypatch):
+    """Both are noticed by their heartbeat, every path completes once, nothing fails."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    store, outcome = driven(tmp_path, Stuck, seen.append)
     assert outcome.ending is Ending.COMPLETE
     assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
     went = [event.cause for event in seen if isinstance(event, events.WorkerLost)]

@@ -124,3 +124,19 @@ def test_one_writes_and_its_death_lets_the_other_in(processes, location, tmp_pat
         bits = results.bits(after)
         expected = expected or bits
         assert bits == expected
+
+
+def test_of_many_drivers_at_once_one_runs(processes, tmp_path):
+    """Thirty-two `toscore run` of one run: one completes it, thirty-one say in a sentence who does."""
+    file, told = tmp_path / "many.yaml", tmp_path / "told"
+    file.write_text(RUN_FILE.format(name="many", store=tmp_path / "runs"))
+    with started(processes, file, told, together=32) as drivers:
+        for driver, _ in drivers:
+            driver.join(600)
+        codes = [driver.exitcode for driver, _ in drivers]
+        reasons = [reason.read_text() for _, reason in drivers]
+    refused = [reason for code, reason in zip(codes, reasons, strict=True) if code == 2]
+    assert codes.count(0) >= 1 and len(refused) == 32 - codes.count(0), reasons
+    assert all("by process" in reason and reason.count("\n") == 1 for reason in refused), refused
+    times = results.times_completed(tmp_path / "runs" / "many")
+    assert len(times) == TASKS and set(times.values()) == {1}
