@@ -10,8 +10,8 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
 from orchestrator.report.terminal import barcode_view
-from orchestrator.scheduling.driver import Ending, Outcome
 from orchestrator.scheduling.exit_codes import ExitCode
+from orchestrator.scheduling.outcome import Ending, Outcome
 from workers.storage.run_store import Store
 from workers.storage.schema import ResultRecord
 

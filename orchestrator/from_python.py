@@ -32,7 +32,7 @@ from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import load, parse
 from orchestrator.runs.api import LoadedRun
 from orchestrator.runs.stored_run import open_run
-from orchestrator.scheduling.driver import Ending
+from orchestrator.scheduling.outcome import Ending
 from topo_core.homology.barcodes import Method
 from workers.problems.user_code import give, source_fingerprint
 

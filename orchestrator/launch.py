@@ -30,9 +30,10 @@ from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.runs.maintenance import compact, drop_idle_checkpoints, prune
 from orchestrator.runs.reuse import reuse, sources
-from orchestrator.scheduling.driver import Ending, Outcome, Stop, drive
+from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.executor import ClusterGone, Executor, InProcess, WorkersUnavailable
 from orchestrator.scheduling.lease import Lease, LeaseHeld
+from orchestrator.scheduling.outcome import Ending, Outcome, Stop
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.stop_request import StopWatch
 from orchestrator.telemetry.display import LiveDisplay, PlainLines

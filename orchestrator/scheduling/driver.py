@@ -7,10 +7,7 @@ be killed at any moment, and the next driver reads from the store which tasks ar
 import contextlib
 import gc
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from enum import Enum
 from functools import partial
 
 from orchestrator.planning.plan import Plan
@@ -35,9 +32,11 @@ from orchestrator.scheduling.messages import (
     WorkerJoined,
     WorkerLost,
 )
+from orchestrator.scheduling.outcome import Ending, Outcome, Stop
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.scheduler import Scheduler
 from orchestrator.scheduling.store_retry import StoreRetry
+from orchestrator.scheduling.task_reports import TaskReports
 from orchestrator.scheduling.task_source import TaskSource
 from orchestrator.telemetry import events
 from orchestrator.telemetry.events import Observer
@@ -45,7 +44,6 @@ from workers.execution.progress import Interrupted
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
 from workers.tasks.results import Done, Failed, FailureKind
-from workers.tasks.task import Task
 
 WINDOW = 4096
 """Open tasks held at once: enough for thousands of workers, in a few MB of memory."""
@@ -57,36 +55,6 @@ PROGRESS_SECONDS = 1.0
 """Time between two checks of the lease, and between two `Progress` events."""
 
 _STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
-
-
-class Ending(Enum):
-    """How a driver ended; `endings.EXIT` gives each an exit code."""
-
-    COMPLETE = "complete"
-    FAILED = "some tasks failed"
-    INTERRUPTED = "interrupted"
-    STOPPED = "stopped on request"
-    GAVE_UP = "the store was unreachable"
-    SAME_FAILURE = "all tasks failed for the same reason"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a driver ended; `reason` is a sentence where it gave up."""
-
-    ending: Ending
-    failed: int = 0
-    reason: str = ""
-
-
-class Stop(Enum):
-    """The request of a user or a signal."""
-
-    NO = 0
-    GRACEFUL = 1
-    """Finish the running tasks, then end."""
-    NOW = 2
-    """End at once; work since the last checkpoints is done again later."""
 
 
 def drive(
@@ -118,15 +86,6 @@ def drive(
     return _Drive(plan, store, executor, lease, notify, policy or Policy(), stop, clock).run()
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """The worker and node to which a task was sent, and the number of the attempt."""
-
-    worker: str = ""
-    node: str = ""
-    attempt: int = 0
-
-
 class _Drive:
     def __init__(
         self,
@@ -142,14 +101,10 @@ class _Drive:
         self._plan, self._store, self._make_executor = plan, store, executor
         self._lease, self._notify, self._stop, self._clock = lease, notify, stop, clock
         self._scheduler = Scheduler(policy)
-        self._open: dict[str, Task] = {}
-        self._values: dict[str, float] = {}
+        self._tasks = TaskReports(notify)
         self._started = clock()
         self._packs = 0
         self._last_progress = -1.0
-        self._nodes: dict[str, str] = {}
-        self._attempts: dict[str, Attempt] = {}
-        """Where each open task runs or ran last."""
         self._adopted: Mapping[str, str | None] = {}
         """Objects of the tasks that workers had completed before they were lost, by key."""
         self._gave_up: GiveUp | None = None
@@ -238,8 +193,7 @@ class _Drive:
         if free < WINDOW // 4 and self._scheduler.open_tasks:
             return False
         fresh = self._source.take(free)
-        for task in fresh:
-            self._open[task.key] = task
+        self._tasks.opened(fresh)
         if fresh:
             self._handle(Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh]))
         return len(fresh) < free
@@ -255,12 +209,10 @@ class _Drive:
     def _absorb(self, event: ExecutorEvent) -> None:
         match event:
             case WorkerSlow(worker, key, seconds):
-                if task := self._open.get(key):
-                    self._notify(events.TaskSlow(key, task.title, worker, seconds))
+                self._tasks.slow(worker, key, seconds)
                 return
             case WorkerJoined(worker, node):
-                self._nodes[worker] = node
-                self._notify(events.WorkerJoined(worker, node))
+                self._tasks.joined(worker, node)
             case WorkerLost(worker, how, cause):
                 self._notify(events.WorkerLost(worker, how.value, cause))
                 ran = (key for pack in self._scheduler.packs_on(worker) for key in pack)
@@ -276,7 +228,7 @@ class _Drive:
                 if away:
                     self._notify(events.Waiting(away[0].reason))
                 done = [result for result in results if isinstance(result, Done)]
-                self._values |= {result.key: result.figure for result in done}
+                self._tasks.returned(done)
                 self._source.remember({result.key: result.object for result in done})
         self._handle(event)
 
@@ -287,12 +239,11 @@ class _Drive:
     def _perform(self, command: Command) -> None:
         match command:
             case Run(worker, pack):
-                self._send(worker, [self._open[key] for key in pack])
+                tasks = [self._tasks[key] for key in pack]
+                self._executor.submit(worker, [self._source.with_objects(task) for task in tasks])
+                self._tasks.started(worker, tasks)
             case Complete(key):
-                task = self._open.pop(key)
-                value = self._values.pop(key, float("nan"))
-                where = asdict(self._attempts.pop(key, Attempt()))
-                self._notify(events.TaskCompleted(key, task.title, task.noun, value, **where))
+                self._tasks.completed(key)
             case Fail(failure, lasting):
                 self._fail(failure, lasting)
             case Replace(worker, reason, drain):
@@ -304,20 +255,10 @@ class _Drive:
             case GiveUp():
                 self._gave_up = command
 
-    def _send(self, worker: str, tasks: list[Task]) -> None:
-        self._executor.submit(worker, [self._source.with_objects(task) for task in tasks])
-        for task in tasks:
-            before = self._attempts.get(task.key, Attempt())
-            this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
-            self._attempts[task.key] = this
-            self._notify(events.TaskStarted(task.key, task.title, kind=task.noun, **asdict(this)))
-
     def _fail(self, failure: Failed, lasting: bool) -> None:
-        task = self._open.pop(failure.key)
-        what, where = task.title, asdict(self._attempts.pop(failure.key, Attempt()))
         if lasting:
             written = {
-                "what": what,
+                "what": self._tasks[failure.key].title,
                 "kind": failure.kind.value,
                 "reason": failure.reason,
                 "details": failure.details,
@@ -325,9 +266,7 @@ class _Drive:
             self._retry(
                 lambda: self._store.publish_failure(failure.key, written, term=self._lease.term)
             )
-        self._notify(
-            events.TaskFailed(failure.key, what, task.noun, failure.kind, failure.reason, **where)
-        )
+        self._tasks.failed(failure)
 
     def _report(self) -> None:
         """Check that the lease is still held, and notify observers of the progress of running tasks."""
@@ -338,9 +277,6 @@ class _Drive:
         # Without a lease nothing is handed out: this waits until the lease is renewed, or gives up.
         self._retry(self._lease.check)
         self._executor.want(self._scheduler.open_tasks)
-        shares: dict[str, float] = defaultdict(float)
-        for key, share in self._executor.progress().items():
-            if task := self._open.get(key):
-                shares[task.noun] += share
+        shares = self._tasks.shares(self._executor.progress())
         scheduler = self._scheduler
         self._notify(events.Progress(scheduler.running, scheduler.workers, shares))

@@ -20,7 +20,7 @@ from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import assign, parse, parse_override
 from orchestrator.runs.stored_run import StartedRun, open_run
-from orchestrator.scheduling.driver import Ending
+from orchestrator.scheduling.outcome import Ending
 from topo_core.homology.bar_ends import EndKind
 
 _KEPT = ("name", "store", "minima", "pairs", "reuse")

@@ -22,9 +22,10 @@ from unittest import mock
 import psutil
 
 from orchestrator.scheduling import store_retry
-from orchestrator.scheduling.driver import Ending, drive
+from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.executor import ExecutorEvent
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
+from orchestrator.scheduling.outcome import Ending
 from orchestrator.telemetry import events
 from tests.benchmarks.many_pairs import plan_of
 from tests.helpers.memory_objects import MemoryObjects

@@ -11,8 +11,9 @@ import pytest
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.run_file.models import Resources
-from orchestrator.scheduling.driver import Ending, drive
+from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
+from orchestrator.scheduling.outcome import Ending
 from orchestrator.scheduling.worker_health import Limits
 from orchestrator.telemetry import events
 from tests.benchmarks.many_pairs import Sleeper, plan_of, with_minima

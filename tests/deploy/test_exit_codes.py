@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from orchestrator.endings import EXIT
-from orchestrator.scheduling.driver import Ending
 from orchestrator.scheduling.exit_codes import ExitCode
+from orchestrator.scheduling.outcome import Ending
 from tests.deploy.files import DEPLOY, documents
 
 HELPS = {ExitCode.UNREACHABLE}

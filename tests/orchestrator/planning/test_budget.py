@@ -4,9 +4,10 @@ import pytest
 
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.planning.plan import Plan
-from orchestrator.scheduling.driver import Ending, drive
+from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.messages import PackFinished, WorkerJoined
+from orchestrator.scheduling.outcome import Ending
 from tests.benchmarks.many_pairs import with_minima
 from tests.helpers.command import toscore
 from tests.helpers.made_run import made_run
