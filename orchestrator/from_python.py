@@ -15,12 +15,11 @@ import hashlib
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -34,13 +33,14 @@ from orchestrator.runs.api import LoadedRun
 from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.outcome import Ending
 from topo_core.homology.barcodes import Method
-from workers.problems.user_code import give, source_fingerprint
+from workers.problems.user_code import BadReference, give, source_fingerprint
+from workers.problems.user_data import user_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Network = Callable[..., nn.Module] | str | Mapping[str, Any]
-Data = Sequence[Any] | str | Mapping[str, Any]
+Data = Any
 Loss = Callable[..., torch.Tensor] | str | Mapping[str, Any]
 
 
@@ -90,8 +90,9 @@ def run(
     Args:
         network: a function without arguments, or with `input_shape` and `outputs`, that builds a network
             with random weights; or what a run file has under `network:`. Alone, a run file.
-        data: training inputs and targets, test inputs and targets: tensors or arrays; or what a run file
-            has under `data:`.
+        data: training inputs and targets, test inputs and targets: tensors, arrays, data sets, or anything
+            else that a `load()` may return; or what a run file has under `data:`: a name, or a mapping with
+            the key `name`, whose value may be the data themselves, as in `{"name": (x, y), "labels": "map"}`.
         loss: a function of outputs and targets with one value an example; or what a run file has under
             `loss:`. Cross entropy by default.
         name: of the run, which is kept at STORE/NAME.
@@ -146,8 +147,12 @@ def _run_file(
     if name is None:
         raise BadRunFile("name is missing: the run is kept at STORE/NAME")
     values: dict[str, Any] = {**keys, "name": name, "store": str(store)}
-    values["data"] = data if isinstance(data, str | Mapping) else _given_data(data)
     values["network"] = network if isinstance(network, str | Mapping) else _given_network(network)
+    if isinstance(data, Mapping) and "name" in data:
+        own = data["name"]
+        values["data"] = {**data, "name": own if isinstance(own, str) else _given_data(own)}
+    else:
+        values["data"] = data if isinstance(data, str) else _given_data(data)
     if loss is not None:
         values["loss"] = loss if isinstance(loss, str | Mapping) else give(loss, _code_of(loss))
     return parse(resolved(_plain(values), Path.cwd()))
@@ -162,17 +167,20 @@ def _plain(value: Any) -> Any:
 
 def _given_data(data: Any) -> str:
     """A reference to data, by their contents: results of other data never count as those of these."""
-    flat: list[Any] = []
-    for part in data:
-        flat += part if isinstance(part, list | tuple) and len(data) == 2 else [part]
-    hashes = [f"{type(part)} {_contents(part)}" for part in flat]
-    return give(lambda: data, " ".join(hashes))
+    try:
+        parts = user_data("given", data)
+    except BadReference as error:
+        try:
+            parts = user_data("given", data, map_labels=True)
+        except BadReference:
+            raise BadRunFile(str(error)) from None
+    tensors = (parts.train_inputs, parts.train_targets, parts.test_inputs, parts.test_targets)
+    return give(lambda: data, f"{parts.layout} {' '.join(map(_contents, tensors))}")
 
 
-def _contents(part: Any) -> str:
-    array = part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else np.asarray(part)
-    text = f"{array.shape} {array.dtype}".encode()
-    return hashlib.sha256(text + np.ascontiguousarray(array).tobytes()).hexdigest()
+def _contents(tensor: torch.Tensor) -> str:
+    text = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
+    return hashlib.sha256(text + tensor.contiguous().numpy().tobytes()).hexdigest()
 
 
 def _given_network(network: Any) -> str:

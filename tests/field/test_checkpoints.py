@@ -32,6 +32,7 @@ SAVED = {
     "arguments": lambda s: {"model_state_dict": s, "args": argparse.Namespace(lr=0.1, name="x")},
     "numpy scalars": lambda s: {"net": s, "loss": np.float64(0.1), "step": np.int64(3)},
     "params in params": lambda s: {"params": {"state_dict": s}, "optimizer": {"state": {}}},
+    "sparse": lambda s: {name: value.to_sparse() for name, value in s.items()},
     "half": lambda s: {name: value.half() for name, value in s.items()},
     "bfloat16": lambda s: {name: value.bfloat16() for name, value in s.items()},
     "two": lambda s: {"model": s, "ema": {name: value * 0 for name, value in s.items()}},
@@ -105,6 +106,7 @@ NOT_WEIGHTS = {
     "a.npz": (archive, "is a numpy archive"),
     "jit.pt": (script, "is a TorchScript program"),
     "lora.pt": (lambda f: torch.save({"q.lora_A.weight": torch.zeros(2)}, f), "LoRA layers alone"),
+    "meta.pt": (lambda f: torch.save(nn.Linear(3, 2, device="meta").state_dict(), f), "no numbers"),
     "other.pt": (lambda f: torch.save({"epoch": 3, "lr": 0.1}, f), "holds the keys epoch, lr"),
 }
 

@@ -110,8 +110,10 @@ def _matches(
         within = wants >= 0
         if len(np.unique(wants[within])) < len(farther):
             return False
+        # SciPy before 1.17 takes 32-bit positions alone.
+        ends = np.stack([wants[within], pairs[other][within]]).astype(np.int32)
         graph = coo_array(
-            (np.ones(within.sum(), dtype=np.int8), (wants[within], pairs[other][within])),
+            (np.ones(within.sum(), dtype=np.int8), (ends[0], ends[1])),
             shape=(len(farther), len(to_diagonal[other])),
         )
         if (maximum_bipartite_matching(graph.tocsr(), perm_type="column") < 0).any():

@@ -234,8 +234,10 @@ def _spanning_forest(graph: MinimumGraph, without: int | None) -> list[int]:
     # Of two passes of one pair, given as (i, j) and (j, i), the first in the order counts.
     _, first = np.unique(graph.high[order] * count + graph.low[order], return_index=True)
     order = order[np.sort(first)]
+    # SciPy before 1.17 takes 32-bit positions alone.
+    ends = np.stack([graph.high[order], graph.low[order]]).astype(np.int32)
     weights = csr_array(
-        (np.arange(1.0, len(order) + 1), (graph.high[order], graph.low[order])),
+        (np.arange(1.0, len(order) + 1), (ends[0], ends[1])),
         shape=(count, count),
     )
     chosen = np.sort(minimum_spanning_tree(weights).data).astype(np.int64) - 1

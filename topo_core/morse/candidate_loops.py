@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
@@ -107,7 +108,10 @@ def _shortest(
             shortest[pair] = edge
     graph = (
         coo_array(
-            ([lengths[edge] for edge in shortest.values()], tuple(zip(*shortest, strict=True))),
+            (
+                [lengths[edge] for edge in shortest.values()],
+                tuple(np.array([*shortest], np.int32).T),
+            ),
             shape=(count, count),
         )
         if shortest

@@ -101,9 +101,23 @@ def read_state_dict(location: str) -> Checkpoint:
     notes: tuple[str, ...] = ()
     for file in files_of(location):
         part = _read_file(location, file)
-        state |= part.state
+        state |= {name: _dense(location, name, value) for name, value in part.state.items()}
         notes = part.notes
     return Checkpoint(state, notes)
+
+
+def _dense(location: str, name: str, value: Tensor) -> Tensor:
+    """A tensor of a checkpoint without its sparse layout.
+
+    Raises:
+        BadReference: it has a shape and no numbers.
+    """
+    if value.is_meta:
+        raise BadReference(
+            f"minima.from names {location}, in which {name} has a shape and no numbers (device meta): save "
+            "the network after its weights are loaded"
+        )
+    return value if value.layout is torch.strided else value.to_dense()
 
 
 def _read_file(location: str, file: Path) -> Checkpoint:

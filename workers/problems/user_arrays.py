@@ -1,13 +1,16 @@
 """An array of a user's, whatever library made it, as a tensor: floating, complex, or int64."""
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from workers.problems.user_code import BadReference
+
+T = TypeVar("T")
 
 
 def is_array(value: Any) -> bool:
@@ -33,14 +36,7 @@ def tensor_of(name: str, part: str, value: Any, *, truths: bool = False) -> Tens
     Raises:
         BadReference: it is no array of numbers, has no axis of examples, or holds NaN; one sentence.
     """
-    try:
-        tensor = _converted(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadReference(
-            f"data.name {name!r} returns {part} as {type(value).__name__}, which cannot be made a "
-            f"tensor: {reason}"
-        ) from None
+    tensor = _tried(name, part, value, _converted)
     if tensor.ndim == 0:
         raise BadReference(
             f"data.name {name!r} returns {part} as a single number; return one row for each example"
@@ -68,8 +64,27 @@ def tensor_of(name: str, part: str, value: Any, *, truths: bool = False) -> Tens
     return tensor
 
 
-def numpy_of(value: Any) -> np.ndarray[Any, Any]:
-    """A value as a numpy array of any dtype, text and objects included."""
+def array_of(name: str, part: str, value: Any) -> np.ndarray[Any, Any]:
+    """A value as a numpy array of any dtype, text and objects included.
+
+    Raises:
+        BadReference: it is no array; one sentence.
+    """
+    return _tried(name, part, value, _numpy)
+
+
+def _tried(name: str, part: str, value: Any, convert: Callable[[Any], T]) -> T:
+    try:
+        return convert(value)
+    except Exception as error:  # the value's own library may raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadReference(
+            f"data.name {name!r} returns {part} as {type(value).__name__}, which cannot be made a "
+            f"tensor: {reason}"
+        ) from None
+
+
+def _numpy(value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, Tensor):
         return _of_tensor(value).numpy()
     if hasattr(value, "toarray"):  # sparse matrices of SciPy
@@ -88,7 +103,7 @@ def numpy_of(value: Any) -> np.ndarray[Any, Any]:
             raise ValueError("its rows have different lengths") from None
         raise
     if array.dtype == object and array.ndim == 1 and len(array):
-        rows = [numpy_of(row) if is_array(row) else np.asarray(row) for row in array]
+        rows = [_numpy(row) if is_array(row) else np.asarray(row) for row in array]
         if all(row.ndim and row.shape == rows[0].shape and row.dtype != object for row in rows):
             array = np.stack(rows)  # a column of a table whose cells are arrays
     return array
@@ -99,7 +114,7 @@ def _converted(value: Any) -> Tensor:
         tensor = _of_tensor(value)
         shared = value.layout is torch.strided and tensor.data_ptr() == value.data_ptr()
         return tensor.clone() if shared else tensor
-    array = numpy_of(value)
+    array = _numpy(value)
     if array.dtype == object:
         if array.size and all(isinstance(item, str) for item in array.flat):
             array = array.astype(str)
@@ -108,8 +123,9 @@ def _converted(value: Any) -> Tensor:
         else:
             raise ValueError("its rows have different lengths, or are no numbers")
     if array.dtype.kind in "US":
+        shown = repr(str(array.flat[0])) if array.size else "none"
         raise ValueError(
-            f"it holds text ({str(array.flat[0])!r}): return numbers, or let data.labels: map number "
+            f"it holds text ({shown}): return numbers, or let data.labels: map number "
             "the classes of targets"
         )
     if array.dtype.kind in "mM":

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.problems.user_arrays import numpy_of
+from workers.problems.user_arrays import array_of
 from workers.problems.user_code import BadReference
 
 IGNORED = -100
@@ -51,7 +51,7 @@ def mapped(name: str, train: Any, test: Any | None) -> tuple[Tensor, Tensor | No
 
 
 def _labels(name: str, part: str, value: Any) -> np.ndarray[Any, Any]:
-    array = numpy_of(value)
+    array = array_of(name, f"{part}_targets", value)
     if array.dtype == object:
         missing = [row for row, label in enumerate(array.ravel()) if not isinstance(label, str)]
         if missing:

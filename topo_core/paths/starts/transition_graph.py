@@ -75,7 +75,7 @@ class TransitionGraph:
         """The component of each minimum, when only saddles lower than ``below`` join minima."""
         low = [edge.ends for edge in self.edges if edge.loss < below]
         size = len(self.minima)
-        i, j = np.array(low, dtype=int).reshape(-1, 2).T
+        i, j = np.array(low, dtype=np.int32).reshape(-1, 2).T  # SciPy before 1.17 takes no other
         graph = coo_array((np.ones(len(low)), (i, j)), shape=(size, size))
         labels: list[int] = connected_components(graph, directed=False)[1].tolist()
         return labels
