@@ -16,7 +16,6 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import most_saddles, saddles_to_refine
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
-from workers.tasks.saddle_tasks import RefineSaddle
 
 PROFILES_UP_TO = 50_000
 """Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
@@ -35,7 +34,7 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     plan = discovered(plan, store)
     expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
     minima, bad_minima = _minima(plan, store.records(MinimumRecord))
-    failures = {**_failures(plan, store, simplices=expected > 0), **bad_minima}
+    recorded = _recorded_failures(store)
     losses = {index: record.loss for index, record in minima.items()}
     lists = plan.pair_count <= PROFILES_UP_TO
     records = store.records(PairRecord, lists=lists)
@@ -47,14 +46,14 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
         )
     }
     usable = [record for record in records if record.key not in bad_paths]
-    paths = path_status(plan, losses, usable, {**failures, **bad_paths})
-    if bad_paths:
-        asked = set(plan.path_keys())
-        failures |= {key: failure for key, failure in bad_paths.items() if key in asked}
+    every = {**recorded, **bad_minima, **bad_paths}
+    paths = path_status(plan, losses, usable, every)
+    asked = {*plan.minimum_keys, *paths.failed, *(recorded if expected else ())}
+    failures = {key: failure for key, failure in every.items() if key in asked}
     passes, complete = paths.passes, not paths.counts.open
     tasks = saddles_to_refine(plan, losses, passes) if complete else {}
     saddles = saddles_of_paths(plan, passes, store.records(SaddleRecord))
-    failures |= _failed_saddles(store, tasks.values())
+    failures |= {t.key: recorded[t.key] for t in tasks.values() if t.key in recorded}
     if plan.run.reduce.heights == "paper":
         passes = {pair: _on_the_grid(record) for pair, record in passes.items()}
     else:
@@ -117,23 +116,9 @@ def _simplices(plan: Plan, store: Store) -> Mapping[tuple[int, ...], SimplexReco
     }
 
 
-def _failed_saddles(store: Store, tasks: Iterable[RefineSaddle]) -> dict[str, FailedTask]:
-    """Failed saddle tasks of the plan, by key."""
-    failures = store.failures()
+def _recorded_failures(store: Store) -> dict[str, FailedTask]:
+    """The failed tasks of a store by key, those of other plans among them."""
     return {
-        task.key: FailedTask(task.key, failure["what"], failure["kind"], failure["reason"])
-        for task in tasks
-        if (failure := failures.get(task.key))
-    }
-
-
-def _failures(plan: Plan, store: Store, *, simplices: bool) -> dict[str, FailedTask]:
-    """Failed tasks of the plan, by key."""
-    failures = {
         key: FailedTask(key, failure["what"], failure["kind"], failure["reason"])
         for key, failure in store.failures().items()
     }
-    if not failures or simplices:
-        return failures
-    asked = {*plan.minimum_keys, *plan.path_keys()}
-    return {key: failure for key, failure in failures.items() if key in asked}

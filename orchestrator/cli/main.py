@@ -49,6 +49,12 @@ def main() -> None:
         _leave(str(error))
     except KeyboardInterrupt:
         _leave("Interrupted.", ExitCode.INTERRUPTED)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # the framework leaves with 1
+            os._exit(ExitCode.CLOSED_PIPE)
+        raise
+    except BrokenPipeError:
+        os._exit(ExitCode.CLOSED_PIPE)
     except MemoryError:
         _leave("This machine does not have enough free memory: use another, or a smaller run.")
     except (OSError, UnicodeError) as error:

@@ -34,10 +34,15 @@ class PairCounts:
 
 @dataclass(frozen=True)
 class PathStatus:
-    """The passes of a run by pair, and the counts."""
+    """The passes of a run by pair, the counts, and the failed paths.
+
+    Attributes:
+        failed: keys of the plan's failed paths, those that began through other paths among them.
+    """
 
     passes: Mapping[Pair, PairRecord]
     counts: PairCounts
+    failed: frozenset[str] = frozenset()
 
 
 def path_status(
@@ -65,7 +70,8 @@ def path_status(
         if pair not in passes and (key in failed or dead & set(pair))
     )
     total = _all_pairs(plan)
-    return PathStatus(passes, PairCounts(total, len(passes), total - len(wanted), failed_pairs))
+    counts = PairCounts(total, len(passes), total - len(wanted), failed_pairs)
+    return PathStatus(passes, counts, frozenset(wanted.keys() & {*failed}))
 
 
 def _of_rounds(
@@ -88,8 +94,9 @@ def _of_rounds(
 
     rounds.advance(height, lambda order: plan.order_key(order, rounds) in failed)
     passes: dict[Pair, PairRecord] = {}
-    for order in rounds.orders:
-        record = by_key.get(plan.order_key(order, rounds))
+    keys = [plan.order_key(order, rounds) for order in rounds.orders]
+    for order, key in zip(rounds.orders, keys, strict=True):
+        record = by_key.get(key)
         best = passes.get(order.pair)
         if record and (best is None or record.height <= best.height):
             passes[order.pair] = record
@@ -97,9 +104,8 @@ def _of_rounds(
     broken = sum(bool(rounds.known.failed[pair]) for pair in without)
     waiting = {order.pair for order in rounds.waiting} - passes.keys()
     skipped = total - lost - len(passes) - broken - len(waiting)
-    return PathStatus(
-        passes, PairCounts(total, len(passes), skipped, lost + broken, len(rounds.waiting))
-    )
+    counts = PairCounts(total, len(passes), skipped, lost + broken, len(rounds.waiting))
+    return PathStatus(passes, counts, frozenset(key for key in keys if key in failed))
 
 
 def _all_pairs(plan: Plan) -> int:

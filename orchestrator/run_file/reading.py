@@ -23,7 +23,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
     """Read a run file.
 
     Args:
-        path: a YAML file.
+        path: a YAML file, or a pipe with its text; locations in a pipe are relative to the current folder.
         overrides: `key.sub=value` strings, the value read as YAML.
 
     Raises:
@@ -33,7 +33,8 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
     values = read_values(file)
     for text in overrides:
         assign(values, *parse_override(text))
-    return parse(resolved(values, file.parent))
+    piped = file.is_relative_to("/dev") or file.is_relative_to("/proc")
+    return parse(resolved(values, Path() if piped else file.parent))
 
 
 def read_values(file: Path) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def read_values(file: Path) -> dict[str, Any]:
     """
     try:
         # utf-8-sig: editors on Windows write a byte-order mark.
-        return values_of(file.read_text("utf-8-sig"), str(file))
+        return values_of(_text(file), str(file))
     except FileNotFoundError:
         raise BadRunFile(f"There is no run file {file}; {_other_file(file)}") from None
     except UnicodeDecodeError as error:
@@ -54,6 +55,23 @@ def read_values(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadRunFile(f"The run file {file} cannot be read: {reason}.") from None
+
+
+def is_pipe(file: Path) -> bool:
+    """Whether a file is a pipe, as in `toscore run <(…)`, or a terminal."""
+    return file.is_fifo() or file.is_char_device()
+
+
+_PIPED: dict[str, str] = {}
+"""Texts of the pipes that were read: a pipe gives its text once, and a command may ask again."""
+
+
+def _text(file: Path) -> str:
+    if not is_pipe(file):
+        return file.read_text("utf-8-sig")
+    if str(file) not in _PIPED:
+        _PIPED[str(file)] = file.read_text("utf-8-sig")
+    return _PIPED[str(file)]
 
 
 def _other_file(wanted: Path) -> str:

@@ -15,7 +15,7 @@ from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.locations import run_location
 from orchestrator.run_file.models import RunFile
-from orchestrator.run_file.reading import load, parse
+from orchestrator.run_file.reading import is_pipe, load, parse
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
@@ -69,7 +69,10 @@ def location_of(run: str) -> str:
 
 def _run_file(run: str) -> RunFile | None:
     """The run file that a RUN argument names; None for a folder, though it be called x.yaml, or a URL."""
-    is_file = "://" not in run and Path(run).suffix in RUN_FILE_SUFFIXES and not Path(run).is_dir()
+    path = Path(run)
+    if "://" in run or path.is_dir():
+        return None
+    is_file = path.suffix in RUN_FILE_SUFFIXES or path.is_file() or is_pipe(path)
     return load(run) if is_file else None
 
 

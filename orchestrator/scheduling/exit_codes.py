@@ -9,6 +9,7 @@
 | 4    | stopped by `toscore stop`                 | no: somebody asked    |
 | 75   | store or cluster unreachable (EX_TEMPFAIL)| yes                   |
 | 130  | interrupted by Ctrl-C or SIGTERM          | by whoever sent it    |
+| 141  | the reader of the output has gone (SIGPIPE) | yes, with a reader  |
 """
 
 from enum import IntEnum
@@ -25,3 +26,5 @@ class ExitCode(IntEnum):
     UNREACHABLE = 75
     """`EX_TEMPFAIL` of sysexits.h: the only code after which the same command should be started again."""
     INTERRUPTED = 130
+    CLOSED_PIPE = 141
+    """As a shell reports of a program that SIGPIPE ended: 128 + 13."""

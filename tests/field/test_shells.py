@@ -70,6 +70,32 @@ def test_outputs_that_fail_and_folders_that_go(run, line, code, says):
     assert len(said.stderr.splitlines()) <= 1
 
 
+@pytest.mark.parametrize("command", ["schema", "status"])
+def test_a_pipe_that_nobody_reads(run, command):
+    """As other programs, the command ends as if SIGPIPE had ended it, without a word."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    words = [sys.executable, "-m", "orchestrator", command, *(["x.yaml"] * (command == "status"))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(
+        words, cwd=run, env=environment, stdout=writes, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writes)
+    assert (said.returncode, said.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "line", ["$T plan --no-sample <(cat file)", "$T plan --no-sample /dev/stdin < file"]
+)
+def test_a_run_file_from_a_pipe(run, line):
+    """`<(…)` and /dev/stdin are run files; a pipe is read once, however often a command needs it."""
+    (run / "file").write_text(
+        "name: a\ndata: digits\nnetwork: {name: fc, hidden: [2]}\nminima: {count: 2}\n"
+    )
+    said = shell(run, line)
+    assert said.returncode == 0 and said.stderr == b"", said.stderr
+
+
 def test_a_machine_without_a_home(run):
     """A plan needs no home folder: without one its sample is timed and not remembered."""
     (run / "mine.yaml").write_text(

@@ -18,7 +18,7 @@ from tests.helpers.made_run import (
     made_run,
     run_with_loops,
 )
-from workers.storage.schema import SaddleRecord
+from workers.storage.schema import PairRecord, SaddleRecord
 
 
 def plan_with(plan, **run_file):
@@ -54,6 +54,25 @@ def test_a_path_without_a_finite_height_connects_nothing(tmp_path):
     bars = {bar.minimum: (bar.death, bar.saddle) for bar in landscape.barcodes["elder"].finite}
     assert bars == {3: (1.0, (0, 1)), 1: (0.7, (1, 3)), 2: (0.9, (0, 2))}
     assert json.loads(json.dumps(landscape.to_json(), allow_nan=False))["complete"] is False
+
+
+def test_a_failed_path_through_others_is_named(tmp_path):
+    """With `start: through` keys of later paths depend on earlier ones; their failures are named, too."""
+    paths = {"epochs": 2, "points": 5, "start": "through"}
+    made = made_run(tmp_path, len(LOSSES), paths=paths)
+    made.minima(dict(enumerate(LOSSES)))
+    made.paths(HEIGHTS, LOSSES)
+    heights = {record.key: record.height for record in made.store.records(PairRecord)}
+    rounds = made.plan.rounds(dict(enumerate(LOSSES)))
+    rounds.advance(
+        lambda order: heights.get(made.plan.order_key(order, rounds)), lambda order: False
+    )
+    later = next(order for order in rounds.waiting if order.via)
+    failure = {"what": "path through others", "kind": "bug", "reason": "for a test"}
+    made.store.publish_failure(made.plan.order_key(later, rounds), failure, term=1)
+    made.store.publish_failure("f" * 32, failure | {"what": "of another plan"}, term=1)
+    landscape = reduce_run(made.plan, made.store)
+    assert [failed.what for failed in landscape.failures] == ["path through others"]
 
 
 def test_a_minimum_without_a_finite_loss_is_left_out(tmp_path):
