@@ -63,14 +63,22 @@ def has_exact_products(objective: Objective, point: Tensor) -> bool:
     return True
 
 
+def default_difference(points: Tensor) -> Tensor:
+    """[k], the distance of a central difference at ``points`` [k, d]: eps^(1/3) (1 + largest |θ|).
+
+    It balances the errors of rounding, eps / h, and of the third derivative, h².
+    """
+    distances: Tensor = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
+    return distances
+
+
 def central_difference_products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:
     """As ``hessian_vector_products``, from the gradients at two points in each direction.
 
-    The points are h = eps^(1/3) (1 + largest |θ|) away, which balances the errors of rounding, eps / h,
-    and of the third derivative, h².
+    The points are ``default_difference`` away.
     """
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    distances = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
+    distances = default_difference(points)
     # A zero vector keeps its zero row: it is not divided by its length.
     scales = (distances / torch.where(lengths > 0, lengths, 1.0))[:, None]
     moves = scales * vectors

@@ -123,7 +123,7 @@ def judge(
     elif unknown:
         outcome = Outcome.BUDGET
         reason = "no epoch was lower than the start, so the further fall is unknown; raise epochs"
-    elif finished and remaining <= allowed:
+    elif finished and remaining <= allowed and against is None:
         outcome = Outcome.CONVERGED
         reason = f"the height would fall by {remaining:.3g} more, below {allowed:.3g}"
     elif not finished or min(extrapolated, barrier) > allowed:

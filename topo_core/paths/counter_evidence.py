@@ -1,13 +1,13 @@
-"""What speaks against a path that seems to have converged, where gradients are exact.
+"""Evidence against a path or a simplex that seems to have converged.
 
 Two things keep the force at the highest point small, and the path where it is, without a pass there:
 
-- *A ridge.* A path that a symmetry holds on a ridge feels no force across it: the straight line over the hill
-  of (r² − 1)² has its highest point where the gradient is zero. A pass has one negative eigenvalue of the
-  Hessian, along the path. Where another direction has one, and the loss is seen to fall there, a lower path
-  runs beside this one.
+- *A ridge, a concave kink, or badly scaled coordinates.* A path that a symmetry holds on a ridge feels no
+  force across it: the line over the hill of (r² − 1)² has its highest point where the gradient is zero. Where
+  the loss is seen to fall across the path (``critical_points.falls_across``), a lower path runs beside it.
 - *Gradients that are not those of the loss*: of a function that is constant in pieces, or a part of whose
-  graph is cut (``detach``). Their integral over a part of the path is not the change of the loss.
+  graph is cut (``detach``). Their integral over a part of the path is not the change of the loss, or they
+  differ from difference quotients (``objectives.gradient_check``).
 """
 
 import math
@@ -16,19 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.lanczos import lowest_eigenpairs
-from topo_core.objectives.curvature import full_gradients, hessian_vector_products
-from topo_core.objectives.protocol import Objective
+from topo_core.critical_points.falls_across import fall_across
+from topo_core.objectives.curvature import full_gradients
+from topo_core.objectives.gradient_check import gradient_fault
+from topo_core.objectives.protocol import CurvatureObjective, Objective
+from topo_core.objectives.weight_decay import WithWeightDecay
 from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths
 from topo_core.paths.profiles import Profile
 from topo_core.paths.stationarity import highest_point
 from topo_core.random_streams import generator
 
-_PRODUCTS = (
-    60  # what the two lowest eigenvalues may cost; a sign that is not settled then does not count
-)
 _NEAREST = 0.1  # first distance at which a fall is looked for, in segments of the path
-_ACROSS = 0.1  # cosine with the path below which a direction lies across it
+_CHECKED = 3  # points at which gradients are compared with difference quotients
+_MOVED = 0.01  # random displacement of each of them, in segments, off the kinks of a symmetric path
 _WRONG = 0.5  # of the change of the loss: an integral of gradients with a larger error is not its integral
 
 
@@ -46,91 +46,110 @@ class CounterEvidence:
 
 
 def counter_evidence(
-    objective: Objective, points: Tensor, profile: Profile, *, allowed: float
+    objective: Objective, points: Tensor, profile: Profile, *, allowed: float, l2: float = 0.0
 ) -> CounterEvidence | None:
-    """What speaks against the convergence of the polygon ``points`` [n, d]; None where nothing does.
+    """Evidence against the convergence of the polygon ``points`` [n, d]; None where there is none.
 
-    Objectives with minibatches are not looked at.
+    Where gradients are of minibatches only the gradients are checked: noise moves a path off a ridge.
 
     Args:
         objective: the loss.
         points: the path.
         profile: its losses.
         allowed: a fall of this much counts as none, in units of loss.
+        l2: weight decay of the path's gradients.
     """
-    if objective.batches != 1:
+    length = float(segment_lengths(points).mean())
+    against = _wrong_integral(objective, points, profile, allowed) or wrong_gradients(
+        objective, points, distance=_MOVED * length
+    )
+    if against is not None or objective.batches != 1:
+        return against
+    peak, along, _ = highest_point(points, profile)
+    return lower_across(
+        objective,
+        peak,
+        along[None],
+        size=length,
+        farthest=float(torch.linalg.vector_norm(points - points[:1], dim=1).max()),
+        allowed=allowed,
+        l2=l2,
+    )
+
+
+def wrong_gradients(
+    objective: Objective, points: Tensor, *, distance: float
+) -> CounterEvidence | None:
+    """Evidence that gradients are not those of the loss, from a few of ``points`` [n, d].
+
+    They are moved by about ``distance``.
+    """
+    draw = generator("checked points")
+    chosen = points[torch.linspace(0, len(points) - 1, _CHECKED + 2).long()[1:-1]]
+    noise = torch.randn(chosen.shape, generator=draw, dtype=torch.float64).to(points)
+    scale = distance / math.sqrt(points.shape[1])
+    fault = gradient_fault(objective, chosen + scale * noise)
+    return None if fault is None else CounterEvidence(math.inf, _do_not_fit(fault))
+
+
+def lower_across(
+    objective: Objective,
+    peak: Tensor,
+    tangents: Tensor,
+    *,
+    size: float,
+    farthest: float,
+    allowed: float,
+    l2: float,
+) -> CounterEvidence | None:
+    """Evidence that the loss falls across the ``tangents`` [r, d] at the highest point ``peak`` [d].
+
+    Args:
+        objective: the loss, with exact gradients.
+        peak, tangents: of a path or a simplex.
+        size: of its segments or cells.
+        farthest: largest distance from the peak.
+        allowed: a fall of this much counts as none, in units of loss.
+        l2: weight decay of its gradients.
+    """
+    whole = WithWeightDecay(objective, l2) if l2 else objective
+    fall = fall_across(whole, peak, tangents, nearest=_NEAREST * size, farthest=farthest)
+    if not fall > allowed:
         return None
-    change, integral = _steepest_change(objective, points, profile)
-    if abs(change) > allowed and not abs(change - integral) <= _WRONG * abs(change):
-        return CounterEvidence(
-            math.inf,
-            f"gradients do not fit the loss: between two samples it changes by {change:.3g}, and the "
-            f"integral of its gradient is {integral:.3g}; is there a detach() or a rounding in the "
-            "function, or does it jump?",
-        )
-    fall = _fall_across(objective, points, profile)
-    if fall > allowed:
-        return CounterEvidence(
-            fall,
-            f"the highest point is on a ridge: the loss falls by {fall:.3g} across the path; use another "
-            "start, such as routes",
-        )
-    return None
+    return CounterEvidence(
+        fall,
+        f"the loss falls by {fall:.3g} across it at its highest point, which is on a ridge or on a slope of "
+        "badly scaled coordinates; use another start, such as saddles or routes",
+    )
 
 
-def _steepest_change(objective: Objective, points: Tensor, profile: Profile) -> tuple[float, float]:
-    """The largest change of the loss between two samples, and the integral of its gradient (Simpson)."""
+def _wrong_integral(
+    objective: Objective, points: Tensor, profile: Profile, allowed: float
+) -> CounterEvidence | None:
+    """Evidence from the largest change of the loss between two samples, and the integral of its gradient."""
+    if objective.batches != 1 and not isinstance(objective, CurvatureObjective):
+        return None
     index = int(profile.losses.diff().abs().argmax())
     first, last = profile.positions[index], profile.positions[index + 1]
     wanted = torch.stack([first, 0.5 * (first + last), last])
     rows = at_positions(points, arc_positions(points), wanted)
     _, gradients = full_gradients(objective, rows)
-    weights = torch.tensor([1.0, 4.0, 1.0], dtype=gradients.dtype, device=gradients.device) / 6
-    integral = (weights @ gradients) @ (rows[2] - rows[0])
-    return float(profile.losses[index + 1] - profile.losses[index]), float(integral)
+    simpson = torch.tensor([1.0, 4.0, 1.0], dtype=gradients.dtype, device=gradients.device) / 6
+    integral = float((simpson @ gradients) @ (rows[2] - rows[0]))
+    change = float(profile.losses[index + 1] - profile.losses[index])
+    if abs(change) <= allowed or abs(change - integral) <= _WRONG * abs(change):
+        return None
+    return CounterEvidence(
+        math.inf,
+        _do_not_fit(
+            f"between two samples it changes by {change:.3g}, and the integral of its gradient is "
+            f"{integral:.3g}"
+        ),
+    )
 
 
-def _fall_across(objective: Objective, points: Tensor, profile: Profile) -> float:
-    """The largest fall of the loss that was seen beside the highest point, along a negative curvature.
-
-    At distances that double from a tenth of the mean segment, as long as the loss falls. 0.0 where no
-    direction across the path is proved to have a negative curvature.
-    """
-    dimension = points.shape[1]
-    if dimension < 2:
-        return 0.0
-    peak, along, _ = highest_point(points, profile)
-
-    def product(vector: Tensor) -> Tensor:
-        return hessian_vector_products(objective, peak[None], vector[None])[0]
-
-    zero = float(torch.finfo(peak.dtype).eps ** 0.5)  # of the largest: eigenvalues below it are 0
-    start = torch.randn(dimension, generator=generator(0, "ridge"), dtype=torch.float64)
-    pairs = lowest_eigenpairs(product, start.to(peak), 2, sign_above=zero, max_products=_PRODUCTS)
-    nearest = _NEAREST * float(segment_lengths(points).mean())
-    farthest = float(torch.linalg.vector_norm(points[-1] - points[0]))
-    fall = 0.0
-    for i, (value, residual) in enumerate(zip(pairs.values[:2], pairs.residuals[:2], strict=True)):
-        direction = pairs.vectors[i].to(peak)
-        across = i > 0 or abs(float(direction @ along)) < _ACROSS
-        if across and float(value + residual) < -zero * pairs.largest:
-            for side in (direction, -direction):
-                fall = max(fall, _fall_along(objective, peak, side, nearest, farthest))
-    return fall
-
-
-def _fall_along(
-    objective: Objective, peak: Tensor, direction: Tensor, nearest: float, farthest: float
-) -> float:
-    """The largest fall from ``peak`` along the unit vector ``direction``, while it grows."""
-
-    def loss(point: Tensor) -> float:
-        return float(full_gradients(objective, point[None])[0][0])
-
-    top, distance, fall = loss(peak), nearest, 0.0
-    while 0 < distance <= farthest:
-        lower = top - loss(peak + distance * direction)
-        if not (math.isfinite(lower) and lower > fall):
-            break
-        fall, distance = lower, 2 * distance
-    return fall
+def _do_not_fit(fault: str) -> str:
+    return (
+        f"gradients do not fit the loss: {fault}; is there a detach() or a rounding in the function, or "
+        "does it jump?"
+    )

@@ -191,10 +191,15 @@ class PathSolver:
             force = peak_force(self.objective, state.best, profile, l2=l2)
         finished = self.is_finished(state)
         outcome, evidence = judge(state, profile, self.resolved, force, finished=finished)
-        if force is None or outcome is not Outcome.CONVERGED or state.verified is not None:
+        known = state.verified is not None or lowest_possible(state)
+        if known or outcome is not Outcome.CONVERGED:
             return outcome, evidence
         against = counter_evidence(
-            self.objective, state.best, profile, allowed=evidence.allowed_fall
+            self.objective,
+            state.best,
+            profile,
+            allowed=evidence.allowed_fall,
+            l2=self.resolved.settings.l2,
         )
         if against is None:
             if not search_is_incomplete(state, self.resolved):

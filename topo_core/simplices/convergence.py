@@ -11,9 +11,11 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.convergence import Outcome, further_fall
+from topo_core.paths.counter_evidence import CounterEvidence, lower_across, wrong_gradients
 from topo_core.paths.stationarity import PeakForce, force_at
 from topo_core.simplices.profiles import SimplexProfile
 from topo_core.simplices.settings import SimplexSettings
@@ -58,6 +60,11 @@ def judge_simplex(
     remaining = min(max(extrapolated, force.fall if force else 0.0), above_faces)
     finished = simplex_is_finished(state, settings)
     if finished and remaining <= allowed:
+        against = _counter_evidence(objective, state, profile, settings, allowed)
+        if against is not None:
+            fall = min(against.fall, above_faces)
+            reason = f"its value no longer falls, but {against.reason}."
+            return SimplexVerdict(Outcome.STALLED, fall, reason)
         reason = f"its value would fall by {remaining:.3g} more, below {allowed:.3g}."
         return SimplexVerdict(Outcome.CONVERGED, remaining, reason)
     if finished and extrapolated <= allowed and force:
@@ -85,13 +92,49 @@ def normal_force(
 
     None where gradients over the whole training set are not known.
     """
+    peak, tangents, size = _highest_point(state, profile)
+    return force_at(
+        objective,
+        peak,
+        tangents,
+        radius=_NEAR * size,
+        distance=_diameter(state),
+        l2=settings.l2,
+    )
+
+
+def _counter_evidence(
+    objective: Objective,
+    state: SimplexState,
+    profile: SimplexProfile,
+    settings: SimplexSettings,
+    allowed: float,
+) -> CounterEvidence | None:
+    """As of a path: gradients of another function, or a lower loss across the highest point."""
+    peak, tangents, size = _highest_point(state, profile)
+    against = wrong_gradients(objective, state.best, distance=_NEAR * size)
+    if against is not None or state.batches != 1:
+        return against
+    return lower_across(
+        objective,
+        peak,
+        tangents,
+        size=size,
+        farthest=_diameter(state),
+        allowed=allowed,
+        l2=settings.l2,
+    )
+
+
+def _highest_point(state: SimplexState, profile: SimplexProfile) -> tuple[Tensor, Tensor, float]:
+    """The highest point [d] of the best simplex, tangents [r, d] of its cell, and the size of the cell."""
     nodes, weights = state.nodes.interpolation(profile.argmax[None] * state.subdivisions)
     corners = state.best[nodes[0].to(state.best.device)]  # [r + 1, d]
-    peak = weights[0].to(corners) @ corners
     edges = corners[1:] - corners[0]
+    tangents = torch.linalg.qr(edges.T)[0].T  # of a flat cell, more than its plane
     size = float(torch.linalg.vector_norm(edges, dim=1).max())
-    tangents = torch.linalg.qr(edges.T)[0].T  # [r, d]; of a flat cell, more than its plane
-    diameter = float(torch.cdist(state.best, state.best).max())
-    return force_at(
-        objective, peak, tangents, radius=_NEAR * size, distance=diameter, l2=settings.l2
-    )
+    return weights[0].to(corners) @ corners, tangents, size
+
+
+def _diameter(state: SimplexState) -> float:
+    return float(torch.cdist(state.best, state.best).max())
