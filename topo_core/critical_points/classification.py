@@ -27,6 +27,8 @@ from topo_core.objectives.protocol import Objective
 from topo_core.random_streams import generator
 
 _DISTANCES = (1e-3, 1e-2)  # in sizes of the parameters: where the loss is sampled along zero modes
+_BESIDE = 6  # random directions, each on both sides, in which a minimum must not be discontinuous,
+_TINY = 1e-6  # and the distance, in sizes of the parameters
 _COMBINATIONS = 6  # random directions in the span of the zero modes
 _OPEN = 4.0  # Newton steps along an eigenvector within which its curvature must not vanish
 _KEEPS = 0.5  # part of its curvature that it must keep there
@@ -153,6 +155,9 @@ class _Classification:
             return self._final(base, Verdict.FLAT)
         if not spectrum.settled:
             return self._final(base, Verdict.UNSETTLED)
+        step = self._step_down()
+        if step > 0:
+            return self._final(base, Verdict.KINK, jump=step)
         return self._final(base, Verdict.MINIMUM)
 
     def _without_curvature(self, spectrum: Spectrum) -> Tensor:
@@ -195,6 +200,17 @@ class _Classification:
             if float(falls[best]) > 0:
                 return rows[best]
         return None
+
+    def _step_down(self) -> float:
+        """By how much the loss is lower a tiny distance away: 0 unless it is discontinuous."""
+        draw = generator(self.seed, "step down")
+        rows = torch.randn(_BESIDE, len(self.point), generator=draw, dtype=torch.float64)
+        moves = (_TINY * self.length * rows / rows.norm(dim=1, keepdim=True)).to(self.point)
+        losses = self.counted.objective.losses(torch.cat([self.point + moves, self.point - moves]))
+        # A stationary point allows the gradient's change of the loss, and no more.
+        allowed = self.rounding.loss + 2 * self.norm * _TINY * self.length
+        falls = self.loss - losses.nan_to_num(math.inf) - allowed
+        return max(0.0, float(falls.max()))
 
     def _keeps_falling(self, directions: list[Tensor]) -> bool:
         """Whether the loss decreases over each of many doublings of the distance, along some direction.

@@ -4,6 +4,9 @@ Gradients are taken on both sides of the point at several small distances. Where
 difference shrinks with the distance; across a kink it stays. The smallest vector in the convex hull of
 such gradients approximates the condition of Clarke: at a minimum on a kink it is zero, although no
 single gradient is (gradient sampling: Burke, Lewis & Overton 2005).
+
+Where the gradient is not finite on one side, at the smallest of the distances, the loss ends there, as √x
+does at 0. This counts as a kink, too: no Hessian describes the loss.
 """
 
 from dataclasses import dataclass
@@ -27,7 +30,8 @@ class Kink:
     """A jump of the gradient.
 
     Attributes:
-        jump: the norm of the difference of gradients on both sides.
+        jump: the norm of the difference of gradients on both sides; at the edge of the domain, the
+            norm of the gradient.
         distance: from the point to where both were taken.
         smallest: norm of the smallest vector in the hull of the gradients around the point, an upper
             bound of the distance of zero from Clarke's subdifferential.
@@ -68,6 +72,10 @@ def find_kink(
     # Gradients that differ by less are equal but for rounding.
     sizes = torch.linalg.vector_norm(gradients, dim=1)
     least = 1e3 * torch.finfo(point.dtype).eps * float(sizes.max())
+    whole = gradients.isfinite().all(1).reshape(2, len(distances), -1).all(0)
+    if not bool(whole[-1].all()):
+        norm = float(torch.linalg.vector_norm(gradient))
+        return Kink(norm, distances[-1] * length, norm)
     for k in reversed(range(1, len(distances))):
         stays = (jumps[k] >= _STAYS * jumps[k - 1]) & (jumps[k] > least)
         if bool(stays.any()):

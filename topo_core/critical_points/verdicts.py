@@ -12,7 +12,7 @@ class Verdict(Enum):
     MINIMUM = "a minimum: stationary, and the lowest curvature is positive beyond its error bound"
     SADDLE = "a saddle: stationary, and the loss falls along a direction of curvature"
     FLAT = "flat: stationary, without negative curvature, and some directions have none at all"
-    KINK = "a kink: the gradient jumps here, so no Hessian describes the loss"
+    KINK = "a kink: the gradient jumps or the loss ends here, so no Hessian describes the loss"
     NOT_STATIONARY = "not stationary: the gradient is above the tolerance"
     UNBOUNDED = "unbounded: the loss keeps falling while the parameters grow"
     UNSETTLED = "stationary, but the sign of the lowest curvature is not settled"

@@ -33,7 +33,8 @@ def full_gradients(objective: Objective, points: Tensor) -> tuple[Tensor, Tensor
 def hessian_vector_products(objective: Objective, points: Tensor, vectors: Tensor) -> Tensor:
     """The Hessian at ``points[i]`` times ``vectors[i]``, for each row: [k, d].
 
-    From exact second derivatives where the objective has them, else by ``central_difference_products``.
+    From exact second derivatives where the objective has them and they are finite, else by
+    ``central_difference_products``.
 
     Args:
         objective: the loss.
@@ -46,9 +47,16 @@ def hessian_vector_products(objective: Objective, points: Tensor, vectors: Tenso
     """
     if isinstance(objective, CurvatureObjective):
         try:
-            return objective.hessian_vector_products(points, vectors)
+            products = objective.hessian_vector_products(points, vectors)
         except NotImplementedError:  # an operation without a second derivative, such as cdist
-            pass
+            return central_difference_products(objective, points, vectors)
+        singular = ~products.isfinite().all(1)  # such as of |x|^1.5 at 0
+        if bool(singular.any()):
+            products = products.clone()
+            products[singular] = central_difference_products(
+                objective, points[singular], vectors[singular]
+            )
+        return products
     return central_difference_products(objective, points, vectors)
 
 

@@ -197,3 +197,51 @@ def test_settings_are_checked(make, message):
     """One sentence names the key and what is allowed."""
     with pytest.raises(ValueError, match=message):
         make()
+
+
+EDGES = {
+    "root": (lambda x: x.sqrt(), 0.3, {Verdict.KINK}),
+    "logarithm": (lambda x: x.log(), 0.3, {Verdict.KINK, Verdict.UNBOUNDED}),
+    "arc": (lambda x: -x.acos(), 0.5, {Verdict.KINK}),
+    "x^1.5": (lambda x: x**1.5, 0.2, {Verdict.KINK}),
+    "-x^1.5": (lambda x: -(x**1.5), 0.0, {Verdict.KINK}),
+    "infinite slope": (lambda x: x.sqrt(), 0.0, {Verdict.NOT_FINITE}),
+    "outside": (lambda x: x.log(), -1.0, {Verdict.NOT_FINITE}),
+    "pole": (lambda x: -1 / x**2, 0.5, {Verdict.KINK, Verdict.UNBOUNDED}),
+    "barrier": (lambda x: x - x.log(), 0.3, {Verdict.MINIMUM}),
+    "inside": (lambda x: x * x.log(), 0.9, {Verdict.MINIMUM}),
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_the_edge_of_its_domain_a_loss_has_no_minimum_in_silence(name):
+    """A polish that runs into an edge, a pole or a jump says so: no error, and no false minimum or saddle."""
+    function, start, verdicts = EDGES[name]
+    objective = from_function(lambda p: function(p[:, 0]) + (p[:, 1:] - 0.1).square().sum(1), 3)
+    found = polish_minimum(objective, torch.tensor([start, 0.3, 0.5], dtype=torch.float64))
+    assert found.verdict in verdicts
+
+
+def test_a_ridge_of_infinite_curvature_is_left():
+    """The second derivative of −|x|^1.5 at 0 is infinite; a difference of gradients shows its sign."""
+    objective = from_function(lambda p: -(p[:, 0].abs() ** 1.5) + p.square().sum(1), 2)
+    found = polish_minimum(objective, torch.tensor([0.0, 0.5], dtype=torch.float64))
+    assert found.verdict is Verdict.MINIMUM
+    assert found.loss == pytest.approx(-27 / 256, rel=1e-9)
+
+
+def test_a_polish_at_a_kink_says_kink():
+    """It does not minimise along the kink; the smallest subgradient says how far from zero it ended."""
+    objective = from_function(lambda p: p[:, 0].abs() + (p[:, 1] - 2) ** 2, 2)
+    found = polish_minimum(objective, torch.tensor([0.7, 0.5], dtype=torch.float64))
+    assert found.verdict is Verdict.KINK
+    along = abs(2 * (float(found.point[1]) - 2))
+    assert found.smallest_subgradient == pytest.approx(along, rel=1e-3, abs=1e-9)
+
+
+def test_beside_a_jump_there_is_no_minimum():
+    """Gradient and curvature are those of a minimum, and the loss is lower by 1 a tiny distance away."""
+    objective = from_function(lambda p: p.square().sum(1) - (p[:, 0] <= 0).to(p), 2)
+    point = torch.tensor([1e-15, 0.0], dtype=torch.float64)
+    found = classify_point(objective, point)
+    assert found.verdict is Verdict.KINK and found.jump == pytest.approx(1.0)
