@@ -1,8 +1,8 @@
-"""How much bars could still shorten if paths were optimised for longer: an estimate.
+"""An estimate of how much bars would shorten if paths were optimised for longer.
 
-Each path comes with an estimate of how much its height would still fall. A path on which no bar
-rests may fall below the pass of a bar and take its place (a challenger), so it is not enough to
-look at the paths that hold up bars: the barcode is computed again from the lowered heights.
+Each path comes with an estimate of how much its height would still fall. The pass that ends a bar may be
+replaced by another path (a challenger) that falls below it. So the barcode is computed again from the reduced
+heights of all paths, not only of those that end bars.
 """
 
 import math
@@ -20,7 +20,7 @@ class ConvergenceEstimate:
     Attributes:
         largest_fall: the most that the death of a bar would fall by.
         deaths: estimated death of each minimum's bar after a longer optimisation.
-        decisive: paths on which a bar rests, now or with the lowered heights.
+        decisive: paths that end a bar, now or with the reduced heights.
         unconverged: those of them that have not converged.
     """
 
@@ -36,7 +36,7 @@ def estimate_convergence(
     falls: Mapping[Pair, float],
     converged: Collection[Pair],
 ) -> ConvergenceEstimate:
-    """What a longer optimisation would change in the elder barcode.
+    """The estimated change of the elder barcode by a longer optimisation.
 
     Args:
         losses: of the minima.
@@ -49,12 +49,12 @@ def estimate_convergence(
         ValueError: as for ``barcode``.
     """
     births = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
-    lowered = {
+    reduced = {
         (i, j): max(births[i], births[j], height - max(0.0, falls[i, j]))
         for (i, j), height in heights.items()
         if math.isfinite(height)
     }
-    now, later = barcode(births, heights), barcode(births, lowered)
+    now, later = barcode(births, heights), barcode(births, reduced)
     decisive = frozenset(bar.saddle for bars in (now, later) for bar in bars.bars if bar.saddle)
     shortened = [
         before.death - after.death

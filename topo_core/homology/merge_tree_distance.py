@@ -1,4 +1,4 @@
-"""How far two merge trees are apart, which barcodes may not show.
+"""The distance of two merge trees, which can differ although their barcodes are equal.
 
 Two trees can have equal barcodes although other basins merge first. The labelled interleaving distance
 tells them apart: where the leaves of both trees carry the same labels it is the largest difference of their

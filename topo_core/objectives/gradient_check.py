@@ -4,7 +4,7 @@ They are not where a part of the graph is cut (``detach``), where a hook or an `
 them, or where a loss and its gradient were written by hand and differ. A descent along such gradients ends
 at points that are no minima and no passes of the loss.
 
-A difference quotient is believed only where two distances agree, so that a kink between its points, a jump
+A difference quotient is believed only where three distances agree, so that a kink between its points, a jump
 or rounding is no evidence. The points should not lie on a kink themselves: move them by a random amount.
 """
 
@@ -15,7 +15,9 @@ from topo_core.objectives.curvature import default_difference, full_gradients
 from topo_core.objectives.protocol import CurvatureObjective, Objective, Step
 from topo_core.random_streams import generator
 
-_DISTANCES = (1.0, 0.5, 0.25)  # of the quotients, in units of ``default_difference``
+# Of the quotients, in units of ``default_difference``; in float64 far apart: a loss may round to float32.
+_DISTANCES = {torch.float64: (100.0, 10.0, 1.0)}
+_CLOSE = (1.0, 0.5, 0.25)
 _WRONG = {torch.float64: 1e-3}  # relative difference that counts as a fault,
 _COARSE = 5e-2  # and in float32, where third derivatives and rounding make a percent
 _AGREE = 0.1  # of the fault: the largest difference between quotients that are believed
@@ -51,23 +53,24 @@ def gradient_fault(objective: Objective, points: Tensor) -> str | None:
         units = rows / torch.where(lengths > 0, lengths, 1.0)
         slopes = (gradients * units).sum(1).double()
         quotients, rounding = [], slopes.new_zeros(len(points))
-        for part in _DISTANCES:
+        for part in _DISTANCES.get(points.dtype, _CLOSE):
             moves = (part * distances)[:, None] * units
             ahead, behind = losses(points + moves), losses(points - moves)
             quotients.append((ahead - behind) / (2 * part * distances.double()))
             largest = torch.maximum(ahead.abs(), behind.abs())
-            rounding = torch.maximum(rounding, 16 * eps * largest / (part * distances.double()))
+            if len(quotients) == 1:
+                rounding = 16 * eps * largest / (part * distances.double())
         change = torch.stack(quotients)  # [3, k]
-        fault = (change[-1] - slopes).abs()
+        fault = (change[0] - slopes).abs()
         spread = change.amax(0) - change.amin(0)
-        usual = torch.maximum(change[-1].abs(), slopes.abs())
+        usual = torch.maximum(change[0].abs(), slopes.abs())
         # A random direction may be nearly orthogonal to the gradient.
         usual = torch.maximum(usual, 0.1 * gradients.double().norm(dim=1) / points.shape[1] ** 0.5)
         bad = (fault > wrong * usual + rounding) & (spread <= _AGREE * fault)
         if bool(bad.any()):
             k = int(torch.where(bad, fault / usual, -1.0).argmax())
             return (
-                f"along {name} the loss changes by {float(change[-1][k]):.4g} a unit of length, and its "
+                f"along {name} the loss changes by {float(change[0][k]):.4g} a unit of length, and its "
                 f"gradient gives {float(slopes[k]):.4g}"
             )
     return None

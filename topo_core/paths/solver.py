@@ -192,7 +192,7 @@ class PathSolver:
         finished = self.is_finished(state)
         outcome, evidence = judge(state, profile, self.resolved, force, finished=finished)
         known = state.verified is not None or lowest_possible(state)
-        if known or outcome is not Outcome.CONVERGED:
+        if known or not evidence.allowed_fall > 0 or outcome is not Outcome.CONVERGED:
             return outcome, evidence
         against = counter_evidence(
             self.objective,

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.objectives.functional_network import FunctionalNetwork
+from topo_core.objectives.gradient_check import gradient_fault
 from topo_core.objectives.losses import Loss
+from topo_core.objectives.network_loss import ModuleObjective
 from workers.problems.data_sets import Dataset
 from workers.problems.input_layout import Unpack
 from workers.problems.network_outputs import chosen_output
@@ -15,6 +17,10 @@ from workers.problems.networks import takes_output_size
 from workers.problems.user_code import BadReference
 from workers.tasks.problem import Problem
 
+_FEW_EXAMPLES = 8
+"""On which losses and gradients are compared: as good as all, and cheap for large networks."""
+_NOISE = 0.01
+"""Displacement of the parameters there, in their root mean squares."""
 _MOST_CLASSES_UNSEEN = 1000
 """Up to so many class numbers gaps are no mistake: a small subset of ImageNet lacks most classes."""
 
@@ -122,6 +128,7 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
     _check_buffers(name, before, trained)
     _check_copies(name, module, example)
     _check_gradient(name, module, example, targets, loss)
+    _check_slope(name, module, data, loss)
 
 
 def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss: Loss) -> None:
@@ -240,6 +247,41 @@ def _check_gradient(
         raise BadReference(
             f"PyTorch cannot differentiate the loss of network.name {name!r} with respect to its parameters: "
             "remove any detach(), item(), numpy() or torch.no_grad() from its forward"
+        )
+
+
+def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> None:
+    """Check on a few examples that the gradient is that of the loss, and not that of a part of it.
+
+    In float64, where differences of losses are exact enough, unless the network computes in its own dtype.
+    """
+    inputs, targets = data.train_inputs[:_FEW_EXAMPLES], data.train_targets[:_FEW_EXAMPLES]
+    point = nn.utils.parameters_to_vector(p for p in module.parameters() if p.requires_grad)
+    noise = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    # Off the kinks of zero biases and equal weights.
+    moved = (
+        point.detach().double() + _NOISE * point.detach().double().square().mean().sqrt() * noise
+    )
+    fault = None
+    for dtype in (torch.float64, point.dtype):
+        x = inputs.to(dtype) if inputs.is_floating_point() else inputs
+        try:
+            objective = ModuleObjective(
+                deepcopy(module).to(dtype),
+                x,
+                targets.to(dtype) if targets.is_floating_point() else targets,
+                batch_size=len(x),
+                strategy="literal",
+                loss=loss,
+            )
+            fault = gradient_fault(objective, moved.to(dtype)[None])
+            break
+        except (RuntimeError, ValueError, TypeError):  # raised by the user's code in another dtype
+            continue
+    if fault is not None:
+        raise BadReference(
+            f"network.name {name!r} has a gradient that is not that of its loss: {fault}; remove any "
+            "detach(), rounding or hook that changes gradients from its forward"
         )
 
 

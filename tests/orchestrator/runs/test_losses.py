@@ -221,6 +221,38 @@ def test_an_objective_of_ones_own(tmp_path, monkeypatch, objective, dtype):
     assert toscore("verify", tmp_path / "r.yaml").code == 0
 
 
+CUT = """
+import torch
+
+
+class Loss:
+    dimension = 3
+
+    def loss(self, p):
+        return p[0] ** 2 + (p[1].detach() - p[0]) ** 2 + p[2] ** 2
+
+
+class Terms(Loss):
+    count = 8
+
+    def terms(self, p, indices):
+        return self.loss(p) * (1 + indices.to(p))
+"""
+
+
+@pytest.mark.parametrize("name", ["Loss", "Terms"])
+def test_an_objective_of_which_a_part_is_cut_is_refused(tmp_path, monkeypatch, name):
+    """Its gradient is not that of its loss, with minibatches or without: nothing of it could be right."""
+    (tmp_path / "cutloss.py").write_text(CUT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    written = {"name": "r", "objective": f"cutloss:{name}", "minima": {"batch_size": 4}}
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(written))
+    said = toscore("plan", tmp_path / "r.yaml")
+    assert said.code == 2
+    assert "has a gradient that is not that of its loss" in said.err
+
+
 @pytest.mark.parametrize(
     ("written", "says"),
     [

@@ -47,6 +47,38 @@ class Complex(nn.Module):
         return (x.flatten(1).to(self.weight.dtype) @ self.weight).abs()
 
 
+class Cut(nn.Module):
+    """A part of its graph is cut, so that half of its parameters have no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 10), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.first(x.flatten(1)) + self.second(x.flatten(1)).detach().tanh()
+
+
+class Doubled(torch.autograd.Function):
+    """The identity, with twice its gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, slope):
+        return 2 * slope
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 5), nn.Linear(5, 10)
+
+    def forward(self, x):
+        return self.second(Doubled.apply(self.first(x.flatten(1))).relu())
+
+
 def plain():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
@@ -65,6 +97,8 @@ REFUSED = {
     "complex": (Complex, "complex parameters"),
     "frozen": (lambda: plain().requires_grad_(False), "no trainable parameters"),
     "none": (nn.Flatten, "no trainable parameters"),
+    "cut": (Cut, "a gradient that is not that of its loss"),
+    "scaled": (Scaled, "a gradient that is not that of its loss"),
 }
 
 
