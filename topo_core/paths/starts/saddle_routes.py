@@ -37,6 +37,7 @@ from topo_core.paths.starts.spliced_paths import SaddleTrails
 from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
 from topo_core.random_streams import generator
 
+_TIE = 1e-6  # of the barrier: saddles closer than this to the highest one of the route are as high
 _SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
@@ -185,6 +186,16 @@ class RouteSearch:
             crossed = (crossed or cross) and height == self.height
             self.height = height
 
+    @property
+    def _below(self) -> float:
+        """Loss below which a saddle would make the route lower.
+
+        Symmetric copies of its highest saddle differ from it by rounding and do not count.
+        """
+        if math.isinf(self.height):
+            return self.height
+        return self.height - max(4 * self._rounding, _TIE * (self.height - self.top))
+
     def follow_peaks(self, path: Tensor) -> None:
         """Follow the peaks of ``path`` [n, d], in parameters, to saddles: a first move."""
         tops = self._peaks(self.loss.coordinates(path))
@@ -202,7 +213,7 @@ class RouteSearch:
         """
         if math.isinf(self.height):
             return False
-        component = self.graph.components(self.height)
+        component = self.graph.components(self._below)
         higher = max(self.ends, key=lambda end: self.graph.losses[end])
         return component.count(component[higher]) == 1
 
@@ -219,7 +230,7 @@ class RouteSearch:
         other end would serve as well, but climbs out of deep minima often fail.) Until the ends are joined,
         both components are climbed from.
         """
-        component = self.graph.components(self.height)
+        component = self.graph.components(self._below)
         modes = min(self.loss.dimension, self.settings.modes)
         sides = list[list[int]]()
         for end in self.ends:
@@ -274,7 +285,7 @@ class RouteSearch:
 
     def _gaps(self) -> list[tuple[int, int]]:
         """Pairs of minima below the height in two components, of which one holds an end: nearest first."""
-        component = self.graph.components(self.height)
+        component = self.graph.components(self._below)
         a, b = (component[end] for end in self.ends)
         points = torch.stack(self.graph.minima)
         low = [i for i, loss in enumerate(self.graph.losses) if loss < self.height]
@@ -393,6 +404,6 @@ class RouteSearch:
             result = follow_in_krylov_spaces(
                 self.loss, starts, directions, radius=radius, steps=_STEPS, budget=left, **rest
             )
-        rows = new_saddles(self.graph, result, min(self.height, self.bound))
+        rows = new_saddles(self.graph, result, min(self._below, self.bound))
         if rows:
             self.trails += join(self.loss, self.graph, result, rows, 1e-13 * self._unit)
