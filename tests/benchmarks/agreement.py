@@ -1,9 +1,9 @@
-"""Fifty steps of `paper` against the literal loop: gradients on its way, and where both end.
+"""Fifty steps of `paper` against the literal loop: its gradients, and the two final paths.
 
     python -m tests.benchmarks.agreement
 
 *Gradients* are compared at the points that the loop goes through, on its minibatches: differences relative to
-the length of the loop's gradient. *Ends* are those of two walks, each on its own gradients: where one ReLU or
+the length of the loop's gradient. *Ends* are those of two runs with their own gradients: where one ReLU or
 pool switches by a rounding error, single precision sends them apart. How often that happens to single
 precision itself is in the rows of the loop in double precision, on the same points.
 """
@@ -39,7 +39,7 @@ DOUBLE = "the loop in float64"
 
 @dataclass(frozen=True)
 class Case:
-    """A network of one precision, its data, and the path that is walked."""
+    """A network of one precision, its data, and the path."""
 
     module: nn.Module
     objective: ModuleObjective

@@ -86,7 +86,7 @@ def _loaded(plan: Plan, images: int) -> Loaded:
 
 
 def _path_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
-    """An epoch of a path on the images that are there: gradients, projection, displacement."""
+    """One epoch of a path on the loaded images: gradients, projection, displacement."""
     objective = loaded.objective(plan.path_settings.batch_size)
     settings = replace(plan.path_settings, epochs=ENDLESS, evaluate_every=ENDLESS, insertion=None)
     ends = [loaded.initial_point(seed) for seed in (0, 1)]

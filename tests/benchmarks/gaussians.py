@@ -17,11 +17,11 @@ from topo_core.paths.optimize import optimize_path
 from topo_core.reference_landscapes.surfaces import embedded, gaussians
 
 GOAL = 95
-PLACES = ("in the plane", "in 1,000 dimensions")
+SPACES = ("in the plane", "in 1,000 dimensions")
 
 
 def excesses(seed: int) -> dict[str, tuple[float, int]]:
-    """Height above the true pass as a fraction of the barrier, and gradients, in both places."""
+    """Height above the true pass as a fraction of the barrier, and gradients, in both spaces."""
     landscape = gaussians(seed)
     last = len(landscape.minima) - 1
     ends = landscape.minima[[0, last]]
@@ -30,31 +30,31 @@ def excesses(seed: int) -> dict[str, tuple[float, int]]:
     hidden = embedded(landscape.objective, 1000, seed)
     runs = [(landscape.objective, ends), (hidden, hidden.lift(ends))]
     found = {}
-    for place, (objective, (start, end)) in zip(PLACES, runs, strict=True):
+    for space, (objective, (start, end)) in zip(SPACES, runs, strict=True):
         solution = optimize_path(objective, start, end)
         excess = (solution.profile.maximum - true) / barrier
-        found[place] = excess, solution.gradient_evaluations
+        found[space] = excess, solution.gradient_evaluations
     return found
 
 
 def main(first: int = 0, last: int = 100) -> dict[str, list[int]]:
-    """Print how many passes were found, and name the others; the seeds that failed, by place."""
+    """Print how many passes were found, and name the others; the seeds that failed, by space."""
     torch.set_num_threads(1)
     started = time.process_time()
-    failed: dict[str, list[int]] = {place: [] for place in PLACES}
+    failed: dict[str, list[int]] = {space: [] for space in SPACES}
     for seed in range(first, last):
-        for place, (excess, gradients) in excesses(seed).items():
+        for space, (excess, gradients) in excesses(seed).items():
             if abs(excess) > 0.01:
-                failed[place].append(seed)
+                failed[space].append(seed)
             verdict = "missed" if abs(excess) > 0.01 else "found"
             print(
-                f"seed {seed}, {place}: {verdict}, {100 * excess:+.3f} % of the barrier above, "
+                f"seed {seed}, {space}: {verdict}, {100 * excess:+.3f} % of the barrier above, "
                 f"{gradients} gradients",
                 flush=True,
             )
-    for place, seeds in failed.items():
+    for space, seeds in failed.items():
         names = f"; not seeds {', '.join(map(str, seeds))}" if seeds else ""
-        print(f"{place}: {last - first - len(seeds)} of {last - first} (goal {GOAL}){names}")
+        print(f"{space}: {last - first - len(seeds)} of {last - first} (goal {GOAL}){names}")
     print(f"{time.process_time() - started:.0f} s of processor time")
     return failed
 

@@ -7,7 +7,7 @@
     python -m tests.benchmarks.gpu --device cpu --tiny   # that it runs; the figures mean nothing
 
 A step is all of it: gradients of 17 points of every path, each path on its own minibatch, projection,
-displacement, redistribution. The loop walks one path; as many take it as many times as long. Measurements
+displacement, redistribution. The loop optimises one path; p paths take it p times as long. Measurements
 alternate, medians are compared, and the device is waited for. FLOPs are counted on the network: two for each
 product of a forward pass, as many again for either gradient, none for the gradient of the images.
 """
@@ -165,10 +165,10 @@ class Pack:
         worst = 0.0
         for path in (0, self.row.paths - 1):
             x, y = self.objective.minibatch(steps[path])
-            for place in (0, len(moving[0]) - 1):
+            for point in (0, len(moving[0]) - 1):
                 with arithmetic("float32", torch.device(self.device)):
-                    expected = literal.gradient(self.module, moving[path, place], x, y)
-                gap = (found[path, place] - expected).norm() / expected.norm()
+                    expected = literal.gradient(self.module, moving[path, point], x, y)
+                gap = (found[path, point] - expected).norm() / expected.norm()
                 worst = max(worst, float(gap))
         return worst
 
@@ -265,21 +265,21 @@ def project(study: Study, options: argparse.Namespace) -> float:
     repeats = 1 if options.tiny else 3
     step = statistics.median(pack.seconds(pack.together) for _ in range(repeats)) / row.batches
     epoch = step / row.paths * -(-study.images // study.batch)
-    measured, places = _height(pack, images)
+    measured, points = _height(pack, images)
     height = measured * study.images / images
-    walked = study.paths * study.epochs * epoch
+    optimised = study.paths * study.epochs * epoch
     heights = study.paths * (study.epochs // study.every + 1) * height
-    hours = (walked + heights) / 3600
+    hours = (optimised + heights) / 3600
     print(
         f"| {study.what} | {strategy} | {1 / epoch:.3g} | {1e3 * step / row.paths:.3g} "
-        f"| {height:.3g} ({places} places) | {study.paths} x {study.epochs} | {hours:.3g} |",
+        f"| {height:.3g} ({points} points) | {study.paths} x {study.epochs} | {hours:.3g} |",
         flush=True,
     )
     return hours
 
 
 def _height(pack: Pack, images: int) -> tuple[float, int]:
-    """Seconds of one adaptive height over so many images, and how many places it looked at."""
+    """Seconds of one adaptive height over so many images, and at how many points it evaluated the loss."""
     draw = torch.Generator().manual_seed(2)
     x = torch.randn(images, *pack.row.shape, generator=draw).to(pack.device)
     y = torch.randint(10, (images,), generator=draw).to(pack.device)
@@ -288,8 +288,8 @@ def _height(pack: Pack, images: int) -> tuple[float, int]:
     )
     settings = replace(pack.settings, heights="adaptive")
     solver = PathSolver(objective, settings)
-    places = solver.measure(pack.points).evaluations
-    return pack.seconds(lambda: solver.measure(pack.points)), places
+    points = solver.measure(pack.points).evaluations
+    return pack.seconds(lambda: solver.measure(pack.points)), points
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float]:

@@ -242,7 +242,7 @@ def _compare(store: str, name: str) -> Iterator[tuple[str, Row]]:
 
 
 def _asked(everything: Finished, rule: Mapping[str, Any]) -> Finished:
-    """A run by another rule, as far as it is told by the store of one that has all pairs."""
+    """A run by another rule, replayed from the store of a run that has all pairs."""
     run = everything.plan.run.model_copy(update={"pairs": Pairs(**rule)})
     plan = Plan(run, everything.plan.identity)
     return Finished(plan, reduce_run(plan, everything.store), everything.store)

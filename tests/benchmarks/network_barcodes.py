@@ -112,6 +112,6 @@ def random_copy(network: Network, point: Tensor, seed: int, *words: int) -> Tens
     for group in network.symmetries.groups:
         order = torch.randperm(group.size, generator=draw)
         signs = 2.0 * torch.randint(2, (group.size, 1), generator=draw) - 1 if group.odd else 1.0
-        for places in (*group.incoming, *group.outgoing):
-            copy[places] = signs * copy[places[order]]
+        for positions in (*group.incoming, *group.outgoing):
+            copy[positions] = signs * copy[positions[order]]
     return copy

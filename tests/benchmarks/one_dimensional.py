@@ -11,7 +11,7 @@ The plan, fixed after trials on one and two layers with the same seed and before
 those that are verified minima grouped into classes of exact copies. On the quotient each
 class is climbed from along all eigenvectors of its Hessian, and joined with the lowest class and with
 its nearest lower class, each with the nearest copy and with a random one, 6,000 gradients and Hessian-
-vector products a search. Minima that are met on the way join the list, and are climbed from and joined
+vector products a search. New minima that a search reaches join the list, and are climbed from and joined
 as well. All saddles of index 1 count; the barcode is that of the elder rule. Bars compared: all finite
 ones of the quotient. Without a ridge the search goes on only where all starts have ended at verified
 minima: elsewhere some descents never end.

@@ -1,4 +1,4 @@
-"""A process that times one workload at a time, as told on its standard input.
+"""A process that times one workload at a time, as its standard input says.
 
 Two kinds of it are compared: a plain one, and one with a worker's environment (`evaluation.py`).
 A line `network strategy method wall|cpu` is answered by a line with seconds.

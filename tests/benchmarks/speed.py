@@ -25,7 +25,7 @@ NAMES = {
     "cnn2": "CNN-2-32, 28x28, 8 points, batch 128",
     "cnn3": "CNN-3-32, 32x32x3, 8 points, batch 128",
     "resnet": "ResNet 195k, 32x32x3, 4 points, batch 128",
-    "dense": "heights: 91 places x 5,000 images, FC",
+    "dense": "heights: 91 points x 5,000 images, FC",
     "two": "two workers of one thread against literal with two threads, CNN-2-32",
 }
 

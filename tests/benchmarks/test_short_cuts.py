@@ -32,7 +32,7 @@ from topo_core.reference_landscapes.small_networks import tanh_regression
 
 
 def test_a_workload_of_speed():
-    """The literal loop and ours do the same work: losses at the same places agree, points move."""
+    """The literal loop and ours do the same work: losses at the same points agree, points move."""
     work = workloads.Workload("fc", None)
     theirs, ours = work.dense_literal(), work.dense_ours()
     assert theirs.shape == ours.shape
@@ -120,7 +120,7 @@ def test_a_row_of_widths(monkeypatch, capsys):
 
 
 def test_a_table_of_heights(monkeypatch, capsys):
-    """Every method joins one pair of tiny minima, no height is below its ends, and the ratio is told."""
+    """Every method joins one pair of tiny minima, no height is below its ends, and the ratio is printed."""
     tiny = replace(
         heights.REGIMES["fc"],
         network={"name": "fc", "hidden": [4]},
@@ -142,7 +142,7 @@ def test_a_table_of_heights(monkeypatch, capsys):
 def test_the_gaussians_name_the_seeds_that_missed(monkeypatch, capsys):
     """Passes within 1 % count as found; what a seed takes is measured by tests of the default start."""
     found = {"in the plane": (0.009, 5), "in 1,000 dimensions": (0.02, 5)}
-    assert set(found) == set(gaussians.PLACES)
+    assert set(found) == set(gaussians.SPACES)
     monkeypatch.setattr(gaussians, "excesses", lambda seed: found)
     assert gaussians.main(3, 4) == {"in the plane": [], "in 1,000 dimensions": [3]}
     assert "in 1,000 dimensions: 0 of 1 (goal 95); not seeds 3" in capsys.readouterr().out

@@ -13,7 +13,7 @@ starts are polished and joined by 3 paths as they are, without alignment. A path
 300 gradients and 50 epochs of the default optimiser. Three losses: ReLU without a ridge, ReLU and tanh
 with a ridge ½·10⁻³‖θ‖². With tanh only verified minima count, and the peak of each path is followed to a
 saddle. ReLU losses have kinks, and without a ridge mostly no minima: there every end that is finite
-counts, and verdicts are told. The trend over widths is tested by Page's test over seeds, one-sided,
+counts, and verdicts are reported. The trend over widths is tested by Page's test over seeds, one-sided,
 corrected by Holm's method for all tests of the table.
 """
 

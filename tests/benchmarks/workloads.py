@@ -86,7 +86,7 @@ class Workload:
         )
 
     def dense_literal(self) -> torch.Tensor:
-        """Losses at 91 places of the path's polygon over 5,000 images, one by one."""
+        """Losses at 91 points of the path's polygon over 5,000 images, one by one."""
         return literal.losses(self.module, self._dense_points(), *self._dense_data())
 
     def dense_ours(self) -> torch.Tensor:
@@ -124,7 +124,7 @@ class Workload:
 
 
 def endless(state: PathState) -> PathState:
-    """The state as of a path that can always go lower: it is walked on wherever it lies."""
+    """The state with a best height of infinity, so that the path never counts as finished."""
     return replace(state, best_maximum=math.inf)
 
 

@@ -20,7 +20,7 @@ from topo_core.critical_points.scaled_loss import ScaledLoss
 _GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
 _GOOD, _POOR, _BAD = 0.5, 1.0, 2.0
 _SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
-_REFRESH = 3  # least steps between exact Hessians; a quarter of the dimension where that is more
+_REFRESH = 3  # least steps between exact Hessians
 _POLISH = 4  # exact Newton steps at the end, at most
 
 
@@ -83,6 +83,7 @@ def follow(
     floor: float = float("-inf"),
     reach: float = float("inf"),
     hessians: Tensor | None = None,
+    refresh: int | None = None,
 ) -> Followed:
     """Searches for saddles from ``points`` [k, d], each up along its row of ``directions`` [k, d] first.
 
@@ -98,6 +99,7 @@ def follow(
         floor: a search lower than this has failed.
         reach: a search further than this from its start has failed.
         hessians: [k, d, d] at ``points``, if known.
+        refresh: steps between exact Hessians; None for a quarter of the dimension, three at least.
     """
     count, width = points.shape
     out = none_found(points, width)
@@ -107,6 +109,7 @@ def follow(
     f, g = loss.gradients(x)
     h = loss.hessians(x) if hessians is None else hessians.clone()
     v = directions / directions.norm(dim=1, keepdim=True)
+    refresh = max(_REFRESH, width // 4) if refresh is None else refresh
     r, smallest = radius.clone(), _SMALLEST * radius.min()
     age = torch.zeros(count, dtype=torch.long, device=x.device)
     alive = torch.arange(count, device=x.device)
@@ -159,7 +162,7 @@ def follow(
         x = torch.where(accept[:, None], moved, x)
         f, g = torch.where(accept, f_new, f), torch.where(accept[:, None], g_new, g)
         age = age + 1
-        stale = (age >= max(_REFRESH, width // 4)) | ((error > _BAD) & (age > 2))
+        stale = (age >= refresh) | ((error > _BAD) & (age > 2))
         if bool(stale.any()):
             h[stale] = loss.hessians(x[stale])
             age[stale] = 0

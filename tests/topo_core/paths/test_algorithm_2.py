@@ -81,9 +81,9 @@ def test_paper_is_the_literal_loop(case):
     objective, ends, lr, epochs = case()
     points = bent(ends, 9)
     expected = literal(objective, points, lr, epochs)
-    found = paper_mode(objective, points, lr, epochs).points
+    actual = paper_mode(objective, points, lr, epochs).points
     assert (expected - points).norm() > 0.05 * points.norm()
-    assert (found - expected).norm() <= 1e-12 * expected.norm()
+    assert (actual - expected).norm() <= 1e-12 * expected.norm()
 
 
 @pytest.mark.parametrize("case", [analytic, network])
@@ -92,8 +92,8 @@ def test_order_of_updates_matters(case):
     objective, ends, lr, epochs = case()
     points = bent(ends, 9)
     jacobi = literal(objective, points, lr, epochs, jacobi=True)
-    found = paper_mode(objective, points, lr, epochs).points
-    assert (found - jacobi).norm() > 1e-8 * jacobi.norm()
+    actual = paper_mode(objective, points, lr, epochs).points
+    assert (actual - jacobi).norm() > 1e-8 * jacobi.norm()
 
 
 def literal_insertion(objective, path, chord, criterion, threshold):

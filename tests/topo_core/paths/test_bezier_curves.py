@@ -63,12 +63,12 @@ def sampled_times(losses, steps=4000):
     """Times [steps] sampled on a curve whose loss on a minibatch is ``losses(t)``; evenly at first."""
     along = LossAlongCurve(torch.zeros(1, LossAlongCurve.BINS, dtype=torch.float64))
     evenly = rotation(0, steps)
-    found = []
+    actual = []
     for number, even in enumerate(evenly[None].split(8, dim=1)):
         at = even if 8 * number < steps / 10 else along.denser(even)
         along.record(at, losses(at))
-        found.append(at[0])
-    return torch.cat(found)
+        actual.append(at[0])
+    return torch.cat(actual)
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_the_rate_is_in_units_of_the_difference_of_the_ends():
     ends = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=torch.float64)
     rate = 0.01
     settings = PathSettings(points=5, bezier_epochs=1, bezier_rate=rate, l2=0.0)
-    found = trained(slope, *ends, settings)
+    actual = trained(slope, *ends, settings)
     moved = rate * (12.5**0.5) * torch.ones(2, dtype=torch.float64)
     nodes = line(*ends, 5) - torch.tensor([0, 1, 1, 1, 0], dtype=torch.float64)[:, None] * moved
     fine = curve(nodes, torch.linspace(0, 1, 257, dtype=torch.float64))
-    torch.testing.assert_close(found, resample(fine, 5), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(actual, resample(fine, 5), rtol=1e-12, atol=1e-12)
 
 
 def test_a_deep_chain_has_a_lower_rate():
@@ -155,16 +155,16 @@ def test_a_curve_that_is_not_finite_is_the_line():
     """A loss without finite gradients leaves the straight line, at equal arc length."""
     nowhere = from_function(lambda p: p.sum(1) * torch.nan)
     ends = torch.tensor([[0.0, 0.0], [4.0, 3.0]], dtype=torch.float64)
-    found = trained(nowhere, *ends, PathSettings(points=6, bezier_epochs=3))
-    torch.testing.assert_close(found, line(*ends, 6))
+    actual = trained(nowhere, *ends, PathSettings(points=6, bezier_epochs=3))
+    torch.testing.assert_close(actual, line(*ends, 6))
 
 
 def test_ends_that_coincide_stay():
     """Between two equal ends there is nothing to bend."""
     objective = TinyNetwork()
     end = objective.minimum(0)
-    found = trained(objective, end, end, PathSettings(points=5, bezier_epochs=2))
-    torch.testing.assert_close(found, end.expand(5, -1), rtol=1e-12, atol=0)
+    actual = trained(objective, end, end, PathSettings(points=5, bezier_epochs=2))
+    torch.testing.assert_close(actual, end.expand(5, -1), rtol=1e-12, atol=0)
 
 
 def test_more_passes_make_a_lower_curve():
@@ -193,8 +193,8 @@ def test_more_passes_make_a_lower_curve():
 def test_rounds_begin_with_fifty_passes_and_steps_enough(batches, allowed, expected):
     """Of few minibatches there are more passes, and a single round where that is more than half of all."""
     objective = FunctionObjective(lambda p: p.sum(1), 2, batches=batches)
-    found = rounds(objective, PathSettings(bezier_epochs=allowed).resolve(objective.batches))
-    assert found == tuple(Round(*row) for row in expected)
+    actual = rounds(objective, PathSettings(bezier_epochs=allowed).resolve(objective.batches))
+    assert actual == tuple(Round(*row) for row in expected)
 
 
 def test_a_lower_rate_has_longer_rounds():
@@ -223,10 +223,10 @@ def test_a_curve_is_done_where_none_is_lower():
     stops = list(
         train_curves(objective, [begin_curve(*WITHIN)], settings.resolve(8), [3], every=10**6)
     )
-    found = stops[-1][0]
-    assert len(stops) == 1 and found.gradient_evaluations == 50 * 8
-    measured = loss_profile(objective, found.points)
-    assert torch.equal(found.profile.losses, measured.losses)
+    actual = stops[-1][0]
+    assert len(stops) == 1 and actual.gradient_evaluations == 50 * 8
+    measured = loss_profile(objective, actual.points)
+    assert torch.equal(actual.profile.losses, measured.losses)
     assert measured.maximum == float(objective.losses(WITHIN).max())
 
 
@@ -266,13 +266,13 @@ def test_curves_together_are_done_one_by_one():
     pairs, seeds = [WITHIN, ACROSS, WITHIN.flip(0), ACROSS.flip(0)], [1, 2, 3, 4]
     states = [begin_curve(*pair) for pair in pairs]
     states[3] = next(train_curves(objective, [states[3]], settings.resolve(8), [4], every=20))[0]
-    found = {}
+    actual = {}
     for stop in train_curves(objective, states, settings.resolve(8), seeds, every=20):
-        found |= stop
+        actual |= stop
     for i, (pair, seed) in enumerate(zip(pairs, seeds, strict=True)):
         *_, alone = train_curves(
             objective, [begin_curve(*pair)], settings.resolve(8), [seed], every=10**6
         )
-        torch.testing.assert_close(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
-        assert found[i].gradient_evaluations == alone[0].gradient_evaluations
-    assert [found[i].profile is None for i in range(4)] == [False, True, False, True]
+        torch.testing.assert_close(actual[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
+        assert actual[i].gradient_evaluations == alone[0].gradient_evaluations
+    assert [actual[i].profile is None for i in range(4)] == [False, True, False, True]

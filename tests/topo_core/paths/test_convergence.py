@@ -39,11 +39,11 @@ def momentum(rate):
 @pytest.mark.parametrize("rate", [0.05, 0.08])
 def test_a_path_that_diverges_is_not_converged(rate):
     """The lowest height so far never rises, which is no evidence: outcome and reason say what happened."""
-    found = optimize_path(from_function(bent), *ENDS, momentum(rate))
-    assert found.history[-1].dense_maximum > 1e3
-    assert found.outcome is Outcome.STALLED
-    assert found.evidence.remaining_fall >= found.profile.maximum - 1.0
-    assert "lower the learning rate" in found.evidence.reason
+    path = optimize_path(from_function(bent), *ENDS, momentum(rate))
+    assert path.history[-1].dense_maximum > 1e3
+    assert path.outcome is Outcome.STALLED
+    assert path.evidence.remaining_fall >= path.profile.maximum - 1.0
+    assert "lower the learning rate" in path.evidence.reason
 
 
 class Batches:
@@ -64,19 +64,19 @@ def test_a_path_that_diverges_on_minibatches_is_not_converged():
         schedule=Schedule("constant"),
         optimizer=OptimizerSettings("momentum", lr=0.05),
     )
-    found = optimize_path(Batches(), *ENDS, settings)
-    assert found.history[-1].dense_maximum > 1e3 > found.profile.maximum
-    assert found.outcome in (Outcome.STALLED, Outcome.BUDGET)
-    assert found.evidence.remaining_fall > found.evidence.allowed_fall
+    path = optimize_path(Batches(), *ENDS, settings)
+    assert path.history[-1].dense_maximum > 1e3 > path.profile.maximum
+    assert path.outcome in (Outcome.STALLED, Outcome.BUDGET)
+    assert path.evidence.remaining_fall > path.evidence.allowed_fall
 
 
 def test_a_path_whose_steps_are_cut_has_stalled():
     """Where displacements are cut until the run ends, the path is far above its pass and not converged."""
     settings = PathSettings(start="line", max_move=1e-7, epochs=120)
-    found = optimize_path(from_function(bent), *ENDS, settings)
-    assert found.profile.maximum > 1.5
-    assert found.outcome is not Outcome.CONVERGED
-    assert found.evidence.remaining_fall > found.evidence.allowed_fall
+    path = optimize_path(from_function(bent), *ENDS, settings)
+    assert path.profile.maximum > 1.5
+    assert path.outcome is not Outcome.CONVERGED
+    assert path.evidence.remaining_fall > path.evidence.allowed_fall
 
 
 def test_a_vanishing_rate_has_stalled():
@@ -87,27 +87,27 @@ def test_a_vanishing_rate_has_stalled():
         optimizer=OptimizerSettings("sgd", lr=1e-12),
         schedule=Schedule("constant"),
     )
-    found = optimize_path(from_function(bent), *ENDS, settings)
-    assert found.outcome is Outcome.STALLED
-    assert found.evidence.peak_force > 1.0
+    path = optimize_path(from_function(bent), *ENDS, settings)
+    assert path.outcome is Outcome.STALLED
+    assert path.evidence.peak_force > 1.0
 
 
 def test_a_polygon_that_cuts_corners_has_not_converged():
     """Points at rest on the valley floor, and a chord between them that climbs its side."""
     settings = PathSettings(points=3, start="line", redistribute_every=0)
-    found = optimize_path(from_function(lambda p: bent(p) + p[:, 0]), *ENDS, settings)
+    path = optimize_path(from_function(lambda p: bent(p) + p[:, 0]), *ENDS, settings)
     fine = optimize_path(from_function(lambda p: bent(p) + p[:, 0]), *ENDS, PathSettings())
-    assert found.profile.maximum > 1.05 * fine.profile.maximum
-    assert found.outcome is not Outcome.CONVERGED
+    assert path.profile.maximum > 1.05 * fine.profile.maximum
+    assert path.outcome is not Outcome.CONVERGED
     assert fine.outcome is Outcome.CONVERGED
 
 
 def test_a_pass_on_a_kink_is_stationary():
     """At the top of a tent over a V-shaped valley no gradient is small, and the force is."""
     objective = from_function(lambda p: 1 - p[:, 0].abs() + 3 * p[:, 1].abs())
-    found = optimize_path(objective, *ENDS, PathSettings(start="line"))
-    assert found.outcome is Outcome.CONVERGED
-    assert found.profile.maximum == pytest.approx(1.0, abs=1e-4)
+    path = optimize_path(objective, *ENDS, PathSettings(start="line"))
+    assert path.outcome is Outcome.CONVERGED
+    assert path.profile.maximum == pytest.approx(1.0, abs=1e-4)
 
 
 def test_the_force_is_the_gradient_across_the_path():
@@ -152,16 +152,16 @@ def test_coordinates_may_be_turned_permuted_and_scaled_together(start):
     for to in (turn, swap, 1e3 * torch.eye(2, dtype=torch.float64)):
         back = torch.linalg.inv(to)
         moved = from_function(lambda p, back=back: landscape.objective.function(p @ back.T))
-        found = optimize_path(moved, *(ends @ to.T), PathSettings(start=start))
-        assert found.outcome in outcomes
-        assert found.profile.maximum == pytest.approx(plain.profile.maximum, abs=0.01)
+        path = optimize_path(moved, *(ends @ to.T), PathSettings(start=start))
+        assert path.outcome in outcomes
+        assert path.profile.maximum == pytest.approx(plain.profile.maximum, abs=0.01)
 
 
 def test_without_a_step_nothing_is_known_of_a_further_fall():
     """Zero epochs say so, instead of a number for a fall."""
-    found = optimize_path(from_function(bent), *ENDS, PathSettings(start="line", epochs=0))
-    assert found.outcome is Outcome.BUDGET
-    assert "no step was taken" in found.evidence.reason
+    path = optimize_path(from_function(bent), *ENDS, PathSettings(start="line", epochs=0))
+    assert path.outcome is Outcome.BUDGET
+    assert "no step was taken" in path.evidence.reason
 
 
 def test_one_path_without_a_finite_loss_harms_no_start():
@@ -173,15 +173,15 @@ def test_one_path_without_a_finite_loss_harms_no_start():
         return torch.where(square < 0.25, torch.nan, value)
 
     ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
-    found = optimize_path(from_function(hole), *ends, PathSettings(start="routes", epochs=400))
-    assert found.profile.maximum < 0.25
+    path = optimize_path(from_function(hole), *ends, PathSettings(start="routes", epochs=400))
+    assert path.profile.maximum < 0.25
 
 
 def test_gradients_of_the_objective_are_not_written_to():
     """A function whose gradient is an expanded view is optimised like any other."""
     objective = from_function(lambda p: p.sum(1), 2)
-    found = optimize_path(objective, *ENDS, PathSettings(epochs=5))
-    assert math.isfinite(found.profile.maximum)
+    path = optimize_path(objective, *ENDS, PathSettings(epochs=5))
+    assert math.isfinite(path.profile.maximum)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,9 @@ def test_gradients_of_the_objective_are_not_written_to():
 )
 def test_ends_may_be_whole_numbers_or_require_gradients(ends):
     """Both are points like any other; whole numbers are taken as float64."""
-    found = optimize_path(from_function(bent), *ends, PathSettings(start="line"))
-    assert found.points.dtype == torch.float64 and not found.points.requires_grad
-    assert found.profile.maximum == pytest.approx(1.0, abs=1e-3)
+    path = optimize_path(from_function(bent), *ends, PathSettings(start="line"))
+    assert path.points.dtype == torch.float64 and not path.points.requires_grad
+    assert path.profile.maximum == pytest.approx(1.0, abs=1e-3)
 
 
 def test_points_that_coincide_with_the_end_are_dropped():

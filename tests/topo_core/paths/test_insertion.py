@@ -12,16 +12,16 @@ from topo_core.paths.insertion_settings import Insertion
 def test_equal_spacing_scores_one():
     """By the distance criterion a straight, even path has D = 1 on each segment."""
     lengths = torch.full((8,), 0.5)
-    found = CRITERIA["distance"].scores(Segments(lengths, 4.0, torch.empty(0), torch.empty(0)))
-    torch.testing.assert_close(found, torch.ones(8))
+    scores = CRITERIA["distance"].scores(Segments(lengths, 4.0, torch.empty(0), torch.empty(0)))
+    torch.testing.assert_close(scores, torch.ones(8))
 
 
 def test_loss_criterion_divides_by_the_highest_loss():
     """By the loss criterion D is the highest loss inside over that of the points."""
     inside = torch.tensor([[0.0, 3.0, 1.0, 0.0], [1.0, 1.0, 0.5, 0.0]])
     nodes = torch.tensor([0.1, 2.0, 0.2])
-    found = CRITERIA["loss"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
-    torch.testing.assert_close(found, torch.tensor([1.5, 0.5]))
+    scores = CRITERIA["loss"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
+    torch.testing.assert_close(scores, torch.tensor([1.5, 0.5]))
 
 
 def test_residual_is_measured_from_linear_interpolation():
@@ -29,8 +29,8 @@ def test_residual_is_measured_from_linear_interpolation():
     nodes = torch.tensor([0.0, 1.0, 0.0])
     linear = torch.tensor([0.2, 0.4, 0.6, 0.8])
     inside = torch.stack([linear, linear.flip(0) + torch.tensor([0.0, 0.5, 0.0, 0.0])])
-    found = CRITERIA["residual"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
-    torch.testing.assert_close(found, torch.tensor([1.0, 1.5]))
+    scores = CRITERIA["residual"].scores(Segments(torch.ones(2), 1.0, nodes, inside))
+    torch.testing.assert_close(scores, torch.tensor([1.0, 1.5]))
 
 
 def test_the_two_largest_above_the_threshold():

@@ -47,23 +47,23 @@ def perceptron(strategy="linear"):
 def bent(objective, points=6, paths=3, scale=0.5):
     """Paths with uneven points between random ends."""
     draw = generator("bent", points)
-    found = []
+    actual = []
     for _ in range(paths):
         ends = scale * torch.randn(2, objective.dimension, generator=draw, dtype=torch.float64)
         path = line(*ends, points)
         noise = torch.randn(path[1:-1].shape, generator=draw, dtype=torch.float64)
         path[1:-1] += 0.1 * scale * noise
-        found.append(path)
-    return found
+        actual.append(path)
+    return actual
 
 
-def assert_same(found, expected, bound=1e-12):
+def assert_same(actual, expected, bound=1e-12):
     """States agree: tensors and what was recorded, to ``bound``; what is counted, exactly."""
-    assert found.tensors().keys() == expected.tensors().keys()
+    assert actual.tensors().keys() == expected.tensors().keys()
     for name, rows in expected.tensors().items():
-        close = torch.allclose(found.tensors()[name], rows, rtol=bound, atol=bound)
-        assert close, (name, float((found.tensors()[name] - rows).abs().max()))
-    ours, theirs = found.scalars(), expected.scalars()
+        close = torch.allclose(actual.tensors()[name], rows, rtol=bound, atol=bound)
+        assert close, (name, float((actual.tensors()[name] - rows).abs().max()))
+    ours, theirs = actual.scalars(), expected.scalars()
     histories = ours.pop("history"), theirs.pop("history")
     for one, other in [(ours, theirs), *zip(*histories, strict=True)]:
         assert one.keys() == other.keys()
@@ -103,19 +103,19 @@ def test_every_method_agrees(force, optimizer):
         heights="paper",
     )
     together, alone = both(objective, bent(objective), settings)
-    for found, expected, path in zip(together, alone, bent(objective), strict=True):
-        assert_same(found, expected)
-        assert float((found.points - path).abs().max()) > 1e-3
+    for actual, expected, path in zip(together, alone, bent(objective), strict=True):
+        assert_same(actual, expected)
+        assert float((actual.points - path).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("strategy", ["linear", "functional", "literal"])
 def test_every_strategy_agrees(strategy):
-    """The default settings, on each way to evaluate several paths."""
+    """The default settings, with each strategy that evaluates several paths."""
     objective = perceptron(strategy)
     settings = PathSettings(epochs=1, evaluate_every=1, **COARSE)
     together, alone = both(objective, bent(objective, 4, 2), settings, until=1)
-    for found, expected in zip(together, alone, strict=True):
-        assert_same(found, expected)
+    for actual, expected in zip(together, alone, strict=True):
+        assert_same(actual, expected)
 
 
 def test_an_objective_that_knows_one_path_is_enough():
@@ -125,8 +125,8 @@ def test_an_objective_that_knows_one_path_is_enough():
     together, alone = both(
         objective, paths, PathSettings(epochs=1, evaluate_every=1, **COARSE), until=1
     )
-    for found, expected in zip(together, alone, strict=True):
-        assert_same(found, expected)
+    for actual, expected in zip(together, alone, strict=True):
+        assert_same(actual, expected)
 
 
 def test_exact_gradients_agree_until_rest():
@@ -137,9 +137,9 @@ def test_exact_gradients_agree_until_rest():
     settings = PathSettings(points=9, epochs=300, **COARSE)
     together, alone = both(landscape.objective, paths, settings, until=300)
     assert len({state.epoch for state in alone}) > 1
-    for found, expected in zip(together, alone, strict=True):
-        assert found.epoch == expected.epoch
-        assert found.best_maximum == pytest.approx(expected.best_maximum, rel=1e-9)
+    for actual, expected in zip(together, alone, strict=True):
+        assert actual.epoch == expected.epoch
+        assert actual.best_maximum == pytest.approx(expected.best_maximum, rel=1e-9)
 
 
 @pytest.mark.parametrize("ends", ["fixed", "paper"])
@@ -157,8 +157,8 @@ def test_insertion_agrees(ends):
     paths[0] = line(paths[0][0], paths[0][-1], 6)
     together, alone = both(objective, paths, settings, until=6)
     assert len({len(state.points) for state in alone}) > 1
-    for found, expected in zip(together, alone, strict=True):
-        assert_same(found, expected)
+    for actual, expected in zip(together, alone, strict=True):
+        assert_same(actual, expected)
 
 
 def test_random_points_agree():
@@ -166,8 +166,8 @@ def test_random_points_agree():
     objective = perceptron()
     settings = PathSettings(epochs=3, points_per_step=2, evaluate_every=3, **COARSE)
     together, alone = both(objective, bent(objective), settings, until=3)
-    for found, expected in zip(together, alone, strict=True):
-        assert torch.equal(found.points, expected.points)
+    for actual, expected in zip(together, alone, strict=True):
+        assert torch.equal(actual.points, expected.points)
 
 
 def test_a_path_that_diverges_harms_no_other():
@@ -185,12 +185,12 @@ def test_a_path_that_diverges_harms_no_other():
     states = [replace(state, best_maximum=math.inf) for state in states]  # though as low as can be
     bad_state = replace(states[0], points=bad, best=good)
     given = [states[0], bad_state, states[1]]
-    found = solver.advance_together(given, SEEDS, until_epoch=4)
+    actual = solver.advance_together(given, SEEDS, until_epoch=4)
     alone = solver.advance(bad_state, SEEDS[1], until_epoch=4)
-    assert alone.failure and found[1].failure == alone.failure
+    assert alone.failure and actual[1].failure == alone.failure
     for i in (0, 2):
-        assert_same(found[i], solver.advance(given[i], SEEDS[i], until_epoch=4))
-        assert not found[i].failure
+        assert_same(actual[i], solver.advance(given[i], SEEDS[i], until_epoch=4))
+        assert not actual[i].failure
 
 
 def test_curves_trained_together_agree():
@@ -198,12 +198,12 @@ def test_curves_trained_together_agree():
     objective = perceptron()
     resolved = PathSettings(points=6, start="bezier", bezier_epochs=4).resolve(objective.batches)
     states = [begin_curve(path[0], path[-1]) for path in bent(objective)]
-    (found,) = train_curves(objective, states, resolved, SEEDS, every=100)
+    (actual,) = train_curves(objective, states, resolved, SEEDS, every=100)
     for i, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
         (alone,) = train_curves(objective, [state], resolved, [seed], every=100)
-        assert torch.allclose(found[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
+        assert torch.allclose(actual[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
         straight = line(state.nodes[0], state.nodes[-1], 6)
-        assert float((found[i].points - straight).abs().max()) > 1e-3
+        assert float((actual[i].points - straight).abs().max()) > 1e-3
 
 
 def test_paths_behind_catch_up():
@@ -213,8 +213,8 @@ def test_paths_behind_catch_up():
     solver = PathSolver(objective, settings)
     states = [solver.begin(path) for path in bent(objective)]
     ahead = solver.advance(states[1], SEEDS[1], until_epoch=3)
-    found = solver.advance_together([states[0], ahead, states[2]], SEEDS, until_epoch=5)
-    for state, seed, end in zip(states, SEEDS, found, strict=True):
+    actual = solver.advance_together([states[0], ahead, states[2]], SEEDS, until_epoch=5)
+    for state, seed, end in zip(states, SEEDS, actual, strict=True):
         assert_same(end, solver.advance(state, seed, until_epoch=5))
 
 
@@ -271,7 +271,7 @@ def test_steps_of_a_call_have_one_batch():
 
 
 def test_heights_measured_together_are_those_of_each():
-    """Adaptive profiles in lockstep look at the same places as alone, in fewer calls."""
+    """Adaptive profiles in lockstep evaluate the same points as alone, in fewer calls."""
     landscape = muller_brown()
     calls = []
 
@@ -287,11 +287,11 @@ def test_heights_measured_together_are_those_of_each():
         path = line(start, end, n)
         path[1:-1] += 0.1 * torch.randn(n - 2, 2, generator=draw, dtype=torch.float64)
         paths.append(path)
-    found = loss_profiles(objective, paths)
+    actual = loss_profiles(objective, paths)
     together = len(calls)
     expected = [loss_profile(objective, path) for path in paths]
     assert together < len(calls) - together
-    for profile, alone in zip(found, expected, strict=True):
+    for profile, alone in zip(actual, expected, strict=True):
         assert torch.equal(profile.positions, alone.positions)
         assert torch.allclose(profile.losses, alone.losses, rtol=1e-13)
         assert profile.evaluations == alone.evaluations

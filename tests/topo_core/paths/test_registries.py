@@ -74,9 +74,9 @@ def test_a_start_from_outside():
 
     STARTS.register("bent", StartRule("loss", bent))
     settings = PathSettings(start="bent", epochs=0)
-    found = optimize_path(LANDSCAPE.objective, *ENDS, settings)
-    assert found.gradient_evaluations == 7
-    assert not torch.equal(found.points, line(*ENDS, 19))
+    path = optimize_path(LANDSCAPE.objective, *ENDS, settings)
+    assert path.gradient_evaluations == 7
+    assert not torch.equal(path.points, line(*ENDS, 19))
 
 
 def test_an_insertion_criterion_from_outside():
@@ -99,17 +99,17 @@ def test_an_insertion_criterion_from_outside():
         redistribute_every=0,
         insertion=Insertion(every=1, criterion="first"),
     )
-    found = optimize_path(LANDSCAPE.objective, *ENDS, settings)
-    assert found.history[-1].points == 6
+    path = optimize_path(LANDSCAPE.objective, *ENDS, settings)
+    assert path.history[-1].points == 6
 
 
 def test_a_height_rule_from_outside():
     """A rule whose grid has the points alone measures the largest loss at the points."""
     HEIGHTS.register("points", HeightRule((0.0,), bisects=False))
-    found = optimize_path(
+    path = optimize_path(
         LANDSCAPE.objective, *ENDS, PathSettings(start="line", epochs=0, heights="points")
     )
-    assert found.profile.maximum == float(LANDSCAPE.objective.losses(found.points).max())
+    assert path.profile.maximum == float(LANDSCAPE.objective.losses(path.points).max())
 
 
 def test_names_in_messages_are_those_of_the_registry():

@@ -135,7 +135,7 @@ def test_what_was_proved_survives_a_checkpoint():
 
 
 def test_a_hole_in_the_loss_is_an_outcome():
-    """Where the loss is NaN around the straight line, a way around it is found, or the outcome says so."""
+    """Where the loss is NaN on the straight line, a path around it results, or it is not CONVERGED."""
 
     def ring(x):
         square = x.square().sum(1)

@@ -91,17 +91,21 @@ def test_the_budget_of_a_curve_is_in_gradients(batches, passes):
 @pytest.mark.parametrize("batches", [1, 16])
 def test_paper_is_the_text(batches):
     """Algorithm 2 starts from the straight line and takes plain gradient steps at a constant rate."""
-    found = PathSettings(force="paper").resolve(batches)
-    assert (found.optimizer, found.start) == (OptimizerSettings("sgd", lr=0.05), "line")
-    assert (found.schedule.name, found.redistribute_every, found.max_move) == ("constant", 0, None)
+    resolved = PathSettings(force="paper").resolve(batches)
+    assert (resolved.optimizer, resolved.start) == (OptimizerSettings("sgd", lr=0.05), "line")
+    assert (resolved.schedule.name, resolved.redistribute_every, resolved.max_move) == (
+        "constant",
+        0,
+        None,
+    )
 
 
 def test_what_is_given_is_kept():
     """``resolve`` replaces nothing that was stated."""
     given = PathSettings(epochs=7, start="bezier", redistribute_every=3, focus=0.5, max_move=0.1)
-    found = given.resolve(1)
-    assert (found.epochs, found.start, found.redistribute_every) == (7, "bezier", 3)
-    assert (found.focus, found.max_move) == (0.5, 0.1)
+    resolved = given.resolve(1)
+    assert (resolved.epochs, resolved.start, resolved.redistribute_every) == (7, "bezier", 3)
+    assert (resolved.focus, resolved.max_move) == (0.5, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -115,19 +115,19 @@ def test_the_best_path_is_kept():
     )
     solver = PathSolver(objective, settings)
     state = solver.advance(solver.begin(points), 0, until_epoch=10)
-    found = solver.solution(state)
+    solution = solver.solution(state)
     heights = [record.dense_maximum for record in state.history]
     assert heights[-1] > heights[0]
-    assert found.profile.maximum == min(heights)
+    assert solution.profile.maximum == min(heights)
 
 
 def test_ends_do_not_move():
     """The two ends of the result are the ones that were given, to the bit."""
     objective, points = network_start()
     settings = PathSettings(epochs=20, start="line")
-    found = optimize_path(objective, points[0], points[-1], settings)
-    assert torch.equal(found.points[0], points[0])
-    assert torch.equal(found.points[-1], points[-1])
+    solution = optimize_path(objective, points[0], points[-1], settings)
+    assert torch.equal(solution.points[0], points[0])
+    assert torch.equal(solution.points[-1], points[-1])
 
 
 def test_a_path_through_nothing_finite_diverges():
@@ -142,10 +142,10 @@ def test_a_path_through_nothing_finite_diverges():
     )
     solver = PathSolver(pull, settings)
     state = solver.advance(solver.begin(points), 0, until_epoch=30)
-    found = solver.solution(state)
-    assert found.outcome is Outcome.DIVERGED
-    assert "learning rate" in found.evidence.reason
-    assert math.isfinite(found.profile.maximum)
+    solution = solver.solution(state)
+    assert solution.outcome is Outcome.DIVERGED
+    assert "learning rate" in solution.evidence.reason
+    assert math.isfinite(solution.profile.maximum)
     assert solver.is_finished(state)
 
 
@@ -155,19 +155,19 @@ def test_an_infinite_gradient_step_diverges():
     settings = PathSettings(
         start="line", max_move=None, optimizer=OptimizerSettings(lr=1e6), epochs=200
     )
-    found = optimize_path(landscape.objective, *landscape.minima[:2], settings)
-    assert found.outcome is Outcome.DIVERGED
-    assert "lower the learning rate" in found.evidence.reason
-    assert bool(found.points.isfinite().all())
+    solution = optimize_path(landscape.objective, *landscape.minima[:2], settings)
+    assert solution.outcome is Outcome.DIVERGED
+    assert "lower the learning rate" in solution.evidence.reason
+    assert bool(solution.points.isfinite().all())
 
 
 def test_budget_is_not_convergence():
     """A path stopped while its height still falls says BUDGET, and by how much it would fall."""
     landscape = muller_brown()
     settings = PathSettings(start="line", epochs=12, evaluate_every=1)
-    found = optimize_path(landscape.objective, *landscape.minima[:2], settings)
-    assert found.outcome is Outcome.BUDGET
-    assert found.evidence.remaining_fall > found.evidence.allowed_fall
+    solution = optimize_path(landscape.objective, *landscape.minima[:2], settings)
+    assert solution.outcome is Outcome.BUDGET
+    assert solution.evidence.remaining_fall > solution.evidence.allowed_fall
 
 
 def test_no_path_falls_below_its_higher_end():
@@ -177,13 +177,13 @@ def test_no_path_falls_below_its_higher_end():
     solver = PathSolver(landscape.objective, settings)
     start = solver.begin(line(*landscape.minima[:2], 9))
     state = solver.advance(start, 0, until_epoch=6)
-    found = solver.solution(state)
+    solution = solver.solution(state)
     steep = records([9e3, 9e3, 6e3, 3e3, 1e3], [0.0, 1.0, 2.0, 3.0, 4.0])
-    outcome, evidence = solver.judge(replace(state, history=steep), found.profile)
-    ends = max(found.profile.losses[0], found.profile.losses[-1])
+    outcome, evidence = solver.judge(replace(state, history=steep), solution.profile)
+    ends = max(solution.profile.losses[0], solution.profile.losses[-1])
     assert outcome is Outcome.BUDGET
-    assert evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
-    flat = replace(found.profile, losses=found.profile.losses.clamp(max=float(ends)))
+    assert evidence.remaining_fall == pytest.approx(float(solution.profile.maximum - ends))
+    flat = replace(solution.profile, losses=solution.profile.losses.clamp(max=float(ends)))
     outcome, evidence = solver.judge(replace(state, history=steep), flat)
     assert (outcome, evidence.remaining_fall) == (Outcome.CONVERGED, 0.0)
 
@@ -308,9 +308,9 @@ def test_a_path_at_rest_ends_early():
     """With exact gradients a path that no longer moves ends its run, as CONVERGED."""
     landscape = muller_brown()
     settings = PathSettings(start="line")
-    found = optimize_path(landscape.objective, *landscape.minima[1:], settings)
-    assert found.outcome is Outcome.CONVERGED
-    assert found.history[-1].epoch < settings.resolve(1).epochs
+    solution = optimize_path(landscape.objective, *landscape.minima[1:], settings)
+    assert solution.outcome is Outcome.CONVERGED
+    assert solution.history[-1].epoch < settings.resolve(1).epochs
 
 
 def test_longer_run_continues_a_checkpoint():
@@ -338,22 +338,24 @@ def test_longer_run_continues_a_checkpoint():
 def test_height_agrees_with_a_dense_grid():
     """The height of a result is that of a much denser grid on its stored points."""
     objective, points = network_start()
-    found = optimize_path(objective, points[0], points[-1], PathSettings(start="line", epochs=30))
+    solution = optimize_path(
+        objective, points[0], points[-1], PathSettings(start="line", epochs=30)
+    )
     alphas = torch.linspace(0, 1, 501, dtype=torch.float64)[:, None]
     dense = max(
         float(objective.losses(torch.lerp(a, b, alphas)).max())
-        for a, b in itertools.pairwise(found.points)
+        for a, b in itertools.pairwise(solution.points)
     )
-    assert found.profile.maximum == pytest.approx(dense, rel=1e-4)
-    assert loss_profile(objective, found.points).maximum == found.profile.maximum
+    assert solution.profile.maximum == pytest.approx(dense, rel=1e-4)
+    assert loss_profile(objective, solution.points).maximum == solution.profile.maximum
 
 
 def test_norms_of_each_point_have_the_recorded_mean_square():
     """One norm a moving point; their root mean square is the number of the record; JSON keeps them."""
     landscape = two_wells()
     settings = PathSettings(points=7, epochs=20, evaluate_every=10)
-    found = optimize_path(landscape.objective, *landscape.minima, settings)
-    for record in found.history[1:]:
+    solution = optimize_path(landscape.objective, *landscape.minima, settings)
+    for record in solution.history[1:]:
         for each, mean in (
             (record.normal_norms, record.normal_norm),
             (record.tangent_norms, record.tangent_norm),
@@ -367,8 +369,8 @@ def test_norms_of_some_points_are_not_those_of_all():
     """Where only a few points move in a step, no norm is ascribed to any."""
     landscape = two_wells()
     settings = PathSettings(points=7, epochs=20, evaluate_every=10, points_per_step=2)
-    found = optimize_path(landscape.objective, *landscape.minima, settings)
-    assert all(record.normal_norms == () for record in found.history)
+    solution = optimize_path(landscape.objective, *landscape.minima, settings)
+    assert all(record.normal_norms == () for record in solution.history)
 
 
 def test_lion_moves_each_coordinate_by_the_rate():
@@ -396,25 +398,25 @@ def test_a_path_as_low_as_its_higher_end_is_done(force):
     """No path is lower, so nothing is computed; the literal Algorithm 2 goes on to its end."""
     ends = torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     settings = PathSettings(points=5, epochs=7, start="line", force=force)
-    found = optimize_path(from_function(slope), *ends, settings)
-    assert found.profile.maximum == 3.0
-    assert found.history[-1].epoch == (0 if force == "improved" else 7)
-    assert found.outcome is Outcome.CONVERGED
-    assert found.evidence.remaining_fall == 0.0
-    assert found.evidence.reason == "no path is lower than its higher end."
+    solution = optimize_path(from_function(slope), *ends, settings)
+    assert solution.profile.maximum == 3.0
+    assert solution.history[-1].epoch == (0 if force == "improved" else 7)
+    assert solution.outcome is Outcome.CONVERGED
+    assert solution.evidence.remaining_fall == 0.0
+    assert solution.evidence.reason == "no path is lower than its higher end."
 
 
 def test_without_epochs_the_start_is_measured():
     """Zero epochs give the initial path, its height and no claim that it has converged."""
     objective, points = network_start()
     settings = PathSettings(points=7, epochs=0, start="line")
-    found = optimize_path(objective, points[0], points[-1], settings)
-    assert torch.equal(found.points, points)
-    assert found.profile.maximum == loss_profile(objective, points).maximum
-    assert found.gradient_evaluations == 0
-    assert found.outcome is Outcome.BUDGET
-    ends = max(found.profile.losses[0], found.profile.losses[-1])
-    assert found.evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
+    solution = optimize_path(objective, points[0], points[-1], settings)
+    assert torch.equal(solution.points, points)
+    assert solution.profile.maximum == loss_profile(objective, points).maximum
+    assert solution.gradient_evaluations == 0
+    assert solution.outcome is Outcome.BUDGET
+    ends = max(solution.profile.losses[0], solution.profile.losses[-1])
+    assert solution.evidence.remaining_fall == pytest.approx(float(solution.profile.maximum - ends))
 
 
 def test_epochs_that_only_harm_prove_nothing():
@@ -430,9 +432,9 @@ def test_epochs_that_only_harm_prove_nothing():
     )
     solver = PathSolver(objective, settings)
     state = solver.advance(solver.begin(points), 0, until_epoch=6)
-    found = solver.solution(state)
+    solution = solver.solution(state)
     assert state.best_epoch == 0 and not state.failure
-    assert found.outcome is Outcome.BUDGET
-    ends = max(found.profile.losses[0], found.profile.losses[-1])
-    assert found.evidence.remaining_fall == pytest.approx(float(found.profile.maximum - ends))
-    assert "no epoch was lower than the start" in found.evidence.reason
+    assert solution.outcome is Outcome.BUDGET
+    ends = max(solution.profile.losses[0], solution.profile.losses[-1])
+    assert solution.evidence.remaining_fall == pytest.approx(float(solution.profile.maximum - ends))
+    assert "no epoch was lower than the start" in solution.evidence.reason

@@ -33,12 +33,12 @@ def test_bezier_is_lower_than_the_line():
     objective = TinyNetwork()
     ends = objective.minimum(0), objective.minimum(1)
     settings = PathSettings(points=11, start="bezier", bezier_epochs=100)
-    found = find_start(objective, *ends, settings.resolve(objective.batches), seed=0)
+    path = find_start(objective, *ends, settings.resolve(objective.batches), seed=0)
     straight = loss_profile(objective, line(*ends, 11)).maximum
-    assert loss_profile(objective, found.points).maximum < straight
-    lengths = segment_lengths(found.points)
+    assert loss_profile(objective, path.points).maximum < straight
+    lengths = segment_lengths(path.points)
     assert lengths.max() < 1.02 * lengths.min()
-    assert found.gradient_evaluations == 100 * objective.batches
+    assert path.gradient_evaluations == 100 * objective.batches
 
 
 def test_gradients_of_a_start_are_counted():
@@ -46,8 +46,8 @@ def test_gradients_of_a_start_are_counted():
     objective = TinyNetwork()
     ends = objective.minimum(0), objective.minimum(1)
     settings = PathSettings(points=5, epochs=2, start="bezier", bezier_epochs=3)
-    found = optimize_path(objective, *ends, settings)
-    assert found.gradient_evaluations == 3 * 3 + 2 * 3 * 3
+    path = optimize_path(objective, *ends, settings)
+    assert path.gradient_evaluations == 3 * 3 + 2 * 3 * 3
 
 
 def test_routes_find_a_pass_that_the_line_misses():
@@ -62,8 +62,8 @@ def test_routes_leave_a_ridge_in_many_dimensions():
     inner = ring_valley(4)
     outer = embedded(inner.objective, 30, seed=2)
     ends = outer.lift(inner.minima[[0, 2]])
-    found = optimize_path(outer, *ends)
-    assert found.profile.maximum == pytest.approx(inner.passes[0, 2], rel=1e-3)
+    path = optimize_path(outer, *ends)
+    assert path.profile.maximum == pytest.approx(inner.passes[0, 2], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_default_finds_the_true_pass_between_gaussians(seed):
         (landscape.objective, *ends),
         (hidden, *hidden.lift(ends)),
     ]:
-        found = optimize_path(objective, start, end, PathSettings(epochs=300))
-        assert found.profile.maximum == pytest.approx(true, abs=allowed)
+        path = optimize_path(objective, start, end, PathSettings(epochs=300))
+        assert path.profile.maximum == pytest.approx(true, abs=allowed)
 
 
 @pytest.mark.parametrize("name", ["aligned", "through", "warm"])

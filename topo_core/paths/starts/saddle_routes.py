@@ -41,7 +41,9 @@ _TIE = 1e-6  # of the barrier: saddles closer than this to the highest one of th
 _SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
 _REACH = 2.0  # how far a search may go from its start
-_STEPS = 60  # of a search
+_STEPS = 60  # of a search from a peak
+_CLIMB = 50  # of a climb; most that have not arrived by then never do
+_CLIMB_REFRESH = 2  # dimensions over the steps between exact Hessians of a climb
 _DESCENT = 300  # steps of a descent
 _UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
 _MODES_AT_ONCE = 6  # climbed in both directions in one round
@@ -342,7 +344,15 @@ class RouteSearch:
         starts = self.graph.minima[i] + torch.cat([moves, -moves])
         hessians = None if hessian is None else hessian.expand(len(starts), -1, -1)
         radius = torch.cat([size, size])
-        self._follow(starts, torch.cat([sides, sides]), radius, self._ceiling, hessians)
+        self._follow(
+            starts,
+            torch.cat([sides, sides]),
+            radius,
+            self._ceiling,
+            hessians,
+            steps=_CLIMB,
+            refresh=max(3, self.loss.dimension // _CLIMB_REFRESH),
+        )
         return True
 
     def _soft_modes(self, i: int, count: int) -> tuple[Tensor | None, Tensor, Tensor]:
@@ -381,6 +391,9 @@ class RouteSearch:
         radius: Tensor,
         ceiling: float,
         hessians: Tensor | None = None,
+        *,
+        steps: int = _STEPS,
+        refresh: int | None = None,
     ) -> None:
         """Follow ``starts`` [k, d] to saddles, and add those below the height to the graph."""
         rest = {
@@ -395,14 +408,15 @@ class RouteSearch:
                 starts,
                 directions,
                 radius=radius,
-                steps=_STEPS,
+                steps=steps,
                 hessians=hessians,
+                refresh=refresh,
                 **rest,
             )
         else:
             left = max(0, self._budget - self.loss.rows)
             result = follow_in_krylov_spaces(
-                self.loss, starts, directions, radius=radius, steps=_STEPS, budget=left, **rest
+                self.loss, starts, directions, radius=radius, steps=steps, budget=left, **rest
             )
         rows = new_saddles(self.graph, result, min(self._below, self.bound))
         if rows:
