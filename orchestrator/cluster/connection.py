@@ -27,7 +27,7 @@ from workers.problems.user_code import code_folders, look_in
 Answer = TypeVar("Answer")
 
 WAITING_SECONDS = 10.0
-"""After so long without room for a worker, the user is told what is being waited for."""
+"""Time without room for a worker after which a message says what the run waits for."""
 
 _VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
 """The two pairs of versions in Ray's message about a mismatch: the cluster's, then ours."""
@@ -52,7 +52,7 @@ _OURS: set[str] = set()
 
 
 class _JobConfig(JobConfig):  # type: ignore[misc]
-    """Workers import what is installed where they run, and this program from where the driver has it.
+    """Workers import the packages of their own installation, and this program from the driver's folder.
 
     Ray would put the driver's current folder in front of their import path, where a `yaml.py` of the user's
     would replace a library. Workers look for the user's modules after everything else
@@ -121,7 +121,7 @@ def disconnect() -> None:
 
 
 def _refuse_silence(address: str) -> None:
-    """Say at once that nobody listens at HOST:PORT; Ray would try for a minute and a half."""
+    """Raise at once if nothing listens at HOST:PORT; Ray would try for a minute and a half."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "/" in host:
         return
@@ -129,13 +129,13 @@ def _refuse_silence(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_SECONDS).close()
     except OSError as error:
         raise WorkersUnavailable(
-            f"No Ray cluster can be used at {address}: nobody answers there "
+            f"No Ray cluster can be used at {address}: nothing answers there "
             f"({error.strerror or error}); check that its head runs (`ray status`)."
         ) from None
 
 
 def draining_nodes() -> frozenset[str]:
-    """Nodes that were told to leave: preempted by a cloud, idle for an autoscaler, or drained by hand.
+    """Nodes that drain: preempted by a cloud, idle for an autoscaler, or drained by hand.
 
     Ray offers this to its own libraries only; where it cannot be asked, no node is known to drain.
     """
@@ -176,7 +176,7 @@ def _can_be_added(resource: str) -> bool:
 
 
 def _awaited(asked: Any, needs: str) -> Any:
-    """The answer to come, once it is there; the user is told what it waits for."""
+    """The reference to an answer, once it is there; a long wait is reported to the user."""
     if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
         print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
         ray.wait([asked])

@@ -1,8 +1,8 @@
 """Packs of tasks on the workers of a Ray cluster.
 
 Workers are long-lived actors: a task that asks for a GPU would start a new process each time. Ray restarts
-an actor that dies, but never repeats its work: who runs what again is decided by the scheduler. Each actor
-answers on two threads, so that it can say how far it is, or that it lives, while it works.
+an actor that dies, but never repeats its work: the scheduler decides which worker repeats it. Each actor
+answers on two threads, so that it reports its progress while it works.
 """
 
 import contextlib
@@ -45,14 +45,14 @@ from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
-"""How often new nodes are looked for and workers are asked how far they are."""
+"""Time between two searches for new nodes, and between two questions for the progress of workers."""
 
 LEAVE_SECONDS = 10.0
 """Time of running tasks to publish a checkpoint when the run is interrupted: less than the 30 s that
 Kubernetes and Slurm leave after SIGTERM. What takes longer goes on from a checkpoint that is a minute old."""
 
 DOUBT_SECONDS = 20.0
-"""Longer than a head takes to see that a node is gone, with the settings of the files in `deploy/`."""
+"""Longer than a head takes to notice a lost node, with the settings of the files in `deploy/`."""
 
 
 class RayExecutor:
@@ -217,14 +217,14 @@ class RayExecutor:
         others = [m for m in self._members.values() if m is not member]
         if not any(m.joined or not self._starts.has_failed(m.name) for m in others):
             raise WorkersUnavailable(f"No worker can start: {reason}")
-        told = f"it could not start: {reason}"
-        self._events.append(WorkerLost(member.name, Loss.CRASHED, told))
+        cause_of_failure = f"it could not start: {reason}"
+        self._events.append(WorkerLost(member.name, Loss.CRASHED, cause_of_failure))
         if again:
             member.handle = self._remote.remote(self._context, member.name, self._make)
             self._expect(member)
 
     def _leave_draining_nodes(self) -> None:
-        """Workers on a node that drains stop at their next checkpoint and start elsewhere."""
+        """Stop workers on draining nodes at their next checkpoint, and start them on other nodes."""
         draining = draining_nodes()
         for member in self._members.values():
             if member.joined and not member.leaving and member.node in draining:
@@ -242,7 +242,7 @@ class RayExecutor:
         self._expect(member)
 
     def _doubt(self, member: Member, error: Exception) -> None:
-        """Wait until it is known whether only its process went away, for which its pack is to blame.
+        """Wait until it is known whether only its process has ended, for which its pack may be the cause.
 
         The connection to a node that loses its power breaks seconds before the node counts as lost.
         """
@@ -269,7 +269,7 @@ class RayExecutor:
         self._health.lost(member.name)
 
     def _expect(self, member: Member) -> None:
-        """It joins, at first or again, once it answers on which node it is."""
+        """The worker joins once it answers with the node on which it runs."""
         join = member.handle.join.options(concurrency_group="answers")
         self._waiting[join.remote(self._load_data)] = member
 
@@ -349,7 +349,7 @@ class RayExecutor:
 
         Actors beyond the present room stay pending, which is what makes an autoscaler add nodes. Ray's
         `request_resources` would do that, too, and outlive a driver that is killed: nodes would be paid for
-        with nobody left to use them. A pending actor ends with its driver.
+        although no driver uses them. A pending actor ends with its driver.
         """
         most = max(1, min(self._wanted(), self._open_tasks))
         for member in [m for m in self._members.values() if m.is_pending]:

@@ -1,4 +1,4 @@
-"""What Prometheus is told, through Ray; every name begins with `ray_` there."""
+"""Metrics for Prometheus, through Ray, which puts `ray_` before every name."""
 
 from collections.abc import Mapping, Sequence
 

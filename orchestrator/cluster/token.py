@@ -13,7 +13,7 @@ HOW_TO_SET = (
 def protect_own_cluster() -> None:
     """Give the cluster that this process will start a token that only its children know.
 
-    Ray's ports listen on every interface even when told otherwise; the token keeps other users of the
+    Ray's ports listen on every interface whatever its options say; the token keeps other users of the
     network and of the machine out. It lives in the environment and is not written to disk. Variables that
     the user has set are left as they are.
     """

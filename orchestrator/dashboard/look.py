@@ -45,7 +45,7 @@ class Look:
         return anytime_bars(self.landscape, adaptive=self.adaptive)
 
     def to_json(self) -> dict[str, Any]:
-        """What `state.json` says."""
+        """The content of `state.json`."""
         return {
             **self.progress.to_json(),
             "trouble": self.trouble,

@@ -105,7 +105,7 @@ class DriverWatch:
         self._since = clock()
 
     def look(self, objects: Objects) -> tuple[Driver, str]:
-        """The state of the driver, and who it is."""
+        """The state of the driver, and a description of its process."""
         try:
             holder = Holder.decode(objects.get(LEASE))
         except (NotFound, ValueError):
@@ -124,7 +124,7 @@ class DriverWatch:
     def settle(
         self, objects: Objects, sleep: Callable[[float], None] = time.sleep
     ) -> tuple[Driver, str]:
-        """The state of the driver, after watching for a few beats where one look does not tell.
+        """The state of the driver, after a few beats of its lease where one reading does not decide it.
 
         A driver on this machine that has ended is recognised at once; one on another is silent after three
         beats, `3 * BEAT_SECONDS`.

@@ -1,4 +1,4 @@
-"""Which worker gets which tasks: packs for workers with room, and copies of stragglers for idle ones."""
+"""Which worker gets which tasks: packs of ready tasks, and copies of stragglers."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from workers.tasks.path_tasks import OptimizePath
 
 
 class Assignment:
-    """Decides what is sent to whom; it changes the queues of the tasks and of the workers.
+    """Assigns tasks to workers; it changes the queues of both.
 
     Attributes:
         sizes: of packs, from the durations of tasks.

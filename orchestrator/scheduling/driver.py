@@ -199,7 +199,7 @@ class _Drive:
         return len(fresh) < free
 
     def _commit(self, happened: list[ExecutorEvent]) -> None:
-        """Let what workers have published count before anybody hears that it is complete."""
+        """Commit the published records before any event reports their tasks as complete."""
         lost = [event.worker for event in happened if isinstance(event, WorkerLost)]
         lost = [worker for worker in lost if self._scheduler.packs_on(worker)]
         commit = partial(commit_results, self._store, happened, lost, self._lease.term)

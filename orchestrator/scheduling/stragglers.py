@@ -1,8 +1,8 @@
-"""Which running task gets a second copy on an idle worker, because it takes far longer than its peers did.
+"""Which running task gets a second copy on an idle worker because it takes far longer than its peers.
 
-A slow disk, a hot GPU or a throttled node can hold up the last path of a run, and with it all that waits for
-the run. A copy is harmless: the key of a task names its result, whoever is first completes it, and the other
-worker is stopped. The rule is that of MapReduce and of cubed: a task that has run for a multiple of the
+A slow disk, a hot GPU or a throttled node can delay the last path, and with it the whole run. A copy is
+harmless: the key of a task names its result, the first result completes it, and the other worker is
+stopped. The rule is that of MapReduce and of cubed: a task that has run for a multiple of the
 median time of its kind, once enough tasks of the kind are complete. Times are passed in.
 """
 

@@ -1,4 +1,4 @@
-"""The events about tasks: the driver and the scheduler know them by key, observers by title and attempt."""
+"""The events about tasks: the scheduler knows a task by its key, observers by its title and attempt."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ class Attempt:
 
 
 class TaskReports:
-    """The open tasks by key, with what observers are told about each.
+    """The open tasks by key, and the events about them.
 
     Args:
         notify: receives the events.

@@ -35,7 +35,7 @@ _LABELS = {"minimum": "loss", "path": "pass", "simplex": "value", "saddle": "los
 
 
 def _incident(event: ObservedEvent) -> str:
-    """The sentence for an event that is told at once on every display; empty for the others."""
+    """The sentence for an event that every display prints at once; empty for the others."""
     match event:
         case TaskFailed(what=what, failure=failure, reason=reason):
             return f"{what} failed: {failure.value}: {reason}"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
 from orchestrator.cluster import connection
 from orchestrator.cluster import executor as executors
@@ -14,10 +14,13 @@ from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environ
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
-from orchestrator.scheduling.messages import Loss, WorkerJoined, WorkerLost
+from orchestrator.scheduling.messages import Added, Fail, Loss, Open, Run, WorkerJoined, WorkerLost
+from orchestrator.scheduling.policy import Policy
+from orchestrator.scheduling.scheduler import Scheduler
 from topo_core.objectives.batching import memory_budget
 from workers.execution.progress import Interrupted
 from workers.problems.evaluation import GPU_SHARE, Evaluation, prepare
+from workers.tasks.results import FailureKind
 
 
 class BrokenStart(ActorDiedError):
@@ -38,6 +41,29 @@ def test_the_cause_of_an_exception_in_a_worker_is_its_last_line():
     text = "\x1b[36mray::WorkerActor.run()\x1b[39m (pid=1)\n  File worker.py\nKeyError: 'x'\n"
     assert cause(RayTaskError("run", text, KeyError("x"))) == "KeyError: 'x'"
     assert cause(BrokenStart()) == "FileNotFoundError: /data/images"
+
+
+def test_a_task_that_is_killed_for_memory_is_given_up_with_that_cause(cluster, monkeypatch):
+    """Ray's memory monitor kills the worker of a greedy task: alone, after three workers, it fails, and the
+    reason names the memory of the node."""
+    text = "Task was killed due to the node running low on memory.\nMemory on the node was 31 GB / 32 GB"
+    monkeypatch.setattr(executors, "cause_of_loss", lambda error, node: Loss.CRASHED)
+    answers = [answer for _ in range(3) for answer in ("node-a", OutOfMemoryError(text))]
+    executor, _ = cluster(w0=answers, w1=[])
+    scheduler = Scheduler(Policy(max_attempts=3))
+    commands = scheduler.handle(Added([Open("greedy")]), 0.0)
+    for _ in range(12):
+        for event in executor.poll(0.0):
+            commands += scheduler.handle(event, 0.0)
+        for command in [c for c in commands if isinstance(c, Run)]:
+            executor.submit(command.worker, [])
+        failed = [c.failure for c in commands if isinstance(c, Fail)]
+        if failed:
+            break
+        commands = []
+    (failure,) = failed
+    assert failure.kind is FailureKind.KILLS_ITS_WORKER
+    assert "3 workers in a row" in failure.reason and "running low on memory" in failure.reason
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0.25, 0.25), (1.0, 1.0), (2.0, 1.0), (0.0, 1.0)])

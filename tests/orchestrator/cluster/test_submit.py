@@ -304,7 +304,7 @@ def test_nobody_there(folder):
     """An address where nothing listens is reported at once, in one sentence."""
     with contextlib.chdir(folder / "code"):
         said = toscore("run", write(folder), "--address", "127.0.0.1:9")
-    assert said.code == 2 and "nobody answers there (Connection refused)" in said.err
+    assert said.code == 2 and "nothing answers there (Connection refused)" in said.err
 
 
 def test_without_the_token_nothing_can_be_asked(cluster):
