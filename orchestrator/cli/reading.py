@@ -64,6 +64,15 @@ def verify(
 def reduce(
     run: RunArgument,
     as_json: AsJson = False,
+    prove: Annotated[
+        bool,
+        typer.Option(
+            "--prove",
+            help="Also prove an upper bound of each path that ends a bar, for fully connected networks with "
+            "cross entropy or mse; loads network and data.",
+        ),
+    ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Print the barcodes and TO-scores of the results that a run has so far.
 
@@ -72,12 +81,20 @@ def reduce(
     from orchestrator.report.terminal import barcode_view
     from orchestrator.runs.stored_run import open_run
 
-    landscape = open_run(run).landscape()
+    started = open_run(run, trust_code=trust_code)
+    landscape, bounds = started.landscape(), []
+    if prove:
+        from orchestrator.runs.proved_bounds import proved_bounds
+
+        bounds = list(proved_bounds(started))
     if as_json:
-        print(json.dumps(landscape.to_json(), allow_nan=False))
+        proved = {"bounds": [bound.to_json() for bound in bounds]} if prove else {}
+        print(json.dumps({**landscape.to_json(), **proved}, allow_nan=False))
     else:
         console = Console()
         console.print(barcode_view(landscape, console.width))
+        for bound in bounds:
+            console.print(str(bound), highlight=False)
 
 
 @app.command()
