@@ -66,7 +66,7 @@ def proved_bounds(run: StartedRun) -> Iterator[BoundedPath]:
             ridge=loaded.ridge,
         )
     except ValueError as error:
-        raise UserError(f"{run.plan.name}: {error}.") from None
+        raise UserError(f"{run.location}: {error}.") from None
     for bar in landscape.barcodes["elder"].finite:
         record = landscape.passes.get(bar.saddle) if bar.saddle else None
         if record is None or record.object is None:
