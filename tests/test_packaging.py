@@ -36,7 +36,7 @@ def test_every_file_beside_the_modules_is_in_the_wheel():
         for file in (ROOT / room).rglob("*")
         if file.is_file() and file.suffix != ".py" and "__pycache__" not in file.parts
     }
-    assert len(list(filter(lambda f: f.suffix == ".yaml", beside))) == 9
+    assert any(file.suffix == ".yaml" for file in beside)
     assert beside <= declared
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints as training code leaves them: read where they can be, and said what they are where not."""
+"""Checkpoints as training code writes them are read, or refused by a sentence that names their kind."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ SAVED = {
 
 @pytest.mark.parametrize("kind", SAVED)
 def test_what_is_read(tmp_path, module, kind):
-    """The weights come back under the network's names; whatever was chosen or changed is said."""
+    """The weights are read under the network's names; notes report every choice and conversion."""
     state = module.state_dict()
     torch.save(SAVED[kind](state), tmp_path / "a.pt")
     checkpoint = read_checkpoint(str(tmp_path / "a.pt"), module)
@@ -114,7 +114,7 @@ NOT_WEIGHTS = {
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", NOT_WEIGHTS)
 def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, module, name):
-    """One sentence says what the file is and what to do."""
+    """One sentence names the kind of the file and what to do."""
     content, says = NOT_WEIGHTS[name]
     file = tmp_path / name
     file.write_bytes(content) if isinstance(content, bytes) else content(str(file))

@@ -1,4 +1,4 @@
-"""The command in shells and folders as people have them: no traceback, whatever stands around it."""
+"""The command under unusual encodings, streams and folders: a result or a sentence, and no traceback."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.helpers.process import ROOT
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A complete run called x.yaml, in a folder with modules of the user's that bear famous names."""
+    """A complete run called x.yaml, in a folder where the user's modules have names of libraries."""
     folder = tmp_path_factory.mktemp("shells")
     complete_run(folder, "x.yaml")
     for name in ("yaml", "secrets", "workers", "torch", "typer"):
@@ -44,7 +44,7 @@ def shell(folder, line, **variables):
     ],
 )
 def test_outputs_that_are_not_utf_8_or_have_no_width(run, variables, shows):
-    """The result is printed in the characters that the output has; modules of the user's stay out of it."""
+    """The result is printed in the characters of the output; the user's modules are not imported."""
     said = shell(run, "$T reduce x.yaml", **variables)
     assert said.returncode == 0 and said.stderr == b""
     assert shows in said.stdout and b"TO-score" in said.stdout
@@ -64,7 +64,7 @@ def test_outputs_that_are_not_utf_8_or_have_no_width(run, variables, shows):
     ],
 )
 def test_outputs_that_fail_and_folders_that_go(run, line, code, says):
-    """One sentence where it can be said, exit code 2, and nothing of Python's."""
+    """One sentence where an output is left, exit code 2, and no traceback."""
     said = shell(run, line)
     assert said.returncode == code and says in said.stderr
     assert len(said.stderr.splitlines()) <= 1

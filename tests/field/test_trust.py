@@ -1,4 +1,4 @@
-"""Code is named by the user at hand, never by a store that others can write to."""
+"""Only the user names code to run. A store, which others can write to, never does."""
 
 import json
 

@@ -38,15 +38,15 @@ class CharacterTransformer(nn.Module):
         super().__init__()
         self.every_token = every_token
         self.characters = nn.Embedding(characters, width)
-        self.places = nn.Parameter(torch.empty(context, width))
+        self.positions = nn.Parameter(torch.empty(context, width))
         self.blocks = nn.Sequential(*(_Block(width, heads, context) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, characters)
-        for table in (self.characters.weight, self.places):
+        for table in (self.characters.weight, self.positions):
             nn.init.normal_(table, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden = self.blocks(self.characters(tokens) + self.places)
+        hidden = self.blocks(self.characters(tokens) + self.positions)
         logits: Tensor = self.output(self.norm(hidden if self.every_token else hidden[:, -1]))
         return logits
 
