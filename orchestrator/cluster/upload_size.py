@@ -4,9 +4,6 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from ray._private.ray_constants import get_runtime_env_default_excludes
-from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
-
 from orchestrator.run_file.errors import UserError
 
 MOST_BYTES = 200_000_000
@@ -17,11 +14,17 @@ def refuse_large(folder: Path) -> None:
     """Refuse to upload a folder of more than `MOST_BYTES`.
 
     What Ray leaves out does not count: `.git` and virtual environments, and what `.gitignore` or `.rayignore`
-    name. Ray's own functions decide that; it offers them to its own libraries only.
+    name. Ray's own functions decide that; it offers them to its own libraries only. Where a release of Ray
+    has no such functions nothing is refused here, and Ray refuses what is too large for it.
 
     Raises:
         UserError: it is larger; the sentence names the largest part.
     """
+    try:
+        from ray._private.ray_constants import get_runtime_env_default_excludes
+        from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+    except ImportError:
+        return
     parts: Counter[str] = Counter()
 
     def count(path: Path) -> None:

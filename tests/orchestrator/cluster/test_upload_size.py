@@ -3,12 +3,18 @@
 import contextlib
 
 import pytest
+from ray._private import ray_constants
 
 from orchestrator.cluster.upload_size import refuse_large
 from orchestrator.run_file.errors import UserError
 from tests.helpers.command import toscore
 
 RUN_FILE = "{name: a, store: /tmp/runs, data: digits, network: {name: fc, hidden: [4]}}"
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(ray_constants, "get_runtime_env_default_excludes"),
+    reason="this release of Ray has no function for it",
+)
 
 
 def sparse(file, megabytes):
