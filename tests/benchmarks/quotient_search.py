@@ -18,7 +18,8 @@ from topo_core import Barcode, Verdict, barcode, classify_point, generator, poli
 from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.saddle_descents import descend_both_sides_together
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
-from topo_core.paths.starts.saddle_routes import RouteSearch, RouteSettings
+from topo_core.paths.starts.route_settings import RouteSettings
+from topo_core.paths.starts.saddle_routes import RouteSearch
 
 _SAME = 1e-4  # distance of copies, as a part of their norm
 _EQUAL = 1e-7  # difference of losses of copies, in units of the range of losses

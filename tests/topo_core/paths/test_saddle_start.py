@@ -13,7 +13,7 @@ from topo_core.paths.profiles import loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
-from topo_core.paths.starts.saddle_routes import Effort
+from topo_core.paths.starts.route_settings import Effort
 from topo_core.paths.starts.saddle_start import verified_pass
 from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.state import PathState

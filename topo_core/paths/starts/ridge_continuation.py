@@ -31,7 +31,8 @@ from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.starts.gap_paths import peaks
 from topo_core.paths.starts.joined_saddles import join, new_saddles
-from topo_core.paths.starts.saddle_routes import Effort, RouteSearch, RouteSettings
+from topo_core.paths.starts.route_settings import Effort, RouteSettings
+from topo_core.paths.starts.saddle_routes import RouteSearch
 from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.starts.transition_graph import TransitionGraph
 

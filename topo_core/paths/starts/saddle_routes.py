@@ -20,22 +20,21 @@ coordinates are the given ones.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
-from topo_core.critical_points.lanczos import lowest_eigenpairs
 from topo_core.critical_points.monotone_descent import descend_together
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.starts.gap_paths import GapPaths, densely_sampled, peaks
 from topo_core.paths.starts.joined_saddles import join, new_saddles
+from topo_core.paths.starts.route_settings import Effort, RouteSettings
 from topo_core.paths.starts.search_coordinates import search_coordinates
+from topo_core.paths.starts.soft_modes import SoftModes
 from topo_core.paths.starts.spliced_paths import SaddleTrails
 from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
-from topo_core.random_streams import generator
 
 _TIE = 1e-6  # of the barrier: saddles closer than this to the highest one of the route are as high
 _SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
@@ -45,51 +44,7 @@ _STEPS = 60  # of a search from a peak
 _CLIMB = 50  # of a climb; most that have not arrived by then never do
 _CLIMB_REFRESH = 2  # dimensions over the steps between exact Hessians of a climb
 _DESCENT = 300  # steps of a descent
-_UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
-_MODES_AT_ONCE = 6  # climbed in both directions in one round
 _AROUND = 0.1  # how far above the height a search may rise, in heights above the lowest minimum
-
-
-@dataclass(frozen=True)
-class RouteSettings:
-    """What the search may spend.
-
-    Attributes:
-        budget: gradients and Hessian-vector products, once the ends are joined.
-        unjoined: the same while they are not.
-        dense: dimensions up to which Hessians are taken whole.
-        modes: soft modes climbed from a minimum, in both directions.
-        gaps: paths relaxed together.
-    """
-
-    budget: int = 10_000
-    unjoined: int = 20_000
-    dense: int = 256
-    modes: int = 12
-    gaps: int = 3
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a search took and met.
-
-    Attributes:
-        gradients, products: rows of gradients and Hessian-vector products.
-        minima, saddles: how many of them it has met.
-    """
-
-    gradients: int = 0
-    products: int = 0
-    minima: int = 0
-    saddles: int = 0
-
-    def __add__(self, other: "Effort") -> "Effort":
-        return Effort(
-            self.gradients + other.gradients,
-            self.products + other.products,
-            self.minima + other.minima,
-            self.saddles + other.saddles,
-        )
 
 
 class RouteSearch:
@@ -149,8 +104,9 @@ class RouteSearch:
         self.lowest_relaxed: Tensor | None = None
         self._lowest = math.inf
         self._tried: dict[tuple[int, int], int] = {}
-        self._climbed: dict[int, int] = {}
-        self._modes: dict[int, tuple[Tensor | None, Tensor, Tensor]] = {}
+        self._modes = SoftModes(
+            self.loss, most=settings.modes, longest=_RADIUS, dense=self.dense, seed=seed
+        )
 
     @property
     def _refresh(self) -> int | None:
@@ -233,18 +189,16 @@ class RouteSearch:
         both components are climbed from.
         """
         component = self.graph.components(self._below)
-        modes = min(self.loss.dimension, self.settings.modes)
         sides = list[list[int]]()
         for end in self.ends:
-            inside = [i for i, label in enumerate(component) if label == component[end]]
-            left = [i for i in inside if self._climbed.get(i, 0) < modes]
+            left = self._modes.left([i for i, c in enumerate(component) if c == component[end]])
             sides.append(sorted(left, key=lambda i: (-self.graph.losses[i], i)))
         higher = sorted(
             zip(sides, self.ends, strict=True), key=lambda side: -self.graph.losses[side[1]]
         )
         if math.isinf(self.height):
             both = [i for side, _ in higher for i in side]
-            return sorted(both, key=lambda i: self._climbed.get(i, 0))
+            return sorted(both, key=self._modes.climbed)
         return higher[0][0]
 
     def highest(self) -> Edge | None:
@@ -326,55 +280,22 @@ class RouteSearch:
         if not left:
             return False
         i = left[0]
-        modes = min(self.loss.dimension, self.settings.modes)
-        done = self._climbed.get(i, 0)
-        hessian, values, vectors = self._soft_modes(i, modes)
-        take = range(done, min(done + _MODES_AT_ONCE, len(values)))
-        self._climbed[i] = done + _MODES_AT_ONCE if take else modes
-        if not take:
-            return True
-        curvature = values[list(take)].abs().clamp_min(1e-300)
         # Small before the height is known: a shallow minimum must not be left at the first step.
         rise = 0.01 * self._unit
         if math.isfinite(self.height):
             rise = min(rise, self.height - self.graph.losses[i])
-        size = (2 * _UPHILL * rise / curvature).sqrt().clamp_max(_RADIUS)
-        sides = vectors[:, list(take)].T
-        moves = size[:, None] * sides
-        starts = self.graph.minima[i] + torch.cat([moves, -moves])
-        hessians = None if hessian is None else hessian.expand(len(starts), -1, -1)
-        radius = torch.cat([size, size])
-        self._follow(
-            starts,
-            torch.cat([sides, sides]),
-            radius,
-            self._ceiling,
-            hessians,
-            steps=_CLIMB,
-            refresh=max(3, self.loss.dimension // _CLIMB_REFRESH),
-        )
+        climbs = self._modes.next(i, self.graph.minima[i], rise)
+        if climbs is not None:
+            self._follow(
+                climbs.starts,
+                climbs.directions,
+                climbs.radius,
+                self._ceiling,
+                climbs.hessians,
+                steps=_CLIMB,
+                refresh=max(3, self.loss.dimension // _CLIMB_REFRESH),
+            )
         return True
-
-    def _soft_modes(self, i: int, count: int) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The Hessian at minimum i (where it is taken whole), its lowest eigenvalues and their vectors."""
-        if i not in self._modes:
-            point = self.graph.minima[i]
-            if self.dense:
-                hessian = self.loss.hessians(point[None])[0]
-                values, vectors = torch.linalg.eigh(hessian)
-                self._modes[i] = hessian, values[:count], vectors[:, :count]
-            else:
-                draw = generator(self.seed, "modes", i)
-                first = torch.randn(len(point), generator=draw, dtype=torch.float64).to(point)
-                pairs = lowest_eigenpairs(
-                    lambda vector: self.loss.products(point[None], vector[None])[0],
-                    first,
-                    min(count, _MODES_AT_ONCE),
-                    tolerance=0.1,
-                    max_products=40,
-                )
-                self._modes[i] = None, pairs.values.to(point), pairs.vectors.T
-        return self._modes[i]
 
     # Parts that both moves share.
 

@@ -15,7 +15,8 @@ from topo_core.paths.settings import LARGE, SMALL, Resolved
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.ridge_continuation import ridged_route
-from topo_core.paths.starts.saddle_routes import Effort, RouteSearch, RouteSettings
+from topo_core.paths.starts.route_settings import Effort, RouteSettings
+from topo_core.paths.starts.saddle_routes import RouteSearch
 from topo_core.paths.starts.spliced_paths import spliced
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
