@@ -1,7 +1,7 @@
-"""For every start, heights follow L → aL + b, and keep under orthogonal maps and one scale of all coordinates.
+"""For every start heights follow L → aL + b, and stay under orthogonal maps and one scale of all axes.
 
-Coordinates that are scaled one by one change what descents and curves reach with a budget. CONVERGED must then
-still be true (``test_counter_evidence.py``), and the search over saddles alone keeps the height.
+Coordinates that are scaled one by one change what descents and curves reach with a budget. CONVERGED must
+then still be true (``test_counter_evidence.py``), and the search over saddles alone keeps the height.
 """
 
 import math
