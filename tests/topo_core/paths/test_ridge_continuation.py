@@ -83,3 +83,13 @@ def test_no_ridge_is_tried_where_it_leads_uphill():
     ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     route, effort = ridged_route(objective, *ends, PathSettings(), 0)
     assert route is None and effort.gradients == effort.products == 0
+
+
+def test_ends_of_one_valley_meet_under_the_ridge():
+    """Along x y = 1 the loss is zero: both ends descend to one point, and the path has no barrier."""
+    objective = from_function(lambda x: (x[:, 0] * x[:, 1] - 1) ** 2, 2)
+    ends = torch.tensor([[10.0, 0.1], [0.1, 10.0]], dtype=torch.float64)
+    route, _ = ridged_route(objective, *ends, PathSettings(), 0)
+    assert route is not None
+    assert torch.equal(route.points[[0, -1]], ends)
+    assert route.profile.maximum < 0.1  # a part of the depth of 1; the straight line reaches 600

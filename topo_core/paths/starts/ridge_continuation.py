@@ -37,6 +37,7 @@ from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.starts.transition_graph import TransitionGraph
 
 _SAME = 1e-4  # points closer than this are one, in lengths of the route
+_MERGED = 1e-6  # of the size of the ends: where both descend so close together, no route is needed
 _PART = 0.1  # of the depth of the ends: the ridge at a point before it descends
 _GROWTH = 4.0  # of the ridge from one descent to the next, at least
 _DESCENT = 300  # steps of a descent
@@ -154,13 +155,17 @@ def _under(
         seed: of the search.
     """
     one, other = inward.under(ridge)
-    ridged = RidgedObjective(inward.objective, ridge)
-    search = RouteSearch(ridged, one[-1], other[-1], search_settings, seed)
-    if near is not None:
-        search.follow_peaks(near)
-    search.run()
-    inward.effort += search.effort
-    middle = search.polygon()
+    apart = float((one[-1] - other[-1]).norm())
+    if apart <= _MERGED * float(inward.ends.norm()):
+        middle: Tensor | None = torch.stack([one[-1], other[-1]])
+    else:
+        ridged = RidgedObjective(inward.objective, ridge)
+        search = RouteSearch(ridged, one[-1], other[-1], search_settings, seed)
+        if near is not None:
+            search.follow_peaks(near)
+        search.run()
+        inward.effort += search.effort
+        middle = search.polygon()
     if middle is None:
         return None
     path = torch.cat([one[:-1], middle, other.flip(0)[1:]])
@@ -247,8 +252,11 @@ class _Lowered:
         hessians = plain.hessians(middle[where] - middle[0])
         hessians = hessians[hessians.isfinite().flatten(1).all(1)]
         basis = metric_basis(hessians)
-        steps = torch.linalg.solve(basis, middle.diff(dim=0).T)
-        self.loss = ScaledLoss(objective, middle[0], basis * float(steps.norm(dim=0).sum()))
+        inverse = torch.linalg.inv(basis)
+        # The whole path where its two halves meet in a point.
+        unit = middle if float((middle[-1] - middle[0]).norm()) > 0 and len(middle) > 2 else points
+        length = float((unit.diff(dim=0) @ inverse.T).norm(dim=1).sum())
+        self.loss = ScaledLoss(objective, middle[0], basis * length)
         self.loss.product_rows = plain.product_rows
         self._graph = TransitionGraph(_SAME)
 
