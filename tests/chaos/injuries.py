@@ -1,4 +1,4 @@
-"""What can happen to a run, each as a function that does it once."""
+"""Faults of a run, each as a function that injects it once."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ def stop_a_worker_for_a_while(process: Process, draw: random.Random) -> None:
 
 
 def kill_the_raylet(process: Process, draw: random.Random) -> None:
-    """The node of Ray goes away, and with it everything that ran on it."""
+    """The node of Ray is lost with all its workers."""
     del draw
     for raylet in raylets_of(process):
         _signal(raylet, signal.SIGKILL)
@@ -48,7 +48,7 @@ def kill_the_head(process: Process, draw: random.Random) -> None:
 
 
 def kill_the_driver(process: Process, draw: random.Random) -> None:
-    """SIGKILL: nothing is flushed, nobody is told."""
+    """SIGKILL: nothing is flushed or reported."""
     del draw
     process.kill()
 

@@ -67,7 +67,7 @@ def objects_of(location):
 
 
 def heights_of(location):
-    """The records of pairs but for who made them and when."""
+    """The records of pairs without their worker, device and times."""
     circumstances = ["worker", "lease_term", "seconds", "finished_at", "device", "strategy"]
     table = Store(open_objects(location)).table("pairs").drop_columns(circumstances)
     return sorted(table.to_pylist(), key=lambda row: row["key"])
@@ -100,7 +100,7 @@ class Log:
 
 
 def test_a_host_dies_another_is_cut_off_a_third_joins(tmp_path, monkeypatch):
-    """The run completes on whoever is left, nothing counts as failed, and points and heights are those
+    """The run completes on the other hosts, nothing counts as failed, and points and heights are those
     of a single process, bit for bit."""
     home = tmp_path / "home"
     home.mkdir()

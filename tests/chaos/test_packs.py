@@ -1,4 +1,4 @@
-"""Paths walked together, as on a GPU, whose worker and whose driver are killed on the way."""
+"""Paths optimised together, as on a GPU, whose worker and driver are killed meanwhile."""
 
 import json
 

@@ -31,7 +31,7 @@ TASKS = 4 + 6
 
 
 def drive(file, environment, barrier, told):
-    """A driver, in a process of its own; what it says to the user goes into the file `told`."""
+    """A driver, in a process of its own; its messages to the user go into the file `told`."""
     from orchestrator.cli import main
     from orchestrator.scheduling import lease
 
@@ -59,7 +59,7 @@ def processes():
 
 @contextlib.contextmanager
 def started(processes, file, told, together=1):
-    """So many drivers at once, and where each of them says what it has to say."""
+    """Several drivers at once, and the files of their messages."""
     barrier = processes.Barrier(together)
     files = [told.with_name(f"{told.name}-{number}") for number in range(together)]
     threads = {"OMP_NUM_THREADS": "1"}
@@ -127,7 +127,7 @@ def test_one_writes_and_its_death_lets_the_other_in(processes, location, tmp_pat
 
 
 def test_of_many_drivers_at_once_one_runs(processes, tmp_path):
-    """Thirty-two `toscore run` of one run: one completes it, thirty-one say in a sentence who does."""
+    """Thirty-two `toscore run` of one run: one completes it, and thirty-one name its driver in a sentence."""
     file, told = tmp_path / "many.yaml", tmp_path / "told"
     file.write_text(RUN_FILE.format(name="many", store=tmp_path / "runs"))
     with started(processes, file, told, together=32) as drivers:

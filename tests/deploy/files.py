@@ -1,4 +1,4 @@
-"""The files of deploy/, found and read for the tests."""
+"""The files of deploy/, read for the tests."""
 
 from pathlib import Path
 from typing import Any

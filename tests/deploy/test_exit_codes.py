@@ -1,4 +1,4 @@
-"""Who starts a run again after which exit code: the files in deploy/ with a `toscore` that ends as told."""
+"""After which exit codes the files in deploy/ start a run again, with a `toscore` of given exit codes."""
 
 import os
 import subprocess
@@ -85,7 +85,7 @@ def test_slurm_puts_back_what_that_helps(programs, code):
 
 
 def test_slurm_puts_a_job_back_near_its_time_limit(programs):
-    """Slurm's TERM interrupts the run, and the job goes on when it is scheduled again."""
+    """Slurm's TERM interrupts the run, and the job continues it when it is scheduled again."""
     ended, output, requeued = slurm(programs, ExitCode.INTERRUPTED, term=True)
     assert (ended, requeued) == (130, True) and "goes back into the queue" in output
 

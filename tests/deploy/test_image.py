@@ -32,7 +32,7 @@ pytestmark = [
 
 
 def pip_settings():
-    """What pip is told on this machine about mirrors and certificates, as environment variables."""
+    """The settings of pip on this machine for mirrors and certificates, as environment variables."""
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     ).stdout

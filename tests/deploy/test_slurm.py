@@ -30,8 +30,8 @@ TASKS = 9 + 36
 
 
 def test_time_limits_and_submissions(tmp_path):
-    """Near its time limit the job requeues itself and goes on; after it was cancelled, submitting again
-    goes on; both nodes work; nothing is done twice; the bits are those of a single process."""
+    """Near its time limit the job requeues itself and continues; after a cancellation a new submission
+    continues; both nodes work; nothing is done twice; the bits are those of a single process."""
     home = tmp_path / "home"
     home.mkdir()
     file, run = tmp_path / "a.yaml", tmp_path / "runs" / "a"

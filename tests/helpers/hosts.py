@@ -60,7 +60,7 @@ class Host:
             self.process.wait()
 
     def cut_link(self) -> None:
-        """It lives on and reaches nobody."""
+        """Its processes go on and reach no other host."""
         _ip("link", "set", self.link, "down")
 
 

@@ -43,7 +43,7 @@ def test_an_own_cluster_ignores_the_address_of_another(ray, monkeypatch):
 
 
 def test_a_connection_of_the_caller_stays_open(ray):
-    """Who calls us from Python with Ray initialised goes on using it; what we opened, we close."""
+    """A Ray connection of the calling program stays open; one that `connect` opened is closed."""
     ray.namespace = "of-the-caller"
     connect(ClusterSettings())
     disconnect()

@@ -39,8 +39,8 @@ def node(cluster, log):
 
 
 def test_a_node_that_is_told_to_leave_publishes_its_checkpoints(tmp_path):
-    """The spot notice of a cloud, `kubectl drain` and the preemption of Slurm send SIGTERM. No minute has
-    passed, and yet the path goes on elsewhere from where it was; nothing fails or runs twice."""
+    """Spot notices, `kubectl drain` and preemption by Slurm send SIGTERM. Within a minute of its start a
+    path still continues from its checkpoint on the other node; nothing fails or runs twice."""
     file, log = tmp_path / "a.yaml", tmp_path / "log.jsonl"
     file.write_text(json.dumps({**SETTINGS, "store": str(tmp_path / "runs")}))
     run = tmp_path / "runs" / "a"

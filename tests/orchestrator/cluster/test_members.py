@@ -171,7 +171,7 @@ def cluster(monkeypatch):
 
 
 def test_a_worker_that_cannot_start_is_tried_again_while_another_works(cluster):
-    """The run goes on with the others; three failed starts, and it is left out."""
+    """The run continues with the others; after three failed starts the worker is left out."""
     executor, started = cluster(w0=["node-a"], w1=[BrokenStart()] * 5)
     happened = [event for _ in range(6) for event in executor.poll(0.0)]
     assert [type(event) for event in happened].count(WorkerLost) == 3

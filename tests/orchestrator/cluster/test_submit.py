@@ -1,4 +1,4 @@
-"""`toscore submit` against a real head: what it runs, what it returns, whom it refuses."""
+"""`toscore submit` against a real head: what it runs and returns, and which requests are refused."""
 
 import contextlib
 import json
@@ -116,7 +116,7 @@ def metrics_of_the_dashboard():
 
 @pytest.mark.slow
 def test_metrics_reach_prometheus(cluster, folder):
-    """While a run goes on, every metric that the dashboard asks for can be scraped, and grows."""
+    """During a run, every metric that the dashboard asks for can be scraped, and grows."""
     file, run = write(folder, minima=8, epochs=150), folder / "runs" / "a"
     options = ("--address", cluster.dashboard, "--working-dir", folder / "code")
     # Nobody is lost in this run.
@@ -145,8 +145,8 @@ def test_metrics_reach_prometheus(cluster, folder):
 
 @pytest.mark.slow
 def test_two_at_once_then_stopped_then_again(cluster, folder):
-    """Of two submitted at once one runs and the other says who does; stopped, it leaves with 4;
-    submitting again, under another id, goes on where it stopped."""
+    """Of two submitted at once one runs and the other names its driver; stopped, the run exits with 4;
+    submitted again, under another id, it continues."""
     file, run = write(folder, minima=8, epochs=150), folder / "runs" / "a"
     options = ("--address", cluster.dashboard, "--working-dir", folder / "code")
     with (
@@ -270,7 +270,7 @@ def test_detached(cluster, folder):
     ],
 )
 def test_without_the_token(cluster, folder, change, said):
-    """Who has no token, or a wrong one, is refused with the sentence that says what to set."""
+    """Without the token, or with a wrong one, one sentence says what to set."""
     home = folder / "home"
     home.mkdir()
     code, output = submit(
@@ -285,7 +285,7 @@ def test_without_the_token(cluster, folder, change, said):
 @pytest.mark.slow
 @pytest.mark.parametrize("token", ["", "0" * 32])
 def test_a_driver_without_the_token(cluster, folder, token):
-    """`run --address` is refused as well, with the same sentence, and nobody's run is started."""
+    """`run --address` is refused as well, with the same sentence, and no run is started."""
     variables = cluster.environment() | {"RAY_AUTH_TOKEN": token, "HOME": str(folder)}
     refused = subprocess.run(
         [*RUN, write(folder), "--address", cluster.address],
@@ -308,7 +308,7 @@ def test_nobody_there(folder):
 
 
 def test_without_the_token_nothing_can_be_asked(cluster):
-    """The jobs of the cluster are not shown to who has no token."""
+    """The jobs of the cluster are not shown without the token."""
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(f"{cluster.dashboard}/api/jobs/")
 

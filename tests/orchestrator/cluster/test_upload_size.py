@@ -25,7 +25,7 @@ def sparse(file, megabytes):
 
 
 def test_the_largest_part_is_named(tmp_path):
-    """In one sentence with the sizes and what to do, at once, with an address where nobody answers."""
+    """In one sentence with the sizes and what to do, before any connection is made."""
     (tmp_path / "a.yaml").write_text(RUN_FILE)
     sparse(tmp_path / "models" / "old" / "weights.bin", 150)
     sparse(tmp_path / "images" / "train.bin", 160)
@@ -46,7 +46,7 @@ def test_what_is_not_sent_does_not_count(tmp_path, ignored):
 
 
 def test_a_large_history_counts_where_it_would_be_sent(tmp_path, monkeypatch):
-    """Where Ray is told to leave nothing out, the history of 300 MB is named."""
+    """With Ray set to leave nothing out, the history of 300 MB is named."""
     monkeypatch.setenv("RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES", "")
     sparse(tmp_path / ".git" / "objects" / "large", 300)
     with pytest.raises(UserError, match=r"300 MB of them in \.git"):

@@ -58,7 +58,7 @@ def partial(folder, *pairs):
 
 
 def test_a_complete_run_is_shown_as_such(tmp_path):
-    """The page and the JSON beside it say what `reduce --json` says."""
+    """The page and the JSON beside it agree with `reduce --json`."""
     made = complete_run(tmp_path)
     reduced = json.loads(toscore("reduce", made.folder, "--json").out)
     with serving(made.folder) as url:

@@ -174,7 +174,7 @@ def test_what_a_poisoned_pack_takes_along_is_not_charged(seed):
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("count", [1, 100])
 def test_workers_that_all_are_broken_end_the_run_with_the_cause(workers, count):
-    """No task is marked as failed: once the cause is removed, the same command goes on."""
+    """No task is marked as failed: once the cause is removed, the same command continues the run."""
     ran = Cluster([f"w{i}" for i in range(workers)], lambda key, worker: broken(key)).run(
         tasks(count)
     )
@@ -208,7 +208,7 @@ def test_bugs_among_successes_end_nothing():
 
 
 def test_two_short_outages_are_not_one_long_one():
-    """Away at 10 s and again at 700 s, with a long task between them: the store was not away for 690 s."""
+    """Unreachable at 10 s and again at 700 s, with a long task in between: that is no outage of 690 s."""
     outage = StoreOutage(Policy())
     assert outage.failed(10.0) == 1.0
     assert outage.failed(700.0) == 1.0

@@ -91,7 +91,7 @@ def test_a_dead_process_of_this_machine_is_seen_at_once(objects):
 
 
 def test_of_many_who_take_over_one_succeeds(objects):
-    """All see the same stale holder; the others are told that it was just taken."""
+    """All contenders see the same stale holder; one takes the lease, and the others get an error."""
     objects.create(LEASE, elsewhere(released=True).encode())
     barrier, won, refused = threading.Barrier(6), [], []
 
@@ -165,7 +165,7 @@ REFUSED = NotWritable("403: the token has expired")
 
 @pytest.mark.parametrize("error", [UNREACHABLE, REFUSED, RuntimeError("unforeseen")])
 def test_a_beat_that_fails_costs_no_lease_and_is_not_silent(objects, error):
-    """For the stale time the holder believes; then it is in doubt and says why; then it goes on."""
+    """The holder believes for the stale time, then reports why it does not, then holds the lease again."""
     clock, faulty = Clock(), Faults(objects)
     lease = Lease.acquire(faulty, clock=clock, sleep=clock.sleep, beating=False)
     faulty.before = error
@@ -185,7 +185,7 @@ def test_a_beat_that_fails_costs_no_lease_and_is_not_silent(objects, error):
 
 
 def test_a_beat_whose_answer_was_lost_is_our_own(objects):
-    """The object is then not the one that we remember, but it has our token: the next beat goes on."""
+    """The object is then not the one that we remember, but it has our token: the next beat succeeds."""
     faulty = Faults(objects)
     lease = Lease.acquire(faulty, beating=False)
     faulty.after = UNREACHABLE

@@ -128,7 +128,7 @@ def test_a_damaged_object_is_no_lasting_failure(one_worker):
 
 
 def test_a_task_that_hangs_alone_is_given_up_with_its_cause():
-    """A worker that made no progress counts as killed by what it ran."""
+    """A worker without progress counts as killed by its task."""
     scheduler = Scheduler(Policy(max_attempts=2))
     scheduler.handle(Added([Open("endless"), Open("good")]), 0.0)
     for life in range(2):
@@ -275,7 +275,7 @@ def test_a_store_that_is_away_is_waited_for(one_worker):
 
 
 def test_patience_with_the_store_ends():
-    """A store that stays away ends the run, which can be continued; no task is marked failed."""
+    """A store that stays unreachable ends the run, which can be continued; no task is marked failed."""
     scheduler = Scheduler(Policy(patience=5.0, max_backoff=1.0))
     scheduler.handle(WorkerJoined("w"), 0.0)
     scheduler.handle(Added([Open("a")]), 0.0)

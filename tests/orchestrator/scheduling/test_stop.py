@@ -46,7 +46,7 @@ def test_nobody_to_stop(objects):
 
 @pytest.mark.parametrize("content", [b"", b'{"term": 1', b"[]", b'{"term": "one"}'])
 def test_a_lease_that_cannot_be_read(objects, content):
-    """`toscore stop` says in a sentence that nobody can be asked."""
+    """`toscore stop` prints one sentence if no driver runs."""
     objects.put(LEASE, content)
     with pytest.raises(UserError, match="is unknown, since its"):
         ask_to_stop(objects)

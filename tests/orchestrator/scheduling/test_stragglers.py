@@ -81,7 +81,7 @@ def test_the_first_result_counts_and_the_other_worker_is_stopped(first, second):
 @pytest.mark.parametrize("how", list(Loss))
 @pytest.mark.parametrize(("lost", "other"), [("a", "b"), ("b", "a")])
 def test_a_copy_that_is_lost_is_not_started_again(lost, other, how):
-    """The other copy goes on; only when both are lost is the task ready again."""
+    """The other copy continues; the task is ready again only when both are lost."""
     scheduler = held_up()
     assert scheduler.handle(WorkerLost(lost, how, "gone"), 1000.0) == []
     scheduler.validate_state()
@@ -113,7 +113,7 @@ def test_a_failure_of_one_copy_fails_the_task_only_if_it_would_fail_anywhere(kin
 
 
 def test_no_copy_while_other_tasks_wait():
-    """An idle worker is for tasks that nobody has begun."""
+    """Tasks that have not begun come before second copies."""
     scheduler = Scheduler(Policy(copy_after=0, copy_seconds=0.0, copy_factor=0.0))
     scheduler.handle(WorkerJoined("a"), 0.0)
     scheduler.handle(Added([Open("slow"), Open("next")]), 0.0)

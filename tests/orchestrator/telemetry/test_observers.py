@@ -1,4 +1,4 @@
-"""Displays, log and tally: whatever an event holds, the run goes on and the log can be read."""
+"""Displays, log and tally: whatever an event holds, the run continues and the log can be read."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def test_the_log_is_strict_json(value):
 
 
 def test_an_observer_that_raises_stops_nothing(capsys):
-    """The others still hear every event; the error is told once."""
+    """The others still receive every event; the error is reported once."""
     heard = []
 
     def broken(event):
