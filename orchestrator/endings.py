@@ -1,4 +1,4 @@
-"""How a run ended: its exit code, and what is printed."""
+"""The end of a run: its exit code, and the result or the reason that is printed."""
 
 import shlex
 import sys
@@ -29,8 +29,8 @@ _SHOWN_FAILURES = 10
 
 
 @dataclass(frozen=True)
-class Carried:
-    """How a run ended for now, and where to read its results so far."""
+class EndedRun:
+    """How the execution of a run ended, and the store with its results."""
 
     outcome: Outcome
     plan: Plan
@@ -44,28 +44,28 @@ class Carried:
         return EXIT[self.outcome.ending]
 
 
-def print_end(carried: Carried, command: str, quiet: bool) -> None:
-    """The barcode if the run came to its end, otherwise why it did not and how to go on."""
-    outcome, plan = carried.outcome, carried.plan
-    go_on = f"To continue: {command}"
+def print_end(ended: EndedRun, command: str, quiet: bool) -> None:
+    """Print the barcode of a complete run; of any other, the reason and the command that continues it."""
+    outcome, plan = ended.outcome, ended.plan
+    onward = f"To continue: {command}"
     trusted = " --trust-code" if plan.run.code_references else ""
-    again = f"toscore retry {shlex.quote(carried.location)}{trusted}"
+    again = f"toscore retry {shlex.quote(ended.location)}{trusted}"
     match outcome.ending:
         case Ending.INTERRUPTED:
-            print(f"Interrupted. {go_on}", file=sys.stderr)
+            print(f"Interrupted. {onward}", file=sys.stderr)
             return
         case Ending.STOPPED:
-            print(f"Stopped on request. {go_on}", file=sys.stderr)
+            print(f"Stopped on request. {onward}", file=sys.stderr)
             return
         case Ending.GAVE_UP:
-            print(f"Gave up: {outcome.reason} {go_on}", file=sys.stderr)
+            print(f"Gave up: {outcome.reason} {onward}", file=sys.stderr)
             return
         case Ending.SAME_FAILURE:
             then = again if outcome.failed else command
             print(f"Gave up: {outcome.reason} Then: {then}", file=sys.stderr)
             return
         case Ending.COMPLETE | Ending.FAILED:
-            landscape = reduce_run(plan, carried.store)
+            landscape = reduce_run(plan, ended.store)
     warn_of_devices(landscape)
     console = Console()
     console.print(barcode_view(landscape, console.width))
@@ -76,7 +76,7 @@ def print_end(carried: Carried, command: str, quiet: bool) -> None:
 
 
 def warn_of_devices(landscape: Landscape) -> None:
-    """Say that results come from several kinds of devices, whose last bits may differ."""
+    """Warn of results from several kinds of devices, whose last bits may differ."""
     records: list[ResultRecord] = [
         *landscape.minima.values(),
         *landscape.passes.values(),

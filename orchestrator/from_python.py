@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from orchestrator.endings import Carried
-from orchestrator.launch import carry_out
+from orchestrator.endings import EndedRun
+from orchestrator.launch import LaunchOptions, execute
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.locations import resolved
 from orchestrator.run_file.models import RunFile
@@ -110,12 +110,12 @@ def run(
         KeyboardInterrupt: Ctrl-C; the same call goes on.
     """
     asked = _run_file(network, data, loss, name, store, keys)
-    carried = carry_out(asked, in_process=True, quiet=not progress, retry=retry)
-    if carried.outcome.ending is Ending.INTERRUPTED:
+    ended = execute(asked, LaunchOptions(in_process=True, quiet=not progress, retry=retry))
+    if ended.outcome.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
-    if carried.outcome.reason:
-        raise UserError(carried.outcome.reason)
-    return _loaded(carried, asked)
+    if ended.outcome.reason:
+        raise UserError(ended.outcome.reason)
+    return _loaded(ended, asked)
 
 
 def load_run(run: str, *, trust_code: bool = False) -> Run:
@@ -124,8 +124,8 @@ def load_run(run: str, *, trust_code: bool = False) -> Run:
     return Run(started, started.landscape())
 
 
-def _loaded(carried: Carried, asked: RunFile) -> Run:
-    started = open_run(carried.location, own=asked)
+def _loaded(ended: EndedRun, asked: RunFile) -> Run:
+    started = open_run(ended.location, own=asked)
     result = Run(started, started.landscape())
     if failures := result.landscape.failures:
         first = failures[0]

@@ -41,7 +41,7 @@ def run(
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
-    from orchestrator.launch import launch
+    from orchestrator.launch import LaunchOptions, launch
     from orchestrator.run_file.reading import load
     from orchestrator.studies.study import is_study, load_study
 
@@ -65,14 +65,8 @@ def run(
             )
         else:
             settings = load(file, set_ or ())
-            code = launch(
-                settings,
-                go_on=go_on,
-                address=address,
-                in_process=in_process,
-                quiet=quiet,
-                log=log,
-            )
+            options = LaunchOptions(address, in_process, quiet, log)
+            code = launch(settings, options, command=go_on)
     except KeyboardInterrupt:  # before anything ran
         print(f"Interrupted. To continue: {go_on}", file=sys.stderr)
         code = ExitCode.INTERRUPTED
@@ -230,21 +224,21 @@ def escape(
         Console(stderr=not only_plan).print(estimate_view(estimate(wanted)))
     if only_plan:
         return
-    from orchestrator.launch import carry_out
+    from orchestrator.launch import LaunchOptions, execute
 
-    carried = carry_out(wanted, address=address, in_process=in_process, quiet=quiet)
-    started = open_run(carried.location, own=wanted)
+    ended = execute(wanted, LaunchOptions(address, in_process, quiet))
+    started = open_run(ended.location, own=wanted)
     loaded = LoadedRun(started, started.landscape())
     if not loaded.landscape.complete:
-        reason = carried.outcome.reason or f"{wanted.name} is not complete"
-        print(f"{reason}: the same command goes on.", file=sys.stderr)
-        raise typer.Exit(carried.code)
+        reason = ended.outcome.reason or f"{wanted.name} is not complete"
+        print(f"{reason}: the same command continues.", file=sys.stderr)
+        raise typer.Exit(ended.code)
     result = escape_of(loaded.landscape)
     print(json.dumps(result.to_json()) if as_json else result)
     if result.to is not None:
         files = write_path(loaded, result.to, points, out or Path(wanted.name))
         print(f"{files[0].parent}: {len(files) - 1} checkpoints and path.json", file=sys.stderr)
-    raise typer.Exit(carried.code)
+    raise typer.Exit(ended.code)
 
 
 @app.command()
@@ -296,7 +290,7 @@ def retry(
 
     Example: `toscore retry runs/demo`
     """
-    from orchestrator.launch import launch
+    from orchestrator.launch import LaunchOptions, launch
     from orchestrator.runs.stored_run import open_run
 
     look_for_modules(run)
@@ -310,13 +304,6 @@ def retry(
         quiet=quiet,
         trust_code=trust_code,
     )
-    code = launch(
-        found.plan.run,
-        go_on=go_on,
-        location=found.location,
-        address=address,
-        in_process=in_process,
-        quiet=quiet,
-        retry=True,
-    )
+    options = LaunchOptions(address, in_process, quiet, retry=True, location=found.location)
+    code = launch(found.plan.run, options, command=go_on)
     raise typer.Exit(code)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.analysis.reduction import reduce_run
-from orchestrator.launch import carry_out
+from orchestrator.launch import LaunchOptions, execute
 from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Identity, Plan
@@ -63,19 +63,17 @@ def run_study(
             position = f"{study.name} {number + 1} of {len(study.cells)}"
             print(f"{position}: {cell.run.name}", file=sys.stderr)
         earlier = [other.run for other in study.cells[:number]]
-        carried = carry_out(
+        ended = execute(
             cell.run.model_copy(update={"reuse": (*cell.run.reuse, *shared(cell.run, earlier))}),
-            address=address,
-            in_process=in_process,
-            quiet=quiet or not sys.stderr.isatty(),
+            LaunchOptions(address, in_process, quiet=quiet or not sys.stderr.isatty()),
         )
-        codes.add(carried.code)
-        if carried.code in _LEAVING:
+        codes.add(ended.code)
+        if ended.code in _LEAVING:
             print(f"Interrupted. To continue: {go_on}", file=sys.stderr)
-            return carried.code
+            return ended.code
         if not quiet:
             spent = human_seconds(time.monotonic() - began)
-            print(f"  {carried.outcome.ending.value} after {spent}", file=sys.stderr)
+            print(f"  {ended.outcome.ending.value} after {spent}", file=sys.stderr)
     Console().print(view(compare(study)))
     return ExitCode.FAILED_TASKS if codes - {0} else 0
 

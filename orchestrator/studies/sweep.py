@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.launch import carry_out
+from orchestrator.launch import LaunchOptions, execute
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import assign, parse, parse_override
@@ -111,10 +111,10 @@ def sweep(
     before = base
     for value in values:
         run = next_run(before, landscape, base, key, value)
-        carried = carry_out(run, address=address, in_process=in_process, quiet=quiet)
-        if carried.outcome.ending is Ending.INTERRUPTED:
+        ended = execute(run, LaunchOptions(address, in_process, quiet))
+        if ended.outcome.ending is Ending.INTERRUPTED:
             raise KeyboardInterrupt
-        before = open_run(carried.location, own=run)
+        before = open_run(ended.location, own=run)
         landscape = _complete(before)
         yield step_of(landscape, value)
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
-from orchestrator.launch import carry_out
+from orchestrator.launch import LaunchOptions, execute
 from orchestrator.pair_rules.orders import Rung
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.models import Pairs
@@ -176,7 +176,7 @@ def carried_out(store: str, name: str, kind: str = "", **changes: Any) -> Finish
         changes: keys of the run file.
     """
     run = parse({**RUNS[name], "name": f"{name}{kind}", "store": store, **changes})
-    found = carry_out(run, in_process=True, quiet=True)
+    found = execute(run, LaunchOptions(in_process=True, quiet=True))
     assert found.code == 0, found.outcome
     return Finished(found.plan, reduce_run(found.plan, found.store), found.store)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.benchmarks.network_barcodes import Minima, Network, random_copy
 from topo_core import Barcode, Verdict, barcode, classify_point, generator, polish_minimum
 from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.saddle_descents import descend_both_sides_together
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.paths.starts.route_settings import RouteSettings
@@ -170,12 +171,14 @@ class QuotientSearch:
             loss,
             radius[:, None] * both,
             both,
+            FollowLimits(
+                _LONGEST,
+                tolerance=1e-12 * self.extent,
+                steps=_STEPS,
+                ceiling=max(self.losses) + self.extent,
+                reach=_REACH,
+            ),
             radius=radius,
-            longest=_LONGEST,
-            tolerance=1e-12 * self.extent,
-            steps=_STEPS,
-            ceiling=max(self.losses) + self.extent,
-            reach=_REACH,
         )
         proved = result.converged & ((result.values < 0).sum(1) == 1)
         fresh = list[int]()

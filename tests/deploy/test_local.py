@@ -5,7 +5,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 
 import pytest
 
@@ -18,6 +17,7 @@ from tests.helpers.cluster import (
     free_ports,
     wait_for_dashboard,
 )
+from tests.helpers.waiting import wait_for
 
 DEMO = REPOSITORY / "examples" / "demo.yaml"
 SUBMIT = [sys.executable, "-m", "orchestrator", "submit", DEMO]
@@ -40,10 +40,7 @@ def test_two_commands(tmp_path):
         log = tmp_path / "head.log"
         with log.open("w") as out, daemon(list(map(str, command)), environment, out):
             token = tmp_path / ".ray" / "auth_token"
-            deadline = time.monotonic() + 60
-            while not (token.exists() and token.read_text()):
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
+            wait_for(lambda: token.exists() and token.read_text(), otherwise=log.read_text)
             assert stat.S_IMODE(token.stat().st_mode) == 0o600
             head = Head("127.0.0.1", port, dashboard, token.read_text(), tmp_path)
             wait_for_dashboard(head, log)

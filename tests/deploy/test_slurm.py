@@ -1,7 +1,6 @@
 """The batch script on a real Slurm: two nodes, a time limit, a cancelled job, and the end."""
 
 import secrets
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from tests.helpers import results
 from tests.helpers.cluster import cluster_environment
 from tests.helpers.command import toscore
 from tests.helpers.slurm import is_installed, slurm
+from tests.helpers.waiting import wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,12 +45,8 @@ def test_time_limits_and_submissions(tmp_path):
             return cluster.command("sbatch", *small, *options, SCRIPT, file).strip()
 
         def wait(what, seconds=600):
-            deadline = time.monotonic() + seconds
-            while not what():
-                if time.monotonic() > deadline:
-                    logs = [log.read_text() for log in tmp_path.glob("job-*.log")]
-                    raise AssertionError("\n".join(logs))
-                time.sleep(0.5)
+            logs = tmp_path.glob("job-*.log")
+            wait_for(what, seconds, otherwise=lambda: "\n".join(log.read_text() for log in logs))
 
         def done():
             return len(results.raw_records(run, "pairs"))

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from tests.helpers.process import NORMAL_PRIORITY, ROOT
+from tests.helpers.waiting import wait_for
 
 RAY = str(Path(sys.executable).with_name("ray"))
 FAST_HEALTH_CHECKS = {
@@ -154,16 +154,16 @@ def of_session(session: int, home: str) -> list[psutil.Process]:
 
 
 def wait_for_dashboard(one: Head, log: Path, seconds: float = 90) -> None:
-    """Until the head takes jobs."""
+    """Wait until the head accepts jobs."""
     wanted = urllib.request.Request(
         f"{one.dashboard}/api/version", headers={"Authorization": f"Bearer {one.token}"}
     )
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def answers() -> bool:
         try:
             urllib.request.urlopen(wanted, timeout=5).close()
-            return
         except (urllib.error.URLError, OSError):
-            if time.monotonic() > deadline:
-                raise AssertionError(f"no head in {seconds} s: {log.read_text()[-3000:]}") from None
-            time.sleep(0.2)
+            return False
+        return True
+
+    wait_for(answers, seconds, otherwise=lambda: log.read_text()[-3000:])

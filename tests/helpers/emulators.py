@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from tests.helpers.s3_server import BUCKET, free_ports
+from tests.helpers.waiting import wait_for
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -91,11 +91,12 @@ def _process(command: list[str], url: str) -> Iterator[None]:
     silent = subprocess.DEVNULL
     process = subprocess.Popen(command, stdout=silent, stderr=silent, start_new_session=True)
     try:
-        deadline = time.monotonic() + 60
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{command[0]} did not start")
-            time.sleep(0.05)
+
+        def answers() -> bool:
+            assert process.poll() is None, f"{command[0]} ended"
+            return _answers(url)
+
+        wait_for(answers)
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):

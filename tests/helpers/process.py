@@ -1,15 +1,16 @@
-"""The `toscore` command as a process of its own, to be killed at a scripted point."""
+"""The `toscore` command in a separate process, which tests can kill at a chosen state."""
 
 import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
+
+from tests.helpers.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 # Ray runs workers at nice 15, where on two cores they starve beside the tests of a second process.
@@ -17,14 +18,14 @@ NORMAL_PRIORITY = {"RAY_worker_niceness": "0"}
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Ours, without what a cluster would leave in it, and with a HOME that may be written to."""
+    """The environment of this process without the variables of a cluster, and with a writable HOME."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     return {**kept, **NORMAL_PRIORITY, "PYTHONPATH": str(ROOT), "HOME": str(home), "COLUMNS": "100"}
 
 
 @contextlib.contextmanager
 def started(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """A running `toscore`; whatever is left of it and of its children at the end is killed."""
+    """A running `toscore`; it and its children are killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "orchestrator", *map(str, arguments)],
         cwd=folder,
@@ -53,19 +54,24 @@ def started(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]
 def wait_until(
     what: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120
 ) -> None:
-    """Wait for something to be seen while a process runs.
+    """Wait for a state while a process runs.
 
     Raises:
         AssertionError: the process ended, or the time is up; with what it printed.
     """
-    deadline = time.monotonic() + seconds
-    while not what():
+
+    def reached() -> bool:
+        if what():
+            return True
         if process.poll() is not None:
             raise AssertionError(f"ended with {process.returncode}: {process.communicate()[0]}")
-        if time.monotonic() > deadline:
-            process.kill()
-            raise AssertionError(f"not seen in {seconds} s: {process.communicate()[0]}")
-        time.sleep(0.02)
+        return False
+
+    def output() -> str:
+        process.kill()
+        return process.communicate()[0]
+
+    wait_for(reached, seconds, otherwise=output, pause=0.02)
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:

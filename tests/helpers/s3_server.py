@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import obstore
 from obstore.store import S3Store
+
+from tests.helpers.waiting import wait_for
 
 BUCKET = "toscore"
 KEY, SECRET = "test-key", "test-secret-that-must-not-be-printed"
@@ -90,11 +91,12 @@ class S3Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the S3 server did not start")
-            time.sleep(0.05)
+
+        def answers() -> bool:
+            assert self.process is not None and self.process.poll() is None, "the S3 server ended"
+            return self._answers()
+
+        wait_for(answers)
 
     def stop(self) -> None:
         """Kill it, as a power cut would."""

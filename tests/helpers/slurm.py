@@ -7,12 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.helpers.cluster import free_ports
+from tests.helpers.waiting import wait_for
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 
@@ -126,11 +126,10 @@ def _daemon(command: list[str], environment: dict[str, str], log: Path) -> Itera
 
 
 def _until(what: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def reached() -> bool:
         with contextlib.suppress(subprocess.CalledProcessError):
-            if what():
-                return
-        if time.monotonic() > deadline:
-            raise AssertionError("Slurm did not come to the state that was waited for")
-        time.sleep(0.2)
+            return what()
+        return False
+
+    wait_for(reached, seconds)

@@ -10,78 +10,31 @@ where a search ends.
 Meant for dimensions where d products and an eigendecomposition are cheap; ``krylov_following`` is for others.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.following import (
+    BAD,
+    SMALLEST,
+    Followed,
+    FollowLimits,
+    damped_weights,
+    new_radius,
+    none_found,
+)
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
-_GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
-_GOOD, _POOR, _BAD = 0.5, 1.0, 2.0
-_SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
 _REFRESH = 3  # least steps between exact Hessians
 _POLISH = 4  # exact Newton steps at the end, at most
-
-
-@dataclass
-class Followed:
-    """Where k searches ended, in the coordinates of the ``ScaledLoss``.
-
-    Attributes:
-        points: [k, d].
-        losses: [k] float64.
-        gradients: [k, d].
-        decrements: [k], ½ gᵀ|H|⁻¹g: the loss that a Newton step could still change.
-        values: eigenvalues [k, d] of the exact Hessian at ``points``, increasing; NaN where none was
-            evaluated.
-        vectors: [k, d, d], their eigenvectors in columns.
-        converged: [k] bool, whether the gradient vanishes within the tolerance.
-        steps: taken by the longest search.
-    """
-
-    points: Tensor
-    losses: Tensor
-    gradients: Tensor
-    decrements: Tensor
-    values: Tensor
-    vectors: Tensor
-    converged: Tensor
-    steps: int
-
-    def keep(self, alive: Tensor, ended: Tensor, x: Tensor, f: Tensor, g: Tensor) -> None:
-        """Store where the searches ``alive`` [m] are that have ``ended`` [m]."""
-        rows = alive[ended]
-        self.points[rows], self.losses[rows], self.gradients[rows] = x[ended], f[ended], g[ended]
-
-
-def none_found(points: Tensor, values: int) -> Followed:
-    """The result before searches from ``points`` [k, d] begin, with room for ``values`` eigenpairs each."""
-    count, width = points.shape
-    return Followed(
-        points=points.clone(),
-        losses=points.new_full((count,), float("nan"), dtype=torch.float64),
-        gradients=torch.full_like(points, float("nan")),
-        decrements=points.new_full((count,), float("inf")),
-        values=points.new_full((count, values), float("nan")),
-        vectors=points.new_full((count, width, values), float("nan")),
-        converged=torch.zeros(count, dtype=torch.bool, device=points.device),
-        steps=0,
-    )
 
 
 def follow(
     loss: ScaledLoss,
     points: Tensor,
     directions: Tensor,
+    limits: FollowLimits,
     *,
     radius: Tensor,
-    longest: float,
-    tolerance: float,
-    steps: int = 60,
-    ceiling: float = float("inf"),
-    floor: float = float("-inf"),
-    reach: float = float("inf"),
     hessians: Tensor | None = None,
     refresh: int | None = None,
 ) -> Followed:
@@ -91,116 +44,125 @@ def follow(
         loss: in coordinates in which a length means about the same in every direction.
         points: starts.
         directions: of any length above 0.
+        limits: of all searches.
         radius: [k], first trust radii.
-        longest: largest trust radius.
-        tolerance: of the decrement, a difference of losses.
-        steps: at most.
-        ceiling: a search higher than this has failed.
-        floor: a search lower than this has failed.
-        reach: a search further than this from its start has failed.
         hessians: [k, d, d] at ``points``, if known.
         refresh: steps between exact Hessians; None for a quarter of the dimension, three at least.
     """
-    count, width = points.shape
-    out = none_found(points, width)
-    if count == 0:
+    out = none_found(points, points.shape[1])
+    if len(points) == 0:
         return out
-    x = points.clone()
-    f, g = loss.gradients(x)
-    h = loss.hessians(x) if hessians is None else hessians.clone()
-    v = directions / directions.norm(dim=1, keepdim=True)
-    refresh = max(_REFRESH, width // 4) if refresh is None else refresh
-    r, smallest = radius.clone(), _SMALLEST * radius.min()
-    age = torch.zeros(count, dtype=torch.long, device=x.device)
-    alive = torch.arange(count, device=x.device)
-    begun = x.clone()
-    for step in range(steps):
-        fine = f.isfinite() & g.isfinite().all(1) & h.isfinite().all(2).all(1)
-        fine &= (f <= ceiling) & (f >= floor) & ((x - begun).norm(dim=1) <= reach) & (r > smallest)
-        values, vectors = torch.linalg.eigh(torch.where(fine[:, None, None], h, 0.0))
-        parts = (vectors.mT @ g[:, :, None])[:, :, 0]
-        size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
-        decrement = 0.5 * (parts.square() / size).sum(1)
-        close = fine & (decrement <= tolerance)
-        go = fine & ~close
-        if not bool(go.all()):
-            out.keep(alive, ~go, x, f, g)
-            out.decrements[alive[close]] = decrement[close]
-            out.converged[alive[close]] = True
-            x, f, g, h, v, r, age, alive, begun = (
-                rows[go] for rows in (x, f, g, h, v, r, age, alive, begun)
-            )
-            values, vectors, parts, size = (rows[go] for rows in (values, vectors, parts, size))
-        if len(alive) == 0:
+    searches = _Searches(loss, points, directions, radius, hessians)
+    refresh = max(_REFRESH, points.shape[1] // 4) if refresh is None else refresh
+    for step in range(limits.steps):
+        searches.stop(limits, out)
+        if len(searches.alive) == 0:
             break
         out.steps = step + 1
-        overlap = (vectors.mT @ v[:, :, None])[:, :, 0].abs()
-        mode = overlap.argmax(1)
-        # Once the lowest mode is the only negative one, it is the one to climb.
-        only = (values[:, 0] < 0) & (values[:, 1] > 0) if width > 1 else values[:, 0] < 0
-        mode = torch.where(only, 0, mode)
-        rows = torch.arange(len(x), device=x.device)
-        v = vectors[rows, :, mode]
-        sign = torch.full_like(parts, -1.0)
-        sign[rows, mode] = 1.0
-        weight = damped_weights(parts, size, r)
-        coefficients = sign * parts * weight
-        s = (vectors @ coefficients[:, :, None])[:, :, 0]
-        hs = (h @ s[:, :, None])[:, :, 0]
-        moved = x + s
-        f_new, g_new = loss.gradients(moved)
-        y = g_new - g
-        size_s = s.norm(dim=1)
+        searches.step(limits.longest, refresh)
+    searches.store(torch.ones_like(searches.alive, dtype=torch.bool), out)
+    _polish(loss, out, limits.tolerance)
+    return out
+
+
+class _Searches:
+    """The searches that have not ended: points, Hessians, directions that they follow, trust radii."""
+
+    def __init__(
+        self,
+        loss: ScaledLoss,
+        points: Tensor,
+        directions: Tensor,
+        radius: Tensor,
+        hessians: Tensor | None,
+    ) -> None:
+        self.loss, self.begun = loss, points.clone()
+        self.x = points.clone()
+        self.f, self.g = loss.gradients(self.x)
+        self.h = loss.hessians(self.x) if hessians is None else hessians.clone()
+        self.v = directions / directions.norm(dim=1, keepdim=True)
+        self.radius, self.smallest = radius.clone(), SMALLEST * radius.min()
+        self.age = torch.zeros(len(points), dtype=torch.long, device=points.device)
+        self.alive = torch.arange(len(points), device=points.device)
+
+    def store(self, ended: Tensor, out: Followed) -> None:
+        """Store the points of the searches that have ``ended`` [m]."""
+        out.keep(self.alive, ended, self.x, self.f, self.g)
+
+    def stop(self, limits: FollowLimits, out: Followed) -> None:
+        """Take the spectra of the Hessians; store and remove the searches that have converged or failed."""
+        f, g, h = self.f, self.g, self.h
+        fine = f.isfinite() & g.isfinite().all(1) & h.isfinite().all(2).all(1)
+        fine &= (f <= limits.ceiling) & (f >= limits.floor)
+        fine &= ((self.x - self.begun).norm(dim=1) <= limits.reach) & (self.radius > self.smallest)
+        self.values, self.vectors = torch.linalg.eigh(torch.where(fine[:, None, None], h, 0.0))
+        self.parts, self.size, decrement = _newton(self.values, self.vectors, g)
+        close = fine & (decrement <= limits.tolerance)
+        go = fine & ~close
+        if not bool(go.all()):
+            self.store(~go, out)
+            out.decrements[self.alive[close]] = decrement[close]
+            out.converged[self.alive[close]] = True
+            for name in (
+                *("x", "f", "g", "h", "v", "radius", "age", "alive", "begun"),
+                *("values", "vectors", "parts", "size"),
+            ):
+                setattr(self, name, getattr(self, name)[go])
+
+    def step(self, longest: float, refresh: int) -> None:
+        """One step of every search, where the model of its loss is good enough."""
+        s, weight = self._direction()
+        hs = (self.h @ s[:, :, None])[:, :, 0]
+        moved = self.x + s
+        f_new, g_new = self.loss.gradients(moved)
+        y = g_new - self.g
         # The error of the predicted gradient, measured as the loss measures it: stiff directions are
         # corrected by the next step at no cost.
-        missed = _length(vectors, y - hs, weight)
-        expected = torch.maximum(_length(vectors, hs, weight), 0.3 * _length(vectors, g, weight))
+        missed = _length(self.vectors, y - hs, weight)
+        expected = torch.maximum(
+            _length(self.vectors, hs, weight), 0.3 * _length(self.vectors, self.g, weight)
+        )
         error = missed / expected.clamp_min(1e-300)
         fine = f_new.isfinite() & g_new.isfinite().all(1)
-        r, accept = new_radius(error, fine, size_s, r, longest)
-        h = _updated(h, s, y, hs)
-        x = torch.where(accept[:, None], moved, x)
-        f, g = torch.where(accept, f_new, f), torch.where(accept[:, None], g_new, g)
-        age = age + 1
-        stale = (age >= refresh) | ((error > _BAD) & (age > 2))
+        self.radius, accept = new_radius(error, fine, s.norm(dim=1), self.radius, longest)
+        self.h = _updated(self.h, s, y, hs)
+        self.x = torch.where(accept[:, None], moved, self.x)
+        self.f = torch.where(accept, f_new, self.f)
+        self.g = torch.where(accept[:, None], g_new, self.g)
+        self.age = self.age + 1
+        stale = (self.age >= refresh) | ((error > BAD) & (self.age > 2))
         if bool(stale.any()):
-            h[stale] = loss.hessians(x[stale])
-            age[stale] = 0
-    out.keep(alive, torch.ones_like(alive, dtype=torch.bool), x, f, g)
-    _polish(loss, out, tolerance)
-    return out
+            self.h[stale] = self.loss.hessians(self.x[stale])
+            self.age[stale] = 0
+
+    def _direction(self) -> tuple[Tensor, Tensor]:
+        """The steps [m, d], up along the mode that each search follows, and their damped weights [m, d]."""
+        values, vectors = self.values, self.vectors
+        mode = (vectors.mT @ self.v[:, :, None])[:, :, 0].abs().argmax(1)
+        # Once the lowest mode is the only negative one, it is the one to climb.
+        only = (values[:, 0] < 0) & (values[:, 1] > 0) if values.shape[1] > 1 else values[:, 0] < 0
+        mode = torch.where(only, 0, mode)
+        rows = torch.arange(len(self.x), device=self.x.device)
+        self.v = vectors[rows, :, mode]
+        sign = torch.full_like(self.parts, -1.0)
+        sign[rows, mode] = 1.0
+        weight = damped_weights(self.parts, self.size, self.radius)
+        coefficients = sign * self.parts * weight
+        return (vectors @ coefficients[:, :, None])[:, :, 0], weight
+
+
+def _newton(values: Tensor, vectors: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Components of the gradients [k, d] along the eigenvectors, moduli [k, d] of the eigenvalues, and the
+    decrements [k]."""
+    parts = (vectors.mT @ gradients[:, :, None])[:, :, 0]
+    size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
+    return parts, size, 0.5 * (parts.square() / size).sum(1)
 
 
 def _length(vectors: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
     """Lengths [k] of ``rows`` [k, d]: squared components along ``vectors`` times ``weight`` [k, d]."""
     parts = (vectors.mT @ rows[:, :, None])[:, :, 0]
     return (parts.square() * weight).sum(1).sqrt()
-
-
-def new_radius(
-    error: Tensor, fine: Tensor, size: Tensor, radius: Tensor, longest: float
-) -> tuple[Tensor, Tensor]:
-    """Trust radii [k] after steps of length ``size`` whose model had an ``error``, and which to take."""
-    accept = (error <= _BAD) & fine
-    grown = torch.where(size >= 0.9 * radius, (_GROW * radius).clamp_max(longest), radius)
-    radius = torch.where(error <= _GOOD, grown, radius)
-    poor = ~(error <= _POOR) | ~fine
-    return torch.where(poor, _SHRINK * torch.minimum(radius, size), radius), accept
-
-
-def damped_weights(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
-    """Weights 1 / (size + μ) [k, d], with the smallest μ ≥ 0 that keeps each step within ``radius`` [k]."""
-    low = torch.zeros_like(radius)
-    plain = 1 / size
-    over = (parts * plain).norm(dim=1) > radius
-    if not bool(over.any()):
-        return plain
-    high = parts.norm(dim=1) / radius  # with this μ the step is short enough
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        long = (parts / (size + middle[:, None])).norm(dim=1) > radius
-        low, high = torch.where(long, middle, low), torch.where(long, high, middle)
-    return torch.where(over[:, None], 1 / (size + high[:, None]), plain)
 
 
 def _updated(h: Tensor, s: Tensor, y: Tensor, hs: Tensor) -> Tensor:
@@ -235,10 +197,9 @@ def _polish(loss: ScaledLoss, out: Followed, tolerance: float) -> None:
         index, x, h = index[fine], x[fine], h[fine]
         values, vectors = torch.linalg.eigh(h)
         g = out.gradients[index]
-        parts = (vectors.mT @ g[:, :, None])[:, :, 0]
-        size = values.abs().clamp_min(1e-12 * values.abs().amax(1, keepdim=True)).clamp_min(1e-300)
+        parts, size, decrements = _newton(values, vectors, g)
         out.values[index], out.vectors[index] = values, vectors
-        out.decrements[index] = 0.5 * (parts.square() / size).sum(1)
+        out.decrements[index] = decrements
         out.converged[index] = out.decrements[index] <= tolerance
         kept = out.converged[index]
         if last or not bool(kept.any()):

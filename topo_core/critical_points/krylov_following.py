@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.eigenvector_following import (
+from topo_core.critical_points.following import (
+    SMALLEST,
     Followed,
+    FollowLimits,
     damped_weights,
     new_radius,
     none_found,
@@ -23,10 +25,6 @@ from topo_core.random_streams import generator
 
 _BLOCKS = 40  # products with two vectors in one step, at most
 _ACCURACY = 0.1  # of the Newton equations, a part of the gradient
-_SMALLEST = 1e-7  # trust radius below which a search has failed, as a fraction of the first
-_POLISH = (
-    1e-3  # a gradient must fall to this part in a step at the end, else it has reached rounding
-)
 _PRODUCTS = 300  # of the final Lanczos iteration
 _RESOLUTION = 1e-7  # of the largest curvature: an eigenvalue this small has no sign
 
@@ -35,14 +33,9 @@ def follow_in_krylov_spaces(
     loss: ScaledLoss,
     points: Tensor,
     directions: Tensor,
+    limits: FollowLimits,
     *,
     radius: Tensor,
-    longest: float,
-    tolerance: float,
-    steps: int = 60,
-    ceiling: float = float("inf"),
-    floor: float = float("-inf"),
-    reach: float = float("inf"),
     budget: int = 10**9,
 ) -> Followed:
     """As ``eigenvector_following.follow``, one search after the other, within a ``budget`` of rows.
@@ -52,13 +45,13 @@ def follow_in_krylov_spaces(
     out = none_found(points, 2)
     last = loss.rows + budget
     for k in range(len(points)):
-        search = _Search(loss, points[k], directions[k], float(radius[k]), longest)
-        for step in range(steps):
-            if loss.rows >= last or not search.alive(floor, ceiling, reach):
+        search = _Search(loss, points[k], directions[k], float(radius[k]), limits.longest)
+        for step in range(limits.steps):
+            if loss.rows >= last or not search.is_alive(limits):
                 break
             out.steps = max(out.steps, step + 1)
             search.step()
-            if search.decrement <= tolerance:
+            if search.decrement <= limits.tolerance:
                 search.polish()
                 out.decrements[k], out.converged[k] = search.decrement, True
                 values, vectors = search.lowest()
@@ -102,11 +95,11 @@ class _Search:
         self.f, self.g = losses[0], gradients[0]
         self.decrement = float("inf")
 
-    def alive(self, floor: float, ceiling: float, reach: float) -> bool:
+    def is_alive(self, limits: FollowLimits) -> bool:
         fine = bool(self.f.isfinite()) and bool(self.g.isfinite().all())
-        near = float((self.x - self.begun).norm()) <= reach
-        inside = floor <= float(self.f) <= ceiling
-        return fine and near and inside and self.radius > _SMALLEST * self.first
+        near = float((self.x - self.begun).norm()) <= limits.reach
+        inside = limits.floor <= float(self.f) <= limits.ceiling
+        return fine and near and inside and self.radius > SMALLEST * self.first
 
     def step(self) -> None:
         """One step, if the loss is as the model says; the trust radius."""
@@ -147,13 +140,10 @@ class _Search:
             signed = torch.where(model.values < 0, -model.size, model.size)
             s = -model.vectors @ (model.parts / signed)
             losses, gradients = self.loss.gradients((self.x + s)[None])
-            norm, before = float(gradients[0].norm()), float(self.g.norm())
-            if not norm < 0.5 * before:
+            if not float(gradients[0].norm()) < 0.5 * float(self.g.norm()):
                 return
             self.x, self.f, self.g = self.x + s, losses[0], gradients[0]
             self.decrement = 0.5 * float((model.parts.square() / model.size).sum())
-            if norm > _POLISH * before:
-                continue
 
     def lowest(self) -> tuple[Tensor, Tensor]:
         """The two lowest eigenpairs: values [2], vectors [2, d]."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from topo_core.critical_points.classification import classify_point
 from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
 from topo_core.critical_points.saddle_descents import descend_both_sides_together
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
@@ -145,12 +146,14 @@ def refine_saddle(
         loss,
         start[None],
         along[None],
+        FollowLimits(
+            settings.longest,
+            tolerance=1e-12 * abs(peak_loss) + 1e-300,
+            steps=settings.steps,
+            floor=floor,
+            reach=settings.reach,
+        ),
         radius=start.new_tensor([settings.first]),
-        longest=settings.longest,
-        tolerance=1e-12 * abs(peak_loss) + 1e-300,
-        steps=settings.steps,
-        floor=floor,
-        reach=settings.reach,
     )
     point = loss.theta(result.points[0])
     critical = classify_point(objective, point, seed=seed)

@@ -7,7 +7,6 @@ import re
 import select
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -20,6 +19,7 @@ from tests.helpers import results
 from tests.helpers.cluster import head
 from tests.helpers.command import toscore
 from tests.helpers.process import ROOT, wait_until
+from tests.helpers.waiting import wait_for
 from workers.storage.object_names import STOP
 
 RUN_FILE = """
@@ -255,11 +255,8 @@ def test_detached(cluster, folder):
     code, output = submit(cluster, folder, file, *options)
     assert code == 0 and f"toscore status {folder / 'runs' / 'a'}" in output
     (mine,) = jobs(cluster).keys() - before
-    deadline = time.monotonic() + 120
-    while (status := jobs(cluster)[mine]["status"]) in ("PENDING", "RUNNING"):
-        assert time.monotonic() < deadline, status
-        time.sleep(0.2)
-    assert status == "SUCCEEDED"
+    wait_for(lambda: jobs(cluster)[mine]["status"] not in ("PENDING", "RUNNING"))
+    assert jobs(cluster)[mine]["status"] == "SUCCEEDED"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def carried(tmp_path, monkeypatch):
                 Worker, "run", lambda self, pack: packs.append(len(pack)) or carry(self, pack)
             )
             run = parse({**RUN, "name": f"at{paths_at_once}", "store": str(tmp_path)})
-            assert launch.carry_out(run, in_process=True, quiet=True).code == 0
+            assert launch.execute(run, launch.LaunchOptions(in_process=True, quiet=True)).code == 0
         return load_run(run.location), packs
 
     return make

@@ -118,7 +118,7 @@ def test_minima_are_trained_once_for_runs_that_share_them(tmp_path):
     study = {"study": "p", "store": str(tmp_path), "run": run, "matrix": matrix}
     file.write_text(yaml.safe_dump(study, sort_keys=False))
     said = toscore("run", file, "--in-process")
-    assert said.code == 0 and "3 results of other runs count here too" in said.err
+    assert said.code == 0 and "3 results of other runs are reused" in said.err
     few, many = (tmp_path / "p-full" / name for name in ("few", "many"))
     names = [sorted(p.name for p in (run / "minima").iterdir()) for run in (few, many)]
     assert names[0] == names[1] and len(names[0]) == 3

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.saddles import SaddleSettings, descend_both_sides, refine_saddle
 from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.critical_points.verdicts import Verdict
@@ -175,9 +176,8 @@ def test_a_search_that_only_seemed_to_have_ended_is_no_error():
         ScaledLoss(objective, point),
         torch.zeros(1, 2, dtype=torch.float64),
         torch.tensor([[1.0, 0.0]], dtype=torch.float64),
+        FollowLimits(longest=1.0, tolerance=1e-6),
         radius=torch.tensor([0.1], dtype=torch.float64),
-        longest=1.0,
-        tolerance=1e-6,
         hessians=torch.diag(torch.tensor([-1e12, 1e12], dtype=torch.float64))[None],
     )
     assert not bool(result.converged.any())

@@ -2,7 +2,7 @@
 
 import torch
 
-from topo_core.critical_points.eigenvector_following import Followed
+from topo_core.critical_points.following import Followed
 from topo_core.critical_points.saddle_descents import descend_both_sides_together
 from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.paths.starts.spliced_paths import SaddleTrails

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.monotone_descent import descend_together
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.curvature import full_gradients, hessian_vector_products
@@ -280,12 +281,14 @@ class _Lowered:
                 self.loss,
                 starts,
                 directions,
+                FollowLimits(
+                    _LONGEST,
+                    tolerance=1e-9 * depth,
+                    steps=_STEPS,
+                    ceiling=self.profile.maximum + _PART * depth,
+                    reach=1.0,
+                ),
                 radius=starts.new_full((len(starts),), _RADIUS),
-                longest=_LONGEST,
-                tolerance=1e-9 * depth,
-                steps=_STEPS,
-                ceiling=self.profile.maximum + _PART * depth,
-                reach=1.0,
             )
             fresh = new_saddles(self._graph, result, self.profile.maximum)
             if not fresh:

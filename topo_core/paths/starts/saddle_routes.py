@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from topo_core.critical_points.eigenvector_following import follow
+from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
 from topo_core.critical_points.monotone_descent import descend_together
 from topo_core.objectives.protocol import Objective
@@ -317,27 +318,23 @@ class RouteSearch:
         refresh: int | None = None,
     ) -> None:
         """Follow ``starts`` [k, d] to saddles, and add those below the height to the graph."""
-        rest = {
-            "longest": _LONGEST,
-            "tolerance": 1e-9 * self._unit,
-            "ceiling": ceiling,
-            "reach": _REACH,
-        }
+        limits = FollowLimits(
+            _LONGEST, tolerance=1e-9 * self._unit, steps=steps, ceiling=ceiling, reach=_REACH
+        )
         if self.dense:
             result = follow(
                 self.loss,
                 starts,
                 directions,
+                limits,
                 radius=radius,
-                steps=steps,
                 hessians=hessians,
                 refresh=refresh,
-                **rest,
             )
         else:
             left = max(0, self._budget - self.loss.rows)
             result = follow_in_krylov_spaces(
-                self.loss, starts, directions, radius=radius, steps=steps, budget=left, **rest
+                self.loss, starts, directions, limits, radius=radius, budget=left
             )
         rows = new_saddles(self.graph, result, min(self._below, self.bound))
         if rows:

@@ -1,0 +1,112 @@
+"""What the two forms of eigenvector following share: limits, trust radius, damped step, and result.
+
+``eigenvector_following`` uses dense Hessians, ``krylov_following`` Hessian-vector products alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
+_GOOD, _POOR = (
+    0.5,
+    1.0,
+)  # errors of the model up to which the radius may grow, and above which it shrinks
+BAD = 2.0
+"""Error of the model, relative to the predicted change, above which a step is rejected."""
+SMALLEST = 1e-7
+"""Trust radius at which a search has failed, relative to the first."""
+
+
+@dataclass(frozen=True)
+class FollowLimits:
+    """When searches end.
+
+    Attributes:
+        longest: largest trust radius.
+        tolerance: of the decrement, a difference of losses, at which a search has converged.
+        steps: at most.
+        ceiling: loss above which a search has failed.
+        floor: loss below which a search has failed.
+        reach: distance from its start above which a search has failed.
+    """
+
+    longest: float
+    tolerance: float
+    steps: int = 60
+    ceiling: float = float("inf")
+    floor: float = float("-inf")
+    reach: float = float("inf")
+
+
+@dataclass
+class Followed:
+    """Where k searches ended, in the coordinates of the ``ScaledLoss``.
+
+    Attributes:
+        points: [k, d].
+        losses: [k] float64.
+        gradients: [k, d].
+        decrements: [k], ½ gᵀ|H|⁻¹g: the loss that a Newton step could still change.
+        values: eigenvalues [k, d] of the exact Hessian at ``points``, increasing; NaN where none was
+            evaluated.
+        vectors: [k, d, d], their eigenvectors in columns.
+        converged: [k] bool, whether the gradient vanishes within the tolerance.
+        steps: taken by the longest search.
+    """
+
+    points: Tensor
+    losses: Tensor
+    gradients: Tensor
+    decrements: Tensor
+    values: Tensor
+    vectors: Tensor
+    converged: Tensor
+    steps: int
+
+    def keep(self, alive: Tensor, ended: Tensor, x: Tensor, f: Tensor, g: Tensor) -> None:
+        """Store where the searches ``alive`` [m] are that have ``ended`` [m]."""
+        rows = alive[ended]
+        self.points[rows], self.losses[rows], self.gradients[rows] = x[ended], f[ended], g[ended]
+
+
+def none_found(points: Tensor, values: int) -> Followed:
+    """The result before searches from ``points`` [k, d] begin, with room for ``values`` eigenpairs each."""
+    count, width = points.shape
+    return Followed(
+        points=points.clone(),
+        losses=points.new_full((count,), float("nan"), dtype=torch.float64),
+        gradients=torch.full_like(points, float("nan")),
+        decrements=points.new_full((count,), float("inf")),
+        values=points.new_full((count, values), float("nan")),
+        vectors=points.new_full((count, width, values), float("nan")),
+        converged=torch.zeros(count, dtype=torch.bool, device=points.device),
+        steps=0,
+    )
+
+
+def new_radius(
+    error: Tensor, fine: Tensor, size: Tensor, radius: Tensor, longest: float
+) -> tuple[Tensor, Tensor]:
+    """Trust radii [k] after steps of length ``size`` whose model had an ``error``, and which to take."""
+    accept = (error <= BAD) & fine
+    grown = torch.where(size >= 0.9 * radius, (_GROW * radius).clamp_max(longest), radius)
+    radius = torch.where(error <= _GOOD, grown, radius)
+    poor = ~(error <= _POOR) | ~fine
+    return torch.where(poor, _SHRINK * torch.minimum(radius, size), radius), accept
+
+
+def damped_weights(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
+    """Weights 1 / (size + μ) [k, d], with the smallest μ ≥ 0 that keeps each step within ``radius`` [k]."""
+    low = torch.zeros_like(radius)
+    plain = 1 / size
+    over = (parts * plain).norm(dim=1) > radius
+    if not bool(over.any()):
+        return plain
+    high = parts.norm(dim=1) / radius  # with this μ the step is short enough
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        long = (parts / (size + middle[:, None])).norm(dim=1) > radius
+        low, high = torch.where(long, middle, low), torch.where(long, high, middle)
+    return torch.where(over[:, None], 1 / (size + high[:, None]), plain)
