@@ -18,7 +18,7 @@ from ray.job_config import JobConfig
 
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.token import HOW_TO_SET
-from orchestrator.run_file.models import Resources
+from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.worker_health import Limits
 from workers.problems.evaluation import GPU_SHARE, Evaluation, worker_environment

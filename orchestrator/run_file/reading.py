@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.locations import resolved
 from orchestrator.run_file.messages import sentence, shown
-from orchestrator.run_file.models import Model, RunFile
+from orchestrator.run_file.model import Model
+from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.yaml_text import value_of, values_of
 from workers.tasks.minimum_settings import MinimumSettings
 

@@ -31,7 +31,7 @@ from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import LaunchOptions, execute
 from orchestrator.pair_rules.orders import Rung
 from orchestrator.planning.plan import Plan
-from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.groups import Pairs
 from orchestrator.run_file.reading import parse
 from topo_core import barcode, bottleneck, to_score
 from topo_core.homology.barcodes import Barcode

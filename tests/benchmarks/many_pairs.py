@@ -22,7 +22,7 @@ import psutil
 
 from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.run_file.models import Resources
+from orchestrator.run_file.groups import Resources
 from orchestrator.run_file.reading import parse
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease

@@ -11,7 +11,7 @@ of pairs and its share of all, and between the last two n the power with which t
 import math
 from collections.abc import Sequence
 
-from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.groups import Pairs
 from tests.orchestrator.pair_rules.test_rounds import run_lazily, synthetic
 
 COUNTS = (20, 40, 80, 150, 300)

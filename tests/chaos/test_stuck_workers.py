@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
-from orchestrator.run_file.models import Resources
+from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.outcome import Ending

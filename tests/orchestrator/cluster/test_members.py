@@ -12,7 +12,7 @@ from orchestrator.cluster import executor as executors
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environment
 from orchestrator.cluster.executor import RayExecutor
-from orchestrator.run_file.models import Resources
+from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.messages import Added, Fail, Loss, Open, Run, WorkerJoined, WorkerLost
 from orchestrator.scheduling.policy import Policy

@@ -229,7 +229,7 @@ def test_the_device_is_chosen_where_a_worker_runs(cluster):
     """What is asked of a worker is answered in another process, with a worker's GPU in reach."""
     script = """
 import os
-from orchestrator.run_file.models import Resources
+from orchestrator.run_file.groups import Resources
 from orchestrator.cluster.connection import ClusterSettings, ask_a_worker
 settings = ClusterSettings({address!r}, Resources(gpus_per_worker={gpus}))
 pid, devices = ask_a_worker(settings, lambda: (os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")))

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.pair_rules.orders import Order
 from orchestrator.pair_rules.rounds import Rounds, next_round
-from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.groups import Pairs
 from topo_core import barcode, bottleneck
 
 LAZY = Pairs(rule="lazy")

@@ -15,7 +15,7 @@ from orchestrator.pair_rules.orders import Order
 from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import remembered
-from orchestrator.run_file.models import Pairs
+from orchestrator.run_file.groups import Pairs
 from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
 from tests.helpers.process import ROOT, environment

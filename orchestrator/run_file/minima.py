@@ -1,0 +1,151 @@
+"""The group `minima:` of a run file: which minima are trained, restarted or taken from checkpoints."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from orchestrator.run_file.model import Model
+from orchestrator.run_file.numbers import Guarded
+from workers.tasks.minimum_settings import MinimumSettings
+
+MOST_MINIMA = 100_000
+"""Largest number of trained minima. They have 5 billion pairs, ten thousand times as many as the largest
+tested run; a larger number is a typing error."""
+
+
+def _training_apart(value: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
+    """The run file writes the keys of the training beside the others; here they are one value."""
+    training = {k: v for k, v in value.items() if k not in own}
+    return {**{k: v for k, v in value.items() if k in own}, "training": training}
+
+
+class Recipe(Model):
+    """One of `minima.recipes`: so many minima, trained with these keys instead of those of `minima`."""
+
+    count: int = Field(ge=1, le=MOST_MINIMA)
+    training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
+
+
+class Restarts(Model):
+    """`minima.restarts:` minima trained from checkpoints whose weights are changed at random."""
+
+    from_: tuple[str, ...] = Field(
+        (), alias="from", description="Checkpoints to start from; those of minima.from by default."
+    )
+    count: int = Field(6, ge=1, le=MOST_MINIMA, description="Restarts from each checkpoint.")
+    spread: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        (0.1, 0.3, 1.0),
+        min_length=1,
+        description="Standard deviation of the change, in root mean squares of each parameter tensor; "
+        "restarts take these values in turn. 0 starts from the checkpoint as it is.",
+    )
+
+    @model_validator(mode="after")
+    def _all_differ(self) -> "Restarts":
+        if 0 in self.spread and self.count > len(self.spread):
+            raise ValueError(
+                f"minima.restarts.count is {self.count} and one of the {len(self.spread)} values of "
+                "minima.restarts.spread is 0, so that several restarts would be equal: lower count, or "
+                "give values above 0"
+            )
+        return self
+
+
+class Minima(Model):
+    """`minima:` how many to train and how, or which checkpoints to take."""
+
+    count: int | None = Field(
+        None,
+        le=MOST_MINIMA,
+        description="How many to train; 10, or 0 when `from` is given.",
+    )
+    from_: tuple[str, ...] = Field(
+        (), alias="from", description="Checkpoints to take: .safetensors, or .pt state dicts."
+    )
+    discover: bool = Field(
+        False, description="Descend from dips inside paths, and add the minima that this reaches."
+    )
+    recipes: tuple[Recipe, ...] = Field(
+        (), description="Several kinds of training: each a count, and training keys of its own."
+    )
+    restarts: Restarts | None = Field(
+        None, description="Minima trained from checkpoints whose weights are changed at random."
+    )
+    training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """The run file writes the training keys directly under `minima:`, and under each recipe."""
+        if not isinstance(value, Mapping) or "training" in value:
+            return value
+        parts = _training_apart(
+            value, {"count", "from", "from_", "discover", "recipes", "restarts"}
+        )
+        if isinstance(parts.get("recipes"), list):
+            parts["recipes"] = [
+                _training_apart({**parts["training"], **recipe}, {"count"})
+                if isinstance(recipe, Mapping) and "training" not in recipe
+                else recipe
+                for recipe in parts["recipes"]
+            ]
+        return parts
+
+    @property
+    def trainings(self) -> tuple[MinimumSettings, ...]:
+        """How each of the minima that are not imported is trained."""
+        if self.recipes:
+            return tuple(r.training for r in self.recipes for _ in range(r.count))
+        given = bool(self.from_ or self.restarts)
+        count = self.count if self.count is not None else (0 if given else 10)
+        return (self.training,) * count
+
+    @property
+    def restart_from(self) -> tuple[str, ...]:
+        """The checkpoints from which restarts begin."""
+        return (self.restarts.from_ or self.from_) if self.restarts else ()
+
+    @property
+    def restart_count(self) -> int:
+        """Restarts from all checkpoints together."""
+        return len(self.restart_from) * self.restarts.count if self.restarts else 0
+
+    @property
+    def every_training(self) -> tuple[MinimumSettings, ...]:
+        """The training of each minimum that is not imported, restarts included."""
+        return (*self.trainings, *(self.training,) * self.restart_count)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """All checkpoints that are read: those taken as minima first, and those that restarts begin from."""
+        return (*self.from_, *(one for one in self.restart_from if one not in self.from_))
+
+    @property
+    def trained(self) -> int:
+        return len(self.trainings)
+
+    @property
+    def total(self) -> int:
+        return len(self.from_) + self.trained + self.restart_count
+
+    @model_validator(mode="after")
+    def _enough(self) -> "Minima":
+        if self.recipes and self.count is not None:
+            raise ValueError(
+                f"minima.count is {self.count} and minima.recipes have counts of their own: "
+                "leave one of them out"
+            )
+        if (self.count or 0) < 0:
+            raise ValueError(f"minima.count is {self.count}; it must be 0 or more")
+        if self.restarts and not self.restart_from:
+            raise ValueError(
+                "minima.restarts has no checkpoint to start from: name some in minima.from or "
+                "minima.restarts.from"
+            )
+        if self.total < 2:
+            raise ValueError(
+                f"a barcode needs at least 2 minima and this asks for {self.total}: "
+                "raise minima.count or name more checkpoints in minima.from"
+            )
+        return self
