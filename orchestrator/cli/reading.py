@@ -81,6 +81,8 @@ def reduce(
     from orchestrator.report.terminal import barcode_view
     from orchestrator.runs.stored_run import open_run
 
+    if prove:
+        look_for_modules(run)
     started = open_run(run, trust_code=trust_code)
     landscape, bounds = started.landscape(), []
     if prove:
