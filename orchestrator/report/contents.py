@@ -32,6 +32,9 @@ from workers.storage.objects import NotFound
 
 Pair = tuple[int, int]
 
+FEWEST_BARS = 3
+"""Fewest finite bars for a figure of their lengths against test errors: of two, any relation is a line."""
+
 
 def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
     """The figures of a run that have something to show; see ``left_out`` for the others.
@@ -70,7 +73,9 @@ def _figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[F
     made = (
         losses_figure(elder, landscape.passes, points),
         held_out_figure(elder, landscape.passes),
-        generalisation_figure(landscape.minima, elder, landscape.run) if long else None,
+        generalisation_figure(landscape.minima, elder, landscape.run)
+        if long and len(elder.finite) >= FEWEST_BARS
+        else None,
         groups_figure(groups_of(plan, landscape)),
         training_figure(landscape.minima, landscape.run),
         history_figure(elder, landscape.passes),
@@ -81,8 +86,17 @@ def _figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[F
 
 def left_out(landscape: Landscape) -> str:
     """Why figures of bar lengths are missing; empty where they are drawn."""
-    if not landscape.minima or has_length(landscape):
+    if not landscape.minima:
         return ""
+    if has_length(landscape):
+        finite = len(landscape.barcodes["elder"].finite)
+        if finite >= FEWEST_BARS:
+            return ""
+        bars = "One finite bar says" if finite == 1 else f"{finite} finite bars say"
+        return (
+            f"{bars} nothing of a relation between bar length and test "
+            "error; that figure is left out."
+        )
     return (
         "No finite bar is longer than its sampling error. The persistence diagram and the figure of bar "
         "length against test error would show nothing, and are left out."

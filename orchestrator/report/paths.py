@@ -236,6 +236,10 @@ def _draw_history(
             rows = zip(columns["epoch"], columns[name], strict=True)
             lines.append([(e, v) for e, v in rows if name == "dense_maximum" or e > 0])
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.9, alpha=alpha))
+        alone = [
+            line[0] for line in lines if len(line) == 1
+        ]  # measured once: a line needs two points
+        ax.plot([e for e, _ in alone], [v for _, v in alone], ".", color=colour, ms=5, alpha=alpha)
         ax.autoscale()
         values = [v for line in lines for _, v in line]
         if spans_decades(values) or (name == "dense_maximum" and _falls(values)):

@@ -2,9 +2,9 @@
 
 `toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"` makes one run for each value. Every run begins with
 the minima of the run before it, which are polished on the new loss instead of trained anew, and with its
-paths, whose ends are moved to the new minima. So a curve of the barcode against a ridge, or against the
-number of images, costs a fraction of as many runs. It follows the old minima: minima that exist for the new
-value only are not searched for, and two that merge become one.
+paths, whose ends are moved to the new minima. That saves the training and the first paths; paths take the
+steps that their settings say. A sweep follows the old minima: minima that exist for the new value only are
+not searched for, and two that merge become one.
 """
 
 import re

@@ -51,7 +51,7 @@ def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
 def write_sweep(
     key: str, steps: Sequence[Step], base: StartedRun, out: Path | None
 ) -> Iterator[Path]:
-    """Write `sweep.csv`, and the figure where the values are numbers; the files, one by one.
+    """Write `steps.csv`, and the figure where the values are numbers; the files, one by one.
 
     Args:
         key: of the run file.
@@ -76,8 +76,8 @@ def write_sweep(
     figure = sweep_figure(key, numbers)
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(folder / "sweep.csv", table_of(names, rows).to_csv().encode())
-        yield folder / "sweep.csv"
+        replace_file(folder / "steps.csv", table_of(names, rows).to_csv().encode())
+        yield folder / "steps.csv"
         if figure is not None:
             write_figures(folder, [figure])
             yield folder / "sweep.png"

@@ -30,7 +30,7 @@ def test_a_comparison_is_sound_in_a_browser(comparison, size, scheme):
     """The same of `toscore compare`."""
     with opened((comparison / "compare.html").as_uri(), size=size, scheme=scheme) as seen:
         assert seen.errors == [] and seen.overflow() <= 0
-        assert seen.page.locator("figure svg:visible").count() == 5
+        assert seen.page.locator("figure svg:visible").count() == 6
         assert seen.faults() == []
 
 

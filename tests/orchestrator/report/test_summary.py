@@ -38,3 +38,15 @@ def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
     page = html.unescape((tmp_path / "out" / "report.html").read_text())
     assert "No finite bar is longer than its sampling error." in page
     assert "no barrier was found" in page
+
+
+def test_two_bars_are_set_in_no_relation_to_test_errors(tmp_path):
+    """Through two points any line fits: a sentence stands where the figure of lengths and errors stood."""
+    small = made_run(tmp_path, 3, "small")
+    small.minima(dict(enumerate(LOSSES[:3])))
+    small.paths({p: h for p, h in HEIGHTS.items() if max(p) < 3}, LOSSES)
+    shown = names_of(small.folder)
+    assert "persistence-diagram" in shown and "length-and-test-error" not in shown
+    assert toscore("report", small.folder, "--out", tmp_path / "out").code == 0
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert "2 finite bars say nothing of a relation" in page

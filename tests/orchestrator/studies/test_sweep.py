@@ -84,7 +84,9 @@ def test_the_barcode_follows_the_ridge(folder):
         assert {row["epochs"] for row in rows} == {0}
         assert max(row["judging_gradients"] for row in rows) < 60
     written = {file.name for file in (folder / "runs" / "wells-sweep").iterdir()}
-    assert {"sweep.csv", "sweep.png", "sweep.pdf"} <= written
+    assert {"steps.csv", "sweep.csv", "sweep.png", "sweep.pdf"} <= written
+    header, *rows = (folder / "runs" / "wells-sweep" / "steps.csv").read_text().splitlines()
+    assert "bars_at_saddles" in header.split(",") and len(rows) == 3
 
 
 def test_a_sweep_goes_on(folder):
