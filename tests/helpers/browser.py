@@ -13,7 +13,7 @@ PHONE, DESK = (390, 844), (1440, 900)
 
 @dataclass
 class Seen:
-    """What a page did while it was open."""
+    """The requests, errors and messages of a page while it was open."""
 
     page: Any
     errors: list[str] = field(default_factory=list)

@@ -55,7 +55,7 @@ class Head:
 
 
 def cluster_environment(home: Path, token: str) -> dict[str, str]:
-    """Ours, without what another cluster would leave in it, with a HOME and a token of its own."""
+    """The environment of this process without variables of other clusters, with its own HOME and token."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))}
     return (
         kept

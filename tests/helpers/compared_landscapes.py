@@ -36,7 +36,7 @@ SOLIDS = LandscapeSettings(simplices=SimplexSettings(subdivisions=6))
 
 @dataclass(frozen=True)
 class Box:
-    """The grid: [-half, half]^dimension with ``cells`` places an edge, and what it cannot see.
+    """The grid: [-half, half]^dimension with ``cells`` points per edge, and its resolution.
 
     Attributes:
         least: bars no longer than this may be ripples of the grid.

@@ -8,7 +8,7 @@ from topo_core.homology.bottleneck_distance import bottleneck
 from topo_core.objectives.protocol import Objective, Step
 
 _NEWTON = 30  # steps
-_REST = 1e-9  # a gradient this small, as a fraction of the Hessian times the spacing, is none
+_REST = 1e-9  # gradient that counts as zero, relative to the Hessian times the spacing
 
 
 def grid_bars(

@@ -51,7 +51,7 @@ def _expanded(value: str, known: Mapping[str, str]) -> str:
 
 
 def build_arguments(text: str, arguments: Mapping[str, str]) -> dict[str, str]:
-    """The ARGs with what they were given."""
+    """The ARGs with their values."""
     declared = (s.argument.partition("=") for s in steps(text) if s.instruction == "ARG")
     return {name: arguments.get(name, default) for name, _, default in declared}
 

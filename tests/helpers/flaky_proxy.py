@@ -1,4 +1,4 @@
-"""A proxy before the S3 server that answers 503, or loses answers, as its script says."""
+"""A proxy in front of the S3 server that answers 503 or loses answers, as its script prescribes."""
 
 import contextlib
 import http.client

@@ -1,7 +1,7 @@
 """Hosts on one machine: each with its own address, processes, name and temporary files.
 
 A host is a network namespace joined to a bridge, and a process namespace in it. To end its first process
-is to cut its power: nothing in it runs on, and nobody is told. To take its link down is to cut its cable.
+is to cut its power: all its processes end without a message. To take its link down is to cut its cable.
 """
 
 import contextlib
@@ -95,7 +95,7 @@ class Network:
 
 @contextlib.contextmanager
 def network() -> Iterator[Network]:
-    """A network of its own; at the end nothing is left of it or of what ran on it."""
+    """A separate network; it and all processes on it are removed at the end."""
     number = os.getpid() % 250
     made = Network(f"tst{number}", f"tst{number}-br", f"10.213.{number}")
     _ip("link", "add", made.bridge, "type", "bridge")

@@ -25,11 +25,11 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a made path looks like between its minima.
+    """The profile of a made path between its minima.
 
     Attributes:
-        samples: odd, places where its loss was evaluated.
-        valleys: places on either half where the loss falls and rises again: dips inside the path.
+        samples: odd, number of points at which its loss was evaluated.
+        valleys: number of dips inside the path on either half.
         norms: epochs after which the norms of the gradient at each point were kept.
     """
 

@@ -1,4 +1,4 @@
-"""The true pass between two points of a plane, by brute force: a second way to the answer."""
+"""The true pass between two points of a plane, by brute force on a grid, as an independent check."""
 
 import numpy as np
 import torch
@@ -8,13 +8,13 @@ from topo_core.objectives.protocol import Objective
 
 
 class GridPasses:
-    """Minimax heights on a grid of ``cells``² places, each joined with its eight neighbours."""
+    """Minimax heights on a grid of ``cells``² points, each joined with its eight neighbours."""
 
     def __init__(self, objective: Objective, low: float, high: float, cells: int = 801) -> None:
         self.low, self.high, self.cells = low, high, cells
         axis = torch.linspace(low, high, cells, dtype=torch.float64)
-        places = torch.cartesian_prod(axis, axis)
-        losses = torch.cat([objective.losses(chunk) for chunk in places.split(1 << 16)])
+        points = torch.cartesian_prod(axis, axis)
+        losses = torch.cat([objective.losses(chunk) for chunk in points.split(1 << 16)])
         self.losses = losses.reshape(cells, cells).numpy()
 
     def between(self, start: torch.Tensor, end: torch.Tensor) -> float:
@@ -29,6 +29,6 @@ class GridPasses:
             low, high = (low, middle) if joined else (middle, high)
         return float(high)
 
-    def _nearest(self, place: torch.Tensor) -> tuple[int, int]:
-        i, j = ((place - self.low) / (self.high - self.low) * (self.cells - 1)).round().tolist()
+    def _nearest(self, point: torch.Tensor) -> tuple[int, int]:
+        i, j = ((point - self.low) / (self.high - self.low) * (self.cells - 1)).round().tolist()
         return int(i), int(j)

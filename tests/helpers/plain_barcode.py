@@ -27,7 +27,7 @@ PEAKS, ZOOMS = 8, 3
 
 
 def drawn(count, *name):
-    """A permutation of `count`, drawn from the SHA-256 of what it is for."""
+    """A permutation of `count`, drawn from the SHA-256 of its purpose."""
     seed = int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8], "big") >> 1
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 

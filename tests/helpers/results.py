@@ -1,4 +1,4 @@
-"""What a run left in its store, read without the code that wrote it, so that runs can be compared."""
+"""The contents of a run's store, read without the code that wrote them, so that runs can be compared."""
 
 import contextlib
 import json
