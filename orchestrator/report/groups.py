@@ -33,7 +33,7 @@ class Group:
     """Minima that were trained alike.
 
     Attributes:
-        label: what tells it from the others.
+        label: what distinguishes it from the others.
         losses: of its minima.
         heights: of the passes between two of its minima.
         test_errors: shares of test examples that its minima get wrong, where they are known.

@@ -23,7 +23,7 @@ def sweep_figure(key: str, rows: Sequence[Row]) -> Figure | None:
     shown = sorted(row for row in rows if math.isfinite(row[0]))
     if len(shown) < 2:
         return None
-    told = "; ".join(f"{number(row[0])}: {_text(row[1])}" for row in shown)
+    scores = "; ".join(f"{number(row[0])}: {_text(row[1])}" for row in shown)
     return Figure(
         name="sweep",
         title=f"Barcode against {key}",
@@ -32,7 +32,7 @@ def sweep_figure(key: str, rows: Sequence[Row]) -> Figure | None:
             "Minima and paths of each run go on from those of the run before, so the curve follows one set "
             "of minima."
         ),
-        alt=f"TO-score against {key}. {told}.",
+        alt=f"TO-score against {key}. {scores}.",
         table=table_of((key, "TO-score", "mean bar", "lowest loss"), shown),
         draw=partial(_draw, key, shown),
     )

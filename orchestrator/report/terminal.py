@@ -270,7 +270,7 @@ def _no_obstacle(known: Assessment) -> list[Text]:
 def something_left_out(landscape: Landscape) -> bool:
     """Whether there is a word to say about paths that were not run.
 
-    Of a run that is under way only if its rule looks at results: that is what it goes by.
+    For an unfinished run this is stated only where the pair rule depends on results.
     """
     counts = landscape.counts
     if landscape.complete:

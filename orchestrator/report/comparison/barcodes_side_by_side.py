@@ -62,8 +62,8 @@ def _draw_barcodes(runs: Sequence[Compared], wide: bool) -> Drawing:
     top = high * (high / low) ** 0.1 if log else high + 0.1 * (high - low or abs(high) or 1)
     finite, endless = [], []
     for slot, own in enumerate(bars):
-        for place, bar in enumerate(own):
-            x = slot + 0.1 + 0.8 * (place + 0.5) / len(own)
+        for position, bar in enumerate(own):
+            x = slot + 0.1 + 0.8 * (position + 0.5) / len(own)
             if math.isfinite(bar.death):
                 finite.append([(x, bar.birth), (x, bar.death)])
             else:

@@ -41,7 +41,7 @@ class Compared:
 
 
 def compared(runs: Sequence[StartedRun]) -> list[Compared]:
-    """The runs, with what can be said of the sizes of their networks.
+    """The runs, with the sizes of their networks where they are known.
 
     Raises:
         UserError: fewer than two runs, or one without a single minimum.
@@ -61,7 +61,7 @@ def compared(runs: Sequence[StartedRun]) -> list[Compared]:
 
 
 def size_of(network: NetworkSpec) -> tuple[int | None, int | None]:
-    """Depth and width that a network's name and options tell; None for what they do not."""
+    """Depth and width as a network's name and options state them; None for what they do not state."""
     match network.name:
         case "fc":
             hidden = tuple(network.option("hidden", (32, 32)))
