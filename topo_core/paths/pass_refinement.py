@@ -48,12 +48,15 @@ class PassRefinement:
 
     Attributes:
         rounds: at most; in each one piece is relaxed, and one peak followed.
+        budget: gradients and Hessian-vector products after which no further round begins. A round takes 3,000
+            to 10,000 of them.
         epochs: of one block of relaxing.
         blocks: of one round, at most.
         search: from a peak. From a relaxed path the saddle is near, so radii are smaller than by default.
     """
 
     rounds: int = 12
+    budget: int = 40_000
     epochs: int = 100
     blocks: int = 4
     search: SaddleSettings = field(
@@ -129,7 +132,7 @@ def _judged(objective: Objective, state: PassState, settings: PassRefinement) ->
         height = loss_profile(objective, path).maximum
         if height <= top.loss + close:
             return replace(state, best=path, best_height=height, ended="verified")
-    if state.rounds >= settings.rounds:
+    if state.rounds >= settings.rounds or state.gradients + state.products >= settings.budget:
         return replace(state, ended="budget")
     return state
 

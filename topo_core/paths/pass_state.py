@@ -121,7 +121,7 @@ class PassState:
         rounds: done.
         ended: why nothing is left to do; empty while something is. ``verified``: the highest point of the
             path is a saddle of index 1; ``no barrier``: an end is its highest point; ``kink``: its highest
-            point is one; ``no saddle``: the search from its peak ends at none; ``budget``: too many rounds.
+            point is one; ``no saddle``: the search from its peak ends at none; ``budget``: it is spent.
         gradients, products: rows of gradients and Hessian-vector products so far.
     """
 

@@ -92,10 +92,11 @@ def test_a_kink_at_the_highest_point_is_named():
     assert state.ended == "kink" and state.best_height == pytest.approx(0.0, abs=1e-5)
 
 
-def test_rounds_are_bounded():
-    """With one round, a path that needs two is as low as that round made it, and says so."""
+@pytest.mark.parametrize("bound", [{"rounds": 1}, {"budget": 1}])
+def test_rounds_are_bounded(bound):
+    """With one round, or none of the budget left, a path is as low as that round made it, and says so."""
     known = muller_brown()
     points = line(known.minima[0], known.minima[1], 9)
-    state = refined(known.objective, points, PassRefinement(rounds=1, epochs=1, blocks=1))
+    state = refined(known.objective, points, PassRefinement(**bound, epochs=1, blocks=1))
     assert state.rounds == 1 and state.ended in ("budget", "verified")
     assert state.best_height <= loss_profile(known.objective, points).maximum
