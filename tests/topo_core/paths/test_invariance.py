@@ -33,10 +33,14 @@ def orthogonal():
     return swap @ tilt @ turn
 
 
-@pytest.mark.parametrize("start", [name for name in STARTS if STARTS[name].needs == "loss"])
-@pytest.mark.parametrize(("unit", "scale", "shift"), [(50.0, 0.01, 100.0), (0.02, 1e5, -3.0)])
-def test_heights_follow_the_loss_and_no_coordinates(start, unit, scale, shift):
+UNITS = [(50.0, 0.01, 100.0), (0.02, 1e5, -3.0)]
+CASES = [(name, UNITS[0]) for name in STARTS if STARTS[name].needs == "loss"]
+
+
+@pytest.mark.parametrize(("start", "units"), [*CASES, ("line", UNITS[1]), ("saddles", UNITS[1])])
+def test_heights_follow_the_loss_and_no_coordinates(start, units):
     """One height and one outcome, whatever the units of the loss and of the parameters, and their axes."""
+    unit, scale, shift = units
     to = unit * orthogonal()
     back = torch.linalg.inv(to)
     moved = from_function(lambda p: scale * bent(p @ back.T) + shift, 3)
