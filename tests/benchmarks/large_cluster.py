@@ -17,6 +17,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations, count, islice
 
 from orchestrator.scheduling.driver import WINDOW
@@ -27,6 +28,7 @@ from orchestrator.scheduling.messages import (
     Loss,
     Open,
     PackFinished,
+    Replace,
     Run,
     Tick,
     WorkerJoined,
@@ -41,6 +43,7 @@ CHECKPOINT_SECONDS = 60.0
 LATENCY = 0.02
 STORE_ERRORS = 0.01
 LOSS_SECONDS, RETURN_SECONDS = 300.0, 120.0
+RESTART_SECONDS = 10.0
 WAVE_SECONDS, WAVE_RETURN_SECONDS = 7200.0, 600.0
 
 
@@ -91,6 +94,7 @@ class Simulation:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = count()
         self._lives: dict[str, _Life] = {}
+        self._gone: set[int] = set()
         self._left: dict[str, float] = {}
         self._done: set[str] = set()
         self._now = 0.0
@@ -157,6 +161,9 @@ class Simulation:
                     report.completed += 1
                     report.twice += key in self._done
                     self._done.add(key)
+                case Replace(worker):  # the slower copy of a task
+                    self.report.there += self._now - self._lives.pop(worker).joined
+                    self._after(RESTART_SECONDS, partial(self._restart, worker))
                 case _:
                     raise AssertionError(command)
 
@@ -167,10 +174,15 @@ class Simulation:
     # Workers.
 
     def _join(self, node: int) -> None:
+        self._gone.discard(node)
         for gpu in range(GPUS):
-            name = f"n{node}-{gpu}"
-            self._lives[name] = _Life(self._now)
-            self._handle(WorkerJoined(name))
+            self._restart(f"n{node}-{gpu}")
+
+    def _restart(self, worker: str) -> None:
+        node = int(worker[1:].partition("-")[0])
+        if worker not in self._lives and node not in self._gone:
+            self._lives[worker] = _Life(self._now)
+            self._handle(WorkerJoined(worker))
 
     def _work(self, worker: str, life: _Life) -> None:
         if not life.packs:
@@ -220,6 +232,7 @@ class Simulation:
                 self._keep(life.packs[0], self._now - life.began)
             self._handle(WorkerLost(name, Loss.PREEMPTED, "its node left"))
         if names:
+            self._gone.add(node)
             self._after(back_after, lambda: self._join(node))
 
     def _keep(self, pack: tuple[str, ...], seconds: float) -> None:

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 from unittest import mock
@@ -41,6 +42,7 @@ LATENCY, ERRORS, AT_ONCE = 0.02, 0.01, 16
 """Of the store: seconds of an answer, share of errors, and reads that the driver makes at the same time."""
 CHECKPOINT_SECONDS = 60.0
 LOSS_SECONDS, RETURN_SECONDS = 300.0, 120.0
+RESTART_SECONDS = 10.0
 WAVE_SECONDS, WAVE_RETURN_SECONDS = 7200.0, 600.0
 
 
@@ -132,6 +134,7 @@ class Cluster:
         self._packs: dict[str, list[Sequence[Task]]] = {}
         self._began: dict[str, float] = {}
         self._left: dict[str, float] = {}
+        self._gone: set[int] = set()
         self._cpu = time.thread_time()
         for node in range(nodes):
             self._after(1.0, lambda node=node: self._join(node))  # type: ignore[misc]
@@ -167,7 +170,10 @@ class Cluster:
         return {}
 
     def replace(self, worker: str, *, start_again: bool) -> None:
-        raise AssertionError(f"{worker} is not broken, and nobody is slow")
+        """The slower copy of a task is stopped, and its worker starts again."""
+        self._figures.there += self._clock.now - self._lives.pop(worker)
+        del self._packs[worker]
+        self._after(RESTART_SECONDS, partial(self._restart, worker))
 
     def retire(self, worker: str) -> None:
         raise AssertionError(worker)
@@ -183,10 +189,15 @@ class Cluster:
         heapq.heappush(self._queue, (self._clock.now + seconds, next(self._number), action))
 
     def _join(self, node: int) -> list[ExecutorEvent]:
-        names = [f"n{node}-{gpu}" for gpu in range(GPUS)]
-        for name in names:
-            self._lives[name], self._packs[name] = self._clock.now, []
-        return [WorkerJoined(name, f"n{node}") for name in names]
+        self._gone.discard(node)
+        return [event for gpu in range(GPUS) for event in self._restart(f"n{node}-{gpu}")]
+
+    def _restart(self, worker: str) -> list[ExecutorEvent]:
+        node = worker.partition("-")[0]
+        if worker in self._lives or int(node[1:]) in self._gone:
+            return []
+        self._lives[worker], self._packs[worker] = self._clock.now, []
+        return [WorkerJoined(worker, node)]
 
     def _begin(self, worker: str) -> None:
         life, pack = self._lives[worker], self._packs[worker][0]
@@ -222,7 +233,7 @@ class Cluster:
                 self._left[task.key] = LATENCY
             return [Failed(task.key, FailureKind.STORE, str(error)) for task in pack]
         for task in pack:
-            del self._left[task.key]
+            self._left.pop(task.key, None)
         return [Done(r.key, r.figure, r.object, segment) for r in records]
 
     def _lose_one(self) -> list[ExecutorEvent]:
@@ -242,6 +253,7 @@ class Cluster:
             if packs := self._packs.pop(name):
                 self._keep(packs[0], self._clock.now - self._began[name])
         if names:
+            self._gone.add(node)
             self._after(back_after, lambda: self._join(node))
         return [WorkerLost(name, Loss.PREEMPTED, "its node left") for name in names]
 

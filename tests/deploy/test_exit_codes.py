@@ -87,7 +87,8 @@ def test_slurm_puts_back_what_that_helps(programs, code):
 def test_slurm_puts_a_job_back_near_its_time_limit(programs):
     """Slurm's TERM interrupts the run, and the job continues it when it is scheduled again."""
     ended, output, requeued = slurm(programs, ExitCode.INTERRUPTED, term=True)
-    assert (ended, requeued) == (130, True) and "goes back into the queue" in output
+    assert (ended, requeued) == (130, True), output
+    assert "goes back into the queue" in output
 
 
 def test_slurm_does_not_put_back_for_ever(programs):
