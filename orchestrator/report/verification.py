@@ -6,33 +6,33 @@ from rich.text import Text
 from orchestrator.runs.verification import Verification
 
 
-def verification_view(found: Verification) -> RenderableType:
+def verification_view(result: Verification) -> RenderableType:
     """One line for what was checked, and one for each thing that is wrong."""
-    agree = sum(height.agrees for height in found.heights)
+    agree = sum(height.agrees for height in result.heights)
     parts: list[RenderableType] = [
         Text(
-            f"{found.objects} objects read, {len(found.damage)} damaged or missing; "
-            f"{len(found.heights)} heights computed again from their points, {agree} agree."
+            f"{result.objects} objects read, {len(result.damage)} damaged or missing; "
+            f"{len(result.heights)} heights computed again from their points, {agree} agree."
         )
     ]
-    if found.unchecked:
-        parts.append(Text(f"{found.unchecked} heights have no points to compute them from."))
-    if found.heights and agree == len(found.heights):
-        worst = max(found.heights, key=lambda h: abs(h.found - h.stored))
+    if result.unchecked:
+        parts.append(Text(f"{result.unchecked} heights have no points to compute them from."))
+    if result.heights and agree == len(result.heights):
+        worst = max(result.heights, key=lambda h: abs(h.recomputed - h.stored))
         parts.append(
             Text(
-                f"Largest difference {abs(worst.found - worst.stored):.2g}, "
+                f"Largest difference {abs(worst.recomputed - worst.stored):.2g}, "
                 f"allowed there {worst.allowed:.2g}."
             )
         )
-    for damage in found.damage:
+    for damage in result.damage:
         parts.append(Text(f"{damage.reason}; `toscore run` makes it again.", style="red"))
-    for height in found.heights:
+    for height in result.heights:
         if not height.agrees:
             i, j = height.pair
             parts.append(
                 Text(
-                    f"path {i}–{j}: stored {height.stored:.8g}, computed again {height.found:.8g}, "
+                    f"path {i}–{j}: stored {height.stored:.8g}, computed again {height.recomputed:.8g}, "
                     f"which may differ by {height.allowed:.2g}.",
                     style="red",
                 )

@@ -33,18 +33,18 @@ class Recomputed:
     Attributes:
         pair: of minima.
         stored: the height in the record.
-        found: the height from the stored points.
-        allowed: how far they may be apart: the tolerance of the dense maximum, and rounding.
+        recomputed: the height from the stored points.
+        allowed: largest difference of the two: the tolerance of the dense maximum, and rounding.
     """
 
     pair: Pair
     stored: float
-    found: float
+    recomputed: float
     allowed: float
 
     @property
     def agrees(self) -> bool:
-        return abs(self.found - self.stored) <= self.allowed
+        return abs(self.recomputed - self.stored) <= self.allowed
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Verification:
                     "i": h.pair[0],
                     "j": h.pair[1],
                     "stored": h.stored,
-                    "recomputed": h.found,
+                    "recomputed": h.recomputed,
                     "allowed": h.allowed,
                     "agrees": h.agrees,
                 }

@@ -150,8 +150,9 @@ def requirements(folder: Path) -> Iterator[tuple[str, str]]:
         _outcome(lambda: write_deltalake(fenced, rows, mode="append", commit_properties=of(1))),
     )
     fenced.update_incremental()
-    yield "the same after it has read the table again", _outcome(
-        lambda: write_deltalake(fenced, rows, mode="append", commit_properties=of(1))
+    yield (
+        "the same after it has read the table again",
+        _outcome(lambda: write_deltalake(fenced, rows, mode="append", commit_properties=of(1))),
     )
     newest = max((folder / "_delta_log").glob("*.json"))
     newest.write_bytes(newest.read_bytes()[:-7])

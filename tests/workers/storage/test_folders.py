@@ -1,4 +1,4 @@
-"""Folders on file systems that lack something, and folders that are reached in another way."""
+"""Folders on file systems without locks or fsync of folders, and folders behind symbolic links."""
 
 import errno
 import fcntl
@@ -14,7 +14,7 @@ from workers.storage.run_store import Store
 
 
 def used(objects):
-    """What a run does with its store."""
+    """Use a store as a run does: check, lease, take over, publish, read."""
     objects.check_writable()
     version = objects.create("lease.json", b"first")
     objects.swap("lease.json", b"second", version)
@@ -41,7 +41,7 @@ def test_folders_that_cannot_be_forced_to_disk(tmp_path, monkeypatch, code):
 
 
 def test_a_folder_that_fails_to_reach_the_disk_is_reported(tmp_path, monkeypatch):
-    """EIO is no missing feature: what was renamed may be gone after a power cut."""
+    """EIO is a fault of the disk: a renamed file may be lost after a power cut."""
     fsync = os.fsync
 
     def failing(descriptor):

@@ -28,15 +28,15 @@ def objects(location):
     return open_objects(location)
 
 
-def test_what_is_put_is_read(objects):
-    """Bytes come back as they were, and the last ones put win."""
+def test_put_and_get(objects):
+    """`get` returns the bytes of the last `put`."""
     for data in (b"", b"one", os.urandom(3_000_000)):
         objects.put("a/b.bin", data)
         assert objects.get("a/b.bin") == data
 
 
-def test_what_is_not_there(objects):
-    """Reading says so, listing gives nothing, and deleting is no error."""
+def test_missing_objects(objects):
+    """`get` raises NotFound, `list` returns nothing, and `delete` is no error."""
     with pytest.raises(NotFound):
         objects.get("a/none")
     assert objects.list() == objects.list("a") == []
@@ -54,7 +54,7 @@ def test_listing_is_by_folder_and_sorted(objects):
 
 
 def test_many_objects_are_listed(objects):
-    """More than one page of a listing."""
+    """A listing of more than one page is complete."""
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda i: objects.put(f"many/{i:05d}", b"x"), range(1100)))
     assert [info.name for info in objects.list("many")] == [f"many/{i:05d}" for i in range(1100)]
@@ -77,7 +77,7 @@ def test_only_one_creates(objects):
 
 
 def test_only_one_swaps(objects):
-    """Of many who replace one version, exactly one succeeds; an old version is of no use later."""
+    """Of many who replace one version, exactly one succeeds; an old version is refused later."""
     objects.create("lease", b"first")
     _, version = objects.read_versioned("lease")
 
@@ -97,7 +97,7 @@ def test_only_one_swaps(objects):
     assert objects.swap("lease", b"next", newer)
 
 
-def test_swapping_what_is_not_there(objects):
+def test_swapping_a_missing_object(objects):
     """An object that was deleted cannot be replaced."""
     version = objects.create("lease", b"first")
     objects.delete("lease")
@@ -113,7 +113,7 @@ def test_names_stay_below_the_root(objects, name):
 
 
 def test_writable_leaves_nothing(objects):
-    """Looking whether a store can be written to leaves no object."""
+    """`check_writable` leaves no object."""
     objects.check_writable()
     assert objects.list() == []
 
@@ -125,7 +125,7 @@ def _write_for_ever(folder, name):
 
 
 def test_a_killed_writer_leaves_whole_objects(tmp_path):
-    """SIGKILL at any moment: readers see one write or another, never a part, and sweeping tidies up."""
+    """SIGKILL at any moment: readers see a whole write, never a part, and `sweep` removes hidden files."""
     context = multiprocessing.get_context("fork")
     objects = FolderObjects(tmp_path)
     for round_ in range(5):
@@ -148,7 +148,7 @@ def test_a_killed_writer_leaves_whole_objects(tmp_path):
 
 
 def test_a_stopped_process_with_the_lock_does_not_hang_others(tmp_path, monkeypatch):
-    """Who waits for the lock of a stopped process says so in the end."""
+    """Waiting for the lock of a stopped process ends with an error that names the lock."""
     import fcntl
 
     import workers.storage.folder
@@ -164,7 +164,7 @@ def test_a_stopped_process_with_the_lock_does_not_hang_others(tmp_path, monkeypa
 
 
 def test_a_full_disk_leaves_the_old_object(tmp_path, monkeypatch):
-    """No room: one sentence, the object that was there stays whole, and nothing is left beside it."""
+    """One sentence; the former object stays whole, and no other file is left."""
     import errno
 
     import workers.storage.folder
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_old_object(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["http://host/x", "ftp://bucket", "S3://bucket/x"])
 def test_unknown_stores_are_refused(url):
-    """One sentence says which stores there are."""
+    """The message lists the known schemes."""
     with pytest.raises(
         NotWritable, match="neither a folder nor one of s3://, gs://, az://; choose"
     ):
@@ -205,14 +205,14 @@ def test_unknown_stores_are_refused(url):
     ],
 )
 def test_a_location_that_is_none_is_one_sentence(scheme, rest, words):
-    """Of every object store; nothing was asked of it."""
+    """For each kind of object store, without a request."""
     with pytest.raises(NotWritable, match=words.format(scheme)) as refused:
         open_objects(f"{scheme}://{rest}")
     assert "\n" not in str(refused.value)
 
 
 def test_azure_without_an_account_is_one_sentence(monkeypatch):
-    """A container has no name in the world without its account."""
+    """A container is addressed by its account."""
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
     with pytest.raises(NotWritable, match="set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACC"):
         open_objects("az://container/x")
@@ -220,7 +220,7 @@ def test_azure_without_an_account_is_one_sentence(monkeypatch):
 
 @pytest.mark.s3
 def test_a_wrong_key_is_one_sentence_without_the_key(s3, monkeypatch):
-    """Refused credentials are named by their variables, never by their values."""
+    """The message names the variables of refused credentials, never their values."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret")
@@ -230,7 +230,7 @@ def test_a_wrong_key_is_one_sentence_without_the_key(s3, monkeypatch):
 
 
 def test_a_bucket_that_is_not_there(location):
-    """One sentence: waiting would not help."""
+    """NotWritable, which is not retried."""
     scheme, separator, _ = location.partition("://")
     if not separator:
         pytest.skip("a folder is made")
@@ -246,7 +246,7 @@ def test_a_bucket_that_is_not_there(location):
     ],
 )
 def test_unencrypted_endpoints_have_to_be_allowed(url, endpoint, allow, monkeypatch):
-    """Credentials are not sent in clear unless that was asked for."""
+    """Credentials are not sent unencrypted unless the user permits it."""
     monkeypatch.setenv(endpoint, "http://127.0.0.1:1")
     monkeypatch.delenv(allow, raising=False)
     with pytest.raises(NotWritable, match=f"not encrypted.*{allow}=true"):
@@ -255,9 +255,9 @@ def test_unencrypted_endpoints_have_to_be_allowed(url, endpoint, allow, monkeypa
 
 @pytest.mark.s3
 def test_refusals_and_lost_answers_are_survived(s3, monkeypatch):
-    """Of three requests one is answered 503 and one carried out without an answer; nothing is lost.
+    """One request of three is answered by 503, one is carried out without an answer; nothing is lost.
 
-    A create whose answer was lost is recognised as ours, and the object of another is not.
+    `create` recognises its own object after a lost answer, and raises for that of another writer.
     """
     with flaky_proxy.running(s3.port) as proxy:
         for name, value in {**s3.environment, "AWS_ENDPOINT_URL": proxy.url}.items():
@@ -278,7 +278,7 @@ def test_refusals_and_lost_answers_are_survived(s3, monkeypatch):
 
 
 def test_a_store_from_outside(monkeypatch):
-    """One class and one entry: a location of its scheme opens it, and messages list it."""
+    """A registered class opens the locations of its scheme, and messages list the scheme."""
     kept: dict[str, bytes] = {}
 
     class InMemory(FolderObjects):

@@ -1,4 +1,4 @@
-"""The store of a run, on a folder and on S3: what is complete, what is damaged, who may write."""
+"""The store of a run, in a folder and on object stores: complete tasks, damaged objects, failures."""
 
 import random
 
@@ -25,10 +25,10 @@ def again(store):
     return Store(open_objects(store.objects.url))
 
 
-def flip(store, name, place=-1):
+def flip(store, name, position=-1):
     """Turn one bit of an object."""
     data = bytearray(store.objects.get(name))
-    data[place] ^= 1
+    data[position] ^= 1
     store.objects.put(name, bytes(data))
 
 
@@ -39,7 +39,7 @@ def publish_path(store, key, number=0, *, term=1):
 
 
 def test_published_records_are_complete(store):
-    """One segment of many records completes all of them, and another store sees it."""
+    """All records of a committed segment count, for other processes too."""
     records = [pair_record(f"k{i}", number=i) for i in range(5)]
     store.publish_records(records[:3], term=1)
     store.publish_records(records[3:], term=1)
@@ -56,7 +56,7 @@ def test_a_task_counts_once(store):
 
 
 def test_a_record_without_its_object_is_not_complete(store):
-    """What a record names has to be there; it is missing by name."""
+    """A task whose object is missing is not complete, and `verify` names the object."""
     name = publish_path(store, "k")
     assert store.completed("pairs") == {"k"}
     store.objects.delete(name)
@@ -75,26 +75,26 @@ def test_minima_come_back_with_their_names(store):
     assert [r.object for r in store.records(MinimumRecord)] == [name]
 
 
-@pytest.mark.parametrize("place", [0, 20, -1])
-def test_a_flipped_bit_is_found_and_named(store, place):
-    """Of a path, of a minimum, of a segment: the read says which object, and nothing counts."""
+@pytest.mark.parametrize("position", [0, 20, -1])
+def test_a_flipped_bit_is_detected_and_named(store, position):
+    """In a path, a minimum or a segment: the error names the object, and its result does not count."""
     path = publish_path(store, "k")
-    flip(store, path, place)
+    flip(store, path, position)
     with pytest.raises(Damaged, match=path):
         again(store).read_path(path)
     minimum = store.publish_minimum("m", {"w": torch.ones(4)})
-    flip(store, minimum, place)
+    flip(store, minimum, position)
     with pytest.raises(Damaged, match=minimum):
         again(store).read_minimum(minimum)
     segment = store.publish_records([pair_record("other")], term=1)
-    flip(store, segment, place)
+    flip(store, segment, position)
     fresh = again(store)
     assert "other" not in fresh.completed("pairs")
     assert [d.name for d in fresh.damage()] == [segment]
 
 
-def test_truncated_objects_are_found_and_repaired(store):
-    """Repairing deletes what is damaged, so that it counts as never done; the rest stays."""
+def test_truncated_objects_are_detected_and_discarded(store):
+    """`discard` deletes damaged objects, so their tasks are not complete; other objects stay."""
     path, other = publish_path(store, "k"), publish_path(store, "other", 1)
     minimum = store.publish_minimum("m", {"w": torch.ones(4)})
     store.publish_records([minimum_record("m", object_=minimum)], term=1)
@@ -112,7 +112,7 @@ def test_truncated_objects_are_found_and_repaired(store):
 
 
 def test_repair_on_start(location):
-    """Whatever results are computed from is checked when a run starts again."""
+    """`repair` checks the objects that results are computed from."""
     store = Store(open_objects(location))
     store.publish_minimum("m", {"w": torch.ones(4)})
     segment = store.publish_records([pair_record("k")], term=1)
@@ -136,7 +136,7 @@ def test_checkpoints_go_back_to_the_last_whole_one(store):
     assert again(store).latest_checkpoint("k") is None
 
 
-def test_failures_are_written_and_forgotten(store):
+def test_failures_are_published_and_cleared(store):
     """The failure of the latest term counts for each key; after clearing, the task is tried again."""
     store.publish_failure("k", {"kind": "bug", "reason": "first"}, term=1)
     store.publish_failure("k", {"kind": "bug", "reason": "second"}, term=2)
@@ -169,7 +169,7 @@ def test_a_record_outweighs_a_failure(store):
 
 
 def test_compaction_keeps_every_record(store):
-    """Many segments become one; the records, and which of two counts, stay the same."""
+    """Many segments become one with the same records; of two records of one key the same one counts."""
     rows = [pair_record(f"k{i % 40}", number=i) for i in range(50)]
     for row in rows:
         store.publish_records([row], term=1)
@@ -194,7 +194,7 @@ def test_compaction_of_a_fenced_driver_deletes_nothing(store):
 
 
 def test_readers_beside_a_writer_and_a_compactor(store):
-    """What was seen complete once is seen complete ever after, also while segments are replaced."""
+    """A task that a reader saw complete stays complete while segments are replaced."""
     order = random.Random(0)
     reader, seen = again(store), set()
     for i in range(60):

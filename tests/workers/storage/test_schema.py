@@ -16,14 +16,14 @@ from workers.storage.schema import KINDS, VERSION_KEY, SchemaError
 
 @pytest.mark.parametrize("make", [minimum_record, pair_record])
 def test_records_come_back(make):
-    """Every field of every record, lists and times among them."""
+    """Every field survives writing and reading, lists and times included."""
     records = [make("a", number=0), make("b", number=1)]
     kind = type(records[0])
     assert to_records(decode_table(encode_records(records), kind), kind) == records
 
 
 def test_every_field_has_a_column():
-    """A column for each field and a field for each column, in one order."""
+    """Each field of a record has an Arrow type."""
     for kind in KINDS.values():
         for f in dataclasses.fields(kind):
             assert isinstance(f.metadata["arrow"], pa.DataType), f.name
@@ -37,7 +37,7 @@ def rewritten(data, change):
 
 
 def test_an_unknown_version_is_refused():
-    """A file of a later version is not guessed at."""
+    """A file of a later schema version is refused."""
     data = rewritten(
         encode_records([pair_record("a")]),
         lambda t: t.replace_schema_metadata({VERSION_KEY: b"99"}),
@@ -60,7 +60,7 @@ def test_a_column_that_was_added_later_has_its_default():
     ],
 )
 def test_a_file_of_another_shape_is_refused(change, words):
-    """What is missing or of a wrong type is named."""
+    """The message names a missing column, or one of a wrong type."""
     with pytest.raises(SchemaError, match=words):
         decode_table(rewritten(encode_records([pair_record("a")]), change), KINDS["pairs"])
 
@@ -72,6 +72,6 @@ def test_strings_are_those_of_arrow(values):
         expected = pa.array(values, pa.string())
     except UnicodeEncodeError:  # half a surrogate pair
         return
-    found = strings(values)
-    found.validate(full=True)
-    assert found.equals(expected)
+    made = strings(values)
+    made.validate(full=True)
+    assert made.equals(expected)

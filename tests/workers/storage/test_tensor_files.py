@@ -31,13 +31,13 @@ def matrices(draw):
 def test_bit_for_bit(tensors):
     """Names, shapes, dtypes and every bit come back, whatever the numbers are."""
     scalars = {"epoch": 3, "text": "é", "history": [[1, 0.1]]}
-    found, said = decode_tensors(encode_tensors(tensors, scalars))
-    assert said == scalars
-    assert list(found) == list(tensors)
+    read, other = decode_tensors(encode_tensors(tensors, scalars))
+    assert other == scalars
+    assert list(read) == list(tensors)
     for name, tensor in tensors.items():
-        assert found[name].dtype == tensor.dtype
-        assert found[name].shape == tensor.shape
-        assert found[name].numpy().tobytes() == tensor.contiguous().numpy().tobytes()
+        assert read[name].dtype == tensor.dtype
+        assert read[name].shape == tensor.shape
+        assert read[name].numpy().tobytes() == tensor.contiguous().numpy().tobytes()
 
 
 def test_scalars_of_full_precision():
@@ -47,7 +47,7 @@ def test_scalars_of_full_precision():
 
 
 def test_readable_without_our_code(tmp_path):
-    """Any Parquet reader sees one row a point, with its name and its place."""
+    """Any Parquet reader gets a row for each point, with the tensor's name and the row number."""
     file = tmp_path / "path.parquet"
     file.write_bytes(encode_tensors({"points": torch.tensor([[1.0, 2.0], [3.0, 4.0]])}, {}))
     assert pq.read_table(file).to_pylist() == [
@@ -57,15 +57,15 @@ def test_readable_without_our_code(tmp_path):
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(3), torch.zeros(2, 2, dtype=torch.float16)])
-def test_what_cannot_be_kept_is_refused(tensor):
-    """A tensor of another shape or dtype is named, and nothing is rounded silently."""
+def test_tensors_of_other_shapes_and_dtypes_are_refused(tensor):
+    """The message names a tensor of another shape or dtype; nothing is rounded silently."""
     with pytest.raises(ValueError, match="points is of shape"):
         encode_tensors({"points": tensor}, {})
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
-def test_torn_bytes_are_told(keep):
-    """A file cut anywhere is a SchemaError, not another exception."""
+def test_truncated_bytes_are_reported(keep):
+    """A truncated file raises SchemaError and no other exception."""
     data = encode_tensors({"points": torch.ones(4, 3)}, {})
     cut = int(keep if keep >= 1 else keep * len(data))
     with pytest.raises(SchemaError):
