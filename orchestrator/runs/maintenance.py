@@ -1,11 +1,14 @@
 """Maintenance of a store: few segments, no idle checkpoints, and only the paths that are to be kept."""
 
+import contextlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import compress
 
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
+from workers.storage.objects import StoreFull, StoreUnreachable
 from workers.storage.run_store import Store
 from workers.storage.schema import KINDS, PairRecord
 
@@ -29,6 +32,40 @@ def compact(store: Store, term: int) -> None:
     for collection in KINDS:
         if store.segment_count(collection) > SEGMENTS:
             store.compact(collection, term=term)
+
+
+class Compaction:
+    """Compaction on a thread of its own, so that the driver hands out tasks meanwhile.
+
+    Args:
+        store: of the run.
+        term: of the lease that is held.
+    """
+
+    def __init__(self, store: Store, term: int) -> None:
+        self._store, self._term = store, term
+        self._pool = ThreadPoolExecutor(1, "compaction")
+        self._running: Future[None] | None = None
+
+    def start(self) -> None:
+        """Begin unless it is under way.
+
+        Raises:
+            Fenced: the one before met the commit of another driver.
+        """
+        if self._running is not None:
+            if not self._running.done():
+                return
+            self._running.result()
+        self._running = self._pool.submit(self._compact)
+
+    def close(self) -> None:
+        """Wait until it has ended."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _compact(self) -> None:
+        with contextlib.suppress(StoreUnreachable, StoreFull):  # the next one tries again
+            compact(self._store, self._term)
 
 
 def drop_idle_checkpoints(plan: Plan, store: Store) -> None:

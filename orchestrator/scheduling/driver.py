@@ -135,8 +135,13 @@ class _Drive:
         if not self._work_left():
             return self._end(self._ending())
         try:
-            with contextlib.closing(self._make_executor()) as executor:
-                self._executor = executor
+            with (
+                contextlib.closing(
+                    maintenance.Compaction(self._store, self._lease.term)
+                ) as compaction,
+                contextlib.closing(self._make_executor()) as executor,
+            ):
+                self._compaction, self._executor = compaction, executor
                 self._handle(Tick())
                 return self._end(self._loop())
         except (Interrupted, KeyboardInterrupt):
@@ -220,10 +225,7 @@ class _Drive:
             case PackFinished(results=results):
                 self._packs += 1
                 if self._packs % maintenance.SEGMENTS == 0:
-                    with contextlib.suppress(
-                        StoreUnreachable, StoreFull
-                    ):  # it is tried again after as many packs
-                        maintenance.compact(self._store, self._lease.term)
+                    self._compaction.start()
                 away = [r for r in results if isinstance(r, Failed) and r.kind in _STORE_IS_AWAY]
                 if away:
                     self._notify(events.Waiting(away[0].reason))

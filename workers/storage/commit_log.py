@@ -117,8 +117,7 @@ class CommitLog:
         def change(state: Commit) -> Commit:
             left = {name: size for name, size in state.segments.items() if name not in gone}
             removed = (*state.removed, *old)
-            # In front: the copies hold the records that count, and others may hold later ones of their keys.
-            return replace(state, segments=added | left, removed=removed)
+            return _with(replace(state, segments=left, removed=removed), added)
 
         self._change(change, term)
         self._published.delete(old)

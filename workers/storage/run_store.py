@@ -234,7 +234,8 @@ class Store(TensorStore):
         Raises:
             Fenced: another driver has taken the run over; nothing was deleted.
         """
-        return self._segments.compact(collection, term=term)
+        # Without the columns that this object remembers, so that another thread may call it.
+        return Segments(self._published, self._log).compact(collection, term=term)
 
     # Failures and the run's own description.
 

@@ -102,7 +102,10 @@ class Segments:
         return whole if columns is None else whole.select(_ordered(collection, columns))
 
     def compact(self, collection: str, *, term: int) -> list[str]:
-        """Copy the records that count into few segments and delete the others.
+        """Copy the records of small segments into few large ones and delete the small ones.
+
+        Large segments are not read. They were made from earlier ones, so they stay in front of the copies,
+        and of two records of one key the same one counts as before.
 
         Args:
             term: of the lease that is held now.
@@ -117,7 +120,7 @@ class Segments:
         small = [name for name, size in sizes.items() if size < COMPACTED_BYTES // 2]
         if len(small) < 2:
             return []
-        wanted = self._first_rows(collection, list(sizes))
+        wanted = self._first_rows(collection, small)
         made, copied = [], []
         for group in _groups(small, sizes):
             data, done = self._copied(collection, group, wanted)

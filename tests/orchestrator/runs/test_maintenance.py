@@ -1,11 +1,15 @@
-"""What is put in order at the end of a run."""
+"""Maintenance of a store during a run and at its end."""
+
+import threading
 
 import pytest
 
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.run_file.reading import parse
+from orchestrator.runs import maintenance
 from orchestrator.runs.maintenance import drop_idle_checkpoints
 from tests.helpers.records import minimum_record, pair_record
+from workers.storage import segments
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 
@@ -32,3 +36,32 @@ def test_checkpoints_of_finished_tasks_go(plan, tmp_path):
         store.publish_checkpoint(key, 3, {}, {"epoch": 3})
     drop_idle_checkpoints(plan, store)
     assert store.checkpointed() == sorted(needed)
+
+
+def test_compaction_does_not_hold_the_driver_up(tmp_path, monkeypatch):
+    """While segments are copied, commits go on; both are in the log in the end, and nothing is lost."""
+    monkeypatch.setattr(maintenance, "SEGMENTS", 3)
+    store = Store(open_objects(str(tmp_path)))
+    store.take_over(1)
+    for i in range(5):
+        store.publish_records([pair_record(f"k{i}")], term=1)
+    reading, go_on = threading.Event(), threading.Event()
+    pieces = segments.decode_pieces
+
+    def held(*arguments):
+        reading.set()
+        go_on.wait()
+        return pieces(*arguments)
+
+    monkeypatch.setattr(segments, "decode_pieces", held)
+    compaction = maintenance.Compaction(store, 1)
+    compaction.start()
+    reading.wait()
+    store.publish_records([pair_record("meanwhile")], term=1)
+    compaction.start()  # one is under way
+    assert store.count("pairs") == 6
+    go_on.set()
+    compaction.close()
+    assert store.segment_count("pairs") == 2
+    fresh = Store(open_objects(str(tmp_path)))
+    assert fresh.completed("pairs") == {"meanwhile", *(f"k{i}" for i in range(5))}
