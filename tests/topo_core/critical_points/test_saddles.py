@@ -181,3 +181,17 @@ def test_a_search_that_only_seemed_to_have_ended_is_no_error():
         hessians=torch.diag(torch.tensor([-1e12, 1e12], dtype=torch.float64))[None],
     )
     assert not bool(result.converged.any())
+
+
+@pytest.mark.parametrize("dense", [256, 0])
+def test_a_search_below_its_floor_stops_at_once(dense):
+    """Of a path whose higher end is above the saddle: the search ends as soon as its loss is lower than that,
+    with fewer gradients than one that goes on to the saddle, and claims nothing."""
+    objective = muller_brown().objective
+    peak, along = tensor([0.3, 0.9]), tensor([1.0, -1.0])
+    settings = SaddleSettings(dense=dense)
+    free = refine_saddle(objective, peak, along, settings)
+    assert free.is_pass
+    floor = 0.5 * (free.peak_loss + free.loss)
+    stopped = refine_saddle(objective, peak, along, settings, floor=floor)
+    assert not stopped.is_pass and stopped.gradients < free.gradients
