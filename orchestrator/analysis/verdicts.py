@@ -56,6 +56,12 @@ class Verdicts:
             if verdict != MINIMUM
         ]
         rest = f"; {', '.join(others)}" if others else ""
+        if not self.minima and self.counts.get("kink") == self.total:
+            return (
+                f"None of the {self.total} points is a minimum that can be verified{rest}: the gradient jumps "
+                "there, as with ReLU and max pooling; a smooth activation such as tanh or softplus has minima "
+                "that can be."
+            )
         if not self.minima:
             return (
                 f"None of the {self.total} points is a minimum{rest}: bars are about points where "

@@ -58,3 +58,12 @@ def test_the_verdict_is_above_the_barcode_and_in_the_json(tmp_path):
     assert first.startswith("None of the 4 points was judged")
     result = landscape.to_json()
     assert result["verdicts"]["minima"] == 0 and result["minima"][0]["verdict"] is None
+
+
+def test_kinks_are_not_answered_with_a_ridge():
+    """Where every point is a kink, a ridge or a polish changes nothing: the sentence names the activation."""
+    records = [judged("kink") for _ in range(2)]
+    sentence = verdicts_of(records).sentence()
+    assert "2 kink" in sentence and "smooth activation" in sentence and "ridge" not in sentence
+    mixed = verdicts_of([*records, judged("not stationary")]).sentence()
+    assert "add loss.ridge" in mixed
