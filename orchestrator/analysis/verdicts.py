@@ -58,9 +58,9 @@ class Verdicts:
         rest = f"; {', '.join(others)}" if others else ""
         if not self.minima and self.counts.get("kink") == self.total:
             return (
-                f"None of the {self.total} points is a minimum that can be verified{rest}: the gradient jumps "
-                "there, as with ReLU and max pooling; a smooth activation such as tanh or softplus has minima "
-                "that can be."
+                f"None of the {self.total} points can be verified as a minimum{rest}: the gradient jumps "
+                "there, as with ReLU and max pooling; with a smooth activation such as tanh or softplus "
+                "minima can be verified."
             )
         if not self.minima:
             return (
