@@ -37,7 +37,7 @@ def test_attention_is_causal():
     second[0, 7:] = (first[0, 7:] + 1) % 20
 
     def inside(tokens):
-        return module.blocks(module.characters(tokens) + module.places)
+        return module.blocks(module.characters(tokens) + module.positions)
 
     torch.testing.assert_close(inside(first)[:, :7], inside(second)[:, :7], rtol=0, atol=0)
     assert not torch.allclose(inside(first)[:, 7:], inside(second)[:, 7:])
