@@ -51,7 +51,7 @@ def names_of(complete):
     return sorted(str(file.relative_to(complete)) for file in complete.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_without_its_lease_and_its_configuration(complete, tmp_path, share):
     """Everything that is neither a record nor a result is cut off at once."""
     names = [name for name in names_of(complete) if name.startswith(("run/", "lease"))]
