@@ -16,10 +16,11 @@ def test_a_whole_driver_loses_and_repeats_nothing():
 
 @pytest.mark.slow
 def test_a_whole_driver_keeps_a_cluster_busy():
-    """With 8 nodes and 3,160 pairs nine tenths of the time of all workers count, the last paths included."""
+    """With 8 nodes and 3,160 pairs 85 % of the time of all workers count, that before the first minima and
+    beside the last paths included, and no iteration of the loop takes 50 ms."""
     figures = simulate(8, 80)
-    assert figures["busy_share"] > 0.9 and not figures["twice"]
-    assert figures["slowest_event"] < 0.25
+    assert figures["busy_share"] > 0.85 and not figures["twice"]
+    assert figures["slowest_event"] < 0.05
 
 
 @pytest.mark.slow
