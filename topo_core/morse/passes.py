@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.minima import polish_minimum
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile
@@ -127,6 +128,11 @@ def _descents(objective: Objective, starts: Tensor, steps: Tensor) -> tuple[list
         if not bool(rough.any()):
             break
         floor[rough] = settled(objective, floor[rough], steps[rough])
+    else:  # what has still not converged would be taken for a minimum of its own
+        _, slopes = objective.gradients(floor, _STEP)
+        rough = torch.linalg.vector_norm(slopes, dim=1) > _SETTLED * steepest
+        for row in torch.nonzero(rough).flatten().tolist():
+            floor[row] = polish_minimum(objective, floor[row]).point
     return list(torch.stack(trail, dim=1)), floor
 
 

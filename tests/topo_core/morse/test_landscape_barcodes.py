@@ -47,6 +47,12 @@ def test_a_hundred_random_landscapes(make, seed):
     agrees(in_the_plane(make, seed))
 
 
+@pytest.mark.parametrize("seed", [37, 76])
+def test_descents_that_converge_slowly_end_at_no_minima_of_their_own(seed):
+    """A point on the floor of a flat valley was a sixth minimum, and a bar of the barcode never ended."""
+    agrees(in_the_plane(gaussians, seed))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_random_landscapes_in_space(seed):
