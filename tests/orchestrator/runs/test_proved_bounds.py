@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from orchestrator import launch, load_run
+from orchestrator import load_run
+from orchestrator.launch import LaunchOptions, execute
 from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
 
@@ -23,7 +24,7 @@ RUN = {
 def test_the_bounds_of_a_run(tmp_path):
     """A bar's height has a proved bound above it and close to it, in the text and in the JSON."""
     run = parse({**RUN, "store": str(tmp_path)})
-    assert launch.carry_out(run, in_process=True, quiet=True).code == 0
+    assert execute(run, LaunchOptions(in_process=True, quiet=True)).code == 0
     told = json.loads(toscore("reduce", tmp_path / "r", "--prove", "--json").out)["bounds"]
     (bar,) = load_run(run.location).barcode().finite
     assert bar.length > 0.01

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from orchestrator.studies.measures import FROM_POINTS, MEASURES
+from orchestrator.studies.measures import FROM_POINTS, FROM_PUBLISHED, MEASURES
 from orchestrator.studies.study import expand
 
 PAGE = (Path(__file__).parents[3] / "docs" / "studies.md").read_text()
@@ -26,4 +26,5 @@ def test_every_measure_is_explained():
     """The table has each measure of the program, and no other."""
     table = PAGE.split("| measure |")[1].split("\n\n")[0]
     first_cells = [row.split("|")[1] for row in table.splitlines()[2:]]
-    assert set(re.findall(r"`(\w+)`", " ".join(first_cells))) == {*MEASURES, *FROM_POINTS}
+    names = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+    assert names == {*MEASURES, *FROM_POINTS, *FROM_PUBLISHED}

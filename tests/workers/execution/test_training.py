@@ -209,7 +209,7 @@ def test_training_lowers_the_loss(loaded, store):
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        ({"epochs": 0}, "epochs is 0"),
+        ({"epochs": -1}, "epochs is -1"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"l2": -1.0}, "l2 is -1.0"),
         ({"l2": math.inf}, "l2 is inf"),
