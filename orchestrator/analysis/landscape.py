@@ -98,7 +98,7 @@ class Landscape:
 
     @cached_property
     def heights(self) -> dict[Pair, float]:
-        """Of the passes whose two minima are there; the minima belong to the path (decision 6)."""
+        """Of the passes whose two minima are there; the minima belong to the path."""
         return {
             pair: max(record.height, *(self.losses[end] for end in pair))
             for pair, record in sorted(self.passes.items())

@@ -70,7 +70,7 @@ def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, Ref
 
 
 def _verdict(record: SaddleRecord) -> str:
-    """The verdict; `saddle` is claimed only of a point from which two descents were followed."""
+    """The verdict; `saddle` only where the index is 1 and the record says what the point joins."""
     if record.verdict == "saddle" and (record.index != 1 or not record.joins):
         return "a saddle that is not proved to have index 1"
     return record.verdict

@@ -1,8 +1,9 @@
 """The barcode of verified saddles beside the barcode of paths.
 
-A peak that was followed to a stationary point of index 1 is a transition between the two minima to
-which the loss descends from it. These transitions and the minima form a network with a barcode of its
-own, whose every finite bar ends at a critical point. Where the two barcodes differ, a reason is given.
+A stationary point of index 1 is a transition between two minima where it is the highest point of a
+path between them: the path that was led over it, or its two descents. These transitions and the minima
+form a network with a barcode of its own, whose every finite bar ends at a critical point. Where the two
+barcodes differ, a reason is given.
 """
 
 from collections.abc import Mapping

@@ -218,10 +218,10 @@ class Plan:
 
     @property
     def refines_saddles(self) -> bool:
-        """Whether peaks of paths are followed to saddles.
+        """Whether paths are led over saddles.
 
-        `auto` does so where trained minima are polished, which needs a ridge: elsewhere a descent ends at
-        no minimum of the run.
+        `auto` does so where trained minima are polished, which needs a ridge: elsewhere the points of the
+        run are seldom stationary, and a search from a peak seldom ends at a stationary point.
         """
         run = self.run
         if run.saddles.refine == "auto":

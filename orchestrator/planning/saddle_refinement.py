@@ -100,7 +100,7 @@ def most_saddles(plan: Plan) -> int:
 
 
 def saddle_task(plan: Plan, pair: Pair, path: str) -> RefineSaddle:
-    """The task that follows the peak of the path of a pair.
+    """The task that leads the path of a pair over saddles.
 
     Args:
         plan: of the run.

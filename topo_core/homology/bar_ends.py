@@ -1,9 +1,11 @@
 """What the ends of bars are: verified saddles, kinks, or heights that a path attains.
 
-A bar of paths ends at the highest loss of a path. That is a number of the landscape only where the
-peak was followed to a stationary point of index 1 whose descents join the two basins of the bar
-(decision 42). Then the end is a *saddle*; where the peak is a kink of the loss, it is a *kink*; in
-every other case the height is merely *attained*.
+A bar of paths ends at the highest loss on a path. The end is a *saddle* where the highest point of a
+path between two minima of the run is a verified stationary point of index 1, and this path connects
+the minimum of the bar with a lower one. The path is the one that was led over saddles
+(``topo_core.paths.pass_refinement``), or the two descents from the saddle where both end at minima
+of the run. Where the search from the peak ended at a kink of the loss, the end is a *kink*. In every
+other case it is *attained*: the height of a path, and an upper bound.
 """
 
 import math
@@ -35,7 +37,9 @@ class RefinedPeak:
         gradient_norm: at the point.
         eigenvalues: the lowest ones of the Hessian, increasing.
         bounds: of each of them, how far it may be off.
-        ends: the minima at which the two descents end; None where one ends at no known minimum.
+        ends: two minima that a path connects whose highest point is this point: the ends of the path
+            that was led over it, else the minima at which its two descents end; None where one of them
+            is not known.
     """
 
     verdict: str

@@ -1,7 +1,7 @@
 """The barcode on the quotient by exact symmetries, where copies of a minimum are one point.
 
 Permutations of hidden units and sign flips of odd activations give copies of a minimum with equal
-loss (decision 43). On the parameter space each copy has a bar of its own, and all copies of the
+loss. On the parameter space each copy has a bar of its own, and all copies of the
 lowest minimum but one have finite bars against each other. On the quotient a class of copies has
 one bar. A path between any two members connects their classes, because the symmetry carries it to
 paths between the other copies at the same height; paths inside a class close there and connect

@@ -1,4 +1,4 @@
-"""Transition networks: minima, saddles of index 1, and the two minima to which each saddle descends.
+"""Transition networks: minima, saddles of index 1, and the two minima that each saddle connects.
 
 In the energy-landscape literature this is the kinetic transition network (Wales, Energy Landscapes,
 2003; pele, topsearch). Its barcode by the elder rule is that of the critical points that are known:
@@ -18,13 +18,14 @@ from topo_core.homology.minimum_graphs import Minimum, Pair
 
 @dataclass(frozen=True)
 class Transition:
-    """A saddle of index 1 with its descents.
+    """A saddle of index 1, and the two minima that it connects.
 
     Attributes:
         saddle: its id.
         loss: at the saddle.
-        ends: the minima at which the two descents along its negative direction end. They may be
-            equal; such a saddle connects nothing.
+        ends: two minima that a path connects whose highest point is the saddle: those at which its two
+            descents end, or the ends of a longer path over it. They may be equal; such a saddle
+            connects nothing.
     """
 
     saddle: Hashable

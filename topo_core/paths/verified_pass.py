@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class VerifiedPass:
-    """A saddle of index 1 at the highest point of a path that descends from it on both sides to the ends.
+    """A saddle of index 1 that is the highest point of a path.
 
     Attributes:
         loss: at the saddle.

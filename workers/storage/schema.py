@@ -114,7 +114,8 @@ class MinimumRecord(ResultRecord):
 
     index: int = _column(pa.int32())
     source: str = _column(pa.string())
-    """`trained`, a dip in a path, or the file that it was imported from."""
+    """`trained`, a dip in a path, a descent from a saddle, a restart from a checkpoint, or the file that it
+    was imported from."""
     loss: float = _column(pa.float64())
     test_loss: float = _column(pa.float64())
     accuracy: float = _column(pa.float64())
@@ -219,7 +220,7 @@ class SaddleRecord(ResultRecord):
     figure_column: ClassVar[str] = "loss"
 
     path: str = _column(pa.string())
-    """Key of the path whose peak was followed."""
+    """Key of the path that was led over saddles."""
     i: int = _column(pa.int32())
     j: int = _column(pa.int32())
     loss: float = _column(pa.float64())

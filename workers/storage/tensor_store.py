@@ -80,12 +80,12 @@ class TensorStore:
         return self._read(name, _decode_matrices)
 
     def publish_saddle(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
-        """Publish a refined saddle and the descents from it; returns the object's name."""
+        """Publish a path that was led over saddles, and the saddles; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.SADDLES, key, "parquet", data)
 
     def read_saddle(self, name: str | None) -> dict[str, Tensor]:
-        """The tensors of a saddle; arguments and errors as for `read_path`."""
+        """The path and its saddles; arguments and errors as for `read_path`."""
         return self._read(name, _decode_matrices)
 
     def publish_checkpoint(

@@ -1,4 +1,4 @@
-"""The task that follows the peak of a path to a saddle."""
+"""The task that leads a finished path over saddles."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ class RefineSaddle(Task):
         others: keys of further minima at which a descent may end. They are no part of the key: the record
             keeps the ends of the descents, whichever minima are known.
         seed: of the random directions.
-        rounds: peaks that are followed, at most.
+        rounds: in each of which a piece of the path is relaxed and a peak followed, at most.
     """
 
     noun = "saddle"
