@@ -1,7 +1,8 @@
 """Checks that data and networks are equal in every process, and that the code is that of the plan.
 
-Every worker loads the data and builds the network for itself. A `load()` or a builder that draws random
-numbers without a seed would give each its own loss, and the barcode would compare different functions.
+Every worker builds the network for itself, and every start of a run loads the data; a worker loads them
+where it cannot get them from the driver. A `load()` or a builder that draws random numbers without a seed
+would give each its own loss, and the barcode would compare different functions.
 """
 
 from collections.abc import Sequence
