@@ -1,5 +1,5 @@
 """The live page of a run.
 
-In: its store and its events.
-Out: progress as JSON and as a page.
+In: the store of the run.
+Out: its progress, as JSON and as a web page.
 """

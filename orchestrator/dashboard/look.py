@@ -1,7 +1,7 @@
-"""One reading of a run's store (a look), and the page that is made from it.
+"""A look: one reading of the store of a run, from which the live page is made.
 
-All parts of the page come from one reading of the store, so they agree with each other, and the page shows
-the time of that reading. Nothing is written.
+All parts of the page come from the same reading, so they are consistent, and the page shows the time of that
+reading. Nothing is written to the store.
 """
 
 import math
@@ -23,15 +23,23 @@ from orchestrator.telemetry.durations import human_seconds
 from workers.storage.objects import StoreUnreachable
 
 LEAST_SECONDS = 1.0
-"""Between two looks at the store."""
+"""Shortest time between two looks, in seconds: a reader sees no difference at a higher rate."""
 
 SHARE = 0.2
-"""At most this share of the time goes into looks: a page must not slow down the run that it shows."""
+"""Largest share of the time that is spent on looks, so that the page does not slow down the run that it
+shows."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run; `trouble` says why there is no newer one."""
+    """One look at a run.
+
+    Attributes:
+        progress: tasks, workers and time left.
+        landscape: the results at that time.
+        adaptive: whether paths are optimised in rungs.
+        trouble: why the last attempt to read the store failed; empty if it succeeded.
+    """
 
     progress: Progress
     landscape: Landscape
@@ -40,6 +48,7 @@ class Look:
 
     @cached_property
     def bars(self) -> list[AnytimeBar]:
+        """The bars of the finished minima and paths; empty before the first minimum."""
         if not self.landscape.minima:
             return []
         return anytime_bars(self.landscape, adaptive=self.adaptive)
@@ -66,7 +75,7 @@ class Look:
         }
 
     def html(self, template: str) -> str:
-        """The page, or the part of it that changes."""
+        """Render the whole page (`watch.html`) or the part that changes (`watch_fragment.html`)."""
         look, landscape, bars = self.progress, self.landscape, self.bars
         figure = None
         if bars:
@@ -99,7 +108,7 @@ class Look:
 
 
 def headline(look: Progress) -> str:
-    """The state of the run, in a sentence."""
+    """The state of the run in one sentence."""
     if look.complete:
         return "Complete."
     match look.driver:
@@ -132,7 +141,10 @@ def _finite(value: float) -> float | None:
 
 
 class Watcher:
-    """Reads the store when a page is requested, but not so often that it slows down the run."""
+    """Reads the store when a page is requested, but at most as often as `LEAST_SECONDS` and `SHARE` allow.
+
+    Safe to call from several threads.
+    """
 
     def __init__(self, run: StartedRun, clock: Callable[[], float] = time.monotonic) -> None:
         self._run, self._clock = run, clock
@@ -143,12 +155,16 @@ class Watcher:
         self._pages: dict[str, bytes] = {}
 
     def look(self) -> Look:
-        """The newest look."""
+        """The newest look; reads the store if enough time has passed since the last reading.
+
+        Raises:
+            StoreUnreachable: the store could not be read and has never been read before.
+        """
         with self._lock:
             return self._fresh()
 
     def page(self, template: str) -> bytes:
-        """The newest look as HTML."""
+        """The newest look as UTF-8 HTML, rendered with a template; see `look` and `Look.html`."""
         with self._lock:
             look = self._fresh()
             if template not in self._pages:

@@ -1,7 +1,7 @@
-"""The progress of a run, read from its store alone: tasks done and left, workers, and the time left.
+"""The progress of a run: tasks done and left, workers, and the estimated time left.
 
-Only the store says which tasks are complete, so nothing is kept between two readings except whether the
-driver renewed its lease in between.
+Everything is read from the store. Between two readings only the last seen beat of the driver's lease is
+remembered, to tell whether the driver is running.
 """
 
 import time
@@ -25,14 +25,19 @@ from workers.storage.schema import ResultRecord
 from workers.tasks.minimum_tasks import TrainMinimum
 
 RECENT = 64
-"""Newest finished paths from which the rate is taken: enough to average, few enough to follow a change."""
+"""Number of newest finished paths from which the rate is computed: enough to average, few enough to follow a
+change of the rate."""
 
 LISTED = 40
-"""Unfinished tasks that are listed: a page of them."""
+"""Largest number of unfinished tasks that are listed, so that the list fits on a page."""
 
 
 class Driver(StrEnum):
-    """The state of the driver of a run."""
+    """The state of the driver of a run.
+
+    `QUIET`: the lease was not renewed for `STALE_SECONDS`. `LEFT`: the lease is released or its process has
+    ended. `UNKNOWN`: the lease has not been watched long enough to tell.
+    """
 
     RUNNING = "running"
     QUIET = "silent for a while"
@@ -42,7 +47,7 @@ class Driver(StrEnum):
 
 @dataclass(frozen=True)
 class Count:
-    """Tasks of one kind."""
+    """Numbers of tasks of one kind: in total, done, left to do, failed, and skipped by the pair rule."""
 
     kind: str
     total: int
@@ -54,7 +59,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A task with a checkpoint and without a result."""
+    """A task with a checkpoint but no result yet, with its current epoch and its number of epochs."""
 
     task: str
     epoch: int
@@ -63,7 +68,14 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker as its records show it; `last` is when it finished its last task."""
+    """A worker, from the records of its results.
+
+    Attributes:
+        name: name of the worker.
+        done: number of finished tasks.
+        seconds: working time on these tasks.
+        last: time at which its last task was finished; None if not known.
+    """
 
     name: str
     done: int
@@ -73,7 +85,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at a run."""
+    """The progress of a run at the time `read_at`."""
 
     run: str
     complete: bool
@@ -83,7 +95,7 @@ class Progress:
     unfinished: tuple[Unfinished, ...]
     workers: tuple[Worker, ...]
     eta: float | None
-    """Seconds left at the rate of the last finished tasks; None where that is not known."""
+    """Seconds left at the rate of the newest finished paths; None if not known."""
     read_at: datetime
 
     def to_json(self) -> dict[str, Any]:
@@ -96,7 +108,10 @@ class Progress:
 
 
 class DriverWatch:
-    """Watches whether the lease is renewed, by this machine's clock alone."""
+    """Tells from repeated readings of the lease whether the driver renews it.
+
+    Only the clock of this machine is used, since the clocks of two machines may differ.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -124,10 +139,10 @@ class DriverWatch:
     def settle(
         self, objects: Objects, sleep: Callable[[float], None] = time.sleep
     ) -> tuple[Driver, str]:
-        """The state of the driver, after a few beats of its lease where one reading does not decide it.
+        """The state of the driver; reads the lease repeatedly if one reading does not decide.
 
-        A driver on this machine that has ended is recognised at once; one on another is silent after three
-        beats, `3 * BEAT_SECONDS`.
+        A driver that has ended on this machine is recognised at once. A driver on another machine is reported
+        as `QUIET` if it does not renew its lease within `3 * BEAT_SECONDS`.
         """
         until = self._clock() + 3 * BEAT_SECONDS
         while (state := self.look(objects))[0] is Driver.UNKNOWN and self._clock() < until:
@@ -141,12 +156,13 @@ def progress(
     driver: tuple[Driver, str],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Progress:
-    """The progress of a run as its store is now.
+    """The progress of a run.
 
     Args:
-        run, landscape: the run and its landscape, just read.
+        run: the run.
+        landscape: its results, just read from the store.
         driver: the result of `DriverWatch.look`.
-        now: wall-clock time.
+        now: returns the current time.
     """
     counts = counts_of(landscape)
     records: list[ResultRecord] = [
@@ -194,9 +210,14 @@ def counts_of(landscape: Landscape) -> tuple[Count, ...]:
 def seconds_left(
     counts: Sequence[Count], finished: Mapping[str, Mapping[Any, ResultRecord]]
 ) -> float | None:
-    """Seconds until the open paths are done, at the rate of the newest finished ones.
+    """Seconds until the paths that are left are done, at the rate of the `RECENT` newest finished paths.
 
-    None while minima or simplices are open, whose cost is unknown, and with fewer than three paths.
+    None while minima or simplices are left, whose cost is not known; with fewer than three finished paths;
+    and if no path is left. Saddles are not included.
+
+    Args:
+        counts: numbers of tasks, which include the kinds `minima` and `paths`.
+        finished: records of finished tasks by kind, which include `paths`.
     """
     left = {count.kind: count.left for count in counts}
     if left.get("simplices") or left["minima"] > 0:
@@ -211,7 +232,7 @@ def seconds_left(
 
 
 def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
-    """What each worker has finished, the busiest first."""
+    """Summarise records by worker, the worker with the most tasks first."""
     by_name: dict[str, list[ResultRecord]] = defaultdict(list)
     for record in records:
         by_name[record.worker or "this process"].append(record)
@@ -228,7 +249,13 @@ def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
 
 
 def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished, ...]:
-    """Tasks with a checkpoint and without a record, furthest first."""
+    """Tasks with a checkpoint but no record, at most `LISTED`, the largest share of epochs done first.
+
+    Args:
+        plan: the plan of the run.
+        objects: the objects of its store.
+        done: keys of tasks with a record.
+    """
     epochs: dict[str, int] = {}
     for info in objects.list(layout.CHECKPOINTS):
         name = layout.parse_name(info.name)
@@ -245,7 +272,7 @@ def unfinished(plan: Plan, objects: Objects, done: set[str]) -> tuple[Unfinished
 
 
 def _named(plan: Plan) -> Iterable[tuple[str, str, int]]:
-    """Keys of minima and paths, what they are, and how many epochs they have."""
+    """Key, title and number of epochs of each task; for saddles, the number of rounds."""
     for index, task in enumerate(plan.minima):
         if isinstance(task, TrainMinimum):
             yield task.key, f"minimum {index}", task.settings.epochs

@@ -1,8 +1,9 @@
-"""`toscore watch`: serve the page of a run to browsers of this machine, or of others if it is asked for.
+"""`toscore watch`: serve the live page of a run over HTTP, by default to this machine only.
 
-A page of another site can have its own host name point at this machine and so read what is served here (DNS
-rebinding). Therefore only requests for a known host are answered: a name of this machine, a name that the
-user allows, or an IP address, which no other site can have as its name.
+A malicious site can resolve its own host name to the address of this machine, so that its scripts can read
+the responses of this server (DNS rebinding). Therefore the server answers only requests whose `Host` is a
+name of this machine, a name that the user allows, or an IP address, which cannot be a host name of another
+site.
 """
 
 import asyncio
@@ -43,12 +44,13 @@ ROUTES: Mapping[str, tuple[str, Callable[[Watcher], bytes]]] = {
 
 
 def is_allowed(host: str, bound: str, names: Collection[str]) -> bool:
-    """Whether a request with this `Host` header is answered.
+    """Whether to answer a request with this `Host` header.
 
     Args:
         host: the header, with or without a port.
-        bound: the address that is served at.
-        names: further names that the user allows.
+        bound: the address that the server is bound to; on a loopback address only loopback names and `names`
+            are allowed.
+        names: further host names that the user allows.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""
@@ -64,7 +66,13 @@ def is_allowed(host: str, bound: str, names: Collection[str]) -> bool:
 
 
 class Server:
-    """A server whose address is bound; `serve_forever` answers until `shutdown` from another thread."""
+    """An HTTP server with a bound address. `serve_forever` runs it; `shutdown` stops it from another thread.
+
+    Args:
+        listening: the bound socket, which this object closes on exit from its context.
+        watcher: reads the run.
+        names: further host names that the user allows.
+    """
 
     def __init__(self, listening: socket.socket, watcher: Watcher, names: Collection[str]) -> None:
         self._socket, self._watcher, self._names = listening, watcher, names
@@ -73,7 +81,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where a browser finds it."""
+        """The URL of the page."""
         port = self._socket.getsockname()[1]
         host = f"[{self._bound}]" if ":" in self._bound else self._bound
         return f"http://{host}:{port}/"
@@ -85,12 +93,12 @@ class Server:
         self._socket.close()
 
     def serve_forever(self) -> None:
-        """Answer requests in this thread, until `shutdown` or Ctrl-C."""
+        """Answer requests in this thread until `shutdown` is called or Ctrl-C is pressed."""
         with asyncio.Runner() as runner:
             runner.run(self._serve())
 
     def shutdown(self) -> None:
-        """Let `serve_forever`, which another thread has called, return."""
+        """Make `serve_forever`, running in another thread, return. Blocks until it has started."""
         self._started.wait()
         self._loop.call_soon_threadsafe(self._stopping.set)
 
@@ -110,7 +118,7 @@ class Server:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refuse requests for other hosts, and give every answer the same headers."""
+        """Refuse requests for other hosts, and set the security headers of every response."""
         if not is_allowed(request.headers.get("Host", ""), self._bound, self._names):
             text = "Ask for this machine by its own name, or allow this one with --allow-host.\n"
             response: web.StreamResponse = web.Response(status=403, text=text)
@@ -131,16 +139,16 @@ class Server:
 
 
 def serve(run: StartedRun, host: str, port: int, names: Collection[str] = ()) -> Server:
-    """A server that is bound and not yet serving.
+    """Bind a server for a run; call its `serve_forever` to answer requests.
 
     Args:
-        run: what to show.
+        run: the run to show.
         host: an address of this machine.
-        port: 0 takes a free one.
-        names: hosts by which it may be asked for, beside this machine's own.
+        port: port number; 0 selects a free one.
+        names: further host names to allow, in addition to the names of this machine.
 
     Raises:
-        UserError: the address is in use, or not one of this machine.
+        UserError: the address cannot be bound: it is in use, or not an address of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -1,5 +1,5 @@
-"""A `Landscape` for people.
+"""Present the results of runs to people.
 
-In: the result of `analysis`.
-Out: text for a terminal, a page, figures, tables.
+In: a `Landscape`, the result of `analysis`.
+Out: text for a terminal, an HTML page, figures, tables, and files in other formats.
 """

@@ -1,9 +1,9 @@
-"""The barcode of an unfinished run: which parts of it no remaining path can change.
+"""The barcode of an unfinished run, with the parts that no remaining path can change.
 
-More paths can only lower a pass, and no pass is lower than the higher of its two minima. So a bar is
-settled from its birth up to its end in the case that every remaining path is as low as that bound; from
-there to its present end it is undecided. A minimum that has not been trained could be lower than any
-other, so no bar is settled while minima are missing.
+Further paths can only lower a pass, and no pass is lower than the higher of its two minima. Assume that every
+remaining path is as low as this bound: a bar is settled from its birth up to its end in that case, and
+undecided from there up to its current end. No bar is settled while minima are missing, because a missing
+minimum may be lower than any other.
 """
 
 import math
@@ -33,10 +33,10 @@ class AnytimeBar:
     """A bar of the elder barcode of the finished minima and paths.
 
     Attributes:
-        minimum: its number.
-        birth: its loss.
-        settled: the bar reaches at least up to here, whatever the remaining paths are.
-        death: its end with the finished paths.
+        minimum: number of the minimum.
+        birth: loss of the minimum.
+        settled: lower bound of the end of the bar, whatever the remaining paths are.
+        death: end of the bar with the finished paths; infinite if there is none.
     """
 
     minimum: int
@@ -46,6 +46,7 @@ class AnytimeBar:
 
     @property
     def decided(self) -> bool:
+        """Whether no remaining path can change the bar."""
         return self.settled == self.death
 
 
@@ -53,7 +54,8 @@ def anytime_bars(landscape: Landscape, *, adaptive: bool) -> list[AnytimeBar]:
     """The bars in the order of their births.
 
     Args:
-        adaptive: paths are optimised in rungs, and a finished one may still go lower.
+        landscape: the results so far.
+        adaptive: whether paths are optimised in rungs, so that a finished path may still become lower.
     """
     waiting = len(landscape.minima) < landscape.minima_expected
     moving = waiting or (adaptive and landscape.counts.open > 0)
@@ -70,14 +72,14 @@ def anytime_bars(landscape: Landscape, *, adaptive: bool) -> list[AnytimeBar]:
 
 
 def score_bounds(bars: Sequence[AnytimeBar]) -> tuple[float, float]:
-    """Lower and upper bound of the final TO-score, when all minima are trained."""
+    """Lower and upper bound of the TO-score of the complete run; valid once all minima are trained."""
     finite = [bar for bar in bars if not (bar.decided and math.isinf(bar.death))]
     low = max(((bar.settled - bar.birth) / 2 for bar in finite), default=0.0)
     return low, max(((bar.death - bar.birth) / 2 for bar in finite), default=0.0)
 
 
 def anytime_figure(landscape: Landscape, bars: Sequence[AnytimeBar]) -> Figure:
-    """The barcode of the finished minima and paths, its undecided parts dashed."""
+    """The barcode of the finished minima and paths; undecided parts are dashed."""
     counts = landscape.counts
     decided = sum(bar.decided for bar in bars)
     done = (

@@ -1,4 +1,4 @@
-"""Barcodes on the loss axis, and the same bars as points of a persistence diagram."""
+"""Figures of barcodes: bars on a loss axis, and a persistence diagram."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,10 @@ from topo_core.homology.persistent_homology import HomologyBarcode
 
 AnyBarcode = Barcode | HomologyBarcode
 Line = list[tuple[float, float]]
+"""Points (x, y) of a line in data coordinates."""
 
 LABELLED = 40
-"""Largest number of bars that are labelled one by one on the axis."""
+"""Largest number of bars that have a label each: more labels would overlap."""
 
 RULES = {"elder": "elder rule", "direct": "direct paths, Algorithm 1"}
 
@@ -41,9 +42,9 @@ class Panel:
     """One barcode with its heading.
 
     Attributes:
-        title: above the bars.
-        bars: of one index.
-        ends: what finite bars end at, by minimum; empty where no peak was followed.
+        title: heading above the bars.
+        bars: the bars of one index.
+        ends: number of a minimum → value of `EndKind` of its finite bar; empty if no peak was refined.
     """
 
     title: str
@@ -51,13 +52,19 @@ class Panel:
     ends: Mapping[int, str] = field(default_factory=dict)
 
     def end(self, bar: Interval) -> str:
-        """What a bar ends at; empty where that is not known."""
+        """The value of `EndKind` of a bar; empty if not known."""
         minimum = getattr(bar, "minimum", None)
         return self.ends.get(minimum, "") if minimum is not None else ""
 
 
 def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Figure:
-    """Barcodes of one index side by side on one loss axis."""
+    """Barcodes of one index in panels with a common loss axis.
+
+    Args:
+        panels: one for each barcode.
+        index: index of all barcodes.
+        name: stem of the file names; by default `barcode-INDEX`.
+    """
     whose = "minima" if index == 0 else f"index {index}"
     births = (
         "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
@@ -94,12 +101,15 @@ def _open_bars(panels: Sequence[Panel], why: str) -> str:
 
 
 def left_open(bars: AnyBarcode) -> tuple[Interval, ...]:
-    """Infinite bars that are infinite only because minima, paths or simplices are missing."""
+    """The infinite bars that may become finite when missing minima, paths or simplices are added.
+
+    For index 0 these are all infinite bars but the first, that of the lowest minimum.
+    """
     return bars.infinite[1 if bars.index == 0 else 0 :]
 
 
 def described(bars: AnyBarcode) -> str:
-    """A barcode in a sentence or two."""
+    """A barcode described in one or two sentences."""
     if not bars.bars:
         return "No bar has a length."
     longest = bars.longest
@@ -113,6 +123,7 @@ def described(bars: AnyBarcode) -> str:
 
 
 def bars_table(panels: Sequence[Panel]) -> Table:
+    """The data of a figure of barcodes: one row for each bar."""
     rows = [(panel.title, bar) for panel in panels for bar in panel.bars.bars]
     ends = [panel.end(bar) for panel in panels for bar in panel.bars.bars]
     return Table(
@@ -156,7 +167,7 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
         _mark_ends(ax, panel)
         ax.set_xlim(*room)
         if not ends:
-            ax.set_xticks([])  # there is no bar that could set a scale
+            ax.set_xticks([])  # no bar determines a scale
         elif log:
             log_axis(ax, "x")
         else:
@@ -167,7 +178,7 @@ def _draw_barcodes(panels: Sequence[Panel], wide: bool) -> Drawing:
 
 
 def _mark_ends(ax: Axes, panel: Panel) -> None:
-    """A dot at each bar that ends at a verified saddle, a cross at each that ends at a kink."""
+    """Draw a dot at the end of each bar that ends at a verified saddle, and a cross if it ends at a kink."""
     rows = list(enumerate(panel.bars.bars))
     for kind, mark in ((EndKind.SADDLE, "o"), (EndKind.KINK, "x")):
         at = [(bar.death, row) for row, bar in rows if panel.end(bar) == kind.value]
@@ -176,7 +187,7 @@ def _mark_ends(ax: Axes, panel: Panel) -> None:
 
 
 def room_for(low: float, high: float, log: bool) -> tuple[float, float]:
-    """Limits with some space on both sides."""
+    """Axis limits for the range [low, high], with 8 % of space on both sides."""
     if log:
         factor = (high / low) ** 0.08
         return low / factor, high * factor
@@ -185,8 +196,16 @@ def room_for(low: float, high: float, log: bool) -> tuple[float, float]:
 
 
 def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum") -> None:
-    """Draw bars, the lowest birth at the top. Infinite bars end in an arrow at ``right``; they are dashed
-    where the simplex that would end them is missing."""
+    """Draw bars, the lowest birth at the top.
+
+    An infinite bar ends in an arrow; it is dashed if the simplex that would end it is missing (`left_open`).
+
+    Args:
+        ax: axes to draw into.
+        bars: a barcode.
+        right: position of the arrows, in units of the loss.
+        label: label of the vertical axis for index 0.
+    """
     shown = bars.bars
     width = 5.0 if len(shown) <= 20 else max(0.6, 100 / len(shown))
     finite: list[Line] = []
@@ -218,7 +237,7 @@ def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum
                 [right] * len(lines), [line[1][1] for line in lines], ">", color=SECOND,
                 ms=6 if len(shown) <= LABELLED else 3, fillstyle=fill, clip_on=False,
             )  # fmt: skip
-    # A bar too short to be seen still has its birth.
+    # The mark of its birth shows a bar that is too short to be seen.
     births = [line[0] for line in finite]
     if births:
         ax.plot(*zip(*births, strict=True), "|", color=FIRST, ms=max(2.0, width), rasterized=many)
@@ -236,7 +255,7 @@ def draw_bars(ax: Axes, bars: AnyBarcode, *, right: float, label: str = "minimum
 
 
 def diagram_figure(barcodes: Mapping[str, AnyBarcode]) -> Figure:
-    """Birth against death of the finite bars, each barcode with a marker of its own."""
+    """Persistence diagram of the finite bars; each barcode, by title, has its own marker."""
     panels = [Panel(title, bars) for title, bars in barcodes.items()]
     return Figure(
         name="persistence-diagram",

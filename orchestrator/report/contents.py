@@ -1,4 +1,4 @@
-"""All that a report of one run shows, made from what its store holds."""
+"""The figures of the report of one run, made from its results."""
 
 import math
 from collections.abc import Iterator
@@ -33,13 +33,19 @@ from workers.storage.objects import NotFound
 Pair = tuple[int, int]
 
 FEWEST_BARS = 3
-"""Fewest finite bars for a figure of their lengths against test errors: of two, any relation is a line."""
+"""Smallest number of finite bars for the figure of bar length against test error: two points always lie on a
+line."""
 
 
 def figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[Figure]:
-    """The figures of a run that have something to show; see ``left_out`` for the others.
+    """The figures of a run that have something to show; ``left_out`` explains which are missing.
 
-    Each caption ends with the loss of the run and its parts.
+    Each caption ends with a description of the loss.
+
+    Args:
+        plan: the plan of the run.
+        landscape: its results.
+        points: reads the points of a path; see `points_of`.
     """
     loss = f"Loss: {plan.run.loss.description}."
     for figure in _figures(plan, landscape, points):
@@ -85,7 +91,7 @@ def _figures(plan: Plan, landscape: Landscape, points: ReadPoints) -> Iterator[F
 
 
 def left_out(landscape: Landscape) -> str:
-    """Why figures of bar lengths are missing; empty where they are drawn."""
+    """Why figures of bar lengths are missing; empty if they are drawn."""
     if not landscape.minima:
         return ""
     if has_length(landscape):
@@ -104,7 +110,7 @@ def left_out(landscape: Landscape) -> str:
 
 
 def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
-    """Reads what is drawn of a path's points from the store, each path once."""
+    """A function that reads the drawn data of the points of a path from the store; it caches each path."""
 
     @cache
     def read(pair: Pair) -> PathPoints | None:
@@ -114,7 +120,7 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
         positions = arc_positions(tensors["points"]).tolist()
         if before := landscape.as_optimised.get(
             pair
-        ):  # its norms are of the path as it was optimised
+        ):  # norms were recorded for the path before its saddle refinement
             tensors = _readable(run, before.object)
         if "norm_epochs" not in tensors:
             return PathPoints(positions)
@@ -129,7 +135,7 @@ def points_of(run: StartedRun, landscape: Landscape) -> ReadPoints:
 
 
 def _readable(run: StartedRun, name: str | None) -> dict[str, Tensor]:
-    """The tensors of a path; none where they were not kept or cannot be read."""
+    """The tensors of a path; empty if they were not kept or cannot be read."""
     try:
         return run.store.read_path(name)
     except (Damaged, NotFound):
@@ -137,5 +143,5 @@ def _readable(run: StartedRun, name: str | None) -> dict[str, Tensor]:
 
 
 def _without_padding(rows: Tensor) -> list[list[float]]:
-    """Rows of different lengths that NaN made equal."""
+    """Rows without the NaN that pads them to equal length."""
     return [[value for value in row if not math.isnan(value)] for row in rows.tolist()]

@@ -12,13 +12,17 @@ from orchestrator.report.style import signed
 from topo_core.random_streams import generator
 
 RESAMPLES = 4000
+"""Number of bootstrap resamples and of random permutations; p-values resolve 1/4001."""
+
 LEVEL = 0.95
+"""Nominal coverage of the interval."""
 
 FEW = 10
-"""Number of pairs below which percentile intervals are known to be too narrow."""
+"""Number of pairs below which percentile bootstrap intervals are too narrow, so that a warning is given."""
 
 ALL_ORDERS_UP_TO = 7
-"""Number of pairs up to which every order is tried; beyond it, ``RESAMPLES`` random orders are."""
+"""Number of pairs up to which all permutations are enumerated (7! = 5040); with more, ``RESAMPLES`` random
+ones are drawn."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +30,13 @@ class RankCorrelation:
     """Spearman's rho with a percentile bootstrap interval (Efron & Tibshirani 1993, ch. 13).
 
     Attributes:
-        rho: NaN for fewer than three pairs, or where one side does not vary.
-        low, high: of the interval, NaN where there is none.
-        level: of the interval.
-        count: pairs.
-        resamples: of the bootstrap in which both sides varied.
-        p: of a permutation test: the share of orders of one side in which |rho| is at least as large,
-            the observed order included.
+        rho: the correlation; NaN for fewer than three pairs, or if one side is constant.
+        low, high: ends of the interval; NaN if there is none.
+        level: nominal coverage of the interval.
+        count: number of pairs.
+        resamples: number of bootstrap resamples in which neither side is constant; the others are dropped.
+        p: two-sided p-value of a permutation test: the share of permutations of one side for which |rho| is
+            at least as large, the observed order included.
     """
 
     rho: float
@@ -45,7 +49,7 @@ class RankCorrelation:
 
     @property
     def sentence(self) -> str:
-        """The result in one sentence, with a warning where there are few pairs."""
+        """The result in words, with a warning if there are fewer than `FEW` pairs."""
         if math.isnan(self.rho):
             return (
                 f"Spearman's ρ is not defined for these {self.count} minima: "
@@ -65,11 +69,11 @@ class RankCorrelation:
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float], *draws: int | str) -> RankCorrelation:
-    """Spearman's rank correlation of pairs, ties sharing their mean rank.
+    """Spearman's rank correlation of pairs; tied values have their mean rank.
 
     Args:
-        x, y: of equal length; pairs with a value that is not finite are left out.
-        draws: names the random draws of the bootstrap.
+        x, y: values of equal length; pairs with a value that is not finite are dropped.
+        draws: seed of the resamples and permutations.
     """
     both = np.array([x, y], dtype=np.float64)
     both = both[:, np.isfinite(both).all(axis=0)]
@@ -94,7 +98,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *draws: int | str) 
 
 
 def _permutation_p(x: np.ndarray, y: np.ndarray, source: np.random.Generator) -> float:
-    """p-value of a two-sided permutation test (Good 2005) of Spearman's rho."""
+    """p-value of a two-sided permutation test (Good 2005) of Spearman's rho, for x and y of shape [n]."""
     a, b = rankdata(x), rankdata(y)
     a -= a.mean()
     b -= b.mean()
@@ -107,7 +111,7 @@ def _permutation_p(x: np.ndarray, y: np.ndarray, source: np.random.Generator) ->
 
 
 def _rho(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the ranks along the last axis; NaN where a side is constant."""
+    """Pearson's correlation [b] of the ranks of x and y [b, n] in each row; NaN if a side is constant."""
     a, b = rankdata(x, axis=1), rankdata(y, axis=1)
     a -= a.mean(axis=1, keepdims=True)
     b -= b.mean(axis=1, keepdims=True)

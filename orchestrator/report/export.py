@@ -1,4 +1,4 @@
-"""`toscore export`: the numbers of a run in the formats that other programs read."""
+"""`toscore export`: write the results of a run in formats that other programs read."""
 
 import difflib
 import json
@@ -24,7 +24,7 @@ from topo_core.homology.to_scores import to_score
 
 
 class Format(StrEnum):
-    """What can be written."""
+    """The formats of `toscore export --format`."""
 
     PARQUET = "parquet"
     JSON = "json"
@@ -36,10 +36,10 @@ class Format(StrEnum):
 
 
 def parse_format(text: str) -> Format:
-    """A format by its name.
+    """The format with a given name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no such format.
     """
     try:
         return Format(text)
@@ -50,10 +50,10 @@ def parse_format(text: str) -> Format:
 
 
 def export(run: LoadedRun, format_: Format, out: Path) -> list[Path]:
-    """Write one format into a folder; the files that were written.
+    """Write the results of a run in one format into a folder; returns the files written.
 
     Raises:
-        UserError: the folder cannot be written to, or a package is missing.
+        UserError: the folder cannot be written to, a package is missing, or a minimum cannot be read.
     """
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -61,13 +61,17 @@ def export(run: LoadedRun, format_: Format, out: Path) -> list[Path]:
 
 
 def export_point(run: LoadedRun, pair: tuple[int, int], position: str, out: Path) -> Path:
-    """Write the network at a point of a path as safetensors.
+    """Write the state dict of the network at a point of a path as safetensors; returns the file.
 
     Args:
+        run: the run.
+        pair: numbers of the two minima of the path.
         position: a fraction of the arc length, or `peak`.
+        out: folder to write to.
 
     Raises:
-        UserError: no such path or position, or the folder cannot be written to.
+        UserError: there is no such path or position, its points were not kept, the code that the store names
+            is not trusted, or the folder cannot be written to.
     """
     try:
         where = "peak" if position == "peak" else float(position)
@@ -82,10 +86,10 @@ def export_point(run: LoadedRun, pair: tuple[int, int], position: str, out: Path
 
 
 def parse_pair(text: str) -> tuple[int, int]:
-    """`3,7` or `3-7` as a pair.
+    """Parse `3,7` or `3-7` as a pair of minima.
 
     Raises:
-        UserError: it is none.
+        UserError: the text has another form.
     """
     parts = text.replace("–", ",").replace("-", ",").split(",")
     if len(parts) == 2 and all(part.strip().isdigit() for part in parts):
@@ -94,7 +98,7 @@ def parse_pair(text: str) -> tuple[int, int]:
 
 
 def _parquet(run: LoadedRun, out: Path) -> list[Path]:
-    """One file a table; ids of runs and units are in the metadata."""
+    """One file for each table; the metadata has the name of the run and whether it is complete."""
     files = []
     for name in TABLES:
         if name == "simplices" and not run.higher:
@@ -111,14 +115,18 @@ def _parquet(run: LoadedRun, out: Path) -> list[Path]:
 
 
 def _json(run: LoadedRun, out: Path) -> list[Path]:
-    """What `toscore reduce --json` prints."""
+    """The output of `toscore reduce --json`."""
     file = out / f"{run.name}.json"
     replace_file(file, json.dumps(run.landscape.to_json(), allow_nan=False).encode())
     return [file]
 
 
 def _npz(run: LoadedRun, out: Path) -> list[Path]:
-    """Losses, heights, scores, and bars as arrays [m, 2] of birth and death with what they join."""
+    """Losses [n], heights [n, n], TO-scores, and for each barcode its bars [m, 2] of birth and death.
+
+    For index 0 the minimum of each bar is given; for index k above 0 the minima of the simplices at which
+    each bar is born [m, k + 1] and killed [m, k + 2].
+    """
     arrays: dict[str, NDArray[Any]] = {"losses": run.losses, "heights": run.heights}
     for method in METHODS:
         bars = run.barcode(method).bars
@@ -126,7 +134,7 @@ def _npz(run: LoadedRun, out: Path) -> list[Path]:
         arrays[f"{method}_minima"] = np.array([b.minimum for b in bars], dtype=np.int64)
         arrays[f"{method}_to_score"] = np.array(run.to_score(method))
     for index, barcode in run.higher.items():
-        # The minima of the simplex that ends an infinite bar are none: -1.
+        # No simplex ends an infinite bar, so its minima are -1.
         none = (-1,) * (index + 2)
         born, killed = [b.born for b in barcode.bars], [b.killed or none for b in barcode.bars]
         arrays[f"index_{index}_bars"] = _births_and_deaths(barcode.bars)
@@ -146,10 +154,10 @@ def _births_and_deaths(bars: Iterable[Interval]) -> NDArray[np.float64]:
 
 
 def _gudhi(run: LoadedRun, out: Path) -> list[Path]:
-    """GUDHI's text format of intervals, `dimension birth death` a line, one file a rule.
+    """GUDHI's text format: one file for each rule, one line `dimension birth death` for each bar.
 
-    Bars of index 1 and more stand in the file of the elder rule, which is homology as they are;
-    Algorithm 1 has none.
+    Bars of index 1 and higher are in the file of the elder rule, because it computes homology as they do.
+    Algorithm 1 (`direct`) is defined for index 0 only.
     """
     files = []
     for method in METHODS:
@@ -166,7 +174,7 @@ def _gudhi(run: LoadedRun, out: Path) -> list[Path]:
 
 
 def _safetensors(run: LoadedRun, out: Path) -> list[Path]:
-    """The state dict of every minimum."""
+    """The state dict of every minimum, one file for each."""
     files = []
     for index in run.minima:
         file = out / f"minimum-{index}.safetensors"
@@ -176,7 +184,7 @@ def _safetensors(run: LoadedRun, out: Path) -> list[Path]:
 
 
 def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
-    """Training and path optimisation as scalars, a folder a minimum or path."""
+    """The histories of training and path optimisation as scalars, one folder for each minimum or path."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -192,7 +200,7 @@ def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
         kind = name.split("-")[0]
         if rows:
             for earlier in (folder / name).glob("events.out.tfevents.*"):
-                earlier.unlink()  # or a second export would double every point
+                earlier.unlink()  # otherwise a second export would duplicate every point
             with SummaryWriter(str(folder / name)) as writer:
                 for row in rows:
                     for tag, value in row.items():
@@ -202,7 +210,7 @@ def _tensorboard(run: LoadedRun, out: Path) -> list[Path]:
 
 
 def _pathsample(run: LoadedRun, out: Path) -> list[Path]:
-    """min.data and ts.data of PATHSAMPLE: minima, and verified saddles with what they join."""
+    """min.data and ts.data of PATHSAMPLE: minima, and verified saddles with the minima that they join."""
     return write_pathsample(transition_network(run.landscape), out)
 
 

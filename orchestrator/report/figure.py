@@ -1,4 +1,4 @@
-"""A figure of a report: drawing, caption, alternative text and the data behind it."""
+"""A figure of a report: its drawing, caption, alternative text and data."""
 
 import csv
 import io
@@ -20,7 +20,11 @@ Cell = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, from which a figure is drawn."""
+    """A table of named columns of equal length.
+
+    Raises:
+        ValueError: the columns have different lengths.
+    """
 
     columns: Mapping[str, Sequence[Cell]]
 
@@ -33,11 +37,12 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def rows(self, most: int | None = None) -> Iterator[tuple[Cell, ...]]:
+        """The first `most` rows, or all."""
         columns = [values[:most] for values in self.columns.values()]
         return zip(*columns, strict=True)
 
     def to_csv(self) -> str:
-        """CSV with a header; floats round-trip exactly."""
+        """CSV with a header; floats are written so that they are read back exactly."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(self.columns)
@@ -45,7 +50,7 @@ class Table:
         return out.getvalue()
 
     def to_json(self) -> str:
-        """A JSON list of objects; infinities and NaN are null."""
+        """A JSON list with one object for each row; infinities and NaN are null."""
         names = tuple(self.columns)
         rows = [
             {name: _finite(cell) for name, cell in zip(names, row, strict=True)}
@@ -55,7 +60,7 @@ class Table:
 
 
 def table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
-    """The table with these columns and rows."""
+    """A table from the names of its columns and its rows."""
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return Table({name: list(column) for name, column in zip(names, columns, strict=True)})
 
@@ -70,11 +75,11 @@ class Figure:
 
     Attributes:
         name: stem of its file names.
-        title: a few words.
-        caption: what is shown and how to read it.
+        title: title, a few words.
+        caption: says what is shown and how to read it.
         alt: alternative text for readers who cannot see the drawing.
-        table: its data.
-        draw: draws it, for a wide page (True) or a narrow one (False).
+        table: the data of the figure.
+        draw: returns the drawing, for a wide page (True) or a narrow one (False).
     """
 
     name: str
@@ -85,13 +90,13 @@ class Figure:
     draw: Callable[[bool], Drawing]
 
     def svg(self, *, wide: bool = True) -> str:
-        """An `<svg>` element whose colours follow the page, with ids that are unique on the page."""
+        """An `<svg>` element with CSS variables of the page as colours and ids unique on the page."""
         prefix = f"{self.name}-{'wide' if wide else 'narrow'}"
         with styled():
             return _inline(self._wide if wide else _settled(self.draw(False)), prefix, self.alt)
 
     def files(self) -> dict[str, bytes]:
-        """PNG and PDF for a paper, and CSV and JSON of the data: bytes by file name."""
+        """PNG and PDF of the wide drawing, and CSV and JSON of the data: file name → bytes."""
         files = {
             f"{self.name}.csv": self.table.to_csv().encode(),
             f"{self.name}.json": self.table.to_json().encode(),
@@ -114,14 +119,14 @@ class Figure:
 
 
 def _settled(drawing: Drawing) -> Drawing:
-    """The drawing with its layout computed once, which takes most of the time of drawing."""
+    """Compute the layout of a drawing and fix it, so that it is computed once for all formats; it is slow."""
     drawing.draw_without_rendering()
     drawing.set_layout_engine("none")
     return drawing
 
 
 _UNDATED: Mapping[str, Mapping[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
-"""Metadata without dates, so that the same run gives the same bytes."""
+"""File format → metadata without dates, so that the same run gives the same bytes."""
 
 
 def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
@@ -132,7 +137,7 @@ def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     _, body = text.split(">", 1)
     width, height = (72 * inches for inches in drawing.get_size_inches())
-    # Ids must be unique on a page of several drawings; Matplotlib's depend on what was drawn before.
+    # Ids must be unique on a page with several drawings, and Matplotlib's ids depend on earlier drawings.
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', body))
     own = {name: f"{prefix}-{number}" for number, name in enumerate(ids)}
     body = re.sub(r'\bid="([^"]+)"', lambda m: f'id="{own[m[1]]}"', body)
@@ -148,4 +153,5 @@ def _inline(drawing: Drawing, prefix: str, alt: str) -> str:
 
 
 _ENLARGED = 1.42
-"""CSS pixels per point, at most: letters of 9 points are then as large as the text of the page."""
+"""Largest scale of a drawing, in CSS pixels per point: its 9-point text is then as large as the text of the
+page."""

@@ -1,4 +1,4 @@
-"""Minima of one network grouped by their training, and the passes in each group (the paper's Figure 5)."""
+"""Figure of minima grouped by training settings, with the passes inside each group (the paper's Figure 5)."""
 
 import math
 import textwrap
@@ -30,13 +30,14 @@ from workers.tasks.minimum_tasks import TrainMinimum
 
 @dataclass(frozen=True)
 class Group:
-    """Minima that were trained alike.
+    """Minima that were trained with the same settings.
 
     Attributes:
-        label: what distinguishes it from the others.
-        losses: of its minima.
-        heights: of the passes between two of its minima.
-        test_errors: shares of test examples that its minima get wrong, where they are known.
+        label: the settings that distinguish the group from the others.
+        losses: losses of its minima.
+        heights: heights of the passes between two of its minima.
+        test_errors: test error of each of its minima, a share of the test examples; unknown ones are left
+            out.
     """
 
     label: str
@@ -46,7 +47,13 @@ class Group:
 
 
 def groups_of(plan: Plan, landscape: Landscape, prefix: str = "") -> list[Group]:
-    """The groups of a run, one a recipe, in the order of the run file; imported minima are one."""
+    """The groups of a run, in the order of its minima: one for each recipe, and one of imported minima.
+
+    Args:
+        plan: the plan of the run.
+        landscape: its results.
+        prefix: put before each label, to tell the groups of several runs apart.
+    """
     settings: dict[int, dict[str, Any]] = {
         index: _flat(asdict(task.settings)) if isinstance(task, TrainMinimum) else {}
         for index, task in enumerate(plan.minima)
@@ -95,7 +102,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def groups_figure(groups: Sequence[Group]) -> Figure | None:
-    """Heights of the passes inside each group; None where fewer than two groups have any."""
+    """Heights of the passes inside each group; None if fewer than two groups have a pass."""
     shown = [group for group in groups if group.heights]
     if len(shown) < 2:
         return None
@@ -156,5 +163,5 @@ def _draw(groups: Sequence[Group], wide: bool) -> Drawing:
 
 
 def wrapped(text: str, width: int) -> str:
-    """A label on several lines."""
+    """Break a label into lines of at most `width` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text

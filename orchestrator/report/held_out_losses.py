@@ -1,4 +1,4 @@
-"""The loss on the test set along the paths that carry a bar, beside the figure of the training loss."""
+"""Figure of the test loss along the paths that end a bar, to compare with the training loss along them."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from workers.storage.schema import PairRecord
 
 
 def held_out_figure(bars: Barcode, passes: Passes) -> Figure | None:
-    """Test loss along every path that carries a bar; None where none was measured."""
+    """Test loss along the paths that end a bar; None if it was not measured on any of them."""
     carried = [pair for _, pair in carrying(bars, passes) if len(passes[pair].test_losses)]
     if not carried:
         return None
@@ -46,7 +46,7 @@ def held_out_figure(bars: Barcode, passes: Passes) -> Figure | None:
 
 
 def _rises(record: PairRecord) -> bool:
-    """Whether the test loss is higher at some inner point than at both ends."""
+    """Whether the test loss at some inner point is higher than at both ends."""
     return max(record.test_losses) > max(record.test_losses[0], record.test_losses[-1])
 
 
@@ -63,7 +63,7 @@ def _draw(shown: Sequence[Pair], passes: Passes, wide: bool) -> Drawing:
         ax.set_title(f"path {pair[0]}–{pair[1]}", fontsize=8)
     for ax in axes[len(shown) :]:
         ax.set_visible(False)
-    for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the lowest of each column
+    for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the bottom panel of each column
         ax.tick_params(labelbottom=True)
     values = [value for pair in shown for value in passes[pair].test_losses]
     if min(values) > 0 and spans_decades(values):

@@ -1,4 +1,4 @@
-"""Figures and the table of minima: their training, and test error against bar length."""
+"""Table of the minima, and figures of their training and of test error against bar length."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ from topo_core.homology.barcodes import Barcode
 from workers.storage.schema import MinimumRecord
 
 TRACED = 200
-"""Largest number of training curves that are drawn."""
+"""Largest number of training curves that are drawn: more cannot be told apart and only enlarge the file."""
 
 Minima = Mapping[int, MinimumRecord]
 
 
 def minima_table(minima: Minima, bars: Barcode) -> Table:
-    """A row for each minimum, in the order of their losses."""
+    """A table with one row for each minimum, by increasing loss."""
     bar_of = {bar.minimum: bar for bar in bars.bars}
     rows = sorted(minima.items(), key=lambda item: (item[1].loss, item[0]))
     records = [record for _, record in rows]
@@ -60,7 +60,7 @@ def _first(values: Sequence[float]) -> float:
 
 
 def training_figure(minima: Minima, run: str) -> Figure | None:
-    """Training loss against epochs; None where every minimum was imported."""
+    """Training loss and learning rate against epochs; None if no minimum was trained in this run."""
     curves = {
         index: [(row["epoch"], row["loss"], row["rate"]) for row in record.history]
         for index, record in sorted(minima.items())
@@ -117,7 +117,7 @@ def _draw_training(curves: Mapping[int, list[tuple[int, float, float]]], wide: b
 
 
 def generalisation_figure(minima: Minima, bars: Barcode, run: str) -> Figure | None:
-    """Length of a bar against the test error of its minimum; None without test accuracies."""
+    """Length of each finite bar against the test error of its minimum; None if no test accuracy is known."""
     rows = [
         (bar.minimum, bar.length, 1 - minima[bar.minimum].test_accuracy, minima[bar.minimum].loss)
         for bar in bars.finite

@@ -1,4 +1,4 @@
-"""Figures, tables and facts as one HTML file that needs nothing else: no network, no script, no fonts."""
+"""Render figures, tables and facts as one self-contained HTML file, without scripts or fonts."""
 
 import base64
 import math
@@ -14,17 +14,18 @@ from orchestrator.report.figure import Cell, Figure, Table
 from orchestrator.report.style import DARK, VARIABLES
 
 SHOWN_ROWS = 200
-"""Rows of a table that are in the page; all of them are in its CSV."""
+"""Largest number of rows of a table that the page shows; its CSV file has all rows."""
 
 EMBEDDED_BYTES = 1 << 20
-"""CSV up to this size is in the page too, so that the page alone is enough."""
+"""Largest size in bytes of a CSV that is embedded in the page as a download. A larger CSV would make the page
+slow to load; it is only a file beside the page."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
 class Number:
-    """One of the few numbers at the top."""
+    """One of the few numbers at the top of a page, with its label and a note."""
 
     label: str
     value: str
@@ -33,6 +34,8 @@ class Number:
 
 @dataclass(frozen=True)
 class NamedTable:
+    """A table with the stem of its file name and its title."""
+
     name: str
     title: str
     table: Table
@@ -40,12 +43,24 @@ class NamedTable:
 
 @dataclass(frozen=True)
 class Listing:
+    """A block of preformatted text with its title."""
+
     title: str
     text: str
 
 
 @dataclass(frozen=True)
 class Section:
+    """A section of a page.
+
+    Attributes:
+        id: HTML id, unique on the page.
+        title: heading.
+        text: paragraphs.
+        figures, tables, listings: content of the section after its text.
+        facts: name → value.
+    """
+
     id: str
     title: str
     text: Sequence[str] = ()
@@ -60,8 +75,11 @@ class Page:
     """The content of a page.
 
     Attributes:
-        missing: a warning about incomplete results; empty where there is none.
-        summary: sentences that a reader can quote.
+        title, subtitle: heading of the page.
+        missing: a warning about incomplete results; empty if there is none.
+        numbers: the numbers at the top.
+        sections: the sections of the page.
+        summary: sentences that state the result and can be quoted.
     """
 
     title: str
@@ -73,7 +91,7 @@ class Page:
 
 
 def render(page: Page) -> str:
-    """The page as HTML."""
+    """Render a page as HTML."""
     sections = [
         {
             "id": section.id,
@@ -106,7 +124,7 @@ def render(page: Page) -> str:
 
 
 def render_template(name: str, **values: Any) -> str:
-    """A template of this folder, with the colours of figures; values are escaped."""
+    """Render a template of `TEMPLATES` with these values, which are escaped, and the colours of figures."""
     return _environment().get_template(name).render(colours=_COLOURS, **values)
 
 
@@ -128,7 +146,12 @@ def _environment() -> jinja2.Environment:
 
 
 def figure_values(figure: Figure, *, files: bool = True) -> dict[str, Any]:
-    """What `parts.html` shows a figure with; `files` says whether it lies in files beside the page."""
+    """The values from which `parts.html` shows a figure.
+
+    Args:
+        figure: the figure.
+        files: whether the files of the figure lie beside the page, so that the page can link to them.
+    """
     return {
         "files": files,
         "name": figure.name,
@@ -142,7 +165,7 @@ def figure_values(figure: Figure, *, files: bool = True) -> dict[str, Any]:
 
 
 def _download(table: Table) -> str:
-    """The whole table as a link that carries it; empty where it is too large for that."""
+    """A `data:` URL with the table as CSV; empty if it is larger than `EMBEDDED_BYTES`."""
     data = table.to_csv().encode()
     if len(data) > EMBEDDED_BYTES:
         return ""
@@ -150,7 +173,7 @@ def _download(table: Table) -> str:
 
 
 def shown(table: Table) -> dict[str, Any]:
-    """What `parts.html` shows a table with: its first rows, in words."""
+    """The values from which `parts.html` shows a table: its first `SHOWN_ROWS` rows as text."""
     columns = []
     for name, values in table.columns.items():
         texts = [v for v in values[:SHOWN_ROWS] if isinstance(v, str)]

@@ -1,4 +1,4 @@
-"""Figures of paths: the loss along those that carry a bar, and the course of their optimisation."""
+"""Figures of paths: the loss along the paths that end a bar, and the history of their optimisation."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -33,23 +33,24 @@ Passes = Mapping[Pair, PairRecord]
 Columns = Mapping[str, Sequence[float]]
 
 PANELS = 24
-"""Largest number of paths drawn in a panel of their own."""
+"""Largest number of paths that are drawn, each in its own panel: six rows of four fit on a page."""
 
 TRACED = 40
-"""Largest number of paths whose optimisation is drawn as a line."""
+"""Largest number of paths whose optimisation is drawn as a line: more lines cannot be told apart."""
 
 QUANTILES = (0.1, 0.9)
+"""Quantiles over all paths between which the band is drawn: the middle 80 %."""
 
 
 @dataclass(frozen=True)
 class PathPoints:
-    """What the stored object of a path holds in addition to its record.
+    """Data of the points of a path, which are in its stored object and not in its record.
 
     Attributes:
-        positions: of its points, fractions of the arc length.
-        epochs: of the measurements of the norms below; empty where they were not kept.
-        normal, tangent: norms of the normal and tangential components of the gradient at each moving
-            point; one row an epoch.
+        positions: [k], positions of the points as fractions of the arc length.
+        epochs: [e], epochs at which the norms below were measured; empty if they were not kept.
+        normal, tangent: [e][m], norms of the normal and tangential components of the gradient at each moving
+            point, one row for each epoch.
     """
 
     positions: Sequence[float]
@@ -59,11 +60,14 @@ class PathPoints:
 
 
 ReadPoints = Callable[[Pair], PathPoints | None]
-"""None where the points of a path were not kept, or cannot be read."""
+"""Reads the points of a path; returns None if they were not kept or cannot be read."""
 
 
 def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
-    """The finite bars and the paths that end them, the longest first; each path once."""
+    """The finite bars with the paths that end them, the longest bar first.
+
+    Each path occurs once, with the longest bar that it ends.
+    """
     bar_of: dict[Pair, Bar] = {}
     for bar in sorted(bars.finite, key=lambda bar: (-bar.length, bar.birth)):
         if bar.saddle is not None and bar.saddle in passes:
@@ -72,8 +76,8 @@ def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
 
 
 def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
-    """Loss along every path that carries a bar; None where none does."""
-    # Runs with very many paths leave the profiles in the store.
+    """Loss along the paths that end a bar; None if there is no such path with a loss profile."""
+    # In runs with very many paths the profiles are not read from the store.
     carried = [item for item in carrying(bars, passes) if len(passes[item[1]].positions)]
     if not carried:
         return None
@@ -130,7 +134,7 @@ def _draw_losses(
         ax.set_title(f"path {_named(pair)}", fontsize=8)
     for ax in axes[len(shown) :]:
         ax.set_visible(False)
-    for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the lowest of each column
+    for ax in axes[max(0, len(shown) - columns) : len(shown)]:  # the bottom panel of each column
         ax.tick_params(labelbottom=True)
     if log:
         log_axis(axes[0], "y")
@@ -148,14 +152,14 @@ def _draw_path(ax: Axes, bar: Bar, record: PairRecord, knots: PathPoints | None)
     ax.axhline(bar.birth, color=MUTED, lw=0.8, ls="--")
     ax.plot(record.positions, record.losses, color=FIRST, lw=1.2)
     if knots is not None:
-        # The points of the path are among the positions where its loss was evaluated.
+        # Exact at the points, because the loss was evaluated at each of them.
         heights = np.interp(knots.positions, record.positions, record.losses)
         ax.plot(knots.positions, heights, "o", color=FIRST, ms=3, fillstyle="none")
     ax.plot([record.argmax_position], [record.height], "v", color=SECOND, ms=4)
 
 
 def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
-    """Maximum loss of the paths, and both components of the gradient, against epochs."""
+    """Highest loss of paths, and both components of the gradient, against epochs; None without histories."""
     with_history = {pair: record for pair, record in passes.items() if len(record.history) > 1}
     if not with_history:
         return None
@@ -197,7 +201,7 @@ def _columns(record: PairRecord) -> dict[str, list[float]]:
 
 
 def _spread(passes: Passes) -> dict[str, dict[float, tuple[float, float]]]:
-    """By measured quantity and epoch, the two quantiles over all paths."""
+    """Measured quantity → epoch → the two `QUANTILES` over all paths."""
     found: dict[str, dict[float, tuple[float, float]]] = {}
     for name in ("dense_maximum", "normal_norm", "tangent_norm"):
         values: dict[float, list[float]] = {}
@@ -236,9 +240,7 @@ def _draw_history(
             rows = zip(columns["epoch"], columns[name], strict=True)
             lines.append([(e, v) for e, v in rows if name == "dense_maximum" or e > 0])
         ax.add_collection(LineCollection(lines, colors=colour, linewidths=0.9, alpha=alpha))
-        alone = [
-            line[0] for line in lines if len(line) == 1
-        ]  # measured once: a line needs two points
+        alone = [line[0] for line in lines if len(line) == 1]  # a line needs two measurements
         ax.plot([e for e, _ in alone], [v for _, v in alone], ".", color=colour, ms=5, alpha=alpha)
         ax.autoscale()
         values = [v for line in lines for _, v in line]
@@ -259,8 +261,8 @@ def _falls(values: Sequence[float]) -> bool:
 def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
     """Both components of the gradient at each point of one path, at several epochs.
 
-    The paper's Figures G.8 and G.9, for the path that carries the longest bar. None where the norms
-    were not kept.
+    The paper's Figures G.8 and G.9, for the path that ends the longest bar among the paths whose norms were
+    kept. None if there is none.
     """
     kept = ((bar, pair, points(pair)) for bar, pair in carrying(bars, passes))
     bar, pair, held = next(
@@ -295,7 +297,7 @@ def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | 
 
 
 MOMENTS = 6
-"""Epochs that are drawn."""
+"""Largest number of epochs that are drawn: more shades of one colour cannot be told apart."""
 
 
 def _draw_norms(held: PathPoints, wide: bool) -> Drawing:
@@ -310,7 +312,7 @@ def _draw_norms(held: PathPoints, wide: bool) -> Drawing:
             ax.plot(
                 range(1, len(norms[k]) + 1), norms[k], color=INK if order + 1 == len(chosen) else FIRST,
                 alpha=strength, lw=1.0 + (order + 1 == len(chosen)), label=f"epoch {held.epochs[k]}",
-                marker="o" if len(norms[k]) == 1 else "",  # a lone point makes no line
+                marker="o" if len(norms[k]) == 1 else "",  # a line needs two points
             )  # fmt: skip
         ax.set_title(title)
         ax.set_xlabel("point")

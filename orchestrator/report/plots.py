@@ -1,4 +1,4 @@
-"""Figures of a run for a notebook: each draws into Matplotlib axes, its own or given ones."""
+"""Plots of a run for a notebook, drawn into the given Matplotlib axes, or into new ones if None."""
 
 from matplotlib.axes import Axes
 
@@ -9,7 +9,7 @@ from topo_core.homology.barcodes import Method
 
 
 def plot_barcode(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
-    """The bars of index 0 on the axis of the loss, the lowest minimum at the top."""
+    """Draw the bars of index 0 on a loss axis, the lowest minimum at the top; returns the axes."""
     ax = _axes(ax)
     bars = run.barcode(method)
     ends = [v for bar in bars.bars for v in (bar.birth, bar.death) if v < float("inf")]
@@ -23,7 +23,7 @@ def plot_barcode(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
 
 
 def plot_diagram(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
-    """The finite bars as points: birth on the horizontal axis, death on the vertical one."""
+    """Draw the finite bars of index 0 as points (birth, death); returns the axes."""
     ax = _axes(ax)
     finite = run.barcode(method).finite
     ends = [v for bar in finite for v in (bar.birth, bar.death)]
@@ -36,10 +36,10 @@ def plot_diagram(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
 
 
 def plot_path(run: LoadedRun, i: int, j: int, ax: Axes | None) -> Axes:
-    """The loss along the path between two minima, over the fraction of its arc length.
+    """Draw the loss along the path between two minima against the arc length; returns the axes.
 
     Raises:
-        UserError: there is no such path.
+        UserError: there is no such path, or its loss profile was not read from the store.
     """
     ax = _axes(ax)
     path = run.path(i, j)
@@ -51,7 +51,7 @@ def plot_path(run: LoadedRun, i: int, j: int, ax: Axes | None) -> Axes:
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    from matplotlib import pyplot  # imported here: it looks for a screen
+    from matplotlib import pyplot  # imported here, because it selects a display backend
 
     drawn: Axes = pyplot.subplots()[1]
     return drawn

@@ -1,4 +1,4 @@
-"""Tables of what bars end at, and of what the work has cost."""
+"""Tables of the ends of bars and of the cost of a run."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from orchestrator.report.figure import Table
 
 
 def bar_ends_table(verified: VerifiedBarcode) -> Table:
-    """A row for each finite bar: the stationary point at the highest point of its path, if there is one."""
+    """One row for each finite bar: the stationary point at the peak of its path, if there is one."""
     ends = verified.ends
     peaks = [end.peak for end in ends]
     return Table(
@@ -27,7 +27,7 @@ def bar_ends_table(verified: VerifiedBarcode) -> Table:
 
 
 def cost_table(rows: Sequence[CostRow]) -> Table:
-    """A row for each kind of work."""
+    """A table with one row for each kind of work."""
     return Table(
         {
             "work": [row.work for row in rows],

@@ -1,8 +1,8 @@
-"""The style of all figures: one palette for light pages, dark pages and print, safe for colour-blind readers.
+"""The style of all figures, and a colour-blind-safe palette for light pages, dark pages and print.
 
-The hues are those of Okabe & Ito (2008), darkened or lightened until they stand out (3 : 1 or better)
-against a white or a near-black page. Colour is never the only difference: whatever differs in
-colour also differs in position, shape or dash.
+The hues are those of Okabe & Ito (2008), darkened or lightened to a contrast of at least 3 : 1 with a white
+or a near-black page. Colour is never the only difference: marks of different colours also differ in position,
+shape or dash.
 """
 
 import math
@@ -28,7 +28,7 @@ DARK: Mapping[str, str] = {
     FOURTH: "#e58fc8",
     MISSING: "#4a525c",
 }
-"""What each colour of a figure becomes on a dark page."""
+"""Colour on a light page → colour on a dark page."""
 
 VARIABLES: Mapping[str, str] = {
     INK: "--ink",
@@ -40,13 +40,13 @@ VARIABLES: Mapping[str, str] = {
     FOURTH: "--fourth",
     MISSING: "--missing",
 }
-"""Names of the CSS custom properties that stand for the colours in a page."""
+"""Colour → name of the CSS custom property that replaces it in a page."""
 
 SEQUENTIAL = "cividis"
-"""Colour map of heights: even in lightness, and the same to colour-blind eyes (Nuñez et al. 2018)."""
+"""Colour map of heights: perceptually uniform, and safe for colour-blind readers (Nuñez et al. 2018)."""
 
 WIDE, NARROW = 7.2, 3.7
-"""Inches: the text width of a paper, and a phone held upright."""
+"""Widths of figures in inches: the text width of a paper, and a phone in portrait orientation."""
 
 LOG_SCALE_FROM = 30.0
 """Ratio of the largest to the smallest value from which an axis of losses is logarithmic."""
@@ -91,7 +91,7 @@ _RC: dict[str, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib with the settings of this project; restored on exit."""
+    """Context with the Matplotlib settings of this project; the previous settings are restored on exit."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
@@ -99,13 +99,13 @@ def styled() -> Iterator[None]:
 
 
 def spans_decades(values: list[float]) -> bool:
-    """Whether losses or norms read better on a logarithmic axis."""
+    """Whether to use a logarithmic axis: finite values are positive and span `LOG_SCALE_FROM` or more."""
     finite = [v for v in values if math.isfinite(v)]
     return bool(finite) and min(finite) > 0 and max(finite) / min(finite) >= LOG_SCALE_FROM
 
 
 def log_axis(axes: Axes, which: str) -> None:
-    """Make an axis logarithmic, with plain numbers for labels (no mathtext)."""
+    """Make an axis (`which` is x or y) logarithmic, with plain numbers as labels (no mathtext)."""
     getattr(axes, f"set_{which}scale")("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = sorted(axis.get_view_interval())
@@ -116,17 +116,17 @@ def log_axis(axes: Axes, which: str) -> None:
 
 
 def few_ticks(axes: Axes, wide: bool, *, integer: bool = False) -> None:
-    """Limit the ticks of a horizontal axis so that labels do not overlap."""
+    """Limit the number of ticks of the horizontal axis so that their labels do not overlap."""
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 4, integer=integer))
 
 
 def signed(value: float) -> str:
-    """Two decimals, with a minus sign and not a hyphen."""
+    """A number with two decimals, and a minus sign instead of a hyphen."""
     return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: float) -> str:
-    """Four significant digits; ∞ for infinity and – for NaN."""
+    """A number with four significant digits; ∞ for ±infinity and – for NaN."""
     if math.isnan(value):
         return "–"
     return f"{value:.4g}" if math.isfinite(value) else "∞"

@@ -1,4 +1,4 @@
-"""The three sentences at the top of a report: what was asked, what came out, and what of it is verified."""
+"""The summary at the top of a report: the problem, the result, and which part of the result is verified."""
 
 import math
 
@@ -9,14 +9,14 @@ from topo_core.homology.bar_ends import EndKind
 
 
 def summary(plan: Plan, landscape: Landscape) -> list[str]:
-    """One sentence each: what was asked, what came out, what is verified. Empty without minima."""
+    """One sentence each on the problem, the result and its verification; empty if there are no minima."""
     if not landscape.minima:
         return []
     return [_asked(plan, landscape), _result(landscape), _verified(landscape)]
 
 
 def has_length(landscape: Landscape) -> bool:
-    """Whether a finite bar of index 0 is longer than twice the sampling error of its ends."""
+    """Whether a finite bar of index 0 (elder rule) is longer than twice the sampling error of a height."""
     assessment = landscape.assessment
     if assessment is None:
         return False

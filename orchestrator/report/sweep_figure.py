@@ -1,4 +1,4 @@
-"""The curve of a sweep: TO-score and mean bar against the value of a key."""
+"""Figure of a sweep: TO-score and mean bar length against the value of a key."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from orchestrator.report.figure import Figure, table_of
 from orchestrator.report.style import FIRST, NARROW, SECOND, WIDE, log_axis, number, spans_decades
 
 Row = tuple[float, float | None, float | None, float]
-"""Value, TO-score, mean bar, lowest loss."""
+"""Value of the key, TO-score, mean length of the finite bars, lowest loss."""
 
 
 def sweep_figure(key: str, rows: Sequence[Row]) -> Figure | None:
-    """TO-score and mean bar against a key; None where fewer than two values are known.
+    """TO-score and mean bar length against the values of a key; None for fewer than two values.
 
     Args:
-        key: of the run file.
+        key: name of the key of the run file.
         rows: one for each run, in any order.
     """
     shown = sorted(row for row in rows if math.isfinite(row[0]))

@@ -1,4 +1,4 @@
-"""A barcode in characters."""
+"""The results of a run as text for a terminal, with the barcode drawn in characters."""
 
 import math
 from collections.abc import Sequence
@@ -20,16 +20,17 @@ LOG_SCALE_FROM = 30.0
 """Ratio of the largest to the smallest loss from which the axis is logarithmic."""
 
 SHOWN_BARS = 12
-"""Of an index of 1 or more: the longest, for there may be thousands."""
+"""Largest number of bars of index 1 or higher that are shown, the longest first: there may be thousands."""
 
 JACKKNIFE_FROM = 0.05
-"""Share of the TO-score from which its jackknife error is printed: a smaller one is of no use."""
+"""Share of the TO-score above which its jackknife standard error is printed: a smaller error does not change
+how the score is read."""
 
 _CLASSES = {1: "loops", 2: "cavities"}
 
 
 def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
-    """Minima, passes, the elder barcode on a loss axis, and the TO-scores, for a terminal."""
+    """Minima, passes, elder barcode, TO-scores and their errors, for a terminal of `width` columns."""
     parts: list[RenderableType] = [Text(f"{landscape.run}", style="bold")]
     if not landscape.complete:
         parts.append(Text(what_is_missing(landscape), style="yellow"))
@@ -64,7 +65,7 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
 
 
 def what_is_missing(landscape: Landscape) -> str:
-    """In one line, what an incomplete run is without."""
+    """One line that lists the missing results of an incomplete run."""
     counts = landscape.counts
     missing = []
     if lacking := landscape.minima_expected - len(landscape.minima):
@@ -107,7 +108,7 @@ def _bars(landscape: Landscape, width: int) -> Table:
 
 
 def higher_bars(bars: HomologyBarcode, homology: SimplexHomology, width: int) -> RenderableType:
-    """The longest bars of an index of 1 or more, and their TO-score."""
+    """The longest bars of index 1 or higher, and the TO-score of this index."""
     what = f"Index {bars.index} ({_CLASSES.get(bars.index, 'cycles')} of optimised simplices)"
     if not bars.bars:
         return Text(f"\n{what}: none of the {bars.zero_length} bars has a length; TO-score 0.")
@@ -137,7 +138,7 @@ def higher_bars(bars: HomologyBarcode, homology: SimplexHomology, width: int) ->
 
 
 def same_complex(homology: SimplexHomology) -> Text:
-    """Which edges the barcodes of simplices are computed from, and their score of index 0."""
+    """Says which edges the complex of optimised simplices has, and its TO-score of index 0."""
     return Text(
         "The edges of this complex are the polygons on the lattice of its triangles, which are higher "
         f"than the paths: its TO-score of index 0 is {_score(to_score(homology.index_0))}."
@@ -145,12 +146,12 @@ def same_complex(homology: SimplexHomology) -> Text:
 
 
 def plus_minus(epsilon: float) -> str:
-    """The sampling error behind a number; nothing where there is no estimate of it."""
+    """The suffix ` ± epsilon` for a number; empty if its sampling error is not estimated."""
     return f" ± {epsilon:.2g}" if math.isfinite(epsilon) else ""
 
 
 class _Axis:
-    """Losses to columns, linear or logarithmic by the range of what is shown."""
+    """Maps losses to columns of characters; linear or logarithmic, depending on the range of the bars."""
 
     def __init__(self, bars: Sequence[Interval], width: int) -> None:
         values = [b.birth for b in bars] + [b.death for b in bars if math.isfinite(b.death)]
@@ -196,7 +197,12 @@ def _scores(landscape: Landscape) -> Text:
 
 
 def evidence(known: Assessment, *, dips: bool = True) -> list[Text]:
-    """The errors that are estimated, dips, and how much depends on the choice of the minima."""
+    """Lines on the estimated errors, on dips, and on how the score depends on the sample of minima.
+
+    Args:
+        known: the assessment of the run.
+        dips: whether to mention dips inside paths.
+    """
     lines = [*_no_obstacle(known), Text(f"{_sampling(known)} {_convergence(known)}")]
     jack, score = known.jackknife, known.sampling.to_score
     if jack and JACKKNIFE_FROM * score < jack.standard_error < math.inf and score > 0:
@@ -251,7 +257,7 @@ def _convergence(known: Assessment) -> str:
 
 
 def _no_obstacle(known: Assessment) -> list[Text]:
-    """In words, a barcode of connected minima whose bars are not longer than the sampling error."""
+    """A line that states that no barrier was found, if no finite bar is longer than the sampling error."""
     sampling = known.sampling
     if (
         not sampling.estimated
@@ -268,9 +274,10 @@ def _no_obstacle(known: Assessment) -> list[Text]:
 
 
 def something_left_out(landscape: Landscape) -> bool:
-    """Whether there is a word to say about paths that were not run.
+    """Whether to report what paths that were not run could change.
 
-    For an unfinished run this is stated only where the pair rule depends on results.
+    For an incomplete run this is reported only if the pair rule depends on results and all minima are
+    trained.
     """
     counts = landscape.counts
     if landscape.complete:
@@ -280,7 +287,7 @@ def something_left_out(landscape: Landscape) -> bool:
 
 
 def left_out(landscape: Landscape) -> Text:
-    """What the paths that were not run could still change."""
+    """How far the paths that were not run could still change the bars."""
     open_, counts = landscape.undecided, landscape.counts
     pairs = f"{counts.skipped + counts.open} of {counts.total} pairs were not run"
     if open_.proved:

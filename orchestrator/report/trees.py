@@ -1,4 +1,4 @@
-"""How basins merge: the disconnectivity graph, and the pass heights in its order."""
+"""Figures of how basins merge: the disconnectivity graph, and the matrix of pass heights."""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 
 
 def tree_figure(tree: MergeTree) -> Figure:
-    """The merge tree with the loss upwards."""
+    """The disconnectivity graph: the merge tree, with the loss on the vertical axis."""
     count = len(tree.leaves)
     joined = f"They meet in {len(tree.joins)} joins" + (
         f", the highest at {number(tree.joins[-1].height)}." if tree.joins else "."
@@ -61,7 +61,12 @@ def tree_figure(tree: MergeTree) -> Figure:
 
 
 def verified_tree_figure(losses: Mapping[int, float], network: TransitionNetwork) -> Figure:
-    """The merge tree of verified saddles alone."""
+    """The disconnectivity graph of verified saddles only.
+
+    Args:
+        losses: losses of the minima of the run, by number.
+        network: the verified saddles between them.
+    """
     heights = {pair: transition.loss for pair, transition in network.lowest.items()}
     return replace(
         tree_figure(merge_tree(losses, heights)),
@@ -124,7 +129,7 @@ def _draw_tree(tree: MergeTree, wide: bool) -> Drawing:
 def matrix_figure(
     tree: MergeTree, losses: Mapping[int, float], heights: Mapping[Pair, float]
 ) -> Figure:
-    """Heights of all passes, with the minima in the order of the disconnectivity graph."""
+    """The matrix of pass heights, with the minima in the order of the disconnectivity graph."""
     across = tree.horizontal_positions()
     nodes = sorted(range(len(tree.leaves)), key=lambda node: across[node])
     order = [tree.leaves[node].minimum for node in nodes]
@@ -164,7 +169,7 @@ def _draw_matrix(matrix: np.ndarray, order: tuple[int, ...], wide: bool) -> Draw
     figure = Drawing(figsize=(5.0, 4.2) if wide else (NARROW, 4.2))
     ax = figure.subplots()
     ax.set_facecolor(MISSING)
-    # The colour map contains grey, so missing values are hatched as well.
+    # The colour map contains grey, so grey alone would not mark a missing value.
     ax.patch.set(hatch="////", edgecolor=MUTED, linewidth=0)
     known = matrix[np.isfinite(matrix)]
     log = spans_decades(known.tolist())

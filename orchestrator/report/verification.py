@@ -1,4 +1,4 @@
-"""What `toscore verify` says."""
+"""The output of `toscore verify` for a terminal."""
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -7,7 +7,7 @@ from orchestrator.runs.verification import Verification
 
 
 def verification_view(result: Verification) -> RenderableType:
-    """One line for what was checked, and one for each thing that is wrong."""
+    """A summary of the checks, and one line for each damaged object or height that does not agree."""
     agree = sum(height.agrees for height in result.heights)
     parts: list[RenderableType] = [
         Text(

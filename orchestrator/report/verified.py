@@ -1,4 +1,4 @@
-"""Verified saddles and classes of copies, in words for a terminal."""
+"""Text on verified saddles and on classes of symmetric copies, for a terminal."""
 
 import math
 
@@ -9,7 +9,7 @@ from orchestrator.analysis.verified_barcode import VerifiedBarcode
 from topo_core.homology.bar_ends import EndKind
 
 SHOWN_DIFFERENCES = 5
-"""Of the minima whose two bars differ: a screen holds no more beside the barcode."""
+"""Largest number of differing bars that are listed, so that they and the barcode fit on a screen."""
 
 _KINDS = {
     EndKind.SADDLE: ("verified saddle", "verified saddles"),
@@ -19,7 +19,7 @@ _KINDS = {
 
 
 def verified_lines(verified: VerifiedBarcode) -> list[Text]:
-    """What the finite bars end at, the score of verified saddles, and where the two barcodes differ."""
+    """Lines on the ends of finite bars, the TO-score of verified saddles, and differing bars."""
     counts = [
         f"{count} {one if count == 1 else many}"
         for kind, (one, many) in _KINDS.items()
@@ -44,7 +44,7 @@ def verified_lines(verified: VerifiedBarcode) -> list[Text]:
 
 
 def _not_connected(verified: VerifiedBarcode) -> list[Text]:
-    """Minima whose bars end on paths but by no verified saddle: a line for each reason."""
+    """One line for each reason why the bars of some minima end on a path but at no verified saddle."""
     minima_by_reason: dict[str, list[int]] = {}
     for difference in verified.differences:
         if math.isinf(difference.saddle_death):
@@ -59,7 +59,7 @@ def _not_connected(verified: VerifiedBarcode) -> list[Text]:
 
 
 def copies_line(copies: Copies) -> Text:
-    """The score on the quotient by the symmetries of the network."""
+    """A line on the TO-score of the quotient by the symmetries of the network."""
     classes = copies.classes
     count = sum(map(len, classes))
     score = _score(copies.to_score, "some classes are not connected yet")

@@ -1,4 +1,4 @@
-"""`toscore report`: a run as one HTML file, and its figures for a paper with their data beside them."""
+"""`toscore report`: write the results of a run as one HTML file, with figures for a paper and their data."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,18 +42,19 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "minima": ("Minima", ("length-and-test-error", "groups-of-minima", "training-curves")),
 }
-"""Which figures stand together, by the beginnings of their names."""
+"""Id of a section → its title, and prefixes of the names of its figures. A figure is in the first section
+that matches."""
 
 
 BUILT_IN = "builtin-"
-"""How the fingerprint of a network of toscore's own begins; that of a user's is a SHA-256."""
+"""Prefix of the fingerprint of a built-in network; the fingerprint of a user's network is a SHA-256."""
 
 _TABLE_OF = {"barcodes": "bar-ends", "minima": "minima", "paths": "dips"}
 
 
 @dataclass(frozen=True)
 class Written:
-    """Where a report is."""
+    """The page and the folder of figures that were written, and the number of figures."""
 
     page: Path
     figures: Path
@@ -61,13 +62,13 @@ class Written:
 
 
 def write_report(run: StartedRun, out: Path) -> Written:
-    """Write `out/report.html` and `out/figures/`.
+    """Write `out/report.html` and `out/figures/` for one run.
 
     Raises:
         UserError: `out` cannot be written to.
     """
     with writing_to(out):
-        (out / "figures").mkdir(parents=True, exist_ok=True)  # before work that would be in vain
+        (out / "figures").mkdir(parents=True, exist_ok=True)  # fails before the figures are drawn
     landscape = run.landscape()
     made = list(figures(run.plan, landscape, points_of(run, landscape)))
     page = render(report_page(run, landscape, made))
@@ -80,7 +81,7 @@ def write_report(run: StartedRun, out: Path) -> Written:
 
 
 def write_comparison(runs: Sequence[Compared], out: Path) -> Written:
-    """Write `out/compare.html` and `out/figures/`.
+    """Write `out/compare.html` and `out/figures/` for several runs.
 
     Raises:
         UserError: `out` cannot be written to.
@@ -99,7 +100,7 @@ def write_comparison(runs: Sequence[Compared], out: Path) -> Written:
 
 @contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Raises UserError for a folder that cannot be written to."""
+    """Context that turns an OSError into a UserError saying that `out` cannot be written to."""
     try:
         yield
     except OSError as error:
@@ -109,21 +110,21 @@ def writing_to(out: Path) -> Iterator[None]:
 
 
 def write_figures(folder: Path, made: Iterable[Figure]) -> None:
-    """Every figure as PNG and PDF, with its data as CSV and JSON."""
+    """Write each figure as PNG and PDF, and its data as CSV and JSON."""
     for figure in made:
         for name, data in figure.files().items():
             replace_file(folder / name, data)
 
 
 def replace_file(file: Path, data: bytes) -> None:
-    """Write a file so that nobody ever sees half of it."""
+    """Write a file atomically: a reader sees the old file or the whole new one."""
     beside = file.with_name(file.name + ".part")
     beside.write_bytes(data)
     beside.replace(file)
 
 
 def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Page:
-    """What the report of a run says."""
+    """The content of the report of a run."""
     tables = _tables(landscape)
     sections: list[Section] = []
     for id_, (title, names) in SECTIONS.items():

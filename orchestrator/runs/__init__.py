@@ -1,5 +1,6 @@
 """Stored runs.
 
-In: a folder or URL.
-Out: its records as tables and networks, verification, reuse by other runs, maintenance, provenance.
+In: the folder or URL of a run.
+Out: its results as tables and networks; verification and maintenance of its store; copies of results for
+other runs; the provenance of results.
 """

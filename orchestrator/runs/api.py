@@ -1,12 +1,12 @@
-"""A run from Python, without a cluster: `load_run("runs/demo")`.
+"""Read the results of a run from Python, without a cluster.
 
     run = load_run("runs/demo")
-    run.losses                  # numpy, one a minimum
-    run.heights                 # numpy [n, n], infinite where no pass is known
-    run.barcode("elder").bars   # as topo_core gives them
-    run.loops(1).bars           # index 1, where the run file has `reduce: {max_index: 1}`
-    run.path(0, 3).points       # numpy [k, d], read from the store when asked for
-    run.frame("bars")           # pandas; run.table("bars") is the same for pyarrow
+    run.losses                  # numpy [n], one for each minimum
+    run.heights                 # numpy [n, n], infinite if no pass is known
+    run.barcode("elder").bars   # tuple of topo_core bars
+    run.loops(1).bars           # index 1, if the run file has `reduce: {max_index: 1}`
+    run.path(0, 3).points       # numpy [k, d], read from the store at this call
+    run.frame("bars")           # pandas; run.table("bars") is the same as a pyarrow table
 
 A loaded run is a snapshot of its store; call `load_run` again for later results.
 """
@@ -39,7 +39,12 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class LoadedPath:
-    """An optimised path; its points stay in the store until they are asked for."""
+    """An optimised path. Its points are read from the store when they are first used.
+
+    Attributes:
+        pair: numbers of the two minima, the smaller first.
+        record: the record of the path in the store.
+    """
 
     pair: Pair
     record: PairRecord
@@ -47,15 +52,15 @@ class LoadedPath:
 
     @property
     def height(self) -> float:
-        """The highest loss measured on it."""
+        """The highest loss measured on the path."""
         return self.record.height
 
     @property
     def positions(self) -> NDArray[np.float64]:
-        """[m], where its loss was evaluated: fractions of the arc length.
+        """[m], the positions at which the loss was evaluated, as fractions of the arc length.
 
         Raises:
-            UserError: the run has so many paths that their profiles are left in the store.
+            UserError: the run has so many paths that their loss profiles were not read into memory.
         """
         if not len(self.record.positions):
             raise UserError(
@@ -66,7 +71,7 @@ class LoadedPath:
 
     @property
     def losses(self) -> NDArray[np.float64]:
-        """[m], the loss there; see ``positions``."""
+        """[m], the training loss at ``positions``."""
         return np.asarray(self.record.losses)
 
     @property
@@ -88,18 +93,21 @@ class LoadedPath:
 
     @property
     def points(self) -> NDArray[Any]:
-        """[k, d], its points, the two minima included.
+        """[k, d], the points of the path, the two minima included.
 
         Raises:
-            UserError: they were not kept, or are damaged.
+            UserError: the points were not kept, or are damaged.
         """
         return self._points.numpy()
 
     def at(self, position: float | Literal["peak"]) -> Tensor:
-        """The point [d] of the polygon at a fraction of its arc length, or at its highest loss.
+        """The point [d] of the polygon at a position.
+
+        Args:
+            position: a fraction of the arc length, or `peak` for the point of highest loss.
 
         Raises:
-            UserError: as for ``points``; a position that is not in [0, 1].
+            UserError: the points were not kept or are damaged, or the position is not in [0, 1].
         """
         where = self.record.argmax_position if position == "peak" else float(position)
         if not 0 <= where <= 1:
@@ -111,7 +119,12 @@ class LoadedPath:
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A snapshot of the store of a run. Minima are numbered as in the run file."""
+    """A snapshot of the results of a run. Minima have the numbers that the run file gives them.
+
+    Attributes:
+        started: the run, with its plan and its store.
+        landscape: the results, read when the run was loaded.
+    """
 
     started: StartedRun
     landscape: Landscape
@@ -122,17 +135,17 @@ class LoadedRun:
 
     @property
     def complete(self) -> bool:
-        """Whether all results that the run file asks for exist."""
+        """Whether the store has all results that the run file asks for."""
         return self.landscape.complete
 
     @property
     def minima(self) -> Mapping[int, MinimumRecord]:
-        """Records of the finished minima, by number."""
+        """The records of the finished minima, by number."""
         return self.landscape.minima
 
     @cached_property
     def losses(self) -> NDArray[np.float64]:
-        """[n], losses of the minima by number; NaN where one is missing."""
+        """[n], the losses of the minima by number; NaN for a minimum that is missing."""
         losses = self.landscape.losses
         return np.array(
             [losses.get(i, math.nan) for i in range(self.landscape.minima_expected)],
@@ -141,7 +154,7 @@ class LoadedRun:
 
     @cached_property
     def heights(self) -> NDArray[np.float64]:
-        """[n, n], symmetric; infinite where no pass is known, the diagonal the minima's losses."""
+        """[n, n], symmetric matrix of pass heights: infinite if no pass is known, losses on the diagonal."""
         count = self.landscape.minima_expected
         matrix = np.full((count, count), np.inf)
         for (i, j), height in self.landscape.heights.items():
@@ -151,14 +164,14 @@ class LoadedRun:
 
     @property
     def pairs(self) -> list[Pair]:
-        """The pairs with a path, in order."""
+        """The pairs of minima with a finished path, sorted."""
         return sorted(self.landscape.passes)
 
     def path(self, i: int, j: int) -> LoadedPath:
-        """The path between two minima; it begins at the one with the smaller number.
+        """The path between two minima; it starts at the minimum with the smaller number.
 
         Raises:
-            UserError: there is none.
+            UserError: the run has no finished path between them.
         """
         pair = (min(i, j), max(i, j))
         try:
@@ -171,19 +184,22 @@ class LoadedRun:
 
     @property
     def saddles(self) -> Mapping[Pair, SaddleRecord]:
-        """The records of paths that were led over saddles, by pair; `path` has these paths as led."""
+        """The records of the paths that were refined to pass through a saddle, by pair.
+
+        `path` returns the refined path of such a pair.
+        """
         return self.landscape.saddles
 
     def saddle(self, i: int, j: int) -> dict[str, NDArray[Any]]:
-        """The points of the saddle of a path, from the store.
+        """The saddle of a path, and the descents from it, from the store.
 
         Returns:
-            `point` [1, d]; `descent 0` and `descent 1` [m, d], from it down on both sides, where it has index
-            1; `saddles` [k, d] and `ends` [2k, d], all saddles of index 1 that were reached from the path and
-            the ends of their descents.
+            Arrays by name. `point` [1, d]: the stationary point. `descent 0` and `descent 1` [m, d]: the
+            descents from it to both sides, present if it has index 1. `saddles` [k, d]: all saddles of index
+            1 that were reached from the path. `ends` [2k, d]: the ends of their descents, two for each.
 
         Raises:
-            UserError: the path was not led over saddles, or its points are damaged.
+            UserError: the path was not refined to pass through a saddle, or its stored points are damaged.
         """
         pair = (min(i, j), max(i, j))
         record = self.saddles.get(pair)
@@ -201,14 +217,14 @@ class LoadedRun:
         return {name: tensor.numpy() for name, tensor in tensors.items() if name != "points"}
 
     def paths(self) -> Iterator[LoadedPath]:
-        """All paths, in the order of `pairs`."""
+        """All finished paths, in the order of `pairs`."""
         return (self.path(*pair) for pair in self.pairs)
 
     def minimum(self, index: int) -> dict[str, Tensor]:
         """The state dict of a minimum, for `module.load_state_dict`.
 
         Raises:
-            UserError: it is missing or damaged.
+            UserError: the minimum is missing or damaged.
         """
         try:
             return self.started.store.read_minimum(self.minima[index].object)
@@ -220,12 +236,19 @@ class LoadedRun:
             ) from None
 
     def network_at(self, i: int, j: int, position: float | Literal["peak"]) -> dict[str, Tensor]:
-        """The state dict of a point of a path, with batch-norm statistics of the training set.
+        """The state dict of the network at a point of a path.
 
-        The network and the data are loaded for it, so this machine needs them.
+        Batch-norm statistics are computed over the training set, so the data and the code of the network must
+        be on this machine.
+
+        Args:
+            i, j: numbers of the two minima.
+            position: a fraction of the arc length from the minimum with the smaller number, or `peak`.
 
         Raises:
-            UserError: the points were not kept, or the code that the store names is not trusted.
+            UserError: there is no such path or position, the points were not kept, or the code that the store
+                names is not trusted.
+            BadReference: the data or the network cannot be loaded on this machine.
         """
         (state,) = self.networks_at(i, j, [position])
         return state
@@ -233,7 +256,7 @@ class LoadedRun:
     def networks_at(
         self, i: int, j: int, positions: Iterable[float | Literal["peak"]]
     ) -> Iterator[dict[str, Tensor]]:
-        """The state dicts of several points of a path; see ``network_at``."""
+        """The state dicts at several points of a path, in the order of `positions`; see ``network_at``."""
         from workers.problems.evaluation import Evaluation
         from workers.problems.loaded_problem import load_problem
 
@@ -245,21 +268,21 @@ class LoadedRun:
             yield {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
 
     def barcode(self, method: Method = "elder") -> Barcode:
-        """Index 0, by the elder rule or by Algorithm 1 (`direct`)."""
+        """The barcode of index 0, by the elder rule (`elder`) or by Algorithm 1 of the paper (`direct`)."""
         return self.landscape.barcodes[method]
 
     def to_score(self, method: Method = "elder") -> float:
-        """Half the longest finite bar; infinite while some minima are not connected."""
+        """Half the length of the longest finite bar of index 0; infinite if some minima are not connected."""
         return self.landscape.to_scores[method]
 
     @property
     def higher(self) -> Mapping[int, HomologyBarcode]:
-        """The barcodes of index 1 and more, by index; empty where the run does not ask for them."""
+        """The barcodes of index 1 and higher, by index; empty if the run file does not ask for them."""
         homology = self.landscape.homology
         return homology.barcodes if homology else {}
 
     def loops(self, index: int = 1) -> HomologyBarcode:
-        """The barcode of an index above 0, of optimised simplices; `to_score` of topo_core takes it.
+        """The barcode of an index above 0, from optimised simplices. `topo_core.to_score` accepts it.
 
         Raises:
             UserError: the run has no barcode of this index.
@@ -274,21 +297,26 @@ class LoadedRun:
 
     @cached_property
     def merge_tree(self) -> MergeTree:
+        """The merge tree (disconnectivity graph) of the finished minima and paths."""
         return merge_tree(self.landscape.losses, self.landscape.heights)
 
     def table(self, name: TableName) -> pa.Table:
         """A table of results.
 
         Args:
-            name: `minima`, `passes` and `simplices` have a row a record; `bars` has `index`, `method`,
-                `birth` and `death` (infinite bars: infinity), the minima of the simplex at which a
-                bar is `born` and of the one at which it is `killed` (none for an infinite bar), and
-                for index 0 the same as numbers: `minimum`, the pair `saddle_i`, `saddle_j`, and where
-                peaks were followed what the bar `ends_at`; methods of index 0 are `elder` and `direct`
-                (of paths), `saddles` (of verified saddles alone) and `quotient` (of classes of copies);
-                `scores` has the TO-score of each barcode, its number of bars and of those of no length,
-                and its estimated sampling error (`epsilon`); `profiles` has the loss along every path,
-                a row a sample.
+            name: one of
+
+                - `minima`, `passes`, `simplices`: one row for each record.
+                - `bars`: one row for each bar, with `index`, `method`, `birth` and `death` (infinity for an
+                  infinite bar). `born` lists the minima of the simplex at which the bar is born; `killed`
+                  those of the simplex that ends it (null for an infinite bar). For index 0, `minimum`,
+                  `saddle_i` and `saddle_j` repeat them as numbers, and `ends_at` is the kind of the end if
+                  peaks were refined. Methods of index 0 are `elder` and `direct` (barcodes of paths),
+                  `saddles` (verified saddles only) and `quotient` (classes of symmetric copies); all bars of
+                  the complex of optimised simplices have the method `simplices`.
+                - `scores`: one row for each barcode, with its TO-score, its number of bars, its number of
+                  bars of zero length, and its estimated sampling error (`epsilon`).
+                - `profiles`: the loss along every path, one row for each evaluated point.
 
         Raises:
             UserError: there is no such table.
@@ -296,7 +324,7 @@ class LoadedRun:
         return table_of(self.landscape, name)
 
     def frame(self, name: TableName) -> Any:
-        """The same as a pandas.DataFrame.
+        """A table of results as a pandas.DataFrame; see `table`.
 
         Raises:
             UserError: pandas is not installed, or there is no such table.
@@ -309,14 +337,14 @@ class LoadedRun:
 
 
 def load_run(run: str, *, trust_code: bool = False) -> LoadedRun:
-    """Read a run that was started.
+    """Read the results of a run that was started before.
 
     Args:
-        run: its folder or URL, or its run file.
-        trust_code: whether `network_at` may run the `module:callable` that the store names.
+        run: the folder or URL of the run, or its run file.
+        trust_code: whether `network_at` may import the `module:callable` that the store names.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run.
     """
     started = open_run(str(run), trust_code=trust_code)
     return LoadedRun(started, started.landscape())

@@ -1,6 +1,7 @@
-"""Norms of the gradient's two parts at every point of a stored path (Appendix G).
+"""Norms of the tangential and normal components of the gradient along a stored path.
 
-The gradient is that of the whole training set; its parts are those of Algorithm 2.
+Appendix G of the paper shows them. The gradient is taken over the whole training set; its components are
+defined as in Algorithm 2 of the paper.
 """
 
 import math
@@ -21,11 +22,11 @@ from workers.problems.loaded_problem import load_problem
 
 @dataclass(frozen=True)
 class GradientNorms:
-    """At the m moving points of one path.
+    """Norms of both components of the gradient at the m inner points of one path.
 
     Attributes:
         positions: [m], fractions of the arc length.
-        tangent, normal: [m], lengths of the two parts.
+        tangent, normal: [m], norms of the tangential and of the normal component.
     """
 
     positions: Tensor
@@ -33,15 +34,21 @@ class GradientNorms:
     normal: Tensor
 
     def root_mean_square(self, part: Tensor, *, middle: bool = False) -> float:
-        """Over all moving points, or over those in the middle third of the path."""
+        """Root mean square of `tangent` or `normal`.
+
+        Args:
+            part: [m], one of the two.
+            middle: use only the points in the middle third of the path.
+        """
         chosen = (self.positions - 0.5).abs() <= 1 / 6 if middle else slice(None)
         return math.sqrt(float(part[chosen].double().square().mean()))
 
 
 def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
-    """The norms on each path whose points a run has kept, in the order of the pairs.
+    """The norms on each path whose points are stored, in the order of the pairs.
 
     Raises:
+        UserError: the code that the store names is not trusted.
         BadReference: the data or the network of the run cannot be loaded on this machine.
     """
     run.check_code()
@@ -54,6 +61,7 @@ def gradient_norms(run: StartedRun) -> Iterator[GradientNorms]:
         points = run.store.read_path(record.object)["points"]
         gradients = torch.stack([objective.full_gradient(p) for p in points[1:-1]])
         losses = objective.losses(points).to(points.dtype)
+        # Replaces the gradients by their normal components; returns the norms of the tangential ones.
         tangent = descent_(PAPER, Chords.of(points), gradients, losses.unfold(0, 3, 1))
         normal = torch.linalg.vector_norm(gradients, dim=1)
         yield GradientNorms(arc_positions(points)[1:-1], tangent, normal)

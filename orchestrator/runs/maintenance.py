@@ -1,4 +1,4 @@
-"""Maintenance of a store: few segments, no idle checkpoints, and only the paths that are to be kept."""
+"""Maintenance of a store: merge segments, delete checkpoints and path points that are not needed."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,18 +13,19 @@ from workers.storage.run_store import Store
 from workers.storage.schema import KINDS, PairRecord
 
 SEGMENTS = 256
-"""Number of segments of one kind above which they are copied into few."""
+"""Number of segments of one kind of record above which they are compacted: a reader opens each segment, and
+on an object store each is a request."""
 
 AT_ONCE = 10_000
-"""Records that are written into one segment."""
+"""Records written into one segment, to bound the size of an object."""
 
 
 def compact(store: Store, term: int) -> None:
-    """Copy many segments into few where there are many.
+    """Compact each kind of record that has more than `SEGMENTS` segments.
 
     Args:
-        store: of the run.
-        term: of the lease that is held.
+        store: the store of the run.
+        term: lease term of this driver.
 
     Raises:
         Fenced: another driver has taken the run over.
@@ -35,11 +36,11 @@ def compact(store: Store, term: int) -> None:
 
 
 class Compaction:
-    """Compaction on a thread of its own, so that the driver hands out tasks meanwhile.
+    """Runs `compact` on a background thread, so that the driver can assign tasks meanwhile.
 
     Args:
-        store: of the run.
-        term: of the lease that is held.
+        store: the store of the run.
+        term: lease term of this driver.
     """
 
     def __init__(self, store: Store, term: int) -> None:
@@ -48,10 +49,10 @@ class Compaction:
         self._running: Future[None] | None = None
 
     def start(self) -> None:
-        """Begin unless it is under way.
+        """Start a compaction unless one is running.
 
         Raises:
-            Fenced: the one before met the commit of another driver.
+            Fenced: another driver had taken the run over when the previous compaction ran.
         """
         if self._running is not None:
             if not self._running.done():
@@ -60,19 +61,20 @@ class Compaction:
         self._running = self._pool.submit(self._compact)
 
     def close(self) -> None:
-        """Wait until it has ended."""
+        """Wait for the running compaction to end."""
         self._pool.shutdown(cancel_futures=True)
 
     def _compact(self) -> None:
-        with contextlib.suppress(StoreUnreachable, StoreFull):  # the next one tries again
+        with contextlib.suppress(StoreUnreachable, StoreFull):  # the next compaction tries again
             compact(self._store, self._term)
 
 
 def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
-    """Delete checkpoints that a worker left because it was killed after it had published a result.
+    """Delete the checkpoints of tasks whose result is complete.
 
-    Between rungs the state from which a path continues is kept under its lineage; it is idle once the path of
-    the last rung is complete.
+    Such a checkpoint is left by a worker that was killed between publishing the result and deleting the
+    checkpoint. Between rungs, the state from which a path continues is stored under the lineage of the path;
+    it is deleted once the path of the last rung is complete.
     """
     kept = store.checkpointed()
     if not kept:
@@ -88,10 +90,24 @@ def drop_idle_checkpoints(plan: Plan, store: Store) -> None:
 def prune(
     plan: Plan, landscape: Landscape, store: Store, term: int, confirm: Callable[[], None]
 ) -> int:
-    """For `keep_paths: bars`, delete the points of paths that hold up no bar; returns their number.
+    """For `keep_paths: bars`, delete the stored points of paths that end no bar.
 
-    Records without these objects are committed before the objects are deleted, so a path stays complete
-    wherever this is interrupted.
+    The records are rewritten without the names of these objects before the objects are deleted, so that an
+    interruption leaves no record that names a deleted object.
+
+    Args:
+        plan: the plan of the run.
+        landscape: the results of the run; nothing is deleted before they are complete.
+        store: the store of the run.
+        term: lease term of this driver.
+        confirm: raises if this driver no longer holds the lease; called before the objects are deleted.
+
+    Returns:
+        The number of objects deleted.
+
+    Raises:
+        Fenced: another driver has taken the run over.
+        LeaseInDoubt: `confirm` could not renew the lease in time; nothing was deleted.
     """
     if plan.run.keep_paths != "bars" or not landscape.complete:
         return 0

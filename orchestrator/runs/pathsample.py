@@ -1,10 +1,10 @@
-"""The files min.data and ts.data of PATHSAMPLE and disconnectionDPS (Wales group): a transition network.
+"""Read and write transition networks as min.data and ts.data, the files of PATHSAMPLE and disconnectionDPS.
 
-A row of min.data is a minimum: energy, logarithm of the product of the positive Hessian eigenvalues, order of
-the point group, and three moments of inertia. A row of ts.data is a saddle of index 1: the first three of
-these, the numbers of the two minima that it joins (from 1), and the moments of inertia. Their points are in
-other files, in a binary format of that program, so these two give energies and connections: enough for a
-barcode and a disconnectivity graph, not for the minima of a run.
+Both programs are by the Wales group. A row of min.data is a minimum: energy, logarithm of the product of the
+positive Hessian eigenvalues, order of the point group, and three moments of inertia. A row of ts.data is a
+saddle of index 1: the same first three columns, the numbers of the two minima that it joins (from 1), and the
+moments of inertia. The coordinates are in other, binary files. The energies and connections are enough for a
+barcode and a disconnectivity graph, but not to import the minima into a run.
 """
 
 import math
@@ -17,17 +17,19 @@ from topo_core.homology.transition_networks import Transition, TransitionNetwork
 from workers.storage.schema import SaddleRecord
 
 _NO_FREQUENCIES = "0.0 1"
-"""The product of eigenvalues is not known (only the lowest ones are), and a network has no point group."""
+"""Columns that have no meaning here: only the lowest eigenvalues are known, and a network has no point
+group."""
 
 _NO_INERTIA = "1.0 1.0 1.0"
+"""Moments of inertia, which a network does not have; the format needs the columns."""
 
 
 def transition_network(landscape: Landscape) -> TransitionNetwork:
-    """The minima and verified saddles of a run; minima are numbered from 1.
+    """The network of the minima and verified saddles of a run. Minima are numbered from 1.
 
-    First the minima of the run in their order, then those at which descents from saddles end and that the run
-    does not have. A saddle that is the highest point of a path joins the ends of the path, and every saddle
-    the minima below its two sides.
+    The minima of the run come first, in their order. They are followed by the minima that the run does not
+    have but at which a descent from a saddle ends. A saddle that is the highest point of a path joins the two
+    ends of the path; every saddle also joins the two minima at which its descents end.
     """
     listed = {number: place for place, number in enumerate(landscape.losses, 1)}
     losses = {place: landscape.losses[number] for number, place in listed.items()}
@@ -45,7 +47,10 @@ def transition_network(landscape: Landscape) -> TransitionNetwork:
 def _of_record(
     record: SaddleRecord, by_key: dict[str, int], losses: dict[int, float]
 ) -> Iterator[tuple[float, tuple[int, int]]]:
-    """Loss and ends of each saddle of a record whose two minima are known."""
+    """Loss, and the two minima, of each saddle of a record for which both minima are known.
+
+    An end that is not a minimum of the run is matched to the minimum of nearest loss.
+    """
     if record.ended == "verified" and {*record.joins} <= by_key.keys():
         yield record.loss, (by_key[record.joins[0]], by_key[record.joins[1]])
     for k, loss in enumerate(record.saddle_losses):
@@ -61,7 +66,7 @@ def _of_record(
 
 
 def write_pathsample(network: TransitionNetwork, folder: Path) -> list[Path]:
-    """Write min.data and ts.data into a folder that exists."""
+    """Write min.data and ts.data into an existing folder; returns the two files."""
     minima = "".join(
         f"{network.losses[place]!r} {_NO_FREQUENCIES} {_NO_INERTIA}\n"
         for place in sorted(network.losses)
@@ -79,10 +84,12 @@ def write_pathsample(network: TransitionNetwork, folder: Path) -> list[Path]:
 
 
 def read_pathsample(folder: str | Path) -> TransitionNetwork:
-    """The transition network of the min.data and ts.data in a folder; its ``barcode`` is that of the saddles.
+    """Read the transition network from min.data and ts.data in a folder.
+
+    Rows of ts.data that join a minimum to itself are left out.
 
     Raises:
-        UserError: a file is missing, or a row of it is not what the format says.
+        UserError: a file cannot be read, or a row does not follow the format.
     """
     losses = {place: row[0] for place, row in enumerate(_rows(Path(folder) / "min.data", 1), 1)}
     transitions = []
@@ -104,7 +111,7 @@ def _rows(file: Path, columns: int) -> Iterator[list[float]]:
     except OSError as error:
         raise UserError(f"{file} cannot be read ({error.strerror}).") from None
     for number, line in enumerate(lines, 1):
-        try:  # Fortran writes exponents with a D
+        try:  # Fortran may write an exponent as D instead of E
             row = [float(word.replace("D", "E").replace("d", "e")) for word in line.split()]
         except ValueError:
             row = []

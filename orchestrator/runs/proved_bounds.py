@@ -1,4 +1,4 @@
-"""Proved upper bounds of the heights at which the bars of a finished run end."""
+"""Proved upper bounds on the heights at which the finite bars of a run end."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,17 +10,19 @@ from topo_core.paths.proved_bounds import ProvedBound, proved_maximum
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 
-_TOLERANCE = 1e-3  # of a bar's length: how far its bound may be above the highest loss that was met
+_TOLERANCE = (
+    1e-3  # share of a bar's length by which its bound may exceed the highest evaluated loss
+)
 
 
 @dataclass(frozen=True)
 class BoundedPath:
-    """A path that ends a bar.
+    """A path that ends a bar, with a bound on its height.
 
     Attributes:
-        pair: its minima.
-        height: the highest loss that was measured on it.
-        bound: of its polygon.
+        pair: numbers of its two minima.
+        height: the highest loss measured on the path.
+        bound: proved upper bound of the loss on its polygon.
     """
 
     pair: tuple[int, int]
@@ -35,7 +37,7 @@ class BoundedPath:
         return f"path {i}-{j}: height {self.height:.6g}, proved upper bound {self.bound.upper:.6g}{loose}"
 
     def to_json(self) -> dict[str, object]:
-        """As one entry of ``bounds`` of ``toscore reduce --prove --json``."""
+        """One entry of ``bounds`` in the output of ``toscore reduce --prove --json``."""
         return {
             "pair": list(self.pair),
             "height": self.height,
@@ -45,12 +47,13 @@ class BoundedPath:
 
 
 def proved_bounds(run: StartedRun) -> Iterator[BoundedPath]:
-    """The paths that end finite bars of the elder barcode, in the order of the bars, with their bounds.
+    """Bound the height of each path that ends a finite bar (elder rule), in the order of the bars.
 
-    Paths whose points were not kept are left out.
+    Paths whose points were not kept are skipped.
 
     Raises:
-        UserError: no bound can be proved for the network or the loss of the run, or its code is not trusted.
+        UserError: no bound can be proved for the network or the loss of the run, or the code that the store
+            names is not trusted.
         BadReference: the data or the network cannot be loaded on this machine.
     """
     run.check_code()

@@ -1,4 +1,4 @@
-"""The provenance of results: versions, revision, machine."""
+"""The provenance of results: package versions, git revision, and machine."""
 
 import hashlib
 import importlib.metadata
@@ -14,17 +14,19 @@ from typing import Any
 from orchestrator.run_file.models import RunFile
 
 VERSION, REVISION = "TOSCORE_VERSION", "TOSCORE_REVISION"
-"""Environment variables that tell a submitted job and a container image the version of their code."""
+"""Environment variables with the version and git revision of the code. They are set for submitted jobs and in
+container images, where neither can be read from the installation."""
 
 PACKAGES = ("toscore", "torch", "torchvision", "ray", "numpy", "gudhi", "pyarrow")
+"""Packages whose version can change a result or the format of the store."""
 
 
 def provenance(run: RunFile, hardware: Mapping[str, Any]) -> dict[str, Any]:
-    """Versions, git revision, machine, time and run file; no names of people, no secrets.
+    """Time, package versions, git revision, machine, and hash of the run file. No user names, no secrets.
 
     Args:
         run: the run file; equal run files have equal `config_hash`.
-        hardware: of a worker, from `workers.execution.strategy_probe.hardware`.
+        hardware: the hardware of a worker, from `workers.execution.strategy_probe.hardware`.
     """
     return {
         "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -38,13 +40,13 @@ def provenance(run: RunFile, hardware: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_hash(run: RunFile) -> str:
-    """Hash of all values of a run file, defaults included, whatever their order or notation."""
+    """SHA-256 of all values of a run file, defaults included, independent of the order of the keys."""
     text = json.dumps(run.model_dump(mode="json", by_alias=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def version(name: str) -> str | None:
-    """The version of an installed package."""
+    """The version of an installed package; None if it is not installed."""
     if name == "toscore" and VERSION in os.environ:
         return os.environ[VERSION]
     try:
@@ -54,7 +56,7 @@ def version(name: str) -> str | None:
 
 
 def revision() -> str | None:
-    """The git revision of the user's folder: that of the submitter, or that of the current folder."""
+    """The git revision in the variable `REVISION`, or that of the current folder; None if unknown."""
     return os.environ.get(REVISION) or _git_revision()
 
 

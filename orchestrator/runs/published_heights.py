@@ -1,9 +1,12 @@
-"""Heights as the authors' repository measures them, beside the dense maxima of a run.
+"""Heights of paths as the repository of the paper's authors measures them.
 
-Three things differ from ``PairRecord.height``: the loss is evaluated at α = ¼, ½, ¾ of each segment and
-nowhere else; on an eighth of the minibatches, drawn for each path; and with 10⁻⁵ Σ‖θ‖ over the tensors of the
-network (norms, not their squares) added. The first two can miss the highest point, the third adds a number
-that grows with the network.
+They differ from ``PairRecord.height`` in three ways:
+
+- The loss is evaluated only at α = ¼, ½, ¾ of each segment.
+- It is evaluated on an eighth of the minibatches, drawn anew for each path.
+- A weight penalty is added: 10⁻⁵ Σ‖θ‖ over the parameter tensors (norms, not squared norms).
+
+The first two can miss the highest point; the third adds a number that grows with the network.
 """
 
 from dataclasses import dataclass
@@ -21,18 +24,20 @@ from workers.problems.loaded_problem import Loaded, load_problem
 
 ALPHAS = (0.25, 0.5, 0.75)
 SHARE = 8
-"""One in so many minibatches is used."""
+"""One in this many minibatches is used."""
 L2 = 1e-5
+"""Coefficient of the weight penalty."""
 
 
 @dataclass(frozen=True)
 class PublishedHeights:
-    """A run as the authors' repository measures it.
+    """The losses and heights of a run as the authors' repository measures them.
 
     Attributes:
-        losses: of the minima, each on an eighth of the minibatches and with the term of the weights.
-        heights: of the paths whose points were kept, likewise, never below the losses of their ends.
-        plain: of the same paths, the dense maxima over the whole training set.
+        losses: losses of the minima by number, on an eighth of the minibatches and with the weight penalty.
+        heights: heights of the paths whose points are stored, measured in the same way; at least the losses
+            of both ends.
+        plain: heights of the same paths in the records of the run, over the whole training set.
     """
 
     losses: dict[int, float]
@@ -41,15 +46,15 @@ class PublishedHeights:
 
     @cached_property
     def barcode(self) -> Barcode:
-        """By direct paths (Algorithm 1)."""
+        """The barcode of these losses and heights by Algorithm 1 (`direct`)."""
         return barcode(self.losses, self.heights, "direct")
 
 
 def published_heights(run: StartedRun) -> PublishedHeights:
-    """Measure the minima and kept paths of a run as the authors' repository does.
+    """Measure the minima and stored paths of a run as the authors' repository does.
 
     Raises:
-        UserError: the store names code that is not trusted.
+        UserError: the code that the store names is not trusted.
         BadReference: the data or the network of the run cannot be loaded on this machine.
     """
     run.check_code()
@@ -74,13 +79,13 @@ def published_heights(run: StartedRun) -> PublishedHeights:
 
 
 def measured(loaded: Loaded, points: Tensor, batch_size: int, name: str) -> Tensor:
-    """The largest loss of points [k, d] on an eighth of the minibatches, with the term of the weights.
+    """The largest loss of points [k, d] on an eighth of the minibatches, with the weight penalty; a scalar.
 
     Args:
-        loaded: the problem.
-        points: [k, d].
-        batch_size: examples in a minibatch.
-        name: decides which minibatches are drawn.
+        loaded: the data, the network and the loss.
+        points: [k, d], flat parameter vectors.
+        batch_size: number of examples in a minibatch.
+        name: seeds the draw of the minibatches.
     """
     inputs, targets = loaded.data.train_inputs, loaded.data.train_targets
     batches = -(-len(inputs) // batch_size)

@@ -1,7 +1,7 @@
-"""`reuse:` results of other runs with equal keys are copied to the store of this run.
+"""The key `reuse` of a run file: copy results of other runs into the store of this run.
 
-A key is a hash of everything that a result depends on, so an equal key means an equal result. The objects are
-copied and not linked, so that each run can be moved, checked and deleted on its own.
+The key of a task is a hash of everything that its result depends on, so results with equal keys are equal.
+The objects are copied, not linked, so that each run can be moved, verified and deleted independently.
 """
 
 from collections.abc import Iterable
@@ -17,17 +17,17 @@ from workers.storage.run_store import Store
 from workers.storage.schema import KINDS, PairRecord, SaddleRecord
 
 AT_ONCE = 1000
-"""Records copied into one segment."""
+"""Records copied into one segment: an interruption loses at most the copy of one segment."""
 
 
 def sources(locations: Iterable[str]) -> list[Store]:
-    """The stores of other runs.
+    """Open the stores of other runs.
 
     Args:
         locations: folders, URLs or run files.
 
     Raises:
-        BadRunFile: there is no run at one of them.
+        BadRunFile: a location holds no run, or its store cannot be reached.
     """
     stores = []
     for location in locations:
@@ -45,13 +45,13 @@ def sources(locations: Iterable[str]) -> list[Store]:
 
 
 def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
-    """Copy the results that this plan asks for and another run has; returns their number.
+    """Copy the results that a plan asks for, its store lacks and another run has; returns their number.
 
     Args:
-        plan: of this run.
-        store: of this run.
-        others: of the runs to copy from, the first before the next.
-        term: of the lease that is held on this run.
+        plan: the plan of this run.
+        store: the store of this run.
+        others: the stores to copy from; an earlier store takes precedence.
+        term: lease term of this driver.
     """
     simplices = (
         task.key for dimension in plan.simplex_dimensions for task in plan.simplices(dimension)
@@ -75,7 +75,14 @@ def reuse(plan: Plan, store: Store, others: Iterable[Store], term: int) -> int:
 
 
 def _saddles(plan: Plan, store: Store, other: Store, paths: set[str]) -> list[str]:
-    """Keys of the saddles of the other run that this plan asks for: those of its paths."""
+    """Keys of the saddle results of another run that the plan asks for and the store lacks.
+
+    Args:
+        plan: the plan of this run.
+        store: the store of this run.
+        other: the store to copy from.
+        paths: keys of the paths of the plan.
+    """
     if not plan.refines_saddles:
         return []
     done = store.completed(SaddleRecord.collection)

@@ -1,4 +1,4 @@
-"""A run that was started, opened by its folder, its URL or its run file, and read from its store alone."""
+"""Open a run that was started before, by its folder, its URL or its run file, and read it from its store."""
 
 import difflib
 from dataclasses import asdict, dataclass
@@ -22,11 +22,12 @@ from workers.storage.run_store import Store
 from workers.tasks.specs import Spec
 
 RUN_FILE_SUFFIXES = {".yaml", ".yml"}
+"""Suffixes by which a RUN argument counts as a run file even if the file does not exist."""
 
 
 @dataclass(frozen=True)
 class StartedRun:
-    """The configuration that the driver published: enough to read the run without its data or code."""
+    """A run, with the published configuration: enough to read it without its data or code."""
 
     plan: Plan
     evaluation: Evaluation
@@ -35,15 +36,16 @@ class StartedRun:
     location: str
     """Folder or URL of the run."""
     code_trusted: bool
-    """Whether the user at hand has named the code that the stored run file names."""
+    """Whether the code that the stored run file names may be run: the user trusts it, or names the same
+    code."""
 
     def check_code(self) -> None:
-        """Refuse to run code that nobody but the store has named.
+        """Refuse to import code that only the store names. Call this before loading the data or the network.
 
-        Whoever can write to a store could make it name any function of any module.
+        Anyone who can write to a store could put any `module:callable` into its run file.
 
         Raises:
-            UserError: the run file in the store names `module:callable` and was not confirmed.
+            UserError: the stored run file names code, and the code is not trusted.
         """
         references = self.plan.run.code_references
         if references and not self.code_trusted:
@@ -54,21 +56,22 @@ class StartedRun:
             )
 
     def landscape(self) -> Landscape:
+        """Read the results from the store as it is now."""
         return reduce_run(self.plan, self.store)
 
 
 def location_of(run: str) -> str:
-    """The folder or URL that a RUN argument means.
+    """The folder or URL of the run that a RUN argument names.
 
     Raises:
-        BadRunFile: it is a run file, and a bad one.
+        BadRunFile: the argument is a run file that is invalid.
     """
     own = _run_file(run)
     return own.location if own else run_location("RUN", run).rstrip("/") or run
 
 
 def _run_file(run: str) -> RunFile | None:
-    """The run file that a RUN argument names; None for a folder, though it be called x.yaml, or a URL."""
+    """The run file that a RUN argument names; None for a URL or a folder, even a folder named `x.yaml`."""
     path = Path(run)
     if "://" in run or path.is_dir():
         return None
@@ -77,7 +80,7 @@ def _run_file(run: str) -> RunFile | None:
 
 
 def folder_of(run: str) -> Path:
-    """The folder of a RUN argument, for what is written beside a run.
+    """The folder of the run that a RUN argument names, to write output files into.
 
     Raises:
         UserError: the run is on an object store.
@@ -89,7 +92,7 @@ def folder_of(run: str) -> Path:
 
 
 def _code(run: RunFile) -> tuple[Spec, ...]:
-    """The specifications of a run that may name code, with their options."""
+    """The parts of a run file that may name user code, with their options."""
     return (run.data, run.network, run.loss)
 
 
@@ -97,13 +100,13 @@ def open_run(run: str, *, own: RunFile | None = None, trust_code: bool = False) 
     """Open a run that was started before.
 
     Args:
-        run: its folder or URL, or its run file.
-        own: the run file of the user at hand, where it was read from elsewhere than `run`.
-        trust_code: whether the code that the store names may be run. It may where `run` is a run file
-            that names the same.
+        run: the folder or URL of the run, or its run file.
+        own: the user's run file, if `run` is not its path.
+        trust_code: whether the code that the store names may be run. It may also be run if the user's run
+            file names the same code.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no run.
     """
     own = own or _run_file(run)
     location = location_of(run)
@@ -125,7 +128,7 @@ def open_run(run: str, *, own: RunFile | None = None, trust_code: bool = False) 
 
 
 def _other_run(wanted: Path) -> str:
-    """The run beside it whose name is close, or how to start one."""
+    """A hint for a missing run: a run in the same folder with a similar name, or how to start one."""
     folder = wanted.parent
     runs = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     close = difflib.get_close_matches(wanted.name, runs, 1)
@@ -133,7 +136,7 @@ def _other_run(wanted: Path) -> str:
 
 
 def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The configuration to publish, which `open_run` reads."""
+    """The configuration that the driver publishes and `open_run` reads, as JSON values."""
     return {
         "run_file": plan.run.model_dump(mode="json", by_alias=True),
         "identity": asdict(plan.identity),
@@ -144,6 +147,7 @@ def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) ->
 
 
 def identity_from(values: dict[str, Any]) -> Identity:
+    """The identity in a published configuration; older configurations lack `loss` and `fixed`."""
     return Identity(
         values["data"],
         values["network"],
@@ -154,6 +158,7 @@ def identity_from(values: dict[str, Any]) -> Identity:
 
 
 def status_json(run: StartedRun) -> dict[str, Any]:
+    """The output of `toscore status --json`."""
     landscape = run.landscape()
     full = landscape.to_json()
     return {
@@ -172,7 +177,7 @@ def status_json(run: StartedRun) -> dict[str, Any]:
 
 
 def _cost_view(landscape: Landscape) -> Table:
-    """What each kind of work has taken so far."""
+    """A table of the cost so far, one row for each kind of work."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("work so far")
     for name in ("tasks", "epochs", "gradients", "products", "seconds"):
@@ -185,6 +190,7 @@ def _cost_view(landscape: Landscape) -> Table:
 
 
 def status_view(run: StartedRun) -> RenderableType:
+    """The output of `toscore status` for a terminal."""
     landscape = run.landscape()
     counts = landscape.counts
     state = "complete" if landscape.complete else "not complete"

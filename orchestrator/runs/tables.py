@@ -1,4 +1,4 @@
-"""The results of a run as tables of pyarrow, one function for each."""
+"""The results of a run as pyarrow tables."""
 
 import math
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ TABLES: tuple[TableName, ...] = ("minima", "passes", "bars", "scores", "profiles
 _LEFT_OUT = frozenset(
     {"history", "positions", "losses", "test_positions", "test_losses", "object", "lease_term"}
 )
-"""Columns of records that tables leave out: lists, and names and terms of the store."""
+"""Fields of records that the tables omit: lists, and names and lease terms that only the store uses."""
 
 
 def table_of(landscape: Landscape, name: TableName) -> pa.Table:
-    """A table of a landscape; `LoadedRun.table` describes the columns.
+    """One table of the results of a run; `LoadedRun.table` describes the columns.
 
     Raises:
         UserError: there is no such table.
@@ -55,7 +55,7 @@ def _records(kind: type[Any], records: Mapping[Any, Any]) -> pa.Table:
 
 
 SIMPLICES = "simplices"
-"""The method of all bars of the complex of optimised simplices, beside those of index 0 alone."""
+"""Value of the column `method` for all bars of the complex of optimised simplices, index 0 included."""
 
 
 def _bars(landscape: Landscape) -> pa.Table:
@@ -93,7 +93,7 @@ def _bars(landscape: Landscape) -> pa.Table:
 
 
 def _of_simplices(landscape: Landscape) -> dict[int, HomologyBarcode]:
-    """The barcodes of the complex of optimised simplices, index 0 included."""
+    """Index → barcode of the complex of optimised simplices, index 0 included; empty if there is none."""
     homology = landscape.homology
     return {0: homology.index_0, **homology.barcodes} if homology else {}
 

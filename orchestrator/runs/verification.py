@@ -1,8 +1,8 @@
-"""`toscore verify`: whether the objects of a store are intact, and its heights correct.
+"""`toscore verify`: check that the objects of a store are intact and that its heights are correct.
 
-Every object is read and compared with the digest in its name. Then heights drawn at random are computed
-again from the stored points alone, by the plain evaluation of one network after another, whatever
-strategy the run used.
+Every object is read and compared with the digest in its name. Then a random sample of heights is recomputed
+from the stored points, evaluating one network after another on the CPU in float32, whatever strategy the run
+used.
 """
 
 from dataclasses import dataclass, replace
@@ -23,18 +23,20 @@ from workers.storage.run_store import Damage, Damaged
 from workers.storage.schema import PairRecord
 
 ROUNDING = 1e-4
-"""Share of the range of losses along a path by which float32 strategies may differ, ReLU kinks included."""
+"""Share of the range of losses along a path by which evaluations in float32 by different strategies may
+differ, ReLU kinks included."""
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """A height, computed again.
+    """A height, recomputed from stored points.
 
     Attributes:
-        pair: of minima.
+        pair: numbers of the two minima of the path.
         stored: the height in the record.
         recomputed: the height from the stored points.
-        allowed: largest difference of the two: the tolerance of the dense maximum, and rounding.
+        allowed: largest difference of the two heights that counts as agreement: twice the tolerance of the
+            dense maximum, and rounding.
     """
 
     pair: Pair
@@ -53,9 +55,10 @@ class Verification:
 
     Attributes:
         objects: number of objects read.
-        damage: objects whose bytes are not those that were published, or that are missing.
-        heights: computed again.
-        unchecked: passes whose points are not kept, or are damaged.
+        damage: objects whose bytes differ from what was published, and missing objects.
+        heights: the recomputed heights.
+        unchecked: number of sampled paths whose points are damaged, so that their heights were not
+            recomputed. Paths whose points were not kept are never sampled.
     """
 
     objects: int
@@ -65,6 +68,7 @@ class Verification:
 
     @property
     def sound(self) -> bool:
+        """Whether no object is damaged and all recomputed heights agree."""
         return not self.damage and all(height.agrees for height in self.heights)
 
     def to_json(self) -> dict[str, Any]:
@@ -88,15 +92,15 @@ class Verification:
 
 
 def verify(run: StartedRun, sample: int) -> Verification:
-    """Check a run.
+    """Verify the store of a run.
 
     Args:
-        run: one that was started.
-        sample: how many heights to compute again; fewer if there are fewer.
+        run: the run.
+        sample: number of heights to recompute; fewer if fewer paths have stored points.
 
     Raises:
-        UserError: the data or the network are no longer those of the run, so that heights cannot be
-            computed again.
+        UserError: heights cannot be recomputed, because the data, the network's code or a checkpoint has
+            changed or cannot be loaded, or because the code that the store names is not trusted.
     """
     objects = len(run.store.objects.list())
     damage = tuple(run.store.verify())
@@ -128,12 +132,12 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
         try:
             points = run.store.read_path(record.object)["points"]
         except Damaged:
-            continue  # named among the damage
+            continue  # `Store.verify` reports it
         profile = loss_profile(
             objective, points, heights=settings.heights, tolerance=settings.height_tolerance
         )
         spread = float(profile.losses.max() - profile.losses.min())
-        # The uncertainty in the record is not used: it may be wrong as well.
+        # The error in the record is not used, because it may be wrong as well.
         allowed = (2 * settings.height_tolerance + ROUNDING) * spread + 1e-6
         heights.append(Recomputed(pair, record.height, profile.maximum, allowed))
     return heights

@@ -1,12 +1,18 @@
-"""Tests of claims: does a measure change along an axis as claimed, in blocks that are equal otherwise? Pure.
+"""Hypothesis tests of the claims of a study. Pure.
 
-With three or more labels on the axis: Page's test for ordered alternatives (Page 1963). Each block is ranked
-by itself, so that blocks with large losses have no more weight than others. With two labels: the exact
-sign-flip test of the differences within blocks (Fisher 1935), which also tests whether a measure is
-positive. Both tests are one-sided, since a claim has a direction, and exact at these sizes. With n blocks no
-p-value of the second test is below 2⁻ⁿ, so with few seeds every block may agree with a claim that is still
-not established. A study makes several claims, so p-values are adjusted by Holm's method (Holm 1979), and
-verdicts follow from the adjusted values.
+A claim says that a measure falls or rises along an axis of the matrix, or that it is positive. A block is a
+set of runs that differ only in their label on that axis.
+
+- Three or more labels: Page's test for ordered alternatives (Page 1963). The runs are ranked within each
+  block, so a block with large losses has no more weight than another. A single block is tested with
+  Kendall's tau instead.
+- Two labels: the sign-flip test of the differences within blocks (Fisher 1935). The same test is used for
+  the claim that a measure is positive. It is exact up to `_EXACT_FLIPS` blocks.
+
+Both tests are one-sided, because a claim has a direction. With n blocks the p-value of the sign-flip test is
+at least 2⁻ⁿ, so with few seeds a claim may be not established although every block agrees with it. A study
+makes several claims, so the p-values are adjusted by Holm's method (Holm 1979), and the verdicts follow from
+the adjusted values.
 """
 
 import math
@@ -24,13 +30,14 @@ from orchestrator.studies.study_file import Claim
 Verdict = Literal["holds", "same direction, not established", "does not hold", "not reached"]
 
 LEVEL = 0.05
-"""Family-wise level of the tests of one study."""
+"""Family-wise significance level of the tests of one study: the conventional 5 %."""
 
 _EXACT_FLIPS = 14
-"""Largest number of blocks for which all sign patterns are enumerated; with more, the normal
-approximation is close."""
+"""Largest number of blocks for which all 2ⁿ sign patterns are enumerated. With 14 blocks they take 2 MiB;
+with more blocks the normal approximation is close."""
 
 Labels = tuple[tuple[str, str], ...]
+"""Pairs (axis, label): one cell of the matrix of a study."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +45,17 @@ class Judgement:
     """A claim and the result of its test.
 
     Attributes:
+        claim: the claim.
         labels: labels along the axis, in the order of the claim; empty for a claim without an axis.
         means: mean of the measure over blocks, for each label.
         deviations: standard deviations over blocks; NaN for a single block.
         blocks: number of complete blocks.
-        agreeing: number of blocks in which every step has the claimed sign (ties do not).
+        agreeing: number of blocks in which each difference of neighbouring labels has the claimed sign; a tie
+            does not agree.
         tau: Kendall's rank correlation of label and measure, averaged over blocks, positive in the claimed
-            direction; without an axis, the share of agreeing blocks minus the share of the others.
-        p: p-value of this claim alone; NaN where no block is complete.
+            direction. Without an axis: the share of blocks with a positive value minus the share of blocks
+            with a negative one.
+        p: unadjusted p-value; NaN if no block is complete.
         p_holm: p-value adjusted for all claims of the study by Holm's method.
     """
 
@@ -61,7 +71,7 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the adjusted p-value."""
+        """The conclusion from the adjusted p-value, at the significance level `LEVEL`."""
         if math.isnan(self.p):
             return "not reached"
         if self.p_holm < LEVEL:
@@ -75,7 +85,7 @@ class Judgement:
 
 
 def adjusted(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
-    """The same judgements with p-values adjusted by Holm's method; claims without a p-value do not count."""
+    """Set `p_holm` of each judgement by Holm's method; claims without a p-value are not counted."""
     reached = sorted((j for j in judgements if not math.isnan(j.p)), key=lambda j: j.p)
     holm: dict[int, float] = {}
     largest = 0.0
@@ -88,12 +98,12 @@ def adjusted(judgements: Sequence[Judgement]) -> tuple[Judgement, ...]:
 def judge(
     claim: Claim, labels: Sequence[str], measured: Mapping[Labels, float | None]
 ) -> Judgement:
-    """Test one claim by itself; ``adjusted`` adjusts the p-values of several.
+    """Test one claim; ``adjusted`` then adjusts the p-values of all claims of a study.
 
     Args:
-        claim: its axis and direction.
-        labels: labels on that axis, in order.
-        measured: the measure in each cell of the matrix; None or NaN where there is none yet.
+        claim: the claim, with its axis and direction.
+        labels: all labels on that axis, in order.
+        measured: the value of the measure in each cell of the matrix; None or NaN if it is not known yet.
     """
     labels = tuple(label for label in labels if label in claim.among or not claim.among)
     rows = _blocks(claim, labels, measured)
@@ -124,7 +134,7 @@ def judge(
 
 
 def _judge_sign(claim: Claim, values: Sequence[float]) -> Judgement:
-    """Test a measure that should be above zero in every block."""
+    """Test the claim that a measure is positive, on one value for each block."""
     if not values:
         return Judgement(claim, (), (), (), 0, 0, math.nan, math.nan)
     agreeing = sum(v > 0 for v in values)
@@ -146,7 +156,10 @@ def _judge_sign(claim: Claim, values: Sequence[float]) -> Judgement:
 def _blocks(
     claim: Claim, labels: Sequence[str], measured: Mapping[Labels, float | None]
 ) -> list[list[float]]:
-    """The measure at each label, one row for each complete block; without an axis, rows of one value."""
+    """The values of the measure, one row for each complete block and one column for each label.
+
+    Without an axis each row has one value.
+    """
     blocks: dict[Labels, dict[str, float]] = {}
     for cell, value in measured.items():
         if value is None or math.isnan(value):
@@ -161,7 +174,7 @@ def _blocks(
 
 
 def _page(rows: np.ndarray[Any, Any]) -> float:
-    """p-value of Page's L over blocks; of the exact one-sided test of Kendall's tau for one block."""
+    """One-sided p-value of Page's L for rows [blocks, labels]; for one block, of Kendall's tau."""
     if len(rows) == 1:
         test = stats.kendalltau(range(rows.shape[1]), rows[0], alternative="greater")
         return float(test.pvalue)
@@ -169,7 +182,7 @@ def _page(rows: np.ndarray[Any, Any]) -> float:
 
 
 def _sign_flips(differences: np.ndarray[Any, Any]) -> float:
-    """One-sided p-value: the share of sign patterns whose sum is at least the observed one."""
+    """One-sided p-value of differences [n]: the share of sign patterns with at least the observed sum."""
     observed = differences.sum()
     if len(differences) > _EXACT_FLIPS:
         return float(stats.norm.sf(observed / math.sqrt(float((differences**2).sum()) or 1.0)))

@@ -1,4 +1,4 @@
-"""The runs of a study side by side, and the tests of its claims. Reads stores only."""
+"""Compare the runs of a study and test its claims. Reads stores; writes nothing and starts no run."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,17 +22,21 @@ from workers.problems.data_sets import sizes
 from workers.problems.networks import build, count_parameters
 
 SEED = "seed"
-"""The axis of repetitions; the table averages over it."""
+"""The axis whose labels are repetitions of one experiment; the table averages over it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run of a study, reduced.
+    """The results of one run of a study.
 
     Attributes:
-        minima, paths: numbers of finished ones.
-        seconds: time of workers on all tasks.
-        measures: by name; None before the run is complete.
+        labels: the cell of the run in the matrix, as pairs of an axis and a label.
+        run: name of the run.
+        complete: whether the run has all results that its run file asks for.
+        parameters: number of trained parameters of the network.
+        minima, paths: numbers of finished minima and paths.
+        seconds: working time of all workers on all tasks.
+        measures: value of each measure by its name; None before the run is complete.
     """
 
     labels: Labels
@@ -47,12 +51,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
+    """The rows of a study, one for each cell of its matrix.
+
+    A run that was not started has a row without results.
+    """
+
     study: Study
     rows: tuple[Row, ...]
 
     @cached_property
     def judgements(self) -> tuple[Judgement, ...]:
-        """The tests of the claims, on the complete runs."""
+        """The results of the tests of all claims; only complete runs are used."""
         return adjusted(
             [
                 judge(
@@ -75,10 +84,12 @@ class Comparison:
 
 
 def compare(study: Study) -> Comparison:
-    """Reduce every started run of a study.
+    """Reduce the results of every run of a study to one row.
 
     Raises:
         BadRunFile: a claim names an unknown measure.
+        UserError: a claim needs the loss at stored points, and the code that a store names is not trusted.
+        BadReference: the network of a run cannot be loaded on this machine.
     """
     for claim in study.claims:
         known = [*MEASURES, *FROM_POINTS, *FROM_PUBLISHED]
@@ -115,7 +126,7 @@ def _row(cell: Cell, study: Study) -> Row:
 
 
 def _from_points(started: StartedRun, names: Sequence[str]) -> dict[str, float | None]:
-    """The measures that evaluate the loss again; norms of gradients are medians over paths."""
+    """The measures for which the loss is evaluated again; a norm of a gradient is the median over paths."""
     of_norms = [name for name in names if name in FROM_POINTS]
     of_heights = [name for name in names if name in FROM_PUBLISHED]
     norms = list(gradient_norms(started)) if of_norms else []
@@ -130,7 +141,7 @@ _COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_scor
 
 
 def view(comparison: Comparison) -> RenderableType:
-    """Means and standard deviations over seeds, and below them the claims."""
+    """A table of means and standard deviations over seeds, followed by the results of the tests."""
     study = comparison.study
     groups: dict[Labels, list[Row]] = {}
     for row in comparison.rows:

@@ -1,8 +1,9 @@
-"""How hard it is to leave one minimum: a run that searches lower minima and passes, and its answer.
+"""`toscore escape`: the lowest barrier that separates one minimum from a lower one.
 
-Lower minima are searched for by restarts from the checkpoint with changed weights, and by dips inside paths.
-The answer is the end of the minimum's bar by Algorithm 1 of the paper: the lowest pass to a lower minimum.
-It is an upper bound, since a lower minimum or a lower path may exist that the run has not met.
+A run searches for lower minima: it trains again from the checkpoint after a random change of its weights, and
+it adds the minima that it finds at dips inside paths. The result is the lowest pass to a lower minimum, which
+is the end of the minimum's bar by Algorithm 1 of the paper. It is an upper bound, because the run may have
+missed a lower minimum or a lower path.
 """
 
 import json
@@ -26,22 +27,22 @@ from orchestrator.runs.api import LoadedRun
 from topo_core.homology.bar_ends import EndKind
 
 START = 0
-"""Number of the checkpoint among the minima of the run."""
+"""Number of the given minimum in the run: an imported checkpoint comes first."""
 
 
 @dataclass(frozen=True)
 class Escape:
-    """The lowest pass out of a minimum that a run has found.
+    """The lowest pass that a run has found from a minimum to a lower one.
 
     Attributes:
-        loss: of the minimum.
-        verdict: what the minimum is; empty where it was not judged.
-        searched: how many other minima the run has.
-        lower: how many of them are lower by more than the tolerance.
-        to: number of the minimum that the lowest pass leads to; None where none is lower.
-        to_loss: its loss.
-        height: of the pass; infinite where there is none.
-        verified: whether the pass ends at a verified saddle.
+        loss: loss of the minimum.
+        verdict: verdict on the minimum (see `MinimumRecord`); empty if it was not judged.
+        searched: number of other minima of the run.
+        lower: number of minima whose loss is lower by more than the tolerance of the run.
+        to: number of the minimum that the lowest pass leads to; None if no path leads to a lower minimum.
+        to_loss: loss of the minimum `to`; NaN if there is none.
+        height: loss at the top of the pass; infinite if there is no pass.
+        verified: whether the top of the pass is a verified saddle.
     """
 
     loss: float
@@ -59,7 +60,7 @@ class Escape:
         return self.height - self.loss
 
     def to_json(self) -> dict[str, Any]:
-        """Infinite numbers and those that are not known are null."""
+        """All attributes and the barrier; infinite and unknown numbers are null."""
         values = {**asdict(self), "barrier": self.barrier}
         return {
             k: None if isinstance(v, float) and not math.isfinite(v) else v
@@ -90,15 +91,16 @@ class Escape:
 def escape_run(
     file: Path, checkpoint: Path | None = None, overrides: tuple[str, ...] = ()
 ) -> RunFile:
-    """The run that searches the ways out of a minimum.
+    """The run file of the search for passes from a minimum to lower ones.
 
     Args:
         file: a run file with the data, the network, the loss and the training.
-        checkpoint: of the minimum; by default the only one that `minima.from` names.
-        overrides: `key.sub=value`.
+        checkpoint: file of the minimum; by default the only checkpoint that `minima.from` names.
+        overrides: changes of keys, each `key.sub=value`.
 
     Raises:
-        BadRunFile: one sentence; nothing has been written.
+        BadRunFile: the run file or an override is invalid, or `minima.from` does not name exactly one
+            checkpoint. Nothing has been written.
     """
     values = escape_values(read_values(file), checkpoint)
     for text in overrides:
@@ -113,10 +115,10 @@ def escape_run(
 
 
 def escape_values(values: Mapping[str, Any], checkpoint: Path | None = None) -> dict[str, Any]:
-    """Keys of the run, from those of a run file. Pure.
+    """The keys of the search run, derived from the keys of a run file. Pure.
 
-    The keys of `minima:` that say how many are trained are replaced; what the file says of restarts and pairs
-    is kept.
+    `minima.count` and `minima.recipes` are replaced, since nothing is trained from scratch; so are
+    `pairs.rule` and `pairs.minimum`. The other keys of `minima` and `pairs` are kept.
     """
     changed = deepcopy(dict(values))
     given = changed.get("minima") or {}
@@ -130,10 +132,10 @@ def escape_values(values: Mapping[str, Any], checkpoint: Path | None = None) -> 
 
 
 def escape_of(landscape: Landscape, minimum: int = START) -> Escape:
-    """The lowest pass out of a minimum of a reduced run.
+    """The lowest pass from a minimum to a lower one, among the results of a run.
 
     Raises:
-        KeyError: the run has no such minimum yet.
+        KeyError: the minimum is not trained yet.
     """
     start = landscape.minima[minimum]
     losses = landscape.losses
@@ -165,21 +167,22 @@ def escape_of(landscape: Landscape, minimum: int = START) -> Escape:
 
 
 def write_path(run: LoadedRun, to: int, points: int, out: Path, minimum: int = START) -> list[Path]:
-    """Write the path out of a minimum as checkpoints, and a table of them.
+    """Write the path from a minimum to a lower one as checkpoints, with a table of them.
 
     Args:
-        run: of the escape.
-        to: the minimum that the path leads to.
-        points: checkpoints at equal arc length, the ends included; the highest point is written beside them.
+        run: the run of the search.
+        to: number of the minimum at the end of the path.
+        points: number of checkpoints at equal distances along the path, both ends included; one more is
+            written for the highest point.
         out: folder to write to.
-        minimum: that the path leads out of.
+        minimum: number of the minimum at the start of the path.
 
     Returns:
-        The files: checkpoints from the minimum to the lower one, and `path.json`, which has the fraction of
-        the arc length of each.
+        The files: the checkpoints in the order of the path, and `path.json`, which gives the position of each
+        as a fraction of the arc length.
 
     Raises:
-        UserError: the points were not kept, or the folder cannot be written to.
+        UserError: there is no such path, its points were not kept, or the folder cannot be written to.
     """
     peak = run.path(minimum, to).record.argmax_position
     positions: list[float] = sorted({*np.linspace(0.0, 1.0, points).tolist(), peak})

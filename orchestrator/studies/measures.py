@@ -1,7 +1,8 @@
-"""The measures by which runs of a study are compared: one run becomes one row.
+"""The measures by which the runs of a study are compared. A measure maps the results of a run to a number.
 
-Passes and bars are those of Algorithm 1 (`direct`), which the paper uses, unless the name says `elder`.
-A mean over bars is over the finite ones: the lowest minimum has none.
+Bars are those of Algorithm 1 (`direct`), which the paper uses, unless the name of the measure ends in
+`elder`; `verified_ends` is by the elder rule too. A mean over bars is taken over the finite bars: the bar of
+the lowest minimum is infinite.
 """
 
 import math
@@ -18,6 +19,7 @@ from topo_core.homology.barcodes import Bar, Method
 from workers.storage.schema import MinimumRecord, PairRecord
 
 Measure = Callable[[Landscape], float | None]
+"""Maps the results of a run to a number, or to None if the run does not determine it."""
 
 
 def _over_minima(value: Callable[[MinimumRecord], float]) -> Measure:
@@ -52,12 +54,15 @@ def bars_and_errors(run: Landscape, method: Method = "direct") -> list[tuple[Bar
 
 
 def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Measure:
-    """Spearman's rank correlation of a value and the test error, over minima."""
+    """Spearman's rank correlation of a value of a bar and the test error of its minimum, over finite bars.
+
+    None for fewer than three bars, or if one side is constant.
+    """
 
     def measure(run: Landscape) -> float | None:
         pairs = [(value(bar), error) for bar, error in bars_and_errors(run, method)]
         varied = all(len(set(side)) > 1 for side in zip(*pairs, strict=True))
-        if len(pairs) < 3 or not varied:  # zero-length bars do not vary
+        if len(pairs) < 3 or not varied:  # bars of zero length are constant
             return None
         rho = float(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
         return None if math.isnan(rho) else rho
@@ -66,22 +71,22 @@ def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Mea
 
 
 def _verified_minima(run: Landscape) -> float | None:
-    """Share of the minima that are proved to be minima; None where none was judged."""
+    """Share of the minima that are proved to be minima; None if no minimum was judged."""
     verdicts = [record.verdict for record in run.minima.values()]
     return _mean(float(verdict == "minimum") for verdict in verdicts) if any(verdicts) else None
 
 
 def _verified_ends(run: Landscape) -> float | None:
-    """Share of the finite bars that end at a verified saddle; None where no peak was followed."""
+    """Share of the finite bars (elder rule) that end at a verified saddle; None if no peak was refined."""
     if run.verified is None or not run.verified.ends:
         return None
     return run.verified.count(EndKind.SADDLE) / len(run.verified.ends)
 
 
 def _overshoot(record: PairRecord) -> float:
-    """Dense maximum of the polygon divided by the highest loss at its points, at the last measurement.
+    """Highest loss on the polygon divided by the highest loss at its points, at the last measurement.
 
-    The losses at the points are those of their last minibatches.
+    The loss at a point is that on the last minibatch it was optimised on.
     """
     return float(record.history[-1]["dense_maximum"]) / float(record.history[-1]["max_loss"])
 
@@ -122,7 +127,7 @@ MEASURES: Mapping[str, tuple[str, Measure]] = {
         _over_passes(_overshoot),
     ),
 }
-"""For each name in a study file: a description, and the function of a reduced run."""
+"""Name in a study file → description, and function of the results of a run."""
 
 
 FROM_POINTS: Mapping[str, tuple[str, Callable[[GradientNorms], float]]] = {
@@ -139,7 +144,8 @@ FROM_POINTS: Mapping[str, tuple[str, Callable[[GradientNorms], float]]] = {
         lambda n: n.root_mean_square(n.tangent, middle=True),
     ),
 }
-"""Measures that evaluate the loss again at the stored points: computed only if a claim uses them."""
+"""Measures for which the gradient is evaluated at the stored points, so computed only if a claim uses
+them."""
 
 
 FROM_PUBLISHED: Mapping[str, tuple[str, Callable[[PublishedHeights], float | None]]] = {
@@ -160,12 +166,13 @@ FROM_PUBLISHED: Mapping[str, tuple[str, Callable[[PublishedHeights], float | Non
         lambda run: max((bar.length for bar in run.barcode.finite), default=0.0) / 2,
     ),
 }
-"""Measures of the loss at α = ¼, ½, ¾ on an eighth of the minibatches with a term of the weights
-(`orchestrator.runs.published_heights`): computed only if a claim uses them."""
+"""Measures of the loss at α = ¼, ½, ¾ of each segment, on an eighth of the minibatches, with the weight
+penalty of the authors' repository (`orchestrator.runs.published_heights`). The loss is evaluated again, so
+they are computed only if a claim uses them."""
 
 
 def row_of(run: Landscape) -> dict[str, float | None]:
-    """All measures of a run; None where the run has no value yet."""
+    """All measures in `MEASURES` of a run, by name; None if the run does not determine a measure."""
     return {name: measure(run) for name, (_, measure) in MEASURES.items()}
 
 

@@ -1,4 +1,4 @@
-"""Run a study: its runs one after another, each resumed from its own store."""
+"""Run a study: one run after another. A run that was interrupted continues from its store."""
 
 import sys
 import time
@@ -35,23 +35,24 @@ def run_study(
     in_process: bool = False,
     quiet: bool = False,
 ) -> int:
-    """Run the incomplete runs of a study, and print the comparison.
+    """Run the incomplete runs of a study one after another, and print the comparison.
 
-    Minima that an earlier run of the study has trained are not trained again. After a failed run the
-    others still run.
+    Minima that an earlier run of the study has trained are not trained again. A failed run does not stop the
+    study; an interrupted or stopped run does.
 
     Args:
-        study: to run.
-        go_on: the command that continues the study.
-        address: a Ray cluster that is running, or None for one of our own.
-        in_process: without Ray.
+        study: the study to run.
+        go_on: the command that continues the study, printed if it is interrupted.
+        address: address of a running Ray cluster; None starts a local one.
+        in_process: run all tasks in this process, without Ray.
         quiet: print only the comparison.
 
     Returns:
-        The exit code: that of a run, 3 if any of them has failed.
+        0 if all runs are complete; the code of an interrupted or stopped run; otherwise
+        `ExitCode.FAILED_TASKS`.
 
     Raises:
-        BadRunFile, UserError: of the first run that cannot start.
+        BadRunFile, UserError: a run cannot start.
     """
     codes = set()
     identities = _Identities()
@@ -79,7 +80,7 @@ def run_study(
 
 
 def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:
-    """Stores that may already have the minima of a run: those of earlier runs with the same minima."""
+    """Locations of the earlier runs with the same data, network, minima and seed, so with the same minima."""
 
     def minima(of: RunFile) -> tuple[object, ...]:
         return (of.data, of.network, of.minima, of.seed)
@@ -88,13 +89,13 @@ def shared(run: RunFile, earlier: Iterable[RunFile]) -> Iterator[str]:
 
 
 class _Identities:
-    """Fingerprints of data and code, computed once for all runs that share them."""
+    """Fingerprints of data, code and checkpoints, computed once for all runs that share them."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], Identity] = {}
 
     def is_complete(self, run: RunFile) -> bool:
-        """Whether the store holds all results of a run, for the same data and code."""
+        """Whether the store of a run has all its results, for the data and code of today."""
         try:
             stored = open_run(run.location)
         except UserError:
@@ -118,7 +119,11 @@ class PlannedRuns:
 
 
 def plan_study(study: Study, *, sample: bool | None = None) -> tuple[PlannedRuns, ...]:
-    """The cost of a study; each kind of run is timed once.
+    """The cost of a study; of runs that differ only in their seed, one is estimated.
+
+    Args:
+        study: the study.
+        sample: whether to time a sample of the work on this machine; see `estimate`.
 
     Raises:
         BadRunFile: a name in one of its runs is unknown.

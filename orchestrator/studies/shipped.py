@@ -1,4 +1,4 @@
-"""The shipped studies, with their cost at each scale."""
+"""`toscore studies`: list the studies of this package, with the cost of each at each of its scales."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from orchestrator.studies.study import PREFIX, load_study, scales_of, shipped
 
 @dataclass(frozen=True)
 class Listed:
-    """A shipped study at one scale."""
+    """A shipped study at one scale, with its description and cost."""
 
     study: str
     scale: str
@@ -26,6 +26,7 @@ class Listed:
 
 
 def listed() -> Iterator[Listed]:
+    """All shipped studies at all their scales, sorted by name."""
     for name in shipped():
         for scale in scales_of(f"{PREFIX}{name}"):
             study = load_study(f"{PREFIX}{name}", [f"scale={scale}"])

@@ -1,9 +1,9 @@
-"""A study: one file that expands into several ordinary runs, which are run, resumed and compared as one.
+"""A study: one file that expands into several ordinary runs, which are run, resumed and compared together.
 
 A study file has the keys that its runs share (`run`), the axes along which they differ (`matrix`), claims
-about them (`claims`), and the scales at which it can be run. Every cell of the matrix is an ordinary run
-file; its store is STORE/STUDY-SCALE and its name consists of its labels. The progress of a study is not
-stored: it follows from the stores of its runs.
+about their results (`claims`), and the scales at which the study can be run (`scales`). A cell of the matrix
+has one label on each axis and is an ordinary run: its store is STORE/STUDY-SCALE, and its name consists of
+its labels. The progress of a study is not stored, because it follows from the stores of its runs.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from orchestrator.run_file.yaml_text import values_of
 from orchestrator.studies.study_file import Axis, Claim, Scale, StudyFile
 
 PREFIX = "study:"
-"""Prefix of the names of shipped studies."""
+"""Prefix that marks the name of a shipped study, as opposed to a file."""
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,33 @@ class Cell:
     """A cell of the matrix.
 
     Attributes:
-        labels: pairs of an axis and a label on it, in the order of the matrix.
-        run: its run file.
+        labels: pairs (axis, label), in the order of the axes in the matrix.
+        run: the run file of the cell.
     """
 
     labels: tuple[tuple[str, str], ...]
     run: RunFile
 
     def label(self, axis: str) -> str:
+        """The label of this cell on an axis.
+
+        Raises:
+            KeyError: the matrix has no such axis.
+        """
         return dict(self.labels)[axis]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study at one scale, expanded.
+    """A study at one scale, expanded into its runs.
 
     Attributes:
-        axes: the labels of each axis of the matrix, in the stated order.
+        name: name of the study.
+        scale: name of the scale.
+        about: description of the study and of the scale.
+        axes: the labels of each axis of the matrix, in the order of the file.
+        cells: the runs, the last axis varying fastest.
+        claims: the claims of the study.
     """
 
     name: str
@@ -65,7 +75,7 @@ class Study:
 
 
 def is_study(reference: str | Path) -> bool:
-    """Whether the reference is `study:NAME` or a readable file with the key `study`."""
+    """Whether a reference is `study:NAME`, or a readable YAML file with the key `study`."""
     if str(reference).startswith(PREFIX):
         return True
     try:
@@ -78,25 +88,29 @@ def load_study(reference: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Read a study and expand it.
 
     Args:
-        reference: `study:NAME` for a shipped study, or a file.
+        reference: `study:NAME` for a shipped study, or the path of a study file.
         overrides: `scale=reduced`, `store=URL`, `matrix.AXIS=[…]`; any other key is set in every run.
 
     Raises:
-        BadRunFile: one sentence; nothing has been written.
+        BadRunFile: the study, one of its runs or an override is invalid. Nothing has been written.
     """
     values, folder = _read(str(reference))
     return expand(values, [parse_override(text) for text in overrides], folder)
 
 
 def shipped() -> Iterator[str]:
-    """Names of the studies in this package."""
+    """Names of the studies in this package, sorted."""
     for file in sorted(resources.files("orchestrator.studies").iterdir(), key=lambda f: f.name):
         if file.name.endswith(".yaml"):
             yield file.name.removesuffix(".yaml")
 
 
 def scales_of(reference: str) -> tuple[str, ...]:
-    """The scales of a study, in the order of its file."""
+    """Names of the scales of a study, in the order of its file.
+
+    Raises:
+        BadRunFile: there is no such study, or its file is invalid.
+    """
     values, _ = _read(reference)
     return tuple(checked(StudyFile, values, StudyFile.model_json_schema, "a study").scales)
 
@@ -106,14 +120,14 @@ def expand(
     overrides: Sequence[tuple[str, Any]] = (),
     folder: Path = Path(),
 ) -> Study:
-    """The runs of a study. Pure.
+    """Expand the content of a study file into runs. Pure.
 
-    Keys are set in this order, and later values replace earlier ones: `run`, the `run` of the scale, the
-    labels of the cell, the overrides.
+    The keys of a run come from `run`, the `run` of the scale, the labels of the cell, and the overrides, in
+    this order; later values replace earlier ones.
 
     Args:
-        values: of a study file.
-        overrides: keys and values; see `load_study`.
+        values: the content of a study file.
+        overrides: pairs (key, value); see `load_study`.
         folder: folder of the study file; paths of checkpoints are relative to it.
 
     Raises:
@@ -165,12 +179,13 @@ def _read(reference: str) -> tuple[dict[str, Any], Path]:
 
 
 _OWN = ("scale", "store")
+"""Keys of overrides that, besides `matrix.AXIS`, belong to the study file and not to its runs."""
 
 
 def _apart(
     overrides: Sequence[tuple[str, Any]],
 ) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
-    """Overrides of the study file, and overrides of its runs."""
+    """Split overrides into those of the study file and those of its runs."""
     own: list[tuple[str, Any]] = []
     others: list[tuple[str, Any]] = []
     for key, value in overrides:
@@ -190,7 +205,10 @@ def _axis_of(key: str, file: StudyFile) -> str:
 
 
 def _known_labels(key: str, value: Any, axis: Axis) -> Axis:
-    """The values of an axis, restricted to the given labels where the axis has labels."""
+    """An axis after the override `matrix.AXIS=[…]`.
+
+    On an axis with labels the list selects labels; on an axis of plain values it replaces the values.
+    """
     if not isinstance(value, list) or not value:
         raise BadRunFile(f"--set {key}: give a list, as in --set {key}=[…].")
     if isinstance(axis, list):
@@ -202,7 +220,7 @@ def _known_labels(key: str, value: Any, axis: Axis) -> Axis:
 
 
 def _labels_of(name: str, axis: Axis) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The labels of an axis, each with the keys that it sets."""
+    """Pairs of a label of an axis and the keys that the label sets."""
     if isinstance(axis, dict):
         yield from axis.items()
         return
@@ -234,7 +252,7 @@ def _cell(
 
 
 def _merge(values: dict[str, Any], keys: Mapping[str, Any]) -> None:
-    """Set keys of ``values`` in place. Groups are merged; a group with a `name` replaces the present one."""
+    """Set keys of ``values`` in place. Groups are merged; a group with a `name` replaces the previous one."""
     for key, value in keys.items():
         present = values.get(key)
         if isinstance(present, str) and isinstance(value, Mapping):  # a bare name

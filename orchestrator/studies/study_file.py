@@ -1,4 +1,4 @@
-"""What a study file may hold, as pydantic models; each refusal names the key."""
+"""The format of a study file, as pydantic models. Every validation error names the key."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -23,13 +23,14 @@ def _labelled(matrix: dict[str, Any]) -> dict[str, Any]:
 
 
 Axis = dict[str, dict[str, Any]] | list[Any]
-"""Labels with the keys that each sets; or, on an axis named like a key of a run file, its values."""
+"""Either a mapping of labels to the run-file keys that each sets; or, if the axis is named after a key of the
+run file, a list of values of that key."""
 
 Matrix = Annotated[dict[str, Axis], AfterValidator(_labelled)]
 
 
 class Claim(Model):
-    """A claim about the runs: a measure falls or rises along an axis, or it is positive."""
+    """A claim about the results: a measure falls or rises along an axis, or it is positive."""
 
     say: str
     measure: str
@@ -51,7 +52,7 @@ class Claim(Model):
 
 
 class Scale(Model):
-    """Keys of the runs and axes of the matrix that differ from those at full scale."""
+    """The keys of the runs and the axes of the matrix that a scale replaces."""
 
     about: str = ""
     run: dict[str, Any] = Field(default_factory=dict)

@@ -1,10 +1,10 @@
-"""A finished run under other values of one key: its minima and paths go on from the old ones.
+"""`toscore sweep`: repeat a finished run for other values of one key, starting from its minima and paths.
 
-`toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"` makes one run for each value. Every run begins with
-the minima of the run before it, which are polished on the new loss instead of trained anew, and with its
-paths, whose ends are moved to the new minima. That saves the training and the first paths; paths take the
-steps that their settings say. A sweep follows the old minima: minima that exist for the new value only are
-not searched for, and two that merge become one.
+`toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"` makes one run for each value. Each run starts from the
+minima of the previous run and polishes them on the new loss instead of training new ones. Its paths start
+from those of the previous run, with their ends moved to the new minima, and are optimised for the number of
+steps in the path settings. A sweep tracks existing minima: it does not search for minima that exist only at
+the new value, and two minima that merge count as one (`Step.distinct`).
 """
 
 import re
@@ -24,29 +24,31 @@ from orchestrator.scheduling.outcome import Ending
 from topo_core.homology.bar_ends import EndKind
 
 _KEPT = ("name", "store", "minima", "pairs", "reuse")
-"""Keys that a sweep sets itself."""
+"""Keys of the run file that the sweep sets, so that they cannot be swept."""
 
 SAME = 1e-9
-"""Relative difference of losses up to which two minima of one step count as one."""
+"""Relative difference of losses up to which two minima of one run count as the same, because sums in
+float64 differ by rounding."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A run of a sweep, reduced.
+    """The results of one run of a sweep: a row of its table.
 
     Attributes:
-        value: of the key; None for the run that the sweep begins with, where it does not name the key.
-        run: its name.
-        minima: how many it has.
-        distinct: how many of their losses differ: minima that merged count once.
-        proved: how many minima are proved to be minima.
-        lowest: the lowest loss.
-        to_score: by the elder rule; None where minima are not connected.
-        mean_bar: mean length of the finite bars, elder rule; None without any.
+        value: value of the key; None for the first run of the sweep if its run file does not set the key.
+        run: name of the run.
+        minima: number of minima.
+        distinct: number of distinct losses among the minima; minima that merged count once.
+        proved: number of minima that are proved to be minima.
+        lowest: lowest loss of a minimum.
+        to_score: TO-score by the elder rule; None if some minima are not connected.
+        mean_bar: mean length of the finite bars, elder rule; None if there are none.
         bars: number of finite bars.
-        bars_at_saddles: how many of them end at a verified saddle.
-        gradients: over the whole training set or a minibatch, of all its minima and paths.
-        seconds: of work on workers.
+        bars_at_saddles: number of finite bars that end at a verified saddle.
+        gradients: gradient evaluations of all minima (polish and verdicts, whole training set) and all paths
+            (minibatches); gradients of training are not counted.
+        seconds: working time of all workers on minima and paths.
     """
 
     value: Any
@@ -67,7 +69,7 @@ class Step:
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:
-    """`KEY=[value, value]` as the key and its values.
+    """Split `KEY=[value, value]` into the key and its values.
 
     Raises:
         BadRunFile: the text has another form, or the key is one that a sweep sets itself.
@@ -92,19 +94,20 @@ def sweep(
     in_process: bool = False,
     quiet: bool = False,
 ) -> Iterator[Step]:
-    """Carry out a sweep, or go on where it stopped; the first step is the run that it begins with.
+    """Run a sweep, or continue it where it stopped. Yields `base` first, then one step for each value.
 
     Args:
-        base: a finished run whose minima and paths are kept.
-        key: of the run file.
-        values: its values; each run begins with the results of the one before.
-        address: a Ray cluster that is running, or None for one of our own.
-        in_process: without Ray.
+        base: a complete run whose minima and path points are stored.
+        key: key of the run file, with dots.
+        values: values of the key; each run starts from the results of the previous one.
+        address: address of a running Ray cluster; None starts a local one.
+        in_process: run all tasks in this process, without Ray.
         quiet: print nothing.
 
     Raises:
-        BadRunFile: a value is not possible.
+        BadRunFile: a value of the key is invalid.
         UserError: a run cannot start, or is not complete.
+        KeyboardInterrupt: a run was interrupted; a later sweep continues it.
     """
     landscape = _complete(base)
     yield step_of(landscape, _present(base.plan.run, key))
@@ -122,20 +125,20 @@ def sweep(
 def next_run(
     before: StartedRun, landscape: Landscape, base: StartedRun, key: str, value: Any
 ) -> RunFile:
-    """The run file of one value. Reads no store.
+    """The run file for one value of the key. Reads no store.
 
     Args:
-        before: the run whose minima and paths it begins with.
-        landscape: of that run, complete.
-        base: the run that the sweep begins with.
-        key: of the run file.
-        value: of the key.
+        before: the previous run, whose minima and paths the new run starts from.
+        landscape: the complete results of `before`.
+        base: the first run of the sweep.
+        key: key of the run file, with dots.
+        value: value of the key.
 
     Raises:
-        BadRunFile: the value is not possible.
+        BadRunFile: the value is invalid.
     """
     values = deepcopy(base.plan.run.model_dump(mode="json", by_alias=True))
-    if values.get("objective"):  # what stands for it as data and network follows from it
+    if values.get("objective"):  # its data and network are derived from the objective
         values = {k: v for k, v in values.items() if k not in ("data", "network")}
     assign(values, key, value)
     given = base.plan.run
@@ -157,7 +160,12 @@ def next_run(
 
 
 def step_of(landscape: Landscape, value: Any) -> Step:
-    """One row of the table."""
+    """Reduce the results of a run to one step of the sweep.
+
+    Args:
+        landscape: the complete results of the run.
+        value: value of the swept key.
+    """
     bars = landscape.barcodes["elder"].finite
     score = landscape.to_scores["elder"]
     minima = [record for _, record in sorted(landscape.minima.items())]
@@ -192,13 +200,13 @@ def _complete(run: StartedRun) -> Landscape:
 
 
 def _files(run: StartedRun, landscape: Landscape) -> list[str]:
-    """Checkpoints of the minima of a run, in their order: objects of its store."""
+    """Paths or URLs of the stored minima of a run, by increasing number; they serve as checkpoints."""
     location = run.store.objects.url.rstrip("/").removeprefix("file://")
     return [f"{location}/{record.object}" for _, record in sorted(landscape.minima.items())]
 
 
 def _present(run: RunFile, key: str) -> Any:
-    """The value that a run has for a key; None where it does not name it."""
+    """The value of a key, with dots, in a run file; None if the run file does not have the key."""
     here: Any = run.model_dump(mode="json", by_alias=True)
     for part in key.split("."):
         here = here.get(part) if isinstance(here, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a sweep shows: a table in the terminal, and files with its numbers and its curve."""
+"""Output of a sweep: a table for the terminal, a CSV file, and a figure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -18,7 +18,7 @@ from orchestrator.studies.sweep import Step
 
 
 def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
-    """The steps of a sweep, one a line."""
+    """A table of the steps of a sweep, one row for each step."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for heading in (
         key,
@@ -51,13 +51,13 @@ def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
 def write_sweep(
     key: str, steps: Sequence[Step], base: StartedRun, out: Path | None
 ) -> Iterator[Path]:
-    """Write `steps.csv`, and the figure where the values are numbers; the files, one by one.
+    """Write `steps.csv` and, if two or more values are numbers, the figure. Yields each file once written.
 
     Args:
-        key: of the run file.
-        steps: of the sweep.
-        base: the run that the sweep began with.
-        out: folder to write to; by default that of the sweep.
+        key: the swept key of the run file.
+        steps: the steps of the sweep.
+        base: the first run of the sweep.
+        out: folder to write to; by default the folder of the sweep.
 
     Raises:
         UserError: the folder cannot be written to, or the sweep is on an object store and `out` is None.

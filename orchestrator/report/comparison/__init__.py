@@ -1,1 +1,1 @@
-"""Several runs side by side: one file for each figure."""
+"""Comparison of several runs: one module for each figure, and the page."""

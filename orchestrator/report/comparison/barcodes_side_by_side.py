@@ -1,4 +1,4 @@
-"""Barcodes of several runs on one loss axis, as in Figure 2 of the paper."""
+"""Figure of the barcodes of several runs on one loss axis, as in Figure 2 of the paper."""
 
 import math
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from orchestrator.report.style import (
 
 
 def barcodes_figure(runs: Sequence[Compared]) -> Figure:
-    """The elder barcodes side by side, with the loss upwards, as in the paper's Figure 2."""
+    """The elder barcodes side by side, with the loss on the vertical axis."""
     rows = [
         (item.label, bar.minimum, bar.birth, bar.death)
         for item in runs
@@ -81,13 +81,13 @@ def _draw_barcodes(runs: Sequence[Compared], wide: bool) -> Drawing:
         clip_on=False,
     )
     for lines, colour in ((finite, FIRST), (endless, SECOND)):
-        births = [line[0] for line in lines]  # a bar without length is seen by its birth
+        births = [line[0] for line in lines]  # the mark of its birth shows a bar of zero length
         if births:
             ax.plot(*zip(*births, strict=True), "_", color=colour, ms=width + 3)
     for slot in range(1, len(runs)):
         ax.axvline(slot, color=GRID, lw=1)
     ax.set_xlim(0, len(runs))
-    # Births of equal losses are points, and points at the lower edge must be seen.
+    # Space below, so that bars of zero length at the lowest loss are visible.
     ax.set_ylim(low / (high / low) ** 0.05 if log else low - 0.05 * (high - low or 1), top)
     ax.set_xticks([slot + 0.5 for slot in range(len(runs))])
     characters = max(4, int((70 if wide else 34) / len(runs)))

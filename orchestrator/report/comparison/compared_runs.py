@@ -1,4 +1,4 @@
-"""The runs that are compared, and the sizes of their networks."""
+"""The runs of a comparison, with the sizes of their networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,20 @@ from orchestrator.runs.stored_run import StartedRun
 from workers.tasks.specs import NetworkSpec
 
 _NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked")
+"""Ends of the names of batch-norm buffers, which are in a state dict but are not parameters."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the runs.
+    """One run of a comparison.
 
     Attributes:
-        label: what it is called here.
-        depth: hidden layers, where the network has that many by its name or options.
-        width: units or channels of its widest hidden layer, likewise.
-        parameters: trained scalars; None while there is no minimum to count them in.
+        label: name of the run, or the URL of its store if several runs have the same name.
+        run: the run.
+        landscape: its results.
+        depth: number of hidden layers; None if the name and options of the network do not state it.
+        width: number of units or channels of the widest hidden layer; None if they do not state it.
+        parameters: number of trained scalars.
     """
 
     label: str
@@ -41,10 +44,10 @@ class Compared:
 
 
 def compared(runs: Sequence[StartedRun]) -> list[Compared]:
-    """The runs, with the sizes of their networks where they are known.
+    """Read the results of several runs for a comparison.
 
     Raises:
-        UserError: fewer than two runs, or one without a single minimum.
+        UserError: there are fewer than two runs, or a run has no minimum yet.
     """
     if len(runs) < 2:
         raise UserError("One run cannot be compared: name two or more.")
@@ -61,7 +64,7 @@ def compared(runs: Sequence[StartedRun]) -> list[Compared]:
 
 
 def size_of(network: NetworkSpec) -> tuple[int | None, int | None]:
-    """Depth and width as a network's name and options state them; None for what they do not state."""
+    """Depth and width that the name and options of a network state; None for each that they do not state."""
     match network.name:
         case "fc":
             hidden = tuple(network.option("hidden", (32, 32)))

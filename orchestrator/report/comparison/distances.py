@@ -1,4 +1,4 @@
-"""Distances between several runs: of their barcodes, and of their merge trees."""
+"""Distances between the barcodes and between the merge trees of several runs."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ from topo_core.homology.merge_trees import merge_tree
 
 
 def distances(runs: Sequence[Compared]) -> np.ndarray:
-    """Bottleneck distances [n, n] between the elder barcodes."""
+    """Bottleneck distances between the elder barcodes of n runs: [n, n], in units of the loss."""
     matrix = np.zeros((len(runs), len(runs)))
     for (i, a), (j, b) in itertools.combinations(enumerate(runs), 2):
         found = bottleneck(a.landscape.barcodes["elder"], b.landscape.barcodes["elder"])
@@ -33,9 +33,10 @@ def distances(runs: Sequence[Compared]) -> np.ndarray:
 
 
 def tree_distances(runs: Sequence[Compared]) -> np.ndarray:
-    """Upper bounds [n, n] of the interleaving distances of the merge trees.
+    """Upper bounds of the interleaving distances between the merge trees of n runs: [n, n].
 
-    NaN between runs with different numbers of minima, whose trees have no common labels.
+    In units of the loss. NaN for two runs with different numbers of minima, because their minima cannot be
+    matched one to one.
     """
     trees = [merge_tree(item.landscape.losses, item.landscape.heights) for item in runs]
     matrix = np.zeros((len(runs), len(runs)))
@@ -46,7 +47,7 @@ def tree_distances(runs: Sequence[Compared]) -> np.ndarray:
 
 
 def tree_distances_figure(runs: Sequence[Compared]) -> Figure | None:
-    """The distances between the merge trees; None where no two runs have as many minima."""
+    """The distances between the merge trees; None if no two runs have the same number of minima."""
     matrix = tree_distances(runs)
     pairs = list(itertools.combinations(range(len(runs)), 2))
     if all(math.isnan(matrix[pair]) for pair in pairs):

@@ -1,4 +1,7 @@
-"""Networks that differ in one switch alone, as in Figure 3 of the paper."""
+"""Figure of pairs of runs whose networks differ only in one switch, as in Figure 3 of the paper.
+
+A switch is an option of a network that is true or false, such as `batch_norm`.
+"""
 
 import itertools
 import math
@@ -26,7 +29,7 @@ from orchestrator.report.style import (
 
 @dataclass(frozen=True)
 class Match:
-    """Two runs whose networks differ in one switch alone, on the same data."""
+    """Two runs on the same data whose networks differ only in one switch: without it, and with it."""
 
     switch: str
     off: Compared
@@ -34,7 +37,10 @@ class Match:
 
 
 def matches(runs: Sequence[Compared]) -> list[Match]:
-    """All pairs of runs that differ in one option that is on or off, such as batch_norm."""
+    """All pairs of runs on the same data whose networks have the same name and differ only in one switch.
+
+    Other settings of the runs are not compared.
+    """
     found = []
     for a, b in itertools.combinations(runs, 2):
         same_data = a.run.plan.identity.data == b.run.plan.identity.data
@@ -56,7 +62,7 @@ def matches(runs: Sequence[Compared]) -> list[Match]:
 
 
 def pairs_figure(runs: Sequence[Compared]) -> Figure | None:
-    """Minima and passes of networks with and without a switch, as in the paper's Figure 3."""
+    """Lowest loss and passes of networks with and without a switch; None if there is no such pair."""
     found = matches(runs)
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""`toscore compare`: several runs side by side, as a page and in the terminal."""
+"""`toscore compare`: compare several runs, as a page and in the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from orchestrator.report.terminal import what_is_missing
 
 
 def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
-    """Those that have something to show for these runs."""
+    """The figures that have something to show for these runs."""
     groups = [
         group
         for item in runs
@@ -45,7 +45,7 @@ def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
 
 
 def comparison_table(runs: Sequence[Compared]) -> Table:
-    """A row a run."""
+    """A table with one row for each run."""
     return Table(
         {
             "run": [item.label for item in runs],
@@ -68,7 +68,7 @@ def _spec(values: dict[str, Any]) -> str:
 
 
 def comparison_page(runs: Sequence[Compared], made: Sequence[Figure]) -> Page:
-    """What the page of a comparison says."""
+    """The content of the page of a comparison."""
     missing = [
         f"{item.label}: {what_is_missing(item.landscape)}"
         for item in runs
@@ -109,7 +109,7 @@ def _named(made: Sequence[Figure], *names: str) -> list[Figure]:
 
 
 def comparison_view(runs: Sequence[Compared]) -> RenderableType:
-    """The same for a terminal: a row a run, and the distances."""
+    """The comparison for a terminal: a table of the runs, and their bottleneck distances."""
     table = TextTable(box=None, pad_edge=False, padding=(0, 1))
     columns = (
         "run",

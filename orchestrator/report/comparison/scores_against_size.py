@@ -1,4 +1,4 @@
-"""TO-score against depth, width and number of parameters, as in Figure 4 of the paper."""
+"""Figure of the TO-score against depth, width and number of parameters, as in Figure 4 of the paper."""
 
 import math
 from collections import Counter
@@ -23,10 +23,11 @@ from orchestrator.report.style import (
 )
 
 SIZES = (("depth", "hidden layers"), ("width", "units or channels"), ("parameters", "parameters"))
+"""Attribute of `Compared`, and label of the axis."""
 
 
 def scores_figure(runs: Sequence[Compared]) -> Figure | None:
-    """TO-score against each size that differs between the runs; None where none does."""
+    """TO-score against each size that differs between the runs; None if no size differs."""
     panels = []
     for name, label in SIZES:
         known = [item for item in runs if getattr(item, name) is not None]
@@ -116,9 +117,13 @@ def _draw_scores(panels: list[tuple[str, str, list[Compared]]], wide: bool) -> D
 
 
 def _write_numbers(ax: Axes, dots: list[tuple[float, float, int]]) -> None:
-    """Numbers beside dots (size, score, number), left and right in turn where sizes are equal.
+    """Write the number of a run beside each dot, alternating left and right among dots of equal size.
 
-    Names would lie over each other: runs of a study come in columns of equal size.
+    The names of runs would overlap, because many runs of a study have the same size.
+
+    Args:
+        ax: axes to draw into.
+        dots: triples (size, score, number of the run).
     """
     at_size: Counter[float] = Counter()
     for size, score, number_of_run in sorted(dots):
