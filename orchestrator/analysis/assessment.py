@@ -1,8 +1,8 @@
-"""How accurate the barcode of a run is, and other results of its paths.
+"""Estimates how accurate the barcode of a run is, and computes further results of its paths.
 
-Two errors are estimated separately and never added. The sampling error is what the dense sampling
-may have missed on the polygons as they are. The convergence estimate is how much bars would still
-shorten if the paths were optimised for longer. Neither is a bound.
+Two errors are estimated separately and never added. The sampling error is the amount by which the maximum of
+the present paths may exceed the largest sampled loss. The convergence estimate is the amount by which bars
+would shorten if the paths were optimised for longer. Neither is a bound.
 """
 
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ from topo_core.homology.sampling_error import HeightInterval, SamplingError, est
 from workers.storage.schema import PairRecord
 
 JACKKNIFE_UP_TO = 300
-"""Number of minima up to which the jackknife is computed; its time grows with the cube of it (2 s)."""
+"""Largest number of minima for which the jackknife is computed: its time grows with the cube of this number,
+and is 2 s here."""
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """Of index 0, by the elder rule.
+    """The accuracy of the barcode of index 0 by the elder rule.
 
     Attributes:
-        sampling: the barcode as value ± epsilon.
-        convergence: what a longer optimisation would change.
-        tree: which passes merge which basins.
-        dense: bars up to the first passage, and basins inside paths; None where profiles were not
-            read.
-        jackknife: how much the score depends on which minima were drawn; None for fewer than three
-            minima and for very many.
+        sampling: the barcode with its sampling error.
+        convergence: the change that a longer optimisation would make.
+        tree: the merge tree: which passes merge which basins.
+        dense: bars up to the first passage, and dips inside paths; None if some profiles were not read.
+        jackknife: how much the score depends on the choice of minima; None for fewer than three minima or
+            more than `JACKKNIFE_UP_TO`.
     """
 
     sampling: SamplingError
@@ -61,12 +61,12 @@ def assess(
     heights: Mapping[Pair, float],
     records: Mapping[Pair, PairRecord],
 ) -> Assessment:
-    """The accuracy of the elder barcode of a run.
+    """Assess the elder barcode of a run.
 
     Args:
-        losses: of the minima.
+        losses: of the minima, by number.
         heights: of the passes between them.
-        records: of these passes.
+        records: the record of each pass.
     """
     sampling = estimate_sampling_error(
         losses,
@@ -88,7 +88,7 @@ def assess(
     }
     dense = None
     if len(profiles) == len(heights):
-        # Shallower dips may be ripples between the samples.
+        # Dips that are not deeper than the sampling error may be artefacts of the sampling.
         least = sampling.epsilon if sampling.estimated else 0.0
         dense = dense_barcode(losses, profiles, least=least)
     return Assessment(

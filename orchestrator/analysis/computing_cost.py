@@ -1,4 +1,4 @@
-"""What each kind of work of a run has taken: gradients, Hessian-vector products, and time of workers."""
+"""The computing cost of a run by kind of work: gradients, Hessian-vector products, and worker seconds."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
@@ -9,16 +9,16 @@ from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, Simp
 
 @dataclass(frozen=True)
 class CostRow:
-    """One kind of work.
+    """The cost of one kind of work; None where a number does not apply.
 
     Attributes:
-        work: what was done.
-        tasks: how many tasks did it.
+        work: name of the kind of work.
+        tasks: number of tasks that did it.
         epochs: passes over the training set in minibatches.
-        gradients: rows of gradients; those of paths and simplices are on one minibatch each, all others over
+        gradients: gradients at one point; those of paths and simplices are of one minibatch, all others of
             the whole training set.
-        products: Hessian-vector products over the whole training set.
-        seconds: of workers; that of training includes polish and verification.
+        products: Hessian-vector products of the whole training set.
+        seconds: time of workers; that of training includes polish and verification.
     """
 
     work: str
@@ -29,7 +29,7 @@ class CostRow:
     seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """One entry of `cost`."""
+        """The row as a dictionary, one entry of `cost`."""
         return asdict(self)
 
 
@@ -39,7 +39,7 @@ def cost_of(
     simplices: Collection[SimplexRecord],
     saddles: Collection[SaddleRecord],
 ) -> tuple[CostRow, ...]:
-    """The kinds of work that the records show, in the order of a run."""
+    """Compute the cost of each kind of work that the records show, in the order of a run."""
     judged = [record for record in minima if record.judging_gradients]
     rows = [
         CostRow(

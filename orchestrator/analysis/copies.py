@@ -1,4 +1,4 @@
-"""The barcode on the quotient by the symmetries of a network, beside that on the parameter space."""
+"""The barcode of classes of symmetric copies, on the quotient by the symmetries of the network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from topo_core.homology.to_scores import to_score
 
 @dataclass(frozen=True)
 class Copies:
-    """Classes of minima that are copies of each other by exact symmetries.
+    """The classes of minima that are copies of each other under exact symmetries, and their barcode.
 
     Attributes:
-        quotient: the elder barcode of classes.
+        quotient: the elder barcode of the classes.
     """
 
     quotient: QuotientBarcode
 
     @cached_property
     def to_score(self) -> float:
-        """Of the barcode of classes."""
+        """The score of the barcode of classes."""
         return to_score(self.quotient.barcode)
 
     @property
@@ -51,11 +51,11 @@ class Copies:
 def copies_of(
     losses: Mapping[int, float], heights: Mapping[Pair, float], classes: Mapping[int, int]
 ) -> Copies:
-    """The quotient of a run.
+    """Compute the barcode of classes of a run.
 
     Args:
-        losses: of the minima.
+        losses: of the minima, by number.
         heights: of the passes between them.
-        classes: of each minimum the number of its class.
+        classes: the class of each minimum, by number.
     """
     return Copies(quotient_barcode(losses, heights, classes))

@@ -1,8 +1,8 @@
-"""Barcodes of index r of a run: minima, edges and optimised simplices as one filtered complex.
+"""Barcodes of index r of a run: minima, edges and optimised simplices form one filtered complex.
 
-The edges of this complex are the polygons on the lattice by which the triangles are spanned, not the
-finer paths of the barcode of minima. All its barcodes, index 0 included, are of these polygons, so
-that the numbers of one table belong together.
+The edges of this complex are the sides of the triangles, which are polygons on the lattice of the triangles,
+and not the finer paths of the barcode of minima. All barcodes here, including that of index 0, use these
+edges, so that they can be compared with each other.
 """
 
 import math
@@ -23,13 +23,14 @@ class SimplexHomology:
     """Barcodes of the complex of optimised simplices.
 
     Attributes:
-        index_0: of the same complex as the others; its edges are higher than the paths, so its bars
-            are never shorter than those of the barcode of minima.
-        barcodes: of index 1 and more, by index.
-        epsilon: estimated sampling error: the largest of any simplex. No bar is off by more.
-        remaining_fall: the largest estimate of what a longer optimisation would still lower a
-            simplex by.
-        unconverged: how many simplices had not converged.
+        index_0: the barcode of index 0 of this complex. Its edges are usually higher than the paths, and its
+            bars then longer than those of the barcode of minima.
+        barcodes: the barcodes of index 1 and higher, by index.
+        epsilon: estimated sampling error, the largest of all simplices. If the estimate holds, no end of a
+            bar has a larger error.
+        remaining_fall: the largest estimate, over all simplices, of how much a longer optimisation would
+            lower the simplex.
+        unconverged: number of simplices that have not converged.
     """
 
     index_0: HomologyBarcode
@@ -57,10 +58,17 @@ def simplex_homology(
     simplices: Mapping[Simplex, SimplexRecord],
     max_index: int,
 ) -> SimplexHomology:
-    """The barcodes of index 0 to ``max_index``; bars name minima as ``losses`` does.
+    """Compute the barcodes of index 0 to ``max_index``.
 
-    A simplex enters at the maximum of its own dense maximum and of those of its faces. An edge that
-    no triangle has measured yet enters at the height of its path.
+    The filtration value of a simplex is the largest of its own dense maximum and those of its faces. The
+    value of an edge is the largest that its triangles have measured, or the height of its path if there is no
+    triangle yet.
+
+    Args:
+        losses: of the minima, by number; bars use the same numbers.
+        heights: of the paths, by pair.
+        simplices: the records of the simplices, by their vertices.
+        max_index: highest index of a barcode.
     """
     vertex = {minimum: position for position, minimum in enumerate(sorted(losses))}
     usable = {
@@ -69,7 +77,7 @@ def simplex_homology(
         if math.isfinite(record.own_maximum)
     }
     edges = {
-        # The ends belong to an edge; evaluated in another batch, they may differ by rounding.
+        # An edge is at least as high as its ends; the measured value may be lower by rounding.
         (vertex[i], vertex[j]): max(height, losses[i], losses[j])
         for (i, j), height in {**heights, **_edge_maxima(usable.values())}.items()
         if i in vertex and j in vertex
@@ -97,9 +105,10 @@ def _with_all_faces(
     vertex: Mapping[int, int],
     faces: set[Simplex],
 ) -> dict[Simplex, float]:
-    """Maxima of the simplices of ``dimension`` whose faces are all there, by their vertices.
+    """The dense maxima of the simplices of ``dimension`` whose faces all have results, by vertices.
 
-    A simplex that has lost a vertex or a face (a damaged record) is left out until it is made again.
+    A simplex without one of its vertices or faces (because of a damaged record) is left out until a run
+    repeats the missing task.
     """
     maxima = {
         tuple(vertex[v] for v in vertices): record.own_maximum
@@ -114,7 +123,7 @@ def _with_all_faces(
 
 
 def _edge_maxima(records: Iterable[SimplexRecord]) -> dict[tuple[int, int], float]:
-    """The heights of edges as the triangles have measured them."""
+    """The height of each edge, the largest that its triangles have measured."""
     maxima: dict[tuple[int, int], float] = {}
     for record in records:
         if len(record.vertices) == 3:
@@ -125,7 +134,7 @@ def _edge_maxima(records: Iterable[SimplexRecord]) -> dict[tuple[int, int], floa
 
 
 def _named(complex_: Filtration, max_index: int, names: list[int]) -> dict[int, HomologyBarcode]:
-    """The barcodes, with the minima of their simplices instead of vertices."""
+    """The barcodes by index, with simplices named by minima instead of positions of vertices."""
     return {
         index: replace(
             bars,

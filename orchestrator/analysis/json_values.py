@@ -1,8 +1,8 @@
-"""How numbers of a landscape are written as JSON."""
+"""Converts numbers of a landscape to JSON values."""
 
 import math
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """``value``, or None where it is infinite, not a number, or missing: JSON has no such numbers."""
+    """``value``, or None if it is infinite, NaN or None; JSON has no infinite numbers and no NaN."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,7 +1,7 @@
-"""A run, reduced: minima, passes, barcodes and scores.
+"""The results of a run: minima, passes, barcodes and scores.
 
-`orchestrator.analysis.reduction` makes a `Landscape` from the records of a store. What is missing is
-counted, never guessed.
+`orchestrator.analysis.reduction` makes a `Landscape` from the records of a store. Missing results are counted
+and never estimated.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,14 @@ METHODS: tuple[Method, ...] = ("elder", "direct")
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A task without a result. ``what`` names it for a reader, ``kind`` is the kind of failure."""
+    """A task that failed.
+
+    Attributes:
+        key: of the task.
+        what: title of the task, for people.
+        kind: of the failure.
+        reason: one sentence.
+    """
 
     key: str
     what: str
@@ -42,24 +49,26 @@ class FailedTask:
 
 @dataclass(frozen=True)
 class Landscape:
-    """A run, reduced. Minima are numbered as in the plan; their losses and all heights are finite.
+    """The results of a run. Minima are numbered as in the plan; their losses and all heights are finite.
 
     Attributes:
-        run: its name.
-        minima, passes, simplices: the records that are there.
-        counts: of pairs.
-        minima_expected, simplices_expected: how many the plan asks for.
+        run: name of the run.
+        minima, passes, simplices: the records that exist, by number, pair and vertices.
+        counts: numbers of pairs.
+        minima_expected, simplices_expected: numbers in the plan.
         max_index: highest index of a barcode that the plan asks for.
-        failures: tasks that failed, and results that are no numbers.
+        failures: tasks that failed, and results that are not finite numbers.
         damage: objects of the store that cannot be read.
-        tolerance: what the rule of the pairs may miss, in units of the loss.
-        saddles: the records of the paths that were led over saddles, by pair. ``passes`` has these paths as
-            they are now.
-        as_optimised: the records of the same paths before.
-        saddles_expected, saddles_done: how many such paths the run asks for, at most while paths are missing.
-        peaks: the stationary points at the highest points of these paths.
-        classes: gives each minimum the number of its class of symmetric copies, or None where
-            copies cannot be recognised. It may read weights, so it is called when asked for.
+        tolerance: largest error of a bar that the pair rule accepts, in units of the loss; 0 if it is not
+            adaptive.
+        saddles: the records of the saddle tasks, by pair. ``passes`` has the paths after these
+            tasks, unless ``reduce.heights`` is ``paper``.
+        as_optimised: the records of the same paths before their saddle tasks.
+        saddles_expected: number of saddle tasks in the plan; an upper bound while paths are missing.
+        saddles_done: number of them that are complete.
+        peaks: the stationary points at the highest points of these paths, by pair.
+        classes: returns the class of symmetric copies of each minimum, or None if copies cannot be
+            recognised. It may read weights, so it is called only when needed.
     """
 
     run: str
@@ -82,7 +91,7 @@ class Landscape:
 
     @property
     def complete(self) -> bool:
-        """Whether nothing that the plan asks for is missing."""
+        """Whether all tasks of the plan are complete and none has failed."""
         return (
             len(self.minima) == self.minima_expected
             and self.counts.open == 0
@@ -93,12 +102,15 @@ class Landscape:
 
     @cached_property
     def losses(self) -> dict[int, float]:
-        """Of the minima, by number."""
+        """The losses of the minima, by number."""
         return {index: record.loss for index, record in sorted(self.minima.items())}
 
     @cached_property
     def heights(self) -> dict[Pair, float]:
-        """Of the passes whose two minima are there; the minima belong to the path."""
+        """The heights of the passes whose two minima are finished.
+
+        The minima belong to the path, so no height is below their losses.
+        """
         return {
             pair: max(record.height, *(self.losses[end] for end in pair))
             for pair, record in sorted(self.passes.items())
@@ -107,20 +119,20 @@ class Landscape:
 
     @cached_property
     def undecided(self) -> Undecided:
-        """What paths that were not run could still change."""
+        """What paths that were not run could still change in the barcode."""
         return undecided(self.losses, self.heights, self.minima_expected, self.tolerance)
 
     @cached_property
     def barcodes(self) -> dict[str, Barcode]:
-        """Index 0, by both rules."""
+        """The barcodes of index 0, by rule: `elder` and `direct`."""
         return {method: barcode(self.losses, self.heights, method) for method in METHODS}
 
     @cached_property
     def all_barcodes(self) -> dict[str, Barcode]:
-        """Index 0 in every reading that is there, by name.
+        """All barcodes of index 0 that can be computed, by name.
 
-        `elder` and `direct` are of paths; `saddles` of verified saddles alone; `quotient` of classes of
-        copies, by the elder rule.
+        `elder` and `direct` are the barcodes of paths by the two rules, `saddles` is that of verified saddles
+        alone, and `quotient` that of classes of copies; the last two use the elder rule.
         """
         return {
             **self.barcodes,
@@ -130,24 +142,24 @@ class Landscape:
 
     @cached_property
     def to_scores(self) -> dict[str, float]:
-        """Of index 0, by both rules."""
+        """The scores of index 0, by rule: `elder` and `direct`."""
         return {method: to_score(bars) for method, bars in self.barcodes.items()}
 
     @cached_property
     def assessment(self) -> Assessment | None:
-        """How accurate index 0 is; None without minima."""
+        """The accuracy of the elder barcode of index 0; None without minima."""
         return assess(self.losses, self.heights, self.passes) if self.minima else None
 
     @cached_property
     def homology(self) -> SimplexHomology | None:
-        """Barcodes of optimised simplices; None where the run does not ask for them."""
+        """The barcodes of optimised simplices; None if the run does not ask for them, or without minima."""
         if not self.max_index or not self.minima:
             return None
         return simplex_homology(self.losses, self.heights, self.simplices, self.max_index)
 
     @cached_property
     def cost(self) -> tuple[CostRow, ...]:
-        """What each kind of work has taken."""
+        """The computing cost of each kind of work."""
         return cost_of(
             self.minima.values(),
             self.passes.values(),
@@ -157,29 +169,29 @@ class Landscape:
 
     @cached_property
     def unlisted_ends(self) -> tuple[UnlistedEnd, ...]:
-        """Minima at which descents from saddles end and that the run does not have, the lowest first."""
+        """Ends of descents from saddles at which the run has no minimum, the lowest first."""
         return unlisted_ends(self.saddles.values(), self.losses.values())
 
     @cached_property
     def verdicts(self) -> Verdicts | None:
-        """What the minima are; None without minima."""
+        """The verdicts of the minima; None without minima."""
         return verdicts_of(self.minima.values()) if self.minima else None
 
     @cached_property
     def verified(self) -> VerifiedBarcode | None:
-        """The barcode of verified saddles; None where no peak was followed."""
+        """The barcode of verified saddles; None if no peak was followed."""
         if not self.peaks:
             return None
         return verified_barcode(self.losses, self.heights, self.barcodes["elder"], self.peaks)
 
     @cached_property
     def copies(self) -> Copies | None:
-        """The barcode of classes of copies; None where copies cannot be recognised."""
+        """The barcode of classes of copies; None if copies cannot be recognised, or without minima."""
         classes = self.classes() if self.minima else None
         return None if classes is None else copies_of(self.losses, self.heights, classes)
 
     def to_json(self) -> dict[str, Any]:
-        """What `reduce --json` prints; infinite numbers are null."""
+        """The output of `toscore reduce --json`; infinite numbers are null."""
         return {
             "run": self.run,
             "complete": self.complete,
@@ -215,7 +227,7 @@ class Landscape:
         }
 
     def _barcodes_json(self) -> dict[str, Any]:
-        """Bars, scores, and how many bars have no length, by index and, for index 0, by rule."""
+        """Bars, scores, and numbers of bars of zero length, by index and, for index 0, by rule."""
         higher = self.homology.barcodes if self.homology else {}
         return {
             "barcodes": {

@@ -1,9 +1,8 @@
-"""How far bars could still fall by paths that were not run.
+"""Bounds how far bars could still shorten through paths that were not run.
 
-The height of a path is at least the loss of the higher of its two minima. If all paths that were not
-run had that height, every bar would end at its lowest possible death. A pair that finished paths
-already connect at its floor + tolerance, or lower, decides nothing
-(`orchestrator.pair_rules`).
+The height of a path is at least the loss of the higher of its two minima, its floor. If all paths that were
+not run had that height, every bar would end at its lowest possible death. Pairs that finished paths already
+connect at a height of at most floor + tolerance are left out of this (`orchestrator.pair_rules.lazy`).
 """
 
 import math
@@ -20,12 +19,12 @@ from topo_core.homology.barcodes import barcode
 
 @dataclass(frozen=True)
 class Undecided:
-    """What is open in the elder barcode of index 0.
+    """What paths that were not run could still change in the elder barcode of index 0.
 
     Attributes:
-        pairs: how many paths that were not run (or failed) could still move a bar by more than the
+        pairs: number of paths that were not run, or failed, and could still move a bar by more than the
             tolerance.
-        tolerance: in units of the loss.
+        tolerance: changes up to this do not matter, in units of the loss.
         death_low: for each minimum whose bar could still fall by more than the tolerance, the lowest
             possible death.
     """
@@ -36,7 +35,7 @@ class Undecided:
 
     @property
     def proved(self) -> bool:
-        """Whether no path that was left out can move a bar by more than the tolerance."""
+        """Whether no missing path can move a bar by more than the tolerance."""
         return self.pairs == 0
 
     def to_json(self) -> dict[str, Any]:
@@ -58,13 +57,13 @@ def undecided(
     count: int,
     tolerance: float,
 ) -> Undecided:
-    """What the missing paths could still change.
+    """Compute what the missing paths could still change.
 
     Args:
-        losses: of the minima that are there, by number.
+        losses: of the finished minima, by number.
         heights: of the finished paths between them.
-        count: of all minima.
-        tolerance: changes up to this do not matter.
+        count: number of all minima.
+        tolerance: changes up to this do not matter, in units of the loss.
     """
     if len(heights) == len(losses) * (len(losses) - 1) // 2:
         return Undecided(0, tolerance)

@@ -1,6 +1,6 @@
-"""From the records of a store to a `Landscape`.
+"""Computes a `Landscape` from the records of a store.
 
-Only records are read, so a run can be reduced at any time, from any machine, also while it is running.
+Only records are read, so a run can be reduced at any time and on any machine, also while it is running.
 """
 
 import math
@@ -18,18 +18,23 @@ from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
 
 PROFILES_UP_TO = 50_000
-"""Number of pairs up to which profiles and histories are read; those of more would fill the memory."""
+"""Largest number of pairs for which profiles and histories are read; those of more pairs would fill the
+memory."""
 
 NOT_FINITE = "not finite"
 """Kind of failure of a task whose record holds a loss or a height that is not a finite number."""
 
 
 def reduce_run(plan: Plan, store: Store) -> Landscape:
-    """What the store holds of a plan.
+    """Compute the landscape of a plan from the records in the store.
 
-    Records of tasks that the plan does not ask for (of an earlier, different run file) are ignored.
-    A result that is not a finite number counts as a failed task: a minimum with such a loss is left
-    out, and a path with such a height connects nothing.
+    Records of tasks that are not in the plan (of an earlier version of the run file) are ignored. A result
+    that is not a finite number counts as a failed task: a minimum with such a loss is left out, and so is a
+    path with such a height.
+
+    Args:
+        plan: of the run, without discovered minima; these are computed here.
+        store: of the run.
     """
     plan = discovered(plan, store)
     expected = sum(plan.simplex_count(d) for d in plan.simplex_dimensions)
@@ -80,14 +85,14 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
 
 
 def _on_the_grid(record: PairRecord) -> PairRecord:
-    """The record with its height on the grid of the paper; nothing is known between its points."""
+    """The record with its height on the grid of the paper; between its points the loss is unknown."""
     return replace(record, height=record.grid_height, height_high=math.inf)
 
 
 def _minima(
     plan: Plan, records: Iterable[MinimumRecord]
 ) -> tuple[dict[int, MinimumRecord], dict[str, FailedTask]]:
-    """The minima of the plan by number, and those whose loss is not finite as failures by key."""
+    """The records of the plan's minima by number, and by key a failure for each loss that is not finite."""
     number = {key: index for index, key in enumerate(plan.minimum_keys)}
     asked = {number[record.key]: record for record in records if record.key in number}
     finite = {index: record for index, record in asked.items() if math.isfinite(record.loss)}
@@ -117,7 +122,7 @@ def _simplices(plan: Plan, store: Store) -> Mapping[tuple[int, ...], SimplexReco
 
 
 def _recorded_failures(store: Store) -> dict[str, FailedTask]:
-    """The failed tasks of a store by key, those of other plans among them."""
+    """The failed tasks in a store, by key, including those of other plans."""
     return {
         key: FailedTask(key, failure["what"], failure["kind"], failure["reason"])
         for key, failure in store.failures().items()

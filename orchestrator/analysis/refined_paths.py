@@ -1,4 +1,4 @@
-"""Paths that were led over saddles: their records, and the stationary points at their highest points."""
+"""Paths whose peaks were followed to saddles: their records and stationary points."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,12 +13,12 @@ from workers.storage.schema import PairRecord, SaddleRecord
 def saddles_of_paths(
     plan: Plan, passes: Mapping[Pair, PairRecord], records: Iterable[SaddleRecord]
 ) -> dict[Pair, SaddleRecord]:
-    """The records of the saddle tasks of these paths, by pair.
+    """The records of the saddle tasks of the given paths, by pair.
 
     Args:
         plan: of the run.
-        passes: the best paths.
-        records: of all saddle tasks in the store, those of other paths among them.
+        passes: the record of the best path of each pair.
+        records: of all saddle tasks in the store, including those of other paths.
     """
     pair_of = {record.key: pair for pair, record in passes.items()}
     return {
@@ -30,7 +30,7 @@ def saddles_of_paths(
 
 
 def lowered(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
-    """The record of a path as it was led over saddles, where that made it lower."""
+    """The record of a path, with the results of its saddle task if these made the path lower."""
     if saddle is None or not saddle.height < record.height:
         return record
     verified = saddle.ended == "verified"
@@ -54,7 +54,12 @@ def lowered(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
 
 
 def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, RefinedPeak]:
-    """The stationary points at the highest points of the paths, by pair."""
+    """The stationary points at the highest points of the paths, by pair.
+
+    Args:
+        plan: of the run.
+        saddles: the records of the saddle tasks, by pair.
+    """
     number = {key: index for index, key in enumerate(plan.minimum_keys)}
     return {
         pair: RefinedPeak(
@@ -70,14 +75,14 @@ def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, Ref
 
 
 def _verdict(record: SaddleRecord) -> str:
-    """The verdict; `saddle` only where the index is 1 and the record says what the point joins."""
+    """The verdict on a peak: `saddle` only if the index is 1 and the record names the minima it joins."""
     if record.verdict == "saddle" and (record.index != 1 or not record.joins):
         return "a saddle that is not proved to have index 1"
     return record.verdict
 
 
 def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:
-    """The minima that a saddle joins, by number; None where the plan does not have one of them."""
+    """The numbers of the two minima that a saddle joins; None if the plan lacks one of them."""
     if len(record.joins) != 2 or not all(key in number for key in record.joins):
         return None
     first, second = record.joins

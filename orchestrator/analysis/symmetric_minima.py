@@ -1,8 +1,8 @@
-"""Which minima of a run are copies of each other under the exact symmetries of its network.
+"""Finds the minima of a run that are copies of each other under the exact symmetries of its network.
 
-Copies have equal losses, so only minima of equal loss are compared, and only then are weights read
-and the network built. The network and the data must have names of this program: code that a store
-names is not run to read it.
+Copies have equal losses, so only minima of equal loss are compared; without such minima no weights are read
+and no network is built. Networks and data of the user are not supported: reading a store must not run code
+that the store names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,29 +13,30 @@ from workers.storage.run_store import Damaged, Store
 from workers.storage.schema import MinimumRecord
 
 EQUAL_LOSSES = 1e-6
-"""Relative difference of two losses up to which weights are compared: float32 rounding of a mean."""
+"""Relative difference of two losses up to which they count as equal: the rounding of a mean in float32."""
 
 SAME_POINT = 1e-3
-"""Distance of a minimum and a copy, as a share of the norm, up to which they are one.
+"""Distance between a minimum and a copy, relative to its norm, up to which they count as the same point.
 
-A minimum polished in float32 lies within about sqrt(1e-7) of the exact one. Different minima of one
-loss are farther apart by orders of magnitude.
+A minimum polished in float32 has a relative distance of about sqrt(1e-7) from the exact one. Different minima
+with the same loss are farther apart by orders of magnitude.
 """
 
 
 def classes_of_copies(
     plan: Plan, store: Store, minima: Mapping[int, MinimumRecord]
 ) -> dict[int, int] | None:
-    """For each minimum the number of the first minimum that it is a copy of.
+    """Map each minimum to the first minimum that it is a copy of.
 
     Args:
         plan: of the run.
         store: of the run.
-        minima: of the run, by number.
+        minima: the records of the minima, by number.
 
     Returns:
-        None where copies cannot be recognised: a network or data of a user's own, weights that are
-        missing, or a layer whose units cannot be followed.
+        For each minimum the smallest number in its class. None if copies cannot be recognised: the network or
+        data are not this program's own, weights are missing, some parameters are not trained, or the
+        symmetries of a layer are not known.
     """
     classes = {minimum: minimum for minimum in minima}
     groups = _of_equal_loss({number: record.loss for number, record in minima.items()})
@@ -52,7 +53,7 @@ def classes_of_copies(
 
 
 def _of_equal_loss(losses: Mapping[int, float]) -> list[list[int]]:
-    """The minima in groups of equal loss, without those that have a loss of their own."""
+    """Groups of two or more minima with equal losses."""
     groups: list[list[int]] = []
     last = None
     for minimum in sorted(losses, key=lambda minimum: (losses[minimum], minimum)):
@@ -70,7 +71,7 @@ def _compared(
     minima: Mapping[int, MinimumRecord],
     groups: Sequence[Sequence[int]],
 ) -> dict[int, int] | None:
-    """The classes of the minima in ``groups``; None where some parameters are not trained."""
+    """The classes of the minima in ``groups``; None if some parameters of the network are not trained."""
     import torch
 
     from topo_core.critical_points.symmetric_copies import NetworkSymmetries
@@ -86,7 +87,7 @@ def _compared(
         )
         if points.shape[1] != sum(parameter.numel() for parameter in loaded.module.parameters()):
             return None
-        # Within a group the losses are equal up to rounding, which is not to be judged again.
+        # The losses in a group are equal up to rounding, so they are passed on as exactly equal.
         numbers = symmetries.copy_classes(points.double(), [0.0] * len(group), tolerance=SAME_POINT)
         classes |= {minimum: group[number] for minimum, number in zip(group, numbers, strict=True)}
     return classes

@@ -1,4 +1,4 @@
-"""What the minima of a run are: the verdicts of their records, and one sentence above the barcode."""
+"""Summarises the verdicts of the minima of a run: which of them are verified to be minima."""
 
 import math
 from collections import Counter
@@ -14,13 +14,13 @@ MINIMUM = "minimum"
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Of the minima that are there.
+    """The verdicts of the points at which the training of a run ended.
 
     Attributes:
-        counts: how many have each verdict; those that were not judged are under an empty name.
-        gradient_norm: the largest of those that are minima; NaN where none is.
-        curvature: the lowest of those that are minima; NaN where none is.
-        curvature_bound: how far that curvature may be off.
+        counts: number of points with each verdict; points that were not judged have an empty verdict.
+        gradient_norm: the largest gradient norm of the verified minima; NaN if there are none.
+        curvature: the lowest Hessian eigenvalue of the verified minima; NaN if there are none.
+        curvature_bound: error bound of that eigenvalue.
     """
 
     counts: Mapping[str, int]
@@ -30,21 +30,21 @@ class Verdicts:
 
     @property
     def total(self) -> int:
-        """How many points there are."""
+        """Number of all points."""
         return sum(self.counts.values())
 
     @property
     def judged(self) -> int:
-        """How many of them were judged."""
+        """Number of points that were judged."""
         return self.total - self.counts.get("", 0)
 
     @property
     def minima(self) -> int:
-        """How many of them are minima."""
+        """Number of points that are verified minima."""
         return self.counts.get(MINIMUM, 0)
 
     def sentence(self) -> str:
-        """The verdict on all of them, and what to do where it is not that they are minima."""
+        """One sentence about all points, with what to do if none is a verified minimum."""
         if not self.judged:
             return (
                 f"None of the {self.total} points was judged: bars are about points where training "
@@ -85,7 +85,7 @@ class Verdicts:
 
 
 def verdicts_of(records: Iterable[MinimumRecord]) -> Verdicts:
-    """The verdicts of minima from their records."""
+    """Summarise the verdicts in the records of minima."""
     records = list(records)
     minima = [record for record in records if record.verdict == MINIMUM]
     curvatures = [

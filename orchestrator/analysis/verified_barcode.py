@@ -1,9 +1,9 @@
-"""The barcode of verified saddles beside the barcode of paths.
+"""The barcode of verified saddles, for comparison with the barcode of paths.
 
-A stationary point of index 1 is a transition between two minima where it is the highest point of a
-path between them: the path that was led over it, or its two descents. These transitions and the minima
-form a network with a barcode of its own, whose every finite bar ends at a critical point. Where the two
-barcodes differ, a reason is given.
+A stationary point of index 1 is a transition between two minima if it is the highest point of a path between
+them: the path that was led over it, or its two descents. These transitions and the minima form a network.
+Every finite bar of the barcode of this network ends at a critical point. Where the two barcodes differ, a
+reason is given.
 """
 
 from collections.abc import Mapping
@@ -27,21 +27,22 @@ from topo_core.homology.to_scores import to_score
 from topo_core.homology.transition_networks import TransitionNetwork
 
 AGREEMENT = 1e-3
-"""Share of the barrier up to which a path and its saddle count as equally high.
+"""Difference in height between a path and its saddle, relative to the barrier, up to which they count as
+equal.
 
-A converged path ends within 1e-2 of its barrier (`PathSettings.convergence_tolerance`), and the best
-ones within 1e-4; a difference of a tenth of the former is worth a sentence.
+The height of a converged path is within 1e-2 of its barrier (`PathSettings.convergence_tolerance`), that of
+the best ones within 1e-4. A difference of more than a tenth of the former is reported.
 """
 
 
 @dataclass(frozen=True)
 class VerifiedBarcode:
-    """Of index 0, by the elder rule.
+    """The barcode of verified saddles, of index 0 and by the elder rule, compared with that of paths.
 
     Attributes:
         network: the minima of the run and the verified saddles between them.
-        ends: of each finite bar of paths what it ends at, in the order of the bars.
-        differences: minima whose bar of paths and bar of saddles end differently.
+        ends: the end of each finite bar of paths, in the order of the bars.
+        differences: minima whose two bars, of paths and of saddles, end at different heights.
     """
 
     network: TransitionNetwork
@@ -55,11 +56,11 @@ class VerifiedBarcode:
 
     @cached_property
     def to_score(self) -> float:
-        """Of the barcode of verified saddles."""
+        """The score of the barcode of verified saddles."""
         return to_score(self.barcode)
 
     def count(self, kind: EndKind) -> int:
-        """How many finite bars of paths end at ends of this kind."""
+        """Number of finite bars of paths whose end is of this kind."""
         return sum(end.kind is kind for end in self.ends)
 
     def to_json(self) -> dict[str, Any]:
@@ -100,13 +101,13 @@ def verified_barcode(
     bars: Barcode,
     peaks: Mapping[Pair, RefinedPeak],
 ) -> VerifiedBarcode:
-    """What is verified of an elder barcode of paths.
+    """Compare an elder barcode of paths with the verified saddles.
 
     Args:
-        losses: of the minima.
+        losses: of the minima, by number.
         heights: of the passes between them.
-        bars: their elder barcode.
-        peaks: of the paths whose peaks were followed, by pair.
+        bars: the elder barcode of paths.
+        peaks: the stationary points of the paths whose peaks were followed, by pair.
     """
     ends, network = bar_ends(losses, heights, bars, peaks, AGREEMENT), network_of(losses, peaks)
     return VerifiedBarcode(network, tuple(ends), tuple(differences(bars, ends, network, AGREEMENT)))

@@ -1,5 +1,5 @@
-"""Everything that imports Ray: connection, workers as actors, the executor, metrics, and submitted jobs.
+"""All code that imports Ray: the connection, workers as actors, the executor, metrics, and submitted jobs.
 
 In: packs of tasks from the driver.
-Out: their results, and events of workers that join or are lost.
+Out: the results of the tasks, and events of workers that join or are lost.
 """

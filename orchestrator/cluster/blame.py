@@ -1,4 +1,4 @@
-"""What an error of Ray says about a lost worker: its process, its node or its start."""
+"""Interprets Ray's errors about a lost worker: its process ended, its node left, or its start failed."""
 
 import re
 from typing import Literal
@@ -9,11 +9,16 @@ from ray.exceptions import RayActorError, RayTaskError
 from orchestrator.scheduling.messages import Loss
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-"""Colours, with which Ray heads the tracebacks of its workers."""
+"""Matches the colour codes in the tracebacks that Ray passes on from its workers."""
 
 
 def cause_of_loss(error: Exception, node: str) -> Literal[Loss.CRASHED, Loss.PREEMPTED]:
-    """Whether only the worker's process has gone, for which its pack may be to blame, or its node."""
+    """Whether only the worker's process has ended, possibly because of its pack, or its node has left.
+
+    Args:
+        error: that Ray raised for the worker.
+        node: Ray's identifier of its node.
+    """
     if getattr(error, "preempted", False):
         return Loss.PREEMPTED
     alive = {n["NodeID"] for n in ray.nodes() if n["Alive"]}
@@ -21,12 +26,15 @@ def cause_of_loss(error: Exception, node: str) -> Literal[Loss.CRASHED, Loss.PRE
 
 
 def could_not_start(error: RayActorError) -> bool:
-    """Whether the actor's constructor raised: starting it again would raise again."""
+    """Whether the actor's constructor raised, so that Ray does not restart the actor."""
     return bool(getattr(error, "actor_init_failed", False)) or "creation task" in str(error)
 
 
 def cause(error: Exception) -> str:
-    """One line of an error: of a worker's own exception the last, where its traceback names it."""
+    """One line that describes an error.
+
+    It is the last line of a traceback from a worker, which names the exception, and else the first line.
+    """
     lines = [line.strip() for line in _ANSI.sub("", str(error)).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""Connecting to a Ray cluster: one that runs already, or one of our own in this machine."""
+"""Connects to a Ray cluster: one that is already running, or one that this process starts on this machine."""
 
 import contextlib
 import logging
@@ -27,36 +27,38 @@ from workers.problems.user_code import code_folders, look_in
 Answer = TypeVar("Answer")
 
 WAITING_SECONDS = 10.0
-"""Time without room for a worker after which a message says what the run waits for."""
+"""Seconds without room for a worker after which a message says what the run waits for."""
 
 _VERSIONS = re.compile(r"Ray: (\S+)\s+Python: (\S+)")
-"""The two pairs of versions in Ray's message about a mismatch: the cluster's, then ours."""
+"""Matches the two pairs of versions in Ray's message about a mismatch: the cluster's, then this process's."""
 
 _ANSWER_SECONDS = 10.0
-"""Time in which a head that listens accepts a connection, over any network."""
+"""Timeout in seconds for a connection to a head node; one that listens accepts it sooner over any network."""
 
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Which cluster, and how much of it."""
+    """Which cluster to use, and how much of it."""
 
     address: str | None = None
-    """`HOST:PORT` of a running cluster, `auto`, or None for one of our own in this machine."""
+    """`HOST:PORT` of a running cluster, `auto`, or None to start a cluster on this machine."""
     resources: Resources = field(default_factory=Resources)
     limits: Limits = field(default_factory=Limits)
-    """How long a worker may be silent, and a task without progress."""
+    """Limits for the time without an answer of a worker, and without progress of a task."""
 
 
 _OURS: set[str] = set()
-"""Namespaces of connections that `connect` made; one that the caller of our API made stays open."""
+"""Namespaces of the connections that `connect` has made. `disconnect` leaves a connection of the caller
+open."""
 
 
 class _JobConfig(JobConfig):  # type: ignore[misc]
-    """Workers import the packages of their own installation, and this program from the driver's folder.
+    """Sets the import path of workers: their own installation, and the source folder of this program.
 
-    Ray would put the driver's current folder in front of their import path, where a `yaml.py` of the user's
-    would replace a library. Workers look for the user's modules after everything else
-    (`WorkerContext.code_folders`). Ray asks this method, which is private, for nothing else.
+    By default Ray puts the driver's current folder first on the import path of workers, where a file
+    `yaml.py` of the user would replace a library. Workers look for the user's modules after everything else
+    (`WorkerContext.code_folders`). Overriding the private method below stops Ray from adding the folder; Ray
+    uses it for nothing else.
     """
 
     def __init__(self) -> None:
@@ -69,10 +71,10 @@ class _JobConfig(JobConfig):  # type: ignore[misc]
 
 
 def connect(settings: ClusterSettings) -> None:
-    """Connect this process to the cluster, unless it is connected.
+    """Connect this process to the cluster, unless it is connected already.
 
     Raises:
-        WorkersUnavailable: no cluster at the address, or the token was refused.
+        WorkersUnavailable: there is no cluster at the address, its versions differ, or it refuses the token.
     """
     if ray.is_initialized():
         return
@@ -85,7 +87,7 @@ def connect(settings: ClusterSettings) -> None:
     if settings.address is None:
         workers = settings.resources.workers
         count = os.cpu_count() or 1 if workers == "auto" else workers
-        # "local": RAY_ADDRESS in the environment would otherwise name somebody else's cluster.
+        # "local" makes Ray ignore RAY_ADDRESS in the environment, which may name another cluster.
         ray.init(address="local", num_cpus=count, include_dashboard=False, **common)
         _OURS.add(common["namespace"])
         return
@@ -100,7 +102,7 @@ def connect(settings: ClusterSettings) -> None:
                 f"The Ray cluster at {settings.address} has Ray {theirs[0]} and Python {theirs[1]}, and this "
                 f"process Ray {ours[0]} and Python {ours[1]}: install the same versions on both."
             ) from None
-        # A head listens at this address; if the token is wrong, Ray says only that it cannot connect.
+        # A head node listens at this address; if the token is wrong, Ray reports only that it cannot connect.
         refused = settings.address != "auto" and isinstance(error, ConnectionError)
         hint = (
             HOW_TO_SET
@@ -114,14 +116,18 @@ def connect(settings: ClusterSettings) -> None:
 
 
 def disconnect() -> None:
-    """Close the connection if `connect` made it; a cluster of our own ends with it."""
+    """Close the connection if `connect` made it; a cluster that this process started ends with it."""
     if ray.is_initialized() and ray.get_runtime_context().namespace in _OURS:
         _OURS.clear()
         ray.shutdown()
 
 
 def _refuse_silence(address: str) -> None:
-    """Raise at once if nothing listens at HOST:PORT; Ray would try for a minute and a half."""
+    """Raise at once if nothing listens at HOST:PORT; Ray would try for a minute and a half.
+
+    Raises:
+        WorkersUnavailable: nothing listens there.
+    """
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "/" in host:
         return
@@ -135,9 +141,9 @@ def _refuse_silence(address: str) -> None:
 
 
 def draining_nodes() -> frozenset[str]:
-    """Nodes that drain: preempted by a cloud, idle for an autoscaler, or drained by hand.
+    """Identifiers of the nodes that drain: preempted by a cloud, idle for an autoscaler, or drained by hand.
 
-    Ray offers this to its own libraries only; where it cannot be asked, no node is known to drain.
+    Ray has only a private function for this. If it is missing or fails, the result is empty.
     """
     with contextlib.suppress(Exception):
         return frozenset(ray._private.state.state.get_draining_nodes())
@@ -145,10 +151,11 @@ def draining_nodes() -> frozenset[str]:
 
 
 def gpus_per_worker(resources: Resources) -> float:
-    """GPUs that one worker is given.
+    """The number of GPUs of one worker, which may be a fraction.
 
-    `auto` takes a GPU where the cluster has one, or where its autoscaler can add one. In a cluster without
-    nodes for workers neither can be known: then a node is asked for, waited for, and looked at.
+    `auto` means one GPU if the cluster has one or its autoscaler can add one, else none. If a cluster has no
+    nodes for workers yet, this starts a small task, waits until a node is added for it, and looks whether it
+    has a GPU.
     """
     if resources.gpus_per_worker != "auto":
         return float(resources.gpus_per_worker)
@@ -165,9 +172,9 @@ def _has(resource: str) -> bool:
 
 
 def _can_be_added(resource: str) -> bool:
-    """Whether the autoscaler knows node types with a resource; false where it does not report any.
+    """Whether the autoscaler has node types with a resource; False if it does not report any.
 
-    Ray offers this to its own libraries only.
+    Ray has only a private function for this.
     """
     with contextlib.suppress(Exception):
         most = ray._private.state.state.get_max_resources_from_cluster_config()
@@ -176,7 +183,7 @@ def _can_be_added(resource: str) -> bool:
 
 
 def _awaited(asked: Any, needs: str) -> Any:
-    """The reference to an answer, once it is there; a long wait is reported to the user."""
+    """Wait until the answer to a reference is ready, and return the reference; report a long wait."""
     if not ray.wait([asked], timeout=WAITING_SECONDS)[0]:
         print(f"Waiting for a node with {needs} free for a worker.", file=sys.stderr, flush=True)
         ray.wait([asked])
@@ -184,18 +191,19 @@ def _awaited(asked: Any, needs: str) -> Any:
 
 
 def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
-    """Threads and memory of a worker are set by its environment, before torch is imported.
+    """The environment variables of a worker: they set its threads and memory before torch is imported.
 
     Args:
         evaluation: of the run.
-        gpus: that the worker has; of a fraction, its memory budget is the same fraction.
+        gpus: of the worker. With a fraction of a GPU, its memory budget is the same fraction of the GPU's
+            memory.
     """
     share = {GPU_SHARE: str(gpus)} if 0 < gpus < 1 else {}
     return {**worker_environment(evaluation), **share}
 
 
 def _in_folders(folders: Sequence[str], question: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What a function returns in a process that looks for the user's modules in these folders."""
+    """Call a function after adding folders in which the process looks for the user's modules."""
     for folder in folders:
         look_in(Path(folder))
     return question(*arguments)
@@ -204,19 +212,24 @@ def _in_folders(folders: Sequence[str], question: Callable[..., Answer], *argume
 def ask_a_worker(
     settings: ClusterSettings, question: Callable[..., Answer], *arguments: Any
 ) -> Answer:
-    """What a plain function returns where a worker would run, with a worker's share of the node.
+    """Call a function where a worker would run, with the CPU and GPUs of a worker, and return its result.
 
-    Waits for room as a worker does, so that an autoscaler adds a node.
+    It waits for room as a worker does, so an autoscaler adds a node.
+
+    Args:
+        settings: of the cluster.
+        question: the function.
+        arguments: of the function.
 
     Raises:
-        WorkersUnavailable: no cluster, or the function failed there.
+        WorkersUnavailable: there is no cluster, or the function raised.
     """
     connect(settings)
     gpus = gpus_per_worker(settings.resources)
     variables = environment(Evaluation(), gpus)
-    if not gpus:  # Ray hides no device from a task that asks for none
+    if not gpus:  # Ray does not hide GPUs from a task that requests none
         variables["CUDA_VISIBLE_DEVICES"] = ""
-    # Its process is not used again: the device memory that it took is freed with it.
+    # max_calls=1 ends the process after the call, which frees the GPU memory that it used.
     options = {
         "num_cpus": 1,
         "num_gpus": gpus,

@@ -1,8 +1,8 @@
-"""Packs of tasks on the workers of a Ray cluster.
+"""Runs packs of tasks on the workers of a Ray cluster.
 
-Workers are long-lived actors: a task that asks for a GPU would start a new process each time. Ray restarts
-an actor that dies, but never repeats its work: the scheduler decides which worker repeats it. Each actor
-answers on two threads, so that it reports its progress while it works.
+Workers are long-lived actors, because Ray starts a new process for each Ray task that uses a GPU. Ray
+restarts an actor that dies, but never repeats its work: the scheduler decides which worker does. Each actor
+has a second thread for short calls, so that it reports its progress while a pack runs.
 """
 
 import contextlib
@@ -45,21 +45,23 @@ from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
-"""Time between two searches for new nodes, and between two questions for the progress of workers."""
+"""Seconds between two searches for new nodes, and between two requests for the progress of workers."""
 
 LEAVE_SECONDS = 10.0
-"""Time of running tasks to publish a checkpoint when the run is interrupted: less than the 30 s that
-Kubernetes and Slurm leave after SIGTERM. What takes longer goes on from a checkpoint that is a minute old."""
+"""Seconds that running tasks get to publish a checkpoint when the run is interrupted: less than the 30 s that
+Kubernetes and Slurm leave after SIGTERM. A task that needs longer resumes from a checkpoint about a minute
+old."""
 
 DOUBT_SECONDS = 20.0
-"""Longer than a head takes to notice a lost node, with the settings of the files in `deploy/`."""
+"""Seconds after which an unreachable worker counts as crashed. A head node notices a lost node sooner, with
+the settings of the files in `deploy/`."""
 
 
 class RayExecutor:
-    """Workers on a Ray cluster: an own one in this machine, or one that is running already.
+    """An executor whose workers run on a Ray cluster, started on this machine or already running.
 
     Raises:
-        WorkersUnavailable: no cluster at the address, or the token was refused.
+        WorkersUnavailable: there is no cluster at the address, its versions differ, or it refuses the token.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class RayExecutor:
         data: tuple[DataSpec, Dataset] | None = None,
     ) -> None:
         """Args:
-        context: for every worker.
+        context: settings of every worker.
         settings: of the cluster.
-        make: a worker from the context, its name and whether it was asked to stop; another one in tests.
-        data: of the run, as the driver has loaded them, so that workers do not load them again.
+        make: makes a worker from the context, its name and a function that returns whether to stop; tests
+            pass their own.
+        data: specification and data of the run as the driver has loaded them, so that workers need not load
+            them again; None if each worker loads them.
         """
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, Member] = {}
@@ -105,7 +109,7 @@ class RayExecutor:
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         member = self._members[worker]
         if member.doubt is not None:
-            return  # it is about to be reported lost, this pack included
+            return  # the worker will be reported lost, which returns this pack to the scheduler's queue
         member.kinds |= {task.key: type(task).__name__ for task in pack}
         self._packs[member.handle.run.remote(list(pack))] = worker
 
@@ -116,7 +120,7 @@ class RayExecutor:
             time.sleep(timeout)
         else:
             ready, _ = ray.wait(refs, num_returns=1, timeout=timeout)
-            if ready:  # take along whatever else has come in meanwhile
+            if ready:  # take all other answers that have arrived meanwhile
                 ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             for ref in ready:
                 self._receive(ref)
@@ -150,7 +154,7 @@ class RayExecutor:
         disconnect()
 
     def _interrupt(self) -> None:
-        """Let running tasks publish their checkpoints, for a limited time."""
+        """Ask running tasks to publish their checkpoints, and wait for up to `LEAVE_SECONDS`."""
         running = {worker: ref for ref, worker in reversed(self._packs.items())}
         for worker in running:
             member = self._members[worker]
@@ -171,16 +175,16 @@ class RayExecutor:
                 if could_not_start(error):
                     self._start_failed(member, cause(error))
                     return
-                # It died while it started. Ray starts it again. Until there is room for it (its node may
-                # have left), every question fails at once: so it is asked again at the next survey.
+                # The actor died while it started, and Ray restarts it. Until there is room for it (its node
+                # may have left), every call fails at once, so the next survey calls it again.
                 self._asked_later.append(member)
                 return
             if (
                 node in draining_nodes()
-            ):  # the process that is about to end, or a node that is about to leave
+            ):  # the old process still answers, or the node is about to leave
                 self._asked_later.append(member)
                 return
-            if member.doubt is not None:  # its process died, and was started again
+            if member.doubt is not None:  # its process died and was restarted
                 self._lose(
                     member, cause_of_loss(member.doubt.error, member.node), member.doubt.error
                 )
@@ -208,10 +212,10 @@ class RayExecutor:
             self._events.append(PackFinished(worker, results, seconds))
 
     def _start_failed(self, member: Member, reason: str) -> None:
-        """Its constructor raised, so Ray will not start it again by itself.
+        """Handle a constructor that raised: Ray does not restart such an actor, so a new one is made.
 
         Raises:
-            WorkersUnavailable: no other worker works or can be hoped for.
+            WorkersUnavailable: no other worker has joined, and the starts of all others have failed too.
         """
         again = self._starts.failed(member.name)
         others = [m for m in self._members.values() if m is not member]
@@ -224,7 +228,7 @@ class RayExecutor:
             self._expect(member)
 
     def _leave_draining_nodes(self) -> None:
-        """Stop workers on draining nodes at their next checkpoint, and start them on other nodes."""
+        """Stop workers on draining nodes at their next checkpoint, and restart them on other nodes."""
         draining = draining_nodes()
         for member in self._members.values():
             if member.joined and not member.leaving and member.node in draining:
@@ -235,22 +239,24 @@ class RayExecutor:
                     self._move(member)
 
     def _move(self, member: Member) -> None:
-        """Start a worker anew; Ray places nothing on a node that drains."""
+        """Restart a worker on another node; Ray places no actor on a node that drains."""
         ray.kill(member.handle, no_restart=False)
         member.leaving = False
         self._lose(member, Loss.PREEMPTED, RuntimeError("its node is being drained"))
         self._expect(member)
 
     def _doubt(self, member: Member, error: Exception) -> None:
-        """Wait until it is known whether only its process has ended, for which its pack may be the cause.
+        """Wait until it is known whether the process or the node of an unreachable worker has failed.
 
-        The connection to a node that loses its power breaks seconds before the node counts as lost.
+        Only if the process alone has failed may its pack be the cause. When a node loses power, the
+        connection to it breaks seconds before Ray reports the node as lost.
         """
         self._forget_packs(member)
         member.doubt = Doubt(error, time.monotonic())
         self._expect(member)
 
     def _settle_doubts(self, now: float) -> None:
+        """Report unreachable workers as lost whose node has failed, or that have not returned in time."""
         for member in [m for m in self._members.values() if m.doubt is not None]:
             doubt = cast(Doubt, member.doubt)
             how = cause_of_loss(doubt.error, member.node)
@@ -269,15 +275,19 @@ class RayExecutor:
         self._health.lost(member.name)
 
     def _expect(self, member: Member) -> None:
-        """The worker joins once it answers with the node on which it runs."""
+        """Call `join` on the actor; the worker joins once it answers with the node on which it runs."""
         join = member.handle.join.options(concurrency_group="answers")
         self._waiting[join.remote(self._load_data)] = member
 
     # Growth and health.
 
     def _wanted(self) -> int:
-        """The number of workers in the run file; for `auto`, what fits, and on a cluster of others twice as
-        many as have joined, so that an autoscaler adds nodes as long as it can."""
+        """The number of workers to aim for.
+
+        It is the number in the run file. For `auto` it is the number that fits on the cluster and, on a
+        cluster that was not started here, at least twice the number that have joined, so that an autoscaler
+        adds nodes as long as it can.
+        """
         wanted = self._settings.resources.workers
         if wanted != "auto":
             return wanted
@@ -289,6 +299,7 @@ class RayExecutor:
         return max(room, 1, 2 * joined)
 
     def _survey(self) -> None:
+        """Every `SURVEY_SECONDS`, adjust the number of workers and check the health of each."""
         now = time.monotonic()
         if now - self._surveyed < SURVEY_SECONDS:
             return
@@ -310,10 +321,10 @@ class RayExecutor:
             self._act_on(verdict)
 
     def _ask_again(self) -> None:
-        """Ask workers that died while they started on which node they are.
+        """Call `join` again on workers that died while they started.
 
         Raises:
-            ClusterGone: in a cluster of our own, whose only node has gone: they never will start.
+            ClusterGone: the cluster was started here and its only node has gone, so they can never start.
         """
         if not self._asked_later:
             return
@@ -324,11 +335,12 @@ class RayExecutor:
         self._asked_later.clear()
 
     def _hear(self, member: Member, now: float) -> None:
+        """Read the answer to the last `progress` call, if it has arrived."""
         try:
             member.progress = ray.get(member.asked, timeout=0)
         except GetTimeoutError:
             return
-        except RayError:  # its pack comes back with the error
+        except RayError:  # the call for its pack returns the same error
             self._health.lost(member.name)
         else:
             self._health.answered(member.name, member.progress, member.kinds, now)
@@ -345,11 +357,11 @@ class RayExecutor:
         self._expect(member)
 
     def _grow(self) -> None:
-        """As many actors as are wanted, but not more than tasks; pending ones beyond that are withdrawn.
+        """Start actors up to the wanted number or the number of open tasks; kill pending ones beyond it.
 
-        Actors beyond the present room stay pending, which is what makes an autoscaler add nodes. Ray's
-        `request_resources` would do that, too, and outlive a driver that is killed: nodes would be paid for
-        although no driver uses them. A pending actor ends with its driver.
+        Actors for which there is no room stay pending, which makes an autoscaler add nodes. A request through
+        Ray's `request_resources` would do so too, but it would remain after the driver was killed: nodes
+        would cost money although no driver uses them. A pending actor ends with its driver.
         """
         most = max(1, min(self._wanted(), self._open_tasks))
         for member in [m for m in self._members.values() if m.is_pending]:

@@ -1,4 +1,4 @@
-"""A job on a Ray cluster through Ray's Jobs API: submit it, and follow its log to its end."""
+"""Submits a job to a Ray cluster through Ray's Jobs API, and follows its log until it ends."""
 
 import asyncio
 import logging
@@ -15,10 +15,11 @@ from orchestrator.cluster.token import HOW_TO_SET
 from orchestrator.run_file.errors import UserError
 
 RECONNECT_SECONDS = 60.0
-"""How long the head may be out of reach before following ends; the run goes on without us."""
+"""Seconds for which the head node may be unreachable before following the log ends; the job itself
+continues."""
 
 _STATUS_SECONDS = 0.5
-"""Pause between two looks at a job whose log has ended."""
+"""Seconds between two reads of the status of a job."""
 
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -26,7 +27,7 @@ _TALKATIVE = (
     "ray._private.authentication.http_token_authentication",
     "ray._private.runtime_env.packaging",
 )
-"""Modules of Ray that log what the user need not know, each at a level of its own."""
+"""Modules of Ray whose log messages are not useful to the user; each sets a log level of its own."""
 
 _UNREACHABLE = (OSError, RuntimeError, RayError, aiohttp.ClientError)
 
@@ -35,10 +36,10 @@ class Jobs:
     """The jobs of a cluster.
 
     Args:
-        address: of the head's dashboard, `http://HOST:8265`.
+        address: of the dashboard of the head node, `http://HOST:8265`.
 
     Raises:
-        UserError: no dashboard there, or it refuses the token.
+        UserError: there is no dashboard at the address, or it refuses the token.
     """
 
     def __init__(self, address: str) -> None:
@@ -49,13 +50,13 @@ class Jobs:
         """Submit a job.
 
         Args:
-            job: its submission id.
-            entrypoint: the command.
+            job: submission id of the job.
+            entrypoint: the command to run.
             environment: Ray's runtime environment.
-            run: location of the run, for people who look at the job.
+            run: location of the run, shown with the job in Ray's dashboard.
 
         Raises:
-            UserError: the cluster did not take it.
+            UserError: the cluster did not accept the job.
         """
         try:
             self._client.submit_job(
@@ -68,13 +69,17 @@ class Jobs:
             raise UserError(f"{self._address} did not take the job: {_brief(error)}") from None
 
     def follow(self, job: str, say: Callable[[str], None]) -> int:
-        """Print the log until the job has ended, through interruptions of the connection.
+        """Print the log until the job has ended; a lost connection is opened again.
+
+        Args:
+            job: submission id of the job.
+            say: prints a piece of the log.
 
         Returns:
             The exit code of the job's command.
 
         Raises:
-            UserError: the head does not answer any more, or could not start the job.
+            UserError: the head node has not answered for `RECONNECT_SECONDS`, or could not start the job.
         """
         printed = 0
         lost_at: float | None = None
@@ -102,7 +107,7 @@ class Jobs:
             time.sleep(_STATUS_SECONDS)
 
     def _pieces(self, job: str, skip: int) -> Iterator[str]:
-        """The log as it comes, without the first `skip` characters."""
+        """Yield pieces of the log as they arrive, without the first `skip` characters."""
         pieces = self._client.tail_job_logs(job)
         with asyncio.Runner() as runner:
             while True:
@@ -132,7 +137,7 @@ def _client(address: str) -> JobSubmissionClient:
         raise UserError(
             f"--address is {address!r}; a job is submitted to the head's dashboard, http://HOST:8265."
         )
-    # Ray would prefer these to the address that was asked for.
+    # Ray would use these variables in place of the address that was passed.
     for variable in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(variable, None)
     for module in _TALKATIVE:
@@ -152,6 +157,6 @@ def _client(address: str) -> JobSubmissionClient:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of an error."""
+    """The first line of an error message, at most 300 characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines or [type(error).__name__])[0][:300]

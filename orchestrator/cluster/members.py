@@ -1,4 +1,4 @@
-"""The actors of a run: a worker as Ray sees it, and what the driver knows of it."""
+"""The workers of a run as Ray actors, and the state that the driver keeps about each."""
 
 import threading
 import time
@@ -21,7 +21,13 @@ LoadData = Callable[[DataSpec], Dataset]
 
 
 class WorkerActor:
-    """The worker as Ray sees it."""
+    """The Ray actor that runs a `Worker`.
+
+    Args:
+        context: settings of the worker.
+        name: of the worker.
+        make: makes the `Worker` from the context, the name and a function that returns whether to stop.
+    """
 
     def __init__(self, context: WorkerContext, name: str, make: MakeWorker) -> None:
         self._leaving = threading.Event()
@@ -29,16 +35,16 @@ class WorkerActor:
         self._metrics = WorkerMetrics()
 
     def join(self, load_data: LoadData) -> str:
-        """Load data like this from now on; returns Ray's identifier of the node.
+        """Set the function that loads data; return Ray's identifier of the node.
 
-        The constructor does not take it: Ray would not start an actor again whose constructor had references
-        to lost objects.
+        `load_data` is no argument of the constructor, because Ray cannot restart an actor whose constructor
+        arguments refer to lost objects.
         """
         self._worker.load_data = load_data
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, pack: list[Task]) -> tuple[list[TaskResult], float]:
-        """The results of a pack, and how many seconds it took."""
+        """Run a pack; return its results and the seconds that it took."""
         started = time.monotonic()
         results = self._worker.run(pack)
         seconds = time.monotonic() - started
@@ -50,14 +56,22 @@ class WorkerActor:
         self._leaving.set()
 
     def progress(self) -> dict[str, float]:
-        """Completed shares of the running tasks. Asked every few seconds: metrics are reported, too."""
+        """The completed share (0 to 1) of each running task, by key.
+
+        The driver calls this every few seconds, so metrics are reported here as well.
+        """
         self._metrics.counted(self._worker.counters())
         return dict(self._worker.progress())
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A worker that cannot be reached: its process may have died, or its node."""
+    """Marks a worker that cannot be reached while it is unknown whether its process or its node has failed.
+
+    Attributes:
+        error: that Ray raised.
+        since: time of the error, in seconds of `time.monotonic`.
+    """
 
     error: Exception
     since: float
@@ -65,7 +79,7 @@ class Doubt:
 
 @dataclass
 class Member:
-    """What the driver knows of one actor."""
+    """The state that the driver keeps about one actor."""
 
     name: str
     handle: ActorHandle
@@ -73,24 +87,24 @@ class Member:
     joined: bool = False
     doubt: Doubt | None = None
     leaving: bool = False
-    """Its node drains: it was asked to stop at the next checkpoint."""
+    """Whether its node drains, so that it was asked to stop at the next checkpoint."""
     asked: Any = None
-    """The open question for its progress."""
+    """Reference to the answer of a `progress` call that is still open, or None."""
     progress: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
-    """Kinds of the tasks that it was given, by key."""
+    """Kind of each task that was sent to it, by key."""
 
     @property
     def is_pending(self) -> bool:
-        """Whether it has never started: there is no room for it yet."""
+        """Whether it has never started, because the cluster has no room for it yet."""
         return not self.joined and not self.node
 
 
 class StartFailures:
-    """Workers whose start failed: each is tried again, and the run ends only if none can start.
+    """Counts failed starts of each worker. A worker is tried again; the run ends only if no worker can start.
 
     Args:
-        attempts: starts of one worker before it is given up.
+        attempts: failed starts after which a worker is not tried again.
     """
 
     def __init__(self, attempts: int = 3) -> None:
@@ -98,7 +112,7 @@ class StartFailures:
         self._failed: dict[str, int] = {}
 
     def failed(self, name: str) -> bool:
-        """The start of a worker failed; returns whether it should be tried again."""
+        """Record a failed start; return whether to try again."""
         self._failed[name] = self._failed.get(name, 0) + 1
         return self._failed[name] < self._attempts
 
@@ -107,5 +121,5 @@ class StartFailures:
         return name in self._failed
 
     def started(self, name: str) -> None:
-        """The worker has started after all."""
+        """Record that the worker has started, which resets its count."""
         self._failed.pop(name, None)

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, through Ray, which puts `ray_` before every name."""
+"""Metrics for Prometheus, exported by Ray, which adds the prefix `ray_` to every name."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,11 +15,11 @@ from orchestrator.telemetry.tally import Tally
 from workers.tasks.task import Task
 
 TASK_SECONDS = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
-"""Upper bounds of the histogram of task times: two a decade, from a pass to some hours."""
+"""Upper bounds in seconds of the histogram of task durations: two per decade, from an epoch to some hours."""
 
 
 class WorkerMetrics:
-    """Counters of one worker, in its process."""
+    """The metrics of one worker, reported from its process."""
 
     def __init__(self) -> None:
         self._reported: dict[str, float] = {}
@@ -38,7 +38,11 @@ class WorkerMetrics:
         )
 
     def counted(self, counters: Mapping[str, float]) -> None:
-        """Report how much each counter has grown since the last call."""
+        """Report how much each counter has grown since the last call.
+
+        Args:
+            counters: present value of each counter, by name.
+        """
         for name, value in counters.items():
             grown = value - self._reported.get(name, 0.0)
             if grown > 0:
@@ -46,13 +50,18 @@ class WorkerMetrics:
                 self._reported[name] = value
 
     def finished(self, pack: Sequence[Task], seconds: float) -> None:
-        """Report how long the tasks of a pack took, each its share."""
+        """Report the durations of the tasks of a pack: each gets an equal share of its `seconds`."""
         for task in pack:
             self._seconds.observe(seconds / len(pack), tags={"kind": type(task).__name__})
 
 
 class DriverMetrics:
-    """An observer: tasks by kind and state, workers present and lost."""
+    """An observer that reports tasks by kind and state, and the workers that are present and lost.
+
+    Args:
+        run: name of the run.
+        tally: counts the events of the run.
+    """
 
     def __init__(self, run: str, tally: Tally) -> None:
         self._run, self._tally = run, tally

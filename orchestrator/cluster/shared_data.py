@@ -1,7 +1,7 @@
-"""The data of a run in Ray's object store, so that they are loaded once and not by each worker.
+"""Puts the data of a run into Ray's object store, so that they are loaded once and not by each worker.
 
-The driver loads the data to identify them. A worker that asks for them gets a copy through the object store
-of its node, which fetches them once. So no node needs the files, and the driver alone downloads.
+The driver has to load the data anyway, to hash them. A worker gets a copy from the object store of its node,
+which fetches them once. So only the driver downloads the data, and no other node needs the files.
 """
 
 import warnings
@@ -16,15 +16,15 @@ from workers.problems.data_sets import Dataset, load_dataset
 from workers.tasks.specs import DataSpec
 
 _FETCH_SECONDS = 600.0
-"""After so long a worker loads the data itself. 10 GB take 80 s over a link of 1 Gbit/s."""
+"""After this time a worker loads the data itself. 10 GB take 80 s over a link of 1 Gbit/s."""
 
 
 class SharedData:
-    """Loads the data of one spec from the object store, and all others as `load_dataset` does.
+    """Loads the data of one specification from the object store, and any other with `load_dataset`.
 
     Args:
-        spec: of the data.
-        data: as the driver has loaded them.
+        spec: of `data`.
+        data: the data as the driver has loaded them.
     """
 
     def __init__(self, spec: DataSpec, data: Dataset) -> None:
@@ -35,19 +35,19 @@ class SharedData:
         self._arrays = ray.put(arrays)
 
     def __call__(self, spec: DataSpec) -> Dataset:
-        """The data of a spec.
+        """Return the data of a specification.
 
         Raises:
-            BadReference: they had to be loaded here, and are missing.
+            BadReference: this process had to load the data itself, and they are missing here.
         """
         if spec != self._spec:
             return load_dataset(spec)
         try:
             arrays = ray.get(self._arrays, timeout=_FETCH_SECONDS)
-        except RayError:  # lost with the node that held them, or the store was full
+        except RayError:  # the node that held them was lost, or the object store was full
             return load_dataset(spec)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            # Copies: the memory of the object store is read-only, and a network may write to its input.
+            # Clones: the memory of the object store is read-only, and a network may write to its input.
             tensors: dict[str, Any] = {n: torch.from_numpy(a).clone() for n, a in arrays.items()}
         return Dataset(**tensors, **self._others)

@@ -1,4 +1,4 @@
-"""The token of a Ray cluster. Ray reads it once, when it is imported: set it before."""
+"""Sets the token of a Ray cluster. Ray reads it once, at import: call these functions before that."""
 
 import os
 import secrets
@@ -11,11 +11,11 @@ HOW_TO_SET = (
 
 
 def protect_own_cluster() -> None:
-    """Give the cluster that this process will start a token that only its children know.
+    """Set a random token for the cluster that this process will start.
 
-    Ray's ports listen on every interface whatever its options say; the token keeps other users of the
-    network and of the machine out. It lives in the environment and is not written to disk. Variables that
-    the user has set are left as they are.
+    Ray's ports listen on every network interface, whatever its options say. The token keeps out other users
+    of the network and of the machine. It is stored in the environment, where only child processes see it, and
+    not on disk. Variables that the user has set are not changed.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
@@ -23,9 +23,9 @@ def protect_own_cluster() -> None:
 
 
 def present_own_token() -> None:
-    """Send the user's token to the cluster that is about to be used.
+    """Make Ray send the user's token to the cluster, if the user has set one.
 
-    Without a mode Ray would not send it, and a user who has set a token means it to be sent.
+    Ray sends a token only if `RAY_AUTH_MODE` is set, and users may set the token alone.
     """
     named = os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}
     if named or (Path.home() / ".ray" / "auth_token").exists():

@@ -1,4 +1,4 @@
-"""How much of a folder a submission would upload, before anything is sent."""
+"""Checks the size of a folder before a submission uploads it."""
 
 import os
 from collections import Counter
@@ -7,18 +7,22 @@ from pathlib import Path
 from orchestrator.run_file.errors import UserError
 
 MOST_BYTES = 200_000_000
-"""The head keeps an upload in its memory, and every node unpacks a copy; Ray refuses 500 MiB."""
+"""Largest upload. The head node keeps it in memory and every node unpacks a copy; Ray itself refuses 500
+MiB."""
 
 
 def refuse_large(folder: Path) -> None:
     """Refuse to upload a folder of more than `MOST_BYTES`.
 
-    What Ray leaves out does not count: `.git` and virtual environments, and what `.gitignore` or `.rayignore`
-    name. Ray's own functions decide that; it offers them to its own libraries only. Where a release of Ray
-    has no such functions nothing is refused here, and Ray refuses what is too large for it.
+    Files that Ray leaves out do not count: `.git`, virtual environments, and the files that `.gitignore` or
+    `.rayignore` name. Private functions of Ray decide which these are. If a release of Ray lacks them,
+    nothing is refused here, and Ray applies its own limit.
+
+    Args:
+        folder: to be uploaded.
 
     Raises:
-        UserError: it is larger; the sentence names the largest part.
+        UserError: the folder is larger; the message names its largest part.
     """
     try:
         from ray._private.ray_constants import get_runtime_env_default_excludes

@@ -7,7 +7,7 @@ from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 
 class AllPairs(FixedRule):
-    """Joins every minimum with every other."""
+    """Joins every minimum with every other one."""
 
     def candidates(self, options: PairOptions, minima: int, seed: int) -> Iterator[Pair]:
         return ((i, j) for j in range(minima) for i in range(j))

@@ -1,8 +1,8 @@
-"""`rule: from`: the paths out of one minimum, to those that are lower.
+"""`rule: from`: paths from one minimum to all lower ones.
 
-They answer how hard that minimum is to leave: the lowest of their passes is the end of its bar by Algorithm 1
-of the paper. Where no minimum is lower by more than the tolerance, paths lead to all others instead: a dip
-inside one of them may be a lower minimum (`minima.discover`).
+These paths measure how hard it is to leave that minimum: the lowest of their passes is the death of its bar
+by Algorithm 1 of the paper. If no minimum is lower by more than the tolerance, paths lead to all other minima
+instead: a dip inside one of them may be a lower minimum (`minima.discover`).
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 
 class FromMinimum(FixedRule):
-    """Joins one minimum with those that are lower, the lowest first."""
+    """Joins one minimum with all that are lower by more than the tolerance, the lowest first."""
 
     adaptive = True
 

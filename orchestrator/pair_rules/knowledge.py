@@ -1,4 +1,4 @@
-"""The results on the pairs of a run so far: floors, heights, failures, and their minimum spanning tree."""
+"""The results for the pairs of a run so far: floors, heights, failures, and the minimum spanning tree."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,18 @@ NOT_DONE = -1
 
 
 class Knowledge:
-    """The results on the pairs of n minima.
+    """The results for the pairs of n minima.
+
+    Args:
+        losses: of the finished minima, by number.
+        count: number n of all minima.
+        rungs: number of rungs.
 
     Attributes:
         losses: [n], infinite for a minimum without a result.
-        floors: [n, n], the higher loss of each pair: no pass is lower.
-        heights: [rungs, n, n], symmetric, infinite where not done.
-        failed: [n, n], symmetric: pairs whose path failed.
+        floors: [n, n], the higher loss of each pair, a lower bound for its pass.
+        heights: [rungs, n, n], symmetric, infinite where no path is finished.
+        failed: [n, n], symmetric: whether the path of the pair failed.
     """
 
     def __init__(self, losses: Mapping[int, float], count: int, rungs: int) -> None:
@@ -35,44 +40,47 @@ class Knowledge:
 
     @property
     def count(self) -> int:
+        """The number n of minima."""
         return len(self.losses)
 
     @property
     def top(self) -> int:
+        """The last rung, which is the whole optimisation."""
         return len(self.heights) - 1
 
     def learn(self, order: Order, height: float) -> None:
-        """Record a height; the ends belong to the path, so it is never below the floor."""
+        """Record the height of an order, at least the floor: the two minima belong to the path."""
         i, j = order.pair
         height = max(height, float(self.floors[i, j]))
         self.heights[order.rung, i, j] = self.heights[order.rung, j, i] = height
 
     def fail(self, pair: Pair) -> None:
+        """Record that the path of a pair failed."""
         self.failed[pair] = self.failed[pair[::-1]] = True
 
     @property
     def best(self) -> Floats:
-        """[n, n], the lowest height known of each pair."""
+        """[n, n], the lowest known height of each pair over all rungs; infinite if there is none."""
         best: Floats = self.heights.min(axis=0)
         return best
 
     @property
     def rung(self) -> NDArray[np.int64]:
-        """[n, n], the highest rung done of each pair, or NOT_DONE."""
+        """[n, n], the last finished rung of each pair, or NOT_DONE."""
         done = np.isfinite(self.heights)
         rungs = np.where(done.any(axis=0), self.top - done[::-1].argmax(axis=0), NOT_DONE)
         return rungs.astype(np.int64)
 
     @property
     def open(self) -> NDArray[np.bool_]:
-        """[n, n] with i < j: pairs whose path could be run and has not been on any rung."""
+        """[n, n], for i < j: pairs of finished minima whose path has neither finished nor failed."""
         there = np.isfinite(self.floors) & ~np.isfinite(self.best) & ~self.failed
         return np.triu(there, k=1)
 
     def undecided(self, tolerance: float) -> NDArray[np.bool_]:
-        """[n, n] with i < j: pairs without a path that could still move a bar by more.
+        """[n, n], for i < j: pairs without a path that could move a bar by more than the tolerance.
 
-        Failed pairs are among them: without a path nothing is proved about its height.
+        Failed pairs are included, because the height of their path is unknown.
         """
         unknown = np.isfinite(self.floors) & ~np.isfinite(self.best)
         unknown = np.triu(unknown, k=1)
@@ -81,7 +89,7 @@ class Knowledge:
         return undecided
 
     def tree(self) -> "Tree":
-        """The minimum spanning tree over the best heights."""
+        """The minimum spanning tree with respect to the best heights."""
         there = np.flatnonzero(np.isfinite(self.losses))
         best = self.best[np.ix_(there, there)]
         passes = checked_graph(self.losses[there].tolist(), best)
@@ -101,9 +109,10 @@ class Tree:
 
     Attributes:
         edges: its pairs, lowest first.
-        minimax: [n, n], the height at which two minima are joined through the tree; infinite where
-            they are not, and minus infinite on the diagonal.
-        crossed: [n, n], which edge that is; the number of edges where they are not joined.
+        minimax: [n, n], the largest height on the route through the tree between two minima; infinite if
+            the tree does not join them, and minus infinity on the diagonal.
+        crossed: [n, n], the position in `edges` of the edge with that height; the number of edges if the
+            tree does not join them.
     """
 
     edges: list[Pair]
@@ -112,6 +121,7 @@ class Tree:
 
 
 def _tree(count: int, merged: Iterable[tuple[float, int, int]]) -> Tree:
+    """The tree of `count` minima from its edges (height, i, j), lowest first."""
     edges: list[Pair] = []
     minimax = np.full((count, count), np.inf)
     np.fill_diagonal(minimax, -np.inf)

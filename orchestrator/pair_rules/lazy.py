@@ -1,16 +1,18 @@
 """`rule: lazy`: only the paths that can still move a bar by more than the tolerance.
 
-**What can be left out.** A pass is never lower than the higher of its two minima, its *floor*. A pair
-whose minima are joined through finished paths at a height of at most its floor + tolerance is
-*excluded*: in any barcode of all pairs those paths could replace its own, so leaving it out moves no bar
-by more than the tolerance. Excluding needs bars shorter than the tolerance: where a bar is longer,
-every pair that crosses its pass may still be lower and stays *undecided* until its path is optimised.
+**Which pairs are left out.** The pass of a pair is never lower than the higher of its two minima, the *floor*
+of the pair. If finished paths join the two minima at a height of at most floor + tolerance, the pair is
+*excluded*: its own path could lower the height at which the two are joined by no more than the tolerance, so
+leaving it out moves no bar by more. All other pairs without a path are *undecided*. So the rule saves paths
+only where bars are shorter than the tolerance: at the pass of a longer bar, every pair that crosses it may
+have a lower path.
 
-**Order.** First the lowest minimum with every other (a star: all bars become finite, and where minima
-are connected at their own heights nothing else is needed). Then, for each pass of the merge tree that
-undecided pairs cross, those of them that are likely to be lowest; passes that could still fall furthest
-come first, so that a budget is spent where it matters. The likely height of a path is its
-floor plus the mean rise of its two minima over their floors so far.
+**Order.** The first round joins the lowest minimum with every other one (a star). Then all bars are finite,
+and if all minima are connected at their own heights no other path is needed. In later rounds, for each pass
+of the minimum spanning tree that undecided pairs cross, the pairs with the lowest predicted heights are
+chosen. Passes that could still fall furthest come first, so that a limited number of pairs is used where it
+matters. The predicted height of a path is its floor plus the mean rise over the floor of the finished paths
+of its two minima.
 """
 
 import numpy as np
@@ -21,12 +23,12 @@ from orchestrator.pair_rules.orders import Pair
 from orchestrator.pair_rules.protocol import PairOptions
 
 _PART = 8
-"""In each round an eighth of the undecided pairs across a pass are optimised. With fewer, more pairs would be
-chosen by results; with more, workers would wait less often for the last path of a round."""
+"""Each round takes one part in this many (an eighth) of the undecided pairs across a pass. Smaller parts
+would use new results sooner; larger parts make workers wait less often for the last path of a round."""
 
 
 class LazyPairs(AllPairs):
-    """Joins the pairs that can still move a bar, round by round."""
+    """Joins the pairs that can still move a bar by more than the tolerance, round by round."""
 
     adaptive = True
 
@@ -44,7 +46,7 @@ class LazyPairs(AllPairs):
 
 
 def _most_informative(known: Knowledge, tolerance: float) -> list[Pair]:
-    """Of the undecided pairs that cross each pass of the tree, those likely to be lowest."""
+    """For each pass of the tree, the undecided pairs across it with the lowest predicted heights."""
     tree = known.tree()
     candidates = known.open & (known.floors + tolerance < tree.minimax)
     i, j = np.nonzero(candidates)
@@ -60,14 +62,14 @@ def _most_informative(known: Knowledge, tolerance: float) -> list[Pair]:
     rank = np.arange(len(order)) - first[inverse]
     share = np.maximum(1, size // _PART)
     chosen = order[rank < share[inverse]]
-    # How far the pass could fall, largest first; an infinite one before all others.
+    # Largest possible fall of the pass first; an infinite one comes before all others.
     gain = tree.minimax[i[chosen], j[chosen]] - known.floors[i[chosen], j[chosen]]
     chosen = chosen[np.lexsort((chosen, -gain))]
     return [(int(i[c]), int(j[c])) for c in chosen]
 
 
 def _mean_rises(known: Knowledge) -> Floats:
-    """[n], how far the paths of each minimum rise over their floors."""
+    """[n], mean rise over the floor of the finished paths of each minimum; of all paths if it has none."""
     done = np.isfinite(known.best)
     rises = np.where(done, known.best - np.where(done, known.floors, 0.0), 0.0)
     count = done.sum(axis=1)

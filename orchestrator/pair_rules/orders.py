@@ -1,12 +1,12 @@
-"""Pairs of minima, and orders for their paths."""
+"""Pairs of minima, and orders: requests to optimise the path of a pair."""
 
 from dataclasses import dataclass
 
 Pair = tuple[int, int]
-"""Two minima, by number, the smaller one first."""
+"""The numbers of two minima, the smaller one first."""
 
 Rung = tuple[Pair, int]
-"""The path of a pair up to a rung, which is ordered at most once."""
+"""A pair and a rung up to which its path is optimised; there is at most one order for each."""
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,10 @@ class Order:
     """One path to be optimised up to a rung.
 
     Attributes:
-        via: finished paths from the first minimum of the pair to the second, whose concatenation is the
-            starting path; empty for a path with a start of its own.
+        pair: the two minima.
+        rung: position of the rung, from 0.
+        via: finished paths that lead from the first minimum of the pair to the second; their concatenation is
+            the initial path. Empty for a path that does not start from others.
     """
 
     pair: Pair

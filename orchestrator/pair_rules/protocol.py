@@ -1,4 +1,4 @@
-"""The protocol of pair rules."""
+"""The protocol of pair rules, and the base class of those that do not depend on results."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -11,77 +11,81 @@ from orchestrator.pair_rules.orders import Pair
 
 
 class PairOptions(Protocol):
-    """The keys of `pairs:` in a run file that rules read."""
+    """The keys of `pairs:` in a run file that pair rules read."""
 
     @property
     def tolerance(self) -> float:
-        """Largest error of a bar's end that is accepted, in units of the loss."""
+        """Largest accepted error of the death of a bar, in units of the loss."""
 
     @property
     def pairs(self) -> Sequence[Pair]:
-        """Pairs that are listed in the run file."""
+        """The pairs that the run file lists."""
 
     @property
     def minimum(self) -> int:
-        """The minimum that paths lead out of."""
+        """Number of the minimum from which all paths start (`rule: from`)."""
 
     @property
     def per_minimum(self) -> int:
-        """Pairs drawn for each minimum."""
+        """Number of pairs drawn for each minimum (`rule: random`)."""
 
     @property
     def max_pairs(self) -> int | None:
-        """Budget: largest number of pairs with a path."""
+        """Largest number of pairs for which a path is optimised; None for no limit."""
 
 
 class PairRule(Protocol):
-    """Names the pairs of minima that are joined by a path.
+    """Chooses the pairs of minima for which a path is optimised.
 
-    All methods are pure: a run that is started again chooses the same pairs.
+    All methods are pure functions, so a run that is started again chooses the same pairs.
 
     Attributes:
         adaptive: whether later pairs depend on the results of earlier ones.
-        open_ended: whether the rule also joins minima that are discovered during the run.
+        open_ended: whether the rule also chooses pairs with minima that are discovered during the run.
     """
 
     adaptive: bool
     open_ended: bool
 
     def check(self, options: PairOptions) -> None:
-        """Refuse options that the rule cannot work with.
+        """Check that the rule can use the options.
 
         Raises:
-            ValueError: one sentence that begins with the key.
+            ValueError: it cannot; the message is one sentence that begins with the key.
         """
 
     def candidates(self, options: PairOptions, minima: int, seed: int) -> Iterator[Pair]:
-        """The pairs that the rule may name before any result is known, each (i, j) with i < j.
+        """All pairs that the rule may choose, whatever the results; each is (i, j) with i < j.
 
-        They come ordered by the larger index: paths between the first minima can start while the others
-        are trained.
+        They are ordered by the larger index, so that paths between the first minima can start while the
+        others are still trained.
         """
 
     def count(self, options: PairOptions, minima: int, seed: int) -> int:
-        """How many candidates there are, whatever the budget."""
+        """The number of candidates, without regard to `max_pairs`."""
 
     def least(self, options: PairOptions, minima: int, seed: int) -> int:
-        """How many pairs the rule names at least."""
+        """The smallest number of pairs that the rule may choose, without regard to `max_pairs`."""
 
     def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
-        """The pairs of the first round, among finished minima."""
+        """The pairs of the first round, among the minima that have a loss."""
 
     def later(self, options: PairOptions, known: Knowledge) -> list[Pair]:
-        """The pairs of the next round, most informative first; none when the rule is satisfied."""
+        """The pairs of the next round, most informative first; empty when no further path is needed."""
 
 
 class FixedRule:
-    """Base of the rules that do not depend on results: they have one round, of all their candidates."""
+    """Base class of rules with one round, which holds all candidates.
+
+    A subclass implements `candidates`. Adaptive rules that derive from it override `adaptive`, `first` or
+    `later`.
+    """
 
     adaptive = False
     open_ended = True
 
     def check(self, options: PairOptions) -> None:
-        """All options are allowed."""
+        """Accept all options."""
 
     def candidates(self, options: PairOptions, minima: int, seed: int) -> Iterator[Pair]:
         raise NotImplementedError

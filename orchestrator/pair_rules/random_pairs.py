@@ -8,7 +8,10 @@ from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 
 class RandomPairs(FixedRule):
-    """Joins each minimum with the `per_minimum` others of lowest hash: more minima change few pairs."""
+    """Joins each minimum with the `per_minimum` others whose pair has the lowest hash.
+
+    The hash depends on the seed and the pair alone, so additional minima change only few of the pairs.
+    """
 
     def candidates(self, options: PairOptions, minima: int, seed: int) -> Iterator[Pair]:
         def rank(i: int, j: int) -> bytes:

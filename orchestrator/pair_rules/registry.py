@@ -1,4 +1,4 @@
-"""The pair rules by the name that a run file gives them."""
+"""The pair rules, by their name in a run file (`pairs.rule`)."""
 
 from orchestrator.pair_rules.all_pairs import AllPairs
 from orchestrator.pair_rules.from_minimum import FromMinimum

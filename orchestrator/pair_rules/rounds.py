@@ -1,6 +1,6 @@
-"""Rounds of paths: each is chosen from the results of the rounds before it and from nothing else.
+"""Rounds of paths: each round depends only on the results of the complete rounds before it.
 
-So a run that is killed and started again chooses the same pairs, whatever order its workers finished in.
+So a run that is killed and started again chooses the same pairs, in whatever order its workers finish.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,18 +18,18 @@ from orchestrator.pair_rules.rungs import promotions
 def next_round(
     rule: PairRule, options: PairOptions, known: Knowledge, seed: int, *, through: bool = False
 ) -> list[Order]:
-    """The next paths, most informative first; none when the rule is satisfied or its budget is spent.
+    """The paths of the next round, most informative first; empty if none is needed or allowed.
 
     Args:
-        rule: that names the pairs.
+        rule: chooses the pairs.
         options: `pairs:` of the run file.
-        known: the results of all rounds before.
+        known: the results of all earlier rounds.
         seed: of the run.
-        through: paths start from those already done: a spanning tree comes first, and every later
-            path starts as the route through the tree.
+        through: whether paths start from finished ones (`paths.start: through`). Then a spanning tree comes
+            first, and the initial path of every later pair is its route through the tree.
     """
     fresh = not np.isfinite(known.heights).any() and not known.failed.any()
-    # An adaptive rule begins with a spanning tree by itself.
+    # The first round of an adaptive rule is a spanning tree already.
     in_two_parts = through and not rule.adaptive
     if fresh:
         first = rule.first(options, known, seed)
@@ -45,7 +45,7 @@ def next_round(
 
 
 def _orders(options: PairOptions, known: Knowledge, pairs: list[Pair]) -> list[Order]:
-    """Orders of the first rung for as many pairs as the budget allows."""
+    """Orders on the first rung, for as many of the pairs as `max_pairs` allows."""
     if options.max_pairs is not None:
         started = int(np.triu(np.isfinite(known.best) | known.failed, k=1).sum())
         pairs = pairs[: max(0, options.max_pairs - started)]
@@ -58,9 +58,9 @@ class Rounds:
     Attributes:
         known: the results of the orders.
         orders: all orders so far.
-        waiting: those of the last round without a result; empty when the rule is satisfied.
-        issued: the orders, by pair and rung.
-        keys: of the paths of orders with routes, filled in by the plan.
+        waiting: orders of the last round that have no result; empty when no further path is needed.
+        issued: all orders so far, by pair and rung.
+        keys: keys of the paths of orders with a route; the plan computes and stores them here.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class Rounds:
         through: bool = False,
     ) -> None:
         """Args:
-        rule: that names the pairs.
+        rule: chooses the pairs.
         options: `pairs:` of the run file.
-        losses: of the minima that are there.
-        count: of all minima.
-        rungs: how many there are.
+        losses: of the finished minima, by number.
+        count: number of all minima.
+        rungs: number of rungs.
         seed: of the run.
-        through: whether paths start from those already done.
+        through: whether paths start from finished ones.
         """
         self.known = Knowledge(losses, count, rungs)
         self.orders: list[Order] = []
@@ -94,12 +94,12 @@ class Rounds:
     def advance(
         self, height: Callable[[Order], float | None], failed: Callable[[Order], bool]
     ) -> None:
-        """Record results, round after round, until a round is not complete.
+        """Record results, round by round, until a round is not complete.
 
         Args:
-            height: of an order, or None while it is not finished. It is called for the orders of the rounds
-                alone.
-            failed: whether an order ended without a result.
+            height: returns the height of an order, or None while it is not finished. It is called only for
+                orders of these rounds.
+            failed: returns whether an order ended without a result.
         """
         while self.waiting:
             waiting = []
@@ -120,7 +120,7 @@ class Rounds:
         chosen = next_round(
             self._rule, self._options, self.known, self._seed, through=self._through
         )
-        # On a later rung a path keeps its start from the first rung.
+        # On a later rung a path keeps the route with which it started on the first rung.
         self.waiting = tuple(
             replace(order, via=self.issued[order.pair, 0].via) if order.rung else order
             for order in chosen

@@ -1,4 +1,4 @@
-"""`paths.start: through`: later paths start as the concatenation of finished ones."""
+"""`paths.start: through`: the initial path of a later pair is a concatenation of finished paths."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from topo_core.homology.minimum_graphs import checked_graph, merges
 
 
 def spanning(pairs: list[Pair], known: Knowledge) -> list[Pair]:
-    """Of the pairs those that connect their minima, of lowest floors first: a star if the pairs have one."""
+    """The subset of the pairs that forms a spanning tree of their minima, chosen by lowest floors."""
     passes = {pair: float(known.floors[pair]) for pair in pairs}
     losses = {end: float(known.losses[end]) for pair in passes for end in pair}
     graph = checked_graph(losses, passes)
@@ -17,7 +17,7 @@ def spanning(pairs: list[Pair], known: Knowledge) -> list[Pair]:
 
 
 def routed(orders: list[Order], known: Knowledge) -> list[Order]:
-    """The orders with their routes through the spanning tree; without one where it does not join a pair."""
+    """The orders, each with its route through the spanning tree, if the tree joins the pair."""
     tree, rung = known.tree(), known.rung
     near: dict[int, list[int]] = {}
     for i, j in tree.edges:
@@ -27,7 +27,7 @@ def routed(orders: list[Order], known: Knowledge) -> list[Order]:
     with_routes = []
     for order in orders:
         i, j = order.pair
-        if j not in towards:  # from every minimum the next one on the route to j
+        if j not in towards:  # maps each minimum to the next one on its route to j
             towards[j] = _parents(j, near)
         here, via = i, list[Rung]()
         while here != j and here in towards[j]:
@@ -40,6 +40,7 @@ def routed(orders: list[Order], known: Knowledge) -> list[Order]:
 
 
 def _parents(root: int, near: Mapping[int, list[int]]) -> dict[int, int]:
+    """The parent of each vertex that is connected with `root`; `near` has the neighbours of each vertex."""
     parents, waiting = {}, [root]
     while waiting:
         here = waiting.pop()

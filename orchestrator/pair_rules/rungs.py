@@ -1,10 +1,10 @@
-"""`pairs.rungs`: paths are optimised for few epochs and compared, and only those that matter are continued.
+"""`pairs.rungs`: all paths are optimised for few epochs, and only those that decide a bar are continued.
 
-Paths of the minimum spanning tree that hold up a bar by more than the tolerance are continued, and so are
-their challengers: paths that may still become lower than the tree's path, by a bound that is predicted from
-the falls of paths that were continued before. Each rung ends with its own annealing, because paths in the
-middle of their optimisation cannot be compared (their heights then had a rank correlation with the final
-ones of only -0.15 in one case).
+A path is continued on the next rung if it is in the minimum spanning tree and its bar is longer than the
+tolerance. Then its challengers are continued: paths that may still become lower than the path of the tree. A
+prediction bound decides this, from the falls of the paths that were continued before. Each rung anneals the
+learning rate to its end, because heights in the middle of an optimisation cannot be compared (in one case
+their rank correlation with the final heights was only -0.15).
 """
 
 import numpy as np
@@ -13,14 +13,19 @@ from orchestrator.pair_rules.knowledge import Knowledge
 from orchestrator.pair_rules.orders import Order
 
 _RISK = 0.05
-"""The chance that any of the paths left on a rung would have fallen below its predicted lowest height."""
+"""Accepted probability that some path left on a rung would have fallen below its predicted lowest height."""
 
 _NOTHING = 1e-9
-"""A share of a rise that counts as none: its logarithm has to be finite."""
+"""Lower bound for the share of a rise that a path keeps, so that its logarithm is finite."""
 
 
 def promotions(known: Knowledge, tolerance: float) -> list[Order]:
-    """The paths of the tree that are not at the top, or else those that could still replace one."""
+    """Orders for paths of the tree below the top rung; if there are none, for their challengers.
+
+    Args:
+        known: the results so far.
+        tolerance: changes of a bar up to this do not matter, in units of the loss.
+    """
     if known.top == 0:
         return []
     tree, rung = known.tree(), known.rung
@@ -45,10 +50,11 @@ def promotions(known: Knowledge, tolerance: float) -> list[Order]:
 
 
 def _least_share(known: Knowledge, level: int) -> float:
-    """The share of its rise over its floor that every path left on this rung will keep to the top, at least.
+    """Lower bound for the share of its rise over the floor that each path on this rung would keep.
 
-    A prediction bound (Student's t, Bonferroni over the paths left) from the shares that the others kept,
-    taken as log-normal; never above the smallest of them. Zero while fewer than two are known.
+    It is a prediction bound (Student's t, Bonferroni correction over the paths left) from the shares that the
+    continued paths kept, which are assumed to be log-normal. It is at most the smallest of these shares, and
+    zero while fewer than two are known.
     """
     before, after = known.heights[level], known.heights[known.top]
     seen = np.triu(np.isfinite(before) & np.isfinite(after), k=1)

@@ -1,6 +1,6 @@
 """The plan of a run.
 
-In: a run file, and later the results so far.
-Out: tasks with their keys, the fingerprints of data and code, an estimate of cost, and further tasks for
+In: a run file and, while the run goes on, its results so far.
+Out: tasks with their keys, the hashes of data and code, an estimate of the cost, and further tasks for
     discovered minima and saddles.
 """

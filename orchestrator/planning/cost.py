@@ -1,4 +1,4 @@
-"""The cost of a run before it starts: tasks, epochs, seconds of a device, bytes, requests."""
+"""Estimates the cost of a run before it starts: tasks, epochs, seconds, bytes, and requests."""
 
 import contextlib
 import gc
@@ -18,24 +18,26 @@ from orchestrator.run_file.models import RunFile
 from topo_core.paths.settings import Resolved
 
 _RUN_REQUESTS, _MINIMUM_REQUESTS, _PATH_REQUESTS, _CHECKPOINT_REQUESTS = 130, 3, 7, 3
-"""Requests to the store, as `tests/orchestrator/runs/test_requests.py` counts them: of a run to start and to
-end; of a minimum and of a path to look for checkpoints, read, write and tidy up; of one checkpoint."""
+"""Numbers of requests to the store, as counted by `tests/orchestrator/runs/test_requests.py`: of the start
+and end of a run; of a minimum and of a path, to look for checkpoints, read, write and clean up; of one
+checkpoint."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Estimates. `device_seconds` is None where no sample was timed."""
+    """The estimated cost of a run. Durations, in seconds, are None if no sample was timed."""
 
     run: str
     location: str
     parameters: int
     minima: int
     paths: int
-    """An upper bound where the pair rule depends on results."""
+    """Number of paths; an upper bound if the pair rule depends on results."""
     adaptive: bool
     simplices: int
     simplex_sizes: tuple[int, ...]
-    """Vertices of the simplices that an index r needs: r + 2, and of those below."""
+    """Numbers of vertices of the simplices to optimise: from 3 to r + 2 for a highest index r; empty for r =
+    0."""
     minimum_epochs: int
     path_epochs: int
     gradient_evaluations: int
@@ -46,7 +48,7 @@ class Cost:
     seconds_per_path: float | None
     device_seconds: float | None
     timed_at: str | None
-    """When the sample was timed, ISO 8601."""
+    """Time at which the sample was timed, ISO 8601."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,10 +56,10 @@ class Cost:
 
 @contextlib.contextmanager
 def _quick_import() -> Iterator[None]:
-    """Shorten the import of torch, which takes longer than all the rest of a plan, by a quarter.
+    """Make the import of torch, which takes longer than the rest of a plan, a quarter shorter.
 
-    The objects of modules live to the end of the process, so the garbage collector need not examine them.
-    Only the CPU is timed, so other backends are not searched for.
+    Garbage collection is off meanwhile, and later collections skip the imported objects, which live to the
+    end of the process. Torch does not search for device backends, because only the CPU is timed.
     """
     if "torch" in sys.modules:
         yield
@@ -77,12 +79,12 @@ def _quick_import() -> Iterator[None]:
 
 
 def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
-    """The cost of a whole run, as if nothing of it were done.
+    """Estimate the cost of a whole run, including the parts that may be complete already.
 
     Args:
         run: the run file.
-        sample: time a few steps on this machine, one worker of one thread: True, now; False, not at
-            all; None, unless a sample of the same problem is remembered.
+        sample: whether to time a few steps on this machine, on one worker with one thread. True: time them
+            now. False: give no durations. None: time them unless a sample of the same problem is cached.
 
     Raises:
         BadRunFile: a name in the run file is unknown.
@@ -127,7 +129,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
 
 
 def _measured(run: RunFile, sample: bool | None) -> tuple[Sample | None, int, int]:
-    """A timed sample where one is wanted or remembered, the parameters, and the training examples."""
+    """The timed or cached sample, if any, and the numbers of parameters and of training examples."""
     known = None if sample else remembered(run)
     if known is None:
         with _quick_import():
@@ -141,7 +143,7 @@ def _measured(run: RunFile, sample: bool | None) -> tuple[Sample | None, int, in
 
 
 def _path_seconds(sample: Sample, resolved: Resolved) -> float:
-    """Steps, the initial path, and measurements of the dense maximum."""
+    """Seconds of a path: optimisation steps, the curve for the initial path, and measured heights."""
     settings, batches = resolved.settings, resolved.batches
     measurements = resolved.epochs // settings.evaluate_every + 1
     dense = sample.path_losses * 4 * settings.points
@@ -150,9 +152,9 @@ def _path_seconds(sample: Sample, resolved: Resolved) -> float:
 
 
 def _requests(plan: Plan, path_epochs: int, training: float | None, per_path: float | None) -> int:
-    """Requests to the store of a whole run, all of its paths to their last epoch.
+    """Number of requests to the store of a whole run, if all paths use all their epochs.
 
-    Where no sample was timed, tasks count as shorter than the time between two checkpoints.
+    If no sample was timed, tasks are assumed to be shorter than the time between two checkpoints.
     """
     minima, paths = len(plan.minima), plan.pair_count
     every = plan.run.resources.checkpoint_seconds
@@ -166,6 +168,7 @@ def _requests(plan: Plan, path_epochs: int, training: float | None, per_path: fl
 
 
 def _training_seconds(sample: Sample, run: RunFile) -> float:
+    """Seconds of the training of all minima."""
     return sum(
         count
         * sample.training_steps[training.batch_size]

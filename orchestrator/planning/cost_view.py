@@ -1,4 +1,4 @@
-"""The estimate of a run's cost, as a terminal shows it."""
+"""Formats the estimated cost of a run for a terminal."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,11 +10,11 @@ from orchestrator.telemetry.durations import human_seconds
 
 
 def estimate_view(cost: Cost) -> RenderableType:
-    """A table of the estimate, with the location of the run as its heading."""
+    """A table of the estimate; its heading is the name and the location of the run."""
     table = Table.grid(padding=(0, 2))
     table.add_row("minima", f"{cost.minima:,}", f"{cost.minimum_epochs:,} epochs")
     bound = "at most " if cost.adaptive else ""
-    # An upper bound: a curve or a path that is as low as its higher end ends before.
+    # An upper bound: the optimisation stops early once a path is no higher than the higher of its two ends.
     table.add_row("paths", f"{bound}{cost.paths:,}", f"at most {cost.path_epochs:,} epochs")
     if cost.simplices:
         terms = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)

@@ -1,12 +1,11 @@
-"""`minima: {discover: true}`: further minima, below saddles or from dips of the loss inside finished paths.
+"""`minima: {discover: true}`: further minima, from descents from saddles or dips inside paths.
 
-When all paths of a plan are done, the deepest dips become minima of a larger plan: training starts at the
-lowest point of the dip, and the new minima are joined with all others by the rule of the pairs. Where the run
-leads paths over saddles, minima come from these instead: ends of descents that are no minimum of the run, the
-lowest first. The new paths are led over saddles in turn, until all descents end at minima of the run (the
+When all paths of a plan are finished, the deepest dips become minima of a larger plan: training starts at the
+lowest point of the dip, and the pair rule chooses paths to the new minima. If the run refines saddles, the
+new minima are instead the ends of descents from saddles that are no minimum of the run, the lowest first. The
+peaks of the new paths are then followed to saddles in turn, until all descents end at minima of the run (the
 kinetic transition network of the energy-landscape literature). The larger plan is a function of the records
-alone, so every reader of the store computes the same one. At most as many minima are added as there were
-before.
+alone, so every reader of the store computes the same one. The number of minima at most doubles.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +22,15 @@ from workers.tasks.minimum_tasks import DescendMinimum, SaddleMinimum
 
 
 def discovered(plan: Plan, store: Store) -> Plan:
-    """The plan with the minima below its saddles and those that start from dips inside its paths.
+    """The plan, enlarged by the minima that are discovered from the records of the store.
 
     Args:
-        plan: of the run; minima that were discovered before are discovered again.
+        plan: of the run; minima that it has already discovered are computed again.
         store: of the run.
+
+    Returns:
+        The plan itself if the run does not ask for discovery. The plan is enlarged step by step; a step needs
+        all minima, paths and saddle tasks of the step before.
     """
     if not plan.run.minima.discover:
         return plan
@@ -66,7 +69,7 @@ def discovered(plan: Plan, store: Store) -> Plan:
 def _ends(
     plan: Plan, losses: Mapping[int, float], saddles: Sequence[SaddleRecord]
 ) -> Sequence[SaddleMinimum]:
-    """New minima at ends of descents, the lowest first."""
+    """Tasks for new minima at the ends of descents from saddles, the lowest first."""
     settings = replace(plan.run.minima.training, epochs=0)
     return [
         SaddleMinimum(
@@ -84,7 +87,7 @@ def _ends(
 def _dips(
     plan: Plan, losses: Mapping[int, float], passes: Mapping[Pair, PairRecord]
 ) -> Sequence[DescendMinimum]:
-    """New minima from the dips that are deeper than the tolerance of the pairs, deepest first."""
+    """Tasks for new minima from dips deeper than `pairs.tolerance`, deepest first."""
     profiles = {pair: (record.positions, record.losses) for pair, record in passes.items()}
     known = {
         (task.path, task.position) for task in plan.discovered if isinstance(task, DescendMinimum)

@@ -1,4 +1,4 @@
-"""Hashes of the data, the code and the files that a run file names; each is read once."""
+"""Hashes the data, the code and the files that a run file names."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def identify(run: RunFile) -> Identity:
-    """Hash what a run depends on.
+    """Compute the hashes of all that the results of a run depend on.
 
     Raises:
         BadRunFile: a name is unknown, a file is missing, or data differ between two loads.
@@ -22,7 +22,7 @@ def identify(run: RunFile) -> Identity:
 
 
 def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
-    """As `identify`, with the data that it had to load for that.
+    """As `identify`, but also return the data, which have to be loaded for hashing.
 
     Raises:
         BadRunFile: a name is unknown, a file is missing, or data differ between two loads.
@@ -46,10 +46,10 @@ def identify_and_load(run: RunFile) -> tuple[Identity, "Dataset"]:
 
 
 def checkpoint_contents(run: RunFile) -> tuple[str, ...]:
-    """SHA-256 of each of the checkpoints that a run reads.
+    """SHA-256 of the content of each checkpoint that a run reads, in the order of the run file.
 
     Raises:
-        BadRunFile: one cannot be read, or two have the same content.
+        BadRunFile: a checkpoint cannot be read, or two have the same content.
     """
     locations = run.minima.checkpoints
     contents = tuple(_content(location) for location in locations)

@@ -1,4 +1,4 @@
-"""The data and the network of a plan, loaded and checked in this process."""
+"""Loads and checks the data and the network of a plan in this process."""
 
 import sys
 
@@ -12,14 +12,15 @@ from workers.problems.user_code import BadReference
 
 
 def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
-    """Load the data and build the network of a plan; what was chosen for a user's own is printed.
+    """Load the data and build the network of a plan; print which defaults were chosen for code of the user.
 
     Args:
         plan: of the run.
-        data: of its problem, where they have been loaded already.
+        data: of the problem, if they are loaded already.
 
     Raises:
-        BadRunFile: they do not fit together, or the network differs each time that it is built.
+        BadRunFile: data, network and loss do not fit together, or the builder gives a different network each
+            time.
     """
     try:
         loaded = load_problem(plan.problem, Evaluation(), data)

@@ -1,4 +1,4 @@
-"""The networks that a run file can name, each with its parameters for its default input."""
+"""Lists the networks that a run file can name, with their numbers of parameters for a default input."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -18,10 +18,15 @@ _IMAGENET = (3, 224, 224)
 
 @dataclass(frozen=True)
 class Network:
-    """A name, the options it takes, and its size for one kind of input.
+    """A network that a run file can name, and its size for one kind of input.
 
     Attributes:
-        data: the data set whose shape of examples and number of classes the count is for.
+        name: in the run file.
+        parameters: number of parameters for this input.
+        data: data set with this input shape and number of classes.
+        input_shape: shape of one example.
+        classes: number of classes.
+        options: names of the options that the network takes.
     """
 
     name: str
@@ -36,7 +41,10 @@ class Network:
 
 
 def networks(*, torchvision: bool = False) -> Iterator[Network]:
-    """toscore's networks with counted parameters, and torchvision's with the numbers that it states."""
+    """Yield the networks of this program and, if asked, the classifiers of torchvision.
+
+    The parameters of the former are counted; torchvision states those of the latter.
+    """
     for name, options in NetworkSpec.known().items():
         data, shape, classes = _default_input(name)
         module = build(NetworkSpec(name), shape, classes)
@@ -46,6 +54,7 @@ def networks(*, torchvision: bool = False) -> Iterator[Network]:
 
 
 def _default_input(name: str) -> tuple[str, tuple[int, ...], int]:
+    """The data set, the input shape and the number of classes for which a network is listed."""
     if name == "transformer":
         return "text", (CONTEXT,), len(alphabet(descriptions()))
     data = "mnist" if name == "fc" else "cifar10"

@@ -1,4 +1,4 @@
-"""The status of a run's paths: the records of its passes, and the numbers of paths done and open."""
+"""The status of the paths of a run: the records of the passes, and the numbers of finished and open paths."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from workers.storage.schema import PairRecord
 
 @dataclass(frozen=True)
 class PairCounts:
-    """Pairs of minima.
+    """Numbers of pairs of minima.
 
     Attributes:
-        total: n (n - 1) / 2.
-        done: with a pass.
-        skipped: that the rule leaves out, or has proved unnecessary.
-        failed: without a pass, and without a task that could give one before `retry`.
-        waiting: paths that the present round of an adaptive rule still waits for.
+        total: all pairs of n minima, n (n - 1) / 2.
+        done: pairs with a finished path.
+        skipped: pairs that the rule leaves out, or has shown to be unnecessary.
+        failed: pairs whose path or one of whose minima failed; `toscore retry` repeats these.
+        waiting: paths of the present round of an adaptive rule that are not finished.
     """
 
     total: int
@@ -28,16 +28,18 @@ class PairCounts:
 
     @property
     def open(self) -> int:
-        """Paths still to come, as far as is known."""
+        """Number of paths that are known to be needed and are not finished."""
         return max(self.waiting, self.total - self.done - self.skipped - self.failed)
 
 
 @dataclass(frozen=True)
 class PathStatus:
-    """The passes of a run by pair, the counts, and the failed paths.
+    """The passes of a run, the numbers of pairs, and the failed paths.
 
     Attributes:
-        failed: keys of the plan's failed paths, those that began through other paths among them.
+        passes: the record of the best path of each pair.
+        counts: the numbers of pairs.
+        failed: keys of the failed paths of the plan, including those that start from other paths.
     """
 
     passes: Mapping[Pair, PairRecord]
@@ -51,12 +53,12 @@ def path_status(
     records: Collection[PairRecord],
     failed: Collection[str],
 ) -> PathStatus:
-    """The status of the paths, from the records and failures of the store.
+    """Compute the status of the paths from the records and failures of the store.
 
     Args:
         plan: of the run.
         losses: of the finished minima, by number.
-        records: of all finished paths in the store, those of other plans among them.
+        records: of all finished paths in the store, including those of other plans.
         failed: keys of failed tasks.
     """
     dead = {i for i, key in enumerate(plan.minimum_keys) if key in failed}

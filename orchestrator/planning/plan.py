@@ -1,7 +1,9 @@
-"""From a run file to every task of the run: pure, and complete before the first task runs.
+"""Computes all tasks of a run from its run file, before the first task runs.
 
-The key of a minimum follows from the data, the network and the settings, and that of a path from its minima.
-So all keys are known at once, and resuming is a subtraction: the plan without the complete tasks.
+The key of a minimum is a hash of the data, the network and the settings; the key of a path is a hash of the
+keys of its minima and the settings. So all keys are known in advance, and a resumed run runs the tasks of the
+plan whose keys are not complete in the store. Only adaptive pair rules, discovery and saddles add tasks
+during a run.
 """
 
 import math
@@ -30,22 +32,35 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class Identity:
-    """Hashes of the data, the code and the files that a run file names."""
+    """Hashes of the data, the code and the files that a run file names.
+
+    Attributes:
+        data: of the data set.
+        network: of the code of the network.
+        checkpoints: of the content of each checkpoint of the user.
+        loss: of the code of the loss.
+    """
 
     data: str
     network: str
     checkpoints: tuple[str, ...] = ()
     loss: str = ""
     fixed: str = ""
-    """Digest of the frozen parameters and buffers that come from the checkpoints; empty: from the builder."""
+    """Of the frozen parameters and buffers in the checkpoints; empty if they come from the builder of the
+    network."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """All tasks of a run.
 
-    Minima are numbered: first the user's checkpoints, then the trained ones, the restarts, and those
-    discovered inside paths (`orchestrator.planning.discovery`).
+    Minima are numbered in this order: the user's checkpoints, the trained minima, the restarts, and the
+    discovered minima (`orchestrator.planning.discovery`).
+
+    Attributes:
+        run: the run file.
+        identity: hashes of what the run file names.
+        discovered: tasks of the minima that were discovered during the run.
     """
 
     run: RunFile
@@ -54,6 +69,7 @@ class Plan:
 
     @cached_property
     def problem(self) -> Problem:
+        """The network, the data and the loss, with the hashes that decide the keys of all tasks."""
         run, identity = self.run, self.identity
         fixed = FixedState(run.minima.checkpoints[0], identity.fixed) if identity.fixed else None
         return Problem(
@@ -70,6 +86,7 @@ class Plan:
 
     @cached_property
     def minima(self) -> tuple[Minimum, ...]:
+        """The tasks of all minima, by number."""
         run = self.run
         contents = dict(zip(run.minima.checkpoints, self.identity.checkpoints, strict=True))
         imported = [
@@ -83,7 +100,11 @@ class Plan:
         return (*imported, *trained, *self._restarts(contents), *self.discovered)
 
     def _restarts(self, contents: Mapping[str, str]) -> Iterator[RestartMinimum]:
-        """The minima that start from changed checkpoints; `contents` are the hashes of the files."""
+        """The minima whose training starts from perturbed checkpoints.
+
+        Args:
+            contents: hash of each checkpoint, by location.
+        """
         minima, seed = self.run.minima, self.run.seed
         restarts = minima.restarts
         if restarts is None:
@@ -104,25 +125,31 @@ class Plan:
 
     @cached_property
     def minimum_keys(self) -> tuple[str, ...]:
+        """Keys of the minima, by number."""
         return tuple(task.key for task in self.minima)
 
     @property
     def path_settings(self) -> PathWork:
+        """Settings of the whole optimisation of a path."""
         return self.run.paths
 
     @cached_property
     def rungs(self) -> tuple[PathWork, ...]:
-        """Settings of the rungs of `pairs.rungs`; the last one is the whole optimisation."""
+        """Settings of the path on each rung of `pairs.rungs`; the last one is the whole optimisation."""
         whole = self.path_settings
         return (*(replace(whole, epochs=epochs) for epochs in self.run.pairs.rungs), whole)
 
     @property
     def adaptive(self) -> bool:
-        """Whether paths come in rounds, each chosen from the results of those before."""
+        """Whether paths are chosen in rounds, each from the results of the rounds before."""
         return self.run.adaptive
 
     def rounds(self, losses: Mapping[int, float]) -> Rounds:
-        """The rounds of an adaptive rule, from the losses of all finished minima."""
+        """The rounds of an adaptive rule, before any path is recorded.
+
+        Args:
+            losses: of the finished minima, by number.
+        """
         run = self.run
         through = run.paths.start == "through"
         return Rounds(
@@ -140,9 +167,10 @@ class Plan:
         return tuple(PathFamily(self.problem, rung, self.run.seed) for rung in self.rungs)
 
     def pairs(self) -> Iterator[Pair]:
-        """The pairs that the rule may name before any result is known, each (i, j) with i < j.
+        """The pairs that the rule may choose, each (i, j) with i < j.
 
-        An adaptive rule chooses among them by results, and its budget counts the chosen ones.
+        `pairs.max_pairs` limits them unless the rule is adaptive: such a rule chooses among them by results,
+        and the limit then holds for the chosen ones.
         """
         options, minima = self.run.pairs, len(self.minima)
         budget = None if self.rule.adaptive else options.max_pairs
@@ -150,16 +178,17 @@ class Plan:
 
     @property
     def rule(self) -> PairRule:
+        """The pair rule of the run."""
         return self.run.pairs.chosen
 
     @cached_property
     def pair_count(self) -> int:
-        """How many pairs get a path, at most."""
+        """Largest number of pairs for which a path is optimised."""
         return self._within_budget(self.rule.count)
 
     @property
     def least_pair_count(self) -> int:
-        """How many pairs get a path, at least."""
+        """Smallest number of pairs for which a path is optimised."""
         return self._within_budget(self.rule.least)
 
     def _within_budget(self, count: Callable[[PairOptions, int, int], int]) -> int:
@@ -168,34 +197,40 @@ class Plan:
         return counted if options.max_pairs is None else min(counted, options.max_pairs)
 
     def pair_key(self, pair: Pair, rung: int = -1) -> str:
-        """Key of the path of a pair on a rung, the last by default."""
+        """Key of the path of a pair on a rung (default: the last), if it does not start from other paths."""
         i, j = pair
         return self._families[rung].path_key(self.minimum_keys[i], self.minimum_keys[j])
 
     def path_keys(self) -> Iterator[str]:
-        """Keys of the paths of all pairs that the rule may name, on all rungs."""
+        """Keys of the paths of all pairs that the rule may choose, on all rungs."""
         families, minima = self._families, self.minimum_keys
         return (
             family.path_key(minima[i], minima[j]) for i, j in self.pairs() for family in families
         )
 
     def order_key(self, order: Order, rounds: Rounds) -> str:
-        """Key of an order of these rounds."""
+        """Key of the path of an order in `rounds`."""
         if not order.via:
             return self.pair_key(order.pair, order.rung)
         if (
             order not in rounds.keys
-        ):  # computed once: it depends on the keys of the paths on its route
+        ):  # stored, because it depends recursively on the keys of the paths on the route
             rounds.keys[order] = self.ordered_path(order, rounds).key
         return rounds.keys[order]
 
     def ordered_path(self, order: Order, rounds: Rounds) -> OptimizePath:
-        """The task of an order of these rounds."""
+        """The task of an order in `rounds`."""
         via = tuple(self.order_key(rounds.issued[rung], rounds) for rung in order.via)
         return self.path(order.pair, order.rung, via)
 
     def path(self, pair: Pair, rung: int = -1, via: tuple[str, ...] = ()) -> OptimizePath:
-        """The task of a pair on a rung, the last by default, through other paths."""
+        """The task of the path of a pair.
+
+        Args:
+            pair: two minima.
+            rung: position of the rung, by default the last one.
+            via: keys of the finished paths whose concatenation is the initial path.
+        """
         i, j = pair
         family = self._families[rung]
         return OptimizePath(
@@ -210,7 +245,7 @@ class Plan:
 
     @property
     def reads_paths(self) -> bool:
-        """Whether some task reads the points of finished paths."""
+        """Whether tasks of the run may read the points of finished paths."""
         run = self.run
         through = run.paths.start == "through"
         simplices = bool(self.simplex_dimensions)
@@ -220,8 +255,8 @@ class Plan:
     def refines_saddles(self) -> bool:
         """Whether paths are led over saddles.
 
-        `auto` does so where trained minima are polished, which needs a ridge: elsewhere the points of the
-        run are seldom stationary, and a search from a peak seldom ends at a stationary point.
+        With `auto` they are if minima are polished, which needs a ridge, and paths are kept. Without polish
+        the points of a run are seldom stationary, and a search from a peak seldom ends at such a point.
         """
         run = self.run
         if run.saddles.refine == "auto":
@@ -231,18 +266,20 @@ class Plan:
 
     @property
     def simplex_dimensions(self) -> range:
-        """Dimensions of the simplices to optimise beyond edges: H_r needs those of r + 1."""
+        """Dimensions of the simplices to optimise: 2 to r + 1, since H_r needs simplices of r + 1."""
         return range(2, self.run.reduce.max_index + 2) if self.run.reduce.max_index else range(0)
 
     def simplex_count(self, dimension: int) -> int:
-        """C(n, dimension + 1)."""
+        """Number of simplices of a dimension: C(n, dimension + 1) for n minima."""
         return math.comb(len(self.minima), dimension + 1)
 
     def simplices(self, dimension: int) -> Iterator[OptimizeSimplex]:
+        """The tasks of all simplices of a dimension."""
         for vertices in combinations(range(len(self.minima)), dimension + 1):
             yield self.simplex(vertices)
 
     def simplex(self, vertices: tuple[int, ...]) -> OptimizeSimplex:
+        """The task of the simplex with these minima as vertices, in increasing order."""
         return OptimizeSimplex(
             self.problem,
             self.simplex_settings,
@@ -254,23 +291,25 @@ class Plan:
 
     @cached_property
     def simplex_settings(self) -> SimplexWork:
+        """Settings of the optimisation of simplices."""
         return self.run.simplices
 
     def face_key(self, vertices: tuple[int, ...]) -> str:
+        """Key of the path or simplex with these minima as vertices."""
         if len(vertices) == 2:
             return self.pair_key((vertices[0], vertices[1]))
         return self.simplex(vertices).key
 
     def tasks(self) -> Iterator[Task]:
-        """Every task known in advance, none before what it depends on."""
+        """All tasks that are known in advance, each after the tasks that it depends on."""
         return self.remaining(frozenset(), self.pairs())
 
     def remaining(self, completed: frozenset[str], pairs: Iterable[Pair]) -> Iterator[Task]:
-        """The tasks that are not complete; resuming a run means running these.
+        """The tasks that are not complete, which a resumed run has to run; for an adaptive rule only minima.
 
         Args:
             completed: keys of the complete minima and simplices.
-            pairs: those of `pairs()` without a path.
+            pairs: the pairs of `pairs()` without a finished path.
         """
         yield from (task for task in self.minima if task.key not in completed)
         if self.adaptive:

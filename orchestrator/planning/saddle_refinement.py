@@ -1,7 +1,8 @@
-"""The paths that are led over saddles once all paths are complete: a pure function of the results.
+"""Chooses, from the results of all paths, those whose peaks are followed to saddles.
 
-`bars` chooses the paths at which bars of the elder barcode end, `all` every path. The choice goes by the
-heights before: leading a path over saddles only lowers it, and bars then still end at the same paths.
+With `saddles.refine: bars` these are the paths at which bars of the elder barcode end, with `all` every path.
+The choice depends on the heights before refinement. Refinement only lowers the chosen paths, so bars still
+end at the same paths afterwards.
 """
 
 import math
@@ -17,7 +18,8 @@ from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle
 
 SAME_LOSS = 1e-6
-"""Relative difference of losses up to which two ends of descents are one minimum: the rounding of float32."""
+"""Relative difference of losses up to which two ends of descents count as one minimum: the rounding of
+float32."""
 
 
 def saddles_of_store(plan: Plan, store: Store) -> list[RefineSaddle]:
@@ -55,12 +57,12 @@ def saddles_to_refine(
 
 @dataclass(frozen=True)
 class UnlistedEnd:
-    """A minimum at the end of a descent from a saddle that the run does not have.
+    """The end of a descent from a saddle at which the run has no minimum.
 
     Attributes:
-        loss: there.
-        saddle: key of the task that reached the saddle.
-        number: of the descent among those of all its saddles.
+        loss: at the end of the descent.
+        saddle: key of the task that found the saddle.
+        number: position of the descent among all descents of that task.
     """
 
     loss: float
@@ -71,11 +73,11 @@ class UnlistedEnd:
 def unlisted_ends(
     saddles: Iterable[SaddleRecord], losses: Iterable[float]
 ) -> tuple[UnlistedEnd, ...]:
-    """The ends of descents at which no minimum lies, the lowest first; ends of equal loss count once.
+    """The ends of descents at which the run has no minimum, the lowest first; ends of equal loss count once.
 
     Args:
-        saddles: records of paths that were led over saddles.
-        losses: of the minima.
+        saddles: records of the saddle tasks.
+        losses: of the minima of the run.
     """
     ends = sorted(
         (loss, record.key, number)
@@ -92,7 +94,7 @@ def unlisted_ends(
 
 
 def most_saddles(plan: Plan) -> int:
-    """The largest number of saddle tasks of a plan: before its paths are complete no more is known."""
+    """The largest number of saddle tasks of a plan; the exact number is known once its paths are complete."""
     if not plan.refines_saddles:
         return 0
     bars = max(0, len(plan.minima) - 1)
@@ -104,7 +106,7 @@ def saddle_task(plan: Plan, pair: Pair, path: str) -> RefineSaddle:
 
     Args:
         plan: of the run.
-        pair: of minima.
+        pair: the two minima.
         path: key of their path.
     """
     i, j = pair

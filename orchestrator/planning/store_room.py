@@ -1,4 +1,4 @@
-"""Bytes that a run needs in its store, and the check that the disk has as many."""
+"""Estimates the bytes that a run needs in its store, and checks that the disk has enough free space."""
 
 import shutil
 from pathlib import Path
@@ -7,11 +7,16 @@ from orchestrator.planning.plan import Plan
 from orchestrator.run_file.errors import BadRunFile
 
 RECORD_BYTES = 4_000
-"""A pair's record with its profile and history, measured on runs of 100 epochs."""
+"""Size of the record of a pair with its profile and history, measured on runs of 100 epochs."""
 
 
 def path_bytes(plan: Plan, dimension: int) -> int:
-    """Bytes of a finished path in the store."""
+    """Bytes that a finished path takes in the store.
+
+    Args:
+        plan: of the run.
+        dimension: number of parameters of the network.
+    """
     points = 0 if plan.run.keep_paths == "none" else plan.path_settings.points
     return RECORD_BYTES + 4 * points * dimension
 
@@ -23,12 +28,12 @@ def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int, location: str)
 
     Args:
         plan: of the run.
-        dimension: parameters of its network.
-        done: how many paths are finished.
+        dimension: number of parameters of the network.
+        done: number of finished paths.
         location: folder or URL of the run.
 
     Raises:
-        BadRunFile: it has not.
+        BadRunFile: there is not enough free space.
     """
     free = free_bytes(location)
     needed = max(0, plan.least_pair_count - done) * path_bytes(plan, dimension)
@@ -41,7 +46,7 @@ def refuse_what_cannot_fit(plan: Plan, dimension: int, done: int, location: str)
 
 
 def free_bytes(store: str) -> int | None:
-    """Free space under a local store; None for an object store."""
+    """Free bytes on the disk of a local store; None for an object store."""
     if "://" in store:
         return None
     folder = Path(store).absolute()
@@ -51,6 +56,7 @@ def free_bytes(store: str) -> int | None:
 
 
 def human_bytes(count: float) -> str:
+    """A number of bytes as text, such as 512 B or 1.25 GB; 1 kB is 1000 bytes."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if count < 1000 or unit == "TB":
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"

@@ -1,9 +1,9 @@
-"""Durations of the steps of a problem on this machine: timed once, and kept for the next `plan`.
+"""Durations of the steps of a problem on this machine, timed once and cached for the next `toscore plan`.
 
-The import of torch alone takes seconds, so a plan that times a sample cannot answer at once. A sample is kept
-in the user's cache under everything that decides it: network, data, sizes of minibatches and paths, the
-machine, and the versions of torch and of this program. For a user's own code, which may change at any time, a
-sample is timed whenever it is asked for.
+The import of torch alone takes seconds, so a plan that has to time a sample is slow. A sample is kept in the
+user's cache folder. The name of its file is a hash of all that it depends on: network, data, sizes of
+minibatches and paths, the machine, and the versions of torch and of this program. User code may change at any
+time, so a sample of it is never cached.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ from workers.tasks.keys import digest
 
 @dataclass(frozen=True)
 class Sample:
-    """Sizes of a problem, and seconds on one worker of one thread.
+    """Sizes of a problem, and durations of its steps in seconds on one worker with one thread.
 
     Attributes:
-        parameters: of the network.
-        examples: of the training set.
-        path_step: of a step of a path: gradients at all its moving points on a minibatch.
-        curve_step: of a step of a trained curve: the gradient at one point on such a minibatch.
-        path_losses: of the loss of one point over the training set.
-        training_steps: of a step of training, by the size of the minibatches.
-        timed_at: when, ISO 8601.
+        parameters: number of parameters of the network.
+        examples: number of examples in the training set.
+        path_step: duration of a step of a path: the gradients at all moving points on a minibatch.
+        curve_step: duration of a step of a trained curve: the gradient at one point on a minibatch of a path.
+        path_losses: duration of the loss of one point over the training set.
+        training_steps: duration of a training step, by the size of the minibatch.
+        timed_at: time of the measurement, ISO 8601.
     """
 
     parameters: int
@@ -44,7 +44,7 @@ class Sample:
 
 
 def remembered(run: RunFile) -> Sample | None:
-    """The sample of the same problem on this machine; None if there is none or it cannot be read."""
+    """The cached sample of the same problem on this machine; None if there is none or it cannot be read."""
     if _users_code(run):
         return None
     try:
@@ -56,7 +56,7 @@ def remembered(run: RunFile) -> Sample | None:
 
 
 def remember(run: RunFile, sample: Sample) -> None:
-    """Keep a sample for the next time, if the cache can be written to."""
+    """Write a sample to the cache; do nothing for user code, or if the cache is not writable."""
     if _users_code(run):
         return
     with contextlib.suppress(OSError, RuntimeError):  # disk full, no permission, or no home folder
@@ -68,11 +68,12 @@ def remember(run: RunFile, sample: Sample) -> None:
 
 
 def _users_code(run: RunFile) -> bool:
-    """Whether the network or the data is not ours alone: `module:callable`, or torchvision's."""
+    """Whether network or data come from outside this program: `module:callable`, or torchvision."""
     return ":" in run.network.name or ":" in run.data.name
 
 
 def _file(run: RunFile) -> Path:
+    """The file of a run's sample in the cache."""
     decided_by = digest(
         run.network.canonical(),
         run.data.canonical(),

@@ -1,4 +1,4 @@
-"""Times a sample of a problem, a few steps at random weights."""
+"""Times a few steps of a problem at random weights."""
 
 import statistics
 import time
@@ -16,11 +16,11 @@ from workers.problems.evaluation import Evaluation, prepare
 from workers.problems.loaded_problem import Loaded
 
 SAMPLE_STEPS = 3
-"""Timed calls, of which the median counts: enough to drop one outlier."""
+"""Number of timed calls. Their median is used, and three are enough to ignore one outlier."""
 
 
 def sizes_of(run: RunFile) -> tuple[int, int]:
-    """Parameters of the network, and examples of the training set.
+    """The number of parameters of the network, and the number of examples in the training set.
 
     Raises:
         BadRunFile: a name is unknown, or data, network and loss do not fit together.
@@ -30,7 +30,7 @@ def sizes_of(run: RunFile) -> tuple[int, int]:
 
 
 def timed(run: RunFile) -> Sample:
-    """Time the steps of a run in this process.
+    """Time the steps of a run in this process, on one CPU thread.
 
     Raises:
         BadRunFile: as for `sizes_of`.
@@ -63,7 +63,7 @@ def _load(run: RunFile) -> Loaded:
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:
-    """The median of processor times on one thread, which other load of the machine hardly changes."""
+    """Median CPU seconds of a call, after one untimed call; other load hardly changes CPU time."""
     call()
     times = []
     for _ in range(SAMPLE_STEPS):

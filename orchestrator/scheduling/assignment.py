@@ -1,4 +1,4 @@
-"""Which worker gets which tasks: packs of ready tasks, and copies of stragglers."""
+"""Assigns packs of ready tasks, and second copies of slow tasks, to workers."""
 
 from collections.abc import Iterator
 
@@ -12,11 +12,11 @@ from workers.tasks.path_tasks import OptimizePath
 
 
 class Assignment:
-    """Assigns tasks to workers; it changes the queues of both.
+    """Assigns tasks to workers, and updates the queue of ready tasks and the queues of the workers.
 
     Attributes:
-        sizes: of packs, from the durations of tasks.
-        stragglers: the rule for second copies.
+        sizes: chooses the number of tasks in a pack from the durations of earlier tasks.
+        stragglers: decides which running task gets a second copy.
     """
 
     def __init__(self, policy: Policy, tasks: OpenTasks, workers: WorkerQueues) -> None:
@@ -24,7 +24,7 @@ class Assignment:
         self.sizes, self.stragglers = PackSizes(policy), Stragglers(policy)
 
     def hand_out(self, now: float) -> Iterator[Run]:
-        """Send packs of ready tasks to idle workers, then to those that hold one pack."""
+        """Yield commands that send packs of ready tasks to idle workers, then to those with one pack."""
         for load in (0, 1):
             for worker in self._workers.with_load(load):
                 if not self._tasks.ready:
@@ -41,9 +41,9 @@ class Assignment:
                     yield Run(worker, pack)
 
     def copy_stragglers(self, now: float) -> Iterator[Run]:
-        """Send a copy of each straggler to an idle worker; only when no other task is ready.
+        """Yield commands that send a copy of each straggler to an idle worker; none while a task is ready.
 
-        A copy is made of tasks that run alone on their worker, and of each at most one.
+        Only a task that is alone on its worker is copied, and only once.
         """
         if self._tasks.ready or not self._workers.idle:
             return
@@ -71,18 +71,18 @@ class Assignment:
         )
 
     def _suits(self, task: TaskState, worker: str) -> bool:
-        """Whether a task may go to a worker: not to one that broke under it, as long as there are others."""
+        """Whether a task may go to a worker: not to one that it broke before, if there are others."""
         return worker not in task.broke or self._workers.are_all_in(task.broke)
 
     def _bring_forward(self, worker: str) -> None:
-        """Move tasks that do not suit the worker behind the first one that does."""
+        """Move tasks from the head of the queue to its end until the head suits the worker."""
         for _ in range(self._tasks.ready):
             if self._suits(self._tasks.next, worker):
                 return
             self._tasks.defer()
 
     def _pack(self, worker: str, kind: str, size: int) -> Iterator[str]:
-        """Keys at the head of the queue that can go into one pack."""
+        """Keys of the tasks at the head of the queue that can go into one pack."""
         for position, task in enumerate(self._tasks.head(size)):
             apart = position > 0 and task.alone
             if task.open.kind != kind or apart or not self._suits(task, worker):

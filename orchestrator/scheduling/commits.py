@@ -1,4 +1,4 @@
-"""Commits of finished records: one for all that an iteration of the loop received from workers."""
+"""Commits the records that workers have published: one commit per iteration of the driver's loop."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,16 +11,16 @@ from workers.tasks.results import Done
 def commit_results(
     store: Store, happened: Sequence[ExecutorEvent], lost: Sequence[str], term: int
 ) -> Mapping[str, str | None]:
-    """Let the records count that workers have returned, or have published before they were lost.
+    """Commit the records that workers have returned, or have published before they were lost.
 
-    Finished packs cost one commit together. Lost workers cost one listing of the segments together, and one
-    request for each segment that they had published.
+    All finished packs together cost one commit. All lost workers together cost one listing of the segments,
+    and one request for each segment that they had published.
 
     Args:
         store: of the run.
-        happened: the events of one call of the executor.
+        happened: the events of one call of `Executor.poll`.
         lost: workers that were lost while they held packs.
-        term: of the lease that is held.
+        term: of the lease that this driver holds.
 
     Returns:
         Name of the object of each task that a lost worker had completed, by key.

@@ -1,7 +1,7 @@
 """The loop that connects the scheduler, the executor and the store.
 
-The clock is read here and in no module below. The loop keeps no state that the store does not have: it may
-be killed at any moment, and the next driver reads from the store which tasks are complete.
+The loop reads the clock and passes the time to the scheduler. It keeps no state that the store lacks, so it
+may be killed at any moment: the next driver reads from the store which tasks are complete.
 """
 
 import contextlib
@@ -46,13 +46,13 @@ from workers.storage.run_store import Store
 from workers.tasks.results import Done, Failed, FailureKind
 
 WINDOW = 4096
-"""Open tasks held at once: enough for thousands of workers, in a few MB of memory."""
+"""Largest number of open tasks in memory: enough for thousands of workers, in a few MB."""
 
 POLL_SECONDS = 0.25
-"""Longest wait for the executor, and so the longest delay of a stop request."""
+"""Longest wait in seconds for events of the executor, and so the longest delay of a stop request."""
 
 PROGRESS_SECONDS = 1.0
-"""Time between two checks of the lease, and between two `Progress` events."""
+"""Seconds between two checks of the lease, and between two `Progress` events."""
 
 _STORE_IS_AWAY = (FailureKind.STORE, FailureKind.DISK_FULL)
 
@@ -77,8 +77,11 @@ def drive(
         lease: held by this driver.
         notify: receives the events of the run.
         policy: thresholds of the scheduler.
-        stop: called in every iteration of the loop.
-        clock: seconds that do not run backwards.
+        stop: returns the present stop request; called in every iteration of the loop.
+        clock: a monotonic clock, in seconds.
+
+    Returns:
+        How the driver ended.
 
     Raises:
         Fenced: another driver took the run over; nothing more is written by this one.
@@ -106,7 +109,7 @@ class _Drive:
         self._packs = 0
         self._last_progress = -1.0
         self._adopted: Mapping[str, str | None] = {}
-        """Objects of the tasks that workers had completed before they were lost, by key."""
+        """Names of the objects of tasks that workers had completed before they were lost, by key."""
         self._gave_up: GiveUp | None = None
         self._retry = StoreRetry(
             policy, lambda reason: notify(events.Waiting(reason)), self._leaving
@@ -114,11 +117,11 @@ class _Drive:
         self._source = TaskSource(plan, store, self._scheduler.failed, self._retry, notify)
 
     def run(self) -> Outcome:
-        # The garbage collector skips everything imported so far, which would cost 0.1 s in each collection.
+        # The garbage collector then skips all imported objects: examining them costs 0.1 s each time.
         gc.freeze()
         try:
             return self._run()
-        except (StoreUnreachable, StoreFull) as error:  # after the policy's patience
+        except (StoreUnreachable, StoreFull) as error:  # after `Policy.patience` seconds
             self._gave_up = GiveUp(str(error))
             return self._end(Ending.INTERRUPTED if self._leaving() else Ending.GAVE_UP)
         except NotWritable as error:
@@ -161,7 +164,7 @@ class _Drive:
             if not leaving and not self._work_left():
                 return self._ending()
             happened = self._executor.poll(POLL_SECONDS)
-            if not leaving and self._out_of_time():  # before a free worker is given more
+            if not leaving and self._out_of_time():  # before a free worker receives more tasks
                 leaving = late = True
                 self._handle(StopRequested())
             self._commit(happened)
@@ -186,14 +189,14 @@ class _Drive:
         return Outcome(ending, failed, self._gave_up.reason if self._gave_up else "")
 
     def _work_left(self) -> bool:
-        """Fill the window of open tasks; false once everything is done."""
+        """Fill the window of open tasks; return False once all tasks are complete or failed."""
         while self._fill() and not self._scheduler.open_tasks:
             if not self._source.extend():
                 return False
         return True
 
     def _fill(self) -> bool:
-        """Fill the window of open tasks; true once the source has no more for now."""
+        """Fill the window of open tasks; return True if the source has no more tasks for now."""
         free = WINDOW - self._scheduler.open_tasks
         if free < WINDOW // 4 and self._scheduler.open_tasks:
             return False
@@ -204,7 +207,7 @@ class _Drive:
         return len(fresh) < free
 
     def _commit(self, happened: list[ExecutorEvent]) -> None:
-        """Commit the published records before any event reports their tasks as complete."""
+        """Commit the published records, before an event reports their tasks as complete."""
         lost = [event.worker for event in happened if isinstance(event, WorkerLost)]
         lost = [worker for worker in lost if self._scheduler.packs_on(worker)]
         commit = partial(commit_results, self._store, happened, lost, self._lease.term)
@@ -276,7 +279,7 @@ class _Drive:
         if now - self._last_progress < PROGRESS_SECONDS:
             return
         self._last_progress = now
-        # Without a lease nothing is handed out: this waits until the lease is renewed, or gives up.
+        # Without a lease no task may be sent out: wait until the lease is renewed, or give up.
         self._retry(self._lease.check)
         self._executor.want(self._scheduler.open_tasks)
         shares = self._tasks.shares(self._executor.progress())

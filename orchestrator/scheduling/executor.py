@@ -1,4 +1,4 @@
-"""The protocol of executors, which carry out packs of tasks, and the executor inside this process."""
+"""The protocol of executors, which run packs of tasks on workers, and a local executor."""
 
 import time
 from collections import deque
@@ -13,7 +13,7 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class WorkerSlow:
-    """A task made no progress for so many seconds; its worker answers and is not replaced."""
+    """A task has made no progress for `seconds`; its worker still answers and is not replaced."""
 
     worker: str
     key: str
@@ -24,47 +24,47 @@ ExecutorEvent = WorkerJoined | WorkerLost | PackFinished | WorkerSlow
 
 
 class WorkersUnavailable(Exception):
-    """There is no cluster, or no worker can start on it; one sentence."""
+    """There is no cluster, or no worker can start on it; the message is one sentence."""
 
 
 class ClusterGone(WorkersUnavailable):
-    """The cluster went down during the run; a run that is started again continues."""
+    """The cluster went down during the run; starting the run again continues it."""
 
 
 class Executor(Protocol):
-    """Workers that take packs and return results.
+    """A set of workers that run packs of tasks and return their results.
 
-    Lost workers are reported, never hidden: the scheduler decides which worker repeats their tasks.
+    An executor reports every lost worker and never repeats a task: the scheduler decides which worker does.
     """
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         """Queue a pack on a worker that has joined; returns at once."""
 
     def poll(self, timeout: float) -> list[ExecutorEvent]:
-        """The events since the last call, waiting up to `timeout` seconds for the first."""
+        """Return the events since the last call; wait up to `timeout` seconds for the first one."""
 
     def progress(self) -> Mapping[str, float]:
-        """For each running task, the share of it that is done (0 to 1), as far as is known."""
+        """The completed share (0 to 1) of each running task that has reported one, by key."""
 
     def replace(self, worker: str, *, start_again: bool) -> None:
-        """Stop a worker whose set-up is broken, with its packs; it joins again if it is started again."""
+        """Stop a worker and drop its packs; with `start_again`, restart it, and it joins again."""
 
     def retire(self, worker: str) -> None:
-        """Stop a worker that is idle, so that its machine can be given back."""
+        """Stop an idle worker, so that its machine can be released."""
 
     def want(self, tasks: int) -> None:
-        """Report that `tasks` tasks are open, so that more workers than that are not needed."""
+        """Set the number of open tasks, which is an upper bound for the number of workers that are needed."""
 
     def close(self) -> None:
-        """Stop all workers; running tasks have a few seconds to publish their checkpoints."""
+        """Stop all workers; running tasks get a few seconds to publish their checkpoints."""
 
 
 class InProcess:
-    """One worker, in this process: for debugging, for tests, and where no cluster is wanted.
+    """An executor with one worker in this process: for debugging, for tests, and for runs without a cluster.
 
     Args:
-        context: for the worker.
-        leaving: whether to end at once; called at every checkpoint of a task.
+        context: settings of the worker.
+        leaving: returns whether to end at once; called at every checkpoint of a task.
     """
 
     name = "local"
@@ -99,10 +99,10 @@ class InProcess:
             self._joins = True
 
     def retire(self, worker: str) -> None:
-        """Nothing: its machine is the driver's own."""
+        """Does nothing: the worker is this process."""
 
     def want(self, tasks: int) -> None:
-        """Nothing: there is one worker."""
+        """Does nothing: there is always one worker."""
 
     def close(self) -> None:
         self._packs.clear()

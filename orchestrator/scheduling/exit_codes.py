@@ -6,7 +6,7 @@
 | 1    | a bug                                     | no                    |
 | 2    | bad input, or another driver runs the run | no                    |
 | 3    | tasks have failed, or all fail alike      | no: `toscore retry`   |
-| 4    | stopped by `toscore stop`                 | no: somebody asked    |
+| 4    | stopped by `toscore stop`                 | no: the stop was requested |
 | 75   | store or cluster unreachable (EX_TEMPFAIL)| yes                   |
 | 130  | interrupted by Ctrl-C or SIGTERM          | by whoever sent it    |
 | 141  | the reader of the output has gone (SIGPIPE) | yes, with a reader  |

@@ -1,11 +1,11 @@
-"""The cause of failures of tasks: a task, a worker, or something that all of them share.
+"""Finds the cause of failures: a task, a worker, or something that all tasks share.
 
 * A **worker** is the cause of failures of kind `FailureKind.WORKER` (a broken CUDA context, no memory on
-  the machine, data that are missing on its node, expired credentials). It is started again; if different
-  tasks keep failing there with none completed in between, it is drained.
+  the machine, data that are missing on its node, expired credentials). It is started again. It is drained
+  (stopped for good) if different tasks fail on it and it completes none in between.
 * A **task** is the cause if it broke `max_attempts` workers that had completed other tasks.
-* Something **shared** is the cause if task after task fails for the same reason and none completes: the run
-  gives up and names the reason, instead of marking thousands of tasks as failed.
+* A **shared** cause is assumed if many tasks in a row fail for the same reason and none completes. The run
+  then gives up and names the reason, instead of marking thousands of tasks as failed.
 """
 
 import re
@@ -15,7 +15,7 @@ from orchestrator.scheduling.policy import Policy
 from workers.tasks.results import Failed, FailureKind
 
 ONE_CAUSE = frozenset({FailureKind.BUG, FailureKind.BAD_INPUT})
-"""Kinds of failures that, if all tasks have them, come from the network, the data or the installation."""
+"""Kinds of failures that, if all tasks have them, are caused by the network, the data or the installation."""
 
 
 @dataclass
@@ -26,31 +26,31 @@ class _Worker:
 
 
 class WorkerFaults:
-    """Completed tasks of each worker, and its failures since the last of them; kept over restarts."""
+    """Counts the completed tasks of each worker, and its failures since the last; kept over restarts."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._workers: dict[str, _Worker] = {}
 
     def completed(self, worker: str) -> None:
-        """A task of this worker is complete: its set-up works."""
+        """Record that a worker has completed a task: its set-up works."""
         record = self._workers.setdefault(worker, _Worker())
         record.completed += 1
         record.failures = 0
         record.tasks.clear()
 
     def failed(self, worker: str, key: str) -> None:
-        """The set-up of this worker made a task fail."""
+        """Record that the set-up of a worker made the task `key` fail."""
         record = self._workers.setdefault(worker, _Worker())
         record.failures += 1
         record.tasks.add(key)
 
     def is_proven(self, worker: str) -> bool:
-        """Whether the worker has completed a task in this run, so that a task may have broken it."""
+        """Whether the worker has completed a task in this run, so that a task may have broken it later."""
         return worker in self._workers and self._workers[worker].completed > 0
 
     def is_beyond_repair(self, worker: str) -> bool:
-        """Whether the worker should be drained."""
+        """Whether the worker should be drained: it has failed too often since its last completed task."""
         record = self._workers.get(worker, _Worker())
         return (
             len(record.tasks) >= self._policy.broken_by
@@ -59,7 +59,7 @@ class WorkerFaults:
 
 
 class Breaker:
-    """Counts failures in a row with the same cause."""
+    """Counts consecutive failures with the same cause, to end a run in which every task fails."""
 
     def __init__(self, policy: Policy) -> None:
         self._limit = policy.same_failures
@@ -67,11 +67,11 @@ class Breaker:
         self._count = 0
 
     def completed(self) -> None:
-        """A task has completed: not everything fails."""
+        """Record a completed task: the count starts again at zero."""
         self._cause, self._count = "", 0
 
     def failed(self, failure: Failed) -> str:
-        """A task has failed for good; returns why to give up, empty if there is no reason to."""
+        """Record a final failure; return the reason for which the run should give up, or an empty string."""
         if failure.kind not in ONE_CAUSE:
             return ""
         cause = signature(failure)
@@ -86,6 +86,6 @@ class Breaker:
 
 
 def signature(failure: Failed) -> str:
-    """The cause of a failure without parts that differ between tasks: numbers, addresses, quoted names."""
+    """The kind and reason of a failure, without numbers, addresses and quoted names, which differ by task."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"|0x[0-9a-f]+|\d+", "#", failure.reason)
     return f"{failure.kind.value}: {text[:200]}"

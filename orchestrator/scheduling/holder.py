@@ -1,4 +1,4 @@
-"""The holder of a run's lease: the content of the lease object, and whether that process still lives."""
+"""The holder of a run's lease: the content of the lease object, and a check whether its process has ended."""
 
 import contextlib
 import json
@@ -11,36 +11,46 @@ from pathlib import Path
 
 
 class UnreadableLease(ValueError):
-    """The lease object was not written by a driver, or is cut off; the message says why."""
+    """The lease object was not written by a driver, or is truncated; the message says which."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The content of the lease object."""
+    """The content of the lease object.
+
+    Attributes:
+        term: number of the lease; it grows each time the lease changes hands.
+        host: name of the holder's machine.
+        pid: process identifier of the holder.
+        beat: counter that the holder increments to show that it is alive.
+        released: whether the holder has given the lease up.
+    """
 
     term: int
     host: str
     boot: str
-    """Identifies a machine since its last boot, and the PID namespace; empty where unknown."""
+    """Identifier of the boot of the machine and of the PID namespace; empty if unknown."""
     pid: int
     started: str
-    """ISO 8601, for messages only."""
+    """Start time of the process, ISO 8601; used in messages only."""
     token: str = ""
-    """Random and the same for all beats of one holder: recognises our own lease after a lost answer."""
+    """Random, and the same in all beats of one holder. By it a holder recognises its own lease after a beat
+    whose answer was lost."""
     beat: int = 0
     released: bool = False
     nonce: str = ""
-    """Random for each write, so that no two writes have equal bytes."""
+    """Random in each write, so that no two writes have equal bytes."""
 
     def encode(self) -> bytes:
+        """The content as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Holder":
-        """The holder that wrote these bytes.
+        """Parse the bytes that `encode` made.
 
         Raises:
-            UnreadableLease: they were cut off, or written by something else.
+            UnreadableLease: they are truncated, or were not written by a driver.
         """
         if not data:
             raise UnreadableLease("it is empty")
@@ -57,6 +67,7 @@ class Holder:
 
     @property
     def described(self) -> str:
+        """The process, its machine and its start, for messages."""
         return f"process {self.pid} on {self.host} since {self.started}"
 
 
@@ -68,6 +79,7 @@ def this_process(term: int) -> Holder:
 
 
 def _boot() -> str:
+    """Identifier of this machine's boot and of the PID namespace; empty where `/proc` is missing."""
     with contextlib.suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid")
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + namespace
@@ -77,8 +89,8 @@ def _boot() -> str:
 def is_gone(holder: Holder) -> bool:
     """Whether this machine can prove that the holder's process has ended.
 
-    The proof is that the kernel has no such process, or only its zombie. `/proc` alone is no proof, since it
-    may be hidden (`hidepid=2`) or unreadable for lack of file descriptors.
+    The proof is that the kernel knows no such process, or only a zombie. A missing entry in `/proc` is no
+    proof: the entry may be hidden (`hidepid=2`), or unreadable because no file descriptor is free.
     """
     if not holder.boot or holder.boot != _boot():
         return False
@@ -86,7 +98,7 @@ def is_gone(holder: Holder) -> bool:
         os.kill(holder.pid, 0)
     except (ProcessLookupError, OverflowError):
         return True
-    except OSError:  # it exists and belongs to another user
+    except OSError:  # the process exists and belongs to another user
         return False
     try:
         state = Path(f"/proc/{holder.pid}/stat").read_text().rpartition(")")[2].split()[0]

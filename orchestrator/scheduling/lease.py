@@ -1,18 +1,19 @@
-"""One driver a run: a lease in the store, with a term that grows each time the lease changes hands.
+"""A lease in the store, so that a run has at most one driver; its term grows with each holder.
 
-The lease is one small object. It is taken by a create-if-absent or a compare-and-swap, so of two drivers
-exactly one succeeds. Its term is written into every commit and every segment of records. A former holder
-cannot commit any more, and segments of its workers are recognised by their lower term (`Store.take_over`).
+The lease is one small object. A driver takes it by a create-if-absent or a compare-and-swap, so of two
+drivers exactly one succeeds. The term is written into every commit and every segment of records. A former
+holder cannot commit any more, and segments of its workers are recognised by their lower term
+(`Store.take_over`).
 
 No clock is compared between machines. The holder increments a counter (the beat). A contender watches the
 counter and takes the lease once it has not changed for `STALE_SECONDS`. A holder on the same machine whose
 process has ended is recognised at once.
 
-**Why two drivers never both believe that they hold the lease.** The holder's last successful beat was
-written after the holder noted the time `t`. A contender reads that beat at `t` or later, and waits for
-`STALE_SECONDS` from then on. The holder stops believing `STALE_SECONDS` after `t` on its own clock
-(`Lease.is_held`), whatever happened to its later beats. If nobody took the lease meanwhile, the next beat
-that reaches the store restores the belief: its compare-and-swap proves that nobody wrote in between.
+**Why `Lease.is_held` is never true in two drivers at once.** The holder notes the time `t`, and then writes
+the beat that becomes its last successful one. A contender reads that beat at `t` or later, and waits for
+`STALE_SECONDS` from then on. On the holder's clock `is_held` becomes false `STALE_SECONDS` after `t`,
+whatever happens to later beats. If nobody has taken the lease meanwhile, the next beat that reaches the store
+makes `is_held` true again: its compare-and-swap proves that nobody else has written in between.
 """
 
 import contextlib
@@ -36,19 +37,19 @@ from workers.storage.objects import (
 )
 
 BEAT_SECONDS = 2.0
-"""Several beats fit into the stale time, so that one slow request does no harm."""
+"""Seconds between two beats. Several fit into `STALE_SECONDS`, so that one slow request does no harm."""
 STALE_SECONDS = 15.0
-"""A holder without a beat for this long counts as gone, and itself stops acting as the holder."""
+"""A holder without a beat for this long counts as gone, and stops acting as the holder itself."""
 _WATCH_SECONDS = 0.25
-"""Pause between two reads of a contender."""
+"""Seconds between two reads of the lease by a contender."""
 
 
 class LeaseHeld(Exception):
-    """Another driver runs this run; the message names its process and start."""
+    """Another driver holds the lease of this run; the message names its process and start."""
 
 
 class LeaseInDoubt(StoreUnreachable):
-    """The lease could not be renewed for the stale time; the next beat that succeeds settles it."""
+    """The lease could not be renewed for the stale time; the next successful beat makes it valid again."""
 
 
 def boot_clock() -> float:
@@ -59,14 +60,14 @@ def boot_clock() -> float:
 
 
 class Lease:
-    """A held lease.
+    """A lease that this process has taken.
 
     Args:
-        objects: of the run.
-        holder: the content that was written into the lease.
-        version: of the object that was written.
-        confirmed: when the request that wrote it was sent, on `clock`.
-        clock: seconds; it must also run while the machine is suspended.
+        objects: the store of the run.
+        holder: the content that was written into the lease object.
+        version: of the lease object that was written.
+        confirmed: time on `clock` at which the request that wrote it was sent.
+        clock: a monotonic clock, in seconds, that also runs while the machine is suspended.
     """
 
     def __init__(
@@ -87,12 +88,12 @@ class Lease:
 
     @property
     def term(self) -> int:
-        """Number of this lease; each holder has a larger one than the holders before."""
+        """Number of this lease, larger than those of all earlier holders."""
         return self._holder.term
 
     @property
     def is_held(self) -> bool:
-        """Whether this process may act as the driver: no other one can believe the same now."""
+        """Whether this process may act as the driver. It is true in at most one process at a time."""
         return not self._lost and self._clock() - self._confirmed < self._stale
 
     @classmethod
@@ -108,14 +109,14 @@ class Lease:
         """Take the lease if it is free or its holder is gone.
 
         Args:
-            objects: of the run.
+            objects: the store of the run.
             stale: seconds without a beat after which the holder counts as gone.
             clock: as for the constructor.
-            sleep: waits between two reads of the lease.
-            beating: start a thread that renews the lease until `close`.
+            sleep: called with the seconds to wait between two reads of the lease.
+            beating: whether to start a thread that renews the lease until `close`.
 
         Raises:
-            LeaseHeld: the holder lives.
+            LeaseHeld: the holder is alive.
         """
         sent = clock()
         try:
@@ -162,8 +163,8 @@ class Lease:
         """Check that this process still holds the lease, without a request to the store.
 
         Raises:
-            Fenced: it does not.
-            LeaseInDoubt: no beat has reached the store for the stale time; ask again later.
+            Fenced: another driver has taken the lease.
+            LeaseInDoubt: no beat has reached the store for the stale time; check again later.
         """
         if self._lost:
             raise Fenced(
@@ -176,10 +177,10 @@ class Lease:
             )
 
     def confirm(self) -> None:
-        """Ask the store whether this process still holds the lease, before an object is deleted.
+        """Read the lease from the store, before an object is deleted, and check that it is still held.
 
         Raises:
-            Fenced: it is not.
+            Fenced: another driver has taken the lease.
             LeaseInDoubt: see `check`.
         """
         self.check()
@@ -188,20 +189,20 @@ class Lease:
             self.check()
 
     def beat(self) -> None:
-        """Renew the lease once; every failure is kept for `check`, and none is raised."""
+        """Renew the lease once. No failure is raised here; `check` reports it."""
         beaten = replace(self._holder, beat=self._holder.beat + 1, nonce=secrets.token_hex(4))
         sent = self._clock()
         try:
             self._version = self._objects.swap(LEASE, beaten.encode(), self._version)
         except (Conflict, NotFound):
             self._settle()
-        except Exception as error:  # unreachable, refused or unforeseen: doubt, never silence
+        except Exception as error:  # unreachable, refused or unforeseen: `check` will report it
             self._trouble = str(error) or type(error).__name__
         else:
             self._holder, self._confirmed, self._trouble = beaten, sent, ""
 
     def _settle(self) -> None:
-        """Resolve a conflict: the object is another holder's, or this one's after a lost answer."""
+        """Resolve a conflict: the lease is another holder's, or this one's own beat whose answer was lost."""
         try:
             holder, version = _read(self._objects)
         except NotFound:
@@ -220,7 +221,8 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
         if not self._lost:
-            with contextlib.suppress(Exception):  # unreleased, it is taken after the stale time
+            # If this fails, the next driver can take the lease after the stale time.
+            with contextlib.suppress(Exception):
                 last = replace(self._holder, released=True, nonce=secrets.token_hex(4))
                 self._objects.swap(LEASE, last.encode(), self._version)
 
@@ -236,7 +238,7 @@ class Lease:
 def _read(objects: Objects) -> tuple[Holder, str]:
     """The holder of the lease, and the version of the object.
 
-    A lease that cannot be read (cut off, or written by something else) counts as that of an unknown
+    A lease that cannot be parsed (truncated, or not written by a driver) counts as held by an unknown
     machine: it is taken over once it has not changed for the stale time.
     """
     data, version = objects.read_versioned(LEASE)

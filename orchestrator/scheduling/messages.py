@@ -1,4 +1,4 @@
-"""The events that the scheduler handles, and the commands with which it answers."""
+"""The events that the scheduler handles, and the commands that it returns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from workers.tasks.results import Failed, FailureKind, TaskResult
 
 
 class Loss(Enum):
-    """How a worker was lost, which decides whether its tasks may be the cause."""
+    """How a worker was lost. Its tasks may be the cause unless its node left."""
 
     CRASHED = "its process died"
     PREEMPTED = "its node left"
@@ -16,7 +16,8 @@ class Loss(Enum):
 
 
 NOT_LASTING = frozenset({FailureKind.DEPENDS_ON_FAILED, FailureKind.DAMAGED})
-"""Failures that the next `run` repairs by itself, so that nothing is recorded for `retry`."""
+"""Kinds of failures that the next `toscore run` repairs by itself, so they are not recorded for `toscore
+retry`."""
 
 
 # Events.
@@ -24,7 +25,7 @@ NOT_LASTING = frozenset({FailureKind.DEPENDS_ON_FAILED, FailureKind.DAMAGED})
 
 @dataclass(frozen=True)
 class Open:
-    """A task as the scheduler sees it: its key, the keys that it needs, and the kind of its work."""
+    """What the scheduler knows of a task: its key, the keys of the tasks that it needs, and its kind."""
 
     key: str
     depends_on: tuple[str, ...] = ()
@@ -33,14 +34,14 @@ class Open:
 
 @dataclass(frozen=True)
 class Added:
-    """Tasks to be done. Dependencies that are neither open nor failed count as complete."""
+    """New tasks. A dependency that is neither open nor failed counts as complete."""
 
     tasks: Sequence[Open]
 
 
 @dataclass(frozen=True)
 class WorkerJoined:
-    """A worker is ready; `node` is where it runs, for logs."""
+    """A worker is ready; `node` names its machine, for logs only."""
 
     worker: str
     node: str = ""
@@ -48,7 +49,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker was lost; `done` are those of its tasks whose records it had published before."""
+    """A worker was lost; `done` has the keys of its tasks whose records it had published before."""
 
     worker: str
     how: Loss
@@ -58,7 +59,7 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class PackFinished:
-    """A worker returns the results of its oldest pack, which took so many seconds."""
+    """A worker has returned the results of its oldest pack, which took `seconds`."""
 
     worker: str
     results: Sequence[TaskResult]
@@ -67,12 +68,12 @@ class PackFinished:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed."""
+    """One iteration of the driver's loop; the time is an argument of `Scheduler.handle`."""
 
 
 @dataclass(frozen=True)
 class StopRequested:
-    """No more tasks are handed out; running packs may finish."""
+    """A stop was requested: no more tasks are handed out, and running packs finish."""
 
 
 Event = Added | WorkerJoined | WorkerLost | PackFinished | Tick | StopRequested
@@ -91,7 +92,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Fail:
-    """A task has failed. Lasting failures are recorded and wait for `retry`; the others are not."""
+    """A task has failed. The driver records the failure for `toscore retry` if it is `lasting`."""
 
     failure: Failed
     lasting: bool = True
@@ -115,7 +116,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Retire:
-    """Stop a worker that has had nothing to do for a while, so that its machine can be given back."""
+    """Stop a worker that has been idle for `Policy.idle_seconds`, so that its machine can be released."""
 
     worker: str
 
@@ -124,7 +125,8 @@ class Retire:
 class GiveUp:
     """End the run: no task can succeed for now.
 
-    `curable` if the same command may succeed later without a change by the user (the store did not answer).
+    `curable` is true if the same command may succeed later without a change by the user, for example because
+    the store did not answer.
     """
 
     reason: str

@@ -1,4 +1,4 @@
-"""The tasks that are neither complete nor failed: their states, what they wait for, and which come next."""
+"""The open tasks (neither complete nor failed): states, dependencies, and the queue of ready tasks."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from workers.tasks.results import Failed, FailureKind
 
 
 class OpenTasks:
-    """A table of tasks and the queue of those that are ready; memory follows the open tasks alone.
+    """A table of the open tasks, and the queue of those that are ready. Completed tasks are removed.
 
     Attributes:
         done: number of completed tasks.
-        failed: kinds of the failures of this and of earlier drivers, by key.
+        failed: kind of each failure of this and of earlier drivers, by key.
     """
 
     def __init__(self) -> None:
@@ -40,14 +40,14 @@ class OpenTasks:
 
     @property
     def ready(self) -> int:
-        """Tasks that could start now if a worker were free."""
+        """Number of tasks that could start now if a worker were free."""
         return len(self._ready)
 
     def running(self, key: str, event: str) -> TaskState:
-        """The running task that an event is about; the event is added to its history.
+        """Return a running task, after adding the event that concerns it to its history.
 
         Raises:
-            IllegalTransition: it does not run.
+            IllegalTransition: the task is not running.
         """
         task = self._tasks.get(key)
         if task is None:
@@ -60,7 +60,7 @@ class OpenTasks:
     # Transitions.
 
     def add(self, new: Open) -> list[Fail]:
-        """Add a task; it fails at once if a task that it needs has failed."""
+        """Add a task, unless it is open already; it fails at once if one of its dependencies has failed."""
         if new.key in self._tasks:
             return []
         broken = [d for d in new.depends_on if d in self.failed]
@@ -76,12 +76,12 @@ class OpenTasks:
         return []
 
     def make_ready(self, task: TaskState, *, first: bool = False) -> None:
-        """Queue a task, behind the others or before them."""
+        """Put a task at the end of the queue or, with `first`, at its head."""
         task.move(Status.READY)
         (self._ready.appendleft if first else self._ready.append)(task.open.key)
 
     def complete(self, key: str) -> list[Complete]:
-        """A task is complete: tasks that wait for nothing else become ready."""
+        """Complete a task, and queue the tasks that waited for it alone."""
         task = self._tasks.get(key)
         if task is None:
             return []
@@ -97,7 +97,7 @@ class OpenTasks:
         return [Complete(key)]
 
     def fail(self, failure: Failed) -> list[Fail]:
-        """Fail a task, and all tasks that depend on it."""
+        """Fail a task and all tasks that depend on it."""
         task = self._tasks.pop(failure.key)
         task.move(Status.FAILED)
         self.failed[failure.key] = failure.kind
@@ -109,13 +109,13 @@ class OpenTasks:
         return failures
 
     def pause(self, task: TaskState, until: float) -> None:
-        """Keep a task from the queue until a time."""
+        """Keep a task out of the queue until the time `until`, in seconds."""
         task.move(Status.PAUSED)
         task.not_before = until
         self._paused.append(task.open.key)
 
     def wake(self, now: float) -> None:
-        """Queue the tasks whose pause is over."""
+        """Queue the tasks whose pause has ended by the time `now`, in seconds."""
         still = []
         for key in self._paused:
             task = self._tasks[key]
@@ -133,7 +133,7 @@ class OpenTasks:
         return self._tasks[self._ready[0]]
 
     def head(self, count: int) -> Iterator[TaskState]:
-        """The first tasks of the queue, in order."""
+        """The first `count` tasks of the queue, in order."""
         return (self._tasks[key] for key in islice(self._ready, count))
 
     def defer(self) -> None:
@@ -141,7 +141,7 @@ class OpenTasks:
         self._ready.rotate(-1)
 
     def start(self, count: int, worker: str) -> None:
-        """The first tasks of the queue were sent to a worker."""
+        """Mark the first `count` tasks of the queue as running on a worker."""
         for _ in range(count):
             task = self._tasks[self._ready.popleft()]
             task.move(Status.RUNNING)
@@ -151,10 +151,10 @@ class OpenTasks:
         """Check that the parts of the state agree with each other.
 
         Args:
-            running: keys that workers hold.
+            running: keys of the tasks that workers hold.
 
         Raises:
-            IllegalTransition: they do not.
+            IllegalTransition: they disagree.
         """
         for status, keys in (
             (Status.READY, list(self._ready)),

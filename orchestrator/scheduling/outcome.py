@@ -1,11 +1,11 @@
-"""How a driver ends, and how it is asked to."""
+"""The ways in which a driver can end, and the kinds of stop requests."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class Ending(Enum):
-    """How a driver ended; `endings.EXIT` gives each an exit code."""
+    """How a driver ended; `orchestrator.endings.EXIT` maps each value to an exit code."""
 
     COMPLETE = "complete"
     FAILED = "some tasks failed"
@@ -17,7 +17,7 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a driver ended; `reason` is a sentence where it gave up."""
+    """How a driver ended, the number of failed tasks, and, if it gave up, one sentence that says why."""
 
     ending: Ending
     failed: int = 0
@@ -25,10 +25,10 @@ class Outcome:
 
 
 class Stop(Enum):
-    """The request of a user or a signal."""
+    """A stop request, from `toscore stop` or a signal."""
 
     NO = 0
     GRACEFUL = 1
     """Finish the running tasks, then end."""
     NOW = 2
-    """End at once; work since the last checkpoints is done again later."""
+    """End at once; the next driver repeats the work since the last checkpoints."""

@@ -1,16 +1,14 @@
 """The scheduler: a pure function from events to commands.
 
-    waiting → ready → running → done
-                ↑        │
-                ├────────┤  worker lost, worker broken, out of memory in a pack: ready again
-                paused ←─┤  store unreachable or full: ready again after a pause
-                failed ←─┘  diverged, bad input, bug, kills its worker; and from waiting, with what it needs
+    waiting → ready → running → done ↑        │ ├────────┤  worker lost, worker broken, out of memory in a
+                pack: ready again paused ←─┤  store unreachable or full: ready again after a pause failed ←─┘
+                diverged, bad input, bug, kills its worker; and from waiting, if a dependency fails
 
-There is no clock, no store and no Ray here: each event brings its time, and the driver carries out the
-commands. Only open tasks are kept, so that half a million pairs pass through in constant memory.
+The scheduler uses no clock, no store and no Ray: the driver passes in events with the time, and carries out
+the commands. Only open tasks are kept, so a run of half a million pairs needs constant memory.
 
-A running task may have a copy on a second worker (`stragglers`). The first result counts; the other worker is
-stopped, or, if its copy was lost or could not be published, only forgotten.
+A running task may have a copy on a second worker (`stragglers`). The first result counts, and the other
+worker is stopped. If one of the two copies is lost or cannot be published, the other one continues.
 """
 
 from orchestrator.scheduling.assignment import Assignment
@@ -43,11 +41,11 @@ _OF_THE_COPY = frozenset(
         FailureKind.WORKER,
     }
 )
-"""Failures with which one copy of a task may end while the other goes on."""
+"""Failures of one copy of a task that do not end the other copy."""
 
 
 class Scheduler:
-    """Holds the open tasks and the workers' queues; only `handle` changes them."""
+    """Holds the open tasks and the queues of the workers; only `handle` changes them."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
@@ -69,27 +67,27 @@ class Scheduler:
 
     @property
     def failed(self) -> dict[str, FailureKind]:
-        """Kinds of the failures, by key; the driver adds those of earlier drivers."""
+        """Kind of each failure, by key; the driver adds the failures of earlier drivers."""
         return self._tasks.failed
 
     @property
     def open_tasks(self) -> int:
-        """Tasks that are neither complete nor failed."""
+        """Number of tasks that are neither complete nor failed."""
         return len(self._tasks)
 
     @property
     def ready(self) -> int:
-        """Tasks that could start now if a worker were free."""
+        """Number of tasks that could start now if a worker were free."""
         return self._tasks.ready
 
     @property
     def running(self) -> int:
-        """Tasks that were sent to a worker."""
+        """Number of tasks that workers hold; a task with a copy counts once."""
         return len(set(self._workers.tasks()))
 
     @property
     def workers(self) -> int:
-        """Workers that have joined."""
+        """Number of workers that have joined."""
         return len(self._workers)
 
     def packs_on(self, worker: str) -> tuple[Pack, ...]:
@@ -101,7 +99,7 @@ class Scheduler:
 
         Args:
             event: what happened.
-            now: seconds on any clock that does not run backwards.
+            now: seconds on a monotonic clock.
 
         Returns:
             The commands to carry out, in this order.
@@ -141,7 +139,7 @@ class Scheduler:
         """Check that the parts of the state agree with each other; tests call it after every event.
 
         Raises:
-            IllegalTransition: they do not.
+            IllegalTransition: they disagree.
         """
         if not self._workers.is_sound():
             raise IllegalTransition("workers are not sorted by their packs")
@@ -183,7 +181,7 @@ class Scheduler:
         task.workers.clear()
 
     def _return(self, keys: list[str], worker: str, why: str) -> None:
-        """Queue tasks that a worker does not hold any more, before all others."""
+        """Put tasks that a worker no longer holds at the head of the queue."""
         for key in reversed(keys):
             task = self._tasks.running(key, why)
             task.workers.discard(worker)
@@ -199,7 +197,9 @@ class Scheduler:
     def _lose(self, event: WorkerLost, commands: list[Command]) -> None:
         """Return the tasks of a lost worker; only its first pack was running and may be the cause."""
         packs = self._workers.leave(event.worker)
-        for position, pack in reversed([*enumerate(packs)]):  # so that they keep their order
+        for position, pack in reversed(
+            [*enumerate(packs)]
+        ):  # backwards, since each is put at the head of the queue
             for key in pack:
                 self._tasks[key].workers.discard(event.worker)
             for key in [key for key in pack if key in event.done]:
@@ -230,7 +230,7 @@ class Scheduler:
 
     def _finish(self, event: PackFinished, now: float, commands: list[Command]) -> None:
         if not self._workers.packs(event.worker):
-            return  # the worker counts as lost, and its tasks were returned
+            return  # the worker counts as lost, and its tasks are back in the queue
         pack = self._workers.pop(event.worker, now)
         first = self._tasks[pack[0]].open
         self._assignment.sizes.learn(first.kind, len(pack), event.seconds)
@@ -258,7 +258,7 @@ class Scheduler:
     def _failed(
         self, task: TaskState, result: Failed, alone: bool, now: float, commands: list[Command]
     ) -> None:
-        """What follows from a failure that is not the worker's."""
+        """Handle a failure that is not caused by the worker: pause the task, repeat it, or fail it."""
         match result.kind:
             case FailureKind.STORE | FailureKind.DISK_FULL:
                 pause = self._outage.failed(now)
@@ -268,7 +268,7 @@ class Scheduler:
             case FailureKind.OUT_OF_MEMORY if not alone:
                 task.alone = True
                 self._tasks.make_ready(task, first=True)
-            case _ if self.gave_up:  # it would fail like the tasks before it
+            case _ if self.gave_up:  # not recorded: it shares the cause for which the run gave up
                 if not task.workers:
                     self._tasks.make_ready(task)
             case _:
@@ -304,7 +304,7 @@ class Scheduler:
             self._give_up(GiveUp(why, curable=False), commands)
 
     def _retire(self, now: float, commands: list[Command]) -> None:
-        """Retire idle workers beyond the tasks that are not handed out yet; one worker always stays."""
+        """Retire idle workers that the tasks not yet handed out do not need; one worker always stays."""
         idle = self._workers.idle_for(self.policy.idle_seconds, now)
         to_come = 0 if self.stopping else len(self._tasks) - self.running
         spare = min(self._workers.idle - to_come, len(self._workers) - 1)

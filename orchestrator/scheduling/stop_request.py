@@ -1,7 +1,7 @@
-"""`toscore stop`: ask the driver of a run, on any machine, to finish its running tasks and end.
+"""`toscore stop`: request that the driver of a run finishes its running tasks and ends.
 
-The request is one object in the run's store, so it reaches a driver on any machine, without a port. It
-names the lease term of its driver: a request that outlives its driver does not stop a later one.
+The request is one object in the run's store, so it reaches a driver on any machine without a network port. It
+holds the lease term of the driver, so a request that is left over does not stop a later driver.
 """
 
 import contextlib
@@ -14,17 +14,17 @@ from workers.storage.object_names import LEASE, STOP
 from workers.storage.objects import NotFound, NotWritable, Objects, StoreFull, StoreUnreachable
 
 LOOK_SECONDS = 2.0
-"""Time between two reads of the stop request, each a small request to the store."""
+"""Seconds between two reads of the stop request; each read is one small request to the store."""
 
 
 def ask_to_stop(objects: Objects) -> Holder:
-    """Publish a request that the present driver stops.
+    """Write a stop request for the present driver into the store.
 
     Returns:
-        The holder that was asked.
+        The holder of the lease, to which the request is addressed.
 
     Raises:
-        UserError: nobody runs the run, or its lease cannot be read.
+        UserError: no driver runs the run, or its lease cannot be read.
     """
     try:
         holder = Holder.decode(objects.get(LEASE))
@@ -44,7 +44,7 @@ def ask_to_stop(objects: Objects) -> Holder:
 
 
 def is_asked_to_stop(objects: Objects, lease_term: int) -> bool:
-    """Whether the driver with this lease term was asked to stop."""
+    """Whether the store holds a stop request for the driver with this lease term."""
     try:
         return bool(json.loads(objects.get(STOP)).get("lease_term") == lease_term)
     except (NotFound, ValueError, AttributeError):
@@ -52,7 +52,7 @@ def is_asked_to_stop(objects: Objects, lease_term: int) -> bool:
 
 
 class StopWatch:
-    """Reads the request on a thread of its own, so that a slow store does not delay the loop."""
+    """Polls the store for a stop request on its own thread, so that a slow store delays nothing else."""
 
     def __init__(self, objects: Objects, lease_term: int) -> None:
         self._objects, self._lease_term = objects, lease_term
@@ -62,10 +62,11 @@ class StopWatch:
 
     @property
     def asked(self) -> bool:
+        """Whether a stop request for this driver was read."""
         return self._asked.is_set()
 
     def close(self) -> None:
-        """End the thread, and remove a request that was fulfilled."""
+        """Tell the thread to end, and delete the request if this driver has followed it."""
         self._closing.set()
         if self.asked:
             with contextlib.suppress(StoreUnreachable, StoreFull, NotWritable):

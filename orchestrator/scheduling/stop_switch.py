@@ -1,4 +1,4 @@
-"""Requests to stop a driver: by a signal, or by `toscore stop`."""
+"""Combines the two sources of stop requests: signals and `toscore stop`."""
 
 import contextlib
 import os
@@ -15,11 +15,11 @@ from orchestrator.scheduling.stop_request import StopWatch
 
 @dataclass
 class StopSwitch:
-    """Whether and how the driver should stop; the driver calls it between events.
+    """The present stop request; the driver calls it in every iteration of its loop.
 
     Attributes:
-        watch: sees requests of `toscore stop`.
-        asked: what signals have requested.
+        watch: polls the store for requests of `toscore stop`.
+        asked: the request that signals have made.
     """
 
     watch: StopWatch
@@ -31,11 +31,11 @@ class StopSwitch:
         return self.asked
 
     def now(self) -> bool:
-        """Whether a signal requested to stop at once."""
+        """Whether a signal has requested to stop at once."""
         return self.asked is Stop.NOW
 
     def pull(self, signum: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT and SIGTERM; a second signal ends the process."""
+        """Handle SIGINT or SIGTERM: the first requests to stop at once, a second one ends the process."""
         if self.asked is Stop.NOW:
             os._exit(ExitCode.INTERRUPTED)
         self.asked = Stop.NOW
@@ -43,7 +43,10 @@ class StopSwitch:
 
 @contextlib.contextmanager
 def stopping_on_signals(switch: StopSwitch) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM pull the switch, where this is the main thread."""
+    """Install `StopSwitch.pull` as the handler of SIGINT and SIGTERM.
+
+    On other threads than the main thread, where Python cannot install handlers, nothing is done.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

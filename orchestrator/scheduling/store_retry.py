@@ -1,7 +1,7 @@
-"""The driver's own calls to the store: repeated while it is unreachable or full, up to a limit.
+"""Repeats the driver's own calls to the store while it is unreachable or full, up to a time limit.
 
-A task that cannot reach the store returns to the scheduler and waits there. Calls of the driver itself wait
-here.
+A task that cannot reach the store fails, and the scheduler pauses it (`StoreOutage`). This module is for the
+calls of the driver itself.
 """
 
 import time
@@ -16,16 +16,16 @@ from workers.storage.objects import StoreFull, StoreUnreachable
 Answer = TypeVar("Answer")
 
 _PIECE_SECONDS = 0.25
-"""Time between two checks of a waiting call whether to end."""
+"""Seconds between two checks of `leaving` during a pause: an interrupt ends the pause within this time."""
 
 
 class StoreRetry:
-    """Repeats a call that needs the store, with growing pauses.
+    """Repeats a call that needs the store, with exponentially growing pauses.
 
     Args:
-        policy: pauses, and for how long to repeat.
+        policy: lengths of the pauses, and the time limit.
         waiting: receives the reason of each pause.
-        leaving: whether to stop waiting.
+        leaving: returns whether to stop waiting.
     """
 
     def __init__(
@@ -42,10 +42,11 @@ class StoreRetry:
         )
 
     def __call__(self, action: Callable[[], Answer]) -> Answer:
-        """The result of `action`.
+        """Call `action` until it succeeds, and return its result.
 
         Raises:
-            StoreUnreachable, StoreFull: still after the policy's patience, or when the user ended the run.
+            StoreUnreachable, StoreFull: `action` still fails after `Policy.patience` seconds, or `leaving` is
+                true.
         """
         answer: Answer = self._retrying(action)
         return answer

@@ -1,6 +1,7 @@
-"""The tasks of a plan that are not complete in the store, in the order in which they are handed out.
+"""The tasks of a plan that the store does not have as complete, in the order in which they are handed out.
 
-An adaptive pair rule and the discovery of minima name further tasks once earlier ones are complete.
+Once all of them are complete, an adaptive pair rule, the discovery of minima and the refinement of saddles
+may add further tasks.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -29,14 +30,14 @@ class Retry(Protocol):
 
 
 class TaskSource:
-    """The tasks that remain.
+    """Supplies the tasks of a run that remain to be done.
 
     Args:
         plan: the tasks of the run.
         store: of the run.
-        failed: keys of tasks that have failed, kept up to date by the scheduler.
+        failed: keys of the failed tasks; the scheduler updates this collection.
         retry: repeats a call to the store.
-        announce: receives the numbers of tasks, again whenever they change.
+        announce: receives the numbers of tasks at the start, and again whenever they change.
     """
 
     def __init__(
@@ -55,16 +56,16 @@ class TaskSource:
         self._rounds: Rounds | None = None
 
     def resume(self) -> Mapping[str, FailureKind]:
-        """Read which tasks are complete in the store, and begin with the others.
+        """Read from the store which tasks are complete, and prepare the others for `take`.
 
         Returns:
-            The recorded failures, by key.
+            The kind of each recorded failure, by key.
         """
         plan, store = self._plan, self._store
         have, simplices = self._remembered("minima"), self._remembered("simplices")
         if plan.reads_paths:
             self._remembered("pairs")
-        if plan.run.minima.discover:  # minima below saddles start from these
+        if plan.run.minima.discover:  # tasks that descend from a saddle read its object
             self._remembered("saddles")
         done = store.are_complete("pairs", plan.path_keys())
         failures = store.failures()
@@ -81,7 +82,7 @@ class TaskSource:
             saddles=most_saddles(plan),
         )
         self._announce(self._started)
-        # An adaptive rule names its paths itself, round by round.
+        # The paths of an adaptive rule come from `_next_round`.
         left = () if plan.adaptive else compress(plan.pairs(), map(not_, done))
         self._tasks = (
             task for task in plan.remaining(have | simplices, left) if task.key not in failures
@@ -89,11 +90,11 @@ class TaskSource:
         return {key: FailureKind(failure["kind"]) for key, failure in failures.items()}
 
     def take(self, count: int) -> list[Task]:
-        """The next tasks, fewer than `count` once the present ones are used up."""
+        """The next `count` tasks, or fewer if no more are known for now."""
         return list(islice(self._tasks, count))
 
     def extend(self) -> bool:
-        """Add further tasks, once all earlier ones are complete or failed; false if there are none."""
+        """Add further tasks, once all earlier ones are complete or failed; return False if there are none."""
         fresh = (
             self._retry(self._next_round)
             or self._retry(self._discovered)
@@ -107,14 +108,14 @@ class TaskSource:
         return task.with_objects(self._objects) if task.depends_on else task
 
     def remember(self, results: Mapping[str, str | None]) -> None:
-        """Note the objects of completed tasks, by key, for the tasks that read them."""
+        """Keep the names of the objects of completed tasks, by key, for the tasks that read them."""
         self._objects |= {key: name for key, name in results.items() if name is not None}
 
     def published(self, keys: Sequence[str]) -> frozenset[str]:
-        """Those of the keys whose tasks are complete in the store.
+        """The subset of `keys` whose tasks are complete in the store.
 
-        An object is published before its record, so objects are not listed: the number of requests does
-        not depend on the size of the run.
+        Only records are read. A worker publishes an object before its record, so the objects need not be
+        listed, and the number of requests does not depend on the size of the run.
         """
         complete: set[str] = set()
         for kind in KINDS:
@@ -125,13 +126,13 @@ class TaskSource:
         return frozenset(complete)
 
     def _remembered(self, collection: str) -> frozenset[str]:
-        """Keys of the complete tasks of a collection, whose objects are noted."""
+        """Keys of the complete tasks of a collection; the names of their objects are kept."""
         results = self._store.results(collection)
         self.remember(results)
         return frozenset(results)
 
     def _next_round(self) -> list[Task]:
-        """The paths of an adaptive rule's next round; none when the rule has come to its end."""
+        """The paths of the next round of an adaptive rule; empty when the rule has ended."""
         plan = self._plan
         if not plan.adaptive:
             return []
@@ -149,7 +150,7 @@ class TaskSource:
         return [plan.ordered_path(order, rounds) for order in rounds.waiting]
 
     def _saddles(self) -> list[Task]:
-        """Tasks that lead finished paths over saddles, if the run asks for them."""
+        """Tasks that follow the peaks of finished paths to saddles, if the run asks for them."""
         tasks = saddles_of_store(self._plan, self._store)
         settled = self.published([task.key for task in tasks]) | set(self._failed)
         fresh: list[Task] = [task for task in tasks if task.key not in settled]
@@ -161,7 +162,7 @@ class TaskSource:
         return fresh
 
     def _discovered(self) -> list[Task]:
-        """Tasks for minima inside finished paths, if the run asks for them."""
+        """Tasks for newly discovered minima and their paths, if the run asks for them."""
         larger = discovered(self._plan, self._store)
         if larger == self._plan:
             return []

@@ -1,4 +1,4 @@
-"""The states of a task in the scheduler, and the table of all changes between them."""
+"""The states of a task in the scheduler, and the table of allowed transitions."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -7,6 +7,8 @@ from orchestrator.scheduling.messages import Open
 
 
 class Status(Enum):
+    """The state of a task."""
+
     WAITING = "waiting"
     READY = "ready"
     RUNNING = "running"
@@ -27,7 +29,7 @@ TRANSITIONS = frozenset(
         (Status.PAUSED, Status.READY),
     }
 )
-"""Every allowed change of status; `DONE` and `FAILED` tasks are no longer kept."""
+"""Every allowed transition; tasks in the states `DONE` and `FAILED` are removed from the table."""
 
 
 class IllegalTransition(Exception):
@@ -36,7 +38,18 @@ class IllegalTransition(Exception):
 
 @dataclass
 class TaskState:
-    """An open task: its status, the tasks that it waits for, and the workers that it killed or broke."""
+    """An open task: its status, the tasks that it waits for, and the workers that failed while they ran it.
+
+    Attributes:
+        open: the task as it was added.
+        missing: keys of the dependencies that are not complete.
+        kills: workers lost while they ran the task.
+        kills_alone: those of them that ran no other task.
+        breaks: workers that had completed other tasks and whose set-up broke while they ran this one.
+        alone: whether the task must be the only one in its pack.
+        not_before: time in seconds until which a paused task waits.
+        history: the events about the task, for error messages.
+    """
 
     open: Open
     missing: set[str]
@@ -45,10 +58,10 @@ class TaskState:
     kills_alone: int = 0
     breaks: int = 0
     broke: set[str] = field(default_factory=set)
-    """Workers whose set-up made it fail."""
+    """Workers whose set-up made the task fail."""
     alone: bool = False
     workers: set[str] = field(default_factory=set)
-    """Workers that hold it: one while it runs, two with a copy."""
+    """Workers that hold the task: one while it runs, two if it has a copy."""
     not_before: float = 0.0
     history: list[str] = field(default_factory=list)
 
@@ -56,14 +69,14 @@ class TaskState:
         """Change the status.
 
         Raises:
-            IllegalTransition: this change must not happen.
+            IllegalTransition: `TRANSITIONS` does not allow the change.
         """
         if (self.status, status) not in TRANSITIONS:
             raise self.illegal(status.value)
         self.status = status
 
     def illegal(self, what: str) -> IllegalTransition:
-        """The error for something that must not happen to the task, with its history."""
+        """The exception for a forbidden change of the task; its message holds the history."""
         return IllegalTransition(
             f"{self.open.key} is {self.status.value} and cannot be {what}; "
             f"its history: {'; '.join(self.history) or 'nothing'}"

@@ -1,11 +1,13 @@
-"""Which workers do not answer, and which answer and make no progress: a pure function of their answers.
+"""Finds workers that do not answer, and workers that answer but make no progress.
 
-Workers are asked for their progress every few seconds, and answer on a thread of their own. So there are two
-signs of trouble. A worker that is *silent* has ended, or cannot run even that thread. A worker that is
-*stalled* reports no progress: it waits for a lock, a device or a file, or its task is slow. The normal pause
-between two reports of progress differs by orders of magnitude between networks, so a pause is compared with
-the longest one of its kind of task in this run. Until there is one, no worker counts as hung, and a long
-pause is only reported.
+The driver asks each worker for its progress every few seconds, and a separate thread of the worker answers.
+This distinguishes two faults. A *silent* worker does not answer: its process has ended, or cannot run even
+that thread. A *hung* worker answers and reports no progress: it waits for a lock, a device or a file. The
+normal pause between two changes of the progress differs by orders of magnitude between networks, so a pause
+is compared with the longest earlier pause of the same kind of task in this run. Until there is one, no worker
+counts as hung, and a long pause is only reported as slow.
+
+The module reads no clock: the verdicts are a function of the times that are passed in.
 """
 
 from collections.abc import Mapping
@@ -15,19 +17,22 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class Limits:
-    """Times in seconds."""
+    """Limits for the pauses of workers; times in seconds."""
 
     silent: float = 120.0
-    """A worker that does not answer for so long is replaced."""
+    """A worker that has not answered for longer is replaced."""
     stalled: float = 600.0
-    """Pauses that are shorter than this are never reported."""
+    """A shorter pause is never reported, and never ends a worker."""
     slow_factor: float = 5.0
-    """A pause of so many times the longest one of its kind is reported."""
+    """A pause is reported if it is longer than this factor times the longest earlier one of its kind."""
     hung_factor: float = 20.0
-    """A pause of so many times the longest one of its kind ends the worker."""
+    """A worker is replaced if a pause is longer than this factor times the longest earlier one of its
+    kind."""
 
 
 class Finding(Enum):
+    """What is wrong with a worker."""
+
     SILENT = "no answer"
     HUNG = "answers and makes no progress"
     SLOW = "slow"
@@ -35,7 +40,7 @@ class Finding(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A finding on one worker, for how many seconds it has lasted, and the task if it is known."""
+    """A finding about one worker, its duration in seconds, and the key of the task if it is known."""
 
     worker: str
     finding: Finding
@@ -45,7 +50,7 @@ class Verdict:
 
 @dataclass
 class _Pause:
-    """A running task, and since when it has made no progress."""
+    """The last reported progress of a running task, and the time since which it has not changed."""
 
     share: float
     kind: str
@@ -60,7 +65,7 @@ class _Answers:
 
 
 class WorkerHealth:
-    """Judges workers by the times of questions and answers; each call receives the time."""
+    """Judges workers from the times of questions and answers; `now` is in seconds on a monotonic clock."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
@@ -68,7 +73,7 @@ class WorkerHealth:
         self._longest: dict[str, float] = {}
 
     def asked(self, worker: str, now: float) -> None:
-        """A worker was asked for its progress; the time of a question without an answer is kept."""
+        """Record that a worker was asked for its progress; the oldest unanswered question counts."""
         answers = self._workers.setdefault(worker, _Answers())
         if answers.asked_at is None:
             answers.asked_at = now
@@ -76,13 +81,13 @@ class WorkerHealth:
     def answered(
         self, worker: str, progress: Mapping[str, float], kinds: Mapping[str, str], now: float
     ) -> None:
-        """A worker answered.
+        """Record the answer of a worker.
 
         Args:
-            worker: which one.
-            progress: of each task that it runs, by key, the share that is done.
-            kinds: of its tasks, by key: pauses are compared within a kind.
-            now: seconds on a clock that does not run backwards.
+            worker: its name.
+            progress: completed share (0 to 1) of each task that it runs, by key.
+            kinds: kind of each of its tasks, by key; pauses are compared within a kind.
+            now: seconds on a monotonic clock.
         """
         answers = self._workers.setdefault(worker, _Answers())
         answers.asked_at = None
@@ -95,11 +100,11 @@ class WorkerHealth:
             answers.pauses.setdefault(key, _Pause(share, kinds.get(key, ""), now))
 
     def lost(self, worker: str) -> None:
-        """A worker was lost: the pauses of its tasks are no measure of normal ones."""
+        """Forget a lost worker; the pauses of its tasks do not count as normal ones."""
         self._workers.pop(worker, None)
 
     def verdicts(self, now: float) -> list[Verdict]:
-        """Workers in trouble; a slow task is reported once for each pause, the others until `lost`."""
+        """The present findings: a slow task once per pause, other workers at each call until `lost`."""
         verdicts = []
         for worker, answers in self._workers.items():
             if answers.asked_at is not None and now - answers.asked_at > self.limits.silent:

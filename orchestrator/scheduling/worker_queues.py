@@ -1,4 +1,4 @@
-"""The packs that each worker holds, the running one first."""
+"""The queue of packs (tasks sent together) of each worker; the first pack of a queue is the running one."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -7,7 +7,10 @@ Pack = tuple[str, ...]
 
 
 class WorkerQueues:
-    """Queues by worker, sorted by length, so that no event has to search all workers."""
+    """The queue of each worker, with an index of the workers that hold 0 packs and of those that hold 1.
+
+    The index saves a search through all workers at every event.
+    """
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Pack]] = {}
@@ -15,7 +18,7 @@ class WorkerQueues:
         """Workers without a pack, and workers with one."""
         self._idle_since: dict[str, float] = {}
         self._began: dict[str, float] = {}
-        """When each worker began the pack that it runs."""
+        """Time in seconds at which each worker began the pack that it runs."""
 
     def __len__(self) -> int:
         return len(self._queues)
@@ -28,7 +31,7 @@ class WorkerQueues:
 
     @property
     def idle(self) -> int:
-        """Workers without a pack."""
+        """Number of workers without a pack."""
         return len(self._by_load[0])
 
     def with_load(self, packs: int) -> list[str]:
@@ -36,7 +39,7 @@ class WorkerQueues:
         return list(self._by_load[packs])
 
     def are_all_in(self, workers: set[str]) -> bool:
-        """Whether every worker is one of these."""
+        """Whether every worker that has joined is one of `workers`."""
         return self._queues.keys() <= workers
 
     def packs(self, worker: str) -> tuple[Pack, ...]:
@@ -44,11 +47,11 @@ class WorkerQueues:
         return tuple(self._queues.get(worker, ()))
 
     def tasks(self) -> Iterator[str]:
-        """All tasks that a worker holds."""
+        """Keys of all tasks that some worker holds; a task with a copy occurs twice."""
         return (key for queue in self._queues.values() for pack in queue for key in pack)
 
     def single_tasks(self) -> list[tuple[str, str, float]]:
-        """Workers that hold one task alone, the task, and when it was sent; the longest running first."""
+        """(worker, key, start time) for each worker that holds exactly one task, longest running first."""
         single = [
             (worker, queue[0][0], self._began[worker])
             for worker, queue in self._queues.items()
@@ -57,7 +60,7 @@ class WorkerQueues:
         return sorted(single, key=lambda entry: entry[2])
 
     def join(self, worker: str) -> None:
-        """A worker without packs has joined."""
+        """Add a worker, with an empty queue."""
         self._queues[worker] = deque()
         self._sort_in(worker)
 
@@ -68,27 +71,27 @@ class WorkerQueues:
         return tuple(packs)
 
     def push(self, worker: str, pack: Pack, now: float) -> None:
-        """A pack was sent to a worker."""
+        """Append a pack to the queue of a worker; `now` is in seconds."""
         if not self._queues[worker]:
             self._began[worker] = now
         self._queues[worker].append(pack)
         self._sort_in(worker)
 
     def pop(self, worker: str, now: float) -> Pack:
-        """A worker has finished its oldest pack, and begins the next one."""
+        """Remove and return the oldest pack of a worker, which begins its next one at `now`, in seconds."""
         self._began[worker] = now
         pack = self._queues[worker].popleft()
         self._sort_in(worker)
         return pack
 
     def idle_for(self, seconds: float, now: float) -> list[str]:
-        """Workers that were idle at every call for longer than `seconds`, the longest idle first."""
+        """Workers that every call for longer than `seconds` has seen idle, the longest idle first."""
         self._idle_since = {w: self._idle_since.get(w, now) for w in self._by_load[0]}
         longest = sorted(self._idle_since, key=self._idle_since.__getitem__)
         return [worker for worker in longest if now - self._idle_since[worker] > seconds]
 
     def is_sound(self) -> bool:
-        """Whether the sorting by length agrees with the queues."""
+        """Whether the index by number of packs agrees with the queues."""
         return all(
             workers.keys() == {w for w, queue in self._queues.items() if len(queue) == load}
             for load, workers in enumerate(self._by_load)

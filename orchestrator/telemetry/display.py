@@ -35,7 +35,7 @@ _LABELS = {"minimum": "loss", "path": "pass", "simplex": "value", "saddle": "los
 
 
 def _incident(event: ObservedEvent) -> str:
-    """The sentence for an event that every display prints at once; empty for the others."""
+    """The sentence for an event that every display prints at once; empty for all other events."""
     match event:
         case TaskFailed(what=what, failure=failure, reason=reason):
             return f"{what} failed: {failure.value}: {reason}"
@@ -74,7 +74,7 @@ class LiveDisplay:
             case _:
                 if text := _incident(event):
                     style = "yellow" if isinstance(event, TaskFailed) else "dim"
-                    # Text, no string: reasons hold paths and messages that may look like markup.
+                    # Text instead of a string: reasons hold paths and messages that may look like markup.
                     self._live.console.print(Text(text, style=style))
 
     def _table(self) -> Table:

@@ -1,8 +1,8 @@
-"""Durations as people read them."""
+"""Formats durations for people."""
 
 
 def human_seconds(seconds: float) -> str:
-    """1.4 s, 38 s, 4 min 05 s, 3 h 20 min, 2 d 4 h."""
+    """A duration as text, such as 1.4 s, 38 s, 4 min 05 s, 3 h 20 min or 2 d 4 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:

@@ -1,8 +1,8 @@
-"""What happens during a run, as frozen events.
+"""The events of a run, as frozen dataclasses.
 
-The driver emits events; displays, logs and metrics observe them. An event only reports: no observer can
-change what the driver does. `kind` of a task is `minimum`, `path`, `simplex` or
-`saddle`.
+The driver emits events; displays, logs and metrics observe them. Events only report: no observer can change
+what the driver does. In all events of a task, `key` is its key, `what` its title for people, and `kind` is
+`minimum`, `path`, `simplex` or `saddle`.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from workers.tasks.results import FailureKind
 
 @dataclass(frozen=True)
 class RunStarted:
-    """The driver has read the store and knows how much is left."""
+    """The driver has counted the tasks, and those that are complete; sent again when the numbers change."""
 
     run: str
     minima: int
@@ -25,9 +25,9 @@ class RunStarted:
     saddles: int = 0
     saddles_done: int = 0
     adaptive: bool = False
-    """Whether `pairs` is an upper bound: a rule that looks at results may need far fewer.
+    """Whether the pair rule depends on results; then `pairs` is an upper bound, and far fewer may be needed.
 
-    `saddles` is an upper bound until the paths are complete."""
+    In every run `saddles` is an upper bound until the paths are complete."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class WorkerJoined:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker has gone; `how` is one of `scheduling.messages.Loss`."""
+    """A worker was lost; `how` is a value of `orchestrator.scheduling.messages.Loss`."""
 
     worker: str
     how: str
@@ -49,7 +49,10 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class WorkerReplaced:
-    """A worker whose set-up is broken was stopped; `drained` if it is not started again."""
+    """A worker was stopped, because its set-up is broken or another worker has completed its task.
+
+    `drained` is true if it is not started again.
+    """
 
     worker: str
     reason: str
@@ -67,7 +70,8 @@ class WorkerRetired:
 class TaskStarted:
     """A task was sent to a worker.
 
-    `attempt` counts from 1 and grows when a worker was lost or the store was unreachable.
+    `attempt` counts from 1; it grows each time the task is sent again, for example after a worker was lost or
+    the store was unreachable.
     """
 
     key: str
@@ -80,7 +84,10 @@ class TaskStarted:
 
 @dataclass(frozen=True)
 class TaskCompleted:
-    """The record of a task is published; `value` is its loss, height or value."""
+    """The record of a task is committed.
+
+    `value` is the loss of a minimum or saddle, the height of a path, or the value of a simplex.
+    """
 
     key: str
     what: str
@@ -107,7 +114,7 @@ class TaskFailed:
 
 @dataclass(frozen=True)
 class TaskSlow:
-    """A task made no progress for so many seconds, on a worker that answers."""
+    """A task has made no progress for `seconds`; its worker still answers."""
 
     key: str
     what: str
@@ -117,14 +124,14 @@ class TaskSlow:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Nothing can be done for now; `reason` is a sentence."""
+    """The run waits, for example for the store; `reason` is one sentence."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Sent about once a second: the number of running tasks and how much of them is done."""
+    """Sent about once per second: numbers of running tasks and workers, and the progress of tasks."""
 
     running: int
     workers: int
@@ -134,7 +141,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class RunFinished:
-    """The driver has stopped."""
+    """The driver has ended; `failed` is the number of failed tasks."""
 
     complete: bool
     failed: int

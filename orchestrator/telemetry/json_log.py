@@ -1,4 +1,4 @@
-"""The structured log: one JSON object a line and event."""
+"""The structured log: one line with one JSON object per event."""
 
 import json
 import math
@@ -13,9 +13,14 @@ from orchestrator.telemetry.events import ObservedEvent, Progress
 class JsonLines:
     """Writes each event as one line of strict JSON (RFC 8259).
 
-    Every line has `time` (ISO 8601, UTC), `event` and the context; a line about a task has its `key`,
-    `what` it is, and `worker`, `node` and `attempt` of where it runs. A number that is NaN or infinite
-    becomes null, which JSON lacks. `Progress` is left out.
+    Every line has `time` (ISO 8601, UTC), `event` (the name of its class) and the fields of the context. A
+    line about a task also has its `key`, its title as `what`, and the `worker`, `node` and `attempt` of its
+    execution. NaN and infinite numbers, which JSON lacks, become null. `Progress` events are left out.
+
+    Args:
+        stream: to which the lines are written.
+        context: fields that every line repeats.
+        clock: returns the present time in UTC.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Several observers as one."""
+"""Combines several observers into one."""
 
 import contextlib
 import sys
@@ -8,10 +8,13 @@ from orchestrator.telemetry.tally import Tally
 
 
 class Observers:
-    """Passes each event to all observers, after the tally that all of them may read.
+    """Passes each event first to a tally, which all observers may read, and then to each observer.
 
     An observer that raises never stops the driver: its first error is printed to standard error, and it
-    goes on receiving events.
+    still receives later events.
+
+    Attributes:
+        tally: counts all events.
     """
 
     def __init__(self, *observers: Observer) -> None:
@@ -20,6 +23,7 @@ class Observers:
         self._reported: set[int] = set()
 
     def add(self, observer: Observer) -> None:
+        """Add an observer, which receives all later events."""
         self._observers.append(observer)
 
     def __call__(self, event: ObservedEvent) -> None:
@@ -33,7 +37,7 @@ class Observers:
         if id(observer) in self._reported:
             return
         self._reported.add(id(observer))
-        with contextlib.suppress(OSError, ValueError):  # standard error is closed, too
+        with contextlib.suppress(OSError, ValueError):  # standard error may be closed as well
             print(
                 f"{type(observer).__name__} could not show an event ({type(error).__name__}: {error}); "
                 "the run goes on.",

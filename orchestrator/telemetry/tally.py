@@ -1,4 +1,4 @@
-"""Counts, extremes and the time left of a run, computed from its events alone.
+"""Counts tasks, keeps the lowest and highest pass, and estimates the time left, all from the events of a run.
 
 Every display reads a `Tally`, so all displays agree.
 """
@@ -21,14 +21,25 @@ from orchestrator.telemetry.events import (
 KINDS = ("minimum", "path", "simplex", "saddle")
 
 PATHS_PER_SADDLE = 8.0
-"""What a search for a saddle costs, in paths, until one has ended: 20 s beside 2.7 s on the demo."""
+"""Assumed duration of a saddle task, in durations of a path, until the first one has ended: on the demo a
+saddle task took 20 s and a path 2.7 s."""
 
 
 class Tally:
-    """An observer that counts.
+    """An observer that counts the events of a run.
 
     Args:
-        clock: seconds that do not run backwards.
+        clock: a monotonic clock, in seconds.
+
+    Attributes:
+        started: the last `RunStarted` event.
+        done: tasks completed since this driver started, by kind.
+        failed: failed tasks since this driver started.
+        running: tasks that run now.
+        workers: workers that have joined.
+        best: height of the lowest pass of this driver's paths; None before the first.
+        worst: height of the highest one.
+        waiting: why the run cannot continue for now; empty if it can.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -68,7 +79,7 @@ class Tally:
                 pass
 
     def total(self, kind: str) -> int:
-        """Tasks of a kind that the run needs, finished ones included."""
+        """Number of tasks of a kind that the run needs, completed ones included."""
         s = self.started
         if s is None:
             return 0
@@ -81,7 +92,7 @@ class Tally:
         return totals.get(kind, 0)
 
     def finished(self, kind: str) -> int:
-        """Tasks of a kind that are complete, those of earlier drivers included."""
+        """Number of completed tasks of a kind, those of earlier drivers included."""
         s = self.started
         if s is None:
             return self.done[kind]
@@ -95,15 +106,15 @@ class Tally:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run started."""
+        """Seconds since the first `RunStarted` event."""
         return 0.0 if self._began is None else self._clock() - self._began
 
     def eta(self) -> float | None:
-        """Estimated seconds left, or None where nothing is known.
+        """Estimated seconds left, or None if there is no estimate.
 
-        The rate of a kind counts from the start of its first task, so that training minima, which comes
-        first, does not slow down the rate of paths. While tasks of a later kind are to come and none has
-        finished, their cost is unknown and so is the time left.
+        The rate of a kind is measured from the start of its first task, so the training of minima, which
+        comes first, does not lower the rate of paths. There is no estimate for an adaptive pair rule, nor
+        while some kind has open tasks and no completed one (except saddles, see `PATHS_PER_SADDLE`).
         """
         if self.started is None or self.started.adaptive:
             return None
@@ -120,7 +131,7 @@ class Tally:
         return seconds or None
 
     def _seconds_each(self, kind: str) -> float | None:
-        """Seconds of the whole run for one task of a kind; None while that is not known."""
+        """Seconds that the run as a whole takes per task of a kind; None if unknown."""
         if not self.done[kind]:
             path = self._seconds_each("path") if kind == "saddle" else None
             return None if path is None else PATHS_PER_SADDLE * path
