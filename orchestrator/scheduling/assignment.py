@@ -43,7 +43,7 @@ class Assignment:
     def copy_stragglers(self, now: float) -> Iterator[Run]:
         """Yield commands that send a copy of each straggler to an idle worker; none while a task is ready.
 
-        Only a task that is alone on its worker is copied, and only once.
+        Only a task that is alone on its worker is copied, and it has at most one copy at a time.
         """
         if self._tasks.ready or not self._workers.idle:
             return
