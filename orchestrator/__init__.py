@@ -1,12 +1,12 @@
-"""Decides what runs, watches it, and reduces it to barcodes.
+"""Plans the tasks of a run, schedules and monitors them, and computes barcodes from the results.
 
-The path of the data, one package a step:
+Data pass through these packages and modules in this order:
 
     run_file → planning (pair_rules) → launch → scheduling, cluster → analysis → report
 
-The others: `runs` reads and maintains stores, `studies` executes many runs as one, `dashboard` serves the
-live page, `telemetry` shows and logs events, `cli` is the command. From Python, `run(…)` executes a run and
-`load_run("runs/demo")` reads one; see `orchestrator.from_python` and `orchestrator.runs.api`.
+The other packages: `runs` reads and maintains stores, `studies` executes many runs as one, `dashboard` serves
+the live page, `telemetry` shows and logs events, `cli` is the command. From Python, `run(…)` executes a run
+and `load_run("runs/demo")` reads one; see `orchestrator.from_python` and `orchestrator.runs.api`.
 """
 
 import importlib
@@ -30,7 +30,7 @@ __all__ = ["LoadedPath", "LoadedRun", "Run", "load_run", "read_pathsample", "run
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: a command uses few of them, and imports take most of its time."""
+    """Import a public name when it is first used: imports take most of the time of a short command."""
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

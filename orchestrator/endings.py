@@ -1,4 +1,4 @@
-"""The end of a run: its exit code, and the result or the reason that is printed."""
+"""How the execution of a run ended: the exit code, and the printed result or reason."""
 
 import shlex
 import sys
@@ -25,7 +25,7 @@ EXIT = {
 }
 
 _SHOWN_FAILURES = 10
-"""Failures that are printed at the end; `toscore status` lists all."""
+"""Largest number of failures that are printed at the end; `toscore status` lists all."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,19 @@ class EndedRun:
 
     @property
     def code(self) -> int:
-        """The exit code, see `scheduling.exit_codes`."""
+        """The exit code of the command; see `scheduling.exit_codes`."""
         return EXIT[self.outcome.ending]
 
 
 def print_end(ended: EndedRun, command: str, quiet: bool) -> None:
-    """Print the barcode of a complete run; of any other, the reason and the command that continues it."""
+    """Print the barcode of a run, or the reason why its execution stopped early and the command to continue
+    it.
+
+    Args:
+        ended: the executed run.
+        command: that continues the run.
+        quiet: do not print the tasks that failed.
+    """
     outcome, plan = ended.outcome, ended.plan
     onward = f"To continue: {command}"
     trusted = " --trust-code" if plan.run.code_references else ""
@@ -76,7 +83,7 @@ def print_end(ended: EndedRun, command: str, quiet: bool) -> None:
 
 
 def warn_of_devices(landscape: Landscape) -> None:
-    """Warn of results from several kinds of devices, whose last bits may differ."""
+    """Print a warning if the results of a run were computed on several kinds of devices."""
     records: list[ResultRecord] = [
         *landscape.minima.values(),
         *landscape.passes.values(),

@@ -6,9 +6,9 @@
     result.to_score()
     result.plot_barcode()
 
-The objects become part of the keys of results, by their code and contents: the same call again goes on
-where the first one stopped, and a changed network is another run. Everything runs in this process; on a
-cluster a run file names the network as `module:callable`.
+The code of the functions and the contents of the data are part of the keys of results. So the same call again
+continues the run, and results of a changed network are not confused with earlier ones. Everything runs in
+this process. To use a cluster, write a run file that names the network as `module:callable`.
 """
 
 import hashlib
@@ -45,20 +45,22 @@ Loss = Callable[..., torch.Tensor] | str | Mapping[str, Any]
 
 
 class Run(LoadedRun):
-    """The results of a run, with figures. Each draws into Matplotlib axes, its own or given ones."""
+    """The results of a run, with figures. Each figure is drawn into the given Matplotlib axes, or into new
+    ones."""
 
     def plot_barcode(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
-        """The bars of index 0 on the axis of the loss, the lowest minimum at the top."""
+        """Plot the bars of index 0 over the loss, with the bar of the lowest minimum at the top."""
         axes: Axes = _plots().plot_barcode(self, method, ax)
         return axes
 
     def plot_diagram(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
-        """The finite bars as points: birth on the horizontal axis, death on the vertical one."""
+        """Plot the persistence diagram: a point for each finite bar, birth horizontally and death
+        vertically."""
         axes: Axes = _plots().plot_diagram(self, method, ax)
         return axes
 
     def plot_path(self, i: int, j: int, ax: "Axes | None" = None) -> "Axes":
-        """The loss along the path between two minima, over the fraction of its arc length.
+        """Plot the loss along the path between the minima `i` and `j`, over the fraction of its arc length.
 
         Raises:
             UserError: there is no such path.
@@ -68,7 +70,7 @@ class Run(LoadedRun):
 
 
 def _plots() -> ModuleType:
-    """The figures, imported when one is asked for: Matplotlib takes a second to import."""
+    """The module of figures, imported on first use because Matplotlib takes a second to import."""
     from orchestrator.report import plots
 
     return plots
@@ -85,29 +87,30 @@ def run(
     retry: bool = False,
     **keys: Any,
 ) -> Run:
-    """Carry out a run in this process, or go on where it stopped.
+    """Execute a run in this process, or continue it.
 
     Args:
-        network: a function without arguments, or with `input_shape` and `outputs`, that builds a network
-            with random weights; or what a run file has under `network:`. Alone, a run file.
+        network: a function that builds a network with random weights; it takes no arguments, or any of
+            `input_shape`, `outputs` and `classes`. Or the value of `network:` in a run file. If no other
+            argument is given: the name of a run file.
         data: training inputs and targets, test inputs and targets: tensors, arrays, data sets, or anything
-            else that a `load()` may return; or what a run file has under `data:`: a name, or a mapping with
+            else that a `load()` may return. Or the value of `data:` in a run file: a name, or a mapping with
             the key `name`, whose value may be the data themselves, as in `{"name": (x, y), "labels": "map"}`.
-        loss: a function of outputs and targets with one value an example; or what a run file has under
-            `loss:`. Cross entropy by default.
-        name: of the run, which is kept at STORE/NAME.
+        loss: a function of outputs and targets that returns one value for each example. Or the value of
+            `loss:` in a run file. Cross entropy by default.
+        name: of the run, which is stored at STORE/NAME.
         store: a folder or URL.
-        progress: print how far the run is.
+        progress: print the progress of the run.
         retry: run the tasks again that failed before.
         keys: other groups of a run file, as in `minima={"count": 6}, paths={"epochs": 50}`.
 
     Returns:
-        The results. Where tasks have failed there is a warning that says so.
+        The results. If tasks have failed, a warning says so.
 
     Raises:
-        BadRunFile: something that was given is not possible; nothing has been written.
-        UserError: the run could not go on.
-        KeyboardInterrupt: Ctrl-C; the same call goes on.
+        BadRunFile: an argument is not possible; nothing has been written.
+        UserError: the run had to stop before its end.
+        KeyboardInterrupt: Ctrl-C; the same call continues the run.
     """
     asked = _run_file(network, data, loss, name, store, keys)
     ended = execute(asked, LaunchOptions(in_process=True, quiet=not progress, retry=retry))
@@ -119,7 +122,8 @@ def run(
 
 
 def load_run(run: str, *, trust_code: bool = False) -> Run:
-    """Read a run that was started; see `orchestrator.runs.api.load_run`."""
+    """The results of a run that was started before; arguments and errors as
+    `orchestrator.runs.api.load_run`."""
     started = open_run(str(run), trust_code=trust_code)
     return Run(started, started.landscape())
 
@@ -159,14 +163,15 @@ def _run_file(
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists, as YAML would have them."""
+    """A copy of nested values in which tuples are lists, as after reading YAML."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _given_data(data: Any) -> str:
-    """A reference to data, by their contents: results of other data never count as those of these."""
+    """A reference to data given by the user; it contains a hash of their contents, as keys of results
+    need."""
     try:
         parts = user_data("given", data)
     except BadReference as error:
@@ -195,15 +200,15 @@ def _given_network(network: Any) -> str:
 
 
 def _code_of(function: Any) -> str:
-    """The code of a function, and the values that it has taken from around it."""
+    """Text that identifies a function: its source, bound arguments, and the globals and closure values it
+    reads."""
     parts = [_source(function)]
     inner = inspect.unwrap(getattr(function, "func", function))
     for value in (*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()):
         parts.append(repr(value))
     module = getattr(inner, "__module__", None)
-    if (
-        module in sys.modules and module != "__main__"
-    ):  # of an imported file all of it, and its imports
+    if module in sys.modules and module != "__main__":
+        # For a function of an imported file: the source of the whole file and of its imports.
         parts.append(source_fingerprint(f"{module}:{inner!r}"))
     if inspect.isfunction(inner):
         captured = inspect.getclosurevars(inner)

@@ -1,4 +1,4 @@
-"""Start or continue a run: lease, workers, the driver's loop, and the result that is printed at the end."""
+"""Start or continue a run: acquire the lease, start workers, run the driver's loop, and print the result."""
 
 import contextlib
 import functools
@@ -43,8 +43,8 @@ from workers.storage.objects import Fenced, NotWritable, StoreFull, StoreUnreach
 from workers.storage.run_store import Store
 
 IDLE_SECONDS = 60.0
-"""Time after which an idle worker on a shared cluster is stopped: longer than a lazy rule takes between two
-rounds, shorter than the two minutes after which autoscalers release a node."""
+"""Time in seconds after which an idle worker on a shared cluster is stopped. It is longer than a lazy pair
+rule takes between two rounds, and shorter than the two minutes after which autoscalers release a node."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class LaunchOptions:
     """Where a run is executed, and what is printed.
 
     Attributes:
-        address: of a running Ray cluster; None for a cluster of its own on this machine.
-        in_process: use no Ray: one worker, in this process.
+        address: of a running Ray cluster; None to start one on this machine.
+        in_process: do not use Ray: one worker in this process.
         quiet: print only the result.
-        log: a file to which one JSON object for each event is appended; `-` for standard error, in place of
-            the display.
-        retry: run the tasks that have failed before again.
-        location: of the run, if it is not that of the run file: it was moved or renamed.
+        log: name of a file to which one JSON object is appended for each event; `-` writes them to standard
+            error in place of the display.
+        retry: run the tasks again that have failed before.
+        location: folder or URL of the run; None for that of the run file. They differ if the run was moved.
     """
 
     address: str | None = None
@@ -74,11 +74,12 @@ def launch(run: RunFile, options: LaunchOptions, *, command: str) -> int:
 
     Args:
         run: the run file.
-        options: where and how.
-        command: that continues the run, for the last line.
+        options: where the run is executed, and what is printed.
+        command: that continues the run, for the last line of the output.
 
     Raises:
-        BadRunFile, UserError: nothing has been run.
+        BadRunFile: the run file is not possible; no task has been run.
+        UserError: as for `execute`.
     """
     ended = execute(run, options)
     print_end(ended, command, options.quiet)
@@ -88,8 +89,14 @@ def launch(run: RunFile, options: LaunchOptions, *, command: str) -> int:
 def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
     """Run the tasks of a run that are not complete; print no result.
 
+    Args:
+        run: the run file.
+        options: where the run is executed, and what is printed.
+
     Raises:
-        BadRunFile, UserError: nothing has been run.
+        BadRunFile: the run file is not possible; no task has been run.
+        UserError: another driver holds the lease or has taken the run over, no worker can start, or the log
+            cannot be written to.
     """
     identity, data = identify_and_load(run)
     plan = Plan(run, identity)
@@ -97,7 +104,8 @@ def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
     check_checkpoints(plan, loaded)
     if options.address is None:
         check_device(run)
-    # A retried run has copied the results that it reuses, and their locations may have changed since.
+    # The first start of the run has copied the results that it reuses. A retry does not read their runs
+    # again, which may have been moved since.
     others = [] if options.retry else sources(run.reuse)
     location = options.location or run.location
     store = open_store(location)
@@ -115,7 +123,7 @@ def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
         if others and (copied := reuse(plan, store, others, lease.term)):
             print(f"{copied} results of other runs are reused.", file=sys.stderr)
         keep_paths = run.keep_paths != "none"
-        # Absolute: a worker on another node is started in another folder.
+        # The location in `url` is absolute, because a worker on another node starts in another folder.
         context = WorkerContext(
             store.objects.url,
             lease.term,
@@ -128,14 +136,14 @@ def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
 
         def workers() -> Executor:
             executor = _executor(context, run, data, options, switch, observers)
-            # After Ray, which installs a handler of SIGTERM of its own.
+            # Installed after Ray has started, because Ray installs its own handler of SIGTERM.
             stack.enter_context(stopping_on_signals(switch))
             return executor
 
         policy = Policy(
             max_attempts=run.resources.max_attempts,
             paths_at_once=evaluation.paths_at_once,
-            # On a shared cluster an idle machine costs money or is missing elsewhere.
+            # On a shared cluster an idle machine costs money, or other jobs wait for it.
             idle_seconds=float("inf") if options.address is None else IDLE_SECONDS,
         )
         try:
@@ -158,23 +166,25 @@ def _acquire(store: Store) -> Lease:
 
 
 def _tidied(plan: Plan, store: Store, lease: Lease, outcome: Outcome) -> Outcome:
-    """Compact the records and delete objects that are no longer needed.
+    """Compact the records, delete objects that are no longer needed, and return the final outcome.
 
     Raises:
-        Fenced: another driver has the lease by now.
+        Fenced: another driver holds the lease by now.
     """
     try:
         lease.confirm()
-        store.adopt_segments(term=lease.term)  # of workers that were interrupted
+        # Segments that workers published, which were interrupted before they returned.
+        store.adopt_segments(term=lease.term)
         compact(store, lease.term)
         drop_idle_checkpoints(plan, store)
         landscape = reduce_run(plan, store)
         prune(plan, landscape, store, lease.term, lease.confirm)
         if outcome.ending is Ending.FAILED and landscape.complete:
-            # The store also has failures of tasks that are no longer part of the run file.
+            # All tasks of the run file are complete. The failures in the store are of tasks that the run file
+            # does not ask for any more.
             return Outcome(Ending.COMPLETE)
     except (StoreUnreachable, StoreFull, NotWritable) as error:
-        if outcome.reason:  # the driver gave up for a reason of its own
+        if outcome.reason:  # the driver has already stopped for another reason
             return outcome
         return Outcome(Ending.GAVE_UP, outcome.failed, str(error))
     return outcome
@@ -206,7 +216,11 @@ def _executor(
 
 @contextlib.contextmanager
 def _observers(options: LaunchOptions, run: str, lease_term: int) -> Iterator[Observers]:
-    """The display and the log of the options."""
+    """The observers that show and log events, as `options` say.
+
+    Raises:
+        UserError: the log cannot be written to.
+    """
     log = options.log
     context = {"run": run, "lease_term": lease_term}
     clock = functools.partial(datetime.now, UTC)

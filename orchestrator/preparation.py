@@ -1,4 +1,4 @@
-"""What is checked and decided before a run starts: its store, its checkpoints, its device, its evaluation."""
+"""Checks and decisions before a run starts: its store, checkpoints, device and evaluation settings."""
 
 import hashlib
 import os
@@ -36,10 +36,13 @@ T = TypeVar("T")
 
 
 def open_store(location: str) -> Store:
-    """The store of a run, which can be written to.
+    """Open the store of a run, and check that it can be written to.
+
+    Args:
+        location: folder or URL of the run.
 
     Raises:
-        BadRunFile: it cannot; the sentence says why.
+        BadRunFile: the store cannot be opened or written to; the sentence says why.
     """
     try:
         objects = open_objects(location)
@@ -50,7 +53,7 @@ def open_store(location: str) -> Store:
 
 
 def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
-    """The user's checkpoints fit the network, lie on one landscape, and are different points.
+    """Check that the user's checkpoints fit the network, have equal fixed state, and are different points.
 
     Raises:
         BadRunFile: the first mismatch.
@@ -76,10 +79,10 @@ def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
 
 
 def check_device(run: RunFile) -> None:
-    """This machine's device computes as precisely as is asked for.
+    """Check that the device of this machine supports the precision of the run file.
 
     Raises:
-        BadRunFile: it has no units for that.
+        BadRunFile: it does not.
     """
     try:
         check_precision(run.resources.precision, torch.device(device_here()))
@@ -90,7 +93,7 @@ def check_device(run: RunFile) -> None:
 def prepare_store(
     plan: Plan, store: Store, loaded: Loaded, lease: Lease, address: str | None
 ) -> Evaluation:
-    """Repair the store, take it over from earlier drivers, and record how this driver starts.
+    """Repair the store, begin the lease term in its commit log, and publish the configuration of this driver.
 
     Args:
         plan: of the run.
@@ -100,9 +103,11 @@ def prepare_store(
         address: of the Ray cluster, or None for this machine.
 
     Returns:
-        How the arithmetic is carried out, the same for all workers of the run.
+        The evaluation settings, which are the same for all workers of the run.
 
     Raises:
+        BadReference: the device does not support the precision.
+        Fenced: another driver has taken the run over.
         WorkersUnavailable: no worker can start on the cluster.
     """
     for damage in store.repair():
@@ -117,7 +122,8 @@ def prepare_store(
 
 
 def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | None:
-    """The choice that the run was started with; None if it was for another problem or device."""
+    """The choice of the previous driver; None if there is none, or it was for another problem, precision or
+    device."""
     config = store.latest_config()
     if config is None or config.get("problem") != plan.problem.key:
         return None
@@ -132,18 +138,23 @@ def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | No
 
 
 def _choose(plan: Plan, loaded: Loaded, address: str | None) -> Choice:
-    """Try the evaluation strategies here, or on a worker: a driver may lack the GPU that workers have."""
+    """Compare the evaluation strategies in this process, or on a worker of the cluster.
+
+    On a cluster, the machine of the driver may have no GPU although those of the workers have one.
+    """
     settings, precision = plan.path_settings, plan.run.resources.precision
     if address is None:
         share = plan.run.resources.gpus_per_worker
-        if share != "auto" and 0 < share < 1:  # try as a worker will compute
+        # The comparison uses the same part of the GPU as a worker.
+        if share != "auto" and 0 < share < 1:
             os.environ[GPU_SHARE] = str(share)
         return choose_evaluation(loaded, settings, precision)
     return _ask(plan, address, choose_for, plan.problem, settings, precision)
 
 
 def _ask(plan: Plan, address: str | None, function: Callable[..., T], *given: Any) -> T:
-    """What a function returns in this process, or on a worker of the cluster at an address."""
+    """Call a function in this process, or on a worker of the cluster if there is an address; returns its
+    result."""
     if address is None:
         return function(*given)
     present_own_token()

@@ -1,12 +1,12 @@
-"""`toscore submit`: run a run file on a cluster through Ray's Jobs API, from a machine outside it.
+"""`toscore submit`: execute a run file on a cluster through Ray's Jobs API, from a machine outside it.
 
-The head node executes the submitted command, `toscore run FILE --address auto`. It acquires the run's lease
-like any other driver, and continues from the results in the store. So a run is continued by submitting it
-again, each time under a new submission id; a second submission at the same time ends with a sentence that
-names the holder of the lease.
+The head node executes the submitted command, `python -m orchestrator run FILE --address auto`. This driver
+acquires the run's lease like any other, and continues from the results in the store. To continue a run,
+submit it again; each submission has a new submission id. A submission while the run is still executed ends
+with a sentence that names the holder of the lease.
 
-Store credentials are never sent: Ray's dashboard shows the environment of a job. The nodes of the cluster
-have their own.
+Store credentials are never sent, because Ray's dashboard shows the environment of a job. The nodes of the
+cluster need credentials of their own.
 """
 
 import contextlib
@@ -44,23 +44,23 @@ def submit(
     """Start or continue a run on a cluster, and print its log until it ends.
 
     Args:
-        file: the run file, on this machine.
-        overrides: `key=value` strings for it.
+        file: the run file or study file, on this machine.
+        overrides: `key=value` strings that change values of the file.
         address: of the head's dashboard, `http://HOST:8265`.
-        working_dir: a folder to upload (the user's code, checkpoints) that contains the run file.
-            None: the run file alone is uploaded.
-        ship: upload the code of this program, so that the cluster runs the same version; false: it is
-            installed on the cluster.
+        working_dir: a folder to upload, with the user's code and checkpoints; it must contain the run file.
+            None uploads the run file alone.
+        ship: upload the code of this program, so that the cluster runs the same version. If false, the
+            program must be installed on the cluster.
         detach: return without waiting for the end.
         say: prints a piece of the log.
 
     Returns:
-        The run's exit code; 0 at once when detached.
+        The exit code of the run; 0 if `detach` is true; 130 after Ctrl-C, which does not stop the run.
 
     Raises:
-        BadRunFile: the run file, found before anything is sent.
-        UserError: the folder is too large to be sent; the cluster cannot be reached, refuses, or could not
-            start the job.
+        BadRunFile: the run file is not possible; nothing has been sent.
+        UserError: the folder is too large to be sent; or the cluster cannot be reached, refuses the job or
+            cannot start it.
     """
     name, location, store = _target(file, overrides)
     _refuse_private_store(store)
@@ -94,7 +94,7 @@ def submit(
 
 
 def _target(file: Path, overrides: Sequence[str]) -> tuple[str, str, str]:
-    """Name, location and store of what is submitted: a run, or a study with its runs under one folder."""
+    """Name, location and store of a run; for a study, its name and twice the store, which holds its runs."""
     if not is_study(file):
         run = load(file, overrides)
         return run.name, run.location, run.store
@@ -111,7 +111,12 @@ def _ask(file: Path, overrides: Sequence[str], location: str) -> str:
 
 
 def _refuse_private_store(store: str) -> None:
-    """Refuse a relative folder: it would be in the folder of the job, which is deleted with the job."""
+    """Refuse a store in a relative folder: it would lie in the folder of the job, which is deleted with the
+    job.
+
+    Raises:
+        BadRunFile: the store is a relative folder.
+    """
     if "://" not in store and not os.path.isabs(store):
         raise BadRunFile(
             f"store is {store!r}, a relative folder, which is deleted with the job: "
@@ -121,8 +126,8 @@ def _refuse_private_store(store: str) -> None:
 
 @contextlib.contextmanager
 def _payload(file: Path, working_dir: Path | None) -> Iterator[tuple[Path, str]]:
-    """The folder to send, and the run file's name in it."""
-    shipped = str(file).startswith(PREFIX)  # with the program, which the cluster has
+    """The folder to upload, and the name of the run file in it."""
+    shipped = str(file).startswith(PREFIX)  # a part of this program, so the cluster has the file
     if working_dir is None:
         with tempfile.TemporaryDirectory(prefix="toscore-") as folder:
             if not shipped:
@@ -144,6 +149,9 @@ def _payload(file: Path, working_dir: Path | None) -> Iterator[tuple[Path, str]]
 
 
 def _origin() -> dict[str, str]:
-    """The version and revision, for the provenance of the run; the cluster cannot determine them."""
+    """Environment variables with the version and revision of this program, for the provenance of the run.
+
+    The uploaded code has neither package metadata nor a repository, so the cluster cannot determine them.
+    """
     known = {VERSION: version("toscore"), REVISION: revision()}
     return {name: value for name, value in known.items() if value}

@@ -1,5 +1,5 @@
 """The run file.
 
 In: YAML and overrides.
-Out: a frozen `RunFile`, or one sentence that names the key, the value, and what is allowed.
+Out: a frozen `RunFile`, or an error of one sentence that names the key, its value, and what is allowed.
 """

@@ -13,7 +13,7 @@ from workers.execution.progress import CHECKPOINT_SECONDS
 
 
 class Pairs(Model):
-    """`pairs:` which pairs of minima are joined by a path."""
+    """`pairs:` the pairs of minima that are joined by a path."""
 
     rule: Annotated[str, OneOf(PAIR_RULES)] = Field(
         "all",
@@ -40,7 +40,7 @@ class Pairs(Model):
 
     @property
     def chosen(self) -> PairRule:
-        """The rule that `rule` names."""
+        """The pair rule with the name `rule`."""
         return PAIR_RULES[self.rule]
 
     @property
@@ -50,7 +50,7 @@ class Pairs(Model):
 
 
 class Reduce(Model):
-    """`reduce:` the barcodes that are computed from the passes."""
+    """`reduce:` the barcodes that are computed from the results."""
 
     max_index: int = Field(0, ge=0, le=3)
     heights: Literal["adaptive", "paper"] = Field(
@@ -61,7 +61,7 @@ class Reduce(Model):
 
 
 class Saddles(Model):
-    """`saddles:` whether peaks of paths are followed to saddles, which proves what bars end at."""
+    """`saddles:` whether paths are refined until their highest points are verified saddles."""
 
     refine: Literal["auto", "bars", "all", "off"] = Field(
         "auto",

@@ -1,8 +1,8 @@
 """Locations of the files and runs that a run file names.
 
-One rule: checkpoints are relative to the run file that names them; runs (`store`, `reuse`,
-`paths.warm_from`) are relative to the folder in which the command is called. `~` and `$NAME` are expanded
-in both.
+Locations of checkpoints are relative to the run file that names them. Locations of runs (`store`, `reuse`,
+`paths.warm_from`) are relative to the folder in which the command is called. `~` and `$NAME` are expanded in
+both.
 """
 
 import os
@@ -21,14 +21,14 @@ SHARD_INDEX = ".index.json"
 
 
 def resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The values of a run file with its locations expanded, those of checkpoints made absolute.
+    """The values of a run file with expanded locations of runs, and absolute locations of checkpoints.
 
     Args:
         values: of the file, unchecked: values of a wrong type are returned as they are.
         folder: of the run file.
 
     Raises:
-        BadRunFile: a location means nothing.
+        BadRunFile: a location cannot be expanded, or a pattern or folder contains no checkpoint.
     """
     expanded = dict(values)
     if isinstance(store := values.get("store"), str):
@@ -56,7 +56,7 @@ def run_location(key: str, location: str) -> str:
     """A folder or URL with `~` and `$NAME` expanded.
 
     Raises:
-        BadRunFile: it begins like a URL and is none, or names a variable that is not set.
+        BadRunFile: the location begins like a URL but is none, or names a variable that is not set.
     """
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?!//[^/])", location):
         raise BadRunFile(
@@ -111,6 +111,6 @@ def _in_folder(named: str, folder: Path) -> Iterator[str]:
 
 
 def _in_order(file: Path) -> list[tuple[int, str]]:
-    """Names in the order of their numbers: step-9 before step-10."""
+    """Sort key of a file that compares numbers in names by value: step-9 comes before step-10."""
     parts = re.findall(r"\d+|\D+", str(file))
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

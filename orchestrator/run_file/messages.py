@@ -1,4 +1,5 @@
-"""Messages on wrong values of a run file, one sentence each: key, value, what is allowed, what to do."""
+"""Messages about wrong values of a run file. Each is one sentence: key, value, what is allowed, what to
+do."""
 
 import difflib
 import re
@@ -8,7 +9,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 _UNWRITTEN = {"training"}
-"""Keys of the models that the run file does not have: keys under them are written one level up."""
+"""Fields of the models that are no keys of a run file: the keys below them are written one level higher."""
 
 _EXPECTED = {
     "bool_parsing": "true or false",
@@ -27,12 +28,12 @@ _EXPECTED = {
 
 
 def sentence(errors: Sequence[ErrorDetails], schema: dict[str, Any], what: str) -> str:
-    """The first error, as a sentence.
+    """A sentence about the first error.
 
     Args:
         errors: of a validation, at least one.
-        schema: JSON Schema of what was validated; its keys are those that the user can write.
-        what: name of the validated values: `a run file`.
+        schema: JSON Schema of the validated values; its keys are those that the user can write.
+        what: noun for the validated values, such as `a run file`.
     """
     error = errors[0]
     path = _written(error["loc"], schema, error["type"])
@@ -56,7 +57,7 @@ def sentence(errors: Sequence[ErrorDetails], schema: dict[str, Any], what: str) 
 
 
 def shown(value: Any) -> str:
-    """A value as a user would recognise it: short, and with the words of YAML."""
+    """A value as text for a message: short, and as YAML writes it."""
     words = {True: "true", False: "false", None: "empty"}
     if isinstance(value, bool) or value is None:
         return words[value] + (" (YAML reads yes so)" if value is True else "")
@@ -69,7 +70,7 @@ def shown(value: Any) -> str:
 
 
 def _expected(error: ErrorDetails) -> str:
-    """What would have been possible, after `it must be`."""
+    """What is allowed in place of a wrong value, to follow `it must be`."""
     kind, bounds = error["type"], error.get("ctx", {})
     if kind in _EXPECTED:
         return _EXPECTED[kind]
@@ -110,7 +111,10 @@ def _unknown_key(path: Sequence[str], schema: dict[str, Any], what: str) -> str:
 
 
 def _located(path: Sequence[str], reason: str) -> str:
-    """A reason that names its key from where it was raised, with the key as the run file has it."""
+    """A reason that begins with the whole key of the run file.
+
+    A reason that was raised by a nested value names no key, or names it relative to that value.
+    """
     if not path or reason.startswith(path[0]):
         return reason
     if reason.startswith(f"{path[-1]}."):
@@ -121,7 +125,11 @@ def _located(path: Sequence[str], reason: str) -> str:
 
 
 def _written(location: Sequence[int | str], schema: dict[str, Any], kind: str) -> list[str]:
-    """The keys that lead to a value, without pydantic's names of alternatives and of our own groups."""
+    """The keys of the run file that lead to a value.
+
+    The location of a pydantic error also contains the names of union members and of `_UNWRITTEN` fields,
+    which are left out.
+    """
     path: list[str] = []
     here: dict[str, Any] = schema
     unknown = kind in ("extra_forbidden", "unexpected_keyword_argument", "missing")
@@ -138,7 +146,7 @@ def _written(location: Sequence[int | str], schema: dict[str, Any], kind: str) -
 
 
 def _inner(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[str, Any] | None:
-    """The schema of what lies under a key or a number; None where there is no such thing."""
+    """The schema of the value under a key, or under an index of a list; None if there is none."""
     for node in _alternatives(schema, here):
         if part.isdigit() and (node.get("type") == "array" or "prefixItems" in node):
             items = [*node.get("prefixItems", ()), *([node["items"]] if "items" in node else ())]
@@ -151,7 +159,7 @@ def _inner(schema: dict[str, Any], here: dict[str, Any], part: str) -> dict[str,
 
 
 def _alternatives(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str, Any]]:
-    """A node of the schema, and those that it refers to."""
+    """A node of the schema, and all nodes that it refers to by `$ref`, `anyOf`, `allOf` or `oneOf`."""
     if "$ref" in node:
         return _alternatives(schema, schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
     options = [*node.get("anyOf", ()), *node.get("allOf", ()), *node.get("oneOf", ())]
@@ -159,7 +167,7 @@ def _alternatives(schema: dict[str, Any], node: dict[str, Any]) -> list[dict[str
 
 
 def _keys_beside(path: Sequence[str], schema: dict[str, Any]) -> list[str]:
-    """The keys allowed where the last part of the path was written."""
+    """The keys that are allowed in the group that contains the last key of a path, sorted."""
     here: dict[str, Any] = schema
     for part in path[:-1]:
         here = _inner(schema, here, part) or {}

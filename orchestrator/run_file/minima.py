@@ -1,4 +1,4 @@
-"""The group `minima:` of a run file: which minima are trained, restarted or taken from checkpoints."""
+"""The group `minima:` of a run file: which minima are trained, restarted or imported from checkpoints."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -10,25 +10,25 @@ from orchestrator.run_file.numbers import Guarded
 from workers.tasks.minimum_settings import MinimumSettings
 
 MOST_MINIMA = 100_000
-"""Largest number of trained minima. They have 5 billion pairs, ten thousand times as many as the largest
-tested run; a larger number is a typing error."""
+"""Largest number of trained minima. This many have 5 billion pairs, ten thousand times as many as the largest
+tested run, so a larger number is most likely a typing error."""
 
 
 def _training_apart(value: Mapping[str, Any], own: Iterable[str]) -> dict[str, Any]:
-    """The run file writes the keys of the training beside the others; here they are one value."""
+    """A copy of a mapping in which all keys that are not in `own` are moved into one group, `training`."""
     training = {k: v for k, v in value.items() if k not in own}
     return {**{k: v for k, v in value.items() if k in own}, "training": training}
 
 
 class Recipe(Model):
-    """One of `minima.recipes`: so many minima, trained with these keys instead of those of `minima`."""
+    """An entry of `minima.recipes`: a number of minima, and training keys that replace those of `minima`."""
 
     count: int = Field(ge=1, le=MOST_MINIMA)
     training: Annotated[MinimumSettings, Guarded()] = Field(default_factory=MinimumSettings)
 
 
 class Restarts(Model):
-    """`minima.restarts:` minima trained from checkpoints whose weights are changed at random."""
+    """`minima.restarts:` minima trained from checkpoints after random noise was added to their weights."""
 
     from_: tuple[str, ...] = Field(
         (), alias="from", description="Checkpoints to start from; those of minima.from by default."
@@ -53,7 +53,7 @@ class Restarts(Model):
 
 
 class Minima(Model):
-    """`minima:` how many to train and how, or which checkpoints to take."""
+    """`minima:` how many minima are trained and how, and which checkpoints are imported as minima."""
 
     count: int | None = Field(
         None,
@@ -77,7 +77,8 @@ class Minima(Model):
     @model_validator(mode="before")
     @classmethod
     def _flat(cls, value: Any) -> Any:
-        """The run file writes the training keys directly under `minima:`, and under each recipe."""
+        """Move the training keys, which a run file has directly under `minima:` and each recipe, into a
+        group."""
         if not isinstance(value, Mapping) or "training" in value:
             return value
         parts = _training_apart(
@@ -94,7 +95,7 @@ class Minima(Model):
 
     @property
     def trainings(self) -> tuple[MinimumSettings, ...]:
-        """How each of the minima that are not imported is trained."""
+        """The training settings of each minimum that is trained from initial weights, in order."""
         if self.recipes:
             return tuple(r.training for r in self.recipes for _ in range(r.count))
         given = bool(self.from_ or self.restarts)
@@ -113,12 +114,14 @@ class Minima(Model):
 
     @property
     def every_training(self) -> tuple[MinimumSettings, ...]:
-        """The training of each minimum that is not imported, restarts included."""
+        """The training settings of each minimum that is not imported: first `trainings`, then the
+        restarts."""
         return (*self.trainings, *(self.training,) * self.restart_count)
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """All checkpoints that are read: those taken as minima first, and those that restarts begin from."""
+        """All checkpoints that are read: first those imported as minima, then those that only restarts
+        use."""
         return (*self.from_, *(one for one in self.restart_from if one not in self.from_))
 
     @property

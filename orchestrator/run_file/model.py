@@ -1,4 +1,4 @@
-"""What all models of the run file share: they are frozen, refuse unknown keys, and name specifications."""
+"""The base class of all models of the run file, and the field type of a specification."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
 
 
 class Model(BaseModel):
-    """Frozen, without unknown keys, and strict about numbers."""
+    """A frozen pydantic model that refuses unknown keys, booleans as numbers, and huge integers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -28,14 +28,19 @@ class Model(BaseModel):
 
 
 def spec(kind: type[DataSpec] | type[NetworkSpec] | type[LossSpec]) -> Any:
-    """A `{name: …, option: …}` mapping (or just the name) that becomes a specification."""
+    """The type of a field whose value in YAML is a mapping `{name: …, option: …}`, or the name alone.
+
+    Args:
+        kind: the class of the specification that the field holds.
+    """
 
     def parse(value: Any) -> Any:
         if isinstance(value, kind):
             return value
         if isinstance(value, str):
             value = {"name": value}
-        if kind is LossSpec and isinstance(value, Mapping):  # a ridge alone is on the default loss
+        # The name may be missing, as in {ridge: 1e-3}.
+        if kind is LossSpec and isinstance(value, Mapping):
             value = {"name": LossSpec().name, **value}
         if not isinstance(value, Mapping) or "name" not in value:
             raise ValueError("it must be a name or a mapping with the key 'name'")

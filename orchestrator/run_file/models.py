@@ -1,8 +1,8 @@
-"""The run file: parsed once into frozen models, which refuse everything impossible.
+"""The model of a run file: it is parsed once and frozen, and refuses impossible values.
 
-The settings of each kind of task are the dataclasses that the tasks themselves carry (`PathWork`,
-`MinimumSettings`, …), so a key of the run file, its default and its check are written down once, where the
-setting is used.
+The settings of each kind of task are dataclasses that are also attributes of the tasks (`PathWork`,
+`MinimumSettings`, …). So a key of the run file, its default and its check are defined once, where the setting
+is used.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from workers.tasks.specs import OBJECTIVE, TORCHVISION, DataSpec, LossSpec, Netw
 
 
 class RunFile(Model):
-    """A run: which loss, which minima, which paths, and what is made of them."""
+    """A run: the loss, the minima, the paths, and the barcodes to compute from them."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
@@ -57,7 +57,8 @@ class RunFile(Model):
     @model_validator(mode="before")
     @classmethod
     def _objective_as_network(cls, value: Any) -> Any:
-        """A loss of the parameters alone goes through a run as a network whose outputs are its loss."""
+        """Represent a loss of the parameters alone by a network whose outputs are the loss, and matching
+        data."""
         if not isinstance(value, Mapping) or value.get("objective") is None:
             return value
         objective = value["objective"]
@@ -161,7 +162,7 @@ class RunFile(Model):
 
     @property
     def code_references(self) -> tuple[str, ...]:
-        """The `module:callable` that the run names: code that reading its results does not need."""
+        """The user's `module:callable` references in the run. Reading its results does not need this code."""
         named = (self.data.name, self.network.name, self.loss.name)
         return tuple(n for n in named if ":" in n and not n.startswith(TORCHVISION))
 

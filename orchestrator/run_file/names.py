@@ -1,4 +1,4 @@
-"""A key whose value is a name in a registry: the registry alone knows which names there are."""
+"""The type of a field whose value is a name in a registry, such as `pairs.rule`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,10 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 
 class OneOf:
-    """Annotates a field of type str: one of the names of a mapping, looked up whenever a file is read."""
+    """Annotation of a field of type str: its value must be a key of a mapping.
+
+    The mapping is looked up whenever a file is read, so names that are registered later are known as well.
+    """
 
     def __init__(self, registry: Mapping[str, Any]) -> None:
         self._registry = registry
@@ -16,7 +19,7 @@ class OneOf:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        # Not the handler's schema: of a number, too, the message lists the names.
+        # The handler's schema for str would reject a number before the message could list the names.
         return core_schema.no_info_plain_validator_function(
             self._known, serialization=core_schema.to_string_ser_schema()
         )

@@ -1,4 +1,4 @@
-"""Numbers of a run file: `true` is no number, and a count of 10**30 is a mistake."""
+"""Checks of the numbers in a run file: `true` is not a number, and a whole number has an upper bound."""
 
 from typing import Any
 
@@ -6,14 +6,15 @@ from pydantic import GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 LARGEST = 2**31 - 1
-"""Of whole numbers. No count of a run comes near it, and arithmetic on it stays exact in float64."""
+"""Largest whole number. No count of a run comes near it, and arithmetic with such numbers is exact in
+float64."""
 
 _DATA = ("serialization", "metadata", "default", "expected")
-"""Entries of a schema whose values are no schemas, though they may look like one."""
+"""Entries of a pydantic schema whose values are data and not schemas, although they may look like schemas."""
 
 
 class Guarded:
-    """Annotates a field whose type is a dataclass of `topo_core` or `workers`, which do not use pydantic."""
+    """Annotation of a field that applies `guarded` to its type: a dataclass that is no pydantic model."""
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -22,7 +23,7 @@ class Guarded:
 
 
 def guarded(schema: CoreSchema) -> CoreSchema:
-    """A schema in which no boolean passes for a number and no whole number is above `LARGEST`."""
+    """A copy of a schema that refuses booleans as numbers, and whole numbers of magnitude above `LARGEST`."""
     node: CoreSchema = _guarded(schema)
     return node
 

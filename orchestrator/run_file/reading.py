@@ -1,4 +1,4 @@
-"""From a file and `--set` options to a checked run file."""
+"""Read a run file and its `--set` options, and check them."""
 
 import difflib
 import math
@@ -24,11 +24,11 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
     """Read a run file.
 
     Args:
-        path: a YAML file, or a pipe with its text; locations in a pipe are relative to the current folder.
-        overrides: `key.sub=value` strings, the value read as YAML.
+        path: a YAML file, or a pipe with its text. Locations in a pipe are relative to the current folder.
+        overrides: `key.sub=value` strings that replace values of the file; each value is read as YAML.
 
     Raises:
-        BadRunFile: one sentence; nothing has been written.
+        BadRunFile: the file cannot be read, or a value is not possible.
     """
     file = Path(path)
     values = read_values(file)
@@ -45,7 +45,7 @@ def read_values(file: Path) -> dict[str, Any]:
         BadRunFile: the file cannot be read, or holds no keys.
     """
     try:
-        # utf-8-sig: editors on Windows write a byte-order mark.
+        # `_text` decodes utf-8-sig, because editors on Windows write a byte-order mark.
         return values_of(_text(file), str(file))
     except FileNotFoundError:
         raise BadRunFile(f"There is no run file {file}; {_other_file(file)}") from None
@@ -64,7 +64,8 @@ def is_pipe(file: Path) -> bool:
 
 
 _PIPED: dict[str, str] = {}
-"""Texts of the pipes that were read: a pipe gives its text once, and a command may ask again."""
+"""Texts of the pipes that were read. A pipe can be read only once, and a command may read its run file
+twice."""
 
 
 def _text(file: Path) -> str:
@@ -76,7 +77,7 @@ def _text(file: Path) -> str:
 
 
 def _other_file(wanted: Path) -> str:
-    """The run file beside it whose name is close, or what else to do."""
+    """Advice for a missing run file: a file in the same folder with a similar name, or to check the path."""
     folder = wanted.parent
     beside = folder.iterdir() if folder.is_dir() else ()
     files = [file.name for file in beside if file.suffix in (".yaml", ".yml")]
@@ -87,8 +88,11 @@ def _other_file(wanted: Path) -> str:
 def parse(values: Mapping[str, Any]) -> RunFile:
     """Check the values of a run file.
 
+    Args:
+        values: as YAML gives them, with locations as `resolved` returns them.
+
     Raises:
-        BadRunFile: the first thing that is wrong, in one sentence.
+        BadRunFile: the first wrong value, in one sentence.
     """
     return checked(RunFile, values, json_schema, "a run file")
 
@@ -96,16 +100,16 @@ def parse(values: Mapping[str, Any]) -> RunFile:
 def checked(
     model: type[M], values: Mapping[str, Any], schema: Callable[[], dict[str, Any]], what: str
 ) -> M:
-    """Values as a model.
+    """Build a model from values, and check them.
 
     Args:
-        model: to build.
+        model: class of the model.
         values: as YAML gives them.
-        schema: JSON Schema of the model, for the message.
-        what: the values are, for the message: `a run file`.
+        schema: returns the JSON Schema of the model, for the message.
+        what: noun for the values in the message, such as `a run file`.
 
     Raises:
-        BadRunFile: the first thing that is wrong, in one sentence.
+        BadRunFile: the first wrong value, in one sentence.
     """
     _refuse_impossible(values, ())
     try:
@@ -128,10 +132,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """`key.sub=value` as the key and the value, read as YAML.
+    """Split `key.sub=value` into the key and the value, which is read as YAML.
 
     Raises:
-        BadRunFile: the text has another form.
+        BadRunFile: the text has another form, or the value is not YAML.
     """
     key, separator, text = override.partition("=")
     if not separator or not key:
@@ -140,10 +144,10 @@ def parse_override(override: str) -> tuple[str, Any]:
 
 
 def assign(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set `key.sub` to a value, in place; a bare name at a parent key is read as {name: …}.
+    """Set `key.sub` to a value, in place. Text at a parent key is first replaced by the mapping {name: text}.
 
     Raises:
-        BadRunFile: the value of a parent key is no group of keys.
+        BadRunFile: the value of a parent key is not a group of keys.
     """
     *parents, last = key.split(".")
     here = values
@@ -162,7 +166,11 @@ _KINDS = (str, int, float, bool, type(None), list, tuple, Mapping)
 
 
 def _refuse_impossible(value: Any, path: tuple[str, ...]) -> None:
-    """Refuse what no key takes: NaN and infinity, binary data and sets, keys that are not text."""
+    """Refuse values that no key allows: NaN and infinity, binary data and sets, keys that are not text.
+
+    Raises:
+        BadRunFile: the first such value below `path`.
+    """
     name = ".".join(path)
     if isinstance(value, float) and not math.isfinite(value):
         raise BadRunFile(f"{name} is {value}; it must be a finite number.")

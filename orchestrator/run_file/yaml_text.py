@@ -1,4 +1,7 @@
-"""YAML as a run file uses it: numbers like 1e-3, no dates, no repeated keys, and no bombs of aliases."""
+"""The YAML of a run file: `1e-3` is a number, `off` is text, and there are no dates and no repeated keys.
+
+The depth of nesting and the size after the expansion of aliases are limited.
+"""
 
 import re
 from typing import Any
@@ -8,14 +11,15 @@ import yaml
 from orchestrator.run_file.errors import BadRunFile
 
 MAX_NODES = 100_000
-"""Values in one file after aliases are expanded. The largest study has 300; nine lines of aliases to aliases
-expand to a billion."""
+"""Largest number of values in one file after aliases are expanded. The largest study has 300 values, while
+nine lines of aliases to aliases can expand to a billion."""
 
 MAX_DEPTH = 50
-"""Nested groups. A run file has 4; PyYAML and the checks after it recurse once or more for each."""
+"""Largest depth of nested groups. A run file has 4 levels. PyYAML and the checks recurse at least once for
+each level, and must not reach Python's limit of recursion."""
 
 TEXT_KEYS = ("name", "store")
-"""Top-level keys whose value is text even where YAML reads a number or a date: `name: 2024`."""
+"""Top-level keys whose value is text even if YAML would read a number, as in `name: 2024`."""
 
 _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -24,7 +28,7 @@ _BOOLEAN = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with the differences that the docstring of this file names."""
+    """A loader of safe YAML with the differences that the module docstring names."""
 
     depth = 0
 
@@ -52,8 +56,8 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-# PyYAML reads YAML 1.1, where 1e-3 is text, and `off`, a value of some keys, is false. Dates would be objects
-# that no key takes.
+# PyYAML reads YAML 1.1, in which 1e-3 is text and `off`, a value of some keys, is false. Dates would become
+# objects that no key allows.
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_TIMESTAMP, _BOOLEAN)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -128,7 +132,11 @@ def _keep_text(root: yaml.Node) -> None:
 
 
 def _count_nodes(root: yaml.Node) -> None:
-    """Refuse a document whose aliases expand to more than `MAX_NODES` values, and circular aliases."""
+    """Refuse a document whose aliases expand to more than `MAX_NODES` values or are circular.
+
+    Raises:
+        ComposerError: it is such a document.
+    """
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -154,7 +162,7 @@ def _too_large(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
 
 
 def _fault(error: Exception) -> str:
-    """What is wrong, and in which line."""
+    """What is wrong with a text, with its line and column if they are known."""
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, RecursionError):
         return "its groups are nested too deeply"

@@ -1,5 +1,5 @@
-"""The worker.
+"""The worker, with one file for each kind of task.
 
-In: a pack of tasks.
-Out: their results, with objects and records in the store. One file for each kind of task.
+In: a pack of tasks (a list that the driver assigns at once).
+Out: a result for each task, with its objects and records in the store.
 """

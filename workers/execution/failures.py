@@ -1,8 +1,8 @@
-"""Why a task ended without a result, as a kind by which the scheduler decides what follows.
+"""Classify the error that ended a task, so that the scheduler can decide whether to try the task again.
 
-Either the task or its worker is the cause. The task is, where its loss diverges or the user's network has a
-bug. The worker is, where a device is broken, other processes took the memory, its node lacks the data, or its
-credentials have expired: the same task may succeed on another worker.
+The cause is either the task or its worker. The task is the cause if its loss diverges or the user's network
+has a bug. The worker is the cause if its device is broken, other processes use up the memory, its node lacks
+the data, or its credentials have expired: the same task may then succeed on another worker.
 """
 
 import traceback
@@ -28,17 +28,17 @@ BROKEN_DEVICE = (
     "no cuda gpus are available",
     "invalid device ordinal",
 )
-"""Parts of messages of errors after which the process cannot use its device."""
+"""Parts of error messages, in lower case, after which the process cannot use its device any more."""
 
 
 def failure_of(key: str, error: Exception, *, loading: bool = False) -> Failed:
-    """The report on a task that ended with `error`.
+    """The failure to report for a task that raised `error`.
 
     Args:
         key: of the task.
-        error: what was raised.
-        loading: it was raised while the worker loaded the data and the network, which the driver had
-            loaded before without an error: so the worker's machine is the cause.
+        error: the exception.
+        loading: whether the error was raised while the worker loaded the data and the network. The driver has
+            loaded both without an error, so the worker's machine is the cause.
     """
     reason = str(error)
     match error:
@@ -49,19 +49,19 @@ def failure_of(key: str, error: Exception, *, loading: bool = False) -> Failed:
         case StoreFull():
             return Failed(key, FailureKind.DISK_FULL, reason)
         case Damaged():
-            # Starting the run again finds the damage in the store and makes the object again.
+            # The next start of the run finds the damaged object in the store and computes it again.
             return Failed(key, FailureKind.DAMAGED, reason)
         case torch.OutOfMemoryError() if not loading:
             return Failed(key, FailureKind.OUT_OF_MEMORY, _first_line(error))
     details = "".join(traceback.format_exception(error))
     if loading or _blames_worker(error):
         return Failed(key, FailureKind.WORKER, _first_line(error), details)
-    # A bug, in this program or in the user's code: its traceback is kept whole.
+    # A bug in this program or in the user's code: the failure keeps the whole traceback.
     return Failed(key, FailureKind.BUG, f"{type(error).__name__}: {error}", details)
 
 
 def _blames_worker(error: Exception) -> bool:
-    """Whether the machine, the device or the credentials of the worker made the task fail."""
+    """Whether the machine, the device or the credentials of the worker are the cause of an error."""
     if isinstance(error, MemoryError | OSError | NotWritable):
         return True
     return isinstance(error, RuntimeError) and any(

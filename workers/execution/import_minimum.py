@@ -1,4 +1,4 @@
-"""The task that takes a minimum from a checkpoint of the user."""
+"""The task that imports a minimum from a user's checkpoint."""
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ def checkpoint_point(task: ImportMinimum | RestartMinimum, site: Site) -> Tensor
 
 
 def import_minimum(task: ImportMinimum, site: Site) -> ResultRecord:
-    """Take a minimum from a user's checkpoint; it is judged, and not polished.
+    """Import a minimum from a user's checkpoint. The point is measured and classified, but not polished.
 
     Raises:
         TaskFailure: the file cannot be read, or does not fit the network.

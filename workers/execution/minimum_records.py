@@ -1,4 +1,4 @@
-"""The record of a minimum, measured at a point and published with its state dict."""
+"""Measure a minimum, publish its state dict, and return its record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,17 +23,19 @@ def minimum_record(
     critical: CriticalPoint | None = None,
     polished: bool = False,
 ) -> MinimumRecord:
-    """Measure a point [d] over the whole sets, publish its state dict, and describe both.
+    """Measure a point [d] over the whole training and test sets, publish its state dict, and return its
+    record.
 
     Args:
         task: the task whose result the minimum is.
         site: the problem, the store and the progress.
         point: [d], in the dtype of the problem.
         source: `trained`, or where the point comes from.
-        stop_reason: of the training.
-        history: (epoch, mean minibatch loss, last rate) of each epoch of the training.
-        critical: the judgement of the point; None where it was not judged.
-        polished: whether it was polished, so that the counts of `critical` are those of the polish.
+        stop_reason: why the training stopped: `epochs` or `loss`; `imported` where there was none.
+        history: (epoch, mean minibatch loss, last learning rate) of each epoch of the training.
+        critical: the classification of the point; None where it was not classified.
+        polished: whether the point was polished. Then the counts of gradients and products in `critical`
+            include those of the polish.
     """
     measured = site.loaded.measure(point)
     record = MinimumRecord(

@@ -1,10 +1,10 @@
-"""Optimise several paths of one kind together, which fills a GPU better than one path at a time.
+"""Optimise several paths together, which uses a GPU better than one path at a time.
 
-The paths share the steps (`topo_core.paths.solver`); everything else is done path by path, so that a pair
-is the unit of completion: each has checkpoints and a record of its own, may begin at its own last
-checkpoint, and may fail without harm to the others. An error in a shared step belongs to no path in
-particular, so the paths then continue in two halves (out of memory) or alone (any other error), and the
-error is reported for the path that still causes it.
+The paths belong to one problem and have equal settings. Only the optimisation steps are shared
+(`topo_core.paths.solver`). Each path has its own checkpoints and its own record, continues from its own
+newest checkpoint, and may fail without an effect on the others. An error in a shared step cannot be
+attributed to one path. If memory runs out, the step is repeated with half as many paths; after any other
+error it is repeated with each path alone. The error is reported for the paths that still raise it.
 """
 
 import contextlib
@@ -30,12 +30,14 @@ Outcome = tuple[OptimizePath, PairRecord | Exception]
 
 
 def optimize_paths_together(tasks: Sequence[OptimizePath], site: Site) -> Iterator[Outcome]:
-    """Optimise paths of one problem with equal settings; each outcome is yielded as soon as it is known.
+    """Optimise paths of one problem with equal settings.
 
-    An outcome is the record of a path, or the exception that `optimize_one_path` would have raised.
+    Yields:
+        Each task with its outcome, as soon as it is known: the record of the path, or the exception that
+        `optimize_one_path` would have raised.
 
     Raises:
-        Interrupted: asked to stop; the last checkpoints are published.
+        Interrupted: the worker was asked to stop; the last checkpoints are published.
     """
     site.progress.start(*(task.key for task in tasks))
     for outcome in _Pack(site, Parts(None)).outcomes(tasks):
@@ -55,7 +57,7 @@ class _Pack:
     parts: Parts
 
     def outcomes(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
-        """From the last checkpoints, or from initial paths, to the records."""
+        """Continue from the newest checkpoints, or begin with initial paths, and optimise to the end."""
         paths: list[_Path] = []
         fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
@@ -89,10 +91,11 @@ class _Pack:
         def keep(stop: Mapping[int, CurveState]) -> None:
             due = bool(stop) and self.site.progress.checkpoint_is_due()
             for at, curve in stop.items() if due else ():
-                # At most a part of a curve is lost; an error that lasts is reported for its path.
+                # A lost checkpoint costs a part of a curve. If the store stays unavailable, publishing the
+                # path raises the error again, and it is reported then.
                 with contextlib.suppress(StoreUnreachable, StoreFull):
                     runs[at].keep_curve(curve)
-            # All are kept by now, so an interrupt at the first loses none.
+            # All checkpoints are published at this point, so that `share` may interrupt at the first path.
             for at, curve in stop.items():
                 self.site.progress.share(tasks[at].key, runs[at].share(curve))
 
@@ -114,11 +117,12 @@ class _Pack:
                     going.append(advanced)
                 else:
                     yield advanced
-            for path in going:  # all are kept by now, so an interrupt at the first loses none
+            # All checkpoints are published at this point, so that `share` may interrupt at the first path.
+            for path in going:
                 self.site.progress.share(path.run.task.key, path.run.share(path.state))
 
     def _one_epoch_further(self, paths: Sequence[_Path]) -> Iterator["_Path | Outcome"]:
-        """Advance the paths that are furthest behind by one epoch, and publish due checkpoints."""
+        """Advance the paths with the fewest epochs by one epoch, and publish the checkpoints that are due."""
         until = min(path.state.epoch for path in paths) + 1
         device = paths[0].state.points.device
         parts = self.parts(len(paths), lambda at: self._advanced(paths[at], until), device=device)
@@ -135,10 +139,10 @@ class _Pack:
             )
 
     def _advanced(self, paths: Sequence[_Path], until: int) -> list[PathState | Exception]:
-        """The states at epoch `until`, or the error of a path that fails alone.
+        """For each path, its state at epoch `until`, or the error that it raises on its own.
 
         Raises:
-            OutOfMemoryError: for several paths; fewer of them may fit.
+            OutOfMemoryError: memory ran out with several paths; fewer of them may fit.
         """
         try:
             return list(

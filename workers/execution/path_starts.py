@@ -1,7 +1,7 @@
 """The initial path of a task.
 
-Starts that need only the loss are in `topo_core.paths.starts`. Those here need more, which a worker has: the
-network (`aligned`), the store (`through`), or the store of another run (`warm`, `moved`).
+Starts that need only the loss are in `topo_core.paths.starts`. The starts in this file also need the network
+(`aligned`), the store (`through`), or the store of another run (`warm`, `moved`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,10 +34,13 @@ from workers.tasks.path_tasks import OptimizePath, PathWork
 from workers.tasks.results import FailureKind
 
 Keep = Callable[[Mapping[int, CurveState]], None]
-"""Receives the curves in training wherever they can be interrupted, by the number of their task."""
+"""Called with the curves in training, by the index of their task, whenever the training can be
+interrupted."""
 
 _SAME_LOSS = 1e-4
-"""Relative difference of losses; sums over renumbered units are rounded differently."""
+"""Relative difference up to which two losses count as equal. Permuting hidden units changes the order of
+sums, and so their rounding; in float32 this is far smaller, and a wrong permutation changes the loss by
+more."""
 
 
 def initial_path_of(
@@ -54,13 +57,15 @@ def initial_path_of(
         task: the path to optimise.
         site: the problem, the store and the progress.
         solver: of the path.
-        seed: of the draws.
-        begun: a curve in training that is continued.
-        keep: receives such curves from time to time.
+        seed: of the random numbers.
+        begun: state of a curve from a checkpoint, to be continued; None to begin a new one.
+        keep: called with the state of the curve whenever its training can be interrupted.
 
     Raises:
-        TaskFailure: the start is not possible for this network, this objective or these minima.
-        Damaged: a minimum, or the path of the other run, cannot be read.
+        TaskFailure: the start is not possible for this network, this objective or these minima, or the path
+            of the other run is damaged.
+        Damaged: a minimum, or a path of `task.via`, cannot be read.
+        Interrupted: the worker was asked to stop.
     """
     settings = task.settings
     start, end = _ends(task, site)
@@ -94,8 +99,17 @@ def initial_paths_of(
 ) -> list[Start | Exception]:
     """The initial paths of several tasks with equal settings; curves are trained together.
 
+    Args:
+        tasks: paths of one problem.
+        site: the problem, the store and the progress.
+        solvers, seeds, begun: as for `initial_path_of`, one for each task.
+        keep: as for `initial_path_of`, with the curves by the index of their task.
+
     Returns:
-        For each task its path, or the exception that `initial_path_of` would have raised.
+        For each task its initial path, or the exception that `initial_path_of` would have raised.
+
+    Raises:
+        Interrupted: the worker was asked to stop.
     """
 
     def alone(at: int) -> Start | Exception:
@@ -124,7 +138,7 @@ def initial_paths_of(
 
 
 def settings_of(task: OptimizePath) -> PathWork:
-    """The settings; `through` without paths to go through is replaced by `auto`."""
+    """The settings of a task; `start: through` is replaced by `auto` if the task names no paths in `via`."""
     if task.settings.start == "through" and not task.via:
         return replace(task.settings, start="auto")
     return task.settings
@@ -142,9 +156,12 @@ def _trained(
     seeds: Sequence[int],
     keep: Keep,
 ) -> dict[int, Start]:
-    """Train curves to the end; each is passed to `keep` after as many gradients as an epoch of a path has."""
+    """Train curves to the end.
+
+    `keep` is called each time that every curve has taken as many gradients as one epoch of a path has.
+    """
     numbers, trained = list(states), {}
-    # Counted in gradients of a point.
+    # An epoch of a path takes one gradient at each point that moves, in units of passes over the data.
     every = settings.points - 2
     curves = train_curves(
         solver.objective, list(states.values()), solver.resolved, seeds, every=every
@@ -160,7 +177,11 @@ def _trained(
 
 
 def _aligned(loaded: Loaded, objective: Objective, start: Tensor, end: Tensor, seed: int) -> Tensor:
-    """`end` [d] with hidden units renumbered to lie near `start`; checks that its loss is the same."""
+    """`end` [d] with its hidden units permuted so that it is close to `start` [d].
+
+    Raises:
+        ValueError: the permutation changes the loss.
+    """
     matched = weight_matching(loaded.module, start, end, seed=seed)
     before, after = objective.losses(torch.stack([end, matched])).tolist()
     if abs(after - before) > _SAME_LOSS * abs(before):
@@ -172,7 +193,7 @@ def _aligned(loaded: Loaded, objective: Objective, start: Tensor, end: Tensor, s
 
 
 def _through(task: OptimizePath, store: Store, start: Tensor) -> Tensor:
-    """The concatenation of the optimised paths `task.via`, from `start` [d]."""
+    """The concatenation [k, d] of the optimised paths `task.via`, which begins at `start` [d]."""
     here, parts = start, []
     for key in task.via:
         points = store.read_path(task.object_of(key))["points"].to(start)
@@ -184,7 +205,12 @@ def _through(task: OptimizePath, store: Store, start: Tensor) -> Tensor:
 
 
 def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
-    """The path between these minima in the store of another run, with as many points as asked for."""
+    """The path [k, d] between the same minima in the store of another run, resampled to `settings.points`.
+
+    Raises:
+        ValueError: the other run has no such path, or its ends are not these minima.
+        TaskFailure: the path is damaged.
+    """
     location = task.settings.warm_from
     other, rows = _paths_of_other_run(task)
     for row in rows:
@@ -208,10 +234,16 @@ def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
 
 
 def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
-    """The lowest path of another run between minima of these numbers, its ends moved to those of this run.
+    """The lowest path [k, d] of another run between minima of the same indices, moved to the minima of this
+    run.
 
-    Every point moves by the displacements of the two ends, weighted by its position along the path. So a path
-    of a loss that has changed a little (another ridge, more data) is close to one of the new loss.
+    Every point is displaced by the mean of the displacements of the two ends, weighted by its position along
+    the path. If the loss has changed a little (another ridge, more data), the moved path is close to a path
+    of the new loss.
+
+    Raises:
+        ValueError: the other run has no such path, or a network of another size.
+        TaskFailure: the path is damaged.
     """
     other, rows = _paths_of_other_run(task)
     known = [row for row in rows if (row["i"], row["j"]) == (task.i, task.j)]
@@ -235,7 +267,7 @@ def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
 
 
 def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]]:
-    """The store that `warm_from` names, and its paths whose points were kept.
+    """The store that `warm_from` names, and the records of its paths whose points were kept.
 
     Raises:
         ValueError: the store cannot be read.
@@ -252,10 +284,10 @@ def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]
 
 
 def _points_of_other_run(task: OptimizePath, other: Store, name: str) -> Tensor:
-    """The points [k, d] of an object of the store that `warm_from` names.
+    """The points [k, d] of a path in the store that `warm_from` names.
 
     Raises:
-        TaskFailure: it is damaged.
+        TaskFailure: the object `name` is damaged.
     """
     try:
         return other.read_path(name)["points"]

@@ -32,18 +32,18 @@ def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
     """Optimise the path between two minima of the store.
 
     Raises:
-        TaskFailure: the loss diverged, or `settings.start` is not possible here.
-        Damaged: a minimum that the path starts from cannot be read.
-        Interrupted: asked to stop.
+        TaskFailure: the loss diverged, or `settings.start` is not possible for this problem.
+        Damaged: a minimum, or a path that the initial path is made of, cannot be read.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     return run_task(PathRun(task, site), site.progress)
 
 
 class PathRun:
-    """One path between its checkpoints.
+    """The optimisation of one path, with its checkpoints; see `TaskRun`.
 
-    If its start is a trained curve, a path begins as a curve in training (`CurveState`) and continues as a
-    path (`PathState`).
+    If the start is a trained curve, the state is a `CurveState` until the curve is trained and a `PathState`
+    afterwards.
 
     Args:
         task: the path to optimise.
@@ -51,21 +51,21 @@ class PathRun:
 
     Attributes:
         objective: the loss.
-        solver: the method, on this loss.
-        seed: of the draws.
+        solver: the path solver on this loss.
+        seed: of the random numbers.
     """
 
     def __init__(self, task: OptimizePath, site: Site) -> None:
         self.task, self.site, self.key = task, site, task.key
         self.objective: ModuleObjective = site.loaded.objective(task.settings.batch_size)
-        # Of the lineage, not of the key: a path with more epochs begins with the same draws.
+        # From the lineage, not from the key: a path with more epochs begins with the same random numbers.
         self.seed = seed_of(task.seed, "path", task.lineage)
         self.solver = PathSolver(self.objective, settings_of(task))
         self._total = self.solver.resolved.epochs
         self._fork = self.solver.resolved.depends_on_epochs_from
 
     def begin(self) -> PathState:
-        """The newest state that can be continued, or the state before the first step."""
+        """The state of the newest readable checkpoint, or the state before the first step."""
         state = self.resumed()
         if isinstance(state, PathState):
             return state
@@ -81,7 +81,11 @@ class PathRun:
         )
 
     def resumed(self) -> PathState | CurveState | None:
-        """The newest checkpoint of this task, of its initial path, or of the same path with fewer epochs."""
+        """The state of the newest readable checkpoint; None if there is none.
+
+        It is a checkpoint of this task (its path or its initial curve), else one of the same path optimised
+        for fewer epochs.
+        """
         task, store = self.task, self.site.store
         checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
             task.lineage, at_most=self._fork
@@ -92,7 +96,7 @@ class PathRun:
         return kind.restore(self.site.loaded.on_device(checkpoint.tensors), checkpoint.scalars)
 
     def begun(self, first: Start) -> PathState:
-        """The state before the first step."""
+        """The state before the first step, from an initial path."""
         return self.solver.begin(
             first.points,
             spent=first.gradient_evaluations,
@@ -110,7 +114,7 @@ class PathRun:
         return advanced
 
     def keep(self, state: PathState, *, due: bool) -> None:
-        """Publish the state if a checkpoint is due, and if a task with more epochs continues from it."""
+        """Publish the state if a checkpoint is due, or if a task with more epochs can continue from it."""
         if self.task.goes_on and state.epoch == self._fork and not state.failure:
             self._keep_for_longer(state)
         if due and not self.is_finished(state):
@@ -124,20 +128,20 @@ class PathRun:
         )
 
     def keep_curve(self, curve: CurveState) -> None:
-        """Publish a curve in training, so that this task can continue from it."""
+        """Publish a checkpoint of a curve in training."""
         self.site.store.publish_checkpoint(
             self.key, 0, curve.tensors(), curve.scalars(), passes=curve.passes
         )
 
     def share(self, state: PathState | CurveState) -> float:
-        """The share of the whole that is done, from 0 to 1, in gradients."""
+        """The share of the task that is done, from 0 to 1, measured in gradients."""
         moving = self.task.settings.points - 2
         curve = self.solver.resolved.curve_passes / moving
         done = curve + state.epoch if isinstance(state, PathState) else state.passes / moving
         return done / (curve + self._total)
 
     def end(self, state: PathState) -> PairRecord:
-        """Publish the path, and return its record.
+        """Publish the points of the path if they are kept, and return its record.
 
         Raises:
             TaskFailure: the loss diverged.
@@ -147,7 +151,8 @@ class PathRun:
         if path.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
             raise TaskFailure(FailureKind.DIVERGED, path.evidence.reason)
-        if task.goes_on and state.epoch < self._fork:  # converged early, as a longer run would
+        # The path converged before the epochs differ, so a task with more epochs would stop here as well.
+        if task.goes_on and state.epoch < self._fork:
             self._keep_for_longer(state)
         name = None
         if self.site.keep_points:
@@ -158,7 +163,7 @@ class PathRun:
 
 
 def _test_losses(loaded: Loaded, points: Tensor) -> dict[str, Any]:
-    """The columns of the test loss at the points [k, d] of a path; none for a loss of parameters alone."""
+    """The record's columns of the test loss at the points [k, d]; none for a loss of the parameters alone."""
     if loaded.problem.data.name.startswith(OBJECTIVE):
         return {}
     data = loaded.data
@@ -169,10 +174,11 @@ def _test_losses(loaded: Loaded, points: Tensor) -> dict[str, Any]:
 
 
 def _tensors(path: PathSolution) -> dict[str, Tensor]:
-    """The points, and the norms of both parts of the gradient at each of them where they were measured.
+    """The tensors of a path's object: its points [k, d], and the norms of gradients where they were measured.
 
-    `norm_epochs` [m, 1] are the epochs after which they were measured; `normal_norms` and
-    `tangent_norms` [m, n - 2] have a column a moving point, with NaN where there were fewer points.
+    `norm_epochs` [m, 1] are the epochs after which norms were measured. `normal_norms` and `tangent_norms`
+    [m, k - 2] are the norms of the components of the gradient orthogonal and tangent to the path, with one
+    column for each interior point; NaN where the path had fewer points at that epoch.
     """
     rows = [row for row in path.history if row.normal_norms]
     if not rows:
@@ -193,7 +199,8 @@ def _padded(rows: list[tuple[float, ...]]) -> Tensor:
 def _record(
     task: OptimizePath, path: PathSolution, grid_height: float, epochs: int, name: str | None
 ) -> PairRecord:
-    """The record of a path. Its ends are part of the profile, so a height is never below a birth."""
+    """The record of a path. The profile includes both ends, so the height is at least the loss of each
+    minimum."""
     profile, evidence = path.profile, path.evidence
     height = profile.maximum
     dips = profile.dips
@@ -227,6 +234,7 @@ def _record(
 
 def _history_row(row: Record) -> dict[str, Any]:
     values = asdict(row)
-    for name in ("time", "cut", "normal_norms", "tangent_norms"):  # the norms are beside the points
+    # The norms are stored with the points (`_tensors`); the others are not part of the schema.
+    for name in ("time", "cut", "normal_norms", "tangent_norms"):
         values.pop(name)
     return values

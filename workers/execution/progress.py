@@ -6,11 +6,16 @@ from collections.abc import Callable
 from workers.tasks.results import FailureKind
 
 CHECKPOINT_SECONDS = 60.0
-"""Default time between two checkpoints: the work that is lost with a worker, at most."""
+"""Default time in seconds between two checkpoints: the most work that is lost if a worker is killed."""
 
 
 class TaskFailure(Exception):
-    """A task that ends without a result for a reason that is not a bug of this program."""
+    """Ends a task without a result, for a known reason that is not a bug of this program.
+
+    Args:
+        kind: of the failure.
+        reason: one sentence for the user.
+    """
 
     def __init__(self, kind: FailureKind, reason: str) -> None:
         super().__init__(reason)
@@ -18,16 +23,16 @@ class TaskFailure(Exception):
 
 
 class Interrupted(Exception):
-    """The worker was asked to stop; the last checkpoint is published."""
+    """Ends a task because the worker was asked to stop; the last checkpoint is published."""
 
 
 class TaskProgress:
-    """The share done of each running task, read by other threads while the tasks run.
+    """The share done of each running task, which other threads may read while the tasks run.
 
     Args:
-        stopping: whether the worker was asked to stop.
+        stopping: returns whether the worker was asked to stop.
         checkpoint_seconds: time between two checkpoints; 0 for one at every opportunity.
-        clock: seconds that do not run backwards.
+        clock: returns the time in seconds; it must be monotonic.
     """
 
     def __init__(
@@ -41,19 +46,21 @@ class TaskProgress:
         self._kept_at = clock()
         self._leaving = False
         self.path_epochs = 0
-        """Epochs of path optimisation since the start, summed over paths: the measure of throughput."""
+        """Epochs of path optimisation since the worker started, summed over paths: the measure of
+        throughput."""
         self._running: dict[str, float] = {}
 
     def start(self, *keys: str) -> None:
-        """These tasks run from now on, and no others."""
+        """Register the tasks with these keys as running, in place of all others."""
         self._running = dict.fromkeys(keys, 0.0)
         self._kept_at = self._clock()
 
     def checkpoint_is_due(self) -> bool:
-        """Whether the running tasks should publish their states now; true restarts the time.
+        """Whether the running tasks should publish a checkpoint now; if true, the interval starts again.
 
-        True after the time between two checkpoints, and when the worker was asked to stop: the next `share`
-        then interrupts the task, whose state is published by then.
+        It is true if `checkpoint_seconds` have passed since the last checkpoint, or if the worker was asked
+        to stop. In the second case the next call of `share` raises `Interrupted`, after the caller has
+        published its checkpoint.
         """
         now, self._leaving = self._clock(), self._stopping()
         if self._leaving or now - self._kept_at >= self._checkpoint_seconds:
@@ -62,21 +69,21 @@ class TaskProgress:
         return False
 
     def share(self, key: str, done: float) -> None:
-        """Report that `done` (0 to 1) of a running task is done.
+        """Report that the share `done` (0 to 1) of a running task is done.
 
         Raises:
-            Interrupted: the worker was asked to stop, as `checkpoint_is_due` has seen.
+            Interrupted: the worker had been asked to stop at the last call of `checkpoint_is_due`.
         """
-        self._running = {**self._running, key: done}  # a new value, so that readers need no lock
+        self._running = {**self._running, key: done}  # a new dict, so that readers need no lock
         if self._leaving:
             raise Interrupted(key)
 
     def stop(self) -> None:
-        """No task runs."""
+        """Register that no task runs any more."""
         self._running = {}
 
     def ended(self, key: str) -> None:
-        """One of several running tasks has ended."""
+        """Register that one of the running tasks has ended."""
         self._running = {k: share for k, share in self._running.items() if k != key}
 
     def shares(self) -> dict[str, float]:

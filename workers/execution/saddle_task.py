@@ -1,4 +1,4 @@
-"""The task that leads a finished path over saddles, until its highest point is a verified one."""
+"""The task that refines a finished path until its highest point is a verified saddle."""
 
 import math
 from dataclasses import dataclass
@@ -18,22 +18,26 @@ from workers.storage.schema import ResultRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle
 
 SAME_POINT = 1e-3
-"""Distance from a minimum, in lengths of its parameters, up to which a descent has ended there.
+"""Largest distance between the end of a descent and a minimum that count as one point, relative to the norm
+of the minimum.
 
-Minima are stored in the dtype of the run, which moves them by 1e-7 of that length, and a descent ends where
-its fall is lost in rounding. Different minima of one loss are farther apart by orders of magnitude.
+Storing a minimum in float32 displaces it by about 1e-7 of its norm, and a descent stops where rounding hides
+the decrease of the loss. The distance between different minima is larger by orders of magnitude.
 """
 
 SAME_LOSS = 1e-6
-"""Relative difference of losses up to which a descent has ended at a minimum."""
+"""Largest relative difference between the losses of these two points. Rounding a minimum to float32 changes
+its loss by much less, because its gradient is about zero."""
 
 
 def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
-    """Lead a path over saddles, and find the minima at which their descents end.
+    """Refine a path, and find the minima at which the descents from its saddles end.
+
+    A problem that is too large for exact gradients has a record with the verdict `too large`.
 
     Raises:
         Damaged: the path or a minimum cannot be read.
-        Interrupted: asked to stop; the state is kept.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     if not is_small(site.loaded):
         return _too_large(task)
@@ -47,7 +51,7 @@ def _too_large(task: RefineSaddle) -> SaddleRecord:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns of a record that describe its stationary point, where there is none."""
+    """Defaults of the columns of a record, for a path without a stationary point at its highest point."""
 
     verdict: str
     reason: str
@@ -78,7 +82,7 @@ class _Columns:
 
 
 class SaddleRun:
-    """The refinement of one path between its checkpoints, one after each round.
+    """The refinement of one path, with its checkpoints; see `TaskRun`. A step is one round.
 
     Args:
         task: the path to refine.
@@ -114,7 +118,7 @@ class SaddleRun:
             )
 
     def share(self, state: PassState) -> float:
-        """The share of the rounds; most paths end before the last one."""
+        """The share of the rounds that are done. Most paths are finished before the last round."""
         return state.rounds / self._settings.rounds
 
     def end(self, state: PassState) -> SaddleRecord:
@@ -182,7 +186,11 @@ class SaddleRun:
     def _tensors(
         self, state: PassState, top: SearchResult | None, saddles: list[SearchResult]
     ) -> dict[str, Tensor]:
-        """The path, the point of the record with its descents, and all saddles with the ends of theirs."""
+        """The tensors of the object of a result.
+
+        `points` [k, d] of the refined path; `point` [1, d] of the record and its `descent 0` and `descent 1`
+        [m, d]; `saddles` [s, d] of index 1, and the `ends` [2 s, d] of their descents.
+        """
         tensors = {"points": state.best}
         if top is not None and state.ended != "no barrier":
             tensors["point"] = top.point[None]
@@ -193,7 +201,8 @@ class SaddleRun:
         return tensors
 
     def _minima_at(self, saddle: SearchResult) -> tuple[str, ...]:
-        """Keys of the minima at which the descents from a saddle end; empty for none of the run's."""
+        """Keys of the minima at which the descents from a saddle end; an empty string for an unknown
+        minimum."""
         return tuple(
             self._minimum_at(side[-1], loss) if converged else ""
             for side, loss, converged in zip(
@@ -202,9 +211,10 @@ class SaddleRun:
         )
 
     def _minimum_at(self, end: Tensor, loss: float) -> str:
-        """Key of the minimum at a point [d] with this loss; empty if it is none of the known ones.
+        """Key of the known minimum at the point `end` [d] with this loss; an empty string if there is none.
 
-        The minima of the path are compared first, the others only where the descent ended elsewhere.
+        The minima of the path are compared first, because most descents end there and every comparison reads
+        an object of the store.
         """
         task, site = self._task, self._site
         for key in (task.a, task.b, *task.others):

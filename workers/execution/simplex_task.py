@@ -19,18 +19,18 @@ from workers.tasks.simplex_tasks import OptimizeSimplex
 
 
 def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
-    """Span a simplex by its optimised faces and optimise its interior.
+    """Initialise a simplex from its optimised faces, and optimise its interior.
 
     Raises:
         TaskFailure: the loss diverged.
         Damaged: a minimum or a face cannot be read.
-        Interrupted: asked to stop.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     return run_task(SimplexRun(task, site), site.progress)
 
 
 class SimplexRun:
-    """One simplex between its checkpoints.
+    """The optimisation of one simplex, with its checkpoints; see `TaskRun`.
 
     Args:
         task: the simplex to optimise.
@@ -94,7 +94,7 @@ class SimplexRun:
 
 
 def _boundary(task: OptimizeSimplex, site: Site) -> SimplexBoundary:
-    """The faces from the store, on the lattice of the simplex."""
+    """The boundary of a simplex: its faces from the store, resampled on the lattice of the simplex."""
     count, loaded, store = len(task.vertices), site.loaded, site.store
     states = [store.read_minimum(task.object_of(key)) for key in task.minima]
     vertices = torch.stack([loaded.flat(state) for state in states])
@@ -112,7 +112,7 @@ def _boundary(task: OptimizeSimplex, site: Site) -> SimplexBoundary:
 def _record(
     task: OptimizeSimplex, around: SimplexBoundary, simplex: SimplexSolution, epochs: int, name: str
 ) -> SimplexRecord:
-    """The record of a simplex. Its value counts its faces, so the filtration is monotone."""
+    """The record of a simplex. Its value is at least that of each face, so the filtration is monotone."""
     history = [asdict(measure) for measure in simplex.history]
     for measure in history:
         measure.pop("time")

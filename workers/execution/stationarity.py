@@ -1,7 +1,7 @@
 """Polishing trained points to stationary points, and classifying points.
 
-Both take exact gradients over the whole training set in float64. A gradient costs one pass over the data, so
-networks and data sets beyond `LARGEST` are neither polished nor judged unless the run asks for it.
+Both use exact gradients over the whole training set in float64, and a gradient costs one pass over the data.
+So a problem larger than `LARGEST` is not classified, and is polished only with `polish: on`.
 """
 
 from torch import Tensor
@@ -12,17 +12,20 @@ from workers.problems.loaded_problem import Loaded
 from workers.tasks.minimum_settings import MinimumSettings
 
 LARGEST = 10**8
-"""Training examples times parameters, up to which a point is judged, and polished by `polish: auto`.
+"""Largest product of training examples and parameters for which a point is classified, and polished with
+`polish: auto`.
 
-A judgement takes some tens of passes over the data and a polish some hundreds to thousands, where a training
-has 60 by default. Up to this size a pass takes 0.05 s or less on a core, so both take seconds.
+A classification takes some tens of passes over the data, a polish hundreds to thousands; a training takes 60
+by default. Up to this size a pass takes at most 0.05 s on one core: a classification takes seconds, and a
+polish seconds to minutes.
 """
 BATCH_NORM = 10
-"""Cost of derivatives with batch norm in those without: three passes a gradient, two gradients a product."""
+"""Factor by which batch norm makes exact derivatives more expensive. With it a gradient takes three passes
+over the data, and a Hessian-vector product two such gradients."""
 
 
 def is_small(loaded: Loaded) -> bool:
-    """Whether a point of the problem is judged, and polished by `polish: auto`."""
+    """Whether points of the problem are classified, and polished with `polish: auto`."""
     factor = BATCH_NORM if loaded.state.statistics else 1
     return factor * len(loaded.data.train_inputs) * loaded.dimension <= LARGEST
 
@@ -30,8 +33,8 @@ def is_small(loaded: Loaded) -> bool:
 def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:
     """Whether a trained point is polished to a stationary point.
 
-    `auto` polishes where the loss has a ridge: without one the infimum of cross entropy is at infinity,
-    and no polish would end.
+    With `auto`, a point is polished if the loss has a ridge and the problem is small. Without a ridge, cross
+    entropy may have its infimum at infinity, where no polish converges.
     """
     if settings.polish == "auto":
         return loaded.problem.loss.ridge > 0 and is_small(loaded)
@@ -39,7 +42,13 @@ def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:
 
 
 def judge(loaded: Loaded, point: Tensor, *, seed: int) -> CriticalPoint | None:
-    """The classification of a point [d]; None where it would be too expensive."""
+    """The classification of a point [d]; None if the problem is too large.
+
+    Args:
+        loaded: the problem.
+        point: [d], of any floating dtype.
+        seed: of the random directions.
+    """
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))

@@ -1,10 +1,10 @@
-"""The trial that chooses a run's evaluation strategy, once, when the run starts for the first time.
+"""Choose the evaluation strategy of a run, once, when the run starts for the first time.
 
-The choice is written into the run, so that every worker and every resumed run computes the same bits. Every
-strategy is compared with plain PyTorch on the run's own data, losses and gradients, before it is used: in
-float64, and, as it would run, in float32. A strategy that fails or differs is not used, and the notes of the
-choice say so. On a GPU several paths are optimised together; their number follows from the device's memory
-and the network, and is written into the run too.
+The choice is stored with the run, so that every worker and every continued run computes the same bits. Before
+a strategy is used, its losses and gradients on the run's data are compared with those of plain PyTorch, in
+float64 and in float32. A strategy that fails or differs is not used, and the notes of the choice say so. On a
+GPU several paths are optimised together; their number depends on the memory of the device and the size of the
+network, and is stored with the run as well.
 """
 
 import os
@@ -32,26 +32,29 @@ from workers.tasks.path_tasks import PathWork
 from workers.tasks.problem import Problem
 
 REPEATS = 3
-"""Timed steps, of which the shortest counts: other load only adds time."""
+"""Number of timed steps. The shortest counts, because other load on the machine only adds time."""
 ABOUT_AS_LONG = 1.1
-"""Ratio of times that counts as equal: on an idle machine the times of equal work differ by a few percent."""
+"""Ratio up to which two times count as equal: on an idle machine, times of equal work differ by a few
+percent."""
 TRIED_PATHS = 8
-"""Paths of a timed step where paths are optimised together: enough to show which strategy is faster."""
+"""Largest number of paths in a timed step: enough to show which strategy is faster for many paths."""
 TOLERANCE = 0.05
-"""Largest relative difference of float32 gradients: kinks change them by a percent between memory orders."""
+"""Largest relative difference between float32 gradients of two strategies. Another order of summation moves
+some inputs of ReLU across 0, which changes a gradient by about a percent."""
 COMPARED_POINTS = 2
-"""Points of the comparison in float64, near initial weights: one alone may agree by chance."""
+"""Number of points of the comparison in float64, near initial weights: a single one may agree by chance."""
 COMPARED_EXAMPLES = 64
-"""Examples of the comparison in float64: enough for every layer, few enough for large networks on a CPU."""
+"""Number of examples of the comparison in float64: every layer is tested, and it stays fast for large
+networks."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How a run's arithmetic is carried out, and why.
+    """The evaluation settings of a run, and how they were chosen.
 
     Attributes:
-        evaluation: the device, the strategy and what else decides the last bits.
-        hardware: of the machine on which the trial ran.
+        evaluation: the device, the strategy and the other settings that decide the last bits.
+        hardware: description of the machine on which the strategies were compared.
         notes: sentences on strategies that are not used because they fail or differ.
     """
 
@@ -65,8 +68,13 @@ def choose_evaluation(
 ) -> Choice:
     """The device of this machine, and the strategy that takes least time for a step of a path.
 
+    Args:
+        loaded: the problem, on any device.
+        settings: of the paths; they decide the number of points and the size of minibatches.
+        precision: of gradients.
+
     Raises:
-        BadReference: the device has no units for the precision.
+        BadReference: the device does not support the precision.
     """
     device = device_here()
     try:
@@ -79,7 +87,7 @@ def choose_evaluation(
         base = replace(base, paths_at_once=fit)
     moved = loaded.moved(base)
     chosen, notes = fastest(moved, settings, moved.strategies())
-    if device == "cuda":  # workers on this device have more use for the memory
+    if device == "cuda":  # free the memory for the workers on this device
         torch.cuda.empty_cache()
     return Choice(chosen, hardware(), notes)
 
@@ -87,12 +95,21 @@ def choose_evaluation(
 def fastest(
     loaded: Loaded, settings: PathWork, candidates: Sequence[str]
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """The evaluation of `loaded` with the first of `candidates` that is right and among the fastest.
+    """Choose the first of `candidates` that agrees with plain PyTorch and is about as fast as the fastest.
 
-    Among strategies with about equal times chance decides which is faster, and must not decide the last bits
-    of a run's results. Among strategies that need no trial the fastest is known, and nothing is timed.
+    Of several strategies with about equal times the first is taken, so that the noise of a timing does not
+    decide the last bits of a run's results. If some candidates are known never to be slower than the others,
+    the first of them that agrees is taken, and nothing is timed.
+
+    Args:
+        loaded: the problem, on the device of the run.
+        settings: of the paths.
+        candidates: names of strategies, in order of preference.
+
+    Returns:
+        The evaluation of `loaded` with the chosen strategy, and notes on strategies that are not used.
     """
-    prepare(loaded.evaluation)  # threads and memory as in a worker
+    prepare(loaded.evaluation)  # the same threads and memory settings as in a worker
     trials, notes = [], []
     literal = Trial(loaded, settings, "literal")
     reference = literal.gradients()
@@ -107,7 +124,7 @@ def fastest(
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # raised by the user's network inside a strategy
-            # For instance, `vmap` refuses a GRU, and a forward pass that branches on values.
+            # For instance, `vmap` supports neither a GRU nor a forward pass that branches on values.
             fault = (
                 f"it fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
             )
@@ -127,7 +144,7 @@ def fastest(
 
 
 def _untimed(candidates: Sequence[str]) -> tuple[str, ...]:
-    """Those that were never slower than others, the faster first; none where another may be faster."""
+    """The candidates that need no timing, the fastest first; empty if another candidate may be faster."""
     if not STRATEGIES[candidates[0]].needs_no_trial:
         return ()
     known = tuple(name for name in candidates if STRATEGIES[name].needs_no_trial)
@@ -137,17 +154,18 @@ def _untimed(candidates: Sequence[str]) -> tuple[str, ...]:
 
 
 def choose_for(problem: Problem, settings: PathWork, precision: Precision = "float32") -> Choice:
-    """`choose_evaluation` for a machine that holds nothing of the run yet.
+    """`choose_evaluation` on a machine that has not loaded the problem yet.
 
     Raises:
-        BadReference: the data or the network cannot be loaded here, or the precision is refused.
+        BadReference: the data or the network cannot be loaded here, or the device does not support the
+            precision.
     """
     prepare(Evaluation())
     return choose_evaluation(load_problem(problem, Evaluation()), settings, precision)
 
 
 def device_here() -> str:
-    """The kind of device that this machine computes on."""
+    """The device of this machine: `cuda` if a GPU is available, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -161,9 +179,15 @@ def hardware() -> dict[str, Any]:
 
 
 class Trial:
-    """One strategy, set up once: compared with plain PyTorch, then timed.
+    """One strategy, set up once, to be compared with plain PyTorch and timed.
 
-    A step takes the gradients of a path's points, or of a few paths' where they are optimised together.
+    A step computes the gradients at the interior points of one path, or of up to `TRIED_PATHS` paths if the
+    evaluation optimises several together.
+
+    Args:
+        loaded: the problem, on the device of the run.
+        settings: of the paths.
+        name: of the strategy.
     """
 
     def __init__(self, loaded: Loaded, settings: PathWork, name: str) -> None:
@@ -182,9 +206,9 @@ class Trial:
         self._points = start + 0.01 * start.std() * noise.to(start)
 
     def disagreement(self) -> str | None:
-        """How its numbers differ from plain PyTorch's in float64; None where they agree.
+        """A clause on how its losses or gradients differ from plain PyTorch's in float64; None if they agree.
 
-        A network that computes in float32 only is compared in float32 alone, by `distance`.
+        None as well for a network that computes in float32 only: `distance` compares it.
         """
         loaded, data = self._loaded, self._loaded.data
         count = min(COMPARED_EXAMPLES, len(data.train_inputs))
@@ -204,7 +228,11 @@ class Trial:
             raise
 
     def distance(self, reference: Tensor) -> str | None:
-        """The difference between its float32 gradients and those of the loop, in a sentence, if too large."""
+        """A clause on how its float32 gradients differ from those of plain PyTorch; None if they agree.
+
+        Args:
+            reference: gradients of the strategy `literal`, in the shape that `gradients` returns.
+        """
         apart = torch.linalg.vector_norm(self.gradients() - reference, dim=-1)
         lengths = torch.linalg.vector_norm(reference, dim=-1)
         if bool((apart <= TOLERANCE * lengths).all()):
@@ -214,11 +242,16 @@ class Trial:
         )
 
     def gradients(self) -> Tensor:
-        """The gradients of a step in float32: TF32 and bf16 move them by more than a mistake might."""
+        """The gradients of a step, in float32: in TF32 and bf16 the rounding could hide an error of a
+        strategy.
+
+        Returns:
+            [points, d], or [paths, points, d] where several paths are optimised together.
+        """
         return self._step(self._exact, 0)
 
     def seconds(self) -> float:
-        """The time that a step takes in the precision of the run."""
+        """The time in seconds that a step takes in the precision of the run."""
         self._step(self._objective, 0)
         times = []
         for batch in range(REPEATS):

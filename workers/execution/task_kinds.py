@@ -1,4 +1,4 @@
-"""The function that runs each kind of task: one entry a kind, each function in a file of its own."""
+"""The registry of task kinds: for each class of task the function that runs it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ from workers.tasks.saddle_tasks import RefineSaddle
 from workers.tasks.simplex_tasks import OptimizeSimplex
 from workers.tasks.task import Task
 
-# A function takes tasks of the class that is its key, which the type of a mapping cannot express.
+# Each function takes tasks of the class that is its key. The type of a mapping cannot express that.
 TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
     TrainMinimum: train_minimum,
     DescendMinimum: descend_minimum,

@@ -1,7 +1,7 @@
-"""The common shape of tasks: from the last checkpoint, step by step, to a record.
+"""The common protocol of tasks: begin at the newest checkpoint, advance step by step, end with a record.
 
-A task that is interrupted, or whose worker is killed, continues from its newest readable checkpoint and
-gives the same bits as one that was never interrupted.
+A task that is interrupted, or whose worker is killed, continues from its newest readable checkpoint. On a CPU
+its result has the same bits as that of a task that was never interrupted.
 """
 
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class Site:
-    """The problem, the store and the progress of a task.
+    """What a task needs from its worker: the problem, the store and the progress.
 
     Attributes:
-        loaded: its problem.
+        loaded: the problem of the task.
         store: of the run.
-        progress: receives the share of the task that is done.
+        progress: the task reports its progress to it.
         keep_points: whether the points of paths are published.
     """
 
@@ -33,25 +33,26 @@ class Site:
 
 
 class TaskRun(Protocol[State]):
-    """One task with resumable state."""
+    """One task whose state can be stored as a checkpoint."""
 
     @property
     def key(self) -> str:
-        """Of the task."""
+        """The key of the task."""
 
     def begin(self) -> State:
         """The state of the newest readable checkpoint, or the state before the first step."""
 
     def is_finished(self, state: State) -> bool:
-        """Whether only the record remains to be made."""
+        """Whether all steps are done, so that only `end` remains to be called."""
 
     def advance(self, state: State) -> State:
-        """The state at the next point where the task can be interrupted: an epoch or a few seconds later."""
+        """The state after the next step, for instance one epoch. Between two steps a task can be
+        interrupted."""
 
     def keep(self, state: State, *, due: bool) -> None:
-        """Publish a checkpoint if one is due, unless the task is finished.
+        """Publish a checkpoint if `due` is true and the task is not finished.
 
-        A state that another task continues from is published in any case.
+        A state from which another task continues is published in any case.
         """
 
     def share(self, state: State) -> float:
@@ -68,13 +69,13 @@ class TaskRun(Protocol[State]):
 def run_task(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
     """Run a task from its newest checkpoint to its record.
 
-    Checkpoints are published by time (`TaskProgress.checkpoint_is_due`): the number of requests to the store
-    does not depend on how long an epoch takes.
+    Checkpoints are published at intervals of time (`TaskProgress.checkpoint_is_due`), so the number of
+    requests to the store does not depend on how long a step takes.
 
     Raises:
         TaskFailure: there is no result.
-        Damaged: an object that it reads is missing or damaged.
-        Interrupted: asked to stop; the state is kept.
+        Damaged: an object that the task reads is missing or damaged.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     state = run.begin()
     while not run.is_finished(state):

@@ -1,4 +1,8 @@
-"""Tasks that train a minimum, from initial weights, a checkpoint or a dip inside a path, and polish it."""
+"""Tasks that train a minimum and polish it.
+
+They differ in the initial point: initial weights, a checkpoint with random noise, a dip inside a path, or the
+end of a descent from a saddle.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -31,8 +35,8 @@ from workers.tasks.minimum_tasks import (
 from workers.tasks.results import FailureKind
 
 POLISH_ITERATIONS = 50
-"""Iterations of a polish between two points where it can be interrupted: some seconds of work on the largest
-problems of `auto`."""
+"""Iterations of a polish in one step, after which the task can be interrupted: some seconds of work on the
+largest problems that `polish: auto` polishes."""
 
 
 def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
@@ -40,7 +44,7 @@ def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
 
     Raises:
         TaskFailure: the loss diverged.
-        Interrupted: asked to stop.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     seed = seed_of(task.seed, "minimum", task.index)
     run = TrainingRun(task, site, seed, lambda: site.loaded.initial_point(seed), source="trained")
@@ -48,12 +52,12 @@ def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
 
 
 def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
-    """Train from a dip inside a path as from initial weights.
+    """Train one minimum from a dip inside a path.
 
     Raises:
         TaskFailure: the loss diverged.
         Damaged: the path cannot be read.
-        Interrupted: asked to stop.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
 
     def dip() -> Tensor:
@@ -68,11 +72,13 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
 
 
 def saddle_minimum(task: SaddleMinimum, site: Site) -> ResultRecord:
-    """Polish the end of a descent from a saddle; the settings of the task ask for no training.
+    """Polish the end of a descent from a saddle. The settings of the task have `epochs` 0, so nothing is
+    trained.
 
     Raises:
+        TaskFailure: the loss at the end is not finite.
         Damaged: the saddle cannot be read.
-        Interrupted: asked to stop.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
 
     def end() -> Tensor:
@@ -85,11 +91,11 @@ def saddle_minimum(task: SaddleMinimum, site: Site) -> ResultRecord:
 
 
 def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
-    """Train from a user's checkpoint whose weights are changed at random.
+    """Train from a user's checkpoint after random noise was added to its weights.
 
     Raises:
-        TaskFailure: the checkpoint does not fit, or the loss diverged.
-        Interrupted: asked to stop.
+        TaskFailure: the checkpoint cannot be read or does not fit the network, or the loss diverged.
+        Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     seed = seed_of(task.seed, "restart", task.key)
 
@@ -101,13 +107,13 @@ def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
 
 
 def changed(loaded: Loaded, point: Tensor, spread: float, seed: int) -> Tensor:
-    """A point [d] with Gaussian noise on every parameter.
+    """A point [d] with Gaussian noise added to every parameter.
 
     Args:
-        loaded: the problem, which knows the tensors of the network.
+        loaded: the problem, whose network defines which parameters form a tensor.
         point: [d].
-        spread: standard deviation of the noise, in root mean squares of the tensor that a parameter
-            belongs to; of all parameters where a tensor is zero.
+        spread: standard deviation of the noise, relative to the root mean square of the tensor that a
+            parameter belongs to; for a tensor of zeros, relative to the root mean square of all parameters.
         seed: of the noise.
     """
     if spread == 0:
@@ -123,9 +129,9 @@ def changed(loaded: Loaded, point: Tensor, spread: float, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class MinimumState:
-    """A minimum in training or, once `polish` is not None, in a polish.
+    """The state of a minimum: in training while `polish` is None, in the polish afterwards.
 
-    Every state is a checkpoint.
+    Every state can be stored as a checkpoint.
     """
 
     training: TrainingState
@@ -133,7 +139,8 @@ class MinimumState:
 
     @property
     def number(self) -> int:
-        """Grows from checkpoint to checkpoint."""
+        """A number that increases with every step, for the name of a checkpoint: epochs, gradients and
+        products."""
         polish = self.polish
         return self.training.epoch + (polish.gradients + polish.products if polish else 0)
 
@@ -146,7 +153,7 @@ class MinimumState:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "MinimumState":
-        """The state that `tensors()` and `scalars()` came from; a training that ended keeps no slots."""
+        """The state from its `tensors()` and `scalars()`; in the polish, without the optimiser's slots."""
         if "polish" not in scalars:
             return cls(TrainingState.restore(tensors, scalars))
         polish = PolishState.restore(tensors, scalars["polish"])
@@ -154,13 +161,13 @@ class MinimumState:
 
 
 class TrainingRun:
-    """The training of one minimum, and the polish after it, between checkpoints.
+    """The training of one minimum and its polish, with their checkpoints; see `TaskRun`.
 
     Args:
         task: the minimum to train.
         site: the problem, the store and the progress.
-        seed: of the order of minibatches.
-        start: makes the initial point [d].
+        seed: of the order of minibatches, and of the random directions of the polish.
+        start: returns the initial point [d]; not called if there is a checkpoint.
         source: where the initial point comes from, for the record.
     """
 
@@ -216,7 +223,8 @@ class TrainingRun:
             self._store.publish_checkpoint(self.key, state.number, state.tensors(), state.scalars())
 
     def share(self, state: MinimumState) -> float:
-        """The share of the epochs; a polish, whose length is unknown, counts as the last hundredth."""
+        """The share of the epochs that are done. A polish counts as the last hundredth: its length is
+        unknown."""
         trained = state.training.epoch / max(1, self._settings.epochs)
         if not self._polishes:
             return trained

@@ -1,7 +1,7 @@
-"""Training a minimum: gradient descent on one flat point, from its initial weights to convergence.
+"""Training a minimum: minibatch gradient descent on one flat point, from an initial point.
 
-The method is apart from its state, as for paths: `begin → train_until → …`, and every state is a
-checkpoint.
+As for paths, the method consists of functions from state to state, `begin → train_until → …`, and every state
+can be stored as a checkpoint.
 """
 
 import math
@@ -20,13 +20,14 @@ from workers.tasks.minimum_settings import MinimumSettings
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A checkpoint: training continues from it bit for bit.
+    """The state of a training. On a CPU, a training that continues from a stored state computes the same
+    bits.
 
     Attributes:
         point: [1, d].
-        slots: of the optimiser.
-        epoch: epochs done.
-        history: (epoch, mean minibatch loss, last rate) of each epoch done.
+        slots: state of the optimiser, such as moments [1, d], by name.
+        epoch: number of epochs done.
+        history: (epoch, mean minibatch loss, last learning rate) of each epoch done.
         stop_reason: `epochs`, `loss` or `diverged` once training has ended; empty before.
     """
 
@@ -48,7 +49,7 @@ class TrainingState:
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "TrainingState":
-        """The state that `tensors()` and `scalars()` came from."""
+        """The state from its `tensors()` and `scalars()`."""
         slots = {n.removeprefix("slots."): t for n, t in tensors.items() if n.startswith("slots.")}
         history = tuple((int(e), float(loss), float(rate)) for e, loss, rate in scalars["history"])
         return cls(
@@ -57,7 +58,7 @@ class TrainingState:
 
 
 def begin(settings: MinimumSettings, point: Tensor) -> TrainingState:
-    """The state before the first epoch, at initial weights `point` [d]."""
+    """The state before the first epoch, at the initial point `point` [d]."""
     row = point.detach()[None].clone()
     reason = "" if settings.epochs else "epochs"
     return TrainingState(row, empty_slots(settings.optimizer, row), stop_reason=reason)
@@ -71,9 +72,16 @@ def train_until(
     *,
     epoch: int,
 ) -> TrainingState:
-    """The state after `epoch` epochs, or where training stopped before.
+    """The state after `epoch` epochs, or at the end of the training if that comes first.
 
-    Going there in one call or in several gives the same bits on a CPU.
+    One call and several calls with increasing `epoch` give the same bits on a CPU.
+
+    Args:
+        objective: the loss, with its minibatches.
+        state: to continue from; it is not changed.
+        settings: of the training.
+        seed: of the order of minibatches.
+        epoch: number of epochs done at the end.
     """
     while state.epoch < min(epoch, settings.epochs) and not state.stop_reason:
         state = _epoch(objective, state, settings, seed)
@@ -85,7 +93,8 @@ def _epoch(
 ) -> TrainingState:
     point, rate = state.point.clone(), 0.0
     slots = {name: rows.clone() for name, rows in state.slots.items()}
-    spacing = point.new_ones(1)  # a point alone has no neighbours and no bound on its steps
+    # `displacement` bounds steps by the spacing of neighbouring points; a single point has no neighbours.
+    spacing = point.new_ones(1)
     losses = []
     for batch in range(objective.batches):
         step = Step(seed, state.epoch, batch)

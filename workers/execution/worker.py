@@ -1,7 +1,8 @@
-"""The entry point of workers: a pack of tasks in, their results out, everything else in the store.
+"""The entry point of workers: `Worker.run` executes a pack of tasks and returns a result for each.
 
-`Worker` keeps what is expensive to make again (the data on its device, the network, the compiled
-evaluation) between packs; it decides nothing and keeps no state of a task.
+Between packs a `Worker` keeps what is expensive to create: the data on its device, the network and the
+compiled evaluation. It makes no decision about which tasks run, and keeps no state of a task: checkpoints,
+objects and records are in the store.
 """
 
 import contextlib
@@ -33,36 +34,39 @@ from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 
 FLUSH_SECONDS = 5.0
-"""Finished records are published together, at most this long after the first of them ended."""
+"""Time in seconds after which finished records are published together, checked whenever a task ends: one
+request to the store for many short tasks."""
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """The arguments that every worker of a run gets once."""
+    """The settings that are the same for all workers of a run."""
 
     location: str
     """The run's folder or URL."""
     lease_term: int
-    """Written into the name of every segment: segments of a former term do not count any more."""
+    """The lease term of the driver. It is part of the name of every segment, so that segments which are
+    published after the term has ended do not count."""
     evaluation: Evaluation
-    """How the arithmetic is carried out; the same for all workers, so that bits do not differ."""
+    """The device, the strategy and the other settings that decide the last bits of results."""
     keep_paths: bool = True
+    """Whether the points of paths are published."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Time between two checkpoints of a task."""
     code_folders: tuple[str, ...] = ()
-    """Where the user's modules are looked for, after everything that is installed."""
+    """Folders that are searched for the user's modules, after everything that is installed."""
 
 
 class Worker:
-    """Runs packs of tasks: paths of one kind together where the evaluation says so, all others one by one."""
+    """Runs packs of tasks: up to `Evaluation.paths_at_once` paths together, all other tasks one by one."""
 
     def __init__(
         self, context: WorkerContext, name: str, stopping: Callable[[], bool] = lambda: False
     ) -> None:
         """Args:
-        context: of the run.
-        name: of this worker, in records.
-        stopping: whether it was asked to stop.
+        context: settings of the run.
+        name: of this worker, for its records and segments.
+        stopping: returns whether this worker was asked to stop.
         """
         prepare(context.evaluation)
         for folder in context.code_folders:
@@ -70,12 +74,12 @@ class Worker:
         self._context = context
         self._name = name
         self.load_data: Callable[[DataSpec], Dataset] = load_dataset
-        """Returns the data of a problem; another function may be set that has loaded them before."""
+        """Loads the data of a problem. A caller that has the data already may set another function."""
         self._progress = TaskProgress(stopping, context.checkpoint_seconds)
         self._store = Store(open_objects(context.location))
         self._problem = lru_cache(maxsize=2)(self._load)
-        # Tasks that ended and whose record is not published yet: until then their checkpoints stay, so
-        # that no work is lost with a worker that dies before it publishes.
+        # Tasks that have ended and whose records are not published yet. Their checkpoints are deleted only
+        # after publication, so that no work is lost if the worker is killed before.
         self._ended: dict[str, Task] = {}
         self._busy_since: float | None = None
         self._idle_since = time.monotonic()
@@ -85,7 +89,7 @@ class Worker:
         """Load a problem, and check that its data and code are those that the run was planned with.
 
         Raises:
-            BadReference: they are not, or do not fit together.
+            BadReference: the data or the code have changed, or do not fit together.
         """
         data = self.load_data(problem.data)
         check_identity(problem, data)
@@ -95,11 +99,12 @@ class Worker:
         return Site(self._problem(problem), self._store, self._progress, self._context.keep_paths)
 
     def progress(self) -> Mapping[str, float]:
-        """The share done of each running task, for displays and to distinguish slow tasks from hung ones."""
+        """The share done (0 to 1) of each running task, by key: for displays, and to detect tasks that
+        hang."""
         return self._progress.shares()
 
     def counters(self) -> Mapping[str, float]:
-        """Totals since the start: epochs of paths, bytes of checkpoints, seconds without work."""
+        """Totals since the worker started: epochs of paths, bytes of checkpoints, seconds without a pack."""
         waiting = time.monotonic() - self._idle_since if self._busy_since is None else 0.0
         return {
             "path_epochs": self._progress.path_epochs,
@@ -108,17 +113,16 @@ class Worker:
         }
 
     def run(self, pack: Sequence[Task]) -> list[TaskResult]:
-        """Carry out a pack.
+        """Execute a pack of tasks.
 
         Args:
             pack: tasks whose dependencies are complete in the store, with the names of their objects.
 
         Returns:
-            One result a task, in order. `Done` means that its record is published, in the segment that it
-            names.
+            One result for each task, in order. `Done` means that the record is published, in `Done.segment`.
 
         Raises:
-            Interrupted: asked to stop; finished records and the last checkpoint are published.
+            Interrupted: the worker was asked to stop; finished records and the last checkpoint are published.
         """
         results: dict[str, TaskResult] = {}
         records: list[ResultRecord] = []
@@ -137,7 +141,8 @@ class Worker:
         return [results[task.key] for task in pack]
 
     def _publish(self, records: list[ResultRecord], results: dict[str, TaskResult]) -> None:
-        """Publish one segment for each kind of record; a task without a published record is not done."""
+        """Publish one segment for each kind of record; if that fails, the tasks of its records have
+        failed."""
         by_kind: dict[type[ResultRecord], list[ResultRecord]] = {}
         for record in records:
             by_kind.setdefault(type(record), []).append(record)
@@ -146,27 +151,28 @@ class Worker:
                 segment = self._store.publish_segment(
                     group, term=self._context.lease_term, worker=self._name
                 )
-            except Exception as error:  # refused, full or unreachable: no record was published
+            except Exception as error:
+                # The store refuses access, is full or does not answer: nothing is published.
                 for record in group:
                     results[record.key] = failure_of(record.key, error)
                 continue
             for record in group:
                 done = Done(record.key, record.figure, record.object, segment)
                 results[record.key] = done
-                # Checkpoints that stay are deleted at the end of the run.
+                # A checkpoint that cannot be deleted now is deleted at the end of the run.
                 with contextlib.suppress(StoreUnreachable, StoreFull, NotWritable):
                     self._drop_checkpoints(self._ended[record.key])
         records.clear()
         self._ended.clear()
 
     def _drop_checkpoints(self, task: Task) -> None:
-        """Delete the checkpoints that no task will continue from."""
+        """Delete the checkpoints of a finished task from which no other task will continue."""
         self._store.drop_checkpoints(task.key)
         if isinstance(task, OptimizePath) and not task.goes_on:
             self._store.drop_checkpoints(task.lineage)
 
     def _results(self, pack: Sequence[Task], records: list[ResultRecord]) -> Iterator[TaskResult]:
-        """Carry out a pack; a record is added to `records` before the result of its task is returned."""
+        """Execute a pack. The record of a task is appended to `records` before its result is yielded."""
         for group in _groups(pack, self._context.evaluation.paths_at_once):
             paths = [task for task in group if isinstance(task, OptimizePath)]
             if len(paths) > 1:
@@ -197,8 +203,8 @@ class Worker:
     ) -> Iterator[TaskResult]:
         """Optimise paths of one problem with equal settings together.
 
-        The record of each of p paths has 1/p of the time until it ended; their sum is about that of the
-        device.
+        The record of each of p paths has 1/p of the time from the start until that path ended, so the sum
+        over the records is about the time that the device was used.
         """
         started = time.monotonic()
         try:
@@ -224,7 +230,7 @@ class Worker:
         return Done(record.key, record.figure, record.object)
 
     def _signed(self, record: ResultRecord, seconds: float) -> ResultRecord:
-        """The record with its worker, device, time and duration."""
+        """The record with the name of its worker, the device, the time of completion and the duration."""
         return replace(
             record,
             worker=self._name,
@@ -237,7 +243,8 @@ class Worker:
 
 
 def _groups(pack: Sequence[Task], paths_at_once: int) -> Iterator[list[Task]]:
-    """The tasks of a pack in order; paths of one problem with equal settings form common groups."""
+    """Split a pack into groups that run together: at most `paths_at_once` paths of one problem with equal
+    settings, and every other task alone."""
     groups: dict[object, list[Task]] = {}
     for task in pack:
         alike: object = task.key

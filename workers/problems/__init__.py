@@ -1,5 +1,5 @@
 """The problem of a run.
 
-In: the names of a data set, a network and a loss.
-Out: all three on a device, as an objective.
+In: the specifications of a data set, a network and a loss.
+Out: an objective: the loss of the network on the data, on a device.
 """

@@ -1,7 +1,7 @@
-"""Files with weights in common formats, recognised by their contents and never unpickled without limits.
+"""Read weights from files in common formats. The format is recognised from the contents of a file.
 
-torch unpickles only a list of harmless types. To these are added types that training code often saves beside
-weights: `argparse.Namespace`, paths and numpy scalars.
+Pickles are read with `torch.load(weights_only=True)`, which permits harmless types only. A few types are
+added that training code often saves with the weights: `argparse.Namespace`, paths and numpy scalars.
 """
 
 import argparse
@@ -50,11 +50,11 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights of a file.
+    """The weights in a file.
 
     Attributes:
         state: tensors by name.
-        notes: what was chosen or changed on reading, each a clause that follows the name of the file.
+        notes: what was chosen or changed while reading; each is a clause that follows the name of the file.
     """
 
     state: Mapping[str, Tensor]
@@ -62,14 +62,17 @@ class Checkpoint:
 
 
 def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
-    """The weights of a file, without a known prefix that all their names have and the network's do not.
+    """Read the weights in a file for a network.
+
+    A known prefix is removed if all names have it and no name of the network does. Half-precision tensors are
+    converted to the dtype of the network.
 
     Args:
-        location: `.safetensors`, an index of shards, or what `torch.save` wrote.
+        location: of a `.safetensors` file, an index of shards, or a file that `torch.save` wrote.
         module: the network.
 
     Raises:
-        BadReference: it holds no state dict; the sentence says what it holds.
+        BadReference: the file holds no state dict; the sentence says what it holds.
     """
     whole = read_state_dict(location)
     wanted = module.state_dict()
@@ -92,7 +95,7 @@ def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
 
 
 def read_state_dict(location: str) -> Checkpoint:
-    """The state dict in a file, its names as they are.
+    """Read the state dict in a file, without a change of names.
 
     Raises:
         BadReference: there is none; the sentence says what the file holds.
@@ -107,10 +110,10 @@ def read_state_dict(location: str) -> Checkpoint:
 
 
 def _dense(location: str, name: str, value: Tensor) -> Tensor:
-    """A tensor of a checkpoint without its sparse layout.
+    """A tensor of a checkpoint in dense layout.
 
     Raises:
-        BadReference: it has a shape and no numbers.
+        BadReference: it is on the device `meta`, so it has a shape but no values.
     """
     if value.is_meta:
         raise BadReference(
@@ -136,7 +139,7 @@ def _read_file(location: str, file: Path) -> Checkpoint:
             f"minima.from names {location}, which holds energies without points: read its barcode with "
             "orchestrator.read_pathsample, and name files of weights here"
         )
-    if head[8:9] == b"{":  # the length of a header and its JSON, whatever the name of the file
+    if head[8:9] == b"{":  # safetensors: 8 bytes with the length of a JSON header, then the header
         return Checkpoint(_safetensors(location, file))
     for start, says in _NOT_WEIGHTS:
         if head.lstrip().lower().startswith(start):
@@ -147,7 +150,7 @@ def _read_file(location: str, file: Path) -> Checkpoint:
 
 
 def _safetensors(location: str, file: Path) -> dict[str, Tensor]:
-    # Imported here: a run without checkpoints, such as the GPU benchmark, needs torch alone.
+    # Imported here, so that a run without checkpoints, such as the GPU benchmark, needs only torch.
     import safetensors.torch
 
     try:
@@ -182,7 +185,7 @@ def _unpickled(location: str, file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError) as error:
         raise _unreadable(location, error) from None
-    except Exception as error:  # unpickling of anything but weights is refused by torch
+    except Exception as error:  # torch refuses to unpickle types that are not in the list
         raise BadReference(
             f"minima.from names {location}, which holds more than weights "
             f"({type(error).__name__}): save the state_dict() alone"
@@ -197,7 +200,7 @@ def _unreadable(location: str, error: Exception) -> BadReference:
 
 
 def _chosen(location: str, loaded: Any) -> Checkpoint:
-    """The state dict of a loaded object: the object itself, or an entry of a known name."""
+    """The state dict in a loaded object: the object itself, or an entry with a name in `ENTRIES`."""
     candidates = list(_state_dicts(loaded))
     if not candidates:
         held = f"the keys {', '.join(map(str, list(loaded)[:8]))}" if _is_group(loaded) else None
@@ -230,7 +233,7 @@ def _is_group(value: Any) -> bool:
 
 
 def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
-    """A known prefix that all names have and the network's have not; empty for none."""
+    """A prefix in `PREFIXES` that all names of a state have and no name of the network has; empty if none."""
     for prefix in PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
             return "" if any(name.startswith(prefix) for name in wanted) else prefix

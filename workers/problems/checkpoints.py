@@ -1,4 +1,4 @@
-"""A user's checkpoints, compared with the network."""
+"""Compare a user's checkpoints with the network, and read fixed state from them."""
 
 from collections.abc import Mapping
 
@@ -15,14 +15,14 @@ def check_state_dict(
 ) -> None:
     """Compare names, shapes and dtypes with the network's, and check that all numbers are finite.
 
-    Batch-norm statistics that are recomputed may be missing, and all but one name of tied tensors.
+    Batch-norm statistics that are recomputed may be missing. Of the names of a tied tensor, one is enough.
 
     Args:
         location: of the checkpoint, for messages.
         state: its tensors.
         module: the network as its builder makes it.
-        dtype: of the parameters of the run, which a checkpoint may have, too: a minimum that a run in
-            float64 exported fits that run.
+        dtype: of the parameters of the run. Floating tensors of this dtype are accepted too, so that a
+            minimum that was exported from a run in float64 fits that run.
 
     Raises:
         BadReference: the first mismatch.
@@ -68,10 +68,17 @@ def check_state_dict(
 def check_fixed_state(
     location: str, state: Mapping[str, Tensor], module: nn.Module, digest: str, first: str
 ) -> None:
-    """Check that a checkpoint has the fixed state of the problem, which comes from the checkpoint `first`.
+    """Check that a checkpoint has the fixed state (frozen parameters and buffers) of the problem.
+
+    Args:
+        location: of the checkpoint, for messages.
+        state: its tensors.
+        module: the network.
+        digest: of the fixed state of the problem.
+        first: location of the checkpoint that this fixed state was read from, for messages.
 
     Raises:
-        BadReference: it has another one.
+        BadReference: the checkpoint has another fixed state.
     """
     kinds = NetworkState.of(module)
     if kinds.digest(kinds.complete(state)) != digest:

@@ -1,8 +1,8 @@
-"""Data sets: real images and text that ship in packages, torchvision's, and a user's own.
+"""Data sets: images and text from installed packages, torchvision's data sets, and a user's own data.
 
-Normalisation: pixels are scaled to [0, 1]; then, for each channel, the mean of the training part is
-subtracted, and the result divided by its standard deviation. A data set without a test part is split with a
-fixed seed, so that the held-out images are the same everywhere. Nothing is augmented.
+Images are normalised: pixels are scaled to [0, 1]; then, for each channel, the mean of the training part is
+subtracted and the result is divided by the standard deviation. A data set without a test part is split with a
+fixed seed, so that the test images are the same on every machine. There is no augmentation.
 """
 
 import gzip
@@ -31,11 +31,12 @@ from workers.problems.user_data import user_data
 from workers.tasks.specs import OBJECTIVE, DataSpec
 
 HELD_OUT = {"mnist5k": 1000, "digits": 360}
-"""Test examples that are split off data sets without a test part: a fifth."""
+"""Number of test examples, a fifth of the data, of the data sets that have no test part."""
 
 
 _HASHED_ROWS = 4096
-"""Rows whose bytes are copied at a time for a hash: data may be larger than the memory."""
+"""Number of rows that are copied at a time to compute a hash: memory-mapped data may be larger than the
+memory."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ SIZES = {
 
 
 def sizes(spec: DataSpec) -> Sizes:
-    """The sizes of the data that `load_dataset` returns; only data that are not in `SIZES` are loaded.
+    """The sizes of the data that `load_dataset` returns. Data that are in `SIZES` are not loaded.
 
     Raises:
-        BadReference: it has to be loaded, and is missing.
+        BadReference: the data must be loaded and are missing.
     """
     known = SIZES.get(spec.name)
     if known is None:
@@ -87,10 +88,10 @@ class Dataset:
 
     Attributes:
         train_inputs, test_inputs: floating [n, ...], images normalised; text as int64 [n, context].
-        train_targets, test_targets: int64 classes [n] or [n, t]; floating numbers or labels [n], [n, m].
-        classes: their number where it is known beforehand; 0 where it must be counted.
-        layout: of several inputs, which are packed into one tensor; None for one input.
-        notes: what was chosen on reading a user's data, each a clause that follows the name of the function.
+        train_targets, test_targets: int64 classes [n] or [n, t]; floating targets [n] or [n, m].
+        classes: number of classes if it is known beforehand; 0 if it must be counted.
+        layout: of several inputs that are packed into one tensor; None for one input.
+        notes: what was chosen while reading a user's data; each is a clause that follows the function's name.
     """
 
     train_inputs: Tensor
@@ -138,10 +139,10 @@ class Dataset:
 
 
 def load_dataset(spec: DataSpec) -> Dataset:
-    """The data of a spec.
+    """Load the data of a specification.
 
     Raises:
-        BadReference: it is missing, or a user's function returns no data set; one sentence.
+        BadReference: the data are missing, an option is not possible, or a user's function returns no data.
     """
     if spec.name.startswith(OBJECTIVE):
         terms = torch.arange(count_terms(spec))
@@ -292,7 +293,10 @@ def _with_noise(data: Dataset, spec: DataSpec) -> Dataset:
 
 
 def _apart(spec: DataSpec) -> tuple[DataSpec, DataSpec]:
-    """The options for a user's function, and those of all data if the function has none of that name."""
+    """Split the options into those of a user's function, and those that toscore applies to its result.
+
+    toscore applies `subset`, `label_noise` and `labels`, unless the function has a parameter of that name.
+    """
     try:
         taken = inspect.signature(resolve(spec.name)).parameters
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""How a run computes: fixed once, so that every worker computes the same bits."""
+"""The evaluation settings of a run. They are chosen once, so that every worker computes the same bits."""
 
 import contextlib
 import ctypes
@@ -20,22 +20,23 @@ class Evaluation:
     device: str = "cpu"
     strategy: str = "auto"
     threads: int = 1
-    """Threads of a worker. Two workers of one thread are faster than one of two, also beside other load."""
+    """Threads of a worker. Two workers with one thread are faster than one worker with two threads."""
     paths_at_once: int = 1
-    """Paths that a worker optimises together; 1 on a CPU, where no path may change the bits of another."""
+    """Number of paths that a worker optimises together; 1 on a CPU, so that no path changes another's last
+    bits."""
     precision: Precision = "float32"
     """Precision of gradients on a GPU (`topo_core.objectives.precision`); losses are never rounded."""
 
 
 GPU_SHARE = "TOSCORE_GPU_SHARE"
-"""Environment variable with the fraction of a GPU that a worker has, where several share one."""
+"""Environment variable with the fraction of a GPU that a worker may use, if several workers share one."""
 
 
 def worker_environment(evaluation: Evaluation) -> dict[str, str]:
-    """Environment of a worker process; it acts before torch is imported."""
+    """Environment variables for a worker process. They must be set before torch is imported."""
     threads = dict.fromkeys(THREAD_VARIABLES, str(evaluation.threads))
-    # glibc gives large blocks back to the system after each use and pays for it in page faults:
-    # keeping them is worth 1.3x and more on convolutions.
+    # By default glibc returns large blocks to the system when they are freed, which causes page faults at the
+    # next use. Without this, convolutions are at least 1.3 times faster.
     malloc = {
         "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
         "MALLOC_TRIM_THRESHOLD_": str(1 << 31),

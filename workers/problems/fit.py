@@ -1,4 +1,4 @@
-"""Whether data, network and loss fit together, and make a function of the parameters."""
+"""Check that data, network and loss fit together, and that the loss is a function of the parameters."""
 
 from copy import deepcopy
 
@@ -18,11 +18,12 @@ from workers.problems.user_code import BadReference
 from workers.tasks.problem import Problem
 
 _FEW_EXAMPLES = 8
-"""On which losses and gradients are compared: as good as all, and cheap for large networks."""
+"""Number of examples on which the gradient is checked: a few suffice, and are cheap for large networks."""
 _NOISE = 0.01
-"""Displacement of the parameters there, in their root mean squares."""
+"""Standard deviation of the displacement of the parameters, relative to their root mean square, at the point
+where the gradient is checked."""
 _MOST_CLASSES_UNSEEN = 1000
-"""Up to so many class numbers gaps are no mistake: a small subset of ImageNet lacks most classes."""
+"""Up to this largest class number, gaps are accepted: a small subset of ImageNet lacks most classes."""
 
 
 def output_size(data: Dataset, loss: Loss) -> int:
@@ -40,10 +41,10 @@ def output_size(data: Dataset, loss: Loss) -> int:
 
 
 def check_classes(problem: Problem, data: Dataset, loss: Loss) -> None:
-    """Check that a network which is built with an output for each class is not built for unused numbers.
+    """Check that a network with one output for each class number would not have mostly unused outputs.
 
     Raises:
-        BadReference: there are many more class numbers than classes; one sentence.
+        BadReference: the largest class number is far larger than the number of classes.
     """
     targets = data.train_targets
     if targets.is_floating_point() or not loss.counts_classes(targets) or data.classes:
@@ -61,14 +62,14 @@ def check_classes(problem: Problem, data: Dataset, loss: Loss) -> None:
 
 
 def adapt(problem: Problem, data: Dataset, module: nn.Module) -> str | None:
-    """Make a network callable with one tensor and copyable, and let it return one tensor; in place.
+    """Change a network in place so that it takes one tensor, returns one tensor, and can be copied.
 
-    One hook unpacks several inputs, another chooses among several outputs. A weight that is computed from
-    others and kept (`nn.utils.weight_norm`) is the result of a differentiable computation, which `deepcopy`
-    refuses; after a call without gradients it can be copied, and every call computes it again anyway.
+    A forward pre-hook unpacks several inputs, and a forward hook selects one of several outputs. A weight
+    that `nn.utils.weight_norm` has computed belongs to an autograd graph, which `deepcopy` refuses. One call
+    without gradients replaces it by a tensor that can be copied; every later call computes it again.
 
     Returns:
-        A sentence on the output that was chosen; None if the network returns one tensor.
+        A sentence on the selected output; None if the network returns one tensor.
 
     Raises:
         BadReference: the network does not take the inputs, or returns no tensor; one sentence.
@@ -91,11 +92,11 @@ def adapt(problem: Problem, data: Dataset, module: nn.Module) -> str | None:
 def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
     """Check that the network takes two examples, and that its loss is a function of the parameters.
 
-    With dropout the loss would be another function at each evaluation, and also with buffers that change
-    while the network computes; both are refused.
+    Dropout, and buffers that change during the forward pass, would make the loss a different function at each
+    evaluation; both are refused.
 
     Raises:
-        BadReference: the first thing that does not fit; one sentence.
+        BadReference: the first check that failed; one sentence.
     """
     name = problem.network.name
     if not any(p.requires_grad for p in module.parameters()):
@@ -154,7 +155,7 @@ def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss:
 
 
 def _hint(outputs: object, targets: Tensor, size: int, loss: Loss) -> str:
-    """What else may be meant where outputs do not fit; empty if nothing comes to mind."""
+    """Advice for outputs that do not fit, to end the message; empty if no common mistake is recognised."""
     if not isinstance(outputs, Tensor) or not loss.counts_classes(targets):
         return ""
     if targets.is_floating_point():
@@ -170,7 +171,7 @@ def _hint(outputs: object, targets: Tensor, size: int, loss: Loss) -> str:
 
 
 def _check_test_set(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
-    """Check that the network takes test examples where their shape is another one."""
+    """If test examples have another shape than training examples, check that the network takes them."""
     inputs, targets = data.test_inputs[:2].clone(), data.test_targets[:2]
     same = (
         inputs.shape[1:] == data.train_inputs.shape[1:]
@@ -203,9 +204,11 @@ def _check_buffers(name: str, before: dict[str, Tensor], module: nn.Module) -> N
 
 
 def _check_copies(name: str, module: nn.Module, example: Tensor) -> None:
-    """Check that a copy of the network computes the same at other parameters as the network does.
+    """Check that a copy of the network, called with other parameters, agrees with the network at these
+    parameters.
 
-    It does not where a forward function is bound to the original, or reads tensors that are no parameters.
+    It does not agree if its forward function is bound to the original, or reads tensors that are no
+    parameters.
     """
     draw = torch.Generator().manual_seed(0)
     copied, own = deepcopy(module).eval(), dict(module.named_parameters())
@@ -235,7 +238,8 @@ def _check_copies(name: str, module: nn.Module, example: Tensor) -> None:
 def _check_gradient(
     name: str, module: nn.Module, example: Tensor, targets: Tensor, loss: Loss
 ) -> None:
-    """Check that the loss has a gradient: without one every point would look like a minimum."""
+    """Check that the loss depends differentiably on the parameters: otherwise every point seems
+    stationary."""
     with torch.enable_grad():
         try:
             value = loss.values(deepcopy(module).train()(example), targets).mean()
@@ -251,14 +255,15 @@ def _check_gradient(
 
 
 def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> None:
-    """Check on a few examples that the gradient is that of the loss, and not that of a part of it.
+    """Check on a few examples that the gradient agrees with finite differences of the loss.
 
-    In float64, where differences of losses are exact enough, unless the network computes in its own dtype.
+    The check uses float64, in which differences of losses are accurate, unless the network supports only its
+    own dtype.
     """
     inputs, targets = data.train_inputs[:_FEW_EXAMPLES], data.train_targets[:_FEW_EXAMPLES]
     point = nn.utils.parameters_to_vector(p for p in module.parameters() if p.requires_grad)
     noise = torch.randn(len(point), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    # Off the kinks of zero biases and equal weights.
+    # A displaced point avoids the kinks at zero biases and equal weights.
     moved = (
         point.detach().double() + _NOISE * point.detach().double().square().mean().sqrt() * noise
     )
@@ -302,7 +307,8 @@ def _outputs(
 
 
 def _integers(data: Dataset) -> str:
-    """That the inputs are integers, which most layers do not take."""
+    """A hint for messages that the inputs are integers, which most layers do not take; empty if they are
+    not."""
     whole = data.layout is None and not data.train_inputs.is_floating_point()
     return " and integers (floating ones unless they are token ids?)" if whole else ""
 

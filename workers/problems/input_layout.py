@@ -1,8 +1,8 @@
-"""Several inputs of a network, such as token ids with a mask, packed into one tensor.
+"""Pack several inputs of a network, such as token ids and a mask, into one tensor.
 
-Everything between the data and the network (minibatches, chunks, devices) then handles one tensor [n, f]. A
-hook of the network unpacks it before the forward pass. Packing changes no number: integers beside floating
-inputs are at most 2^24, which float32 represents exactly.
+All code between the data and the network (minibatches, chunks, devices) then handles one tensor [n, f]. A
+hook of the network unpacks it before the forward pass. Packing is exact: integers that are packed with
+floating inputs are at most 2^24, which float32 represents exactly.
 """
 
 import math
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from workers.problems.user_code import BadReference
 
 InputShape = tuple[int, ...] | tuple[tuple[int, ...], ...] | dict[str, tuple[int, ...]]
-"""Shape of one example: of one input, of several in order, or of several by name."""
+"""Shape of one example: a tuple for one input; for several inputs, a tuple of shapes or a dict by name."""
 
 LARGEST_BESIDE_FLOATS = 2**24
-"""Largest integer up to which float32 represents all integers."""
+"""Float32 represents all integers up to this one exactly."""
 
 
 @dataclass(frozen=True)
 class InputLayout:
-    """How several inputs lie in one row.
+    """How several inputs are packed into one row.
 
     Attributes:
         names: keywords of the network's forward; None if the inputs are positional.

@@ -1,4 +1,4 @@
-"""A `Problem`, loaded: the data on its device and the network, ready to be evaluated at flat points."""
+"""A loaded `Problem`: its data and network on a device, which can be evaluated at flat points [d]."""
 
 import math
 from collections.abc import Mapping
@@ -53,17 +53,18 @@ class Loaded:
     module: nn.Module
     evaluation: Evaluation
     notes: tuple[str, ...] = ()
-    """What was chosen on reading the user's data and calling the network, for the user to check."""
+    """Sentences on choices made while reading the user's data and calling the network, for the user to
+    check."""
 
     @cached_property
     def user_module(self) -> nn.Module:
-        """The network as its builder makes it, in its own dtypes: what a checkpoint must fit."""
+        """The network as its builder makes it, in its own dtypes. Checkpoints are compared with it."""
         spec, data = self.problem.network, self.data
         return build(spec, data.input_shape, output_size(data, self.loss))
 
     @cached_property
     def layout(self) -> ParameterLayout:
-        """The layout of the trainable parameters in a row."""
+        """The layout of the trainable parameters in a point [d]."""
         return ParameterLayout.of(self.module)
 
     @cached_property
@@ -83,12 +84,12 @@ class Loaded:
 
     @property
     def dimension(self) -> int:
-        """d, the length of a row."""
+        """The number d of trainable parameters."""
         return self.layout.dimension
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of data and parameters."""
+        """The dtype of data and parameters."""
         return DTYPES[self.problem.dtype]
 
     @cached_property
@@ -96,7 +97,8 @@ class Loaded:
         return {}
 
     def strategies(self) -> tuple[str, ...]:
-        """Names of the evaluation strategies that are possible here, the likely fastest first."""
+        """Names of the evaluation strategies that support this problem, in decreasing order of expected
+        speed."""
         return strategies(
             self.module,
             self.data.train_inputs[:1],
@@ -106,7 +108,7 @@ class Loaded:
         )
 
     def objective(self, batch_size: int) -> ModuleObjective:
-        """The training loss, with minibatches of a size."""
+        """The training loss, with minibatches of `batch_size` examples."""
         if batch_size not in self._objectives:
             strategy = self.evaluation.strategy
             self._objectives[batch_size] = ModuleObjective(
@@ -143,10 +145,10 @@ class Loaded:
         return replace(self, data=self.data.to(device), module=module, evaluation=evaluation)
 
     def state_dict(self, point: Tensor) -> dict[str, Tensor]:
-        """The whole state of the network at a point [d]: the user's own network loads it strictly.
+        """The complete state dict of the network at a point [d], which the user's network can load strictly.
 
-        Batch-norm statistics are those of the training set at this point; frozen parameters and buffers are
-        those of the problem; tied tensors are there under each of their names.
+        Batch-norm statistics are those of the training set at this point. Frozen parameters and buffers are
+        those of the problem. A tied tensor has an entry for each of its names.
         """
         named = self.layout.views(point)
         own = self.module.state_dict()
@@ -162,7 +164,7 @@ class Loaded:
         return {**state, **{name: value for name, value in ties.items() if name in own}}
 
     def measure(self, point: Tensor) -> Measurement:
-        """Everything that is reported of a minimum, over the whole training and test sets."""
+        """Losses, accuracies and gradient norm at a point [d], over the whole training and test sets."""
         objective, data = self.objective(len(self.data.train_inputs)), self.data
         row = point[None]
         loss, accuracy = objective.measure(row, data.train_inputs, data.train_targets)

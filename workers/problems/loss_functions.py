@@ -1,4 +1,4 @@
-"""A loss specification as a loss function: one of the registry, or a user's callable."""
+"""Make the loss function of a specification: one of the registry, or a user's callable."""
 
 import functools
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Networks that return more than one tensor: which of their outputs the loss is computed from.
+"""Select the output from which the loss is computed, for networks that return more than one tensor.
 
-Networks of training libraries return a mapping, a dataclass or a tuple: logits beside hidden states, or
-beside a loss that is None. A forward hook replaces it by one tensor.
+Networks of training libraries return a mapping, a dataclass or a tuple, for instance logits with hidden
+states. A forward hook replaces it by one tensor.
 """
 
 import dataclasses
@@ -38,18 +38,21 @@ class Chosen:
 
 
 def chosen_output(name: str, outputs: Any, examples: int) -> tuple[Chosen, str] | None:
-    """The hook that a network needs which returned these outputs, and a note; None if it returned a tensor.
+    """Select one of the outputs of a network.
 
-    A mapping or an object gives the tensor of a known name, or its only tensor with a row for each example. A
-    tuple gives its first tensor with a row for each example.
+    From a mapping or an object, the tensor with a name in `NAMES` is selected, or else its only tensor with a
+    row for each example. From a tuple or list, the first tensor with a row for each example is selected.
 
     Args:
         name: of the network, for the message.
         outputs: of the network.
         examples: number of examples that it was called with.
 
+    Returns:
+        The hook that selects the output, and a note for the user; None if the network returns one tensor.
+
     Raises:
-        BadReference: no tensor, or several of unknown names; one sentence.
+        BadReference: there is no such tensor, or several with unknown names; one sentence.
     """
     if isinstance(outputs, Tensor):
         return None

@@ -21,10 +21,10 @@ class NetworkState:
     """The names in a network's state dict, by kind.
 
     Attributes:
-        trainable: parameters that a point holds.
-        fixed: frozen parameters and buffers that are stored with a network.
-        statistics: buffers of batch norm that are recomputed.
-        ties: further names of a tensor, and the name by which it is known.
+        trainable: parameters that a point contains.
+        fixed: frozen parameters and persistent buffers.
+        statistics: buffers of batch norm that are recomputed at every point.
+        ties: for each further name of a tied tensor, its first name.
     """
 
     trainable: tuple[str, ...]
@@ -34,7 +34,7 @@ class NetworkState:
 
     @classmethod
     def of(cls, module: nn.Module) -> "NetworkState":
-        """The kinds of a network's state."""
+        """Classify the names in a network's state dict."""
         trainable = tuple(n for n, p in module.named_parameters() if p.requires_grad)
         recomputed = {
             f"{norm}.{name}" if norm else name
@@ -48,7 +48,7 @@ class NetworkState:
         return cls(trainable, tuple(n for n in names if n not in others), statistics, ties)
 
     def complete(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state with every tensor under all its names, of which any may be missing."""
+        """A copy of a state in which every tied tensor has all its names; one of them must be in `state`."""
         complete = dict(state)
         for other, name in self.ties.items():
             if name not in complete and other in complete:

@@ -1,9 +1,9 @@
 """The paper's networks (Appendix E), a transformer, torchvision's classifiers, and a user's own.
 
-Widths, paddings and counts that the paper leaves open: convolutions pad by 2, which the 16·C of Tables
-E.8–E.10 needs; "n layers" are n hidden layers. `resnet` has the 195,210 parameters
-that the paper states, reached when x6 has no convolution and the last pooling is global; `resnet_e7`
-is Table E.7 as printed, with 234,058.
+The paper leaves some details open, which are chosen as follows. Convolutions pad by 2, so that the number of
+features is the 16·C of Tables E.8–E.10. "n layers" means n hidden layers. `resnet` has the 195,210 parameters
+that the paper states: this requires that x6 has no convolution and that the last pooling is global.
+`resnet_e7` is Table E.7 as printed, with 234,058 parameters.
 """
 
 import contextlib
@@ -33,7 +33,8 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "sigmoid": nn.Sigmoid,
 }
-"""Activations of toscore's own networks, by name; all but ReLU have a Hessian everywhere (ELU's jumps)."""
+"""Activations of toscore's own networks, by name. ReLU has a kink at 0; ELU is continuously differentiable,
+but its second derivative jumps at 0; all others are smooth."""
 
 
 def build(spec: NetworkSpec, input_shape: InputShape, classes: int, seed: int = 0) -> nn.Module:

@@ -1,4 +1,4 @@
-"""A lock between processes: whoever downloads or unpacks data does so alone."""
+"""A lock between processes, so that only one of them downloads or unpacks data at a time."""
 
 import contextlib
 import fcntl
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock `name` in a folder, which is made where it is missing; waits for other holders.
+    """Hold the lock `name` in a folder, which is created if it is missing; wait for other holders first.
 
-    The lock ends with its process. On a shared file system it holds between nodes. Where the folder cannot be
-    written to, nothing can be downloaded either; where the file system has no locks, nobody waits.
+    The lock is released when its process ends. On a shared file system it also works between nodes. If the
+    folder cannot be written to or the file system has no locks, the body is executed without a lock.
 
     Args:
         folder: where the data go.

@@ -1,8 +1,10 @@
-"""Checks that data and networks are equal in every process, and that the code is that of the plan.
+"""Check that data and networks are equal in all processes, and that the code is the one the run was planned
+with.
 
-Every worker builds the network for itself, and every start of a run loads the data; a worker loads them
-where it cannot get them from the driver. A `load()` or a builder that draws random numbers without a seed
-would give each its own loss, and the barcode would compare different functions.
+Every worker builds the network itself. Every start of a run loads the data, and so does a worker that cannot
+get them from the driver. If a `load()` or a builder drew random numbers without
+a fixed seed, each worker would have another loss, and the barcode would combine results of different
+functions.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""An array of a user's, whatever library made it, as a tensor: floating, complex, or int64."""
+"""Convert a user's array, of any library, to a tensor: floating, complex or int64."""
 
 import warnings
 from collections.abc import Callable
@@ -31,10 +31,10 @@ def tensor_of(name: str, part: str, value: Any, *, truths: bool = False) -> Tens
         name: of the user's function, for messages.
         part: which part of the data it is: `train_inputs`.
         value: an array.
-        truths: keep truth values as they are, and do not make them int64.
+        truths: whether booleans stay booleans and are not converted to int64.
 
     Raises:
-        BadReference: it is no array of numbers, has no axis of examples, or holds NaN; one sentence.
+        BadReference: the value is no array of numbers, has no axis of examples, or contains NaN or infinity.
     """
     tensor = _tried(name, part, value, _converted)
     if tensor.ndim == 0:

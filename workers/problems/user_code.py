@@ -1,4 +1,5 @@
-"""A user's `module:callable`: the only code that a run file can name."""
+"""Import a user's `module:callable`, the only form in which a run file names code, and identify its
+source."""
 
 import ast
 import hashlib
@@ -21,19 +22,19 @@ _FOLDERS: list[str] = []
 
 
 def look_in(folder: Path) -> None:
-    """Look for the modules of references in this folder as well, after all that is installed.
+    """Search a folder for the user's modules, after everything that is installed.
 
-    A folder at the front of the import path would let a `yaml.py` of the user's replace a library.
+    If the folder were at the front of the import path, a user's `yaml.py` would replace the library.
     """
     if str(folder) not in _FOLDERS:
         _FOLDERS.append(str(folder))
 
 
 def code_folders() -> tuple[str, ...]:
-    """Where this process looks for the modules of references besides its installation of Python.
+    """The folders that this process searches for the user's modules, besides its installation of Python.
 
-    A process on another machine that looks in the same folders (`look_in`) finds the same modules there, and
-    keeps its own installation.
+    A worker on another machine passes them to `look_in`, so that it finds the same modules but uses its own
+    installation of Python.
     """
     installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
     own = [

@@ -1,6 +1,6 @@
-"""What a user's `load()` returns: training inputs and targets, and those of a test set if there is one.
+"""Convert what a user's `load()` returns to training inputs and targets, and test inputs and targets if any.
 
-The table of what it may return is in `docs/howto/own-data.md`.
+A table in `docs/howto/own-data.md` lists what it may return.
 """
 
 from collections.abc import Mapping, Sequence

@@ -31,7 +31,7 @@ INPUTS = ("inputs", "input", "data", "x", "X", "features", "images", "image")
 """Keys that hold all inputs; without one of them every key but that of the targets is an input."""
 
 MOST_EXAMPLES = 1_000_000
-"""Examples that are read from an iterator without a length: it may have no end."""
+"""Largest number of examples that are read from an iterator without a length, which may be endless."""
 
 
 def target_key(mapping: Mapping[str, Any] | Iterable[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""`data.labels: map`: the different labels of a user's targets, in their order, as class numbers from 0."""
+"""`data.labels: map`: number the different labels of a user's targets, in sorted order, as classes from 0."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from workers.problems.user_arrays import array_of
 from workers.problems.user_code import BadReference
 
 IGNORED = -100
-"""PyTorch's number of targets that do not count; it stays as it is."""
+"""PyTorch's default `ignore_index`: targets with this value do not count in the loss. It is not
+renumbered."""
 
 _SHOWN = 6  # labels that a note lists
 

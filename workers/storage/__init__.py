@@ -1,1 +1,2 @@
-"""The store of a run: objects in a folder or a bucket, their names, the records that count, tensor files."""
+"""The store of a run: objects in a folder or a bucket, their names, the records of results, and tensor
+files."""

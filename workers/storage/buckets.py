@@ -1,14 +1,14 @@
-"""Objects in a bucket of S3, Google Cloud Storage or Azure: one request for each object, so no reader gets
-a part.
+"""Objects in a bucket of S3, Google Cloud Storage or Azure. One request writes a whole object, so no reader
+sees a part of it.
 
-Endpoint, region and credentials come from the environment alone, or from the machine's own role, and are in
-no message. obstore reads them: `AWS_*` for `s3://` (`AWS_ENDPOINT_URL` for other stores that speak S3),
-`GOOGLE_*` for `gs://`, `AZURE_*` for `az://`. An endpoint without TLS is refused unless `AWS_ALLOW_HTTP`,
-`GOOGLE_ALLOW_HTTP` or `AZURE_ALLOW_HTTP` is `true`.
+obstore reads the endpoint, the region and the credentials from the environment or from the role of the
+machine: `AWS_*` for `s3://` (`AWS_ENDPOINT_URL` for other servers with the S3 protocol), `GOOGLE_*` for
+`gs://`, `AZURE_*` for `az://`. No message contains credentials. An endpoint without TLS is refused unless
+`AWS_ALLOW_HTTP`, `GOOGLE_ALLOW_HTTP` or `AZURE_ALLOW_HTTP` is `true`.
 
-Refused and interrupted requests are sent again for `PATIENCE`, with growing pauses. A request whose
-answer got lost may have been carried out: writing an immutable object again is harmless, and for the
-conditional writes the object is read back and compared.
+A request that fails for a temporary reason is repeated for `PATIENCE`, with growing pauses. If the answer to
+a write is lost, the write may have been executed. Writing an immutable object again is harmless; after a
+conditional write, the object is read back and compared.
 """
 
 import os
@@ -43,13 +43,14 @@ from workers.storage.objects import (
 )
 
 PATIENCE = timedelta(seconds=30)
-"""How long a request is repeated before the store counts as unreachable."""
+"""How long a request is repeated before `StoreUnreachable` is raised. Short network failures end within
+it."""
 
 _ANSWER_TIMEOUT = timedelta(seconds=60)
-"""A request that takes longer, an upload of a large object included, is given up and sent again."""
+"""Time after which a request is aborted and sent again; it must suffice for the upload of a large object."""
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
-"""Codes of S3 and Google, and of Azure, for a bucket that does not exist."""
+"""Error codes for a bucket that does not exist: of S3 and Google, and of Azure."""
 
 _Answer = TypeVar("_Answer")
 
@@ -59,11 +60,11 @@ class Provider:
     """A kind of object store.
 
     Attributes:
-        endpoint: variable of the environment with the URL of another server.
-        allow_http: variable that permits an endpoint without TLS.
-        credentials: what a user without access should set or check.
-        generations: versions of objects are numbers, not tags.
-        account: variable without which no bucket can be named; empty if there is none.
+        endpoint: environment variable with the URL of another server.
+        allow_http: environment variable that permits an endpoint without TLS.
+        credentials: the environment variables that a user without access should check, for messages.
+        generations: whether versions of objects are numbers (generations) and not entity tags.
+        account: environment variable that must be set to open a bucket; empty if there is none.
     """
 
     endpoint: str
@@ -90,11 +91,19 @@ PROVIDERS: Mapping[str, Provider] = {
         account="AZURE_STORAGE_ACCOUNT_NAME",
     ),
 }
-"""The kinds of object stores by the scheme of their URLs."""
+"""The kinds of object stores, by the scheme of their URLs."""
 
 
 class BucketObjects:
-    """Objects at `scheme://bucket/prefix`."""
+    """Objects at `scheme://bucket/prefix`; implements `Objects`.
+
+    Args:
+        url: the location.
+        patience: how long a request is repeated.
+
+    Raises:
+        NotWritable: the URL is not complete, the endpoint has no TLS, or there are no credentials.
+    """
 
     def __init__(self, url: str, patience: timedelta = PATIENCE) -> None:
         scheme, _, path = url.partition("://")
@@ -146,7 +155,7 @@ class BucketObjects:
         return self._url
 
     def check_writable(self) -> None:
-        """Puts and deletes an object."""
+        """Check the access by writing and deleting an object."""
         self.put(".toscore-probe", b"?")
         self.delete(".toscore-probe")
 
@@ -154,7 +163,7 @@ class BucketObjects:
         path = str(checked_name(name))
         try:
             self._repeat(lambda: obstore.put(self._store, path, data, use_multipart=False))
-        except NotFound:  # nothing but the bucket can be missing
+        except NotFound:  # for a write, only the bucket can be missing
             raise self._no_bucket() from None
 
     def get(self, name: str) -> bytes:
@@ -211,13 +220,18 @@ class BucketObjects:
         return self._repeat(read)
 
     def sweep(self) -> None:
-        """Nothing: a request that was cut off leaves no object."""
+        """Do nothing: an interrupted request leaves no object."""
 
     def _version(self, answer: Mapping[str, Any]) -> str:
         return answer.get("version" if self._generations else "e_tag") or ""
 
     def _own(self, name: str, data: bytes, otherwise: Exception) -> str:
-        """The version of the object if its bytes are `data`: only the answer was lost. Else raises."""
+        """The version of the object if its bytes are `data`: then the write succeeded and its answer was
+        lost.
+
+        Raises:
+            Exception: `otherwise`, if the object has other bytes or does not exist.
+        """
         try:
             current, version = self.read_versioned(name)
         except NotFound:
@@ -227,9 +241,12 @@ class BucketObjects:
         return version
 
     def _repeat(self, request: Callable[[], _Answer]) -> _Answer:
-        """Carry a request out, and repeat it while the store does not answer.
+        """Send a request, and repeat it while the store does not answer.
 
         The client library repeats requests that a server refused, but not a write that timed out.
+
+        Raises:
+            StoreUnreachable: there was no answer for `patience`.
         """
         retrying = Retrying(
             retry=retry_if_exception_type(StoreUnreachable),
@@ -277,7 +294,8 @@ class BucketObjects:
 
 
 def _cause(error: Exception) -> str:
-    """The answer of the server or the network in a few words; never the request, which is signed."""
+    """The cause of an error in a few words, without the request: its signature must not appear in
+    messages."""
     text = str(error).partition("\n\nDebug source")[0]
     if code := re.search(r"<Code>(\w+)</Code>", text):
         return code.group(1)

@@ -1,21 +1,22 @@
-"""The commit log: it alone says which segments of records count.
+"""The commit log: the list of the segments of records that count.
 
-A segment is published by a worker and counts once the driver has committed its name. Commit 42 is the
-object `log/00000042.json`. It holds the complete state, not a change of it, so a reader needs the newest
-commit alone. Its size stays small because segments are compacted.
+A worker publishes a segment, and the segment counts once the driver has committed its name. Commit 42 is the
+object `log/00000042.json`. A commit holds the complete list, not a change of it, so a reader needs the newest
+commit only. It stays small because segments are compacted.
 
-**One writer.** A commit is created only if no object of its name exists, so of two drivers that write
-commit 42 exactly one succeeds. A commit of a driver whose lease term is over fails, because the next driver
-begins its term with a commit of its own. Separate names are used, instead of one object that is replaced,
-because Google Cloud Storage replaces one object at most once a second.
+**One writer.** A commit is created only if no object with its name exists, so if two drivers write commit 42,
+exactly one succeeds. A driver whose lease term has ended cannot commit, because the next driver begins its
+term with a commit. Each commit has its own name, because Google Cloud Storage replaces one object at most
+once per second.
 
-**Fencing.** A driver that takes a run over lists the segments once and adopts those that its predecessor's
-workers published and that were not committed. Segments of earlier terms that appear later never count.
+**Fencing.** A driver that begins a lease term lists the segments once. It adopts (commits) those that workers
+of its predecessor have published and that were not committed. Segments of earlier terms that appear later
+never count.
 
-**Damage.** A commit carries the digest of its content. If the newest one is damaged, the one before it is
-read; the newest three are kept. Each term begins with two commits, so the one before the newest has the
-same term and still excludes late segments of earlier terms. Segments that only the damaged commit named are
-adopted by the next driver. If no commit can be read, every segment counts that exists and is intact.
+**Damage.** A commit contains the digest of its content. If the newest commit is damaged, the one before it is
+read; three commits are kept. Each term begins with two commits, so the commit before the newest has the same
+term and excludes late segments of earlier terms as well. The next driver adopts the segments that only the
+damaged commit named. If no commit can be read, every segment that exists and is intact counts.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ from workers.storage.objects import AlreadyExists, Fenced, NotFound, Objects, St
 from workers.tasks.results import Segment
 
 KEPT_COMMITS = 3
-"""The newest commit and two older ones, in case it is damaged."""
+"""Number of commits that are kept: the newest one, and two older ones to read if it is damaged."""
 
 _ATTEMPTS = 10
 """Attempts to list and read the log: each fails if another process deletes the listed commits in between."""
@@ -41,14 +42,14 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True)
 class Commit:
-    """The state of a run's records.
+    """The list of the segments that count, and related state.
 
     Attributes:
-        number: of the commit; 0 where the store has no log yet.
-        term: of the lease of the driver that wrote it.
-        segments: size in bytes of each segment that counts, by name. Of two records of one key the one in
-            the earlier segment counts.
-        removed: segments whose records were copied into others and whose objects may still exist.
+        number: of the commit; 0 if the store has no log yet.
+        term: lease term of the driver that wrote the commit.
+        segments: size in bytes of each segment that counts, by name. If two segments have a record of the
+            same key, the record of the earlier segment in this order counts.
+        removed: names of segments whose records were copied into others, and whose objects may still exist.
         failures: name of the object with the failures of earlier terms; None if there is none.
     """
 
@@ -59,14 +60,14 @@ class Commit:
     failures: str | None = None
 
     def of(self, collection: str) -> dict[Name, int]:
-        """Size in bytes of each segment of one kind of records, by name, in order."""
+        """Size in bytes of each segment of a collection, by name, in the order of the commit."""
         folder = object_names.records_folder(collection)
         parsed = ((parse_name(name), size) for name, size in self.segments.items())
         return {name: size for name, size in parsed if name is not None and name.folder == folder}
 
 
 class CommitLog:
-    """The log of one run. A driver commits from more than one thread; commits are made one after another."""
+    """The commit log of one run. Several threads of a driver may commit; a lock makes commits sequential."""
 
     def __init__(self, published: Published) -> None:
         self._published, self._objects = published, published.objects
@@ -77,22 +78,26 @@ class CommitLog:
     def latest(self) -> Commit:
         """The newest commit that can be read.
 
-        A driver that has taken the run over is the only writer and asks the store for nothing. Others list
-        the log, and read a commit that they have not read before. In a store without a readable commit,
-        all segments that exist count.
+        After `take_over` this object is the only writer, and returns the commit from memory. Otherwise the
+        log is listed, and a commit is read unless it was read before. In a store without a readable commit,
+        all existing segments count.
         """
         with self._lock:
             return self._held or self._newest()[1]
 
     def commit(self, segments: Iterable[Segment], *, term: int) -> Commit:
-        """Let segments count, after those that count already; without a new name nothing is written.
+        """Append published segments to those that count; nothing is written if all of them count already.
 
         Args:
             segments: that are published.
             term: of the lease that is held now.
 
+        Returns:
+            The newest commit.
+
         Raises:
             Fenced: a driver of a later term has written to the log.
+            StoreUnreachable: other processes keep creating the next commit.
         """
         with self._lock:
             state = self.latest()
@@ -102,11 +107,11 @@ class CommitLog:
             return self._change(lambda state: _with(state, new), term)
 
     def replace(self, old: Sequence[str], new: Iterable[Segment], *, term: int) -> None:
-        """Let new segments count in place of old ones, then delete the objects of the old ones.
+        """Commit new segments in place of old ones, then delete the objects of the old ones.
 
         Args:
             old: names of segments.
-            new: segments that hold their records.
+            new: published segments that contain the records of the old ones.
             term: of the lease that is held now.
 
         Raises:
@@ -122,16 +127,18 @@ class CommitLog:
         self._change(change, term)
         self._published.delete(old)
         with self._lock:
-            if self._held is not None:  # the next commit need not name them any more
+            # Their objects are deleted, so the next commit need not name them.
+            if self._held is not None:
                 left = tuple(name for name in self._held.removed if name not in gone)
                 self._held = replace(self._held, removed=left)
 
     def take_over(self, term: int, failures: Callable[[Commit], str | None]) -> None:
-        """Begin a lease term: adopt the segments that exist and were not committed, and exclude later ones.
+        """Begin a lease term: commit all existing segments of the previous term, and exclude later ones.
 
         Args:
             term: of the lease that is held now.
-            failures: publishes the failures that count before this commit; returns the object's name.
+            failures: publishes the failures that count in the previous commit, which is its argument, as one
+                object; returns the name of the object, or None if there are no failures.
 
         Raises:
             Fenced: a driver of a later term has written to the log.
@@ -156,10 +163,10 @@ class CommitLog:
             self._published.delete(damaged)
 
     def adopt(self, workers: Collection[str] | None, *, term: int) -> list[str]:
-        """Commit the segments that workers have published in this term and that were not committed.
+        """Commit the segments that workers have published in this term but could not report to the driver.
 
-        This lists the folder of segments once. Compaction keeps that folder small, so the cost does not
-        depend on the size of the run.
+        The folder of segments is listed once. Compaction keeps it small, so the cost does not depend on the
+        size of the run.
 
         Args:
             workers: names of the workers; None for all.
@@ -184,7 +191,7 @@ class CommitLog:
             return [segment.name for segment in published]
 
     def late(self) -> list[str]:
-        """Segments that do not count and never will: of a fenced driver's workers, or copied into others."""
+        """Names of the segments that can never count: of earlier terms, or copied into other segments."""
         state = self.latest()
         return [
             name
@@ -202,7 +209,12 @@ class CommitLog:
         ]
 
     def _change(self, change: Callable[[Commit], Commit], term: int) -> Commit:
-        """Create the next commit from the newest one, again if another process created it first."""
+        """Create the next commit from the newest one; repeated if another process creates it first.
+
+        Raises:
+            Fenced: the newest commit has a later term.
+            StoreUnreachable: all attempts failed.
+        """
         with self._lock:
             for _ in range(_ATTEMPTS):
                 number, state = (
@@ -230,14 +242,14 @@ class CommitLog:
             )
 
     def _newest(self) -> tuple[int, Commit]:
-        """The highest number of a commit, and the newest commit that can be read."""
+        """The highest number of an existing commit (0 if there is none), and the newest readable commit."""
         for _ in range(_ATTEMPTS):
             numbers = self._numbers()
             for number in reversed(numbers):
                 if self._read is not None and self._read.number == number:
                     return numbers[-1], self._read
                 content = self._content(object_names.commit_name(number))
-                if content is None:  # deleted by the driver after newer commits
+                if content is None:  # the driver deleted it after newer commits: list again
                     break
                 if isinstance(content, Commit):
                     self._read = content
@@ -255,7 +267,7 @@ class CommitLog:
         return sorted(number for number in numbers if number is not None)
 
     def _content(self, name: str) -> "Commit | _Unreadable | None":
-        """A commit; None if it does not exist."""
+        """The commit with a name; None if it does not exist, `_Unreadable` if it is damaged."""
         try:
             return _decode(self._objects.get(name))
         except NotFound:
@@ -264,7 +276,7 @@ class CommitLog:
             return _Unreadable()
 
     def _listed(self) -> dict[str, int]:
-        """Size in bytes of each segment that exists, by name, sorted by term within each kind."""
+        """Size in bytes of each existing segment, by name, sorted by term within each collection."""
         parsed = (
             (parse_name(info.name), info.size) for info in self._objects.list(object_names.RECORDS)
         )
@@ -274,11 +286,11 @@ class CommitLog:
 
 
 class _Unreadable:
-    """In place of a damaged commit."""
+    """Stands for a damaged commit."""
 
 
 def highest_term(objects: Objects) -> int:
-    """The highest lease term that objects of a store name; 0 if there is none."""
+    """The highest lease term in the names of a store's objects and in its log; 0 if there is none."""
     names = (parse_name(info.name) for info in objects.list(object_names.RUN))
     stems = (part for name in names if name is not None for part in name.stem.split("-"))
     in_names = max((int(part) for part in stems if part.isdigit()), default=0)
@@ -296,7 +308,8 @@ def _term(name: str) -> int:
 
 
 def _encode(commit: Commit) -> bytes:
-    """JSON with the digest of its other entries; the token makes the bytes of each writer unique."""
+    """A commit as JSON with the digest of its entries. The random token makes the bytes of each writer
+    unique."""
     entries = {
         "commit": commit.number,
         "term": commit.term,
@@ -309,7 +322,11 @@ def _encode(commit: Commit) -> bytes:
 
 
 def _decode(data: bytes) -> Commit:
-    """Raises ValueError, KeyError or TypeError for bytes that are not those of a commit."""
+    """The commit in the bytes of its object.
+
+    Raises:
+        ValueError, KeyError, TypeError: the bytes are not those of a commit.
+    """
     entries = dict(json.loads(data))
     if entries.pop("sha256") != _digest(entries):
         raise ValueError("its content does not have its digest")

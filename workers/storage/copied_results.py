@@ -1,4 +1,4 @@
-"""Results of another run, copied into the store of this one."""
+"""Copy results of another run into the store of this one."""
 
 from dataclasses import replace
 
@@ -12,17 +12,20 @@ from workers.storage.schema import KINDS, ResultRecord
 def copy_results(
     store: Store, other: Store, collection: str, keys: frozenset[str], *, term: int
 ) -> int:
-    """Copy results: objects first, then their records.
+    """Copy the results of some tasks: first their objects, then their records.
 
     Args:
-        store: to copy to.
-        other: to copy from.
+        store: the destination.
+        other: the source.
         collection: of the records.
-        keys: of tasks that are complete there.
+        keys: of the tasks; those that are not complete in `other` are ignored.
         term: of the lease that is held on `store`.
 
     Returns:
-        How many were copied; damaged results are left out.
+        The number of copied results. Results with a damaged or missing object are not copied.
+
+    Raises:
+        Fenced: another driver has taken the run of `store` over.
     """
     published, sound = Published(other.objects), list[ResultRecord]()
     for record in to_records(other.table(collection), KINDS[collection]):

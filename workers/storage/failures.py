@@ -1,8 +1,8 @@
-"""Failures of tasks, each published by one request of the driver.
+"""Failures of tasks. The driver publishes each failure as one object.
 
-A failure counts if it has the term of the newest commit. Those of earlier terms are copied into one object
-when a new term begins, and the first commit of the term names it. So failures that a fenced driver
-publishes late never count, and no commit grows with their number.
+A failure counts if it has the lease term of the newest commit. When a new term begins, the failures that
+count are copied into one object, which the commits of the new term name. So a failure that a fenced driver
+publishes late never counts, and the size of a commit does not depend on the number of failures.
 """
 
 from collections.abc import Mapping
@@ -25,18 +25,22 @@ class Failures:
 
         Args:
             key: of the task.
-            failure: anything that JSON can hold.
+            failure: values that JSON can encode.
             term: of the lease that is held now.
         """
         stem = object_names.failure_stem(term, key)
         self._published.publish(object_names.FAILURES, stem, "json", json_bytes(failure))
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """The failures that count by key; of several failures of one task, that of the latest term."""
+        """The failures that count, by key of the task; if a task has several, the one of the latest term."""
         return self._of(self._log.latest())
 
     def carry_over(self, state: Commit, term: int) -> str | None:
         """Copy the failures that count into one object, for the first commit of a term.
+
+        Args:
+            state: the newest commit of the previous term.
+            term: that begins.
 
         Returns:
             The object's name; None if there are no failures.
@@ -55,7 +59,7 @@ class Failures:
         return count
 
     def late(self) -> list[str]:
-        """Failures that do not count and never will."""
+        """Names of the failures that can never count."""
         state = self._log.latest()
         names = [str(name) for name in self._published.names(object_names.FAILURES)]
         counting = {*map(str, self._current(state)), state.failures}
@@ -72,7 +76,7 @@ class Failures:
         return failures
 
     def _current(self, state: Commit) -> list[Name]:
-        """Single failures that count, those of later terms after those of earlier ones."""
+        """Names of the objects of single failures that count, sorted by term."""
         names = self._published.names(object_names.FAILURES)
         single = [name for name in names if name.stem[:8].isdigit() and name.stem[8:9] == "-"]
         return [name for name in single if name.number >= state.term]

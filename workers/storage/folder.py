@@ -1,8 +1,9 @@
-"""Objects as files of a folder, each whole or not there at all, also when a writer is killed.
+"""Objects as files in a folder. A file exists completely or not at all, even if its writer is killed.
 
-A file is written under a hidden name, forced to disk and renamed into place; then its folder is forced
-to disk, because a rename survives a power cut only from then on. While it writes, a writer holds a lock
-on its hidden file, which distinguishes the file of a living writer from one that a killed writer left.
+A writer writes a file under a hidden name, flushes it to disk with `fsync`, and renames it. Then it flushes
+the folder, because only then does the rename survive a power failure. While it writes, the writer holds a
+lock on its hidden file. The lock distinguishes the file of a running writer from one that a killed writer has
+left.
 """
 
 import contextlib
@@ -31,14 +32,17 @@ _PART = _HIDDEN + "part-"
 _LOCK = _HIDDEN + "lock"
 
 LOCK_SECONDS = 10.0
-"""A lock is held for one small write. If it is held longer, its holder is stopped or its disk hangs."""
+"""Time in seconds to wait for the lock of a folder. It is held for one small write only, so a longer wait
+means that the holder is suspended or its disk does not respond."""
 
 _ATTEMPTS = 20
-"""How often others may remove our empty folder, or our hidden file while it is not locked."""
+"""Attempts to write a file: one fails if another process removes the folder while it is empty, or the hidden
+file before it is locked."""
 
 
 class FolderObjects:
-    """Objects as files of a folder, which is made when the first object is published."""
+    """Objects as files in a folder, which is created when the first object is published; implements
+    `Objects`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
@@ -48,7 +52,8 @@ class FolderObjects:
         return str(self._folder)
 
     def check_writable(self) -> None:
-        """Writes and removes a file in the folder, or where the folder would be made."""
+        """Check the access by writing and removing a file in the folder, or in its nearest existing
+        parent."""
         existing = self._folder
         while not existing.exists() and existing != existing.parent:
             existing = existing.parent
@@ -106,7 +111,7 @@ class FolderObjects:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:
-                # An unreadable folder is not an empty one: all of it would be computed again.
+                # An unreadable folder must not count as empty, or all its results would be computed again.
                 raise _unreachable(error, Path(folder)) from error
         return sorted(objects, key=lambda info: info.name)
 
@@ -118,7 +123,8 @@ class FolderObjects:
             except (FileNotFoundError, NotADirectoryError):
                 return
         if path.parent != self._folder:
-            # Half a million emptied folders of checkpoints would make every listing slow.
+            # Remove the folder if it is empty: half a million empty folders of checkpoints make listings
+            # slow.
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
 
@@ -153,7 +159,12 @@ class FolderObjects:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the lock of the folder, so that no other process writes between a read and a write."""
+        """Hold the lock of the folder, so that no other process writes between a read and a write.
+
+        Raises:
+            NotWritable: the file system has no locks, or the folder cannot be written to.
+            StoreUnreachable: another process holds the lock for longer than `LOCK_SECONDS`.
+        """
         deadline = time.monotonic() + LOCK_SECONDS
         with self._translated(self._folder):
             _make_folder(self._folder)
@@ -182,7 +193,7 @@ class FolderObjects:
     @staticmethod
     @contextlib.contextmanager
     def _translated(path: Path) -> Iterator[None]:
-        """Raise errors of writing as the exceptions of `Objects`."""
+        """Translate an `OSError` of a write into the exceptions of `Objects`."""
         try:
             yield
         except OSError as error:
@@ -213,7 +224,7 @@ _REFUSALS = (
 
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""Answers of file systems that cannot force a folder to disk."""
+"""Error numbers of file systems that cannot flush a folder to disk."""
 
 
 def _without_locks(path: Path) -> NotWritable:
@@ -232,7 +243,7 @@ def _version(data: bytes) -> str:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents so that they survive a power cut."""
+    """Create a folder and its parents, and flush them to disk so that they survive a power failure."""
     if folder.is_dir():
         return
     if folder != folder.parent:
@@ -247,7 +258,7 @@ def _make_folder(folder: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except FileNotFoundError:  # emptied and removed by another process
+    except FileNotFoundError:  # another process has removed the folder, because it was empty
         return
     try:
         os.fsync(descriptor)
@@ -259,7 +270,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _write(part: Path, data: bytes) -> None:
-    """A locked file with the data, on disk; removed again if that fails."""
+    """Write data to a new file and flush it to disk, holding a lock on it; the file is removed after an
+    error."""
     try:
         with open(part, "xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -285,9 +297,12 @@ def _forget(part: Path) -> None:
 
 
 def _remove_if_left(part: Path) -> None:
-    """Remove a hidden file that nobody holds a lock on.
+    """Remove a hidden file on which no process holds a lock.
 
-    A living writer without the lock (it has just opened the file, or is about to rename it) writes anew.
+    If its writer is still running (it has just opened the file, or is about to rename it), it writes again.
+
+    Raises:
+        OSError: a process holds the lock, or the file cannot be removed.
     """
     with open(part, "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

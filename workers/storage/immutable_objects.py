@@ -1,7 +1,7 @@
-"""Immutable objects: named by the digest of their bytes, so that every read is checked.
+"""Immutable objects, whose names contain the digest of their bytes, so that every read is checked.
 
-Publishing the same bytes twice is harmless, and damaged bytes are never taken for published ones: the
-object is reported, collected, and counts as absent.
+Publishing the same bytes twice is harmless. An object whose bytes do not have the digest of its name is
+damaged: reading it raises `Damaged`, the damage is remembered, and the object counts as absent.
 """
 
 import json
@@ -16,18 +16,18 @@ from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import SchemaError
 
 READERS = 8
-"""Reads at once where many objects are read: an object store answers them in parallel."""
+"""Number of objects that are read in parallel: an object store answers parallel requests faster."""
 
 T = TypeVar("T")
 
 
 class Damaged(Exception):
-    """An object's bytes are not those that were published; the message names it."""
+    """An object is missing, or its bytes are not those that were published; the message names it."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A damaged object, and the reason."""
+    """The name of a damaged object, and a sentence about the damage."""
 
     name: str
     reason: str
@@ -47,15 +47,19 @@ class Published:
         return name
 
     def names(self, folder: str = "") -> list[Name]:
-        """The names below a folder that are names of this program, sorted."""
+        """The names of the immutable objects below a folder, sorted; objects with other names are ignored."""
         parsed = (layout.parse_name(info.name) for info in self.objects.list(folder))
         return [name for name in parsed if name is not None]
 
     def read(self, name: Name | str, decode: Callable[[bytes], T]) -> T:
-        """An object, checked and decoded.
+        """Read an object, check its digest, and decode it.
+
+        Args:
+            name: of the object.
+            decode: converts its bytes; it raises `SchemaError` for bytes that it cannot convert.
 
         Raises:
-            Damaged: it is not what was published; also collected in `damage`.
+            Damaged: its bytes are not those that were published; `damage` lists it from then on.
             NotFound: there is no such object.
         """
         text = str(name)
@@ -71,7 +75,7 @@ class Published:
             raise Damaged(damage.reason) from None
 
     def read_json(self, name: Name) -> dict[str, Any] | None:
-        """A JSON object; None if it is damaged or was deleted meanwhile."""
+        """Read a JSON object; None if it is damaged or does not exist."""
         try:
             return self.read(name, _json_object)
         except (Damaged, NotFound):
@@ -83,7 +87,7 @@ class Published:
             self._damage.pop(str(name), None)
 
     def verify(self, names: Iterable[Name]) -> list[Damage]:
-        """Check objects against the digests in their names; those that fail."""
+        """Read objects and compare them with the digests in their names; returns the damaged ones."""
         return [damage for damage in self.each(self._verify, names) if damage is not None]
 
     def note(self, damage: Damage) -> None:
@@ -91,19 +95,20 @@ class Published:
 
     @property
     def damage(self) -> list[Damage]:
-        """The damaged objects that were read so far and not deleted since, by name."""
+        """The damaged objects that were found so far and not deleted since, sorted by name."""
         return [self._damage[name] for name in sorted(self._damage)]
 
     @staticmethod
     def each(action: Callable[[Name], T], names: Iterable[Name]) -> Iterable[T]:
-        """The action's answers for many names, in order, several at a time."""
+        """Apply a function to many names, `READERS` at a time; yields its results in the order of the
+        names."""
         with ThreadPoolExecutor(READERS) as pool:
             yield from pool.map(action, names)
 
     def _verify(self, name: Name) -> Damage | None:
         try:
             self.read(name, lambda data: None)
-        except NotFound:  # deleted meanwhile
+        except NotFound:  # deleted after it was listed
             return None
         except Damaged:
             return self._damage[str(name)]

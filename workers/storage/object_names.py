@@ -1,8 +1,9 @@
-"""Names of objects: pure functions.
+"""Names of objects, as pure functions.
 
-<digest> is the beginning of the SHA-256 of the object's bytes. Only commits and the lease have none in
-their names.
+<digest> is the beginning of the SHA-256 of the object's bytes. Only the names of commits, the lease and the
+request to stop contain none.
 
+lease.json
 log/<number>.json
 records/{minima,pairs,simplices,saddles}/<lease term>-<worker>-<random>.<digest>.parquet
 minima/<key>.<digest>.safetensors
@@ -12,6 +13,7 @@ checkpoints/<key>/<epoch>[-<passes of a curve>].<digest>.parquet
 failures/<lease term>-<key>.<digest>.json
 failures/earlier-<lease term>.<digest>.json
 run/config-<lease term>.<digest>.json
+run/stop
 """
 
 import hashlib
@@ -20,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 DIGEST_LENGTH = 16
-"""Hex digits of a digest in a name: 64 bits, against accidents."""
+"""Hex digits of a digest in a name. They hold 64 bits: enough to detect accidental damage, not an attack."""
 
 LEASE = "lease.json"
-"""The one object that changes."""
+"""The name of the lease, which drivers replace by compare-and-swap."""
 
 STOP = "run/stop"
-"""Its presence asks the driver to finish the running tasks and end."""
+"""The name of a request to the driver to finish the running tasks and stop; it contains the driver's lease
+term."""
 
 MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN, LOG = (
     "minima",
@@ -45,7 +48,7 @@ _TOKEN_LENGTH = 12
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a name: `folder/stem.digest.suffix`."""
+    """A parsed name: `folder/stem.digest.suffix`."""
 
     folder: str
     stem: str
@@ -57,7 +60,11 @@ class Name:
 
     @property
     def number(self) -> int:
-        """The first number in the stem: a lease term, or the epoch of a checkpoint."""
+        """The first number in the stem: a lease term, or the number of steps of a checkpoint.
+
+        Raises:
+            StopIteration: the stem contains no number.
+        """
         return next(int(part) for part in self.stem.split("-") if part.isdigit())
 
 
@@ -70,7 +77,7 @@ def name_of(folder: str, stem: str, suffix: str, data: bytes) -> Name:
 
 
 def parse_name(text: str) -> Name | None:
-    """The parts of a name; None for a name that this program does not make."""
+    """Parse a name; None if it is not the name of an immutable object."""
     path = PurePosixPath(text)
     parts = path.name.split(".")
     if len(parts) != 3 or not parts[0] or not _is_digest(parts[1]) or not parts[2]:
@@ -91,27 +98,33 @@ def checkpoint_folder(key: str) -> str:
 
 
 def numbered(number: int) -> str:
-    """Eight digits, so that names sort as the numbers do."""
+    """A number with eight digits, so that names sort in the order of the numbers."""
     return f"{number:08d}"
 
 
 def checkpoint_stem(epoch: int, passes: int | None) -> str:
-    """The stem of a checkpoint; that of a curve sorts before those of its path."""
+    """The stem of a checkpoint.
+
+    Args:
+        epoch: number of epochs, rounds or other steps that are done.
+        passes: for a curve that is trained before the first epoch of a path (`epoch` 0), its passes over the
+            data; else None.
+    """
     return numbered(epoch) if passes is None else f"{numbered(epoch)}-{numbered(passes)}"
 
 
 def segment_stem(lease_term: int, worker: str, token: str) -> str:
-    """The stem of a segment; `token` has 12 characters."""
+    """The stem of a segment; `token` is a random string of 12 characters that makes it unique."""
     return f"{numbered(lease_term)}-{plain(worker)}-{token}"
 
 
 def segment_worker(name: str) -> str:
-    """The worker that published a segment, as `plain` writes it."""
+    """The name of the worker that published a segment, as `plain` returns it."""
     return PurePosixPath(name).name.partition(".")[0][9 : -_TOKEN_LENGTH - 1]
 
 
 def plain(worker: str) -> str:
-    """A worker's name with the characters alone that a name of an object may have."""
+    """A worker's name in which every character that an object's name must not contain is replaced by `_`."""
     return re.sub(r"[^\w-]", "_", worker)
 
 

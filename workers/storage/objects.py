@@ -1,12 +1,12 @@
-"""Named objects of bytes: whole or not there at all, in a folder or in a bucket of an object store.
+"""Named objects of bytes in a folder or in a bucket. An object exists completely or not at all.
 
-The interface is small: publish a whole object, read it, list, delete, create
-if absent (the commit log, the lease), and compare-and-swap (the lease). Two classes implement `Objects`:
+The protocol `Objects` has few operations: put a whole object, get it, list, delete, create if absent (for the
+commit log and the lease), and compare-and-swap (for the lease). Two classes implement it:
 
-* `folder.FolderObjects`: a file for each object, written under a hidden name, forced to disk, then renamed.
+* `folder.FolderObjects`: a file for each object, written under a hidden name, flushed to disk, then renamed.
 * `buckets.BucketObjects`: one request for each object; conditional requests for the lease and the log.
 
-Every error is one sentence that says what to do.
+The message of an error for the user is one sentence that says what to do.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Protocol
 
 
 class StoreUnreachable(Exception):
-    """The store did not answer; waiting may help."""
+    """The store did not answer; a later attempt may succeed."""
 
 
 class StoreFull(Exception):
@@ -23,19 +23,19 @@ class StoreFull(Exception):
 
 
 class NotWritable(Exception):
-    """The store refuses access; another location or other permissions are needed."""
+    """The store refuses access or cannot be opened; another location or other permissions are needed."""
 
 
 class NotFound(Exception):
-    """No object of that name."""
+    """There is no object of that name."""
 
 
 class AlreadyExists(Exception):
-    """Somebody was first to create the object."""
+    """The object to be created exists already."""
 
 
 class Conflict(Exception):
-    """The object is no longer the one that was read."""
+    """Another process has changed the object since it was read."""
 
 
 class Fenced(Exception):
@@ -51,59 +51,86 @@ class ObjectInfo:
 
 
 class Objects(Protocol):
-    """Raw objects; names are relative paths with forward slashes, all below one root.
+    """Named objects of bytes below one root. A name is a relative path with forward slashes.
 
-    Any call may raise StoreUnreachable; any call that writes, StoreFull or NotWritable; a name that
-    points outside the root, ValueError.
+    Any method may raise StoreUnreachable or NotWritable, any method that writes StoreFull, and any method
+    with a name that points outside the root ValueError.
     """
 
     @property
     def url(self) -> str:
-        """The location that `open_objects` was given, for messages."""
+        """The absolute path of the folder or the URL; `open_objects` opens the same store from it."""
 
     def check_writable(self) -> None:
-        """Raises NotWritable, StoreFull or StoreUnreachable if nothing can be published.
+        """Check that objects can be written, with an object or file that is deleted afterwards.
 
-        Leaves nothing behind.
+        Raises:
+            NotWritable, StoreFull, StoreUnreachable: nothing can be written.
         """
 
     def put(self, name: str, data: bytes) -> None:
-        """Publish a whole object; readers see the old one or the new one, never a part."""
+        """Write an object. Readers see the old object or the new one, never a part of it."""
 
     def get(self, name: str) -> bytes:
-        """The bytes of an object. Raises NotFound."""
+        """The bytes of an object.
+
+        Raises:
+            NotFound: there is no such object.
+        """
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Objects below a folder, sorted by name; a missing folder holds none."""
 
     def delete(self, name: str) -> None:
-        """Remove an object; a missing object is no error."""
+        """Delete an object; a missing object is no error."""
 
     def create(self, name: str, data: bytes) -> str:
-        """Publish only if absent; returns a version for `swap`. Raises AlreadyExists.
+        """Write an object if there is none of that name.
 
-        `data` must differ from what any other writer may write (it may contain a random token): after
-        a lost acknowledgement a writer recognises its own object by it.
+        Args:
+            name: of the object.
+            data: bytes that no other writer writes, for instance with a random token: if the answer of the
+                store is lost, the writer compares them to find out whether the object is its own.
+
+        Returns:
+            The version of the object, for `swap`.
+
+        Raises:
+            AlreadyExists: there is an object of that name.
         """
 
     def swap(self, name: str, data: bytes, version: str) -> str:
-        """Replace the object if it is still that version; returns the new one. Raises Conflict.
+        """Replace an object if its version is still `version`.
 
-        `data` must be unique, as for `create`.
+        Args:
+            name: of the object.
+            data: bytes that no other writer writes, as for `create`.
+            version: that `create`, `swap` or `read_versioned` returned.
+
+        Returns:
+            The new version.
+
+        Raises:
+            Conflict: the object has another version or does not exist.
         """
 
     def read_versioned(self, name: str) -> tuple[bytes, str]:
-        """The bytes of an object and its version. Raises NotFound."""
+        """The bytes of an object and its version.
+
+        Raises:
+            NotFound: there is no such object.
+        """
 
     def sweep(self) -> None:
-        """Remove the hidden files of killed writers; never an object or the file of a living writer."""
+        """Remove the hidden files that killed writers have left; objects and running writers are not
+        affected."""
 
 
 def checked_name(name: str) -> PurePosixPath:
-    """The name as a path that stays below the root.
+    """The name of an object as a path below the root.
 
     Raises:
-        ValueError: it does not.
+        ValueError: the name is empty or absolute, or contains `..` or a NUL character.
     """
     path = PurePosixPath(name)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:

@@ -1,4 +1,4 @@
-"""The kinds of store by URL scheme, and how a location is opened."""
+"""The registry of store kinds by URL scheme, and the function that opens a location."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ def _folder(location: str) -> Objects:
 
 
 def _bucket(location: str) -> Objects:
-    # Imported here: a local run does not load the object-store client.
+    # Imported here, so that a run in a folder does not import the object-store client.
     from workers.storage.buckets import BucketObjects
 
     return BucketObjects(location)
@@ -25,18 +25,19 @@ STORES: dict[str, Callable[[str], Objects]] = {
     "gs": _bucket,
     "az": _bucket,
 }
-"""How a location is opened, by its scheme; a location without one is a folder."""
+"""The function that opens a location, by the scheme of the location; a location without a scheme is a
+folder."""
 
 
 def register(scheme: str, open_location: Callable[[str], Objects]) -> None:
     """Add a kind of store.
 
     Args:
-        scheme: what its locations begin with, before `://`.
-        open_location: makes the objects of a location; it may raise NotWritable.
+        scheme: the part of its locations before `://`.
+        open_location: returns the objects of a location; it may raise NotWritable.
 
     Raises:
-        ValueError: the scheme is known already.
+        ValueError: the scheme is registered already.
     """
     if scheme in STORES:
         raise ValueError(f"{scheme}:// is a known scheme; give the new store another one")
@@ -44,9 +45,9 @@ def register(scheme: str, open_location: Callable[[str], Objects]) -> None:
 
 
 def open_objects(location: str) -> Objects:
-    """The objects at a folder or at `scheme://bucket/prefix`.
+    """The objects in a folder or at `scheme://bucket/prefix`.
 
-    Endpoint and credentials of an object store come from the environment alone, see `buckets.py`.
+    The endpoint and the credentials of an object store come from the environment; see `buckets.py`.
 
     Raises:
         NotWritable: the scheme is not known, or the location is not complete.

@@ -1,4 +1,4 @@
-"""Records as Arrow tables and Parquet files, and back."""
+"""Convert records to Arrow tables and Parquet files, and back."""
 
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,14 +24,24 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_table(records: Sequence[ResultRecord]) -> pa.Table:
-    """At least one record, all of one kind, as a table."""
+    """Records as a table with a row for each.
+
+    Args:
+        records: at least one, all of one kind.
+    """
     kind = type(records[0])
     columns = {f.name: [getattr(r, f.name) for r in records] for f in fields(kind)}
     return pa.table(columns, schema=arrow_schema(kind))
 
 
 def to_records(table: pa.Table, kind: type[R]) -> list[R]:
-    """The rows of a table; lists come back as tuples, and empty where their columns were not read."""
+    """The rows of a table as records of a kind.
+
+    Lists become tuples. A list whose column is missing is empty; another missing column has its default.
+
+    Raises:
+        SchemaError: a column without a default is missing.
+    """
     lists, columns = list_columns(kind), {}
     for item in fields(kind):
         if item.name in table.column_names:
@@ -47,14 +57,16 @@ def to_records(table: pa.Table, kind: type[R]) -> list[R]:
 
 
 def _record(kind: type[R], names: Iterable[str], row: Iterable[Any]) -> R:
-    """The record, made without its constructor: that of a frozen class takes ten times as long."""
+    """A record, created without its constructor: the constructor of a frozen class takes ten times as
+    long."""
     record = object.__new__(kind)
     record.__dict__.update(zip(names, row, strict=True))
     return record
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column. Equal strings share one object: of half a million, a few thousand differ."""
+    """The values of a column. Equal strings share one object: half a million may have a few thousand
+    values."""
     if pa.types.is_timestamp(column.type):  # converted here, since Arrow would import pandas for it
         since = column.cast(pa.int64()).to_pylist()
         return [None if us is None else _EPOCH + timedelta(microseconds=us) for us in since]
@@ -65,12 +77,12 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def encode_records(records: Sequence[ResultRecord]) -> bytes:
-    """A Parquet file of records, at least one, all of one kind."""
+    """A Parquet file of records; there must be at least one, and all of one kind."""
     return encode_tables([to_table(records)])
 
 
 def encode_tables(tables: Iterable[pa.Table]) -> bytes:
-    """A Parquet file of tables of records of one kind, a row group each; at least one table."""
+    """A Parquet file with a row group for each table of records; at least one table, and all of one kind."""
     sink = io.BytesIO()
     rest = iter(tables)
     first = next(rest)
@@ -84,12 +96,17 @@ def encode_tables(tables: Iterable[pa.Table]) -> bytes:
 def decode_table(
     data: bytes, kind: type[ResultRecord], columns: Collection[str] | None = None
 ) -> pa.Table:
-    """Columns of the records of a file, all of them by default, in the order of the fields.
+    """Decode a Parquet file of records into a table, with its columns in the order of the fields.
 
     A column that was added to the kind after the file was written has its default in every row.
 
+    Args:
+        data: bytes of the file.
+        kind: of the records.
+        columns: names of the columns to read; all by default.
+
     Raises:
-        SchemaError: unreadable, or of a version or kind that is not known.
+        SchemaError: the file is unreadable, of an unknown version, or of another kind.
     """
     file = _opened(data)
     wanted = [f for f in fields(kind) if columns is None or f.name in columns]
@@ -102,10 +119,10 @@ def decode_table(
 
 
 def decode_pieces(data: bytes, kind: type[ResultRecord]) -> Iterator[pa.Table]:
-    """The records of a file, a row group at a time: a large file need never be unpacked whole.
+    """Decode a Parquet file of records one row group at a time, so that a large file need not fit in memory.
 
     Raises:
-        SchemaError: as for `decode_table`; at once, not with the first piece.
+        SchemaError: as for `decode_table`; raised by the call itself, before the first table is requested.
     """
     file = _opened(data)
     wanted = fields(kind)
@@ -123,7 +140,11 @@ def _opened(data: bytes) -> pq.ParquetFile:
 
 
 def _as_known(table: pa.Table, kind: type[ResultRecord], wanted: Sequence[Field[Any]]) -> pa.Table:
-    """The wanted columns of a table that was read, in the schema of this program."""
+    """The wanted columns of a table, with the current schema and defaults for missing columns.
+
+    Raises:
+        SchemaError: a column is of another type, or is missing and has no default.
+    """
     present = set(table.column_names)
     arrays = []
     for f in wanted:
@@ -142,10 +163,8 @@ def _as_known(table: pa.Table, kind: type[ResultRecord], wanted: Sequence[Field[
 
 
 def strings(values: Sequence[str]) -> pa.StringArray:
-    """The strings as an Arrow array.
-
-    `pa.array` of a list would import pandas, which takes half a second.
-    """
+    """Strings as an Arrow array, built from buffers: `pa.array` of a list imports pandas, which takes half a
+    second."""
     data = [value.encode() for value in values]
     offsets = np.zeros(len(data) + 1, dtype=np.int32)
     np.cumsum([*map(len, data)], out=offsets[1:])
@@ -160,7 +179,11 @@ def empty_table(kind: type[ResultRecord], columns: Collection[str] | None = None
 
 
 def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
-    """Raises SchemaError for the metadata of a file that this program cannot read."""
+    """Check the schema version in the metadata of a file.
+
+    Raises:
+        SchemaError: this program cannot read that version.
+    """
     version = (metadata or {}).get(VERSION_KEY, b"none").decode(errors="replace")
     if version != str(SCHEMA_VERSION):
         raise SchemaError(f"its schema version is {version}; this program reads {SCHEMA_VERSION}")

@@ -1,9 +1,9 @@
-"""The store of a run: the only truth about what is complete.
+"""The store of a run, which alone defines which tasks are complete.
 
-A task is complete when its record lies in a committed segment (`segments.py`, `commit_log.py`) and the object
-that the record names exists. Segments and objects are immutable and carry the digest of their bytes in
-their names (`immutable_objects.py`), so publishing twice is harmless, and every read is checked. A
-damaged object counts as absent: it is reported, it enters no result, and the next run makes it again.
+A task is complete if its record is in a committed segment (`segments.py`, `commit_log.py`) and the object
+that the record names exists. Segments and objects are immutable, and their names contain the digest of their
+bytes (`immutable_objects.py`). So publishing twice is harmless, and every read is checked. A damaged object
+counts as absent: it is reported, no result uses it, and the next start of the run computes it again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,8 @@ __all__ = ["Checkpoint", "Damage", "Damaged", "Store"]
 _KEYS_AT_ONCE = 1 << 17  # a few MB of keys
 
 REPAIR_BYTES = 2 << 30
-"""A store on a folder up to this size is checked completely whenever its run is started."""
+"""Largest size in bytes of a store in a folder that is checked completely whenever its run is started:
+reading it takes seconds."""
 
 
 class Store(TensorStore):
@@ -52,15 +53,15 @@ class Store(TensorStore):
         Args:
             records: at least one, all of one kind.
             term: of the driver's lease.
-            worker: that publishes them.
+            worker: name of the worker that publishes them.
         """
         return self._segments.publish(records, worker, term=term)
 
     def commit(self, segments: Iterable[Segment], *, term: int) -> None:
-        """Let the records of published segments count; from then on their tasks are complete.
+        """Commit published segments: their records count from then on, so that their tasks are complete.
 
         Args:
-            segments: of workers; those that count already change nothing.
+            segments: of workers; those that are committed already change nothing.
             term: of the lease that is held now.
 
         Raises:
@@ -85,14 +86,14 @@ class Store(TensorStore):
     def adopt_segments(
         self, workers: Collection[str] | None = None, *, term: int
     ) -> dict[str, str | None]:
-        """Commit what workers have published in this term and could not return.
+        """Commit segments that workers have published in this term but could not report to the driver.
 
         Args:
             workers: names of the workers; None for all.
             term: of the lease that is held now.
 
         Returns:
-            Name of the object of each task that is complete by it, by key.
+            Name of the object of each task that is complete now, by key; None where a task has none.
 
         Raises:
             Fenced: another driver has taken the run over.
@@ -103,11 +104,11 @@ class Store(TensorStore):
     def rewrite(
         self, collection: str, parts: Iterable[Sequence[ResultRecord]], *, term: int
     ) -> None:
-        """Put records in the place of all records of a collection.
+        """Replace all records of a collection.
 
         Args:
             collection: of the records.
-            parts: each becomes a segment.
+            parts: the new records; each part becomes a segment.
             term: of the lease that is held now.
 
         Raises:
@@ -116,25 +117,25 @@ class Store(TensorStore):
         self._segments.rewrite(collection, parts, term=term)
 
     def segment_count(self, collection: str) -> int:
-        """The number of segments of one kind."""
+        """The number of committed segments of a collection."""
         return self._segments.count(collection)
 
     def table(self, collection: str, columns: Collection[str] | None = None) -> pa.Table:
-        """The records of complete tasks as an Arrow table, one a key.
+        """The records of complete tasks as an Arrow table, with one row for each key.
 
         Args:
-            collection: `minima`, `pairs` or `simplices`.
-            columns: those to read; all by default. Half a million profiles fill gigabytes: ask for
-                what is needed.
+            collection: `minima`, `pairs`, `simplices` or `saddles`.
+            columns: names of the columns to read; all by default. Half a million profiles fill gigabytes, so
+                name only the columns that are needed.
         """
         return self._segments.table(collection, columns)
 
     def records(self, kind: type[R], *, lists: bool = True) -> list[R]:
-        """The records of complete tasks of one kind, one a key.
+        """The records of complete tasks of one kind, one for each key.
 
         Args:
             kind: of the records.
-            lists: read profiles and histories as well; without, they are empty.
+            lists: whether columns of lists (profiles, histories) are read; if not, they are empty.
         """
         columns = None
         if not lists:
@@ -142,9 +143,9 @@ class Store(TensorStore):
         return to_records(self.table(kind.collection, columns), kind)
 
     def figures(self, collection: str) -> dict[str, float]:
-        """Loss of each minimum, height of each path or value of each simplex, by key of the task.
+        """Loss of each minimum or saddle, height of each path or value of each simplex, by key of the task.
 
-        That the objects exist is not checked, so no request grows with their number.
+        Whether the objects exist is not checked, so the cost of the requests does not depend on their number.
         """
         column = KINDS[collection].figure_column
         table = self._segments.table(collection, ("key", column), check_objects=False)
@@ -159,9 +160,9 @@ class Store(TensorStore):
 
         Args:
             collection: of the records.
-            keys: of the tasks in question; all by default.
-            check_objects: leave out tasks whose object is missing, for which all objects are listed.
-                Without it the number of requests does not depend on the number of objects.
+            keys: of the tasks to look up; all by default.
+            check_objects: leave out tasks whose object is missing, which requires a listing of all objects.
+                If false, the number of requests does not depend on the number of objects.
         """
         table = self._segments.table(collection, ("key", "object"), check_objects=check_objects)
         if keys is not None:
@@ -174,8 +175,9 @@ class Store(TensorStore):
         """Keys of the tasks that are complete.
 
         Args:
-            deep: read every object, and leave out the tasks whose object is damaged; by default it is
-                enough that the object is there.
+            collection: of the records.
+            deep: read every object, and leave out the tasks whose object is damaged. By default only the
+                existence of the object is checked.
         """
         table = self.table(collection, ("key", "object"))
         if deep:
@@ -191,7 +193,8 @@ class Store(TensorStore):
     def are_complete(self, collection: str, keys: Iterable[str]) -> bytearray:
         """For each of the keys, in order, 1 if its task is complete and 0 if not.
 
-        Keys pass through in pieces, so that half a million of them are never held at once.
+        Keys are consumed in pieces of `_KEYS_AT_ONCE`, so that half a million of them are never in memory at
+        once.
         """
         stored = self.table(collection, ("key",)).column("key")
         answers, rest = bytearray(), iter(keys)
@@ -209,9 +212,10 @@ class Store(TensorStore):
         self._published.delete(names)
 
     def take_over(self, term: int) -> None:
-        """Begin a lease term: what workers of former drivers have published so far counts, nothing later.
+        """Begin a lease term: segments that workers of earlier drivers have published so far count, later
+        ones do not.
 
-        From then on this object is the only one that commits, and it reads the log no more.
+        Afterwards only this object may commit, and it does not read the commit log again.
 
         Args:
             term: of the lease that is held now.
@@ -223,9 +227,12 @@ class Store(TensorStore):
         self._published.delete(self._failures.late())
 
     def compact(self, collection: str, *, term: int) -> list[str]:
-        """Copy many segments into few, then delete them; may be interrupted at any point.
+        """Copy the records of many small segments into few large ones, then delete the small ones.
+
+        It may be interrupted at any point without loss.
 
         Args:
+            collection: of the records.
             term: of the lease that is held now.
 
         Returns:
@@ -234,23 +241,23 @@ class Store(TensorStore):
         Raises:
             Fenced: another driver has taken the run over; nothing was deleted.
         """
-        # Without the columns that this object remembers, so that another thread may call it.
+        # A new `Segments`: the columns that `self._segments` remembers must not be changed by another thread.
         return Segments(self._published, self._log).compact(collection, term=term)
 
-    # Failures and the run's own description.
+    # Failures and configurations.
 
     def publish_failure(self, key: str, failure: Mapping[str, Any], *, term: int) -> None:
         """Publish why a task failed; it replaces what earlier terms published about that task.
 
         Args:
             key: of the task.
-            failure: anything that JSON can hold.
+            failure: values that JSON can encode.
             term: of the lease that is held now.
         """
         self._failures.publish(key, failure, term=term)
 
     def failures(self) -> dict[str, dict[str, Any]]:
-        """Failed tasks that are not complete and were not cleared, by key."""
+        """The failures of tasks that are not complete, by key of the task."""
         failures = self._failures.read()
         keys = list(failures)
         for collection in KINDS if failures else ():
@@ -260,19 +267,25 @@ class Store(TensorStore):
         return failures
 
     def clear_failures(self) -> int:
-        """Delete all failures, so that the tasks are tried again; returns their number.
+        """Delete all failures, so that the tasks are tried again; returns the number of failures that
+        counted.
 
-        For the holder of the lease.
+        Only the holder of the lease may call it.
         """
         return self._failures.clear()
 
     def publish_config(self, config: Mapping[str, Any], *, term: int) -> None:
-        """Publish the run file of a driver and the versions with which it runs."""
+        """Publish the configuration of a driver: its run file, evaluation settings and provenance.
+
+        Args:
+            config: values that JSON can encode.
+            term: of the lease that is held now.
+        """
         stem = f"config-{layout.numbered(term)}"
         self._published.publish(layout.RUN, stem, "json", json_bytes(config))
 
     def latest_config(self) -> dict[str, Any] | None:
-        """The configuration that the last driver published; None for a run that never started."""
+        """The newest readable configuration; None for a run that was never started."""
         names = [n for n in self._published.names(layout.RUN) if n.stem.startswith("config-")]
         for name in reversed(names):
             if (value := self._published.read_json(name)) is not None:
@@ -282,11 +295,14 @@ class Store(TensorStore):
     # Damage.
 
     def damage(self) -> list[Damage]:
-        """The damaged objects that were read so far, by name."""
+        """The damaged objects that were found so far and not deleted since, sorted by name."""
         return self._published.damage
 
     def verify(self, prefix: str = "") -> list[Damage]:
-        """Check every object below a folder against the digest in its name, and every record.
+        """Check every object below a folder against the digest in its name, all commits, and all records.
+
+        Args:
+            prefix: the folder; all objects of the run by default.
 
         Returns:
             Damaged objects, and missing objects that a record names.
@@ -300,11 +316,16 @@ class Store(TensorStore):
         return self.damage()
 
     def repair(self) -> list[Damage]:
-        """Find and delete damaged objects, so that they are made again; returns them.
+        """Find and delete damaged objects, so that the next tasks compute them again.
 
-        In a folder of up to `REPAIR_BYTES` every object is read; in a larger one, and on an object store,
-        only those that results are computed from. Files of killed and fenced writers are deleted as well.
-        Intact files of versions that this program does not know stay. For the holder of the lease.
+        In a folder of up to `REPAIR_BYTES` every object is read. In a larger folder and in a bucket, only
+        records, minima, failures and configurations are read. Hidden files of killed writers, and segments
+        and failures that can never count, are deleted as well. Intact files of unknown versions are kept.
+
+        Only the holder of the lease may call it.
+
+        Returns:
+            The damaged objects that were deleted.
         """
         self.objects.sweep()
         self._published.delete([*self._log.late(), *self._failures.late()])
@@ -318,7 +339,7 @@ class Store(TensorStore):
         return damage
 
     def discard(self, damage: Iterable[Damage]) -> None:
-        """Delete damaged objects; their tasks count as not complete."""
+        """Delete damaged objects; their tasks are not complete afterwards."""
         names = [item.name for item in damage]
         self._published.delete(names)
         self._segments.forget(names)

@@ -1,6 +1,6 @@
-"""The records of results: one dataclass for each kind, from which its Arrow schema follows.
+"""The records of results: one dataclass for each kind of task, from which its Arrow schema is derived.
 
-The version is in every file; a reader refuses versions that it does not know.
+The schema version is in the metadata of every file; a reader refuses unknown versions.
 """
 
 import math
@@ -14,13 +14,13 @@ import pyarrow as pa
 from workers.storage.object_names import MINIMA, PATHS, SADDLES, SIMPLICES
 
 SCHEMA_VERSION = 1
-"""Of the files, not of the results: raised when a file could be misunderstood by an older program."""
+"""Version of the file format. It is increased when an older program would misread a newer file."""
 
 VERSION_KEY = b"toscore.schema"
 
 
 class SchemaError(ValueError):
-    """The bytes are not those of a known file."""
+    """The bytes of an object are damaged, or are not a file of a known format and version."""
 
 
 def _column(arrow: pa.DataType, default: Any = MISSING) -> Any:
@@ -72,12 +72,12 @@ _HISTORY = pa.list_(
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRecord:
-    """Base of the records of all kinds.
+    """Base class of the records of all kinds.
 
     Class attributes:
-        collection: name of the folder and the table of the records.
-        folder: where the objects that they name lie.
-        figure_column: the number that a barcode is made of.
+        collection: name of the records' table, and of their folder below `records/`.
+        folder: of the objects that the records name.
+        figure_column: name of the column that barcodes use.
     """
 
     collection: ClassVar[str]
@@ -85,28 +85,29 @@ class ResultRecord:
     figure_column: ClassVar[str]
 
     key: str = _column(pa.string())
-    """Of the task: a hash of all that the result depends on."""
+    """Key of the task: a hash of everything that the result depends on."""
     object: str | None = _column(pa.string(), None)
-    """Name of its object in the store."""
+    """Name of the object with its tensors in the store; None if there is none."""
     worker: str = _column(pa.string(), "")
     lease_term: int = _column(pa.int32(), 0)
     seconds: float = _column(pa.float64(), 0.0)
-    """Of work, on the worker that finished it."""
+    """Duration on the worker that finished the task; for one of p paths that ran together, divided by p."""
     finished_at: datetime | None = _column(_TIME, None)
     device: str = _column(pa.string(), "")
-    """Name of the device that computed it: results of different devices may differ in their last bits."""
+    """Name of the device that computed the result. Other devices may give other last bits."""
     strategy: str = _column(pa.string(), "")
-    """Name of the evaluation strategy, see `Evaluation.strategy`."""
+    """Name of the evaluation strategy; see `Evaluation.strategy`."""
 
     @property
     def figure(self) -> float:
-        """The number that a barcode is made of: loss, height or value."""
+        """The number that barcodes use: loss of a minimum or saddle, height of a path or value of a
+        simplex."""
         return float(getattr(self, self.figure_column))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MinimumRecord(ResultRecord):
-    """A minimum. Losses are plain (no L2), over the whole set, accumulated in float64."""
+    """A minimum. Losses are means over a whole set, without weight decay, accumulated in float64."""
 
     collection: ClassVar[str] = "minima"
     folder: ClassVar[str] = MINIMA
@@ -114,8 +115,8 @@ class MinimumRecord(ResultRecord):
 
     index: int = _column(pa.int32())
     source: str = _column(pa.string())
-    """`trained`, a dip in a path, a descent from a saddle, a restart from a checkpoint, or the file that it
-    was imported from."""
+    """Where its initial point comes from: `trained` for initial weights; else a dip of a path, a descent from
+    a saddle, a restart, or the location of the imported checkpoint."""
     loss: float = _column(pa.float64())
     test_loss: float = _column(pa.float64())
     accuracy: float = _column(pa.float64())
@@ -127,27 +128,28 @@ class MinimumRecord(ResultRecord):
     ridge: float = _column(pa.float64(), 0.0)
     """The part of `loss` that is the ridge."""
     verdict: str = _column(pa.string(), "")
-    """What the point is, judged in float64 before it is rounded for the store: minimum, saddle, flat, kink,
-    not stationary, unbounded, unsettled, not finite; empty where it was not judged."""
+    """Classification of the point in float64, before it is rounded for the store: minimum, saddle, flat,
+    kink, not stationary, unbounded, unsettled or not finite; empty if it was not classified."""
     verdict_reason: str = _column(pa.string(), "")
     gradient_tolerance: float = _column(pa.float64(), 0.0)
-    """Gradient norm up to which it counts as stationary; 0 where it was not judged."""
+    """Gradient norm up to which the point counts as stationary; 0 if it was not classified."""
     eigenvalues: Sequence[float] = _column(_FLOATS, ())
-    """The lowest ones of the Hessian."""
+    """The lowest eigenvalues of the Hessian."""
     eigenvalue_bounds: Sequence[float] = _column(_FLOATS, ())
     """An eigenvalue lies within this distance of each."""
     zero_modes: int = _column(pa.int32(), 0)
     polished: bool = _column(pa.bool_(), False)
     judging_gradients: int = _column(pa.int64(), 0)
-    """Gradients over the whole training set that polish and judgement took."""
+    """Number of gradients over the whole training set in the polish and the classification."""
     judging_products: int = _column(pa.int64(), 0)
+    """Number of Hessian-vector products in both."""
     object: str = _column(pa.string())
     """Name of its parameters in the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairRecord(ResultRecord):
-    """A pass: the highest loss on the best known path between two minima."""
+    """An optimised path between two minima, whose highest point approximates a mountain pass."""
 
     collection: ClassVar[str] = "pairs"
     folder: ClassVar[str] = PATHS
@@ -159,9 +161,9 @@ class PairRecord(ResultRecord):
     b: str = _column(pa.string())
     height: float = _column(pa.float64())
     height_high: float = _column(pa.float64())
-    """`height` and what sampling may have missed: an estimate; infinite where there is none."""
+    """`height` plus an estimate of the sampling error; infinite if there is no estimate."""
     grid_height: float = _column(pa.float64(), math.nan)
-    """The highest loss at the points and at α ∈ {.2, .4, .6, .8} of each segment, as the paper reads it."""
+    """The highest loss at the points and at α ∈ {.2, .4, .6, .8} of each segment, as the paper defines it."""
     argmax_position: float = _column(pa.float64())
     positions: Sequence[float] = _column(_FLOATS)
     """Fractions of the arc length, 0 at `a` and 1 at `b`."""
@@ -177,13 +179,15 @@ class PairRecord(ResultRecord):
     points: int = _column(pa.int32())
     gradient_evaluations: int = _column(pa.int64())
     history: Sequence[Mapping[str, Any]] = _column(_HISTORY, ())
-    # The object holds its points; there is none where paths are not kept.
+    # The object holds the points of the path; it is None if paths are not kept.
     test_positions: Sequence[float] = _column(_FLOATS, ())
-    """Of the points of the path: fractions of the arc length."""
+    """Positions of the path's points, as fractions of the arc length."""
     test_losses: Sequence[float] = _column(_FLOATS, ())
-    """Loss on the test set there, without the ridge; empty where the problem has no test set."""
+    """Loss at these positions on the test set, without the ridge; empty for a loss of the parameters
+    alone."""
     quotient: bool = _column(pa.bool_(), False)
-    """The path ends at `b` with hidden units renumbered: a height on the quotient by that symmetry."""
+    """Whether the path ends at `b` with its hidden units permuted. Then the height is that of a path in the
+    quotient by the permutation symmetry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,12 +201,13 @@ class SimplexRecord(ResultRecord):
     vertices: Sequence[int] = _column(pa.list_(pa.int32()))
     faces: Sequence[str] = _column(pa.list_(pa.string()))
     value: float = _column(pa.float64())
-    """The highest loss on it, its faces included."""
+    """The highest loss on the simplex, including its faces."""
     value_high: float = _column(pa.float64())
-    """`value` and the estimate of what sampling may have missed."""
+    """`value` with an estimate of the sampling error."""
     own_maximum: float = _column(pa.float64())
     face_maxima: Sequence[float] = _column(_FLOATS)
-    """Of each of `faces`, as it lies on the lattice: an edge is a polygon there."""
+    """The highest loss on each of `faces`, resampled on the lattice of the simplex; an edge is a polyline
+    there."""
     outcome: str = _column(pa.string())
     reason: str = _column(pa.string())
     remaining_fall: float = _column(pa.float64())
@@ -213,48 +218,49 @@ class SimplexRecord(ResultRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class SaddleRecord(ResultRecord):
-    """A path led over saddles: the stationary point at its highest point, and the path."""
+    """A refined path, and the stationary point at its highest point."""
 
     collection: ClassVar[str] = "saddles"
     folder: ClassVar[str] = SADDLES
     figure_column: ClassVar[str] = "loss"
 
     path: str = _column(pa.string())
-    """Key of the path that was led over saddles."""
+    """Key of the path that was refined."""
     i: int = _column(pa.int32())
     j: int = _column(pa.int32())
     loss: float = _column(pa.float64())
     peak_loss: float = _column(pa.float64())
-    """Highest loss on the path before."""
+    """Highest loss on the path before the refinement."""
     gradient_norm: float = _column(pa.float64())
     gradient_tolerance: float = _column(pa.float64())
     """Gradient norm up to which the point counts as stationary."""
     eigenvalues: Sequence[float] = _column(_FLOATS)
-    """The lowest ones of the Hessian, increasing."""
+    """The lowest eigenvalues of the Hessian, increasing."""
     eigenvalue_bounds: Sequence[float] = _column(_FLOATS)
     """An eigenvalue lies within this distance of each."""
     index: int = _column(pa.int32())
-    """Negative eigenvalues that are proved."""
+    """Number of eigenvalues that are proved to be negative."""
     verdict: str = _column(pa.string())
     """`saddle`: stationary and proved to have index 1; or another verdict, such as `kink`."""
     reason: str = _column(pa.string())
     joins: Sequence[str] = _column(pa.list_(pa.string()))
-    """Keys of two minima that are connected over it by points nowhere higher: those of the path where its
-    highest point is the saddle, else those at which the descents end (empty: the run does not have it)."""
+    """Keys of two minima that are connected by a path on which the saddle is the highest point: the ends of
+    the refined path if its highest point is the saddle, else the minima at which the descents from the saddle
+    end (an empty string for a minimum that is not in the run)."""
     ended: str = _column(pa.string(), "")
-    """Why the work on the path ended: `verified` where its highest point is the saddle; else `no barrier`,
-    `kink`, `no saddle`, `budget`, or `too large`."""
+    """Why the refinement ended: `verified` if the highest point of the path is the saddle; else `no barrier`,
+    `kink`, `no saddle`, `budget` or `too large`."""
     rounds: int = _column(pa.int32(), 0)
     saddle_losses: Sequence[float] = _column(_FLOATS, ())
-    """Of all saddles of index 1 that were reached from the path."""
+    """Losses of all saddles of index 1 that were found from the path."""
     end_losses: Sequence[float] = _column(_FLOATS, ())
-    """At the ends of their descents, two for each saddle; NaN where a descent did not reach a minimum."""
+    """Losses at the ends of their descents, two for each saddle; NaN if a descent did not reach a minimum."""
     ends: Sequence[str] = _column(pa.list_(pa.string()), ())
-    """Keys of the minima there; empty for one that the run did not have."""
+    """Keys of the minima at these ends; an empty string for a minimum that was not in the run."""
     height: float = _column(pa.float64(), math.nan)
-    """Highest loss on the path that was led over the saddles; its points are in the object."""
+    """Highest loss on the refined path; its points are in the object."""
     height_high: float = _column(pa.float64(), math.nan)
-    """`height` and the estimate of what sampling may have missed."""
+    """`height` plus an estimate of the sampling error."""
     argmax_position: float = _column(pa.float64(), math.nan)
     positions: Sequence[float] = _column(_FLOATS, ())
     losses: Sequence[float] = _column(_FLOATS, ())
@@ -264,16 +270,17 @@ class SaddleRecord(ResultRecord):
     dips_b: bool = _column(pa.bool_(), False)
     points: int = _column(pa.int32(), 0)
     gradients: int = _column(pa.int64())
-    """Over the whole training set, of relaxing, searches, classification and descents."""
+    """Number of gradients over the whole training set in the relaxation, searches, classification and
+    descents."""
     products: int = _column(pa.int64())
-    """Hessian-vector products of the same."""
+    """Number of Hessian-vector products in the same."""
 
 
 R = TypeVar("R", bound=ResultRecord)
 KINDS: dict[str, type[ResultRecord]] = {
     kind.collection: kind for kind in (MinimumRecord, PairRecord, SimplexRecord, SaddleRecord)
 }
-"""The kinds of records by collection."""
+"""The classes of records, by collection."""
 
 
 def arrow_schema(kind: type[ResultRecord]) -> pa.Schema:

@@ -1,10 +1,11 @@
-"""Records in immutable segments, which scale from six records to half a million.
+"""Records in immutable segments: a store holds from a few to half a million records.
 
 A segment is a Parquet file of records of one kind. It counts once the driver has committed its name
-(`commit_log.py`). Records of one key may lie in several segments, because two workers had the same task:
-the first that was committed is used, so that a result that others were computed from does not change.
+(`commit_log.py`). Several segments may have a record of the same key, because two workers executed the same
+task. Then the record that was committed first counts, so that a result does not change after others were
+computed from it.
 
-Compaction copies records into few large segments: it publishes the copies, commits them in place of the
+Compaction copies records into few large segments. It publishes the copies, commits them in place of the
 originals, and deletes the originals. It may be interrupted at any point.
 """
 
@@ -32,7 +33,8 @@ from workers.storage.schema import KINDS, ResultRecord, arrow_schema
 from workers.tasks.results import Segment
 
 COMPACTED_BYTES = 64 << 20
-"""Size that compacted segments aim at: few requests, and each still fits any memory."""
+"""Target size in bytes of a compacted segment: large enough for few requests, small enough to fit in
+memory."""
 
 _ROWS_OF_A_GROUP = 32_768
 
@@ -45,28 +47,38 @@ class Segments:
 
     def __init__(self, published: Published, log: CommitLog) -> None:
         self._published, self._log = published, log
-        # The columns of plain values that were read, by segment. Columns of lists are not kept: too large.
+        # The columns that were read, by segment. Columns of lists are not kept, because they are too large.
         self._known: dict[Name, dict[str, pa.ChunkedArray]] = {}
         self._damaged: set[Name] = set()
 
     def publish(self, records: Sequence[ResultRecord], worker: str, *, term: int) -> Segment:
-        """Publish records, at least one and all of one kind, as one segment."""
+        """Publish records as one segment.
+
+        Args:
+            records: at least one, all of one kind.
+            worker: name of the worker that publishes them.
+            term: of the driver's lease.
+        """
         return self._publish(type(records[0]).collection, encode_records(records), worker, term)
 
     def rewrite(
         self, collection: str, parts: Iterable[Sequence[ResultRecord]], *, term: int
     ) -> None:
-        """Put records in the place of all records of a collection; each part becomes a segment."""
+        """Replace all records of a collection; each part becomes a segment."""
         old = [str(name) for name in self._log.latest().of(collection)]
         new = [self.publish(part, "driver", term=term) for part in parts]
         self._log.replace(old, new, term=term)
 
     def count(self, collection: str) -> int:
-        """The number of segments that count; for a driver, without a request."""
+        """The number of segments that count. The driver needs no request for it (`CommitLog.latest`)."""
         return len(self._log.latest().of(collection))
 
     def objects(self, names: Collection[str]) -> dict[str, str | None]:
-        """Name of the object of each record of some segments, by key; None where a record has none."""
+        """Name of the object of each record in some segments, by key; None where a record has none.
+
+        Args:
+            names: of the segments; damaged ones are left out.
+        """
         objects: dict[str, str | None] = {}
         for name in filter(None, map(layout.parse_name, names)):
             table = self._segment(name, _collection(name), {"key", "object"})
@@ -86,13 +98,14 @@ class Segments:
 
         Args:
             collection: of the records.
-            columns: names of the columns to read; all by default. Columns of plain values are read from
-                a segment once and remembered.
-            check_objects: leave out records whose object is missing, for which all objects are listed.
+            columns: names of the columns to read; all by default. Columns that hold no lists are read once
+                from a segment and remembered.
+            check_objects: leave out records whose object is missing, which requires a listing of all objects.
         """
         kind = KINDS[collection]
         needed = None if columns is None else {*columns, "key", "object"}
-        # Objects are listed after the segments were read: an object is published before its record.
+        # An object is published before its record. So objects are listed after the segments are read: the
+        # listing then has the objects of all records.
         tables = self._read_all(collection, needed)
         if not tables:
             return empty_table(kind, columns)
@@ -104,17 +117,18 @@ class Segments:
     def compact(self, collection: str, *, term: int) -> list[str]:
         """Copy the records of small segments into few large ones and delete the small ones.
 
-        Large segments are not read. They were made from earlier ones, so they stay in front of the copies,
-        and of two records of one key the same one counts as before.
+        Large segments are not read. They were compacted from earlier segments, so they precede the new ones
+        in the commit, and of two records of one key the same one counts as before.
 
         Args:
+            collection: of the records.
             term: of the lease that is held now.
 
         Returns:
             The names of the new segments; none if there are too few small ones.
 
         Raises:
-            Fenced: another driver has the lease by now; nothing was deleted.
+            Fenced: another driver has taken the run over; nothing was deleted.
         """
         sizes = self._log.latest().of(collection)
         small = [name for name, size in sizes.items() if size < COMPACTED_BYTES // 2]
@@ -131,7 +145,8 @@ class Segments:
         return [segment.name for segment in made]
 
     def missing(self, collection: str) -> list[str]:
-        """Objects that records name and that are missing, of keys without another record."""
+        """Names of missing objects that a record names, unless another record of the same key has its
+        object."""
         tables = self._read_all(collection, ("key", "object"))
         if not tables:
             return []
@@ -141,7 +156,7 @@ class Segments:
         return sorted(set(whole.column("object").filter(pc.invert(complete)).to_pylist()))
 
     def forget(self, names: Collection[str]) -> None:
-        """Read these names again if they exist: they were deleted."""
+        """Forget that the segments with these names are damaged, because they were deleted."""
         self._damaged = {name for name in self._damaged if str(name) not in names}
 
     def _publish(self, collection: str, data: bytes, worker: str, term: int) -> Segment:
@@ -162,7 +177,8 @@ class Segments:
                 return [table for table in read if table is not None]
             except NotFound:
                 newer = self._log.latest()
-                if newer.segments == commit.segments:  # not compacted meanwhile, but lost
+                # The segment was lost, not compacted meanwhile.
+                if newer.segments == commit.segments:
                     self._note_missing(names)
                 commit = newer
         raise StoreUnreachable(
@@ -170,7 +186,7 @@ class Segments:
         )
 
     def _note_missing(self, names: Collection[Name]) -> None:
-        """Count segments that a commit names and that do not exist as damaged."""
+        """Note as damaged those of the segments, which a commit names, that do not exist."""
         there = set(map(str, self._published.names(layout.RECORDS)))
         for name in names:
             if str(name) not in there:
@@ -203,7 +219,8 @@ class Segments:
         )
 
     def _there(self, collection: str, table: pa.Table) -> pa.ChunkedArray:
-        """[rows], whether the object that a record names is in the store; true where it names none."""
+        """Booleans [rows]: whether the object that a record names exists; true for a record that names
+        none."""
         objects = table.column("object")
         none = pc.is_null(objects)
         if pc.all(none).as_py():
@@ -213,7 +230,8 @@ class Segments:
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
     def _first_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
-        """Which rows of each segment count."""
+        """Booleans [rows] for each segment: whether a row is the first of its key among all these
+        segments."""
         tables = {}
         for name in names:
             if (table := self._segment(name, collection, {"key", "object"})) is not None:
@@ -231,13 +249,22 @@ class Segments:
     def _copied(
         self, collection: str, names: Sequence[Name], rows: dict[Name, pa.ChunkedArray]
     ) -> tuple[bytes, list[Name]]:
-        """A segment of the given rows of others (no bytes if there are none), and the names of the others."""
+        """Copy rows of several segments into one.
+
+        Args:
+            collection: of the records.
+            names: of the segments.
+            rows: booleans for the rows to copy, by segment; damaged segments are missing here.
+
+        Returns:
+            The bytes of the new segment, empty if there are no rows, and the names of the segments copied.
+        """
         kind = KINDS[collection]
         done: list[Name] = []
 
         def pieces() -> Iterator[pa.Table]:
             for name in names:
-                if name not in rows:  # damaged: left for `Store.repair`
+                if name not in rows:  # damaged; `Store.repair` deletes it
                     continue
                 read = self._published.read(name, lambda data: decode_pieces(data, kind))
                 done.append(name)
@@ -269,7 +296,7 @@ def _ordered(collection: str, columns: Collection[str] | None) -> list[str]:
 
 
 def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Which rows are the first of their key among the eligible ones."""
+    """Booleans [rows]: whether a row is the first of its key among the eligible rows."""
     keys = table.column("key")
     chosen = keys.filter(eligible)
     if len(pc.unique(chosen)) == len(chosen):
@@ -281,7 +308,7 @@ def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray
 
 
 def _groups(names: Sequence[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
-    """Groups of neighbours, each with about the size that compacted segments aim at."""
+    """Split segments, in order, into groups with a total size of about `COMPACTED_BYTES`."""
     group: list[Name] = []
     total = 0
     for name in names:
@@ -295,7 +322,7 @@ def _groups(names: Sequence[Name], sizes: Mapping[Name, int]) -> Iterator[list[N
 
 
 def _row_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables concatenated until each fills a row group."""
+    """Concatenate tables to tables of at least `_ROWS_OF_A_GROUP` rows; the last one may have fewer."""
     held: list[pa.Table] = []
     for table in tables:
         held.append(table)

@@ -1,8 +1,8 @@
-"""Named matrices as Parquet, bit for bit: paths, simplices and the states of unfinished tasks.
+"""Named matrices as Parquet files, without loss of bits: paths, simplices, saddles and checkpoints.
 
-One row a row of a matrix: `name` of the matrix, `row` in it, `values`. Numbers and texts that belong to
-them are JSON in the file's metadata. Parquet, and not a format for tensors, because anybody's tools
-read it.
+Each row of the file is a row of a matrix: the `name` of the matrix, the index `row`, and the `values`.
+Scalars are stored as JSON in the metadata of the file. The format is Parquet, not a tensor format, because
+many tools can read it.
 """
 
 import json
@@ -26,12 +26,12 @@ _TORCH = {str(arrow): dtype for dtype, arrow in _ARROW.items()}
 
 
 def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
-    """Matrices, and scalars that belong to them, as a Parquet file.
+    """Matrices and scalars as a Parquet file.
 
     Args:
-        tensors: 2-D, of float32, float64 or int64. Those of the first one's dtype are in the column
-            `values`; those of another have a column of its name (`double`, `float`, `int64`).
-        scalars: anything that JSON can write.
+        tensors: 2-D, of float32, float64 or int64. Tensors with the dtype of the first one are in the column
+            `values`; tensors of another dtype are in a column named after it (`float`, `double` or `int64`).
+        scalars: values that JSON can encode.
 
     Raises:
         ValueError: a tensor of another shape or dtype.
@@ -57,7 +57,7 @@ def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
         _SHAPES_KEY: json.dumps({n: [str(types[n]), *a.shape] for n, a in arrays.items()}).encode(),
     }
     sink = pa.BufferOutputStream()
-    # Trained weights do not compress, and looking for repeats in them takes time.
+    # Trained weights do not compress, and an attempt takes time; so does a dictionary of their values.
     pq.write_table(
         pa.table(columns).replace_schema_metadata(metadata),
         sink,
@@ -69,10 +69,10 @@ def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
 
 
 def decode_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The arguments of `encode_tensors`, bit for bit.
+    """The arguments of `encode_tensors`, with the same bits.
 
     Raises:
-        SchemaError: unreadable, or of a version that is not known.
+        SchemaError: the file is unreadable or of an unknown version.
     """
     try:
         table = pq.read_table(pa.BufferReader(data))
@@ -93,7 +93,7 @@ def decode_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _lists(
     arrays: Mapping[str, np.ndarray], types: Mapping[str, pa.DataType], arrow: pa.DataType
 ) -> pa.Array:
-    """The rows of the arrays of one type; null for the rows of the others."""
+    """A column with the rows of the arrays of one type, and null for the rows of all other arrays."""
     offsets, missing, parts = [0], [], []
     for name, array in arrays.items():
         here = types[name] == arrow

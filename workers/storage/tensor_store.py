@@ -17,12 +17,20 @@ from workers.storage.tensor_files import decode_tensors, encode_tensors
 T = TypeVar("T")
 
 KEPT_CHECKPOINTS = 2
-"""The newest checkpoint, and the one before it in case the newest is damaged."""
+"""Number of checkpoints of a task that are kept: the newest, and one more to read if the newest is
+damaged."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of an unfinished task after `epoch` epochs of training or optimisation."""
+    """The state of an unfinished task.
+
+    Attributes:
+        epoch: number of steps done, which increases with every checkpoint: epochs of a path, simplex or
+            training, gradients and products of a polish added to its epochs, or rounds of a saddle.
+        tensors: 2-D tensors of the state, on the CPU.
+        scalars: values of the state that JSON can encode.
+    """
 
     epoch: int
     tensors: dict[str, Tensor]
@@ -38,7 +46,7 @@ class TensorStore:
         """Bytes of the checkpoints published through this object."""
 
     def publish_minimum(self, key: str, state: Mapping[str, Tensor]) -> str:
-        """Publish a state dict; returns the object's name."""
+        """Publish the state dict of a minimum as safetensors; returns the object's name."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         data = safetensors.torch.save(contiguous)
         return self._published.publish(layout.MINIMA, key, "safetensors", data)
@@ -47,7 +55,7 @@ class TensorStore:
         """The state dict of a minimum.
 
         Args:
-            name: of the object, as its record says.
+            name: of the object, from the record.
 
         Raises:
             Damaged: it is missing or not what was published.
@@ -63,10 +71,13 @@ class TensorStore:
         """The points of an optimised path.
 
         Args:
-            name: of the object, as its record says; None where the points were not kept.
+            name: of the object, from the record; None if the points were not kept.
+
+        Returns:
+            `points` [k, d], and the norms of gradients if they were measured.
 
         Raises:
-            Damaged: they were not kept, or are missing or not what was published.
+            Damaged: the points were not kept, or are missing or not what was published.
         """
         return self._read(name, _decode_matrices)
 
@@ -97,13 +108,13 @@ class TensorStore:
         *,
         passes: int | None = None,
     ) -> None:
-        """Publish the state of a task in progress, then delete older ones.
+        """Publish the state of an unfinished task, then delete all but the newest `KEPT_CHECKPOINTS`.
 
         Args:
-            key: of the task.
-            epoch: epochs done.
+            key: of the task, or the lineage of a path.
+            epoch: number of steps done; see `Checkpoint.epoch`.
             tensors, scalars: the state.
-            passes: done of the curve that is trained before the first epoch.
+            passes: for a curve that is trained before the first epoch, its passes over the data so far.
         """
         folder = layout.checkpoint_folder(key)
         data = encode_tensors(tensors, scalars)
@@ -112,10 +123,11 @@ class TensorStore:
         self._published.delete(self._published.names(folder)[:-KEPT_CHECKPOINTS])
 
     def latest_checkpoint(self, key: str, *, at_most: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that can be read; damaged ones are noted.
+        """The newest readable checkpoint; None if there is none. Damaged ones are noted and skipped.
 
         Args:
-            at_most: the last epoch that is of use.
+            key: of the task, or the lineage of a path.
+            at_most: ignore checkpoints of later epochs.
         """
         for name in reversed(self._published.names(layout.checkpoint_folder(key))):
             if at_most is not None and name.number > at_most:
@@ -132,7 +144,7 @@ class TensorStore:
         self._published.delete(self._published.names(layout.checkpoint_folder(key)))
 
     def checkpointed(self) -> list[str]:
-        """Keys and lineages of which there are checkpoints, sorted."""
+        """Keys and lineages for which there are checkpoints, sorted."""
         names = self._published.names(layout.CHECKPOINTS)
         return sorted({name.folder.removeprefix(f"{layout.CHECKPOINTS}/") for name in names})
 

@@ -1,1 +1,1 @@
-"""The tasks of a worker: frozen values, the keys that name their results, and the outcome of each."""
+"""The tasks of a worker: frozen dataclasses, the keys that name their results, and the result types."""

@@ -1,10 +1,10 @@
 """Keys: hashes that name results, so that equal tasks have equal keys.
 
-A run that is started again, enlarged, or reuses another run finds existing results by comparing keys. A key
-covers everything that decides the result except two things: the index of a minimum in its run (another run
-may number it differently), and how the arithmetic is carried out (strategy, threads), which changes only the
-last bits and is fixed once for a run. Gradients in less than float32 change more than the last bits, so their
-results have keys of their own.
+A run that is continued, enlarged, or reuses the results of another run finds existing results by comparing
+keys. A key depends on everything that decides the result, with two exceptions. The index of a minimum is not
+part of its key, because another run may number the same minimum differently. The evaluation strategy and the
+number of threads are not part of it either: they change only the last bits, and a run fixes them once.
+Gradients in lower precision than float32 change more than the last bits, so the precision is part of the key.
 """
 
 import hashlib
@@ -12,13 +12,20 @@ import json
 from typing import Any
 
 KEY_LENGTH = 32
-"""Hex digits of a key: 128 bits."""
+"""Hex digits of a key. They hold 128 bits, so no two of the half a million tasks of a run share a key by
+chance."""
 
 RESULTS_VERSION = 4
 """Increased when the meaning of a result changes, so that older results are not taken for newer ones."""
 
 
 def digest(*parts: Any) -> str:
-    """Hash of JSON-able parts, as `KEY_LENGTH` hex digits; independent of the order of dict keys."""
+    """SHA-256 of parts that JSON can encode, as `KEY_LENGTH` hex digits; the order of dict keys has no
+    effect.
+
+    Raises:
+        TypeError: JSON cannot encode a part.
+        ValueError: a part holds NaN or an infinite number.
+    """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]

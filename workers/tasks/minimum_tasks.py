@@ -1,4 +1,5 @@
-"""Tasks that give a minimum: by training, from a checkpoint, a dip inside a path, or below a saddle."""
+"""Tasks whose result is a minimum: trained, imported from a checkpoint, or reached from a path or a
+saddle."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class TrainMinimum(Task):
-    """Train the network from the initial weights that (seed, index) draws."""
+    """Train the network from initial weights, drawn from `seed` and `index`."""
 
     noun = "minimum"
 
@@ -31,9 +32,11 @@ class TrainMinimum(Task):
 
 @dataclass(frozen=True)
 class ImportMinimum(Task):
-    """Take a minimum from a checkpoint of the user, and measure it.
+    """Import a minimum from a user's checkpoint, and measure it.
 
-    `content` is the SHA-256 of the file: equal files under two names are the same minimum.
+    Attributes:
+        location: of the checkpoint.
+        content: SHA-256 of the file: equal files under two names are the same minimum.
     """
 
     noun = "minimum"
@@ -54,7 +57,12 @@ class ImportMinimum(Task):
 
 @dataclass(frozen=True)
 class DescendMinimum(Task):
-    """Train from a dip inside a finished path to a minimum that no task had trained."""
+    """Train from a dip of a finished path: a point in its interior where the loss has a local minimum.
+
+    Attributes:
+        path: key of the task that optimised the path.
+        position: of the dip, as a fraction of the path's arc length.
+    """
 
     noun = "minimum"
 
@@ -63,7 +71,6 @@ class DescendMinimum(Task):
     index: int
     path: str
     position: float
-    """Of the dip: a fraction of the path's arc length."""
     seed: int
 
     @cached_property
@@ -88,11 +95,11 @@ class DescendMinimum(Task):
 
 @dataclass(frozen=True)
 class SaddleMinimum(Task):
-    """Polish the end of a descent from a saddle to a minimum that no task had trained.
+    """Polish the end of a descent from a saddle to a stationary point: a minimum that is new to the run.
 
     Attributes:
-        saddle: key of the task that reached the saddle.
-        end: number of the descent among those of all its saddles.
+        saddle: key of the task that found the saddle.
+        end: index of the descent among the descents from all saddles of that task, two from each saddle.
     """
 
     noun = "minimum"
@@ -121,14 +128,14 @@ class SaddleMinimum(Task):
 
 @dataclass(frozen=True)
 class RestartMinimum(Task):
-    """Train from a checkpoint of the user whose weights are changed at random.
+    """Train from a user's checkpoint after random noise was added to its weights.
 
     Attributes:
         location: of the checkpoint.
         content: SHA-256 of the file.
-        spread: standard deviation of the change, in root mean squares of each parameter tensor; 0 continues
-            from the checkpoint as it is.
-        number: of the restart, which decides the random change.
+        spread: standard deviation of the noise, relative to the root mean square of each parameter tensor; 0
+            starts from the checkpoint as it is.
+        number: index of the restart; different restarts draw different noise.
         seed: of the run.
     """
 

@@ -48,10 +48,10 @@ class PathWork(PathSettings):
 
 @dataclass(frozen=True)
 class PathFamily:
-    """What all paths of one rung of a run have in common.
+    """What all paths of a run with the same number of epochs have in common: problem, settings and seed.
 
-    Keys of paths are computed here and nowhere else; the common part is hashed once for half a million
-    pairs.
+    Only this class computes keys of paths. It hashes the common part once, because a run may have half a
+    million pairs.
     """
 
     problem: Problem
@@ -63,14 +63,25 @@ class PathFamily:
         return digest("path", self.problem.key, self.settings.payload(), self.seed)
 
     def path_key(self, a: str, b: str, via: tuple[str, ...] = ()) -> str:
-        """Key of the path between the minima with the keys `a` and `b`, begun through the paths `via`."""
+        """Key of the path between the minima with the keys `a` and `b`.
+
+        Args:
+            a, b: keys of the minima.
+            via: keys of the paths whose concatenation is the initial path; empty for any other start.
+        """
         key = hashlib.sha256(f"{self.key}:{a}:{b}".encode()).hexdigest()[:KEY_LENGTH]
         return digest("through", key, via) if via else key
 
 
 @dataclass(frozen=True)
 class OptimizePath(Task):
-    """Join two minima by a path and optimise it (section 1.2, Algorithm 2)."""
+    """Join two minima by a path and optimise it (section 1.2, Algorithm 2).
+
+    Attributes:
+        family: the problem, the settings and the seed.
+        i, j: indices of the minima in the run.
+        a, b: keys of the minima.
+    """
 
     noun = "path"
 
@@ -80,10 +91,10 @@ class OptimizePath(Task):
     a: str
     b: str
     goes_on: bool = False
-    """Whether a later task may optimise the same path for more epochs: then a state is kept from which it
-    continues."""
+    """Whether a later task may optimise the same path for more epochs. Then a checkpoint is kept from which
+    that task can continue."""
     via: tuple[str, ...] = ()
-    """Paths from `a` to `b` whose concatenation it starts from (`start: through`)."""
+    """Keys of paths whose concatenation, from `a` to `b`, is the initial path (`start: through`)."""
 
     @property
     def problem(self) -> Problem:
@@ -103,10 +114,11 @@ class OptimizePath(Task):
 
     @cached_property
     def lineage(self) -> str:
-        """The key without the number of epochs.
+        """A key that does not depend on the number of epochs.
 
-        A path optimised for 100 epochs begins as the same path optimised for 200, up to where the rates
-        look ahead to the end (`Resolved.depends_on_epochs_from`).
+        The first epochs of a path that is optimised for 100 epochs are equal to those of the same path
+        optimised for 200, up to the first epoch that depends on the total number of epochs
+        (`Resolved.depends_on_epochs_from`). So the longer task can continue from a checkpoint of the shorter.
         """
         settings = self.settings.payload()
         settings.pop("epochs")

@@ -9,16 +9,16 @@ from workers.tasks.keys import RESULTS_VERSION, digest
 from workers.tasks.specs import DataSpec, LossSpec, NetworkSpec
 
 DType = Literal["float32", "float64"]
-"""Of data and parameters."""
+"""The dtype of data and parameters."""
 
 
 @dataclass(frozen=True)
 class FixedState:
-    """Frozen parameters and buffers of a network that no minimum changes, and where they are.
+    """The frozen parameters and the buffers of a network: they are equal for all minima of a run.
 
     Attributes:
-        location: a checkpoint that holds them.
-        digest: of their names and bytes.
+        location: of the checkpoint that they are read from.
+        digest: SHA-256 of their names, shapes, dtypes and bytes.
     """
 
     location: str
@@ -27,14 +27,17 @@ class FixedState:
 
 @dataclass(frozen=True)
 class Problem:
-    """The loss: one network on one data set.
-
-    The fingerprints identify what the names do not: the bytes of the data and, for a user's
-    `module:callable`, the source of that module.
+    """The loss that a run studies: one network, one data set and one loss function.
 
     Attributes:
-        precision: of gradients (`topo_core.objectives.precision`); rounded gradients lead to
-            other results.
+        network, data, loss: their names and options.
+        data_fingerprint: SHA-256 of the data.
+        network_fingerprint, loss_fingerprint: identify the code of a user's `module:callable`; for a
+            network of torchvision, its version.
+        precision: of gradients (`topo_core.objectives.precision`). It is part of the key if it is below
+            float32, because rounded gradients lead to other results.
+        fixed: frozen parameters and buffers from a checkpoint; None where the network's own are used.
+        dtype: of data and parameters.
     """
 
     network: NetworkSpec

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class FailureKind(StrEnum):
-    """Why a task ended without a result; the scheduler decides by kind what follows."""
+    """Why a task ended without a result. The scheduler decides by kind whether the task is tried again."""
 
     DIVERGED = "diverged"
     OUT_OF_MEMORY = "out of memory"
@@ -15,14 +15,19 @@ class FailureKind(StrEnum):
     DISK_FULL = "disk full"
     BUG = "bug"
     WORKER = "worker broken"
-    """The set-up of the worker, not the task: a broken device, no memory, data missing on its node."""
+    """The worker is the cause, not the task: a broken device, no memory, or data missing on its node."""
     KILLS_ITS_WORKER = "kills its worker"
     DAMAGED = "damaged object"
     DEPENDS_ON_FAILED = "depends on a failed task"
 
 
 class Segment(NamedTuple):
-    """A file of records in the store: its name and its size in bytes."""
+    """A file of records in the store.
+
+    Attributes:
+        name: of the object.
+        size: in bytes.
+    """
 
     name: str
     size: int
@@ -30,13 +35,13 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Done:
-    """A task whose record is published; it counts once the driver has committed its segment.
+    """The outcome of a task that has a result. The result counts once the driver has committed its segment.
 
     Attributes:
         key: of the task.
-        figure: its loss, height or value, for displays.
-        object: name of its object in the store, if it has one.
-        segment: that holds its record; None until it is published.
+        figure: loss of a minimum or a saddle, height of a path or value of a simplex, for displays.
+        object: name of the object with its tensors in the store; None for a task without one.
+        segment: the segment that holds its record; None until the record is published.
     """
 
     key: str
@@ -47,6 +52,15 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
+    """The outcome of a task without a result.
+
+    Attributes:
+        key: of the task.
+        kind: of the failure.
+        reason: one sentence for the user.
+        details: the traceback of an unexpected error; empty for others.
+    """
+
     key: str
     kind: FailureKind
     reason: str

@@ -1,4 +1,4 @@
-"""The task that leads a finished path over saddles."""
+"""The task that refines a path, aiming at a verified saddle as its highest point."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,15 +10,16 @@ from workers.tasks.task import Task
 
 @dataclass(frozen=True)
 class RefineSaddle(Task):
-    """Lead a finished path over saddles, until its highest point is a verified one.
+    """Refine a finished path (`topo_core.paths.pass_refinement`), in a limited number of rounds.
 
     Attributes:
+        i, j: indices in the run of the minima that the path joins.
         path: key of the path.
-        a, b: keys of the minima that the path joins.
-        others: keys of further minima at which a descent may end. They are no part of the key: the record
-            keeps the ends of the descents, whichever minima are known.
+        a, b: keys of these minima.
+        others: keys of further minima that the ends of descents are compared with. They are not part of the
+            key, because the object of the result holds all ends of descents, whichever minima are known.
         seed: of the random directions.
-        rounds: in each of which a piece of the path is relaxed and a peak followed, at most.
+        rounds: largest number of rounds; each relaxes a piece of the path and follows one peak.
     """
 
     noun = "saddle"

@@ -37,7 +37,15 @@ class SimplexWork(SimplexSettings):
 
 @dataclass(frozen=True)
 class OptimizeSimplex(Task):
-    """Span an r-simplex by its optimised faces and optimise its interior (section 1.4)."""
+    """Initialise an r-simplex from its optimised faces, and optimise its interior (section 1.4).
+
+    Attributes:
+        vertices: indices of the r + 1 minima in the run.
+        minima: keys of the minima, in the order of `vertices`.
+        faces: keys of the paths (r = 2) or simplices (r > 2) that are its faces, in the order of
+            `itertools.combinations(vertices, r)`.
+        seed: of the run.
+    """
 
     noun = "simplex"
 

@@ -1,4 +1,4 @@
-"""Specifications of a network, a data set and a loss, as a run file names them."""
+"""Specifications of a network, a data set and a loss: a name and options, as in a run file."""
 
 import difflib
 from collections.abc import Mapping
@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Self
 from topo_core.objectives.loss_registry import LOSSES
 
 OBJECTIVE = "objective:"
-"""Before the name of a user's loss of the parameters alone, where a network and data are named."""
+"""Prefix of `NetworkSpec.name` and `DataSpec.name` where the user's loss depends on the parameters alone. The
+name of the user's `module:callable` follows it."""
 
 Value = str | int | float | bool | None | tuple[Any, ...]
 
@@ -19,10 +20,10 @@ def _frozen(value: Any) -> Value:
 
 @dataclass(frozen=True)
 class Spec:
-    """A name and its options; hashable, and written back as it was read.
+    """A name and its options; hashable.
 
-    A name with a colon is a user's `module:callable`, which takes any options; a known name takes
-    those that `known` lists.
+    `canonical` returns the mapping that `parse` has read, up to the order of its keys. A name with a colon is
+    a user's `module:callable`, which takes any options. Other names and their options are listed by `known`.
     """
 
     name: str
@@ -32,12 +33,15 @@ class Spec:
 
     @classmethod
     def known(cls) -> Mapping[str, tuple[str, ...]]:
-        """The names that a run file may give, with their options."""
+        """The names that a run file may use, each with the names of its options."""
         raise NotImplementedError
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """From a run file's mapping.
+        """A specification from a mapping of a run file.
+
+        Args:
+            values: the key `name`, and the options.
 
         Raises:
             ValueError: unknown name or option, in one sentence.
@@ -76,11 +80,11 @@ class Spec:
         return f"choose one of {', '.join(cls.known())}, or your own as module:callable"
 
     def canonical(self) -> dict[str, Any]:
-        """As a run file writes it, keys in a fixed order."""
+        """The mapping that a run file holds, with its keys in a fixed order."""
         return {"name": self.name, **self.keywords()}
 
     def keywords(self) -> dict[str, Any]:
-        """The options, as a call takes them."""
+        """The options as keyword arguments; tuples are lists again."""
         return {k: _thawed(v) for k, v in self.options}
 
     def option(self, name: str, default: Any) -> Any:
@@ -96,7 +100,7 @@ def _counts(value: Value) -> bool:
 
 
 TORCHVISION = "torchvision:"
-"""Before the name of a classifier of torchvision, which is not a user's module."""
+"""Prefix of the names of torchvision's classifiers. Such a name has a colon, but is no user's module."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,7 @@ class LossSpec(Spec):
 
     @property
     def description(self) -> str:
-        """The loss and its parts, in words."""
+        """The loss function, its options and the ridge, in words."""
         name = LOSSES[self.name].words if self.name in LOSSES else f"the mean of {self.name}"
         options = ", ".join(f"{k} {v}" for k, v in self.own_keywords().items())
         ridge = ""
@@ -224,7 +228,7 @@ class LossSpec(Spec):
         return None if pattern is None else str(pattern)
 
     def own_keywords(self) -> dict[str, Any]:
-        """The options of the loss function, without the ridge."""
+        """The options of the loss function, without those of the ridge."""
         return {k: v for k, v in self.keywords().items() if k not in self.ridge_options}
 
 

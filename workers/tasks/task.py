@@ -1,4 +1,4 @@
-"""The base of all tasks: a frozen value with a key and the keys of the results that it reads."""
+"""The base class of all tasks: each has a key, and the keys of the results that it reads."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,19 +9,20 @@ from workers.tasks.problem import Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Base of all tasks.
+    """Base class of all tasks.
 
     Attributes:
-        objects: names in the store of the objects of `depends_on`, in that order. The driver fills them in
-            when it hands the task out; they are no part of the key.
+        objects: names in the store of the objects of `depends_on`, in that order. The driver sets them when
+            it assigns the task to a worker; they are not part of the key.
     """
 
     noun: ClassVar[str]
-    """Name of the result in logs and metrics: minimum, path, simplex, ..."""
+    """Name of the result in logs and metrics: minimum, path, simplex or saddle."""
 
     objects: tuple[str, ...] = field(default=(), compare=False)
 
-    if TYPE_CHECKING:  # at run time it would become the default of the field `problem` of a kind
+    # At run time, a subclass would take this property as the default of its field `problem`.
+    if TYPE_CHECKING:
 
         @property
         def problem(self) -> Problem:
@@ -43,11 +44,11 @@ class Task:
         return ()
 
     def with_objects(self, names: Mapping[str, str]) -> Self:
-        """The task with the names of the objects that it reads.
+        """A copy of the task with the names of the objects that it reads.
 
         Args:
-            names: of objects, by the key of the task that made them. One that is missing stays empty, and
-                reading it fails as a damaged object does.
+            names: of objects, by the key of the task that produced them. A missing name becomes the empty
+                string; reading it raises `Damaged`.
         """
         return replace(self, objects=tuple(names.get(key, "") for key in self.depends_on))
 
