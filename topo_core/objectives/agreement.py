@@ -1,4 +1,6 @@
-"""The check, before a strategy is used, that its numbers agree with those of plain PyTorch on given data.
+"""Checks that the losses and gradients of an evaluation strategy agree with those of plain PyTorch.
+
+The check runs before a strategy is used.
 
 The comparison is in float64, on one minibatch and at several points, against a loop that calls the module
 and `backward` and uses no code of the strategies. In float32 a kink can move a gradient by a percent, which
@@ -31,10 +33,10 @@ def disagreement(
 
     Args:
         module: the network.
-        points: [k, d], at which both are evaluated.
+        points: [k, d], the points at which both are evaluated.
         inputs, targets: one batch of examples.
-        strategy: its name.
-        loss: of outputs and targets; cross entropy by default.
+        strategy: name of the strategy.
+        loss: loss function of outputs and targets; cross entropy by default.
 
     Raises:
         RuntimeError: the network cannot be evaluated in float64.

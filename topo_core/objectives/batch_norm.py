@@ -5,8 +5,8 @@ set uses statistics of that set, which are recomputed at each point: each chunk 
 training mode, and the statistics of the chunks are pooled with their sizes. `batch_norm_curvature` has the
 exact gradient of that loss. Running statistics of two networks are never interpolated.
 
-A layer that stays in evaluation mode when its network is put into training (a frozen layer) keeps its own
-statistics everywhere: they belong to the problem, as other buffers do.
+A frozen layer, which stays in evaluation mode when its network is put into training mode, always uses its own
+statistics. They are part of the problem, as other buffers are.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ class TrainingSetStatistics:
         for name in norms:
             layer = self._module.get_submodule(name)
             assert isinstance(layer, _BatchNorm)
-            layer.momentum = None  # a cumulative average, should a layer be called twice
+            layer.momentum = None  # a cumulative average, in case a layer is called twice
 
     def at(self, points: Tensor, inputs: Tensor) -> Mapping[str, Tensor]:
         """Buffers [k, ...] by name, for `points` [k, d]."""
@@ -118,7 +118,7 @@ class _Pool:
     """Statistics of one layer, pooled over chunks of different sizes.
 
     Attributes:
-        parts: of each chunk: values of a channel, mean and unbiased variance [channels].
+        parts: for each chunk: number of values per channel, mean [channels] and unbiased variance [channels].
     """
 
     parts: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
@@ -126,13 +126,13 @@ class _Pool:
     _calls: int = 0
 
     def count(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """A forward pre-hook."""
+        """Count the values per channel and the calls; a forward pre-hook."""
         del layer
         self._values += inputs[0].numel() // inputs[0].shape[1]
         self._calls += 1
 
     def add(self, layer: nn.Module) -> None:
-        """Take the statistics of a chunk from the layer that it went through."""
+        """Store the statistics of the last chunk, which are in the running statistics of ``layer``."""
         assert isinstance(layer, _BatchNorm)
         assert layer.running_mean is not None and layer.running_var is not None
         if self._calls:
@@ -141,7 +141,8 @@ class _Pool:
         self._values = self._calls = 0
 
     def buffers(self) -> dict[str, Tensor]:
-        """Mean and unbiased variance of all values; nothing for a layer that was never called."""
+        """Mean and unbiased variance [channels] over all values, by name; empty if the layer was never
+        called."""
         if not self.parts:
             return {}
         _, mean, variance = self.parts[0]

@@ -29,15 +29,15 @@ from topo_core.objectives.losses import Loss
 from topo_core.objectives.minibatches import chunks
 from topo_core.objectives.network_curvature import hessian_vector_product
 
-_SMALLEST = 2  # examples of a chunk: one alone has no variance
+_SMALLEST = 2  # examples in a chunk; the variance of one example is undefined
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Statistics of the inputs of one layer; averages over its calls where a forward pass has several.
+    """Statistics of the inputs of one layer, averaged over its calls if a forward pass has several.
 
     Attributes:
-        count: values of a channel.
+        count: number of values per channel.
         mean, variance: [channels]; the variance is unbiased.
     """
 
@@ -46,7 +46,7 @@ class Moments:
     variance: Tensor
 
     def leaves(self) -> "Moments":
-        """The same values, with respect to which a function of them can be differentiated."""
+        """The same values as leaf tensors that require gradients."""
         mean, variance = (v.detach().requires_grad_(True) for v in (self.mean, self.variance))
         return Moments(self.count, mean, variance)
 
@@ -57,8 +57,8 @@ class BatchNormCurvature:
     Args:
         module: the network.
         layout: of its parameters.
-        norms: names of the batch-norm layers whose statistics are those of the set.
-        loss: of outputs and targets.
+        norms: names of the batch-norm layers whose statistics are computed over the set.
+        loss: loss function of outputs and targets.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class BatchNormCurvature:
         """Hessians at ``points`` [k, d] times ``vectors`` [k, d]: [k, d].
 
         Raises:
-            NotImplementedError: the set has more than one chunk, and the graph of all of them may not
-                fit into memory; or an operation has no second derivative.
+            NotImplementedError: the set has more than one chunk (the graph of all chunks may not fit into
+                memory), or an operation has no second derivative.
         """
         if len(list(chunks(inputs, targets, _SMALLEST))) > 1:
             raise NotImplementedError("second derivatives through the statistics of several chunks")
@@ -125,7 +125,8 @@ class BatchNormCurvature:
                 change = _linearised(self._measured(row, x), pooled, weights)
                 if (
                     change.requires_grad
-                ):  # statistics of the examples themselves do not depend on it
+                    # false if a norm acts on the inputs directly: its statistics do not depend on the point
+                ):
                     (part,) = torch.autograd.grad(change, row, materialize_grads=True)
                     gradient += part.double()
         return total / len(inputs), gradient / len(inputs)
@@ -174,7 +175,7 @@ def _observed(module: nn.Module, norms: list[str]) -> Iterator[dict[str, list[Mo
 
 
 class _DifferentiableStatistics(TorchFunctionMode):
-    """Inside, batch norm in evaluation mode is differentiable with respect to its statistics."""
+    """A context in which batch norm in evaluation mode is differentiable with respect to its statistics."""
 
     def __torch_function__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from topo_core.objectives.protocol import CurvatureObjective, Objective, Step
 
-_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_STEP = Step(0, 0, 0)  # a placeholder: exact gradients do not depend on the step
 
 
 def full_gradients(objective: Objective, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +72,9 @@ def has_exact_products(objective: Objective, point: Tensor) -> bool:
 
 
 def default_difference(points: Tensor) -> Tensor:
-    """[k], the distance of a central difference at ``points`` [k, d]: eps^(1/3) (1 + largest |θ|).
+    """The distance h [k] of a central difference at ``points`` [k, d]: eps^(1/3) (1 + largest |θ|).
 
-    It balances the errors of rounding, eps / h, and of the third derivative, h².
+    It balances the rounding error, eps / h, and the truncation error, h².
     """
     distances: Tensor = torch.finfo(points.dtype).eps ** (1 / 3) * (1 + points.abs().amax(1))
     return distances
@@ -87,7 +87,7 @@ def central_difference_products(objective: Objective, points: Tensor, vectors: T
     """
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     distances = default_difference(points)
-    # A zero vector keeps its zero row: it is not divided by its length.
+    # For a zero vector the product is zero; its length must not be a divisor.
     scales = (distances / torch.where(lengths > 0, lengths, 1.0))[:, None]
     moves = scales * vectors
     _, gradients = full_gradients(objective, torch.cat([points + moves, points - moves]))

@@ -37,5 +37,5 @@ class ParameterLayout:
         }
 
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        """The row [d] of named tensors, such as a state dict; others in it are passed over."""
+        """The row [d] of the parameters in `state`, such as a state dict; other tensors in it are ignored."""
         return torch.cat([state[name].detach().reshape(-1) for name in self.names])

@@ -1,8 +1,8 @@
-"""A network called with other parameters and buffers than its own.
+"""Calls a network with parameters and buffers other than its own.
 
-`torch.func.functional_call` finds tied tensors by itself, but it leaves a module changed whose tensors are
-tied and which is also shared by two containers: the tie is then lost in the next call. Here each attribute
-of each module is named once, and ties are made explicit.
+`torch.func.functional_call` detects tied tensors. But if a module with tied tensors is also shared by two
+containers, the call changes the module, and the tie is lost in the next call. Here each attribute of each
+module has one name, and ties are passed explicitly.
 """
 
 from collections.abc import Mapping

@@ -1,11 +1,12 @@
 """Whether gradients are those of the loss: a comparison with central differences.
 
-They are not where a part of the graph is cut (``detach``), where a hook or an ``autograd.Function`` changes
-them, or where a loss and its gradient were written by hand and differ. A descent along such gradients ends
-at points that are no minima and no passes of the loss.
+They differ if a part of the graph is cut (``detach``), if a hook or an ``autograd.Function`` changes them, or
+if a hand-written gradient does not match its loss. A descent along such gradients ends at points that are
+neither minima nor passes of the loss.
 
-A difference quotient is believed only where three distances agree, so that a kink between its points, a jump
-or rounding is no evidence. The points should not lie on a kink themselves: move them by a random amount.
+A difference quotient counts only if its values for three distances agree. So a kink between its points, a
+jump or rounding is not taken for a fault. The given points should not lie on a kink: displace them at random
+first.
 """
 
 import torch
@@ -15,12 +16,14 @@ from topo_core.objectives.curvature import default_difference, full_gradients
 from topo_core.objectives.protocol import CurvatureObjective, Objective, Step
 from topo_core.random_streams import generator
 
-# Of the quotients, in units of ``default_difference``; in float64 far apart: a loss may round to float32.
+# Distances of the quotients, in units of ``default_difference``. They are larger in float64, since a loss may
+# compute in float32 internally.
 _DISTANCES = {torch.float64: (100.0, 10.0, 1.0)}
 _CLOSE = (1.0, 0.5, 0.25)
-_WRONG = {torch.float64: 1e-3}  # relative difference that counts as a fault,
-_COARSE = 5e-2  # and in float32, where third derivatives and rounding make a percent
-_AGREE = 0.1  # of the fault: the largest difference between quotients that are believed
+_WRONG = {torch.float64: 1e-3}  # relative difference that counts as a fault in float64,
+# and in float32, where third derivatives and rounding cause differences of a percent
+_COARSE = 5e-2
+_AGREE = 0.1  # of the fault: largest difference between quotients that count as equal
 _STEP = Step(0, 0, 0)
 
 
@@ -31,7 +34,7 @@ def gradient_fault(objective: Objective, points: Tensor) -> str | None:
     those of one minibatch. The directions are that of the gradient and a random one.
 
     Returns:
-        A part of a sentence that begins with "along".
+        A clause that begins with "along", to be used inside a sentence.
     """
     whole = objective.batches == 1 or isinstance(objective, CurvatureObjective)
 

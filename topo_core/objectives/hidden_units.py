@@ -1,12 +1,12 @@
-"""Hidden units of a network that can be renumbered, flipped in sign or rescaled with equal outputs.
+"""Hidden units that can be renumbered, changed in sign or rescaled without a change of the network's outputs.
 
-Which axes of which parameters are numbered together is read off the computation graph
-(``torch.fx``): each linear or convolutional layer numbers its outputs anew, an addition makes
-the numberings of its terms one, and other layers keep the numbering of their input.
+The computation graph (``torch.fx``) shows which axes of which parameters are numbered together. Each linear
+or convolutional layer begins a new numbering for its outputs. An addition merges the numberings of its terms.
+Other layers keep the numbering of their input.
 
-A unit whose value passes through odd functions only may change its sign (with all weights that lead to it
-and away from it). A unit whose value passes through positively homogeneous functions only, such as ReLU,
-may be scaled: incoming weights times s > 0, outgoing ones divided by s.
+If the value of a unit passes only through odd functions, its sign can be changed, together with all incoming
+and outgoing weights. If it passes only through positively homogeneous functions, such as ReLU, the unit can
+be scaled: incoming weights are multiplied by s > 0 and outgoing weights divided by s.
 """
 
 import operator
@@ -69,7 +69,7 @@ def hidden_groups(module: nn.Module) -> tuple[Group, ...]:
     """The groups of hidden units of ``module``, in the order of its layers.
 
     Raises:
-        ValueError: for a layer whose units cannot be followed.
+        ValueError: the network has a layer or an operation through which units cannot be followed.
     """
     return _Tracer(module).groups()
 
@@ -170,7 +170,7 @@ class _Tracer:
             if layer.bias is not None:
                 self.axes.append((label, Axis(f"{name}.bias", 0)))
         elif isinstance(layer, _NORMS):
-            # A unit behind batch norm has its sign and scale in the norm: two ways for one thing.
+            # The weights of batch norm already set the sign and the scale of a unit.
             self.not_odd.add(label)
             self.not_homogeneous.add(label)
             if layer.affine:

@@ -75,7 +75,7 @@ def _product(weights: Interval, rows: Interval) -> Interval:
 
 @dataclass(frozen=True)
 class _Smooth:
-    """A nondecreasing activation; its derivative is monotone, or grows towards 0 (``peaked``)."""
+    """A nondecreasing activation. Its derivative is nondecreasing, or decreases with |z| (``peaked``)."""
 
     value: Callable[[Tensor], Tensor]
     slope: Callable[[Tensor], Tensor]
@@ -120,10 +120,10 @@ class IntervalLoss:
         module: [Flatten,] Linear, activation, …, Linear with biases; tanh, sigmoid, softplus or ReLU.
         inputs, targets: examples; they are taken in float64.
         loss: cross entropy with class numbers, or mean squared error.
-        ridge: part of the loss.
+        ridge: a ridge that is added to the loss; None for none.
 
     Raises:
-        ValueError: no bound can be proved for such a network or loss; one sentence.
+        ValueError: bounds cannot be proved for this network or loss; the message is one sentence.
     """
 
     def __init__(

@@ -15,9 +15,10 @@ class LossKind:
     """A loss function before its options are known.
 
     Attributes:
-        kind: makes the loss from its options; or ``"module:attribute"``, imported when it is first called.
-        words: its name in reports.
-        options: keyword arguments of ``kind``, the options in a run file.
+        kind: function that makes the loss from its options, or its name ``"module:attribute"``, which is
+            imported at the first call.
+        words: name of the loss in reports.
+        options: names of the keyword arguments of ``kind``, which are the options in a run file.
     """
 
     kind: "Callable[..., Loss] | str"
@@ -28,7 +29,7 @@ class LossKind:
         """The loss with these options.
 
         Raises:
-            TypeError, ValueError: it does not take them.
+            TypeError, ValueError: the loss does not accept these options.
         """
         kind = load(self.kind) if isinstance(self.kind, str) else self.kind
         loss: Loss = kind(**options)

@@ -1,4 +1,4 @@
-"""Which examples are in a step's minibatch: an epoch visits each example once, in an order of its own."""
+"""The examples in the minibatch of a step: an epoch visits each example once, in a random order."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 
 CHUNK = 1000
-"""Examples evaluated at once over a whole set: part of the definition of a loss with batch norm."""
+"""Number of examples in a chunk of a whole set. With batch norm the loss depends on it."""
 
 
 class Minibatches:
@@ -18,8 +18,8 @@ class Minibatches:
     Args:
         count: number of examples.
         size: examples in a minibatch; the last one of an epoch may be smaller.
-        smallest: fewest examples of a minibatch: a smaller remainder joins the minibatch before it. Batch
-            norm needs two.
+        smallest: smallest number of examples in a minibatch; a smaller remainder joins the minibatch before
+            it. Batch norm needs two.
     """
 
     def __init__(self, count: int, size: int, *, smallest: int = 1) -> None:
@@ -31,7 +31,7 @@ class Minibatches:
         return len(split_sizes(self._count, self.size, self._smallest))
 
     def examples(self, steps: Sequence[Step], device: torch.device) -> Tensor:
-        """The examples [p, b] of p steps that have one number of the batch."""
+        """Indices [p, b] of the examples of p steps, which must have equal batch indices."""
         epochs = tuple((step.seed, step.epoch) for step in steps)
         if self._order is None or self._order[0] != epochs or self._order[1].device != device:
             draws = (generator(seed, "batch", epoch) for seed, epoch in epochs)

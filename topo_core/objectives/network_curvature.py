@@ -53,7 +53,7 @@ def hessian_vector_product(
     """The Hessian of ``loss_at``, [d] to a scalar, at ``point`` [d] times ``vector`` [d].
 
     Raises:
-        NotImplementedError: it has an operation without a second derivative in PyTorch.
+        NotImplementedError: the loss has an operation without a second derivative in PyTorch.
     """
     row = point.detach().requires_grad_(True)
     with torch.enable_grad():

@@ -33,7 +33,7 @@ from topo_core.objectives.precision import Precision, arithmetic, check_precisio
 from topo_core.objectives.protocol import Step
 
 _AT_ONCE = 16
-"""Points whose whole-set loss is evaluated together: enough for fast products, few enough for the memory."""
+"""Points whose loss over a set is evaluated together: enough for fast products, few enough for the memory."""
 
 
 class ModuleObjective:
@@ -45,17 +45,17 @@ class ModuleObjective:
     Args:
         module: the network; its trainable parameters are not used, only their names and shapes.
         inputs, targets: training examples [n, ...] and their targets [n, ...].
-        batch_size: of the minibatches; the last one of an epoch may be smaller.
+        batch_size: number of examples in a minibatch; the last minibatch of an epoch may be smaller.
         strategy: one of `strategies`; None for the first of them.
-        precision: of gradients on a GPU; losses are always computed in float32 or float64.
-        loss: of outputs and targets.
-        ridge: part of the loss.
+        precision: precision of gradients on a GPU; losses are always computed in float32 or float64.
+        loss: loss function of outputs and targets; None for cross entropy.
+        ridge: a ridge that is added to the loss; None for none.
 
     Attributes:
-        depth: number of layers with weights, of a plain chain of layers; None for any other network.
+        depth: number of layers with weights if the network is a plain chain of layers; otherwise None.
 
     Raises:
-        ValueError: the strategy or the precision is not possible here; one sentence.
+        ValueError: the strategy or the precision is not possible here; the message is one sentence.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class ModuleObjective:
         return self.minibatch_gradients(points, step)
 
     def minibatch_gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """`gradients`, with the statistics of the minibatch also where it is the whole set."""
+        """As `gradients`, but batch norm uses the statistics of the minibatch even if it is the whole set."""
         if (twin := self._for(points)) is not self:
             return twin.minibatch_gradients(points, step)
         with torch.no_grad(), arithmetic(self.precision, points.device):
@@ -155,7 +155,7 @@ class ModuleObjective:
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
         """Losses [p, m] and gradients [p, m, d] of `points` [p, m, d], path i on the batch of `steps[i]`.
 
-        The steps have one number of the batch, so that all batches are of one size.
+        All steps must have the same batch index, so that all batches have the same size.
         """
         if self.batches == 1 and self._normed is not None:
             losses, gradients = self.full_gradients(points.flatten(0, 1))
@@ -180,8 +180,8 @@ class ModuleObjective:
     def measure(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] without the ridge, and accuracies [k], of `points` on any examples, in float64.
 
-        Accuracies are NaN where the loss classifies nothing. Batch-norm statistics come from the training
-        set, whatever is measured.
+        Accuracies are NaN if the loss is no classification loss. Batch-norm statistics are always those of
+        the training set.
         """
         with torch.no_grad(), arithmetic("float32", points.device):
             parts = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
@@ -241,7 +241,11 @@ class ModuleObjective:
         return {name: rows[0] for name, rows in buffers.items()}
 
     def losses_on_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
-        """Losses [s, m] (float64) on segments, the first layer shared where the network allows it."""
+        """Losses [s, m] (float64) on segments; see ``SegmentObjective``.
+
+        For fully connected networks the outputs of the first layer are interpolated between the ends of a
+        segment.
+        """
         if (twin := self._for(starts)) is not self:
             return twin.losses_on_segments(starts, ends, alphas)
         if self._linear is None:
@@ -320,7 +324,8 @@ class ModuleObjective:
             yield self._evaluation.outputs(points, x, buffers), y
 
     def _on_all_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
-        """Summed losses [s, m] on segments, for a GPU: all points of as many segments as fit, in one call."""
+        """Summed losses [s, m] on segments, for a GPU: each call has all points of as many segments as
+        fit."""
         linear = LinearSegments(Network(self._training_module, self.layout, self.loss))
         points = self._evaluation.parts.at_once
         parts = Parts(None if points is None else max(1, points // alphas.shape[1]))
@@ -347,10 +352,10 @@ def strategies(
 
     Args:
         module: the network.
-        inputs, targets: examples, of which shapes and dtypes matter.
-        loss: of outputs and targets; cross entropy by default.
-        precision: of the gradients.
-        device: the kind of device; that of the inputs by default.
+        inputs, targets: examples; only their shapes and dtypes matter.
+        loss: loss function of outputs and targets; cross entropy by default.
+        precision: precision of the gradients.
+        device: kind of device, cpu or cuda; that of the inputs by default.
     """
     situation = Situation(device or inputs.device.type, inputs, targets, precision)
     return possible_strategies(Network.of(module, loss or CrossEntropy()), situation)

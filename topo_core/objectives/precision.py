@@ -1,12 +1,12 @@
-"""How precisely a GPU multiplies while it computes gradients.
+"""The precision of products on a GPU while gradients are computed.
 
-``float32``  every product in full; the default.
-``tf32``     inputs of products and convolutions with 10 bits after the point, sums in float32.
-``bf16``     inputs with 7 bits; only for strategies that leave the arithmetic to autograd.
+``float32``  products in float32; the default.
+``tf32``     inputs of products and convolutions are rounded to 10 bits of mantissa; sums are in float32.
+``bf16``     inputs are rounded to 7 bits; only for strategies that compute gradients by autograd.
 
-Rounded gradients change the trajectory of a path, as other minibatches would. Each height is still the true
-height of the resulting path, since losses are never rounded, but paths may end higher. A CPU has no units for
-the rounded precisions, so they are refused there.
+Rounded gradients change the trajectory of a path, as other minibatches would. The height is still that of the
+resulting path, since losses are not computed in reduced precision, but paths may end higher. CPUs have no
+units for the reduced precisions, so these are refused there.
 
 torch is imported inside the functions: planning a run reads this module and does not need torch.
 """
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "tf32", "bf16"]
 
-_AMPERE = (8, 0)  # compute capability of the first GPUs with units for either
+_AMPERE = (8, 0)  # compute capability of the first GPUs with units for tf32 and bf16
 
 
 def check_precision(precision: Precision, device: "torch.device") -> None:
     """Check that a device has units for a precision.
 
     Raises:
-        ValueError: it has not; one sentence.
+        ValueError: the device has no such units; the message is one sentence.
     """
     if precision == "float32":
         return
@@ -47,7 +47,7 @@ def check_precision(precision: Precision, device: "torch.device") -> None:
 
 @contextlib.contextmanager
 def arithmetic(precision: Precision, device: "torch.device") -> Iterator[None]:
-    """Products of this precision inside; on a CPU nothing changes."""
+    """A context in which products have this precision; on a CPU it has no effect."""
     if device.type != "cuda":
         yield
         return

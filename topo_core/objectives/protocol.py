@@ -1,9 +1,8 @@
-"""The interface of a loss to the mathematics.
+"""The interface of losses.
 
-Everything in this package sees a loss as a map from rows of parameters ``[k, d]`` to values
-``[k]`` and gradients ``[k, d]``. An objective decides how the k rows are evaluated (stacked
-networks, a formula, one row after the other); the path and simplex optimisers decide which
-rows to ask for.
+For this package a loss is a map from rows of parameters ``[k, d]`` to values ``[k]`` and gradients ``[k,
+d]``. An objective decides how the k rows are evaluated (stacked networks, a formula, one row after another).
+The path and simplex optimisers decide which rows are evaluated.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Step:
-    """Names one minibatch: an objective must draw the same batch for an equal ``Step``."""
+    """Identifies one minibatch: an objective must draw the same minibatch for equal steps.
+
+    Attributes:
+        seed: seed of the path or simplex.
+        epoch: number of the epoch, from 0.
+        batch: index of the minibatch in the epoch, from 0.
+    """
 
     seed: int
     epoch: int
@@ -26,12 +31,13 @@ class Step:
 class Objective(Protocol):
     """A loss over parameters, evaluated row by row.
 
-    One that knows the ``depth`` of its network may say so (``network_loss.ModuleObjective``).
+    An objective may also have an attribute ``depth``, the number of layers
+    (``network_loss.ModuleObjective``).
     """
 
     @property
     def dimension(self) -> int | None:
-        """d, the length of a row; None where any length will do."""
+        """d, the length of a row; None if any length is allowed."""
 
     @property
     def batches(self) -> int:
@@ -65,7 +71,7 @@ class PathsObjective(Protocol):
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
         """Losses [p, m] and gradients [p, m, d] of ``points`` [p, m, d], path i on ``steps[i]``.
 
-        The p steps have one number of the batch.
+        All p steps must have the same batch index.
         """
 
 
@@ -90,7 +96,7 @@ class CurvatureObjective(Protocol):
 def gradients_of_paths(
     objective: Objective, points: Tensor, steps: Sequence[Step]
 ) -> tuple[Tensor, Tensor]:
-    """As ``PathsObjective``; path after path for an objective that does not implement it."""
+    """As ``PathsObjective.gradients_of_paths``; other objectives are evaluated path by path."""
     if len(points) == 1:
         losses, gradients = objective.gradients(points[0], steps[0])
         return losses[None], gradients[None]
@@ -151,7 +157,11 @@ class FunctionObjective:
             return self._values(points).to(torch.float64)
 
     def _check_graph(self, values: Tensor) -> None:
-        """A function without a gradient would pass for one that is stationary everywhere."""
+        """Check that values depend on the points; otherwise every point would seem to be stationary.
+
+        Raises:
+            ValueError: the values have no graph.
+        """
         if not values.requires_grad:
             raise ValueError(
                 "PyTorch cannot differentiate the function's values with respect to the points: "
@@ -174,6 +184,6 @@ def from_function(
 ) -> FunctionObjective:
     """The objective of a differentiable batched ``function``: [k, d] -> [k].
 
-    Its rows must not depend on each other. One step of it is one epoch.
+    The value of a row must not depend on other rows. Gradients are exact, so an epoch is one step.
     """
     return FunctionObjective(function, dimension)

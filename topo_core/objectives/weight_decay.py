@@ -1,4 +1,5 @@
-"""A loss with weight decay added: what a path with ``l2`` descends on, although its heights leave it out."""
+"""A loss with weight decay. A path with ``l2`` descends on this loss; its heights do not include the
+decay."""
 
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ class WithWeightDecay:
     """``objective`` plus ½ l2 ‖θ‖², with exact gradients.
 
     Attributes:
-        objective: the loss; it has gradients over the whole training set.
-        l2: strength of the decay.
+        objective: the loss, which must have gradients over the whole training set.
+        l2: strength of the weight decay.
     """
 
     objective: Objective

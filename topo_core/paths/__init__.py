@@ -1,5 +1,5 @@
 """Paths between two minima (sections 1.2 and 2.6).
 
-In: an objective and two points.
-Out: a polyline relaxed to its pass, its dense profile and height, and whether it has converged.
+Input: an objective and two points.
+Output: a polyline relaxed to its pass, the losses along it, its height, and whether it has converged.
 """

@@ -11,7 +11,7 @@ class Chords:
     """The two chords of each of k moving points, and their inner products [k].
 
     ``pairs`` is [k, 2, d], back chord and front chord. For a whole path it is a view of the differences of
-    consecutive points, so that memory read several times stays in the cache. For p paths every tensor
+    consecutive points, so that memory that is read repeatedly stays in the cache. For p paths every tensor
     has one more axis, the first.
     """
 
@@ -71,6 +71,6 @@ class Chords:
 def _products(left: Tensor, right: Tensor) -> Tensor:
     """Inner products [..., m, n] of the rows of ``left`` [..., m, d] with those of ``right`` [..., n, d].
 
-    One matrix product reads each array once; a product and a sum would write and read one more.
+    One matrix product reads each array once; an elementwise product and a sum would write and read another.
     """
     return torch.matmul(left, right.transpose(-1, -2))

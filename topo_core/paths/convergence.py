@@ -1,18 +1,18 @@
 """Whether a path has converged.
 
-A path that has used its budget has not converged: heights of networks were seen to halve from 100 to 200
-epochs. A path is CONVERGED where it is as low as its higher end, or where two kinds of evidence agree:
+The end of the budget is no sign of convergence: between networks, heights were observed to halve from 100 to
+200 epochs. A path is CONVERGED if it is as low as its higher end, or if two kinds of evidence agree:
 
 - *History.* The fall that a further run would bring, extrapolated from the lowest height so far as a function
   of the time of the gradient flow (the sum of the learning rates, so that a decayed rate does not
-  look like convergence): falls over the last two quarters in a geometric progression, and never less than the
-  last of them.
-- *The path that is returned.* The force at its highest point (``stationarity``), wherever gradients over the
-  whole training set are known. The lowest height so far can only fall, so the history alone would call a path
-  converged that diverges, or whose steps are too short in some directions.
-  With exact gradients also what ``counter_evidence`` looks for: a ridge, and gradients of another function.
+  look like convergence). The falls in the last two quarters of the run are continued as a geometric
+  progression; the estimate is never less than the fall in the last quarter.
+- *The path that is returned.* The force at its highest point (``stationarity``) must be small, if gradients
+  over the whole training set are known. The lowest height so far never rises, so the history alone would
+  accept a path that diverges, or whose steps are too short in some directions. With exact gradients,
+  ``counter_evidence`` must also find neither a ridge nor gradients of another function.
 
-A run whose height no longer falls, and whose highest point is nevertheless not stationary, is STALLED.
+A run is STALLED if its height no longer falls and its highest point is not stationary.
 """
 
 import math
@@ -29,8 +29,9 @@ from topo_core.paths.settings import SMALL, Resolved
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import PeakForce
 
-_STILL_RECORDS = 3  # records without a normal component before the run ends; one may be chance
-_LEVEL_RECORDS = 10  # records of an unchanged height before the run ends; fewer may be a plateau
+# records with a vanishing normal gradient before the run ends; one may be chance
+_STILL_RECORDS = 3
+_LEVEL_RECORDS = 10  # records with an unchanged height before the run ends; fewer may be a plateau
 # Largest ratio of successive falls that is summed as a geometric series: the sum is at most 19 times the
 # last fall, so that two noisy falls of equal size do not predict an infinite one.
 _SLOWEST = 0.95
@@ -42,29 +43,29 @@ class Outcome(Enum):
     """How an optimisation ended."""
 
     CONVERGED = "converged"
-    """In its valley the path cannot become lower by more than the tolerance."""
+    """Within its valley the path cannot become lower by more than the tolerance."""
     BUDGET = "budget"
-    """The height may still fall: more epochs would bring more."""
+    """The height may still fall: more epochs may lower it."""
     STALLED = "stalled"
-    """The height no longer falls, but the path is not stationary: other settings would bring more."""
+    """The height no longer falls, but the path is not stationary: other settings may lower it."""
     DIVERGED = "diverged"
-    """Stopped early by values that are not finite; the path is the best finite one."""
+    """Stopped early because values became infinite or NaN; the returned path is the best finite one."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why an outcome is what it is.
+    """The measurements from which an outcome follows. Falls are in units of loss.
 
     Attributes:
-        remaining_fall: by how much the height would still fall, estimated; at most to the higher end.
-        allowed_fall: what counts as converged.
-        last_quarter_fall: by how much it fell in the last quarter of the run.
+        remaining_fall: estimated further fall of the height; at most down to the higher end.
+        allowed_fall: largest remaining fall with which a path counts as converged.
+        last_quarter_fall: by how much the height fell in the last quarter of the run.
         normal_norm: root mean square of the normal gradients in the last record; 0 on a converged path.
         peak_force: norm of the force at the highest point of the returned path, in units of loss over
             length; NaN where it was not measured.
         stretch: longest over shortest segment.
         arc_ratio: length of the path over the distance of its ends.
-        reason: one sentence.
+        reason: the outcome explained in one sentence.
     """
 
     remaining_fall: float
@@ -86,24 +87,24 @@ def judge(
     finished: bool,
     against: CounterEvidence | None = None,
 ) -> tuple[Outcome, Evidence]:
-    """The outcome of a run.
+    """The outcome of a run, and the evidence for it.
 
     Args:
-        state: the state of the path at its end.
+        state: the last state of the run.
         profile: the losses along the best path.
         resolved: the settings.
         force: the force at the highest point of the best path; None where it is not known.
         finished: whether the run has ended; otherwise it was interrupted with epochs left.
-        against: what speaks against convergence although history and force speak for it.
+        against: evidence against convergence, found although history and force indicate convergence.
     """
     ends = max(float(profile.losses[0]), float(profile.losses[-1]))
     barrier = profile.maximum - ends
     allowed = resolved.settings.convergence_tolerance * barrier
     quarter, extrapolated = further_fall(state.history)
     lowest = lowest_possible(state)
-    # If noise kept every epoch above a trained start, the history gives no estimate of a further fall.
+    # If noise kept every epoch higher than a trained start, the history gives no estimate of a further fall.
     unknown = state.steps == 0 or (state.best_epoch == 0 and force is None)
-    # A path that has left its best state gives no evidence about that state by its history.
+    # Once the path has risen above its best state, the history tells nothing about that best state.
     left = force is None and state.history[-1].dense_maximum > state.best_maximum + allowed
     expected = max(extrapolated, force.fall if force else 0.0, against.fall if against else 0.0)
     remaining = 0.0 if lowest else barrier if unknown or left else min(expected, barrier)
@@ -174,10 +175,10 @@ def _cause(state: PathState, resolved: Resolved, allowed: float) -> str:
 
 
 def search_is_incomplete(state: PathState, resolved: Resolved) -> bool:
-    """Whether the first path came from a search among valleys that has proved nothing.
+    """Whether the initial path came from a search over several valleys that verified no pass.
 
-    The path is the lowest in its valley then, and there may be a lower valley. In more than ``SMALL``
-    dimensions no search is expected to be complete, and CONVERGED is about the valley alone.
+    The path is then the lowest in its own valley, but another valley may be lower. In more than ``SMALL``
+    dimensions no search is expected to be complete, and CONVERGED refers to the valley alone.
     """
     return resolved.start == "saddles" and state.points.shape[1] <= SMALL and state.verified is None
 
@@ -190,8 +191,9 @@ def lowest_possible(state: PathState) -> bool:
 def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
     """Whether exact gradients no longer change the path.
 
-    Either their normal parts vanish, or the points only oscillate (the upwind tangent switches, points are
-    redistributed) and the height has stayed within the tolerance for ``_LEVEL_RECORDS`` records.
+    Either their normal parts vanish, or the height has stayed within the tolerance for ``_LEVEL_RECORDS``
+    records. (In the second case the points only oscillate, because the upwind tangent switches between
+    neighbours or because points are redistributed.)
     """
     climbs_from = resolved.climbs_from if resolved.settings.climbing_epochs else 0
     records = [record for record in state.history[1:] if record.epoch > climbs_from]
@@ -220,9 +222,9 @@ class Measured(Protocol):
 
 
 def further_fall(history: Sequence[Measured]) -> tuple[float, float]:
-    """The fall in the last quarter of the run, and the fall still to come.
+    """The fall in the last quarter of the run, and the estimated further fall, both in units of loss.
 
-    Infinite for a history without a step.
+    The further fall is infinite for a history without a step.
     """
     total = history[-1].time
     if not total > 0:

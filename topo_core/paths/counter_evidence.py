@@ -1,13 +1,13 @@
 """Evidence against a path or a simplex that seems to have converged.
 
-Two things keep the force at the highest point small, and the path where it is, without a pass there:
+The force at the highest point can be small although there is no pass. There are two reasons:
 
-- *A ridge, a concave kink, or badly scaled coordinates.* A path that a symmetry holds on a ridge feels no
-  force across it: the line over the hill of (r² − 1)² has its highest point where the gradient is zero. Where
-  the loss is seen to fall across the path (``critical_points.falls_across``), a lower path runs beside it.
-- *Gradients that are not those of the loss*: of a function that is constant in pieces, or a part of whose
-  graph is cut (``detach``). Their integral over a part of the path is not the change of the loss, or they
-  differ from difference quotients (``objectives.gradient_check``).
+- *A ridge, a concave kink, or badly scaled coordinates.* If a path lies on a ridge by symmetry, no force acts
+  across it: the straight line over the hill of (r² − 1)² has its highest point where the gradient is zero. If
+  the loss falls across the path (``critical_points.falls_across``), there is a lower path beside it.
+- *Gradients that are not those of the loss*, for example of a piecewise constant function, or of a graph that
+  is cut by ``detach``. Then the integral of the gradient along a part of the path is not the change of the
+  loss, or the gradient differs from difference quotients (``objectives.gradient_check``).
 """
 
 import math
@@ -26,19 +26,21 @@ from topo_core.paths.profiles import Profile
 from topo_core.paths.stationarity import highest_point
 from topo_core.random_streams import generator
 
-_NEAREST = 0.1  # first distance at which a fall is looked for, in segments of the path
+_NEAREST = 0.1  # smallest distance from the peak at which losses are compared, in segment lengths
 _CHECKED = 3  # points at which gradients are compared with difference quotients
-_MOVED = 0.01  # random displacement of each of them, in segments, off the kinks of a symmetric path
-_WRONG = 0.5  # of the change of the loss: an integral of gradients with a larger error is not its integral
+# random displacement of these points, in segment lengths; it avoids kinks on symmetric paths
+_MOVED = 0.01
+# largest error of the integral of the gradient, as a fraction of the change of the loss
+_WRONG = 0.5
 
 
 @dataclass(frozen=True)
 class CounterEvidence:
-    """Why a path has not converged that seems to have.
+    """Why a path that seems to have converged has not.
 
     Attributes:
-        fall: what the height may still fall by, in units of loss.
-        reason: a part of a sentence.
+        fall: by how much the height may still fall, in units of loss; infinite if unknown.
+        reason: a clause, to be used inside a sentence.
     """
 
     fall: float
@@ -50,13 +52,13 @@ def counter_evidence(
 ) -> CounterEvidence | None:
     """Evidence against the convergence of the polygon ``points`` [n, d]; None where there is none.
 
-    Where gradients are of minibatches only the gradients are checked: noise moves a path off a ridge.
+    With minibatch gradients only the gradients are checked, since their noise moves a path off a ridge.
 
     Args:
         objective: the loss.
         points: the path.
         profile: its losses.
-        allowed: a fall of this much counts as none, in units of loss.
+        allowed: largest fall that is ignored, in units of loss.
         l2: weight decay of the path's gradients.
     """
     length = float(segment_lengths(points).mean())
@@ -82,7 +84,7 @@ def wrong_gradients(
 ) -> CounterEvidence | None:
     """Evidence that gradients are not those of the loss, from a few of ``points`` [n, d].
 
-    They are moved by about ``distance``.
+    The points are first displaced at random by about ``distance``.
     """
     draw = generator("checked points")
     chosen = points[torch.linspace(0, len(points) - 1, _CHECKED + 2).long()[1:-1]]
@@ -106,10 +108,11 @@ def lower_across(
 
     Args:
         objective: the loss, with exact gradients.
-        peak, tangents: of a path or a simplex.
-        size: of its segments or cells.
-        farthest: largest distance from the peak.
-        allowed: a fall of this much counts as none, in units of loss.
+        peak: [d], the highest point of a path or a simplex.
+        tangents: [r, d], unit vectors along the path or simplex there.
+        size: length of its segments or cells.
+        farthest: largest distance from the peak at which losses are compared.
+        allowed: largest fall that is ignored, in units of loss.
         l2: weight decay of its gradients.
     """
     whole = WithWeightDecay(objective, l2) if l2 else objective
@@ -126,7 +129,10 @@ def lower_across(
 def _wrong_integral(
     objective: Objective, points: Tensor, profile: Profile, allowed: float
 ) -> CounterEvidence | None:
-    """Evidence from the largest change of the loss between two samples, and the integral of its gradient."""
+    """Evidence from the pair of neighbouring samples whose losses differ most.
+
+    The difference is compared with the integral of the gradient between them, by Simpson's rule.
+    """
     if objective.batches != 1 and not isinstance(objective, CurvatureObjective):
         return None
     index = int(profile.losses.diff().abs().argmax())

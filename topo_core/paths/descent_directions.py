@@ -1,12 +1,12 @@
-"""The part of the gradient that moves a path: the gradient minus what a tangent rule takes out.
+"""The direction along which a path descends: the gradient minus the part that a tangent rule removes.
 
 At a moving point x with neighbours l and r, chords b = x - l and f = r - x, and gradient g, every rule in
 ``tangents`` descends along
 
     n = g - A_b b - A_f f
 
-and the rules differ in the two numbers A_b and A_f alone. These come from inner products [k], so
-a step reads each of the [k, d] arrays a few times and makes no loop over points.
+and the rules differ only in the two numbers A_b and A_f. These follow from inner products [k], so a step
+reads each [k, d] array a few times and needs no loop over points.
 """
 
 from torch import Tensor
@@ -37,7 +37,7 @@ def descent_(
         climbing: [k] of bool, the points that climb.
 
     Returns:
-        Lengths [k] of what was taken out of each gradient.
+        Norms [k] of the parts that were removed from the gradients.
     """
     along_back, along_front = chords.along(gradients)
     around = Neighbourhood(chords, along_back, along_front, losses, climbing, spring)

@@ -1,4 +1,4 @@
-"""From a descent direction to a displacement of points, by the update rule that the settings name."""
+"""Displacements of points, computed from descent directions by the update rule named in the settings."""
 
 from torch import Tensor
 

@@ -1,6 +1,6 @@
-"""One epoch of a path, or of several in lockstep: its steps, then insertion and measurement where due.
+"""One epoch of a path, or of several paths in lockstep: the steps, then insertion and measurement if due.
 
-With minibatches the height does not fall at each step, so the path with the lowest dense maximum is kept.
+With minibatches the height does not fall in every step, so the path with the lowest dense maximum is kept.
 """
 
 import math
@@ -28,9 +28,9 @@ def one_epoch(
 
     Args:
         objective: the loss.
-        states: of p paths at one epoch, with as many points and frozen points each.
-        resolved: the settings of all of them on this objective.
-        seeds: one a path.
+        states: of p paths at the same epoch, with equal numbers of points and of frozen points.
+        resolved: the settings of all paths on this objective.
+        seeds: one for each path.
     """
     epoch, batches = states[0].epoch, states[0].batches
     moving = Steps(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
@@ -65,9 +65,10 @@ def _ended(
 
 
 def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> PathState:
-    """The state at the end of an epoch: failed where points are not finite, else with new points."""
+    """The state at the end of an epoch: failed if a point is not finite, otherwise after an insertion if
+    due."""
     rule = resolved.insertion
-    # The sum is finite where all points are, unless they are astronomical; a mask takes 20 times as long.
+    # A finite sum means finite points (unless they overflow it); a mask of all values takes 20 times as long.
     if not bool(state.points.sum().isfinite()):
         return replace(
             state,
@@ -90,9 +91,9 @@ def _with_insertions(
 ) -> PathState:
     """Algorithm 3 on the part of the path that is not frozen.
 
-    Algorithm 3 inserts two points and freezes one at each end, so that the number of moving points stays
-    what it was on the initial path of ``begun`` points. Where only one segment is long enough, an end is
-    frozen with the next insertion.
+    Algorithm 3 inserts two points and freezes one at each end, so that the number of moving points stays that
+    of the initial path, which had ``begun`` points. If only one segment is above the threshold, the points
+    are frozen with the next insertion.
     """
     first, last = state.frozen, len(state.points) - state.frozen
     path = state.points[first:last]

@@ -11,9 +11,9 @@ class HeightRule:
     """Where the loss on each segment of a polygon is evaluated.
 
     Attributes:
-        alphas: fractions of a segment, the first 0: the grid that is always evaluated.
+        alphas: fractions of a segment, the first of them 0; the grid that is always evaluated.
         bisects: whether the grid is refined around every peak that may hold the maximum. Without
-            refinement nothing is known of the loss between the samples, and no error is given.
+            refinement nothing is known about the loss between the samples, and no error is estimated.
     """
 
     alphas: tuple[float, ...]

@@ -1,9 +1,10 @@
 """Where a path gets new points (Algorithm 3).
 
-Points that are optimised independently drift apart, and the polygon between them then crosses high loss that
-no point sees. Every ``every`` epochs a criterion (`criteria`) gives each segment a number D, and the two
-largest above the threshold get a midpoint. (The paper inserts the second midpoint even below the threshold,
-and its indices overwrite a point, while its number of points shows that an insertion is meant.)
+Points that are optimised independently drift apart. The polygon between them may then cross regions of high
+loss that contain no point. So every ``every`` epochs a criterion (`criteria`) assigns a number D to each
+segment, and the two segments with the largest D above the threshold get a midpoint. (The paper inserts the
+second midpoint even if its D is below the threshold. Its indices overwrite a point, but its number of points
+shows that an insertion is meant.)
 """
 
 import torch
@@ -13,9 +14,10 @@ _AT_ONCE = 2  # new points of one insertion (Algorithm 3)
 
 
 def chosen(score: Tensor, threshold: float, room: int) -> list[int]:
-    """Segments to be split, the larger index first so that the smaller stays valid.
+    """Indices of the segments to be split, the larger one first so that the smaller one stays valid.
 
-    At most two, at most ``room`` (points that the path may still get), and only those above ``threshold``.
+    They are at most two, at most ``room`` (the number of points that the path may still get), and only those
+    whose ``score`` [n - 1] is above ``threshold``.
     """
     order = torch.argsort(score, descending=True, stable=True)[: min(_AT_ONCE, room)]
     return sorted((int(i) for i in order if score[i] > threshold), reverse=True)

@@ -19,8 +19,11 @@ class Insertion:
         threshold: value of the criterion, D in Algorithm 3, above which a segment gets a midpoint.
         ends: ``paper`` freezes the outermost moving point at each end for every two inserted points, as
             Algorithm 3 moves them to the set B (they stay on the curve and count in its height), so
-            that the number of optimised points is constant. ``fixed`` freezes none and lets the path grow.
-        max_points: largest number of points of a path, where ``ends`` is ``fixed``.
+            that the number of optimised points is constant. ``fixed`` freezes none, and the path grows.
+        max_points: largest number of points of a path, if ``ends`` is ``fixed``.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the key, the value and what is allowed.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

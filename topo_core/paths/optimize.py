@@ -1,8 +1,8 @@
-"""``optimize_path``: a path between two minima descends to a pass (Algorithm 2 and its improvements).
+"""``optimize_path``: relaxes a path between two minima to a pass (Algorithm 2 and its improvements).
 
-The loop is ``begin -> advance -> ... -> solution`` of ``PathSolver`` on a ``PathState``. The known methods
-are choices of settings: Algorithm 2 is ``force="paper"``, the string method ``force="string"`` with
-redistribution, the nudged elastic band ``force="spring"``, AutoNEB that with
+The loop is ``begin -> advance -> ... -> solution`` of ``PathSolver`` on a ``PathState``. Known methods are
+choices of settings: Algorithm 2 is ``force="paper"``; the string method is ``force="string"`` with
+redistribution; the nudged elastic band is ``force="spring"``; AutoNEB is ``force="spring"`` with
 ``Insertion(criterion="residual")``. The result is never higher than the start.
 """
 
@@ -27,13 +27,14 @@ def optimize_path(
     """A low path from ``start`` to ``end`` ([d] each, minima of the objective).
 
     Args:
-        objective: the loss; ``from_function`` makes one of a formula.
-        start, end: the two ends; they do not move. Whole numbers are taken as float64.
-        settings: all defaults when None.
-        seed: names the minibatches and all other draws.
+        objective: the loss; ``from_function`` makes one from a formula.
+        start, end: the two ends; they do not move. Integers are converted to float64.
+        settings: None for the defaults.
+        seed: determines the minibatches and all other random draws.
 
     Raises:
-        ValueError: for ends that are not finite vectors of one shape and dtype, or are complex.
+        ValueError: the ends are not finite real vectors of equal dtype and of the objective's dimension, or
+            the start that the settings name cannot be made from the loss alone.
     """
     start, end = _as_point(start), _as_point(end)
     if start.ndim != 1 or start.shape != end.shape or start.dtype != end.dtype:
@@ -61,7 +62,7 @@ def optimize_path(
 
 
 def _as_point(end: Tensor) -> Tensor:
-    """``end`` without its history of gradients, and of a floating dtype."""
+    """``end`` detached from its graph, in a floating dtype."""
     end = end.detach()
     if end.is_complex() or end.dtype is torch.bool:
         raise ValueError(f"an end has the dtype {end.dtype}; give floating or whole numbers.")

@@ -1,13 +1,13 @@
-"""From a path to one whose highest point is a saddle proved to have index 1.
+"""Refines a path until its highest point is a saddle proved to have index 1.
 
-The peak of a path that was relaxed with minibatches, on few points, is far from every saddle: a search from
-there ends anywhere. So each round first relaxes the highest piece of the path with exact gradients, then
-follows its peak to a stationary point. A saddle of index 1 cuts the piece in two: the path leaves its own
-points for one descent of the saddle, and comes back from the other. The new pieces are relaxed in turn, until
-nothing is higher than the highest saddle that the path crosses (the string method with a growing number of
-strings, as in the missing-connection strategy: Carr, Trygubenko & Wales 2005). Then the highest loss on the
-path is that of a verified saddle, and the path joins its two ends over it: that the descents from the
-saddle end at other minima does not matter.
+If a path was relaxed with minibatches and few points, its peak is far from every saddle, and a search from
+there may end at any stationary point. So each round first relaxes the highest piece of the path with exact
+gradients, then follows the peak of that piece to a stationary point. A saddle of index 1 cuts the piece in
+two: the path then leaves its own points, goes up one descent of the saddle, and returns by the other. The new
+pieces are relaxed in turn, until none of them is higher than the highest saddle that the path crosses (the
+string method with a growing number of strings, as in the missing-connection strategy: Carr, Trygubenko &
+Wales 2005). Then the highest loss on the path is that of a verified saddle. The descents from this saddle may
+end at other minima than the ends of the path; this does not change the height of the path.
 """
 
 from dataclasses import dataclass, field, replace
@@ -30,29 +30,31 @@ from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.spliced_paths import lowest_link
 from topo_core.paths.stationarity import peak_force
 
-_CLOSE = 1e-4  # of the barrier, by which a path may be higher than its saddle
-_WORTH = 0.1  # of the barrier: relaxing goes on while a block of epochs lowers a piece by this much
-_STUB = 0.25  # of the fall along a descent: the part of it that relaxing leaves alone
-_RISE = 0.05  # of the barrier, by which the loss must rise again beyond a dip
-_POINTS = 13  # of a piece, at least
-_FALL = 1.0  # of the barrier: a search this far below the higher end of the path has left it
+# Fractions of the barrier, the height of the path above its higher end:
+_CLOSE = 1e-4  # largest height of a path above its highest saddle
+_WORTH = 0.1  # smallest fall of a piece in a block of epochs for which relaxing it continues
+_STUB = 0.25  # of the fall along a descent instead: this upper part of the descent is not relaxed
+_RISE = 0.05  # smallest rise of the loss beyond a dip
+_POINTS = 13  # smallest number of points of a piece
+_FALL = 1.0  # depth below the higher end of the path at which a search has left the path
 _UNITS = (
     18  # units of a search in the length of the path: segments of a path with the usual 19 points
 )
-_SAME = 1e-4  # of the distance of the path's ends: saddles this close are one
+_SAME = 1e-4  # of the distance of the path's ends: saddles closer than this count as one
 
 
 @dataclass(frozen=True)
 class PassRefinement:
-    """What may be spent.
+    """The limits of a refinement.
 
     Attributes:
-        rounds: at most; in each one piece is relaxed, and one peak followed.
-        budget: gradients and Hessian-vector products after which no further round begins. A round takes 3,000
-            to 10,000 of them.
-        epochs: of one block of relaxing.
-        blocks: of one round, at most.
-        search: from a peak. From a relaxed path the saddle is near, so radii are smaller than by default.
+        rounds: largest number of rounds; in each of them one piece is relaxed and one peak is followed.
+        budget: number of gradients and Hessian-vector products after which no further round begins. A round
+            takes 3,000 to 10,000 of them.
+        epochs: epochs in one block of relaxation.
+        blocks: largest number of blocks in one round.
+        search: settings of the search from a peak. The saddle is near a relaxed path, so its trust radii are
+            smaller than the defaults.
     """
 
     rounds: int = 12
@@ -94,9 +96,9 @@ def advance_pass(
 
     Args:
         objective: the loss, with exact gradients.
-        state: whose ``ended`` is empty.
-        settings: all defaults when None.
-        seed: of the random directions of the classification.
+        state: a state with an empty ``ended``.
+        settings: None for the defaults.
+        seed: determines the random directions of the classification.
     """
     settings = settings or PassRefinement()
     state = _cut_at_dips(objective, replace(state, rounds=state.rounds + 1))
@@ -117,7 +119,7 @@ def advance_pass(
 
 
 def _judged(objective: Objective, state: PassState, settings: PassRefinement) -> PassState:
-    """The state with the lowest path so far, ended where nothing is left to do."""
+    """The state with its lowest path updated, and with ``ended`` set if nothing is left to do."""
     height = max(state.level, *(piece.height for piece in state.pieces))
     if height < state.best_height:
         state = replace(state, best=state.path, best_height=height)
@@ -145,7 +147,7 @@ def _highest(state: PassState) -> int:
 def _cut_at_dips(objective: Objective, state: PassState) -> PassState:
     """The state with the highest piece cut at the dips of the loss beside its peak.
 
-    Where a path crosses several basins, its points are too few for all of them.
+    A path that crosses several basins has too few points for all of them; each piece gets its own points.
     """
     number = _highest(state)
     piece = state.pieces[number]
@@ -181,9 +183,10 @@ def _cut_at_dips(objective: Objective, state: PassState) -> PassState:
 
 
 def _dip(losses: Tensor, end_loss: float, barrier: float) -> int:
-    """Index of the first dip on the way down from ``losses[0]``, a peak; 0 where there is none.
+    """Index of the first dip of ``losses`` [m], which begin at a peak; 0 if there is none.
 
-    Only a point that is not higher than the ends of the whole path may be fixed.
+    A cut fixes the point at the dip, so only a point that is no higher than the higher end of the whole path
+    counts as a dip.
     """
     lowest = losses.cummin(0)
     left = lowest.values <= end_loss
@@ -194,7 +197,11 @@ def _dip(losses: Tensor, end_loss: float, barrier: float) -> int:
 def _relaxed(
     objective: Objective, state: PassState, number: int, settings: PassRefinement
 ) -> PassState:
-    """The state with one piece relaxed: until that lowers it little, and again for all blocks of epochs."""
+    """The state with one piece relaxed.
+
+    The first time, relaxing stops when a block of epochs lowers the piece only a little. Later times use all
+    blocks.
+    """
     piece = state.pieces[number]
     if piece.stagnated or (not piece.relaxed and _near_a_saddle(objective, state, piece)):
         return state
@@ -217,14 +224,15 @@ def _relaxed(
 
 
 def _near_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool:
-    """Whether the peak of a piece is so nearly stationary that relaxing would not lower it much."""
+    """Whether the peak of a piece is nearly stationary, so that relaxing would lower the piece only a
+    little."""
     profile = loss_profile(objective, piece.points)
     force = peak_force(objective, piece.points, profile)
     return force is not None and force.fall <= _worth(state, profile.maximum)
 
 
 def _worth(state: PassState, height: float) -> float:
-    """The fall of a piece of this height for which it is worth to go on relaxing it."""
+    """The smallest fall, in units of loss, for which relaxing a piece of this height continues."""
     return _WORTH * (height - state.end_loss)
 
 
@@ -240,7 +248,8 @@ def _dense(points: Tensor) -> Tensor:
 def _followed(
     objective: Objective, state: PassState, points: Tensor, settings: PassRefinement, seed: int
 ) -> tuple[PassState, SearchResult]:
-    """The stationary point to which the peak of ``points`` [n, d] leads, with descents from a pass."""
+    """The result of a search from the peak of ``points`` [n, d], with descents if it is a saddle of index
+    1."""
     profile = loss_profile(objective, points)
     positions = arc_positions(points)
     position = profile.positions[profile.argmax].to(positions)
@@ -272,7 +281,7 @@ def _is_crossed(state: PassState, result: SearchResult) -> bool:
 
 
 def _cut(objective: Objective, state: PassState, number: int) -> PassState:
-    """The state with piece ``number`` led over the saddle of the last result."""
+    """The state with piece ``number`` replaced by two pieces that meet at the saddle of the last result."""
     points, result = state.pieces[number].points, state.results[-1]
     losses = objective.losses(points)
     peak = int(losses.argmax())
@@ -301,8 +310,11 @@ def _cut(objective: Objective, state: PassState, number: int) -> PassState:
 
 
 def _parts(objective: Objective, own: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-    """The piece from the first of ``own`` [n, d] to a point of the descent ``side`` [m, d], and the part of
-    the descent above it, which is no part of the piece: [k, d] from the saddle down."""
+    """A piece, and the upper part [k, d] of a descent, which is not part of the piece.
+
+    The piece [j, d] goes from the first point of ``own`` [n, d] to a point of the descent ``side`` [m, d].
+    The upper part goes from the saddle down to that point.
+    """
     losses = objective.losses(side)
     enough = losses <= losses[0] - _STUB * (losses[0] - losses.min())
     stub = int(enough.to(torch.int8).argmax()) if bool(enough.any()) else len(side) - 1

@@ -1,4 +1,4 @@
-"""The state of a path that is led over saddles: a value, so that every state is a checkpoint."""
+"""The state of the refinement of a path over saddles: an immutable value, so every state is a checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,22 +13,23 @@ from topo_core.critical_points.verdicts import Verdict
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Where the search from a peak of the path ended.
+    """The result of a search from a peak of the path.
 
     Attributes:
-        point: [d].
-        sides: polylines [m, d] from a saddle of index 1 down on both sides; empty for any other point.
-        peak_loss: at the peak.
-        loss: at the point.
-        gradient_norm: there.
+        point: [d], where the search ended.
+        sides: two polylines [m, d] that descend from a saddle of index 1; empty for any other point.
+        peak_loss: loss at the peak.
+        loss: loss at the point.
+        gradient_norm: norm of the gradient at the point.
         tolerance: gradient norm up to which the point counts as stationary.
-        eigenvalues: the lowest ones of the Hessian, increasing.
-        bounds: an eigenvalue lies within this distance of each.
-        index: negative eigenvalues that are proved.
-        verdict: ``saddle`` for a saddle proved to have index 1; else the name of another verdict.
+        eigenvalues: lowest eigenvalues of the Hessian at the point, in increasing order.
+        bounds: error bounds: the interval of this radius around each of ``eigenvalues`` contains an
+            eigenvalue.
+        index: number of eigenvalues that are proved to be negative.
+        verdict: ``saddle`` for a saddle proved to have index 1; otherwise the name of another verdict.
         reason: the verdict with its numbers, as a sentence.
-        end_losses: at the ends of ``sides``.
-        end_converged: whether these ends are stationary.
+        end_losses: losses at the ends of ``sides``.
+        end_converged: whether each of these ends is stationary.
     """
 
     point: Tensor
@@ -93,12 +94,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Crossing:
-    """A saddle between two pieces, with the parts of its descents that lead to them; or a plain joint.
+    """The connection of two pieces: a saddle with the upper parts of its descents, or a joint without a
+    saddle.
 
     Attributes:
-        number: of the saddle among the results; -1 for a joint, where ``up`` and ``down`` are its point.
+        number: index of the saddle in ``results``; -1 for a joint, whose ``up`` and ``down`` are one point.
         up: [m, d], from the end of the piece before it to the saddle.
-        down: [m, d], from the saddle to the begin of the piece after it.
+        down: [m, d], from the saddle to the beginning of the piece after it.
     """
 
     number: int
@@ -111,18 +113,19 @@ class PassState:
     """A path over saddles, in pieces.
 
     Attributes:
-        pieces: in order, one more than there are crossings.
-        crossings: the saddles between them.
-        results: of all searches, in order.
+        pieces: the pieces in the order of the path; there is one more than there are crossings.
+        crossings: the connections of consecutive pieces.
+        results: the results of all searches, oldest first.
         best: [n, d], the lowest path so far.
         best_height: highest loss on it.
-        first_height: highest loss on the path that was given.
+        first_height: highest loss on the path before the first round.
         end_loss: loss at the higher end of the path.
-        rounds: done.
-        ended: why nothing is left to do; empty while something is. ``verified``: the highest point of the
-            path is a saddle of index 1; ``no barrier``: an end is its highest point; ``kink``: its highest
-            point is one; ``no saddle``: the search from its peak ends at none; ``budget``: it is spent.
-        gradients, products: rows of gradients and Hessian-vector products so far.
+        rounds: number of rounds done.
+        ended: why the refinement has ended; empty until then. ``verified``: the highest point of the path is
+            a saddle of index 1. ``no barrier``: the highest point is an end. ``kink``: the highest point is a
+            kink of the loss. ``no saddle``: the search from the peak found no new saddle of index 1.
+            ``budget``: the rounds or the budget are used up.
+        gradients, products: numbers of gradients and of Hessian-vector products evaluated so far.
     """
 
     pieces: tuple[Piece, ...]
@@ -220,7 +223,7 @@ class PassState:
 
 
 def _scalars(value: Piece | SearchResult) -> dict[str, Any]:
-    """The fields of a part of the state that are not tensors; its numbers are finite or NaN."""
+    """The fields of ``value`` that are not tensors; its numbers are finite or NaN."""
     names = [item.name for item in fields(value)]
     found = {name: getattr(value, name) for name in names}
     return {

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def line(start: Tensor, end: Tensor, points: int) -> Tensor:
-    """``points`` points [n, d] at equal distance on the segment from ``start`` to ``end`` [d].
+    """``points`` equally spaced points [points, d] on the segment from ``start`` [d] to ``end`` [d].
 
     The ends are exact copies.
     """
@@ -24,9 +24,10 @@ def segment_lengths(points: Tensor) -> Tensor:
 
 
 def arc_positions(points: Tensor) -> Tensor:
-    """Fraction of the arc length, [..., n] in float64 from 0 to 1, at which each point lies.
+    """The position of each of ``points`` [..., n, d]: its fraction of the arc length, [..., n] float64, 0 to
+    1.
 
-    A path without length is given equal steps.
+    On a path of length 0 the positions are equally spaced.
     """
     return positions_of(segment_lengths(points).to(torch.float64))
 
@@ -41,10 +42,10 @@ def positions_of(measure: Tensor) -> Tensor:
 
 
 def at_positions(rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
-    """Rows at increasing ``positions``, interpolated linearly at ``wanted`` [m].
+    """``rows`` at increasing ``positions``, interpolated linearly at the positions ``wanted`` [m].
 
-    ``rows`` [n, c] at ``positions`` [n] give [m, c]; those of p paths, [p, n, c] at [p, n], give [p, m, c].
-    They may be the points themselves or anything carried by them (optimiser slots).
+    Rows [n, c] at positions [n] give [m, c]; for p paths, rows [p, n, c] at positions [p, n] give [p, m, c].
+    The rows may be the points, or values of each point such as optimiser slots.
     """
     wanted = wanted.expand(*positions.shape[:-1], -1).contiguous()
     right = torch.searchsorted(positions, wanted, right=True).clamp(1, positions.shape[-1] - 1)
@@ -57,7 +58,7 @@ def at_positions(rows: Tensor, positions: Tensor, wanted: Tensor) -> Tensor:
 
 
 def resample(points: Tensor, count: int) -> Tensor:
-    """``count`` points [count, d] at equal arc length on the polygon ``points`` [n, d].
+    """``count`` points [count, d], equally spaced in arc length on the polygon ``points`` [n, d].
 
     The ends are exact copies (string method: E, Ren & Vanden-Eijnden 2007).
     """
@@ -69,7 +70,7 @@ def resample(points: Tensor, count: int) -> Tensor:
 
 
 def through(paths: list[Tensor], count: int) -> Tensor:
-    """One path of ``count`` points along ``paths``, each starting where the one before ends.
+    """One path [count, d] along ``paths``, a list of [n, d], each of which starts where the one before ends.
 
     Raises:
         ValueError: a path does not start at the end of the one before.
@@ -84,10 +85,10 @@ def through(paths: list[Tensor], count: int) -> Tensor:
 
 
 def merge_coincident(points: Tensor) -> tuple[Tensor, int]:
-    """``points`` [n, d] without repeats of their predecessor, and how many were dropped.
+    """``points`` [n, d] without points that equal their predecessor, and the number of dropped points.
 
-    Tangents divide by the distance of neighbours. The two ends always stay: of points that coincide with
-    the last one all others are dropped.
+    Tangents divide by the distance of neighbours, so it must not be 0. The two ends always stay: if points
+    coincide with the last point, the last point is kept.
     """
     keep = torch.ones(len(points), dtype=torch.bool, device=points.device)
     keep[1:-1] = (segment_lengths(points) > 0)[:-1]

@@ -1,10 +1,11 @@
 """The loss along a polygon, and its maximum: the height of a path.
 
-A height read off the points alone is no bound for the polygon between them, and neither is a
-fixed grid. ``adaptive`` starts from an even grid on each segment and then bisects around
-every peak that may still hold the maximum, until none can change it by more than the tolerance. Losses
-of networks have kinks, so no smooth model of a peak is trusted: a peak is set aside when its
-own slopes cannot carry it above the maximum. ``paper`` is the grid of section 2.7, alpha in {.2, .4, .6, .8}.
+The highest loss at the points of a path is no bound for the losses between them, and neither is the highest
+loss on a fixed grid. ``adaptive`` starts from an even grid on each segment. It then bisects around every peak
+that may still hold the maximum, until no peak can change the maximum by more than the tolerance. Losses of
+networks have kinks, so peaks are not modelled by smooth functions: a peak is not bisected further if the
+slopes beside it cannot raise it above the maximum. ``paper`` is the grid of section 2.7, alpha in {.2, .4,
+.6, .8}.
 """
 
 import math
@@ -21,10 +22,11 @@ from topo_core.paths.polyline import arc_positions
 
 T = TypeVar("T")
 
-_PEAKS = 6  # highest peaks bisected in a round; the others are bisected later if they still matter
-_ROUNDS = 16  # of bisection, after which an interval is 4e-6 of a segment
+# peaks bisected in one round, those that may be highest; the others follow if they still matter
+_PEAKS = 6
+_ROUNDS = 16  # rounds of bisection; after them an interval is 4e-6 of a segment
 _ROWS = 64  # points materialised at once, to bound memory
-_ROUNDING = 64  # units of rounding by which losses of one point by two strategies may differ
+_ROUNDING = 64  # units of rounding by which two evaluation strategies may differ at one point
 _EQUAL = 1e-5  # share of the range of losses; equal to the default `height_tolerance`
 
 
@@ -35,9 +37,9 @@ class Profile:
     Attributes:
         positions: [m] float64, increasing from 0 to 1: fractions of the arc length.
         losses: [m] float64.
-        bracket: by how much the maximum may be higher than measured, estimated from the slopes beside the
-            peaks; infinite where the rule does not bisect.
-        evaluations: points at which the loss was evaluated.
+        bracket: by how much the true maximum may exceed the measured one, in units of loss, estimated from
+            the slopes beside the peaks; infinite if the rule does not bisect.
+        evaluations: number of points at which the loss was evaluated.
     """
 
     positions: Tensor
@@ -52,14 +54,14 @@ class Profile:
 
     @property
     def maximum(self) -> float:
-        """The height of the path; its ends count, so never below either of them."""
+        """The height of the path: the highest measured loss, the two ends included."""
         return float(self.losses.max())
 
     def first_passage(self, *, from_end: bool = False) -> float:
-        """The maximum up to the first point lower than the start of the path.
+        """The highest loss from the start of the path to the first sample that is lower than the start.
 
         By eq. (1) a path may end as soon as its loss is below that of its start, so this bound is at
-        least as good as ``maximum``. ``from_end`` reads the path backwards.
+        least as good as ``maximum``. With ``from_end`` the path is read backwards, from its last point.
         """
         losses = self.losses.flip(0) if from_end else self.losses
         lower = torch.nonzero(losses < losses[0])
@@ -68,9 +70,10 @@ class Profile:
 
     @property
     def dips(self) -> tuple[bool, bool]:
-        """Whether the climb from the first and from the last end first goes below that end.
+        """Whether the loss falls below that of an end before it reaches the maximum: for the first and last
+        end.
 
-        Where it does, that end was not a minimum.
+        If it does, that end was not a minimum.
         """
         return self._dips(self.losses), self._dips(self.losses.flip(0))
 
@@ -80,15 +83,15 @@ class Profile:
 
 
 def is_as_low_as(height: float, ends: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a path of this height is nowhere higher than at its higher end: then no path is lower.
+    """Whether a path is no higher than its higher end; then no path between the ends is lower.
 
-    Up to rounding and to a small share of the range of losses, so that the answer does not change
-    under L → aL + b.
+    Rounding and a small fraction of the range of losses are allowed for. The fraction is relative, so that
+    the answer does not change under L → aL + b.
 
     Args:
-        height: of the path.
-        ends: [2], losses of its ends.
-        dtype: of the points, in which losses are computed before they are summed.
+        height: highest loss on the path.
+        ends: [2], losses at its ends.
+        dtype: dtype of the points, in which losses are computed before they are summed.
     """
     if not math.isfinite(height):
         return False
@@ -126,7 +129,7 @@ def loss_profile(
     Args:
         objective: the loss.
         points: the path.
-        heights: ``adaptive``, or ``paper`` for the grid of section 2.7.
+        heights: the rule, a name of ``height_rules``: ``adaptive``, or ``paper`` for the grid of section 2.7.
         tolerance: bisection stops when it cannot change the maximum by more than this
             fraction of the range of losses along the path.
     """
@@ -141,10 +144,10 @@ def loss_profiles(
     heights: str = "adaptive",
     tolerance: float = 1e-5,
 ) -> list[Profile]:
-    """As ``loss_profile`` for several polygons [n, d], with their evaluations joined in common calls.
+    """As ``loss_profile``, for several polygons [n, d], whose losses are evaluated in common calls.
 
-    The results agree with ``loss_profile`` up to rounding: an objective may sum over more rows in another
-    order.
+    The results agree with those of ``loss_profile`` up to rounding, since an objective may sum in another
+    order when a call has more rows.
     """
     asking = [_profile(points, HEIGHTS[heights], tolerance) for points in paths]
     profiles: dict[int, Profile] = {}
@@ -162,7 +165,10 @@ def loss_profiles(
 
 @dataclass(frozen=True)
 class _Asked:
-    """Points whose losses are asked for: points [k, d], or ``alphas`` [s, m] of segments [s, d]."""
+    """A request for losses: at points ``starts`` [k, d], or at ``alphas`` [s, m] on s segments.
+
+    For segments, ``starts`` and ``ends`` are [s, d].
+    """
 
     starts: Tensor
     ends: Tensor | None = None
@@ -170,7 +176,7 @@ class _Asked:
 
     @property
     def width(self) -> int:
-        """m; 0 for points."""
+        """m, the number of samples on a segment; 0 for a request of points."""
         return 0 if self.alphas is None else self.alphas.shape[1]
 
 
@@ -178,7 +184,7 @@ _Asking = Generator[_Asked, Tensor, T]
 
 
 def _answers(objective: Objective, asked: Mapping[int, _Asked]) -> dict[int, Tensor]:
-    """The losses that each asked for; requests of equal width share a call."""
+    """The requested losses, by the number of the polygon; requests of equal width share one call."""
     answers: dict[int, Tensor] = {}
     for width in {each.width for each in asked.values()}:
         alike = {i: each for i, each in asked.items() if each.width == width}
@@ -199,7 +205,7 @@ def _joined(rows: list[Tensor]) -> Tensor:
 
 
 def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Profile]:
-    """The profile of a polygon [n, d]; it asks for losses and is sent them."""
+    """The profile of a polygon [n, d], as a generator that yields requests and receives losses."""
     nodes = arc_positions(points)
     alphas = torch.tensor(rule.alphas, dtype=torch.float64, device=points.device)
     grid = alphas.expand(len(points) - 1, -1)
@@ -211,7 +217,7 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
     locations = torch.cat(
         [(locations[:, None] + grid).flatten(), locations.new_tensor([len(points) - 1])]
     )
-    bracket = math.inf  # nothing is known of the loss between the samples
+    bracket = math.inf  # nothing is known about the loss between the samples
     if rule.bisects:
         locations, losses, bracket = yield from _bisected(points, locations, losses, tolerance)
     segment = locations.floor().clamp(max=len(points) - 2).long()
@@ -222,7 +228,7 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
 def _bisected(
     points: Tensor, locations: Tensor, losses: Tensor, tolerance: float
 ) -> _Asking[tuple[Tensor, Tensor, float]]:
-    """``locations`` and ``losses`` with more locations around the peaks, and the bracket that is left."""
+    """``locations`` [m] and ``losses`` [m], extended around the peaks, and the remaining bracket."""
     bracket = math.inf
     for _ in range(_ROUNDS):
         if not bool(losses.isfinite().all()):
@@ -234,7 +240,7 @@ def _bisected(
             break
         highest = torch.argsort(reach, descending=True, stable=True)[:_PEAKS]
         peaks = peaks[highest][reach[highest] > losses.max() + allowed]
-        if len(peaks) == 0:  # the bracket is above what is allowed by rounding alone
+        if len(peaks) == 0:  # only rounding makes the bracket larger than allowed
             break
         beside = torch.unique(torch.cat([peaks - 1, peaks]))
         beside = beside[(beside >= 0) & (beside < len(locations) - 1)]
@@ -247,7 +253,7 @@ def _bisected(
 
 
 def _peaks(losses: Tensor) -> tuple[Tensor, Tensor]:
-    """Indices of the peaks, and how high the loss may be beside each of them."""
+    """Indices [p] of the peaks of ``losses`` [m], and the highest loss [p] that is possible beside each."""
     edge = losses.new_full((1,), -torch.inf)
     left, right = torch.cat([edge, losses[:-1]]), torch.cat([losses[1:], edge])
     peaks = torch.nonzero((losses >= left) & (losses >= right)).flatten()
@@ -255,10 +261,11 @@ def _peaks(losses: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _fall(losses: Tensor) -> Tensor:
-    """How far the loss falls from each sample to its lower neighbour.
+    """The fall [m] of the loss from each sample to its lower neighbour.
 
-    A function with one kink beside a sample rises above it by no more than the slope on the
-    other side carries it, which is this; a smooth one by about a quarter of it.
+    It bounds the rise of the loss above a sample at a peak. If the loss has one kink beside the sample, it
+    rises at most as far as the slope from the other side continues, which is this fall. A smooth function
+    rises by about a quarter of it.
     """
     steps = losses.diff()
     zero = losses.new_zeros(1)

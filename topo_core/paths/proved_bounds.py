@@ -1,8 +1,8 @@
-"""A proved upper bound of the highest loss on a polygon, for small fully connected networks.
+"""A proved upper bound on the highest loss on a polygon, for small fully connected networks.
 
-A sampled maximum is a loss that the polygon reaches; how high it is between the samples is only estimated.
-Here every chord is cut into pieces with a proved bound each (``objectives.interval_loss``). The pieces with
-the highest bounds are halved until no bound exceeds the highest loss that was met by more than the tolerance.
+A sampled maximum is a lower bound: the loss between the samples is only estimated. Here every segment is cut
+into pieces, and an upper bound is proved for each piece (``objectives.interval_loss``). The pieces with the
+highest bounds are halved until no bound exceeds the highest evaluated loss by more than the tolerance.
 """
 
 import heapq
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from topo_core.objectives.interval_loss import IntervalLoss
 
-_FIRST = 8  # pieces of a chord at first
-_AT_ONCE = 64  # pieces bounded together
+_FIRST = 8  # initial pieces of a segment
+_AT_ONCE = 64  # pieces whose bounds are computed in one call
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class ProvedBound:
     """The highest loss on a polygon lies between two proved numbers.
 
     Attributes:
-        reached: a loss that is reached on the polygon, up to rounding.
-        upper: no loss on the polygon is higher.
-        pieces: how many pieces were bounded.
+        reached: highest loss evaluated on the polygon, up to rounding.
+        upper: upper bound on all losses on the polygon.
+        pieces: number of pieces whose bound was computed.
         tight: whether ``upper`` is within the tolerance of ``reached``.
     """
 
@@ -37,13 +37,13 @@ class ProvedBound:
 def proved_maximum(
     loss: IntervalLoss, points: Tensor, *, tolerance: float = 1e-3, max_pieces: int = 100_000
 ) -> ProvedBound:
-    """A proved bound of the highest loss on the polygon ``points`` [n, d].
+    """Proved lower and upper bounds on the highest loss on the polygon ``points`` [n, d].
 
     Args:
-        loss: of the network.
+        loss: the loss of the network.
         points: the polygon.
-        tolerance: the bound may be this much higher than the highest loss that was met, in units of loss.
-        max_pieces: to bound at most; the bound holds also where they do not suffice.
+        tolerance: wanted difference of the upper bound and the highest evaluated loss, in units of loss.
+        max_pieces: number of pieces after which the search stops; the bound holds even if it is not tight.
 
     Raises:
         ValueError: fewer than two points.
@@ -76,7 +76,7 @@ def proved_maximum(
 
 
 def _pieces(points: Tensor, part: list[tuple[float, float]]) -> tuple[Tensor, Tensor]:
-    """Both ends [k, d] of pieces, each inside one segment."""
+    """The two ends [k, d] of k pieces, each of which lies within one segment."""
     first = torch.tensor([a for a, _ in part], dtype=torch.float64)
     last = torch.tensor([b for _, b in part], dtype=torch.float64)
     segment = first.floor().long()

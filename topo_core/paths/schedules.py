@@ -2,11 +2,11 @@
 
 ``constant`` the base rate throughout.
 ``paper``    S(m1, m2, lr_max, lr_min) of Appendix A: lr_max up to epoch m1, lr_min from epoch
-             m2, linear between them. The text writes S(0, 0, 0, lr, lr) for a constant rate
-             and so has one zero too many; here the order is that of the definition.
+             m2, linear between them. For a constant rate the paper's text writes S(0, 0, 0, lr, lr),
+             which has one zero too many; here the arguments are in the order of the definition.
 ``cyclic``   triangular between lr_min and lr_max (Smith 2015), one cycle in ``period`` epochs.
-``anneal``   the base rate, then from the fraction ``start`` of the run a cosine down to
-             ``factor`` times it. The last decay decides the height of a path.
+``anneal``   the base rate up to the fraction ``start`` of the run, then a cosine decay to
+             ``factor`` times the base rate. The final decay decides the height of a path.
 """
 
 import math
@@ -28,7 +28,7 @@ _DEFAULTS = {"start": 0.5, "factor": 0.02}
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule and its numbers; those of another schedule must be left out.
+    """A schedule and its numbers; numbers of another schedule must be None.
 
     Attributes:
         m1, m2: epochs between which ``paper`` goes from ``lr_max`` to ``lr_min``.
@@ -36,6 +36,9 @@ class Schedule:
         period: epochs in a cycle of ``cyclic``.
         start, factor: where ``anneal`` begins (fraction of the run, 0.5 by default) and the
             factor on the base rate at its end (0.02 by default).
+
+    Raises:
+        ValueError: a number is missing, is not one of this schedule, or is out of range.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -86,7 +89,7 @@ class Schedule:
             )
 
     def number(self, key: str) -> float:
-        """The number ``key`` of this schedule, which ``__post_init__`` has made sure of."""
+        """The number ``key`` of this schedule; ``__post_init__`` ensures that it is not None."""
         return float(getattr(self, key))
 
     def rate(self, epoch: int, batch: int, batches: int, base_lr: float, epochs: int) -> float:

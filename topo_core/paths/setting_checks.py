@@ -1,11 +1,11 @@
-"""Checks of settings: whole numbers and finite numbers; True is neither."""
+"""Checks of settings that must be integers or finite numbers; booleans are refused."""
 
 import math
 from typing import Any
 
 
 def check_count(key: str, value: Any, least: int) -> None:
-    """See that a setting is None or a whole number of at least ``least``.
+    """Check that a setting is None or an integer of at least ``least``.
 
     Raises:
         ValueError: it is not; the message names the key.
@@ -19,7 +19,7 @@ def check_count(key: str, value: Any, least: int) -> None:
 
 
 def check_number(key: str, value: Any, *, positive: bool) -> None:
-    """See that a setting is None or a finite number, above 0 or not below it.
+    """Check that a setting is None or a finite number, above 0 if ``positive`` and else at least 0.
 
     Raises:
         ValueError: it is not; the message names the key.

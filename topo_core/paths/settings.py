@@ -1,7 +1,7 @@
-"""How a path is optimised: the numbers, apart from the state and from the loop.
+"""The settings of the optimisation of a path.
 
-``PathSettings`` is what a user writes; ``PathSettings.resolve`` fills in what depends on the objective, once,
-where the optimisation begins. Inside only ``Resolved`` travels.
+A user writes ``PathSettings``. ``PathSettings.resolve`` fills in the values that depend on the objective,
+once, when the optimisation begins. All later functions take the result, a ``Resolved``.
 """
 
 import math
@@ -17,17 +17,20 @@ from topo_core.paths.tangents.protocol import TangentRule
 from topo_core.paths.tangents.registry import TANGENTS
 from topo_core.paths.update_settings import OptimizerSettings
 
-# Defaults of settings that are None; docs/performance.md has the comparisons behind them.
+# Defaults of settings that are None, from the comparisons in docs/performance.md.
 _EPOCHS = 100  # at least
-_STEPS = 2000  # at least, so that objectives with few minibatches get as many
+_STEPS = 2000  # at least, so that objectives with few minibatches get enough steps
 _CURVE_PASSES = 200  # at least
 _CURVE_GRADIENTS = 1600  # at least
 LARGE = 1000
-"""Dimensions above which a search for routes among minima costs more gradients than it is worth."""
+"""Number of dimensions above which a search for routes over other minima costs more gradients than it
+saves."""
 SMALL = 128
-"""Dimensions up to which that search comes first: most pairs of minima are joined over proved saddles."""
-_STEPS_MEDIUM = 300  # in more than `SMALL`, after a curve and a search that take as much as 200
-_STEPS_LARGE = 600  # exact gradients in more than `LARGE` dimensions
+"""Number of dimensions up to which that search comes first: it joins most pairs of minima over proved
+saddles."""
+# in more than `SMALL` dimensions, after a curve and a search that cost about 200 steps
+_STEPS_MEDIUM = 300
+_STEPS_LARGE = 600  # with exact gradients in more than `LARGE` dimensions
 _POINTS_LARGE = 37  # twice the default number of segments, plus one
 _INSERT_EVERY = 20  # steps
 _REDISTRIBUTE = 10  # steps
@@ -58,52 +61,53 @@ _NUMBERS = {
 class PathSettings:
     """Everything about the optimisation of one path, except its ends and its seed.
 
-    A value of None depends on the objective or on the tangent rule, and is filled in by ``resolve``.
+    Where None is allowed, the value depends on the objective or on the tangent rule; ``resolve`` fills it in.
 
     Attributes:
         points: points of the starting path, the two ends included.
-        start: how the starting path is made, a name of ``start_registry``. ``line`` is the
-            paper's; ``bezier`` a trained curve of degree 4; ``routes`` the lowest of the line, of arches and
-            of routes over other minima; ``saddles`` the lowest route over verified saddles, after which no
-            step is needed.
-            ``aligned``, ``through``, ``warm`` and ``moved`` name a path that the caller brings. ``auto`` is
-            ``line`` with ``paper``, ``saddles`` for exact gradients in up to 1,000 dimensions, and
-            ``bezier`` elsewhere.
+        start: how the starting path is made, a name of ``start_registry``. ``line`` is the straight line of
+            the paper; ``bezier`` a trained curve of degree 4; ``routes`` the lowest of the line, of arches
+            and of routes over other minima; ``saddles`` the lowest route over verified saddles, after which
+            no step is needed. For ``aligned``, ``through``, ``warm`` and ``moved`` the caller makes the path.
+            ``auto`` is ``line`` with ``paper``, ``saddles`` for exact gradients in up to 1,000 dimensions,
+            and ``bezier`` elsewhere.
         force: the tangent rule, a name of ``tangents.registry``.
-        epochs: largest number of passes over the objective's minibatches; the run ends before when
-            the path is as low as its higher end. 0 measures the starting path alone; None is for at
-            least 100 epochs and 2,000 steps; with exact gradients in more than 128 dimensions 300, and
-            in more than 1,000 dimensions 600.
+        epochs: largest number of passes over the objective's minibatches; the run ends earlier if the path
+            is as low as its higher end, its highest point is verified, or it no longer moves. 0 only measures
+            the starting path. None means at least 100 epochs and at least 2,000 steps; with exact gradients
+            300 in more than 128 dimensions, and 600 in more than 1,000 dimensions.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
             comparison), for SGD at 0.05 with ``paper``, and where gradients are exact for
             ``secant`` in up to 128 dimensions and ``scaled_adam`` at 0.3 in more.
-        schedule: None for a final annealing, and for a constant rate with ``paper``.
-        l2: weight decay, added to gradients before the projection and to no reported loss. Paths
-            between networks of a run have 1e-5 (section 1.2), a function of one's own has none.
-        insertion: Algorithm 3; None for a fixed number of points, and with exact gradients in more than
-            128 dimensions for midpoints, up to 37 points, where the loss on a segment rises above
-            that of its ends (``Insertion(max_points=points)`` inserts none).
-        redistribute_every: steps between redistributions at equal arc length, 0 for never;
-            None for 10, and for never with ``paper`` and ``spring``.
-        focus: how much denser points are at the highest point of a path than at its lowest, after
-            redistribution: the density grows by up to this factor, with the square of the
-            height (weighted string: E, Ren & Vanden-Eijnden 2007). 0 is equal arc length; None
-            for 4 with exact gradients in up to 128 dimensions, and 0 elsewhere.
-        points_per_step: moving points drawn at random in each step (section 1.2); None: all.
-        max_move: longest displacement of a point in a step, in distances to its nearer
-            neighbour; None for no bound. ``paper`` has none.
-        bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, one
-            point a minibatch; None for at least 200 passes and 1,600 gradients. A curve that is as low as
-            its higher end ends before.
-        bezier_rate: its first learning rate, in root mean squares of the coordinates' difference between
-            the two ends; None for 0.008, and for less in plain chains of more than five layers.
-        spring: stiffness of ``spring``, loss over length squared.
-        climbing_epochs: last epochs in which the highest point climbs.
+        schedule: of the learning rate; None for ``anneal``, and for a constant rate with ``paper``.
+        l2: weight decay, added to gradients before the projection but not to reported losses. Paths
+            between networks of a run have 1e-5 (section 1.2); for other functions the default is 0.
+        insertion: Algorithm 3. None means a fixed number of points; with exact gradients in more than 128
+            dimensions it means midpoints, up to 37 points in all, on segments whose loss rises above linear
+            interpolation by more than 5 % of the range (``Insertion(max_points=points)`` inserts none).
+        redistribute_every: steps between redistributions of the points at equal arc length; 0 for none. None
+            means 10, and 0 with ``paper`` and ``spring``.
+        focus: makes points denser where the path is high, after redistribution: the density is 1 + ``focus``
+            h², where h is the height above the higher end as a fraction of the barrier (weighted string:
+            E, Ren & Vanden-Eijnden 2007). 0 is equal arc length. None means 4 with exact gradients in up to
+            128 dimensions, and 0 otherwise.
+        points_per_step: number of moving points drawn at random in each step (section 1.2); None for all.
+        max_move: longest displacement of a point in a step, in units of the distance to its nearer
+            neighbour; None for no bound. ``paper`` has no bound.
+        bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, with one point
+            for each minibatch; None for at least 200 passes and at least 1,600 gradients. Training ends
+            earlier if the curve is as low as its higher end.
+        bezier_rate: first learning rate of the curve, in units of the root mean square difference of the
+            coordinates of the two ends; None for 0.008, and for less in plain chains of more than five
+            layers.
+        spring: stiffness of ``spring``, in units of loss over length squared.
+        climbing_epochs: number of final epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
-        heights: ``adaptive``, or ``paper`` for its alpha grid; a name of ``height_rules``.
-        height_tolerance: of the dense maximum, a fraction of the range of losses.
-        convergence_tolerance: a path is converged when its further fall, extrapolated, is
-            below this fraction of its height above its higher end.
+        heights: how the dense maximum is measured, a name of ``height_rules``: ``adaptive``, or ``paper`` for
+            the grid of the paper.
+        height_tolerance: tolerance of the dense maximum, a fraction of the range of losses.
+        convergence_tolerance: a path has converged if its estimated further fall is below this fraction of
+            its height above its higher end.
 
     Raises:
         ValueError: a value is not allowed; the message names the key, the value and what is allowed.
@@ -153,11 +157,11 @@ class PathSettings:
             )
 
     def resolve(self, batches: int, dimension: int | None = None) -> "Resolved":
-        """These settings with every None that has a default filled in.
+        """These settings on an objective, with the defaults filled in for None.
 
         Args:
-            batches: minibatches in an epoch of the objective; 1 for exact gradients.
-            dimension: number of parameters; None where the objective takes any.
+            batches: minibatches in an epoch of the objective; 1 means exact gradients.
+            dimension: number of parameters; None if the objective accepts any number.
         """
         method, exact = TANGENTS[self.force].method, batches == 1
         large = exact and dimension is not None and dimension > SMALL
@@ -193,10 +197,15 @@ class PathSettings:
 
 @dataclass(frozen=True)
 class Resolved:
-    """``settings`` on a given objective: what was None has its value.
+    """``settings`` on a given objective, with the defaults filled in.
+
+    The fields that are not listed here are as in ``PathSettings``.
 
     Attributes:
+        settings: the settings before the defaults were filled in.
         batches: minibatches in an epoch of the objective.
+        insertion: None if no points are inserted.
+        max_move: None if displacements are not bounded.
     """
 
     settings: PathSettings
@@ -218,7 +227,8 @@ class Resolved:
 
     @property
     def settles(self) -> bool:
-        """Whether a path that no longer moves ends the run: gradients are exact, and no point is inserted."""
+        """Whether the run ends when the path no longer moves: if gradients are exact and no point is
+        inserted."""
         return self.batches == 1 and self.insertion is None
 
     @property
@@ -228,7 +238,8 @@ class Resolved:
 
     @property
     def curve_passes(self) -> int:
-        """Largest number of passes of a trained curve, one gradient a minibatch; 0 for another start."""
+        """Largest number of passes of a trained curve, with one gradient per minibatch; 0 for other
+        starts."""
         return self.bezier_epochs if self.trains_a_curve else 0
 
     @property

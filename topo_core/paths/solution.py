@@ -18,10 +18,10 @@ class PathSolution:
         points: [k, d], the path with the lowest dense maximum, ends included.
         profile: the losses along it; ``profile.maximum`` is its height.
         outcome: see ``Outcome``.
-        evidence: what the outcome rests on, and a sentence that says so.
+        evidence: the measurements from which the outcome follows, and a sentence that explains it.
         history: measurements, oldest first.
-        gradient_evaluations: rows whose gradient was evaluated.
-        verified: what was proved of the highest point, if anything was.
+        gradient_evaluations: number of rows whose gradient was evaluated.
+        verified: the verification of the highest point; None if nothing was proved about it.
     """
 
     points: Tensor

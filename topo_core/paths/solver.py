@@ -1,17 +1,17 @@
-"""The method on the states of paths: ``begin``, ``advance``, ``is_finished``, ``solution``.
+"""The solver of paths: ``begin``, ``advance``, ``is_finished`` and ``solution`` act on states.
 
-One epoch is in ``epochs`` and its steps in ``steps``; both take p paths at once, and ``advance`` is p = 1.
+Module ``epochs`` has one epoch and module ``steps`` its steps; both take p paths at once. ``advance`` is the
+case p = 1.
 
-On a GPU one path keeps few of its units busy, and most of a step's time passes between kernels. Paths
-of equal settings take equal steps, so with ``advance_together`` p of them share every kernel. Paths share an
-epoch when they are at the same epoch with the same number of points and of frozen points. Others advance
-in groups of their own: those behind catch up first, paths whose numbers of points differ after an insertion
-form separate groups, and a path that is finished leaves. With ``points_per_step`` every path draws its own
-points and advances alone.
+One path uses only a small part of a GPU, and most of the time of a step passes between kernels. Paths with
+equal settings take the same operations, so ``advance_together`` evaluates p paths in every kernel. Paths form
+a group if they are at the same epoch and have equal numbers of points and of frozen points. The groups at the
+earliest epoch advance first; numbers of points may differ after an insertion; finished paths leave their
+group. With ``points_per_step`` every path draws its own points and advances alone.
 
-Results of several together agree with one at a time up to rounding: products over more rows may be summed in
-another order. So on a CPU, where a path's bits must not depend on its company, workers advance one after
-another.
+Advancing paths together and one at a time gives the same results up to rounding, since products over more
+rows may be summed in another order. On a CPU the bits of a path must not depend on other paths, so workers
+advance paths one after another there.
 """
 
 import math
@@ -48,7 +48,7 @@ class PathSolver:
 
     Args:
         objective: the loss.
-        settings: of all paths; resolved here, once, unless they are already.
+        settings: the settings of all paths; resolved here unless they are a ``Resolved``.
 
     Attributes:
         objective: the loss.
@@ -73,17 +73,19 @@ class PathSolver:
     ) -> PathState:
         """The state before the first step of a path that starts as ``points`` [n, d].
 
-        The two ends never move. Coincident neighbours are merged. A first path of more points than the
-        settings allow is kept as the best one so far, and one of fewer points through it moves.
+        The two ends never move. Coincident neighbours are merged. If ``points`` has more points than the
+        settings allow, it is kept as the best path so far, and a resampled path with fewer points moves.
 
         Args:
             points: the initial path.
-            spent: the number of gradients that it took to find ``points``.
+            spent: number of gradients that were evaluated to find ``points``.
             profile: the losses along ``points``, if they have been measured.
-            verified: the verification of the highest point of ``points``; with one, no step is taken.
+            verified: the verification of the highest point of ``points``. If it is given, no step is taken
+                (unless the tangent rule does not stop early).
 
         Raises:
-            ValueError: for points that are not a finite path of the objective's dimension.
+            ValueError: ``points`` is not a finite floating [n, d], n of 2 or more, of the objective's
+                dimension.
         """
         _check(self.objective, points)
         path, merged = merge_coincident(points.detach().clone())
@@ -120,19 +122,19 @@ class PathSolver:
     def advance(self, state: PathState, seed: int, *, until_epoch: int) -> PathState:
         """The state at ``until_epoch`` (or at the end of the run, or where it failed).
 
-        Going there in one call or in several gives the same bits on a CPU.
+        Advancing in one call or in several gives the same bits on a CPU.
         """
         return self.advance_together([state], [seed], until_epoch=until_epoch)[0]
 
     def advance_together(
         self, states: Sequence[PathState], seeds: Sequence[int], *, until_epoch: int
     ) -> list[PathState]:
-        """The states at ``until_epoch`` (or where each one's run ends), as ``advance`` has them.
+        """As ``advance``, for several paths.
 
         Args:
-            states: of p paths in one space, at any epochs.
-            seeds: one a path.
-            until_epoch: how far to go.
+            states: states of p paths of equal dimension, at any epochs.
+            seeds: one for each path.
+            until_epoch: the epoch at which to stop.
         """
         now = list(states)
         while True:
@@ -158,8 +160,9 @@ class PathSolver:
     def is_finished(self, state: PathState) -> bool:
         """Whether ``advance`` has nothing left to do.
 
-        The last epoch is done or the run has failed; or, if the tangent rule allows an early stop, the path
-        is as low as its higher end, its highest point is a verified pass, or it no longer moves.
+        This is so if the last epoch is done or the run has failed. If the tangent rule stops early, it is
+        also so if the path is as low as its higher end, its highest point is a verified pass, or it no longer
+        moves.
         """
         if state.failure or state.epoch >= self.resolved.epochs:
             return True
@@ -184,7 +187,7 @@ class PathSolver:
         )
 
     def judge(self, state: PathState, profile: Profile) -> tuple[Outcome, Evidence]:
-        """The outcome of ``state``, whose best path has this profile."""
+        """The outcome of ``state``, whose best path has this ``profile``, and the evidence for it."""
         force = None
         if not state.failure and not lowest_possible(state):
             l2 = self.resolved.settings.l2
@@ -213,7 +216,7 @@ class PathSolver:
         return judge(state, profile, self.resolved, force, finished=finished, against=against)
 
     def measure(self, points: Tensor) -> Profile:
-        """The losses along ``points`` [n, d], as the settings want them measured."""
+        """The losses along ``points`` [n, d], measured as the settings say."""
         settings = self.resolved.settings
         return loss_profile(
             self.objective, points, heights=settings.heights, tolerance=settings.height_tolerance
@@ -223,7 +226,7 @@ class PathSolver:
 def _groups(
     states: Sequence[PathState], members: Sequence[int], *, alone: bool
 ) -> Iterator[list[int]]:
-    """Groups of ``members`` whose tensors have one shape; one by one if each is to advance ``alone``."""
+    """Groups of ``members`` whose tensors have equal shapes; groups of one path each if ``alone``."""
     groups: dict[tuple[torch.Size, int, int], list[int]] = {}
     for i in members:
         key = states[i].points.shape, states[i].frozen, i if alone else 0

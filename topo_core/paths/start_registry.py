@@ -1,8 +1,8 @@
 """Starts by name: the values of ``PathSettings.start``, what each needs, and the function that makes it.
 
-The initial path dominates the result: a local method keeps to the valley it starts in. A start that needs the
-loss alone is made by ``starts.initial_paths.find_start``; one that needs the network or stored paths is made
-by the caller, who has them. Makers are imported when they are first used.
+The initial path largely decides the result, since a local method stays in the valley in which it starts.
+``starts.initial_paths.find_start`` makes the starts that need only the loss. Starts that need the network or
+stored paths are made by the caller. A maker is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ class StartRule:
     """How an initial path is made.
 
     Attributes:
-        needs: the loss alone; the network (its symmetries); or paths in the store.
+        needs: ``loss``: the loss alone; ``network``: the network, for its symmetries; ``store``: stored
+            paths.
         make: ``(objective, start, end, resolved settings, seed) -> Start``, or ``"module:function"``;
             None for a start that the caller makes.
-        exact_gradients: whether it refuses objectives with minibatches.
-        trains_a_curve: whether it is a trained curve, which can be interrupted and resumed.
+        exact_gradients: whether the start needs exact gradients and refuses objectives with minibatches.
+        trains_a_curve: whether the start is a trained curve, which can be interrupted and resumed.
     """
 
     needs: Needs
@@ -35,7 +36,7 @@ class StartRule:
 
     @property
     def maker(self) -> Callable[..., Any] | None:
-        """``make``, imported."""
+        """The function ``make``, imported if it is given by name; None for a start that the caller makes."""
         return load(self.make) if isinstance(self.make, str) else self.make
 
 
@@ -57,11 +58,12 @@ STARTS: Registry[StartRule] = Registry(
         ),
         # The line to a copy of the end with renumbered hidden units.
         "aligned": StartRule("network"),
-        # Optimised paths one after the other.
+        # Optimised paths through other minima, joined end to end.
         "through": StartRule("store"),
         # The path of an earlier run.
         "warm": StartRule("store"),
-        # The path of an earlier run between minima of the same numbers, its ends moved to those of this run.
+        # The path of an earlier run between the same pair numbers, with its ends moved to the minima of this
+        # run.
         "moved": StartRule("store"),
     }
 )

@@ -1,4 +1,4 @@
-"""The state of a path's optimisation: a value, so that every state is a checkpoint."""
+"""The state of the optimisation of a path: an immutable value, so every state is a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,20 +16,20 @@ class Record:
     """What was measured at the end of one epoch.
 
     Attributes:
-        epoch: epochs done.
+        epoch: number of epochs done.
         rate: learning rate of the last step.
         time: sum of the learning rates of all steps, the time of the gradient flow.
         max_loss: highest loss at a point, on its most recent minibatch.
         dense_maximum: highest loss on the polygon.
         normal_norm, tangent_norm: root mean square over the moving points of the normal and
             the tangential part of the gradient in the last step.
-        length: arc length.
-        stretch: longest segment over shortest segment.
-        points: their number.
-        gradient_evaluations: rows whose gradient was evaluated so far.
-        cut: share of the displacements of the last step that were cut to ``max_move``.
-        normal_norms, tangent_norms: of each moving point in the last step, in the order of the
-            path (the paper's Figures G.9 and G.8); empty where not all points moved in it.
+        length: arc length of the path.
+        stretch: length of the longest segment over that of the shortest.
+        points: number of points.
+        gradient_evaluations: number of rows whose gradient was evaluated so far.
+        cut: fraction of the displacements of the last step that were cut to ``max_move``.
+        normal_norms, tangent_norms: norms of the two parts of the gradient at each moving point in the last
+            step, in the order of the path (Figures G.9 and G.8 of the paper); empty if not all points moved.
     """
 
     epoch: int
@@ -49,7 +49,7 @@ class Record:
 
     @classmethod
     def restore(cls, values: Mapping[str, Any]) -> "Record":
-        """The record that ``asdict`` and JSON made ``values`` of."""
+        """The record from ``values``, the output of ``asdict`` after a round trip through JSON."""
         norms: Any = {
             name: tuple(values.get(name, ())) for name in ("normal_norms", "tangent_norms")
         }
@@ -62,23 +62,23 @@ class PathState:
 
     Attributes:
         points: [n, d], the ends included. Never written to.
-        losses: [n, 1], the latest loss known at each point; the upwind tangent reads it.
-        slots: of the optimiser, [n, c] each.
+        losses: [n, 1], the latest known loss at each point; the upwind tangent uses it.
+        slots: tensors [n, c] of the optimiser, by name.
         best: [m, d], the path with the lowest dense maximum so far.
         best_maximum: that maximum.
         best_epoch: the epoch after which it was measured.
-        best_profile: the losses along it; None after a checkpoint: they can be measured again.
-        chord: distance of the ends of the initial path.
-        frozen: points at each end that Algorithm 3 has taken out of the optimisation.
-        epoch: epochs done.
-        steps: steps done.
+        best_profile: the losses along ``best``; None in a restored checkpoint, where they are measured again.
+        chord: distance between the ends of the initial path.
+        frozen: number of points next to each end that Algorithm 3 has removed from the optimisation.
+        epoch: number of epochs done.
+        steps: number of steps done.
         batches: minibatches in an epoch.
         time: sum of the learning rates.
-        gradient_evaluations: rows whose gradient was evaluated.
-        merged: coincident points dropped from the initial path.
+        gradient_evaluations: number of rows whose gradient was evaluated.
+        merged: number of coincident points dropped from the initial path.
         history: records, oldest first.
         failure: why the optimisation cannot continue; empty while it can.
-        verified: the verification of the highest point of the initial path, if there was one.
+        verified: the verification of the highest point of the initial path; None if there is none.
     """
 
     points: Tensor
@@ -106,7 +106,7 @@ class PathState:
         return {"points": self.points, "losses": self.losses, "best": self.best, **slots}
 
     def scalars(self) -> dict[str, Any]:
-        """Everything else, as JSON can write it."""
+        """Everything except the tensors, as values that JSON can hold."""
         return {
             "best_maximum": self.best_maximum,
             "best_epoch": self.best_epoch,

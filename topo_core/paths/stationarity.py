@@ -1,13 +1,14 @@
 """How far the highest point of a path is from a stationary point.
 
-On a path that cannot be lowered the highest point is stationary (mountain pass theorem). So the gradient
-there, without its part along the path, is evidence about the path that is returned, whatever its
-history was. It also detects a polygon that is too coarse: where a chord cuts a corner of the valley, its
+If a path cannot be lowered, its highest point is stationary (mountain pass theorem). So the gradient at the
+highest point, without its part along the path, is evidence about the returned path, independent of its
+history. It also detects a polygon that is too coarse: if a segment cuts across a bend of the valley, its
 highest point lies on the slope of the valley and has a large gradient.
 
-At a kink of the loss no single gradient is small. There the smallest convex combination of gradients in
-a small neighbourhood is taken (Goldstein 1977; bundle methods): points are added in the direction in
-which the loss should fall, until it does, or until the combination is small.
+At a kink of the loss no single gradient is small. So the force is the smallest convex combination of
+gradients in a small neighbourhood (Goldstein 1977; bundle methods): gradients are added at points in the
+direction in which the combination predicts a fall, until the loss falls as predicted or the combination is
+small.
 """
 
 import math
@@ -21,8 +22,8 @@ from topo_core.objectives.protocol import CurvatureObjective, Objective
 from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths
 from topo_core.paths.profiles import Profile
 
-_NEAR = 0.01  # radius of the neighbourhood, in lengths of the peak's segment
-_BUNDLE = 4  # gradients added in the direction of a fall
+_NEAR = 0.01  # radius of the neighbourhood, in lengths of the segment that holds the peak
+_BUNDLE = 4  # largest number of gradients added in predicted directions of descent
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,11 @@ class PeakForce:
     """The part of the gradient at the highest point that could lower the path.
 
     Attributes:
-        norm: of the gradient across the path, weight decay included, in units of loss over length.
-        fall: what following it would bring if it decreased linearly to zero over the distance of the ends,
-            half of norm times distance; or the fall measured at a step into the neighbourhood, if larger.
-        gradient_evaluations: rows whose gradient over the whole training set was evaluated.
+        norm: norm of the force, weight decay included, in units of loss over length.
+        fall: estimated fall of the loss along the force, in units of loss. If the force decreased linearly to
+            zero over the distance of the ends, the fall would be half of norm times distance; if a fall
+            measured within the neighbourhood is larger, it is used.
+        gradient_evaluations: number of rows whose gradient over the whole training set was evaluated.
     """
 
     norm: float
@@ -44,9 +46,9 @@ class PeakForce:
 def peak_force(
     objective: Objective, points: Tensor, profile: Profile, *, l2: float = 0.0
 ) -> PeakForce | None:
-    """The force at the highest point of the polygon ``points`` [n, d].
+    """The force at the highest point of the polygon ``points`` [n, d], whose losses are ``profile``.
 
-    None where gradients over the whole training set are not known.
+    None if gradients over the whole training set are not available. ``l2`` is the weight decay.
     """
     peak, along, length = highest_point(points, profile)
     radius = _NEAR * length
@@ -65,14 +67,14 @@ def force_at(
 ) -> PeakForce | None:
     """The force at the highest point of a path or of a simplex.
 
-    None where gradients over the whole training set are not known.
+    None if gradients over the whole training set are not available.
 
     Args:
         objective: the loss.
-        peak: [d], the point.
-        tangents: [r, d], orthonormal; their span is projected out of the force; rows may be zero.
-        radius: of the neighbourhood in which gradients are combined.
-        distance: over which the force would decrease to zero.
+        peak: [d], the highest point.
+        tangents: [r, d], orthonormal or zero rows; the force has no part in their span.
+        radius: radius of the neighbourhood in which gradients are combined.
+        distance: distance over which the force is assumed to decrease to zero.
         l2: weight decay.
     """
     if objective.batches != 1 and not isinstance(objective, CurvatureObjective):
@@ -91,7 +93,7 @@ def force_at(
         loss, slope = _slopes(objective, moved[None], tangents, l2)
         spent += 1
         fall = max(fall, float(losses[0] - loss[0]))
-        if float(slope[0] @ force) >= 0.5 * norm**2:  # the loss falls as the force says
+        if float(slope[0] @ force) >= 0.5 * norm**2:  # the loss falls as predicted
             break
         force = _smallest(force, slope[0])
     norm = float(torch.linalg.vector_norm(force))
@@ -117,14 +119,14 @@ def highest_point(points: Tensor, profile: Profile) -> tuple[Tensor, Tensor, flo
 def _slopes(
     objective: Objective, rows: Tensor, tangents: Tensor, l2: float
 ) -> tuple[Tensor, Tensor]:
-    """Losses [k] and gradients [k, d] at ``rows`` without their parts along the ``tangents``."""
+    """Losses [k], and gradients [k, d] without their parts along ``tangents`` [r, d], at ``rows`` [k, d]."""
     losses, gradients = full_gradients(objective, rows)
     slopes = torch.add(gradients, rows, alpha=l2)
     return losses, slopes - (slopes @ tangents.T) @ tangents
 
 
 def _smallest(first: Tensor, second: Tensor) -> Tensor:
-    """The smallest vector [d] on the segment between two."""
+    """The shortest vector [d] on the segment between two vectors [d]."""
     change = second - first
     square = change @ change
     share = torch.where(square > 0, -(first @ change) / square, 0.0).clamp(0, 1)

@@ -1,11 +1,12 @@
-"""The steps of one epoch, of one path or of p in lockstep: tensors [p, n, d] that are moved in place.
+"""The steps of one epoch of p paths in lockstep, on tensors [p, n, d] that are moved in place.
 
-A step evaluates the gradients of the moving points of all paths in one call, each path on its own
-minibatch; removes their part along the path (``descent_directions``); and moves the points
+A step evaluates the gradients at the moving points of all paths in one call, each path on its own minibatch.
+It removes the parts of the gradients along the path (``descent_directions``) and moves the points
 (``displacements``). Every few steps the points are redistributed along each path.
 
-A sequential tangent rule (``paper``) moves one point after the other, so that a point sees its left
-neighbour as already moved, as the loop of Algorithm 2 does. Gradients do not depend on that and are batched.
+With a sequential tangent rule (``paper``) points move one after the other, and the tangent at a point uses
+the moved position of its left neighbour, as in the loop of Algorithm 2. The gradients do not depend on this
+order and are evaluated in one batch.
 """
 
 import math
@@ -25,14 +26,19 @@ from topo_core.paths.settings import Resolved
 from topo_core.paths.state import PathState
 from topo_core.random_streams import generator
 
-_CUT = 0.999  # of the bound: a displacement this long was cut, up to rounding
-EVEN = 1.02  # longest over shortest segment below which redistribution would only blur the path
+# fraction of the bound from which a displacement counts as cut; the rest allows for rounding
+_CUT = 0.999
+# longest over shortest segment up to which points stay: interpolation would only smooth the path
+EVEN = 1.02
 
 
 class Norms(NamedTuple):
-    """Of the two parts of the gradient: root mean squares over the points, and of each point.
+    """Norms of the normal and the tangential parts of gradients.
 
-    ``cut`` is the share of the displacements that were cut to ``max_move``.
+    Attributes:
+        normal, tangent: root mean squares over the points.
+        cut: fraction of the displacements that were cut to ``max_move``.
+        normals, tangents: norms at each point; empty if not all points moved.
     """
 
     normal: float = 0.0
@@ -43,9 +49,12 @@ class Norms(NamedTuple):
 
     @classmethod
     def of(cls, normals: Tensor, tangents: Tensor, cut: Tensor, *, of_all: bool) -> "Norms":
-        """Of the lengths [m] of both parts, and of which displacements were cut [m].
+        """The norms from those of m points.
 
-        ``of_all`` where every moving point is among them.
+        Args:
+            normals, tangents: [m], norms of both parts at each point.
+            cut: [m] of bool, which displacements were cut.
+            of_all: whether the m points are all moving points.
         """
         normal, tangent = (float(part.square().mean().sqrt()) for part in (normals, tangents))
         share = float(cut.to(torch.float64).mean())
@@ -59,8 +68,9 @@ class Steps:
 
     Args:
         objective: the loss.
-        states: one a path; with ``points_per_step`` a single one, since each path draws its own points.
-        resolved: the settings of all of them on this objective.
+        states: one for each path; a single state with ``points_per_step``, since each path draws its own
+            points.
+        resolved: the settings of all paths on this objective.
         climbs: whether the highest point of each path climbs.
     """
 
@@ -81,7 +91,7 @@ class Steps:
         }
         self.steps, self.times = states[0].steps, [state.time for state in states]
         self.evaluations = 0
-        # Written in every step: memory that stays, in the cache and in the process.
+        # Written in every step: allocated once, so that the memory stays in the cache.
         self.scratch, self.slopes = torch.empty_like(self.points), torch.empty_like(self.points)
         self.lengths: list[tuple[Tensor, Tensor, Tensor]] | None = None
         self.all_moved = False
@@ -90,9 +100,10 @@ class Steps:
         self.low, self.high = frozen + 1, count - frozen - 1
 
     def step(self, steps: Sequence[Step], rate: float, *, last: bool) -> None:
-        """Move the points of every path along their normal components, each path on its minibatch.
+        """Move the points of every path along the normal parts of their gradients.
 
-        ``last`` keeps the lengths of the components for the record of the epoch.
+        Path i uses the minibatch ``steps[i]``. With ``last``, the norms of the parts are kept for the record
+        of the epoch.
         """
         self.lengths = [] if last else None
         self.steps += 1
@@ -105,7 +116,7 @@ class Steps:
         losses, gradients = gradients_of_paths(self.objective, moving, steps)
         self.losses[:, rows, 0] = losses.to(self.losses.dtype)
         self.evaluations += moving.shape[1]
-        # Always a copy: the next operations write into it, and the objective may keep its gradients.
+        # Always a copy: the next operations overwrite it, and the objective may hold on to its gradients.
         slopes = self.slopes[:, : moving.shape[1]]
         torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
         if self.resolved.rule.method.sequential:
@@ -120,7 +131,7 @@ class Steps:
             self._redistribute()
 
     def _drawn(self, steps: Sequence[Step]) -> slice | Tensor:
-        """The rows that move in this step."""
+        """The indices of the points that move in this step."""
         count, moving = self.resolved.settings.points_per_step, self.high - self.low
         if count is None or count >= moving:
             return slice(self.low, self.high)
@@ -130,7 +141,7 @@ class Steps:
         return order.to(self.points.device) + self.low
 
     def _move(self, rows: slice | Tensor, slopes: Tensor, rate: float) -> None:
-        """Move m rows of every path, all at once; ``slopes`` [p, m, d] are used up."""
+        """Move m points of every path at once; ``slopes`` [p, m, d], their gradients, are overwritten."""
         losses = self.losses[..., 0]
         if isinstance(rows, slice):
             around = slice(rows.start - 1, rows.stop + 1)
@@ -173,7 +184,8 @@ class Steps:
             self.slots[name].index_copy_(1, rows, slot)
 
     def _redistribute(self) -> None:
-        """Redistribute the points of uneven paths, with losses and slots, at equal (weighted) arc length."""
+        """Redistribute the points of uneven paths at equal (weighted) arc length, with their losses and
+        slots."""
         part, rows = slice(self.low - 1, self.high + 1), slice(self.low, self.high)
         measure = segment_lengths(self.points[:, part]).to(torch.float64)
         if self.resolved.focus:
@@ -190,7 +202,11 @@ class Steps:
             carried[:, rows] = torch.where(even[:, None, None], carried[:, rows], spread)
 
     def states(self, epoch: int) -> list[PathState]:
-        """One a path. Those of several have tensors of their own: one may be kept long after the rest."""
+        """The states after the steps, one for each path.
+
+        With several paths each state has copies of its tensors, since one state may be kept longer than
+        others.
+        """
         several = len(self.before) > 1
         return [
             replace(
@@ -210,7 +226,7 @@ class Steps:
         ]
 
     def norms(self) -> list[Norms]:
-        """Of the normal and tangential parts of each path in the last step."""
+        """Norms of the normal and tangential parts in the last step, for each path."""
         if not self.lengths:
             return [Norms() for _ in self.before]
         parts = [torch.cat(part, dim=1) for part in zip(*self.lengths, strict=True)]
@@ -218,7 +234,10 @@ class Steps:
 
 
 def _density(losses: Tensor, focus: float) -> Tensor:
-    """Points wanted on a unit of length of each segment, up to a factor, for ``losses`` [p, n]."""
+    """Wanted number of points per unit of length on each segment, [p, n - 1] up to a factor.
+
+    It follows from ``losses`` [p, n] at the points; see ``PathSettings.focus``.
+    """
     losses = losses.to(torch.float64)
     base = torch.maximum(losses[:, :1], losses[:, -1:])
     rise = (losses - base) / (losses.amax(1, keepdim=True) - base).clamp_min(1e-30)

@@ -13,10 +13,14 @@ class OptimizerSettings:
 
     Attributes:
         name: the update rule, a name of `updates.registry`.
-        lr: the base learning rate; not used by ``secant``.
-        momentum: of ``momentum``.
-        betas: of ``adam`` and ``lion``.
-        eps: of ``adam``.
+        lr: the base learning rate; ``secant`` does not use it, and ``scaled_adam`` takes it relative to
+            spacings.
+        momentum: factor on the velocity, used by ``momentum``.
+        betas: decay rates of the averages, used by ``adam``, ``scaled_adam`` and ``lion``.
+        eps: added to the denominator by ``adam``.
+
+    Raises:
+        ValueError: a value is not allowed; the message names the key and the value.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}

@@ -1,4 +1,4 @@
-"""The verification of a path's highest point: the record of a search over saddles."""
+"""The verification of the highest point of a path: the result of a search over saddles."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,14 +10,15 @@ class VerifiedPass:
     """A saddle of index 1 that is the highest point of a path.
 
     Attributes:
-        loss: at the saddle.
-        gradient_norm: there.
-        eigenvalues: the two lowest ones of the Hessian, increasing; the first is negative.
-        error: an eigenvalue lies within this distance of each.
-        joins: losses of the two minima beside it, or where a descent to one was given up.
-        searched: whether climbs from the higher end, along its soft modes, have found no lower saddle.
-        minima, saddles: how many of them the search found.
-        gradients, products: rows of gradients and Hessian-vector products that it took.
+        loss: loss at the saddle.
+        gradient_norm: norm of the gradient at the saddle.
+        eigenvalues: the two lowest eigenvalues of the Hessian, in increasing order; the first is negative.
+        error: error bound: the interval of this radius around each of ``eigenvalues`` contains an eigenvalue.
+        joins: losses at the ends of the two descents: at minima, unless a descent stopped before.
+        searched: whether the search is complete: climbs along soft modes on the side of the higher end found
+            no lower saddle.
+        minima, saddles: numbers of minima and saddles that the search found.
+        gradients, products: numbers of gradients and of Hessian-vector products evaluated in the search.
     """
 
     loss: float
@@ -32,7 +33,7 @@ class VerifiedPass:
     products: int
 
     def scalars(self) -> dict[str, Any]:
-        """Everything, as JSON can write it."""
+        """All fields, as values that JSON can hold."""
         return asdict(self)
 
     @classmethod

@@ -2,10 +2,10 @@
 
 Yun, Sra & Jadbabaie, "Small nonlinearities in activation functions create bad local minima in neural
 networks" (2019): three inputs (1, 0), (0, 1), (½, ½) with outputs 0, 0, 1, a 2-2-1 network, half the sum of
-squares. With no weight on the inputs the network computes a constant, of loss 1/3. Where each hidden unit
-has tanh'' and its outgoing weight of one sign, no small change of the inputs' weights lowers the loss: a
-local minimum, one of a flat set. On that set an outgoing weight may go through zero, and the loss falls then:
-so a path leaves at the height of the minimum itself.
+squares. If all input weights are 0, the network computes a constant, and the best constant has loss 1/3. If
+for each hidden unit tanh'' and the outgoing weight have suitable signs, no small change of the input weights
+lowers the loss. Such points are local minima and form a flat set. Within the flat set an outgoing weight can
+change its sign; the loss can fall from there. So a path can leave the minimum without rising above it.
 """
 
 import torch

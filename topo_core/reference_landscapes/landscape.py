@@ -1,4 +1,4 @@
-"""An objective and what is known of it: the value that every reference landscape is."""
+"""The type of all reference landscapes: an objective and what is known about it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,17 @@ from topo_core.objectives.protocol import FunctionObjective, Objective, from_fun
 
 @dataclass(frozen=True)
 class Landscape:
-    """An objective and what is known of it; what is not known is empty or None.
+    """An objective and what is known about it; unknown properties are empty or None.
 
     Attributes:
         objective: the loss.
         minima: [m, d] float64, lowest first where losses differ.
-        losses: [m] of the minima.
-        passes: for pairs i < j of minima, the lowest possible maximum of a path between them,
-            where it is known.
+        losses: [m], losses at the minima.
+        passes: for pairs i < j of minima, the lowest possible maximum of a path between them, if it is known.
         saddles: [s, d] float64, of index 1.
         saddle_ends: [s, 2, d], the minima below both sides of each saddle.
-        barcode: (birth, death) of the bars of index 0, infinite death of the first; one bar for each
-            class of symmetric copies.
+        barcode: (birth, death) of the bars of index 0, one bar for each class of symmetric copies; the death
+            of the first bar is infinite.
     """
 
     objective: Objective
@@ -40,9 +39,10 @@ def landscape_of(
     near: Sequence[Sequence[float]],
     passes: Mapping[tuple[int, int], float],
 ) -> Landscape:
-    """The landscape of ``loss``; its minima are below the points ``near``, without repeats.
+    """The landscape of ``loss``; descents from the points ``near`` give its minima, without repeats.
 
-    They are in the order of these where ``passes`` refers to them, else in the order of their losses.
+    The minima are in the order of ``near`` if ``passes`` is not empty, otherwise in the order of their
+    losses.
     """
     objective: FunctionObjective = from_function(loss, len(near[0]))
     minima: list[Tensor] = []

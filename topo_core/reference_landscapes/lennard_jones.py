@@ -1,9 +1,9 @@
-"""Seven atoms with the potential of Lennard-Jones: four minima, and the bars of all but the lowest.
+"""Seven atoms with the Lennard-Jones potential: four minima and their bars.
 
-4 Σ (r⁻¹² − r⁻⁶) over all pairs, in units of the well. Rotations and translations are fixed: atom 0 is at
-the origin, atom 1 on the x axis, atom 2 in the xy plane, so 15 coordinates are left. Energies as in the
-Cambridge Cluster Database (Hoare & Pal 1971; Tsai & Jordan 1993). Copies by permutation and reflection
-of atoms are not listed.
+The energy is 4 Σ (r⁻¹² − r⁻⁶) over all pairs, in units of the depth of the well. Rotations and translations
+are fixed: atom 0 is at the origin, atom 1 on the x axis, atom 2 in the xy plane, so 15 coordinates are left.
+Energies as in the Cambridge Cluster Database (Hoare & Pal 1971; Tsai & Jordan 1993). Copies by permutation
+and reflection of atoms are not listed.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Schwefel's function in two dimensions (1981): separable, so every pass is known exactly.
 
-−Σ xᵢ sin √|xᵢ|. A minimum is a pair of minima of the function of one coordinate; a saddle is a minimum in one
-coordinate and a maximum in the other. So all heights follow from the critical values of one coordinate:
-the lowest pass between two minima is a minimax path on the grid of pairs.
+The loss is −Σ xᵢ sin √|xᵢ|. A minimum is a pair of minima of the function of one coordinate; a saddle is a
+minimum in one coordinate and a maximum in the other. So all heights follow from the critical values of one
+coordinate: the lowest pass between two minima is a minimax path on the grid of pairs.
 """
 
 import itertools
@@ -16,7 +16,7 @@ from topo_core.objectives.protocol import from_function
 from topo_core.reference_landscapes.landscape import Landscape
 
 _REACH = 600.0  # the usual bound is 500; the maximum beyond the lowest minimum is at 559
-_STEP = 1.0  # far below the distance of two critical points of a coordinate (at least 5)
+_STEP = 1.0  # grid step, far below the smallest distance (5) of two critical points of a coordinate
 
 
 def schwefel() -> Landscape:
@@ -57,7 +57,7 @@ def _along(x: Tensor) -> Tensor:
 
 
 def _critical_points() -> list[float]:
-    """Where the derivative −sin s − ½ s cos s of one coordinate, with s = √|x|, changes its sign."""
+    """Critical points of one coordinate: sign changes of the derivative −sin s − ½ s cos s, with s = √|x|."""
 
     def slope(x: float) -> float:
         s = torch.tensor(abs(x), dtype=torch.float64).sqrt()

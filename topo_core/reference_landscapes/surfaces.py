@@ -190,7 +190,8 @@ def hills(
 
 @dataclass(frozen=True)
 class Embedded:
-    """A landscape of few dimensions in many: a rotation, and a bowl in the other directions.
+    """A landscape of d dimensions in a D-dimensional space, rotated, with a quadratic bowl in other
+    directions.
 
     Attributes:
         inner: the objective of ``frame.shape[1]`` dimensions.
@@ -249,10 +250,11 @@ class Embedded:
 
 
 def embedded(objective: Objective, dimension: int, seed: int, stiffness: float = 1.0) -> Embedded:
-    """``objective`` (of known dimension d) in ``dimension`` D > d, turned at random by ``seed``.
+    """``objective`` (of known dimension d) in ``dimension`` D ≥ d, with a random rotation drawn from
+    ``seed``.
 
     Raises:
-        ValueError: for an objective without a dimension, or a smaller ``dimension``.
+        ValueError: the objective has no known dimension, or ``dimension`` is smaller than it.
     """
     if objective.dimension is None or objective.dimension > dimension:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Two-layer ReLU networks that learn such a network, with the expectation over the inputs in closed form.
+"""Two-layer ReLU students that learn a ReLU teacher; the expectation over the inputs is in closed form.
 
 L(w) = ½ E (Σ relu(wᵢ·x) − Σ relu(eᵢ·x))² over Gaussian x, with k student and k teacher units in k dimensions.
 Safran & Shamir, "Spurious local minima are common in two-layer ReLU neural networks" (2018): for 6 ≤ k ≤ 20
@@ -18,7 +18,8 @@ SPURIOUS: Mapping[int, float] = {6: 0.02508058, 7: 0.02320271, 8: 0.02150804, 10
 """Losses of the spurious minimum, by k."""
 
 LOWEST_PASSES: Mapping[int, float] = {6: 0.02509233, 7: 0.02343104, 8: 0.02215840, 10: 0.02040311}
-"""Lowest passes known from the spurious minimum to loss 0, by k: found by search, upper bounds."""
+"""Lowest known passes from the spurious minimum to loss 0, by k; found by search, so they are upper
+bounds."""
 
 SECOND_SPURIOUS = 0.03532688
 """Loss of a second spurious minimum for k = 10."""
@@ -46,7 +47,7 @@ def teacher_student(k: int = 6) -> Landscape:
 
 
 def _start(k: int, turned: int) -> list[float]:
-    """Close to a minimum where ``turned`` of the student's units point away from their teachers."""
+    """A point near a minimum at which ``turned`` of the student's units point away from their teachers."""
     rest = k - turned
     weights = torch.full((k, k), -0.02, dtype=torch.float64)
     weights[:rest, rest:], weights[rest:, :rest], weights[rest:, rest:] = 0.2, 0.13, 0.15

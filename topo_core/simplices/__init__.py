@@ -1,5 +1,5 @@
 """Optimised r-simplices (section 1.4).
 
-In: an objective and the faces.
-Out: a lattice of points with the lowest highest loss, and that loss.
+Input: an objective and the optimised faces of a simplex.
+Output: a lattice of points, relaxed so that the highest loss on the simplex is low, and that loss.
 """

@@ -1,10 +1,9 @@
 """Whether an optimised simplex has converged.
 
-As for a path (``topo_core.paths.convergence``), two kinds of evidence must agree: the history of its
-maximum, and the simplex that is returned. The lowest maximum so far can only fall, so the history alone
-would call a simplex converged that was thrown away by too long steps. On a simplex that cannot be
-lowered the highest point is stationary across the simplex, so the normal force there is measured
-wherever gradients over the whole training set are known.
+As for a path (``topo_core.paths.convergence``), two kinds of evidence must agree: the history of the maximum,
+and the returned simplex. The lowest maximum so far never rises, so the history alone would accept a simplex
+that diverged because its steps were too long. If a simplex cannot be lowered, its highest point is stationary
+across the simplex. So the normal force there is measured if gradients over the whole training set are known.
 """
 
 import math
@@ -22,7 +21,7 @@ from topo_core.simplices.settings import SimplexSettings
 from topo_core.simplices.solver import simplex_is_finished
 from topo_core.simplices.state import SimplexState
 
-_NEAR = 0.01  # radius of the neighbourhood of the highest point, in sizes of its cell
+_NEAR = 0.01  # radius of the neighbourhood of the highest point, in units of the size of its cell
 
 
 @dataclass(frozen=True)
@@ -30,10 +29,10 @@ class SimplexVerdict:
     """How an optimisation of a simplex ended.
 
     Attributes:
-        outcome: CONVERGED, BUDGET (its value may still fall), STALLED (its value no longer falls, and
-            yet it is not stationary) or DIVERGED.
-        remaining_fall: by how much its value would still fall, estimated; at most to its faces.
-        reason: one sentence.
+        outcome: CONVERGED, BUDGET (the value may still fall), STALLED (the value no longer falls, but the
+            highest point is not stationary) or DIVERGED.
+        remaining_fall: estimated further fall of the value, in units of loss; at most down to the faces.
+        reason: the outcome explained in one sentence.
     """
 
     outcome: Outcome
@@ -90,7 +89,7 @@ def normal_force(
 ) -> PeakForce | None:
     """The force at the highest point of the best simplex, without its part within the cell there.
 
-    None where gradients over the whole training set are not known.
+    None if gradients over the whole training set are not known.
     """
     peak, tangents, size = _highest_point(state, profile)
     return force_at(
@@ -110,7 +109,7 @@ def _counter_evidence(
     settings: SimplexSettings,
     allowed: float,
 ) -> CounterEvidence | None:
-    """As of a path: gradients of another function, or a lower loss across the highest point."""
+    """As for a path: gradients that are not those of the loss, or a lower loss across the highest point."""
     peak, tangents, size = _highest_point(state, profile)
     against = wrong_gradients(objective, state.best, distance=_NEAR * size)
     if against is not None or state.batches != 1:
@@ -131,7 +130,7 @@ def _highest_point(state: SimplexState, profile: SimplexProfile) -> tuple[Tensor
     nodes, weights = state.nodes.interpolation(profile.argmax[None] * state.subdivisions)
     corners = state.best[nodes[0].to(state.best.device)]  # [r + 1, d]
     edges = corners[1:] - corners[0]
-    tangents = torch.linalg.qr(edges.T)[0].T  # of a flat cell, more than its plane
+    tangents = torch.linalg.qr(edges.T)[0].T  # for a degenerate cell they span more than the cell
     size = float(torch.linalg.vector_norm(edges, dim=1).max())
     return weights[0].to(corners) @ corners, tangents, size
 

@@ -1,10 +1,10 @@
-"""Starts of a triangle that lie on two of its sides, for one whose third side runs along them.
+"""Initial triangles that lie on two of their sides, for triangles whose third side runs along the other two.
 
-The lowest path between two minima often leads past a third, and the triangle of the three is then a
-curved sliver. A harmonic sheet cuts across its curve, over the hill inside, and cannot unfold within
-its own plane. So a start is made for each corner: its rows of nodes lie on the two sides that meet at
-the corner, each row running from one side past the corner to the other. What remains to be spanned is
-the straight strip between the last row and the third side.
+The lowest path between two minima often passes close to a third minimum. The triangle of the three minima is
+then narrow and curved. A harmonic start cuts across the curve, over higher loss, and cannot leave its own
+plane. So a start is made for each corner: its rows of nodes lie on the two sides that meet at the corner, and
+each row goes from one side past the corner to the other side. Only the narrow strip between the last row and
+the third side remains.
 """
 
 import torch
@@ -15,11 +15,11 @@ from topo_core.simplices.lattice import Lattice
 
 
 def two_sided_starts(fixed: Tensor, nodes: Lattice) -> Tensor:
-    """[3, I, d], interior nodes of three starts, one for each corner.
+    """The interior nodes [3, I, d] of three starts, one for each corner.
 
     Args:
         fixed: [N - I, d], the boundary nodes of a triangle, in lattice order.
-        nodes: its lattice.
+        nodes: the lattice of the triangle.
     """
     m, width = nodes.subdivisions, fixed.shape[1]
     points = fixed.new_zeros(len(nodes.coordinates), width)

@@ -1,7 +1,7 @@
-"""The faces of a simplex: optimised paths or simplices, put on its lattice.
+"""The faces of a simplex: optimised paths or simplices, resampled on its lattice.
 
-A path becomes a polygon of m + 1 points. That polygon is an edge of the complex, and its highest loss
-is measured on the polygon, not on the path.
+A path becomes a polygon of m + 1 points. This polygon is the edge of the complex, so the highest loss of the
+edge is measured on the polygon, not on the path.
 """
 
 import itertools
@@ -28,7 +28,7 @@ class SimplexBoundary:
 
     Attributes:
         points: [N - I, d], the boundary nodes in lattice order.
-        maxima: highest loss on each face as it lies on the lattice.
+        maxima: highest loss on each face, measured on the lattice.
     """
 
     points: Tensor
@@ -37,8 +37,8 @@ class SimplexBoundary:
     def maxima_with(self, profile: SimplexProfile) -> dict[Face, float]:
         """The highest loss known on each face, given the profile of the optimised simplex.
 
-        Where the maximum of the simplex is on a face it is also one of the face: the two searches
-        may differ in the last digits, and that must not look like a bar.
+        If the maximum of the simplex lies on a face, it is also the maximum of that face. The two searches
+        may differ in the last digits, and this difference must not become a bar.
         """
         count = len(profile.argmax)
         return {
@@ -67,8 +67,8 @@ def simplex_boundary(
     Args:
         objective: the loss.
         vertices, faces: as for ``optimize_simplex``.
-        settings: for the number of subdivisions and how maxima are measured.
-        maxima: highest loss on each face as it lies on the lattice; measured where None.
+        settings: the number of subdivisions, and how maxima are measured.
+        maxima: highest loss on each face, measured on the lattice; None to measure them here.
 
     Raises:
         ValueError: as for ``optimize_simplex``.

@@ -1,9 +1,9 @@
 """The barycentric lattice of an r-simplex: the nodes of an optimised simplex.
 
-A node is an integer vector (a_0, ..., a_r) with sum m; a_j = 0 on the face without vertex j, where
-the nodes are those of the lattice of that face. Between the nodes a simplex is linear on the cells
-of the edgewise subdivision (Edelsbrunner & Grayson 2000), which restricts to that of each face, so
-that simplices fit together along common faces.
+A node is an integer vector (a_0, ..., a_r) of nonnegative numbers with sum m. The nodes with a_j = 0 are
+those on the face without vertex j, and they form the lattice of that face. Between the nodes a simplex is
+linear on each cell of the edgewise subdivision (Edelsbrunner & Grayson 2000). On a face this is the
+subdivision of the face, so simplices fit together along common faces.
 """
 
 import itertools
@@ -43,26 +43,28 @@ class Lattice:
         return {tuple(node): row for row, node in enumerate(self.coordinates.tolist())}
 
     def row(self, node: tuple[int, ...], otherwise: int = -1) -> int:
-        """The row of ``node`` in ``coordinates``; ``otherwise`` for one outside."""
+        """The row of ``node`` in ``coordinates``; ``otherwise`` for a node outside of the simplex."""
         return self._rows.get(node, otherwise)
 
     @cached_property
     def interior(self) -> Tensor:
-        """[I], the nodes that are on no face."""
+        """The rows [I] of the nodes that are on no face."""
         return torch.nonzero((self.coordinates > 0).all(dim=1)).flatten()
 
     @cached_property
     def boundary(self) -> Tensor:
-        """[N - I], the nodes on faces."""
+        """The rows [N - I] of the nodes on faces."""
         return torch.nonzero((self.coordinates == 0).any(dim=1)).flatten()
 
     def face(self, omitted: int) -> Tensor:
-        """The nodes on the face without vertex ``omitted``, in the order of that face's lattice."""
+        """The rows of the nodes on the face without vertex ``omitted``, in the order of that face's
+        lattice."""
         return torch.nonzero(self.coordinates[:, omitted] == 0).flatten()
 
     @cached_property
     def neighbours(self) -> Tensor:
-        """[I, r (r + 1)], nodes one step from each interior node towards i and away from j."""
+        """The rows [I, r (r + 1)] of the neighbours of each interior node: one step towards i and away from
+        j."""
         steps = list(itertools.permutations(range(self.dimension + 1), 2))
         rows = []
         for node in self.coordinates[self.interior].tolist():
@@ -153,7 +155,7 @@ class Lattice:
 
 @lru_cache(maxsize=32)
 def lattice(dimension: int, subdivisions: int) -> Lattice:
-    """The lattice; equal arguments give the same object, whose tables are computed once."""
+    """The lattice. Equal arguments return the same object, so its tables are computed once."""
     return Lattice(dimension, subdivisions)
 
 

@@ -1,8 +1,8 @@
-"""Optimised r-simplices (section 1.4): a surface between optimised faces descends to a saddle.
+"""Optimised r-simplices (section 1.4): a surface between optimised faces is relaxed to a saddle.
 
-An r-simplex has its vertices at minima and its boundary on the optimised (r-1)-simplices; its
-interior is a sheet on a barycentric lattice that descends along the gradient minus its tangential
-part, as a path does. Simplices are made inductively: minima, paths, triangles between paths, ...
+The vertices of an r-simplex are minima, and its boundary consists of optimised (r-1)-simplices. Its interior
+nodes, on a barycentric lattice, descend along the gradient minus its tangential part, as the points of a path
+do. Simplices are made inductively: minima, paths, triangles between paths, ...
 
 The value of a simplex is the highest loss on it and on its faces.
 """
@@ -29,11 +29,11 @@ class SimplexSolution:
 
     Attributes:
         points: [N, d], the nodes of ``topo_core.simplices.lattice.lattice(r, m)`` in its order.
-        value: the highest loss on it, its faces included: where it enters the filtration.
-        profile: its own dense maximum.
-        outcome: CONVERGED, BUDGET (its value may still fall) or DIVERGED.
-        remaining_fall: by how much its value would still fall, extrapolated.
-        reason: one sentence.
+        value: highest loss on the simplex and its faces, at which it enters the filtration.
+        profile: the dense maximum of the simplex itself.
+        outcome: CONVERGED, BUDGET, STALLED or DIVERGED; see ``SimplexVerdict``.
+        remaining_fall: estimated further fall of the value, in units of loss.
+        reason: the outcome explained in one sentence.
         history: measurements, oldest first.
         gradient_evaluations: rows whose gradient was evaluated.
     """
@@ -65,12 +65,12 @@ def optimize_simplex(
             increasing. For r = 2 they are paths [k, d] of any number of points from the first
             vertex to the second: (0, 1), (0, 2) and (1, 2). For higher r they are the ``points``
             of solutions with the same number of subdivisions.
-        settings: all defaults when None.
-        seed: of the order of the minibatches.
+        settings: None for the defaults.
+        seed: determines the order of the minibatches.
 
     Raises:
-        ValueError: a face that is missing, or does not end at its vertices, or does not fit the
-            lattice or the other faces.
+        ValueError: a face is missing, does not end at its vertices, or does not fit the lattice or the other
+            faces.
     """
     settings = settings or SimplexSettings()
     faces_on_lattice = simplex_boundary(objective, vertices, faces, settings)

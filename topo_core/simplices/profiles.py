@@ -2,7 +2,7 @@
 
 Between its nodes a simplex is linear, and the loss between nodes does not follow from the losses at
 the nodes. As on a path, an even grid gives candidates for the maximum, and the grid is refined
-around the best candidates until the slopes beside them cannot carry the loss higher.
+around the best candidates until the slopes beside them cannot raise the loss above the maximum.
 """
 
 import math
@@ -18,9 +18,10 @@ from topo_core.objectives.protocol import Objective
 from topo_core.simplices.lattice import Lattice, lattice, samples
 from topo_core.simplices.settings import SimplexSettings
 
-_BEAM = 96  # candidates of a simplex that are refined at once
-_ROUNDS = 14  # halvings of the step: below 1e-4 of a first step
-_COVER = 1.0  # every point is within 0.75 steps of a sample, for r up to 3; and a reserve
+_BEAM = 96  # number of candidates of a simplex that are refined at once
+_ROUNDS = 14  # halvings of the step, to below 1e-4 of the first step
+# in steps: for r up to 3 every point is within 0.75 steps of a sample; the rest is a margin
+_COVER = 1.0
 _ROWS = 256  # points materialised at once
 
 
@@ -31,8 +32,8 @@ class SimplexProfile:
     Attributes:
         maximum: the highest loss that was evaluated on it, its boundary included.
         minimum: the lowest loss that was evaluated on it.
-        bracket: by how much the slopes between the samples could still raise the maximum (or the
-            floor).
+        bracket: by how much the true maximum may exceed the measured one, in units of loss, estimated from
+            the slopes between the samples.
         argmax: [r + 1] float64, barycentric coordinates of the maximum, with sum 1.
         evaluations: points at which the loss was evaluated.
     """
@@ -176,7 +177,7 @@ class _Search:
         self.highest[rows] = torch.where(better, top, self.highest[rows])
 
     def profiles(self) -> list[SimplexProfile]:
-        """What is known of each simplex."""
+        """The profile of each simplex."""
         reach = torch.maximum(self.reach.amax(1), self.dropped)
         return [
             SimplexProfile(

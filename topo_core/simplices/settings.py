@@ -8,8 +8,8 @@ from topo_core.paths.schedules import Schedule
 from topo_core.paths.setting_checks import check_count, check_number
 from topo_core.paths.update_settings import OptimizerSettings
 
-_EPOCHS = 50  # least number of epochs, and
-_STEPS = 400  # of steps: with exact gradients an epoch is one step
+_EPOCHS = 50  # default: at least this number of epochs,
+_STEPS = 400  # and at least this number of steps, since with exact gradients an epoch is one step
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,13 @@ class SimplexSettings:
         subdivisions: m, cells along an edge of the lattice. Edges become polygons of m + 1 points,
             so a small m cuts the corners of a curved path.
         epochs: passes over the objective's minibatches; None for at least 50 epochs and 400 steps.
-        optimizer: None for SGD, at 0.05 on minibatches. Where gradients are exact the rate is
-            then such that the steepest node first moves a tenth of its spacing.
+        optimizer: None for SGD, with rate 0.05 on minibatches. With exact gradients the rate is then chosen
+            so that the node with the largest gradient first moves by a tenth of its spacing.
         schedule: of the learning rate.
         l2: weight decay, added to gradients before the projection and to no reported loss. Runs on
-            networks have 1e-5, as the paper; a loss of the user's own has none.
-        spread_every: steps between moves of each node towards the mean of its neighbours within
-            the tangent plane, which keep the cells even as redistribution does on paths; 0 for
-            never.
+            networks use 1e-5, as the paper does; for other functions the default is 0.
+        spread_every: steps between redistributions, in which each node moves within the tangent plane towards
+            the mean of its neighbours, so that cells stay even; 0 for none.
         max_move: longest displacement of a node in a step, in distances to its nearest neighbour;
             None for no bound.
         grid: samples on an edge of a cell in a measurement, before it is refined.

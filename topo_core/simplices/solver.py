@@ -1,9 +1,10 @@
-"""The loop on the state of a simplex: ``begin_simplices``, ``advance_simplices``, ``simplex_is_finished``.
+"""The solver of simplices: ``begin_simplices``, ``advance_simplices`` and ``simplex_is_finished`` act on
+states.
 
-An epoch is a pass over the minibatches (``steps``), and every few epochs the dense maximum is measured.
-The simplex with the lowest one is kept.
+An epoch is a pass over the minibatches (``steps``). Every few epochs the dense maximum is measured, and the
+simplex with the lowest dense maximum is kept.
 
-A simplex can never be lower than its faces, so one whose maximum is on its boundary is finished.
+A simplex cannot be lower than its faces, so the run ends if the maximum is no higher than that of the faces.
 """
 
 import math
@@ -95,7 +96,7 @@ def simplex_is_finished(state: SimplexState, settings: SimplexSettings) -> bool:
 
 
 def _unchanged(state: SimplexState) -> bool:
-    """Whether exact gradients no longer change the simplex, or no longer its maximum."""
+    """Whether exact gradients no longer change the simplex or its maximum."""
     measured = state.history[1:]
     if state.batches != 1 or not measured:
         return False

@@ -1,4 +1,4 @@
-"""The state of the optimisation of a simplex: all that is needed to go on, bit for bit."""
+"""The state of the optimisation of a simplex: a checkpoint from which it continues bit for bit."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -57,7 +57,7 @@ class SimplexState:
             step.
         gradient_evaluations: rows whose gradient was evaluated.
         history: measurements, oldest first.
-        failure: why the optimisation cannot go on; empty while it can.
+        failure: why the optimisation cannot continue; empty while it can.
     """
 
     points: Tensor

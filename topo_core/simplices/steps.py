@@ -2,7 +2,7 @@
 
 A step evaluates the gradients at the interior nodes on one minibatch, removes their parts in the
 tangent plane of the simplex (spanned by the differences of opposite neighbours), and moves the
-nodes; nodes on the boundary stay where the optimised faces have them. Every few steps nodes move
+nodes; nodes on the boundary do not move. Every few steps interior nodes move
 within the tangent plane towards the mean of their neighbours, so that cells stay even.
 """
 
@@ -18,10 +18,13 @@ from topo_core.paths.displacements import displacement
 from topo_core.simplices.settings import SimplexSettings
 from topo_core.simplices.state import SimplexState
 
-_DEPENDENT = 1e-6  # share of its length outside the others below which a difference spans nothing
-_FIRST_SECANT = 0.02  # first secant displacement of the steepest node, in spacings
-_FIRST_MOVE = 0.1  # the same where the rate is chosen by this displacement
-_EVEN_OUT = 0.5  # share of the distance to the mean of its neighbours that a node moves
+# relative length of the independent part of a difference below which it counts as dependent
+_DEPENDENT = 1e-6
+# first displacement of the steepest node with ``secant``, in units of its spacing
+_FIRST_SECANT = 0.02
+# first displacement of the steepest node if it determines the rate, in units of its spacing
+_FIRST_MOVE = 0.1
+_EVEN_OUT = 0.5  # fraction of the distance to the mean of its neighbours that a node moves
 
 
 class MovingSimplices:
@@ -58,7 +61,7 @@ class MovingSimplices:
         size = torch.linalg.vector_norm(gradients, dim=2)
         tangent = _within(frame, gradients)
         normal = gradients - tangent
-        # Where the simplex fills all of space, only rounding errors are normal to it.
+        # If the simplex has the dimension of the space, the normal part consists of rounding errors.
         length = torch.linalg.vector_norm(normal, dim=2)
         gone = length <= self.still * size
         normal[gone] = 0.0
@@ -85,12 +88,12 @@ class MovingSimplices:
         self.points[:, self.nodes.interior] = inner
 
     def _first(self, spacing: Tensor) -> None:
-        """Choose what the first step settles for each simplex: its rate, or its secant step."""
+        """Choose the rate or the initial secant step of each simplex, at its first step."""
         steepest, node = self.normal.max(1, keepdim=True)
         steepest = steepest.clamp_min(1e-30)
         if self.settings.scales(self.before[0].batches):
             self.scale = (_FIRST_MOVE * spacing.gather(1, node) / steepest)[:, 0].double()
-        elif self.method.name == "secant":  # which doubles a step before it takes it
+        elif self.method.name == "secant":  # secant doubles a step whose curvature is unknown
             self.slots["step"] = (0.5 * _FIRST_SECANT * spacing / steepest).reshape(-1, 1)
 
     def _frame(self) -> list[Tensor]:

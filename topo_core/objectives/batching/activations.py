@@ -1,4 +1,5 @@
-"""Activations whose derivative follows from their output, so that a written-out pass keeps only that."""
+"""Activations whose derivative follows from their output, so that a backward pass needs to keep only the
+output."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ class Activation:
 
     Attributes:
         apply_: applies it to a tensor in place.
-        backward: the gradient before it, from the gradient after it and its output.
+        backward: computes the gradient with respect to its input from the gradient with respect to its
+            output, and the output.
     """
 
     apply_: Callable[[Tensor], Tensor]
@@ -40,4 +42,4 @@ ACTIVATIONS: Mapping[type[nn.Module], Activation] = {
     nn.Tanh: Activation(torch.tanh_, _tanh_backward),
     nn.Sigmoid: Activation(torch.sigmoid_, _sigmoid_backward),
 }
-"""By the type of the layer."""
+"""The supported activations, by the type of the layer."""

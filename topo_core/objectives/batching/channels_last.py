@@ -1,8 +1,8 @@
 """Any network with two-dimensional convolutions: one point after another, in channels-last memory.
 
-Values are those of the network's own forward pass; only the order of the numbers in memory differs, for
-which the convolution and pooling kernels are faster. The whole batch goes through at once, so batch norm
-keeps its meaning. Plain convolutional networks have a faster strategy (`convolutional`).
+Values are those of the network's own forward pass. Only the memory order differs; the convolution and pooling
+kernels are faster in this order. The whole batch is evaluated at once, so batch norm has its usual
+statistics. Plain convolutional networks have a faster strategy (`convolutional`).
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class ChannelsLast:
         self.gradients_of_paths = PathLoop(self.gradients)
 
     def _weights(self, points: Tensor) -> list[dict[str, Tensor]]:
-        """The parameters of each point, in memory of their own."""
+        """Aligned copies of the parameters of each point, by name."""
         copies = {name: aligned(view) for name, view in self._layout.views(points).items()}
         return [{name: rows[k] for name, rows in copies.items()} for k in range(len(points))]
 
@@ -80,7 +80,7 @@ class ChannelsLastStrategy:
     needs_no_trial: ClassVar[bool] = False
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """Where there are convolutions."""
+        """Whether the network has two-dimensional convolutions."""
         del situation
         return any(isinstance(layer, nn.Conv2d) for layer in network.module.modules())
 
@@ -94,14 +94,14 @@ def _arranged(x: Tensor) -> Tensor:
 
 
 _ALIGNED = 32
-"""Numbers to whose multiples a parameter is moved: 128 bytes of float32."""
+"""Alignment of a parameter in numbers: 32 numbers are 128 bytes in float32."""
 
 
 def aligned(view: Tensor) -> Tensor:
-    """A copy of one parameter of all points [k, *shape], kernels in channels-last memory.
+    """A copy of one parameter of all points [k, *shape], with convolution kernels in channels-last memory.
 
-    GPU kernels read several numbers at once, and fail if the address is not a multiple of that many. Inside
-    rows of parameters a view may start at any address.
+    GPU kernels read several numbers at once and fail if the address is not aligned accordingly. A view into a
+    row of parameters may start at any address.
     """
     k, shape = len(view), view.shape[1:]
     size = shape.numel()

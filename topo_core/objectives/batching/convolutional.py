@@ -1,17 +1,19 @@
-"""Plain convolutional networks: one point after another, the backward pass written out.
+"""Plain convolutional networks: one point after another, with a hand-written backward pass.
 
-Batching the points does not pay for convolutions: grouped kernels are slower than separate ones, and the
-activations of one point already exceed a processor's cache. These measures pay:
+Batching over points does not speed up convolutions: grouped kernels are slower than separate ones, and the
+activations of one point already exceed the cache of a CPU. The following measures are faster:
 
-* the first layer as a product with image patches, laid out once for all points (`image_patches`);
-* ReLU after max-pooling, where it has fewer numbers to go through (`convolutional_layers`);
-* on a CPU channels-last memory, in which max-pooling is vectorised (an order of magnitude), and parts of the
-  batch, gradients added up: small ones stay in the cache, large ones spare what each call costs;
-* on a GPU the whole batch at once, and gradients of a pool written directly to their positions.
+* The first layer is a product with image patches, which are computed once for all points (`image_patches`).
+* ReLU is applied after max-pooling, where there are fewer values (`convolutional_layers`).
+* On a CPU, tensors are in channels-last memory, in which max-pooling is vectorised (ten times as fast). The
+  batch is split into parts whose gradients are summed: small parts stay in the cache, large parts need fewer
+  calls.
+* On a GPU the whole batch is evaluated at once, and gradients of a pool are written directly to their
+  positions.
 
-The best size of a part, memory order and kernel for the patches depend on the processor. A strategy is one
-combination of them, and a run's trial takes the fastest. The backward pass calls the kernels that autograd
-would call.
+The best size of a part, memory order and kernel for the patches depend on the processor. Each strategy is one
+combination of them, and the timed trial of a run chooses the fastest. The backward pass calls the same
+kernels as autograd.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,16 +36,19 @@ from topo_core.objectives.batching.path_loops import PathLoop
 from topo_core.objectives.batching.protocol import Network, Situation
 from topo_core.objectives.losses.protocol import ClosedFormLoss
 
-_WIDEST_PATCH = 128  # inputs of a patch above which the first layer is a convolution like any other
+_WIDEST_PATCH = 128  # numbers in a patch above which the first layer is evaluated as a convolution
 
 
 class Convolutional:
-    """Only for networks that `plan_of` knows.
+    """An evaluator for networks that `plan_of` recognises, with a loss in closed form.
 
     Args:
         network: the network.
-        micro_batch: examples whose activations are held at once; None for all.
+        micro_batch: number of examples whose activations are in memory at once; None for all.
         patches: how the first layer is computed, and the memory order.
+
+    Raises:
+        ValueError: `plan_of` does not recognise the network, or the loss has no closed form.
     """
 
     def __init__(
@@ -92,7 +97,8 @@ class Convolutional:
         return torch.cat(parts, dim=1)
 
     def _weights(self, points: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """(weight, bias) of each layer, for each point; kernels of a GPU must be aligned."""
+        """(weight, bias) of each layer, for each point; on a GPU convolution kernels are copied to be
+        aligned."""
         views = list(self._layout.views(points).values())
         if points.is_cuda:
             views = [aligned(view) if view.ndim == 5 else view for view in views]
@@ -145,7 +151,7 @@ class Convolutional:
         forward: "_Forward",
         delta: Tensor,
     ) -> None:
-        """Add the gradients of one part of the batch, whose outputs have the gradient `delta`."""
+        """Add the gradients of one part of the batch to `into`; `delta` is the gradient of its outputs."""
         count = len(forward.kept)
         for number in range(len(weights) - 1, count - 1, -1):
             below = forward.rows[number - count]
@@ -204,8 +210,8 @@ class ConvolutionalStrategy:
     """Networks that `plan_of` knows, with a loss in closed form.
 
     Attributes:
-        name: which choices these are.
-        device: the kind of device that they are for.
+        name: name of the strategy.
+        device: kind of device for which the strategy is meant, cpu or cuda.
         micro_batch, patches: see `Convolutional`.
     """
 
@@ -218,7 +224,8 @@ class ConvolutionalStrategy:
     needs_no_trial: ClassVar[bool] = False
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """On its device, in a precision that the written-out backward pass has."""
+        """Whether device, precision, inputs, loss and network are supported by the hand-written backward
+        pass."""
         loss = network.loss
         return (
             situation.device == self.device
@@ -242,7 +249,7 @@ def _in_pairs(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:
 
 @dataclass(frozen=True)
 class _Start:
-    """Images, or their patches and the height and width of the first layer's outputs."""
+    """The input of the first layer: images, or patches with the height and width of the layer's outputs."""
 
     data: Tensor
     size: Pair
@@ -267,10 +274,10 @@ class _Forward:
 
 
 def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
-    """The gradient before a pool.
+    """The gradient with respect to the input of a pool.
 
-    Where windows do not overlap, each position gets one value at most. On a GPU the values are written
-    directly, in a third of the time of the kernel that sums the values of each position.
+    If windows do not overlap, each position gets at most one value. On a GPU these values are then written
+    directly, in a third of the time of the kernel that sums the values at each position.
     """
     assert kept.convolved is not None and kept.chosen is not None
     if delta.is_cuda and windows_are_apart(pool):
@@ -282,7 +289,10 @@ def _pool_backward(delta: Tensor, pool: nn.MaxPool2d, kept: _Kept) -> Tensor:
 
 
 def scattered(delta: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
-    """Zeros in the memory of `like` [n, c, h, w], but `delta` [n, c, ...] at the indices `chosen` of h·w."""
+    """Zeros with shape and memory order of `like` [n, c, h, w], with values at given positions.
+
+    The values `delta` [n, c, ...] are at the flat indices `chosen` [n, c, ...] of the h·w positions.
+    """
     into = torch.zeros_like(like)
     if into.is_contiguous():
         into.flatten(2).scatter_(2, chosen.flatten(2), delta.flatten(2))

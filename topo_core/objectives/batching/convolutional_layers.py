@@ -1,7 +1,8 @@
 """Recognises plain convolutional networks and lists their layers in the order of evaluation.
 
-ReLU is applied after max-pooling, also where the module has it before. Both are monotone, so values are
-equal; and so are gradients, since a window's maximum passes a gradient exactly where it is positive.
+ReLU is applied after max-pooling, even if the module applies it before. Both are monotone, so the values are
+equal. The gradients are also equal, since in both orders a gradient passes only where the maximum of a window
+is positive.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution and, in the order in which they are carried out, its max-pool and ReLU."""
+    """A convolution, followed by an optional max-pool and an optional ReLU, evaluated in this order."""
 
     layer: nn.Conv2d
     padding: Pair
@@ -26,7 +27,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Plan:
-    """Convolutions; then a flattening, and linear layers with ReLU between."""
+    """The layers of a plain network: convolutions, a flattening, and linear layers with ReLU between them."""
 
     convolutions: tuple[Convolution, ...]
 
@@ -80,7 +81,7 @@ def _convolutions(layers: Sequence[nn.Module]) -> tuple[Convolution, ...] | None
 
 
 def windows_are_apart(pool: nn.MaxPool2d) -> bool:
-    """Whether no number is in two windows of a pool."""
+    """Whether the windows of a pool do not overlap."""
     return pair(pool.kernel_size) == pair(pool.stride) and pair(pool.dilation) == (1, 1)
 
 

@@ -1,8 +1,8 @@
 """CUDA graphs: a whole evaluation is recorded once and then launched as a unit.
 
-A loop over points launches thousands of small kernels, and the launches take longer than the kernels. A
-graph has fixed shapes and addresses, so there is one for each requested shape, and data are copied into
-its inputs. Any evaluator whose kernels do not depend on values can be recorded.
+A loop over points launches thousands of small kernels, and the launches take longer than the kernels. A graph
+has fixed shapes and addresses, so one is recorded for each requested shape, and data are copied into its
+inputs. An evaluator can be recorded if its sequence of kernels does not depend on values.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from topo_core.objectives.batching.protocol import Evaluator, Network, Situation, Strategy
 
-_WARM_UP = 3  # calls before the recording, in which kernels and workspaces are chosen
-_KEPT = 4  # shapes: full and last minibatches of a path, and of a path after an insertion
+_WARM_UP = 3  # calls before the recording, in which libraries choose kernels and workspaces
+_KEPT = 4  # graphs kept: for full and last minibatches, of a path before and after an insertion
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class _Recorded:
 
 
 class _Graphs:
-    """A function of (points, inputs, targets) and its graphs, one for each shape that was asked for."""
+    """A function of (points, inputs, targets), and its graphs for the latest requested shapes."""
 
     def __init__(self, function: Callable[..., tuple[Tensor, Tensor]]) -> None:
         self._function = function
@@ -63,7 +63,8 @@ class _Graphs:
 
 
 class Graphed:
-    """Gradients of another evaluator as CUDA graphs; on other devices just that evaluator."""
+    """An evaluator whose gradients are those of another one, replayed as CUDA graphs; on a CPU without
+    graphs."""
 
     def __init__(self, inner: Evaluator) -> None:
         self.inner = inner
@@ -79,7 +80,7 @@ class Graphed:
 
 @dataclass(frozen=True)
 class GraphStrategy:
-    """Another strategy, its gradients recorded as CUDA graphs; its name is that one's and `_graph`.
+    """Another strategy with its gradients recorded as CUDA graphs; the suffix of its name is `_graph`.
 
     Attributes:
         inner: the other strategy.
@@ -98,7 +99,7 @@ class GraphStrategy:
         return self.inner.holds_all_points
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """On a GPU, where the other strategy is possible."""
+        """Whether the device is a GPU and the other strategy is possible."""
         return situation.device == "cuda" and self.inner.allows(network, situation)
 
     def make(self, network: Network) -> Graphed:

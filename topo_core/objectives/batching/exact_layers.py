@@ -1,9 +1,9 @@
 """Whether a network is a chain of known layers and nothing else.
 
-A strategy that writes a forward pass out may only be used where the module does exactly that. A subclass
-may have a `forward` of its own; a hook, a parametrization or a weight normalisation changes what a layer
-computes; tied layers have fewer parameters than layers. All of these are recognised here, and such networks
-are left to the strategies that call the module's own forward pass.
+A strategy with a hand-written forward pass may be used only if the module computes exactly that. This is not
+always so: a subclass may define its own `forward`; a hook, a parametrization or a weight normalisation
+changes what a layer computes; tied layers share parameters. Such networks are recognised here and left to the
+strategies that call the module's own forward pass.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _HOOKS = (
 def chain(module: nn.Module) -> list[nn.Module] | None:
     """The layers of a plain `nn.Sequential`, each of which computes what its type says.
 
-    None for any other module, and if a parameter is shared, frozen, or not that of its layer's type.
+    None for any other module, and if a layer has hooks or children or a parameter is shared or frozen.
     """
     if type(module) is not nn.Sequential or not _unchanged(module):
         return None
@@ -46,7 +46,7 @@ def weights_and_biases(layers: Sequence[nn.Module]) -> bool:
 
 
 def _unchanged(module: nn.Module) -> bool:
-    """Whether calling it runs the `forward` of its type and nothing before, after or instead."""
+    """Whether calling the module runs only the `forward` of its type, without hooks or replacements."""
     if "forward" in vars(module) or "_call_impl" in vars(module):
         return False
     return not any(getattr(module, hooks, None) for hooks in _HOOKS)

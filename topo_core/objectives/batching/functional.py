@@ -13,7 +13,7 @@ from topo_core.objectives.functional_network import FunctionalNetwork
 
 
 class Functional:
-    """`vmap(grad(loss))`; for several paths `vmap` of that."""
+    """An evaluator by `vmap(grad(loss))`, with a second `vmap` over paths."""
 
     def __init__(self, network: Network) -> None:
         call, layout = FunctionalNetwork(network.module), network.layout
@@ -27,7 +27,7 @@ class Functional:
             assert isinstance(result, Tensor)
             return result
 
-        # Dropout and the like would need "different"; a deterministic network draws nothing.
+        # Random layers such as dropout are refused: losses must be deterministic.
         self._gradients = vmap(grad_and_value(loss), in_dims=(0, None, None), randomness="error")
         self._outputs = vmap(outputs, in_dims=(0, 0, None), randomness="error")
         self._of_paths = vmap(self.gradients, randomness="error")
@@ -55,14 +55,15 @@ class Functional:
 
 @dataclass(frozen=True)
 class FunctionalStrategy:
-    """Any network whose operations `vmap` supports; the trial of a run refuses others."""
+    """A strategy for any network whose operations `vmap` supports; the trial of a run rejects other
+    networks."""
 
     name: ClassVar[str] = "functional"
     holds_all_points: ClassVar[bool] = True
     needs_no_trial: ClassVar[bool] = False
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """Always: the trial of a run finds out whether `vmap` supports all operations."""
+        """Always true: the trial of a run shows whether `vmap` supports all operations."""
         del network, situation
         return True
 

@@ -1,7 +1,7 @@
 """The first convolution as a product with image patches, computed once for all points on the same images.
 
-A constant input 1 is appended to each patch, so that the bias is a weight and its gradient part of the
-product. Each class chooses a memory order for the later layers, and a kernel for the product.
+A constant 1 is appended to each patch, so that the bias is a column of the matrix and its gradient comes from
+the same product. Each class implements one memory order for the later layers and one kernel for the product.
 """
 
 from typing import Protocol
@@ -14,23 +14,26 @@ from topo_core.objectives.batching.convolutional_layers import Pair
 
 
 class Patches(Protocol):
-    """``matrix`` and gradients are [out, inputs + 1]; images, outputs and ``delta`` [n, channels, h, w]."""
+    """A layout of patches and the products with them.
+
+    ``matrix`` and its gradient are [out, inputs + 1]; images, outputs and ``delta`` are [n, channels, h, w].
+    """
 
     def arranged(self, x: Tensor) -> Tensor:
-        """`x` [n, c, h, w] in the order of memory of the layers that follow."""
+        """`x` [n, c, h, w] in the memory order of the later layers."""
 
     def laid_out(self, windows: Tensor) -> Tensor:
-        """Patches of `windows` [n, c, h, w, kh, kw]."""
+        """The patches of `windows` [n, c, h, w, kh, kw], in the layout of the class."""
 
     def outputs(self, matrix: Tensor, patches: Tensor, size: Pair) -> Tensor:
-        """Of the layer, of height and width `size`."""
+        """The outputs [n, out, h, w] of the layer; `size` is (h, w)."""
 
     def slope(self, patches: Tensor, delta: Tensor) -> Tensor:
-        """The gradient of the matrix, where the outputs have the gradient `delta`."""
+        """The gradient with respect to the matrix, from the gradient `delta` with respect to the outputs."""
 
 
 def windows(layer: nn.Conv2d, padding: Pair, x: Tensor) -> Tensor:
-    """Receptive fields of the outputs of a convolution without dilation: [n, c, h, w, kh, kw]."""
+    """The receptive fields [n, c, h, w, kh, kw] of the outputs of a convolution without dilation."""
     (kh, kw), (sh, sw) = layer.kernel_size, layer.stride
     ph, pw = padding
     padded = nn.functional.pad(x, (pw, pw, ph, ph))
@@ -39,7 +42,8 @@ def windows(layer: nn.Conv2d, padding: Pair, x: Tensor) -> Tensor:
 
 
 class Rows:
-    """[n * h * w, inputs + 1] and products of matrices; channels-last memory."""
+    """Patches as a matrix [n * h * w, inputs + 1], and matrix products; later layers use channels-last
+    memory."""
 
     def arranged(self, x: Tensor) -> Tensor:
         return channels_innermost(x)
@@ -59,7 +63,7 @@ class Rows:
 
 
 class Pixels(Rows):
-    """The same patches as images of `inputs + 1` channels, and convolutions of one pixel."""
+    """The patches of `Rows` viewed as images with `inputs + 1` channels, and 1×1 convolutions."""
 
     def outputs(self, matrix: Tensor, patches: Tensor, size: Pair) -> Tensor:
         return torch.conv2d(_images(patches, size), matrix[:, :, None, None])
@@ -84,7 +88,10 @@ class Pixels(Rows):
 
 
 class Planes:
-    """[n, inputs + 1, h * w] and a product an image; plain memory, in which cuDNN computes in float32."""
+    """Patches [n, inputs + 1, h * w], and one matrix product per image; later layers use contiguous memory.
+
+    In this memory order cuDNN computes in float32.
+    """
 
     def arranged(self, x: Tensor) -> Tensor:
         return x.contiguous()

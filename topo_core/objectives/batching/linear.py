@@ -1,9 +1,9 @@
-"""Fully connected networks: stacked products and a backward pass written out.
+"""Fully connected networks: batched matrix products and a hand-written backward pass.
 
-Activations are kept as [k, width, batch], so that every product is one batched matrix product. The
-first layer holds most of the arithmetic, and all points share its input: it is a single product of all
-their weights, and another one for all their gradients. Copying the weights into one matrix costs less than
-separate products, each of which would read the images from outside the cache.
+Activations are kept as [k, width, batch], so that every layer is one batched matrix product. The first layer
+needs most of the arithmetic, and all points share its input. So the first layer of all points is a single
+product with all their weights, and the gradients of these weights are another one. Copying the weights into
+one matrix takes less time than separate products, each of which would read the inputs from outside the cache.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class LinearPlan:
     flattens: bool
 
     def takes(self, inputs: Tensor) -> bool:
-        """Whether `inputs` [n, ...] are one row of numbers an example once they are flattened."""
+        """Whether `inputs` [n, ...] fit the first layer, after flattening if the network flattens."""
         width = inputs.shape[1:].numel()
         return width == self.layers[0].in_features and (self.flattens or inputs.ndim == 2)
 
@@ -55,11 +55,14 @@ def plan_of(module: nn.Module) -> LinearPlan | None:
 
 
 class Linear:
-    """Only for networks that `plan_of` knows, with a loss in closed form.
+    """An evaluator for networks that `plan_of` recognises, with a loss in closed form.
 
     Args:
         network: the network.
-        product: for the large products, those of the first layer.
+        product: function that computes the large products, those of the first layer.
+
+    Raises:
+        ValueError: the network is not fully connected, or its loss has no closed form.
     """
 
     def __init__(self, network: Network, *, product: Product = blas) -> None:
@@ -75,7 +78,10 @@ class Linear:
         return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self.depth)]
 
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
-        """Activations after each layer, from the outputs of the first; the last are the outputs."""
+        """The activations after each layer, given the outputs `first` of the first layer.
+
+        The last entry has the outputs of the network.
+        """
         activations = [first]
         for (weight, bias), activation in zip(parameters[1:], self._activations, strict=True):
             activation.apply_(activations[-1])
@@ -117,7 +123,7 @@ class Linear:
         return losses.view(paths, size), gradients.view(points.shape)
 
     def _products(self, a: Tensor, b: Tensor) -> Tensor:
-        """a bᵀ [p, m, n] of a [p, m, k] and b [p, n, k]."""
+        """The products a bᵀ [p, m, n] of a [p, m, k] and b [p, n, k]."""
         if self._product is blas:
             return torch.bmm(a, b.transpose(1, 2))
         products = [self._product(*pair) for pair in zip(a, b, strict=True)]
@@ -140,9 +146,9 @@ class Linear:
     ) -> Tensor:
         """Losses [s, m] (float64), summed over examples, at m points on each of s segments.
 
-        Only for networks with a hidden layer.
-        The first layer is linear in the parameters: it is evaluated at the ends and interpolated, and
-        an end that two segments in a row share is evaluated once.
+        Only for networks with a hidden layer. The outputs of the first layer are linear in the parameters, so
+        they are evaluated at the ends of segments and interpolated. An end that two consecutive segments
+        share is evaluated once. ``starts`` and ``ends`` are [s, d], ``alphas`` [s, m].
         """
         sums = torch.zeros(alphas.shape, dtype=torch.float64, device=starts.device)
         nodes, before, after = _shared_ends(starts, ends)
@@ -177,8 +183,8 @@ class Linear:
     ) -> list[Tensor]:
         """Weights and bias [s, m, out, in + 1] of the layers after the first, at points of segments.
 
-        The bias is one more weight, of an input that is always one: inside the product it costs nothing,
-        and beside it a pass over the outputs.
+        The bias is appended as the weight of a constant input 1. This adds almost nothing to the product;
+        adding the bias separately would take another pass over the outputs.
         """
         points = starts.new_empty(*shares.shape, starts.shape[1])
         torch.lerp(
@@ -189,11 +195,13 @@ class Linear:
 
 
 _BLOCK = 1000
-"""Examples whose activations are held at once: enough for fast products, few enough for the cache."""
+"""Number of examples whose activations are held at once: large enough for fast products, small enough for the
+cache."""
 
 
 def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[int]]:
-    """Different ends [n, d] of segments in a row, and the indices of each one's start and end."""
+    """The ends of consecutive segments without repeats [n, d], and the indices of each segment's start and
+    end."""
     rows, before, after = [starts[0]], [0], [1]
     rows.append(ends[0])
     for s in range(1, len(starts)):
@@ -210,9 +218,9 @@ class LinearStrategy:
     """Networks that `plan_of` knows, with a loss in closed form.
 
     Attributes:
-        name: which choice this is.
-        product: for the large products.
-        cpu_only: whether the product is that of a library for processors.
+        name: name of the strategy.
+        product: function that computes the large products.
+        cpu_only: whether the product needs oneDNN and a CPU.
     """
 
     name: str
@@ -223,7 +231,8 @@ class LinearStrategy:
     needs_no_trial: ClassVar[bool] = True
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """In a precision that the written-out backward pass has, on inputs that are rows."""
+        """Whether device, precision, inputs, loss and network are supported by the hand-written backward
+        pass."""
         loss, plan = network.loss, plan_of(network.module)
         if self.cpu_only and (situation.device != "cpu" or not has_onednn()):
             return False

@@ -1,8 +1,8 @@
 """Losses of fully connected networks on segments, for a GPU: the points of all segments at once.
 
-`linear` goes from segment to segment, whose activations stay in the cache of a processor. A GPU waits for
-each of these small products to be launched, so there the ends of all segments are one product, and each
-later layer of all points is another.
+`linear` evaluates one segment after another, so that activations stay in the cache of a CPU. On a GPU the
+launches of such small products would dominate. So here the first layer at the ends of all segments is one
+product, and each later layer at all points is one batched product.
 """
 
 import torch
@@ -14,9 +14,10 @@ from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 
 class LinearSegments:
-    """For networks of the strategy `linear` with a hidden layer.
+    """Losses on segments for networks of the strategy `linear` with a hidden layer.
 
-    The first layer is linear in the parameters: it is evaluated at the ends and interpolated.
+    The outputs of the first layer are linear in the parameters, so they are evaluated at the ends and
+    interpolated.
     """
 
     def __init__(self, network: Network) -> None:
@@ -28,7 +29,7 @@ class LinearSegments:
     def losses(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """Losses [s, m] (float64), summed over examples, as `Linear.losses_on_segments` has them."""
+        """Losses [s, m] (float64), summed over examples; see `Linear.losses_on_segments`."""
         segments = len(alphas)
         width, inner = self._layout.shapes[0]
         head = width * inner  # index of the first parameter after the weights of the first layer

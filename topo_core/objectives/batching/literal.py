@@ -54,7 +54,7 @@ class LiteralStrategy:
     needs_no_trial: ClassVar[bool] = False
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """Always."""
+        """Always true."""
         del network, situation
         return True
 

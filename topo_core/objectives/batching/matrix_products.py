@@ -1,8 +1,8 @@
 """Which library computes matrix products on a CPU.
 
-torch leaves float32 products to MKL, which on some processors of other makers uses kernels for half of their
-units: on one with 256 GFLOP/s a core it reached 105, and oneDNN 235. torch ships oneDNN and offers its
-products under a private name only; a release that drops or changes it loses this choice and nothing else.
+torch computes float32 products with MKL. On some CPUs that are not from Intel, MKL uses kernels for narrower
+vector units: on a CPU with 256 GFLOP/s per core it reached 105, and oneDNN reached 235. torch includes oneDNN
+but offers its products only under a private name. If a release removes that name, only this choice is lost.
 """
 
 import time
@@ -14,21 +14,22 @@ from torch import Tensor
 from topo_core.random_streams import generator
 
 Product = Callable[[Tensor, Tensor], Tensor]
-"""a [m, k] and b [n, k] to a bᵀ [m, n]."""
+"""A function that maps a [m, k] and b [n, k] to a bᵀ [m, n]."""
 
 _CLEARLY = 1.5  # processors that were timed had ratios of 0.8, 1.1 and 2.2, far from this threshold
-_SHAPE = (544, 784, 256)  # of the first layer of 784-32-32-10 at 17 points, on a minibatch
+# (m, k, n) of the first layer of a 784-32-32-10 network at 17 points, on a minibatch
+_SHAPE = (544, 784, 256)
 _REPEATS = 9
-_LARGE = 1 << 20  # multiplications; below, the calls of oneDNN take longer than the work
+_LARGE = 1 << 20  # multiplications below which a call of oneDNN takes longer than the product
 
 
 def blas(a: Tensor, b: Tensor) -> Tensor:
-    """a bᵀ by torch's own library."""
+    """a bᵀ by the default library of torch."""
     return a @ b.T
 
 
 def onednn(a: Tensor, b: Tensor) -> Tensor:
-    """a bᵀ by oneDNN where it is large and in float32, else by torch's own library."""
+    """a bᵀ by oneDNN if the product is large and in float32, otherwise by the default library of torch."""
     if a.dtype is not torch.float32 or a.numel() * len(b) < _LARGE:
         return blas(a, b)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
@@ -41,12 +42,14 @@ def has_onednn() -> bool:
 
 
 def onednn_is_clearly_faster() -> bool:
-    """Whether `blas` takes at least 1.5 times as long on this processor, timed in turn on one thread.
+    """Whether `blas` takes more than 1.5 times as long as `onednn` on this CPU, timed alternately on one
+    thread.
 
-    False if oneDNN's product fails here, or differs.
+    False if oneDNN's product raises an error or gives another result.
 
-    The answer decides the last bits of a run's results, so it must not depend on noise: a small advantage
-    does not count, and one thread is timed, since several on a busy machine gave ratios from 0.1 to 11.
+    The answer decides the last bits of the results of a run, so it must not depend on noise. A small
+    advantage does not count. One thread is timed, since several threads on a busy machine gave ratios from
+    0.1 to 11.
     """
     m, k, n = _SHAPE
     draw = generator("products")

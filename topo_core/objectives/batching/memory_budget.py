@@ -1,6 +1,6 @@
-"""Memory budget: how many points are evaluated in one call, reduced when the device runs out of memory.
+"""The number of points evaluated in one call, from a memory budget; it is reduced when memory runs out.
 
-Rows do not depend on each other, so the number of points in a call changes results in the last bits at most.
+Rows do not depend on each other, so the number of points in a call changes at most the last bits of results.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,18 +14,18 @@ from topo_core.objectives.batching.protocol import Evaluator
 T = TypeVar("T")
 
 _CPU_BUDGET = 1 << 30  # bytes: well below the memory of any machine that trains networks
-_DEVICE_SHARE = (
-    0.25  # of the total memory of a device, not of the free part, so that runs are equal
-)
+_DEVICE_SHARE = 0.25  # of the total memory of a device; the free memory would differ between runs
 
-_OF_PROCESS = {"share": 1.0}  # of a device: less where several workers share it
+# fraction of a device that this process may use; below 1 if workers share it
+_OF_PROCESS = {"share": 1.0}
 
-_COPIES = 20  # tensors of a path's size that a step holds, from its points to the optimiser's state
-_MOST_PATHS = 64  # more paths fill no device any better
+# tensors of the size of a path in memory during a step, the state of the optimiser included
+_COPIES = 20
+_MOST_PATHS = 64  # with more paths no device was used any better
 
 
 def budget(device: torch.device) -> int:
-    """Bytes that the activations of one call may take."""
+    """Number of bytes that the activations of one call may use."""
     if device.type != "cuda":
         return _CPU_BUDGET
     total = torch.cuda.get_device_properties(device).total_memory
@@ -33,21 +33,24 @@ def budget(device: torch.device) -> int:
 
 
 def share_device(fraction: float) -> None:
-    """Limit this process to a fraction (0 to 1) of the memory of each device, which others use as well."""
+    """Limit this process to a fraction (0 to 1) of the memory of each device, if other processes share it."""
     _OF_PROCESS["share"] = fraction
 
 
 def paths_that_fit(device: torch.device, points: int, dimension: int, itemsize: int = 4) -> int:
-    """Paths of ``points`` points that can be optimised together: a number of the device and the network.
+    """Number of paths with ``points`` points that can be optimised together; it depends on device and network
+    only.
 
-    Their tensors get as much memory as activations get.
+    The tensors of the paths get as much memory as the activations. ``itemsize`` is the number of bytes per
+    value.
     """
     each = _COPIES * points * dimension * itemsize
     return max(1, min(_MOST_PATHS, budget(device) // each))
 
 
 def activation_bytes(module: nn.Module, example: Tensor) -> int:
-    """Bytes of what the layers of `module` put out for one example [1, ...], gradients included."""
+    """Number of bytes of the outputs of all layers of `module` for one example [1, ...], gradients
+    included."""
     total = 0
 
     def count(layer: nn.Module, inputs: object, output: object) -> None:
@@ -66,10 +69,10 @@ def activation_bytes(module: nn.Module, example: Tensor) -> int:
 
 
 class Parts:
-    """Work on many rows in parts that fit.
+    """Evaluates many rows in parts that fit into memory.
 
     Attributes:
-        at_once: rows in a part; None for all. It is halved each time that memory runs out.
+        at_once: number of rows in a part; None for all. It is halved each time memory runs out.
     """
 
     def __init__(self, at_once: int | None) -> None:
@@ -94,16 +97,17 @@ class Parts:
             else:
                 first += size
                 continue
-            if device.type == "cuda":  # outside the handler, which holds on to what was allocated
+            # outside the handler, in which the exception keeps memory allocated
+            if device.type == "cuda":
                 torch.cuda.empty_cache()
         return done
 
 
 class Budgeted:
-    """An evaluator that asks another one for at most `at_once` points at a time.
+    """An evaluator that calls another one with at most `at_once` points at a time.
 
-    A call on several paths evaluates as many paths at a time as the budget allows. If not even one path
-    fits, its points are split.
+    With several paths, a call has as many whole paths as the budget allows. If one path does not fit, its
+    points are split over several calls.
     """
 
     def __init__(self, inner: Evaluator, at_once: int | None = None) -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 STREAMS = 4
-"""Enough for small kernels to fill a GPU; each keeps a pool of memory of its own."""
+"""Number of streams: enough for small kernels to fill a GPU; each stream has its own memory pool."""
 
 Gradients = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Points, inputs and targets to losses and gradients."""
+"""A function that maps points, inputs and targets to losses and gradients."""
 
 
 class PathLoop:
@@ -36,9 +36,10 @@ class PathLoop:
     def _on_streams(
         self, each: list[tuple[Tensor, Tensor, Tensor]], device: torch.device
     ) -> list[tuple[Tensor, Tensor]]:
-        """Streams fork from the current one and join it again, so a graph can be recorded of them.
+        """The results of all paths, computed on several streams.
 
-        The allocator reuses memory of a side stream only on that stream, after it has waited for the current
+        The streams fork from the current one and join it again, so that a CUDA graph can record them. The
+        allocator reuses the memory of a side stream only on that stream, after it has waited for the current
         stream, so no tensor needs `record_stream`.
         """
         if not self._streams:

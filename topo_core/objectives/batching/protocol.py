@@ -42,7 +42,7 @@ class Situation:
 
 
 class Evaluator(Protocol):
-    """k copies of a network at once."""
+    """Evaluates k copies of a network at once."""
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""
@@ -65,9 +65,10 @@ class Strategy(Protocol):
     """A named method of evaluation, which makes an evaluator of each network.
 
     Attributes:
-        name: written into a run, so that every worker takes the same one.
+        name: name of the strategy; it is stored with a run, so that every worker uses the same strategy.
         holds_all_points: whether the activations of all points of a call are in memory at once.
-        needs_no_trial: whether it was never slower than any other on the networks that it allows.
+        needs_no_trial: whether the strategy was the fastest in all trials on networks that it allows, so that
+            no trial is needed.
     """
 
     @property
@@ -80,7 +81,8 @@ class Strategy(Protocol):
     def needs_no_trial(self) -> bool: ...
 
     def allows(self, network: Network, situation: Situation) -> bool:
-        """Whether it can evaluate this network there, with the numbers of plain PyTorch."""
+        """Whether the strategy can evaluate this network in this situation with the values of plain
+        PyTorch."""
 
     def make(self, network: Network) -> Evaluator:
-        """The evaluator of a network that it allows."""
+        """The evaluator of a network that the strategy allows."""

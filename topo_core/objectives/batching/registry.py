@@ -18,7 +18,7 @@ _ALL: tuple[Strategy, ...] = (
     _LINEAR,
     LinearStrategy("linear_onednn", product=onednn, cpu_only=True),
     GraphStrategy(ConvolutionalStrategy("convolutional_planes", "cuda", patches=Planes())),
-    # On a GPU the name without a suffix is that of the whole batch at once, on a CPU of parts of it.
+    # Without a suffix, "convolutional" evaluates the whole batch at once on a GPU, and parts of it on a CPU.
     GraphStrategy(ConvolutionalStrategy("convolutional", "cuda")),
     ConvolutionalStrategy("convolutional_pixels", "cpu", micro_batch=32, patches=Pixels()),
     ConvolutionalStrategy("convolutional_pixels_128", "cpu", micro_batch=128, patches=Pixels()),
@@ -31,7 +31,7 @@ _ALL: tuple[Strategy, ...] = (
 )
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
-"""In the order in which they are preferred where they take about as long."""
+"""All strategies, in order of preference among strategies that take about equally long."""
 
 
 def possible_strategies(network: Network, situation: Situation) -> tuple[str, ...]:

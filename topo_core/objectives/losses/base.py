@@ -1,11 +1,11 @@
-"""Base of the loss functions: everything that follows from the values of the examples."""
+"""The base class of loss functions: everything that follows from the values of the examples."""
 
 import torch
 from torch import Tensor, vmap
 
 
 class PerExample:
-    """A loss that is given by `values` alone; the unit weights and the sums follow."""
+    """A loss that is defined by `values` alone; weights are 1, and means and sums follow."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Values [n] of the examples."""
@@ -40,10 +40,10 @@ class PerExample:
         return False
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
-        """See that outputs and targets have fitting shapes.
+        """Check that the shapes of outputs and targets fit.
 
         Raises:
-            ValueError: they do not.
+            ValueError: they do not fit.
         """
         self.values(outputs, targets)
 
@@ -73,10 +73,10 @@ def aligned(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def require_numbers(targets: Tensor, name: str) -> None:
-    """See that targets are numbers to regress on.
+    """Check that targets are real numbers; `name` is the loss in the message.
 
     Raises:
-        ValueError: they are complex.
+        ValueError: the targets are complex or boolean.
     """
     if targets.is_complex() or targets.dtype == torch.bool:
         raise ValueError(f"loss {name} takes targets that are numbers, not {targets.dtype}")

@@ -1,4 +1,4 @@
-"""Losses of classes, beside the cross entropy of outputs: binary labels, and log-probabilities."""
+"""Classification losses other than cross entropy: for binary labels and for log-probabilities."""
 
 from dataclasses import dataclass
 
@@ -34,13 +34,17 @@ class BinaryCrossEntropy(PerExample):
         )
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The share of an example's labels on whose side its outputs are."""
+        """Fraction [k, n] of the labels of each example that are predicted correctly."""
         targets = targets.view(len(targets), -1)
         right = (outputs.reshape(*outputs.shape[:2], -1) > 0) == (targets > 0.5)
         return right.double().mean(2)
 
     def output_size(self, targets: Tensor) -> int:
-        """Outputs of an example: as many as it has labels."""
+        """Outputs of an example: as many as it has labels.
+
+        Raises:
+            ValueError: a label is not from 0 to 1.
+        """
         numbers = targets.double()
         if not bool(((numbers >= 0) & (numbers <= 1)).all()):
             raise ValueError(
@@ -67,17 +71,22 @@ class NegativeLogLikelihood(PerExample):
         return torch.full((len(targets),), count, dtype=torch.float64, device=targets.device)
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Whether the largest output is that of the target; for tokens the share of an example."""
+        """Whether the largest output is that of the target [k, n]; for tokens the fraction of each
+        example."""
         right = outputs.argmax(-1) == targets
         return right if right.ndim == 2 else right.double().flatten(2).mean(2)
 
     def output_size(self, targets: Tensor) -> int:
-        """Number of classes."""
+        """Number of classes.
+
+        Raises:
+            ValueError: the targets are not integers from 0.
+        """
         if targets.is_floating_point() or int(targets.min()) < 0:
             raise ValueError("loss nll takes class numbers, integers from 0")
         return int(targets.max()) + 1
 
     def counts_classes(self, targets: Tensor) -> bool:
-        """Always."""
+        """Always true."""
         del targets
         return True

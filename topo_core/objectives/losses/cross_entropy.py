@@ -18,9 +18,9 @@ class CrossEntropy(PerExample):
     [n, t, classes].
 
     Attributes:
-        label_smoothing: share of each target that is spread over all classes, 0 to 1.
-        class_weights: one a class; the loss is the weighted mean.
-        ignore_index: class number of targets that do not count.
+        label_smoothing: fraction of each target that is spread over all classes, 0 to 1.
+        class_weights: one weight for each class; the loss is the weighted mean.
+        ignore_index: class number of targets that are ignored.
     """
 
     label_smoothing: float = 0.0
@@ -66,7 +66,8 @@ class CrossEntropy(PerExample):
         return values.flatten(1).sum(1) if values.ndim > 1 else values
 
     def weights(self, targets: Tensor) -> Tensor | None:
-        """Number of targets of each example that count, each with the weight of its class."""
+        """Sum [n] of the class weights of the targets of each example that are not ignored; None if all are
+        1."""
         if targets.is_floating_point():
             return None
         if targets.ndim == 1 and self.class_weights is None and self.ignore_index is None:
@@ -93,7 +94,8 @@ class CrossEntropy(PerExample):
         return -logs.gather(2, index).double().sum(dim=(1, 2))
 
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Whether the largest output is that of the target; for tokens the share of an example."""
+        """Whether the largest output is that of the target [k, n]; for tokens the fraction of each
+        example."""
         classes = targets.argmax(-1) if targets.is_floating_point() else targets
         right = outputs.argmax(-1) == classes
         if self.ignore_index is None or targets.is_floating_point():
@@ -105,7 +107,11 @@ class CrossEntropy(PerExample):
         return right.double().flatten(2).sum(2) / counted.flatten(1).sum(1).clamp_min(1)
 
     def output_size(self, targets: Tensor) -> int:
-        """Number of classes."""
+        """Number of classes.
+
+        Raises:
+            ValueError: the targets are not classes or probabilities, or do not fit the options.
+        """
         if targets.is_floating_point():
             if targets.ndim < 2:
                 raise ValueError(
@@ -131,15 +137,16 @@ class CrossEntropy(PerExample):
         return classes if weights is None else len(weights)
 
     def counts_classes(self, targets: Tensor) -> bool:
-        """Always."""
+        """Always true."""
         del targets
         return True
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
-        """See that there is an output for each class.
+        """Check that the shapes of outputs and targets fit, and that there is an output for each class
+        weight.
 
         Raises:
-            ValueError: there is none.
+            ValueError: they do not fit.
         """
         axes = targets.shape[:-1] if targets.is_floating_point() else targets.shape
         if outputs.shape[:-1] != axes:
@@ -155,14 +162,14 @@ class CrossEntropy(PerExample):
             )
 
     def has_closed_form(self, targets: Tensor) -> bool:
-        """For class numbers [n] without options."""
+        """True for class numbers [n] without options."""
         return self._plain and targets.ndim == 1 and not targets.is_floating_point()
 
     def column_gradients_(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] of `outputs` [k, c, b] for `targets` [p, b], and their gradient.
 
-        The gradient takes the memory of the outputs. Written out because `log_softmax` is slow along an
-        axis that is not the innermost.
+        The gradient uses the memory of the outputs. It is not computed by `log_softmax`, which is slow along
+        an axis that is not the innermost.
         """
         size = len(outputs) // len(targets)
         index = targets[:, None, None].expand(-1, size, -1, -1).reshape(len(outputs), 1, -1)
@@ -185,8 +192,8 @@ class CrossEntropy(PerExample):
     def column_sums_(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Sums [k] in float64 of `outputs` [k, c, b] for `targets` [b].
 
-        On a CPU outputs are taken relative to that of the target, which needs no maximum. Where one is so
-        much larger that its exponential overflows, the sum is infinite and is computed with the maximum.
+        On a CPU the output of the target is subtracted from all outputs, instead of the maximum, which takes
+        less time. If an exponential then overflows, the sum is computed again with the maximum.
         """
         index = targets.expand(len(outputs), 1, -1)
         if outputs.is_cuda:

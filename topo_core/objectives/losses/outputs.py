@@ -15,7 +15,7 @@ class Outputs(PerExample):
         """Values [n].
 
         Raises:
-            ValueError: there is not one output an example.
+            ValueError: there is not one output per example.
         """
         del targets
         values = outputs[:, 0] if outputs.ndim == 2 and outputs.shape[1] == 1 else outputs
@@ -27,6 +27,6 @@ class Outputs(PerExample):
         return values
 
     def output_size(self, targets: Tensor) -> int:
-        """One."""
+        """One output per example."""
         del targets
         return 1

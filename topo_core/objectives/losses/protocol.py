@@ -15,7 +15,7 @@ class Loss(Protocol):
     """A differentiable loss function of outputs [n, ...] and targets [n, ...]."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Values [n] of the examples. It is differentiated, and called inside `vmap`."""
+        """Values [n] of the examples; the method must be differentiable and work inside `vmap`."""
 
     def weights(self, targets: Tensor) -> Tensor | None:
         """Weights [n] of the examples; None if all are 1."""
@@ -30,20 +30,20 @@ class Loss(Protocol):
         """Share of correct predictions of each example [k, n]; None where the loss classifies nothing."""
 
     def output_size(self, targets: Tensor) -> int:
-        """Size of the last axis of the outputs that these targets ask for.
+        """Size of the last axis of the outputs that these targets need.
 
         Raises:
-            ValueError: the loss cannot take such targets; one sentence.
+            ValueError: the loss does not accept such targets; the message is one sentence.
         """
 
     def counts_classes(self, targets: Tensor) -> bool:
         """Whether `output_size` is a number of classes, of which these targets may lack the last."""
 
     def check(self, outputs: Tensor, targets: Tensor) -> None:
-        """See that outputs and targets have fitting shapes.
+        """Check that the shapes of outputs and targets fit.
 
         Raises:
-            ValueError: they do not fit; one sentence.
+            ValueError: they do not fit; the message is one sentence.
         """
 
 
@@ -52,7 +52,7 @@ class ClosedFormLoss(Protocol):
     """A loss whose gradient with respect to the outputs is written out, for the fast strategies."""
 
     def has_closed_form(self, targets: Tensor) -> bool:
-        """Whether it has one for targets of this kind."""
+        """Whether the closed form holds for targets of this kind."""
 
     def column_gradients_(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] and their gradients, for outputs [k, c, b] of k points on p paths.

@@ -1,4 +1,4 @@
-"""Losses of numbers, beside the squared error: absolute error, Huber's loss and Poisson's."""
+"""Regression losses other than the squared error: absolute error, Huber loss and Poisson loss."""
 
 from dataclasses import dataclass
 

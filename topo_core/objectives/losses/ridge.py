@@ -31,7 +31,7 @@ class Ridge:
             )
 
     def on(self, layout: ParameterLayout) -> "RidgeTerm":
-        """The ridge on the rows of a network.
+        """The ridge as a function of the flat parameters of a network.
 
         Raises:
             ValueError: no parameter's name matches the pattern.
@@ -61,7 +61,7 @@ class RidgeTerm:
         return 0.5 * self.strength * self._dot(points, points)
 
     def add_gradients_(self, gradients: Tensor, points: Tensor) -> None:
-        """Add λ m θ to `gradients` [..., d]; also the product of the Hessian with `points`."""
+        """Add λ m θ to `gradients` [..., d], for θ in `points`; this is also the Hessian times `points`."""
         rows = points if self._mask is None else points * self._mask.to(points)
         gradients.add_(rows, alpha=self.strength)
 

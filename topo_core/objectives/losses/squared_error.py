@@ -23,7 +23,7 @@ class SquaredError(PerExample):
         return super().output_size(targets)
 
     def has_closed_form(self, targets: Tensor) -> bool:
-        """For one axis of targets at most."""
+        """True for targets [n] and [n, m]."""
         return targets.ndim <= 2
 
     def column_gradients_(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,11 @@ from topo_core.objectives.losses.base import PerExample
 
 @dataclass(frozen=True)
 class UserFunction(PerExample):
-    """`function(outputs, targets)` with one value an example.
+    """A loss `function(outputs, targets)` with one value per example.
 
     Attributes:
-        function: outputs [n, ...] and targets [n, ...] to values [n]; differentiable, and row by row: the
-            value of an example depends on that example alone.
+        function: maps outputs [n, ...] and targets [n, ...] to values [n]. It must be differentiable, and the
+            value of an example must depend on that example alone.
     """
 
     function: Callable[[Tensor, Tensor], Tensor]
@@ -23,7 +23,7 @@ class UserFunction(PerExample):
         """Values [n].
 
         Raises:
-            ValueError: the function returns something of another shape.
+            ValueError: the function does not return a tensor [n].
         """
         values = self.function(outputs, targets)
         if not isinstance(values, Tensor) or values.shape != outputs.shape[:1]:

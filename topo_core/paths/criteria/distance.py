@@ -1,7 +1,8 @@
-"""D of a segment is its length over mu = chord / (|path| - 1), the length of a segment of the first line.
+"""D of a segment is its length over mu = chord / (|path| - 1), where |path| is the number of points.
 
-The paper divides by |path|, with which equal spacing would score above 1. The chord is that of the first
-path.
+The chord is the distance between the ends of the initial path, so mu is the length of a segment of the
+straight line with as many points. The paper divides the chord by |path|; then equal spacing would have D
+above 1.
 """
 
 from torch import Tensor

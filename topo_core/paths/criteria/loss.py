@@ -1,4 +1,4 @@
-"""D of a segment is the highest loss inside it over the highest loss of the points.
+"""D of a segment is the highest loss inside the segment over the highest loss at the points.
 
 The paper writes L_max in one formula and L_min in another; with L_min, near 0, every segment would be
 above the threshold.
@@ -10,7 +10,7 @@ from topo_core.paths.criteria.protocol import Segments
 
 
 class Loss:
-    """Loss inside a segment relative to the highest point."""
+    """Loss inside a segment relative to the highest loss at the points."""
 
     needs_losses = True
 

@@ -17,11 +17,10 @@ class Segments:
     """The segments of a path of n points.
 
     Attributes:
-        lengths: [n - 1].
-        chord: distance of the ends of the initial path.
-        node_losses: [n], losses at the points.
-        inside: [n - 1, 4], losses at ``ALPHAS`` of each segment. Both are empty for a criterion
-            without losses.
+        lengths: [n - 1], lengths of the segments.
+        chord: distance between the ends of the initial path.
+        node_losses: [n], losses at the points; empty if the criterion needs no losses.
+        inside: [n - 1, 4], losses at ``ALPHAS`` of each segment; empty if the criterion needs no losses.
     """
 
     lengths: Tensor
@@ -35,7 +34,7 @@ class Criterion(Protocol):
 
     @property
     def needs_losses(self) -> bool:
-        """Whether it reads the losses, which must then be evaluated."""
+        """Whether the criterion uses losses, so that they must be evaluated."""
 
     def scores(self, segments: Segments) -> Tensor:
         """D [n - 1] of each segment."""

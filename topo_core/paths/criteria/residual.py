@@ -1,5 +1,8 @@
-"""D of a segment is 1 + how far the loss inside rises above linear interpolation, as a fraction of the range
-of losses of the points (AutoNEB: Draxler et al. 2018). It does not change under L → aL + b."""
+"""D of a segment is 1 plus the rise of the loss inside it above linear interpolation between its ends.
+
+The rise is a fraction of the range of losses at the points (AutoNEB: Draxler et al. 2018), so D does not
+change under L → aL + b.
+"""
 
 import torch
 from torch import Tensor

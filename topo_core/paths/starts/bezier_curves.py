@@ -1,7 +1,7 @@
-"""Bézier curves: their points, and where along them gradients are worth most.
+"""Bézier curves: their points, and the parameters t at which gradients are evaluated in training.
 
-A curve of degree m - 1 has m nodes: two ends, and m - 2 controls that are free. ``trained_curves`` trains
-them.
+A curve of degree m - 1 has m nodes: two ends and m - 2 free control points. ``trained_curves`` trains the
+control points.
 """
 
 import functools
@@ -14,52 +14,53 @@ from topo_core.paths.polyline import at_positions, line, positions_of, resample
 from topo_core.random_streams import generator
 
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
-_FINE = 257  # points on the curve from which points at equal arc length are taken
+_FINE = 257  # points on the curve between which points at equal arc length are interpolated
 
 
 def curve(nodes: Tensor, times: Tensor) -> Tensor:
     """Points [..., k, d] at ``times`` [..., k] in [0, 1] of the curve of ``nodes`` [..., m, d].
 
-    The first and the last node are its ends, those between them its controls.
+    The first and the last node are the ends of the curve; the others are its control points.
     """
     return bernstein(times, nodes.shape[-2]).to(nodes.dtype) @ nodes
 
 
 def bernstein(times: Tensor, nodes: int) -> Tensor:
-    """Weights [..., k, nodes] of the control points at ``times`` [..., k]."""
+    """Weights [..., k, nodes] of the nodes at ``times`` [..., k]."""
     power, binomials = _powers(nodes, times.device)
     t = times[..., None]
     return binomials * t**power * (1 - t) ** (nodes - 1 - power)
 
 
-@functools.cache  # on a GPU a transfer in every step would be waited for
+@functools.cache  # without the cache every step would wait for a transfer to the GPU
 def _powers(nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """i and the binomial coefficients of (nodes - 1, i), [nodes] float64."""
+    """The indices i from 0 to nodes - 1, and the binomial coefficients (nodes - 1 over i): [nodes] float64
+    each."""
     binomials = [math.comb(nodes - 1, i) for i in range(nodes)]
     power = torch.arange(nodes, dtype=torch.float64, device=device)
     return power, torch.tensor(binomials, dtype=torch.float64, device=device)
 
 
 def rotation(seed: int, steps: int) -> Tensor:
-    """[steps] float64 in [0, 1), every stretch of which is spread evenly."""
+    """A sequence [steps] float64 in [0, 1); every consecutive part of it covers the interval evenly."""
     first = torch.rand(1, generator=generator(seed, "bezier"), dtype=torch.float64)
     return (first + _GOLDEN * torch.arange(steps, dtype=torch.float64)) % 1.0
 
 
 class LossAlongCurve:
-    """Where on each of p curves the next gradients are taken: more often where losses were high.
+    """The parameters t at which gradients on each of p curves are evaluated: denser where losses were high.
 
-    Losses recorded so far are averaged in bins of t. The density of sampled points in a bin is 1 + 2 r²,
-    where r is the loss of the bin over the mean of all bins; if one is negative, all are taken relative to
-    the lowest.
+    Recorded losses are averaged in bins of t. The density of sampled points in a bin is 1 + 2 r², where r is
+    the average loss of the bin over the mean of all bins. If an average is negative, the lowest one is
+    subtracted from all.
 
     Args:
-        losses: [p, BINS] float64, averages recorded before; zero where there are none.
+        losses: [p, BINS] float64, average losses so far; zero in bins without a loss.
     """
 
     BINS = 32
 
-    # Weight of the old average: losses fall a hundredfold, and a bin is sampled a few dozen times.
+    # Weight of the old average. It is small, since losses fall a hundredfold in a few dozen samples of a bin.
     _MEMORY = 0.5
 
     def __init__(self, losses: Tensor) -> None:
@@ -68,7 +69,7 @@ class LossAlongCurve:
         self._edges = edges[:, None].expand(len(losses), -1, 1)
 
     def denser(self, evenly: Tensor) -> Tensor:
-        """``evenly`` [p, n] in [0, 1), spread evenly, moved to where losses are high."""
+        """Evenly spread parameters ``evenly`` [p, n] in [0, 1), shifted towards bins with high losses."""
         losses = self.losses - self.losses.amin(1, keepdim=True).clamp_max(0)
         mean = losses.mean(1, keepdim=True).clamp_min(1e-30)
         positions = positions_of(1 + 2 * (losses / mean).square())
@@ -86,7 +87,10 @@ class LossAlongCurve:
 
 
 def polygon(nodes: Tensor, points: int) -> Tensor:
-    """[points, d] of the curve of ``nodes`` [m, d] at equal arc length; of the line, if it is infinite."""
+    """``points`` points [points, d] at equal arc length on the curve of ``nodes`` [m, d].
+
+    They are on the straight line between the ends if a node is not finite.
+    """
     if not bool(nodes.isfinite().all()):
         nodes = line(nodes[0], nodes[-1], len(nodes))
     times = torch.linspace(0, 1, _FINE, dtype=torch.float64, device=nodes.device)

@@ -1,7 +1,7 @@
-"""Paths across the gap between two minima, from whose peaks searches for saddles begin.
+"""Paths between two minima; searches for saddles begin at their peaks.
 
-The first path of a pair is the straight line, later ones are arches beside it. Each is relaxed for a short
-while, and its peaks are points that are higher than both neighbours.
+The first path of a pair is the straight line; later paths are arches beside it. Each path is relaxed in a few
+steps. Its peaks are the points that are higher than both neighbours.
 """
 
 import math
@@ -13,19 +13,20 @@ from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.paths.starts.relaxed_strings import relaxed
 from topo_core.random_streams import generator
 
-_POINTS = 13  # of a path
-_STEPS = 50  # in which it is relaxed
-_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)  # heights of arches, in distances of their ends
+_POINTS = 13  # points of a path
+_STEPS = 50  # steps of the relaxation
+# heights of successive arches, in units of the distance of their ends
+_ARCHES = (0.3, 0.3, 0.7, 0.7, 1.2, 1.2)
 
 
 class GapPaths:
     """The paths of one search.
 
     Args:
-        loss: in the coordinates of the search.
-        other: in coordinates with another metric, in which the second path of a pair is relaxed; None for
-            none.
-        seed: of the directions of arches.
+        loss: the loss in the coordinates of the search.
+        other: the loss in coordinates with another metric, in which the second path of a pair is relaxed
+            (also a straight line); None to relax all paths in the coordinates of the search.
+        seed: determines random directions of arches.
     """
 
     def __init__(self, loss: ScaledLoss, other: ScaledLoss | None, seed: int) -> None:
@@ -37,9 +38,9 @@ class GapPaths:
         """The relaxed path [n, d] and the losses [n] at its points, for each of some pairs of minima.
 
         Args:
-            pairs: the numbers of the minima, which seed the directions of arches.
-            ends: the minima [d] themselves.
-            attempts: how many paths of each pair have been tried before.
+            pairs: numbers of the two minima of each pair; they also seed the directions of arches.
+            ends: the two minima [d] of each pair.
+            attempts: number of paths that have been tried before for each pair.
         """
         groups = dict[bool, list[Tensor]]()
         for pair, (start, end), attempt in zip(pairs, ends, attempts, strict=True):
@@ -63,7 +64,10 @@ class GapPaths:
         return self.loss.coordinates(self.other.theta(low)), losses
 
     def _path(self, start: Tensor, end: Tensor, pair: tuple[int, int], attempt: int) -> Tensor:
-        """The straight line at first, then arches to both sides, in other directions and heights in turn."""
+        """The path of an attempt: first the straight line, then arches on both sides.
+
+        Later arches have other directions and heights.
+        """
         weights = torch.linspace(0, 1, _POINTS, dtype=start.dtype, device=start.device)[:, None]
         straight = start + weights * (end - start)
         lines = 1 if self.other is None else 2
@@ -76,7 +80,8 @@ class GapPaths:
         return path
 
     def _side(self, straight: Tensor, pair: tuple[int, int], number: int) -> Tensor:
-        """A unit vector across the line: where gradients mostly point, or drawn, in turn."""
+        """A unit vector [d] orthogonal to the line: alternately the main direction of the gradients and
+        random."""
         along = (straight[-1] - straight[0]) / (straight[-1] - straight[0]).norm()
         if number % 2 == 0:
             _, gradients = self.loss.gradients(straight[1:-1])
@@ -93,9 +98,9 @@ class GapPaths:
 
 
 def densely_sampled(path: Tensor) -> Tensor:
-    """Points [m, d] on the polygon ``path`` [n, d], ever closer together towards both ends.
+    """Points [m, d] on the polygon ``path`` [n, d], increasingly dense towards both ends.
 
-    The pass of a shallow minimum is near it.
+    If an end is a shallow minimum, its pass is near that end.
     """
     last = len(path) - 1
     near = 0.25 ** torch.arange(5, 1, -1, dtype=torch.float64)
@@ -107,7 +112,10 @@ def densely_sampled(path: Tensor) -> Tensor:
 
 
 def peaks(points: Tensor, losses: Tensor, least: float) -> list[tuple[Tensor, Tensor]]:
-    """Those of ``points`` [n, d] higher than both neighbours by ``least``, and the chords [d] there."""
+    """Peaks among ``points`` [n, d]: points higher than both neighbours by ``least``, in units of loss.
+
+    Each is given with the chord [d] between its neighbours. ``losses`` [n] are those at the points.
+    """
     higher = (losses[1:-1] > losses[:-2] + least) & (losses[1:-1] >= losses[2:] + least)
     tops = (torch.nonzero(higher).flatten() + 1).tolist()
     return [(points[k], points[k + 1] - points[k - 1]) for k in tops]

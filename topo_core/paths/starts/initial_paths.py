@@ -1,4 +1,4 @@
-"""The initial path of an optimisation, by the rule that the settings name (`start_registry`)."""
+"""The initial path of an optimisation, made by the rule that the settings name (`start_registry`)."""
 
 from torch import Tensor
 
@@ -15,8 +15,8 @@ def find_start(
     """The initial path from ``start`` to ``end`` [d], as the settings say.
 
     Raises:
-        ValueError: for a start that only the caller can make, and for one that needs exact gradients
-            where the objective has minibatches.
+        ValueError: only the caller can make the start, or the start needs exact gradients and the objective
+            has minibatches.
     """
     rule, name = STARTS[resolved.start], resolved.start
     make = rule.maker

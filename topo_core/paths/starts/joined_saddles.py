@@ -1,4 +1,4 @@
-"""Saddles of index 1 that a search has reached: descents on both sides, and edges of the graph."""
+"""Adds saddles of index 1 that a search has found to the graph, after descents on both sides."""
 
 import torch
 
@@ -40,14 +40,14 @@ def join(
     """Descend from the saddles in ``rows``; those with minima on both sides become edges of ``graph``.
 
     Args:
-        loss: in the coordinates of the search.
+        loss: the loss in the coordinates of the search.
         graph: the minima and saddles found so far.
-        result: the searches that ended at the saddles.
-        rows: their numbers.
-        tolerance: predicted fall below which a descent has converged, a difference of losses.
+        result: the results of the searches.
+        rows: rows of ``result`` that are the saddles.
+        tolerance: predicted fall below which a descent has converged, in units of loss.
 
     Returns:
-        All of these saddles with their descents, in parameters.
+        The saddles of ``rows`` with their descents, as parameters of the objective.
     """
     which = torch.tensor(rows, device=result.points.device)
     down = descend_both_sides_together(

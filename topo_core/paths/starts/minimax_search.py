@@ -1,15 +1,15 @@
 """The start ``routes``: a search for the lowest route over a small graph of minima, for exact gradients.
 
-A path method stays in the valley in which it starts. Where gradients are exact and cheap, a search over
-several valleys pays:
+A path method stays in the valley in which it starts. If gradients are exact and cheap, a search over several
+valleys finds lower paths:
 
 1. The straight line, and arches on both sides of it along the main direction of the gradients across the
    line (a random direction where symmetry makes these vanish), are relaxed together.
-2. From each dip of a relaxed path a descent leads to a minimum, and the parts of the path between dips
-   become edges of the graph.
-3. The highest edge of the lowest route is its pass. Straight lines from minima on one side of that pass to
-   minima on the other side are relaxed next, nearest pairs first, until no pair is left that could make a
-   lower route.
+2. From each dip of a relaxed path a descent leads to a minimum. The parts of the path between dips become
+   edges of the graph.
+3. The highest edge of the lowest route is its pass. Next, straight lines from minima on one side of that pass
+   to minima on the other side are relaxed, nearest pairs first, until no remaining pair can make a lower
+   route or the rounds are used up.
 
 The start is the whole route, resampled; the optimiser then relaxes it as one path.
 """
@@ -34,16 +34,16 @@ from topo_core.paths.tangents.improved import IMPROVED
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.random_streams import generator
 
-_ARCHES = (0.3, 0.7, 1.2)  # heights of the arches, in distances of the ends
-_STEPS = 120  # to relax a batch of paths
+_ARCHES = (0.3, 0.7, 1.2)  # heights of the arches, in units of the distance of the ends
+_STEPS = 120  # steps in which a batch of paths is relaxed
 _SPREAD = 10  # steps between redistributions
-_ROUNDS = 6  # at most
-_PAIRS = 6  # lines relaxed in a round
-_MOVE = 0.5  # bound on a displacement, in spacings
-_SAME = 0.02  # minima closer than this fraction of the distance of the ends are one
+_ROUNDS = 6  # largest number of rounds
+_PAIRS = 6  # lines relaxed in one round
+_MOVE = 0.5  # longest displacement, in units of the spacing
+_SAME = 0.02  # of the distance of the ends: minima closer than this count as one
 _SECANT = OptimizerSettings(name="secant")
 _ROUGH = 1e-4  # of the range of losses: accuracy of heights in the graph
-_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
+_STEP = Step(0, 0, 0)  # a placeholder: exact gradients do not depend on the step
 
 
 def routes_start(
@@ -91,7 +91,7 @@ def _finite(height: float) -> float:
 
 
 class _Counted:
-    """An objective that counts the rows whose gradients it was asked for."""
+    """An objective that counts the rows at which gradients are evaluated."""
 
     batches = 1
 
@@ -173,7 +173,8 @@ def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
 
 
 def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
-    """``points`` [k, d] after a descent, each on its own and in steps below its ``spacing``."""
+    """``points`` [k, d] after a separate descent from each, with steps below its ``spacing`` [k] or a
+    scalar."""
     points = points.clone()
     slots = empty_slots(_SECANT, points)
     near = torch.as_tensor(spacing, dtype=points.dtype, device=points.device).expand(len(points))
@@ -218,7 +219,8 @@ class _Map:
             self._offer(torch.cat([ends[0], path[first : last + 1], ends[1]]), a, b)
 
     def route(self) -> tuple[float, list[Tensor]]:
-        """Height and parts of the lowest route from 0 to 1: the path in the spanning tree."""
+        """Height and parts of the lowest route from 0 to 1, which is the path in the minimum spanning
+        tree."""
         leads = self._tree(math.inf)
         height, parts, here = -math.inf, list[Tensor](), 1
         while here != 0:
@@ -230,10 +232,10 @@ class _Map:
         return height, parts[::-1]
 
     def promising(self) -> list[tuple[int, int]]:
-        """Pairs of minima on two sides of the pass of the lowest route, nearest first.
+        """Pairs of minima on different sides of the pass of the lowest route, nearest pairs first.
 
-        A lower route has to cross between the two sides along a path that is not in the graph, and
-        minima above the pass cannot be part of it.
+        A lower route must connect the two sides along a path that is not yet in the graph. Minima above the
+        pass cannot be part of it and are left out.
         """
         height, _ = self.route()
         here, there = set(self._tree(height)), set(self._tree(height, root=1))
@@ -274,7 +276,7 @@ class _Map:
             self.edges[key] = _Edge(height, path if i < j else path.flip(0))
 
     def _index(self, minimum: Tensor) -> int:
-        """The index of ``minimum`` [d], a new one if it is not known."""
+        """The index of ``minimum`` [d]; a minimum that is not known yet is added."""
         for index, known in enumerate(self.minima):
             if float((known - minimum).norm()) < _SAME * self.chord:
                 return index
@@ -283,7 +285,8 @@ class _Map:
         return len(self.minima) - 1
 
     def _dips(self, path: Tensor) -> list[int]:
-        """Points of ``path`` that are lower than both neighbours by more than a ripple."""
+        """Indices of points of ``path`` [n, d] that are lower than the left neighbour by more than rounding
+        effects, and not higher than the right neighbour."""
         losses = self.objective.losses(path)
         ripple = _ROUGH * float(losses.max() - losses.min())
         inner = losses[1:-1]

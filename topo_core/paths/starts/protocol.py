@@ -14,9 +14,9 @@ class Start:
 
     Attributes:
         points: [n, d].
-        gradient_evaluations: rows whose gradient was evaluated to make it.
-        profile: the losses along it, if they were measured.
-        verified: the verification of its highest point, if there was one.
+        gradient_evaluations: number of rows whose gradient was evaluated to make the path.
+        profile: the losses along the path; None if they were not measured.
+        verified: the verification of the highest point; None if there is none.
     """
 
     points: Tensor

@@ -1,8 +1,8 @@
-"""Several paths relaxed together for a short while by the string method (E, Ren & Vanden-Eijnden 2007).
+"""Relaxes several paths together in a few steps of the string method (E, Ren & Vanden-Eijnden 2007).
 
-Their peaks are where searches for saddles begin, so they need not converge. Each point takes
-Barzilai-Borwein steps along the normal part of its gradient, cut to a part of the spacing; the points are
-spread again at equal arc length every few steps.
+Searches for saddles begin at the peaks of these paths, so the paths need not converge. Each point takes
+Barzilai-Borwein steps along the normal part of its gradient, cut to a fraction of the spacing. Every few
+steps the points are redistributed at equal arc length.
 """
 
 import torch
@@ -13,8 +13,8 @@ from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.paths.tangents.improved import upwind_weights
 
-_MOVE = 0.4  # longest step, in spacings
-_FIRST = 0.1  # longest first step, in spacings
+_MOVE = 0.4  # longest step, in units of the spacing
+_FIRST = 0.1  # longest first step, in units of the spacing
 _SPREAD = 3  # steps between redistributions
 
 
@@ -48,8 +48,11 @@ def relaxed(loss: ScaledLoss, paths: Tensor, steps: int) -> tuple[Tensor, Tensor
 
 
 def _spread(paths: Tensor, *carried: Tensor) -> list[Tensor]:
-    """Redistribute the points of ``paths`` [p, n, d] in place; ``carried`` rows [p, n - 2, c] of the moving
-    points are interpolated and returned."""
+    """Redistribute the points of ``paths`` [p, n, d] in place.
+
+    Returns:
+        The tensors ``carried`` [p, n - 2, c], which have a row for each moving point, interpolated likewise.
+    """
     positions = arc_positions(paths)
     wanted = torch.linspace(0, 1, paths.shape[1], dtype=torch.float64, device=paths.device)
     spread = list[Tensor]()

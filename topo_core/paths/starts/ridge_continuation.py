@@ -1,18 +1,19 @@
-"""A route between badly scaled minima, by way of a loss with a ridge.
+"""A route between badly scaled minima, found by continuation in the strength of a ridge ½ λ ‖θ‖².
 
-Without a regulariser a minimum may lie hundreds of times further out in some parameters than in others, at
-the end of a narrow, curved valley: two outgoing weights of a network that grow while the two units become
-alike. No linear coordinates fit both ends of such a valley. Under L + ½ λ ‖θ‖² the valley has a minimum
-further in, and the loss is better scaled the larger λ is (a homotopy of the loss, as in continuation methods:
-Allgower & Georg 1990).
+Without a regulariser some parameters of a minimum may be hundreds of times larger than others. The minimum
+then lies at the end of a narrow, curved valley. An example are two outgoing weights of a network that grow
+while the two hidden units become alike. No linear coordinates suit both ends of such a valley. With the ridge
+the loss L + ½ λ ‖θ‖² has a minimum closer to the origin, and a larger λ gives better scaling (a homotopy of
+the loss, as in continuation methods: Allgower & Georg 1990).
 
-1. From both ends the point descends under a small λ, then under larger ones. Each λ is so small that the
-   ridge at the point is a given part of the depth of the ends below the loss at θ = 0. So the plain loss
-   rises by no more than that in any of the descents.
-2. Between the two points that were reached, the search over saddles looks for a route under the last λ. Where
-   it joins nothing, another λ is tried.
-3. The plain loss is nowhere higher than the one with a ridge, so the route is a path of known height. Its
-   peaks are followed to saddles of the plain loss, over which it is led where that makes it lower.
+1. From both ends a point descends with a small λ, then with larger values. Each λ is chosen so that the ridge
+   at the point is a given fraction of the depth, the difference between the loss at θ = 0 and that of the
+   higher end. So in each descent the loss without ridge rises by at most that amount.
+2. The search over saddles looks for a route between the two resulting points with the last λ. If the search
+   does not join them, other values of λ are tried.
+3. The loss without ridge is nowhere higher than the loss with it, so the height of the route is bounded. The
+   peaks of the route are followed to saddles of the loss without ridge. The route is led over those saddles
+   that make it lower.
 """
 
 import math
@@ -37,19 +38,20 @@ from topo_core.paths.starts.saddle_routes import RouteSearch
 from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
 from topo_core.paths.starts.transition_graph import TransitionGraph
 
-_SAME = 1e-4  # points closer than this are one, in lengths of the route
-_MERGED = 1e-6  # of the size of the ends: where both descend so close together, no route is needed
-_PART = 0.1  # of the depth of the ends: the ridge at a point before it descends
-_GROWTH = 4.0  # of the ridge from one descent to the next, at least
-_DESCENT = 300  # steps of a descent
-_REFRESH = 8  # steps between its exact Hessians
-_FACTORS = (1.0, 0.1, 10.0)  # of the ridge, tried in turn until the ends are joined
+_SAME = 1e-4  # points closer than this count as one; the unit is the length of the route
+# of the norm of the ends: if both descents end this close together, no route is needed
+_MERGED = 1e-6
+_PART = 0.1  # of the depth: the value of the ridge at a point before its descent
+_GROWTH = 4.0  # smallest factor of λ from one descent to the next
+_DESCENT = 300  # largest number of steps of a descent
+_REFRESH = 8  # steps between exact Hessians in a descent
+_FACTORS = (1.0, 0.1, 10.0)  # factors of λ, tried in this order until the ends are joined
 _SEARCH = RouteSettings(budget=10_000, unjoined=12_000)
-_SMALLER = (0.1, 0.01)  # parts of that ridge, under which the route is followed
+_SMALLER = (0.1, 0.01)  # factors of that λ, with which the route is then refined
 _AGAIN = RouteSettings(budget=3_000, unjoined=3_000)
-_ROUNDS = 3  # in which peaks are followed
-_PEAKS = 8  # followed in a round, the highest
-_METRIC = 7  # points of the route whose Hessians make the metric there
+_ROUNDS = 3  # largest number of rounds in which peaks are followed
+_PEAKS = 8  # largest number of peaks followed in one round, the highest ones
+_METRIC = 7  # number of points of the route whose Hessians determine the metric
 _RADIUS, _LONGEST, _STEPS = (
     0.03,
     0.3,
@@ -59,7 +61,7 @@ _RADIUS, _LONGEST, _STEPS = (
 
 @dataclass(frozen=True)
 class RidgedObjective:
-    """``objective`` + ½ ``ridge`` ‖θ‖², with exact gradients and products."""
+    """The loss ``objective`` + ½ ``ridge`` ‖θ‖², with exact gradients and Hessian-vector products."""
 
     objective: Objective
     ridge: float
@@ -73,7 +75,7 @@ class RidgedObjective:
         return 1
 
     def losses(self, points: Tensor) -> Tensor:
-        """[k] float64, of ``points`` [k, d]."""
+        """Losses [k] float64 at ``points`` [k, d]."""
         return self.objective.losses(points) + self._added(points)
 
     def full_gradients(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,12 +84,12 @@ class RidgedObjective:
         return losses + self._added(points), gradients + self.ridge * points
 
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The same: there are no minibatches."""
+        """As ``full_gradients``, since there are no minibatches."""
         del step
         return self.full_gradients(points)
 
     def hessian_vector_products(self, points: Tensor, vectors: Tensor) -> Tensor:
-        """[k, d], of the Hessians at ``points`` [k, d] and ``vectors`` [k, d]."""
+        """Products [k, d] of the Hessians at ``points`` [k, d] with ``vectors`` [k, d]."""
         return hessian_vector_products(self.objective, points, vectors) + self.ridge * vectors
 
     def _added(self, points: Tensor) -> Tensor:
@@ -96,12 +98,13 @@ class RidgedObjective:
 
 @dataclass(frozen=True)
 class RidgedRoute:
-    """A route by way of a loss with a ridge.
+    """A route that was found by way of a loss with a ridge.
 
     Attributes:
         points: [n, d], from one end to the other.
-        profile: the plain losses along it.
-        top: the saddle of the plain loss that is its highest point; None where no saddle made it lower.
+        profile: the losses without ridge along the route.
+        top: the saddle of the loss without ridge over which the route was led last; None if no saddle made
+            the route lower.
     """
 
     points: Tensor
@@ -112,9 +115,10 @@ class RidgedRoute:
 def ridged_route(
     objective: Objective, start: Tensor, end: Tensor, settings: PathSettings, seed: int
 ) -> tuple[RidgedRoute | None, Effort]:
-    """A route from ``start`` to ``end`` [d], or None where no ridge joins them; and what it took.
+    """A route from ``start`` to ``end`` [d], and the effort of the search.
 
-    None also where the loss at θ = 0 is not above both ends: then a ridge leads nowhere.
+    The route is None if the search joins the ends for no λ, or if the loss at θ = 0 is not above both ends,
+    since a ridge is then of no use.
     """
     ends = torch.stack([start, end])
     losses = objective.losses(torch.cat([ends, torch.zeros_like(start)[None]])).tolist()
@@ -145,15 +149,15 @@ def _under(
     settings: PathSettings,
     seed: int,
 ) -> "_Lowered | None":
-    """The route under ``ridge``; None where the search joins nothing.
+    """The route with the given ``ridge``; None if the search does not join the ends.
 
     Args:
-        inward: the descents of both ends.
+        inward: the descents from both ends.
         ridge: λ.
-        near: [n, d], a route under another ridge, whose peaks are followed first.
-        search_settings: of the search.
+        near: [n, d], a route for another λ, whose peaks are followed first; None for none.
+        search_settings: the limits of the search.
         settings: how losses along a path are measured.
-        seed: of the search.
+        seed: the seed of the search.
     """
     one, other = inward.under(ridge)
     apart = float((one[-1] - other[-1]).norm())
@@ -176,12 +180,12 @@ def _under(
 
 
 class _Inward:
-    """Descents of both ends under larger and larger ridges.
+    """Descents from both ends with increasing ridges.
 
     Attributes:
-        trails: a polyline [m, d] of each end.
-        ridge: the last one.
-        effort: what they have taken.
+        trails: for each end, the polylines [m, d] of its descents, in order.
+        ridge: the last λ.
+        effort: the gradients and products that the descents took.
     """
 
     def __init__(self, objective: Objective, ends: Tensor, depth: float) -> None:
@@ -190,7 +194,7 @@ class _Inward:
         self.ridge, self.effort = 0.0, Effort()
 
     def run(self) -> None:
-        """Until the ridge grows no more."""
+        """Descend with increasing ridges, until λ no longer grows by ``_GROWTH``."""
         while True:
             size = max(float(trail[-1][-1].square().sum()) for trail in self.trails)
             wanted = 2 * _PART * self.depth / max(size, 1e-300)
@@ -201,7 +205,7 @@ class _Inward:
                 trail.append(self._descent(trail[-1][-1], wanted)[1:])
 
     def under(self, ridge: float) -> list[Tensor]:
-        """The trails, each led on to a minimum under ``ridge``."""
+        """The descents from both ends [m, d], each continued to a minimum of the loss with ``ridge``."""
         whole = [torch.cat(trail) for trail in self.trails]
         return [torch.cat([trail, self._descent(trail[-1], ridge)[1:]]) for trail in whole]
 
@@ -225,14 +229,14 @@ class _Inward:
 
 
 class _Lowered:
-    """The path ``points`` [n, d], led over saddles that its peaks lead to.
+    """A path that is lowered by leading it over saddles near its peaks.
 
     Args:
-        objective: the plain loss.
-        points: the path.
-        middle: [m, d], the part of it between the points that were reached under the ridge.
+        objective: the loss without ridge.
+        points: [n, d], the path.
+        middle: [m, d], the part of the path between the ends of the two descents.
         settings: how losses along a path are measured.
-        ridge: the λ under which it was found.
+        ridge: the λ with which the path was found.
     """
 
     def __init__(
@@ -254,7 +258,7 @@ class _Lowered:
         hessians = hessians[hessians.isfinite().flatten(1).all(1)]
         basis = metric_basis(hessians)
         inverse = torch.linalg.inv(basis)
-        # The whole path where its two halves meet in a point.
+        # The whole path, if the two descents end at the same point.
         unit = middle if float((middle[-1] - middle[0]).norm()) > 0 and len(middle) > 2 else points
         length = float((unit.diff(dim=0) @ inverse.T).norm(dim=1).sum())
         self.loss = ScaledLoss(objective, middle[0], basis * length)
@@ -262,10 +266,10 @@ class _Lowered:
         self._graph = TransitionGraph(_SAME)
 
     def run(self, depth: float) -> None:
-        """Rounds of following peaks, until no saddle makes the path lower.
+        """Follow peaks to saddles, in rounds, until no saddle makes the path lower.
 
         Args:
-            depth: the scale of losses.
+            depth: scale of tolerances, in units of loss.
         """
         for _ in range(_ROUNDS):
             points = self.loss.coordinates(self.points)
@@ -302,7 +306,7 @@ class _Lowered:
 
     @property
     def effort(self) -> Effort:
-        """What it has taken."""
+        """The gradients, products and saddles so far."""
         return Effort(self.loss.gradient_rows, self.loss.product_rows, 0, self.saddles)
 
     def _measured(self) -> Profile:

@@ -1,18 +1,19 @@
-"""What a search over saddles may spend, and what it has spent."""
+"""The limits of a search over saddles, and its effort."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class RouteSettings:
-    """What the search may spend.
+    """The limits of a search over saddles.
 
     Attributes:
-        budget: gradients and Hessian-vector products, once the ends are joined.
-        unjoined: the same while they are not.
-        dense: dimensions up to which Hessians are taken whole.
-        modes: soft modes climbed from a minimum, in both directions.
-        gaps: paths relaxed together.
+        budget: number of gradients and Hessian-vector products after which the search ends, if the ends are
+            joined.
+        unjoined: the same number while the ends are not joined.
+        dense: largest number of dimensions for which whole Hessians are computed.
+        modes: largest number of soft modes climbed from a minimum, each in both directions.
+        gaps: number of paths relaxed together in a round.
     """
 
     budget: int = 10_000
@@ -24,11 +25,11 @@ class RouteSettings:
 
 @dataclass(frozen=True)
 class Effort:
-    """What a search took and met.
+    """The effort of a search and the numbers of its results.
 
     Attributes:
-        gradients, products: rows of gradients and Hessian-vector products.
-        minima, saddles: how many of them it has met.
+        gradients, products: numbers of gradients and of Hessian-vector products evaluated.
+        minima, saddles: numbers of minima and saddles found.
     """
 
     gradients: int = 0

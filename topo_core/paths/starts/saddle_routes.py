@@ -4,19 +4,20 @@ The search keeps a small graph: nodes are minima, edges are saddles of index 1 w
 The lowest route is the minimax path in that graph, and its height is the loss of a saddle. The graph grows
 by two moves:
 
-- *double-ended*: a path between two minima in different components is relaxed for a short while, each of its
-  peaks is followed to a saddle, and the saddle is descended from on both sides (the missing-connection
+- *double-ended*: a path between two minima in different components is relaxed in a few steps, each of its
+  peaks is followed to a saddle, and descents start on both sides of the saddle (the missing-connection
   strategy: Carr, Trygubenko & Wales 2005);
-- *single-ended*: from a minimum up along each soft mode, in both directions, to a saddle beside it (Cerjan &
-  Miller 1981).
+- *single-ended*: from a minimum the search climbs along each soft mode, in both directions, to a saddle
+  nearby (Cerjan & Miller 1981).
 
-Once the ends are joined at a height h, only saddles lower than h count, so the ends lie in two components
-again and the same moves look for a lower route. A path must leave both components, so the search ends when
-climbs from all minima of one of them have found no saddle lower than h, or when its budget is spent.
+Once the ends are joined at a height h, only saddles lower than h count. The ends then lie in different
+components again, and the same moves look for a lower route. A lower path must leave both components. So the
+search ends when climbs from all minima of the component of the higher end have found no saddle lower than h,
+or when the budget is used up.
 
-Steps are taken in coordinates in which the mean of |H| along the straight line between the ends is the
-identity (``ScaledLoss``), so that badly scaled parameters cost no more than others; in many dimensions the
-coordinates are the given ones.
+The search uses coordinates in which the mean of |H| along the straight line between the ends is the identity
+(up to a factor; ``ScaledLoss``), so that badly scaled parameters need no more steps than others. In many
+dimensions it uses the given parameters, scaled by one factor.
 """
 
 import math
@@ -37,30 +38,32 @@ from topo_core.paths.starts.soft_modes import SoftModes
 from topo_core.paths.starts.spliced_paths import SaddleTrails
 from topo_core.paths.starts.transition_graph import Edge, TransitionGraph
 
-_TIE = 1e-6  # of the barrier: saddles closer than this to the highest one of the route are as high
-_SAME = 1e-4  # points closer than this are one; the unit is the distance of the ends
+_TIE = 1e-6  # of the barrier: losses of saddles that differ by less count as equal
+_SAME = 1e-4  # points closer than this count as one; the unit is the distance of the ends
 _RADIUS, _LONGEST = 0.03, 0.3  # first and largest trust radius
-_REACH = 2.0  # how far a search may go from its start
-_STEPS = 60  # of a search from a peak
-_CLIMB = 50  # of a climb; most that have not arrived by then never do
-_CLIMB_REFRESH = 2  # dimensions over the steps between exact Hessians of a climb
-_DESCENT = 300  # steps of a descent
-_AROUND = 0.1  # how far above the height a search may rise, in heights above the lowest minimum
+_REACH = 2.0  # largest distance of a search from its start
+_STEPS = 60  # largest number of steps of a search from a peak
+_CLIMB = 50  # largest number of steps of a climb; most climbs that take longer never reach a saddle
+# the dimension divided by this is the number of steps between exact Hessians of a climb
+_CLIMB_REFRESH = 2
+_DESCENT = 300  # largest number of steps of a descent
+# largest rise of a search above the height, as a fraction of the height above the lowest minimum
+_AROUND = 0.1
 
 
 class RouteSearch:
     """The search between two ends, in scaled coordinates in which their distance is 1.
 
     Attributes:
-        loss: in the coordinates of the search; it counts what was evaluated.
+        loss: the loss in the coordinates of the search; it counts gradients and products.
         graph: the minima and saddles found so far.
-        height: of the lowest route; infinite while there is none.
-        rounds: done.
+        height: highest loss on the lowest route; infinite while there is no route.
+        rounds: number of rounds done.
         top: loss of the higher end.
         trails: saddles of index 1 with descents on both sides, whether or not these reach minima.
-        lowest_relaxed: the lowest relaxed path [n, d] between the ends, in parameters; None where none was
-            finite.
-        bound: height of a path that is known already; no saddle above it is of use.
+        lowest_relaxed: the lowest relaxed path [n, d] between the ends, as parameters of the objective; None
+            if there is no finite one.
+        bound: height of an already known path; saddles above it are ignored.
         ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from the side of the
             higher end have found no lower saddle), "exhausted" (nothing is left to try) or "budget".
     """
@@ -115,7 +118,7 @@ class RouteSearch:
 
     @property
     def effort(self) -> Effort:
-        """What the search has taken so far."""
+        """The effort of the search so far."""
         return Effort(
             self.loss.gradient_rows,
             self.loss.product_rows,
@@ -124,8 +127,8 @@ class RouteSearch:
         )
 
     def run(self) -> None:
-        """Rounds of both moves in turn, until the search ends."""
-        crossed = False  # whether gaps were tried below the present height
+        """Alternate the two moves, until the search ends."""
+        crossed = False  # whether a double-ended move was tried at the present height
         while self.loss.rows < self._budget:
             if self.height <= self.top + 4 * self._rounding:
                 self.ended = "lowest"
@@ -149,14 +152,14 @@ class RouteSearch:
     def _below(self) -> float:
         """Loss below which a saddle would make the route lower.
 
-        Symmetric copies of its highest saddle differ from it by rounding and do not count.
+        Symmetric copies of the highest saddle of the route differ from it by rounding and do not count.
         """
         if math.isinf(self.height):
             return self.height
         return self.height - max(4 * self._rounding, _TIE * (self.height - self.top))
 
     def follow_peaks(self, path: Tensor) -> None:
-        """Follow the peaks of ``path`` [n, d], in parameters, to saddles: a first move."""
+        """Follow the peaks of ``path`` [n, d], given as parameters, to saddles; used before ``run``."""
         tops = self._peaks(self.loss.coordinates(path))
         if tops:
             starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
@@ -165,10 +168,11 @@ class RouteSearch:
             self._follow(starts[order], directions[order], radius, self._ceiling)
 
     def _higher_end_is_alone(self) -> bool:
-        """Whether the ends are joined, and no saddle below the height is known beside the higher end.
+        """Whether the ends are joined, and the component of the higher end below the height is that end
+        alone.
 
-        Then the lowest known saddle out of its basin is at the height. Where other minima, some of them deep,
-        lie on its side, climbs without a result have been observed to miss a lower route.
+        Then the lowest known saddle out of its basin is at the height. If other minima, some of them deep,
+        are in the component, climbs that found nothing have been observed to miss a lower route.
         """
         if math.isinf(self.height):
             return False
@@ -182,12 +186,12 @@ class RouteSearch:
         return self.settings.budget if joined else self.settings.unjoined
 
     def _unexplored(self) -> list[int]:
-        """Minima to climb from, next ones first.
+        """Minima from which the next climbs start, in order.
 
-        A lower route must leave the component of the higher end below the height. So once all minima of that
-        component have been climbed from without a lower saddle, the list is empty. (The component of the
-        other end would serve as well, but climbs out of deep minima often fail.) Until the ends are joined,
-        both components are climbed from.
+        A lower route must leave the component of the higher end below the height. So the list is empty once
+        climbs from all minima of that component have found no lower saddle. (The component of the other end
+        would do as well, but climbs from deep minima often fail.) Until the ends are joined, climbs start
+        from both components.
         """
         component = self.graph.components(self._below)
         sides = list[list[int]]()
@@ -222,7 +226,7 @@ class RouteSearch:
     # The double-ended move.
 
     def _cross_gaps(self) -> bool:
-        """Relax paths between components; whether there were any left to try."""
+        """Relax paths between components and follow their peaks; returns whether there were pairs to try."""
         pairs = self._gaps()
         points = self.graph.minima
         attempts = [self._tried.get(pair, 0) for pair in pairs]
@@ -241,7 +245,8 @@ class RouteSearch:
         return bool(pairs)
 
     def _gaps(self) -> list[tuple[int, int]]:
-        """Pairs of minima below the height in two components, of which one holds an end: nearest first."""
+        """Pairs of minima below the height in different components, one of which holds an end; nearest
+        first."""
         component = self.graph.components(self._below)
         a, b = (component[end] for end in self.ends)
         points = torch.stack(self.graph.minima)
@@ -257,14 +262,15 @@ class RouteSearch:
         return [(i, j) for _, i, j in sorted(ranked)[: self.settings.gaps]]
 
     def _keep_lowest(self, path: Tensor, height: float) -> None:
-        """Keep the lowest relaxed path between the ends, for use where the search ends without a route."""
+        """Keep ``path`` if it is the lowest relaxed path between the ends, for a search that finds no
+        route."""
         ends = [self.graph.minima[node] for node in self.ends]
         between = torch.equal(path[0], ends[0]) and torch.equal(path[-1], ends[1])
         if between and height < self._lowest:
             self._lowest, self.lowest_relaxed = height, self.loss.theta(path)
 
     def _peaks(self, path: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Peaks of ``path`` [n, d] and the chords there; of a finer polygon, where no point is a peak."""
+        """Peaks of ``path`` [n, d] and the chords there; if no point is a peak, those of a finer sampling."""
         tops = self._tops(path)
         return tops or self._tops(densely_sampled(path))
 
@@ -277,11 +283,11 @@ class RouteSearch:
     # The single-ended move.
 
     def _climb(self, left: list[int]) -> bool:
-        """Climb from the first of the minima ``left``, along some modes that have not been climbed yet."""
+        """Climb from the first of the minima ``left``, along its next soft modes."""
         if not left:
             return False
         i = left[0]
-        # Small before the height is known: a shallow minimum must not be left at the first step.
+        # Small while the height is unknown, so that the first step does not leave a shallow minimum.
         rise = 0.01 * self._unit
         if math.isfinite(self.height):
             rise = min(rise, self.height - self.graph.losses[i])
@@ -298,11 +304,11 @@ class RouteSearch:
             )
         return True
 
-    # Parts that both moves share.
+    # Functions that both moves use.
 
     @property
     def _ceiling(self) -> float:
-        """Loss above which a search is given up."""
+        """Loss above which a search stops without a result."""
         height = min(self.height, self.bound)
         return height + _AROUND * (height - min(self.graph.losses))
 
@@ -317,7 +323,7 @@ class RouteSearch:
         steps: int = _STEPS,
         refresh: int | None = None,
     ) -> None:
-        """Follow ``starts`` [k, d] to saddles, and add those below the height to the graph."""
+        """Follow ``starts`` [k, d] to saddles, and add the saddles below the height to the graph."""
         limits = FollowLimits(
             _LONGEST, tolerance=1e-9 * self._unit, steps=steps, ceiling=ceiling, reach=_REACH
         )

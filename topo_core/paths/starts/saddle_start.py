@@ -1,4 +1,5 @@
-"""The start ``saddles``: the lowest route over verified saddles, a first path that needs no further step."""
+"""The start ``saddles``: the lowest route over verified saddles, an initial path that needs no further
+step."""
 
 import math
 from dataclasses import replace
@@ -21,22 +22,22 @@ from topo_core.paths.starts.spliced_paths import spliced
 from topo_core.paths.starts.trained_curves import trained_start
 from topo_core.paths.verified_pass import VerifiedPass
 
-_CLOSE = 1e-3  # of the barrier, by which a polygon may be above its saddle
-_EPOCHS = 150  # in which a trained curve is relaxed before its peaks are followed
+_CLOSE = 1e-3  # of the barrier: largest height of a polygon above its highest saddle
+_EPOCHS = 150  # epochs in which a trained curve is relaxed before its peaks are followed
 _BELOW_A_PATH = RouteSettings(unjoined=3_000)
-"""In many dimensions searches that join nothing are the rule, and the path has more use for the gradients."""
+"""In many dimensions most searches do not join the ends, and the gradients are better spent on the path."""
 
 
 def saddles_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The lowest of a route over saddles of index 1 and of a trained curve, with what was proved.
+    """The lowest of a route over saddles of index 1 and a trained curve, with the verification of its pass.
 
-    In up to 128 dimensions the search for routes comes first, and is mostly all that is needed. Where it
-    proves no pass, a route by way of a loss with a ridge is searched, and then a curve is trained. In 129 to
-    1,000 dimensions the curve comes first and is relaxed for a while. Then its peaks are followed to
-    saddles, and the search goes on below its height, with few gradients until it has joined the ends. In
-    still more dimensions, or in float32, the start is a trained curve.
+    In up to 128 dimensions the search for routes comes first and usually suffices. If it verifies no pass, a
+    route is searched by way of a loss with a ridge, and then a curve is trained. In 129 to 1,000 dimensions
+    the curve comes first and is relaxed for ``_EPOCHS`` epochs. Its peaks are then followed to saddles. If
+    these saddles join the ends, the search continues below the height of the curve. In more dimensions, or in
+    float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
@@ -58,7 +59,7 @@ def saddles_start(
 
 
 def _lower(route: Start, curve: Start) -> Start:
-    """The lower of two measured starts, the first if they are equal; with the gradients of both."""
+    """The lower of two measured starts, or the first if they are equal; its gradients are the sum of both."""
     heights = [math.inf, math.inf]
     for k, first in enumerate((route, curve)):
         if first.profile is not None and math.isfinite(first.profile.maximum):
@@ -70,7 +71,7 @@ def _lower(route: Start, curve: Start) -> Start:
 def _curve(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """A trained curve; in many dimensions, where steps are robust, relaxed for a while."""
+    """A trained curve; in more than ``SMALL`` dimensions, where steps are robust, it is also relaxed."""
     curve = trained_start(objective, start, end, resolved, seed)
     epochs = min(_EPOCHS, resolved.epochs) if len(start) > SMALL else 0
     solver = PathSolver(objective, replace(resolved, epochs=epochs))
@@ -87,7 +88,7 @@ def _route(
     resolved: Resolved,
     seed: int,
 ) -> Start:
-    """The lowest route that the search finds, else the lowest path that it has relaxed."""
+    """The lowest route that a new search finds; without one, the lowest path that the search relaxed."""
     search = RouteSearch(objective, start, end, RouteSettings(), seed)
     search.run()
     return _found(objective, search, start, end, resolved, seed)
@@ -96,10 +97,10 @@ def _route(
 def _below(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int, curve: Start
 ) -> Start:
-    """A lower path than ``curve`` over the saddles that its peaks lead to, else ``curve``.
+    """A path lower than ``curve`` over saddles that were found from its peaks; ``curve`` if there is none.
 
-    Where those saddles join the ends, the search for lower routes goes on from them. Else the curve is led
-    over them.
+    If those saddles join the ends, the search for lower routes continues from them. Otherwise the curve is
+    led over them.
     """
     assert curve.profile is not None  # a curve is measured
     bound = curve.profile.maximum
@@ -125,7 +126,7 @@ def _below(
 def _by_way_of_a_ridge(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The route of ``ridged_route``, else the straight line."""
+    """The route of ``ridged_route``; the straight line if there is none."""
     settings = resolved.settings
     route, effort = ridged_route(objective, start, end, settings, seed)
     spent = effort.gradients + effort.products
@@ -148,7 +149,7 @@ def _found(
     resolved: Resolved,
     seed: int,
 ) -> Start:
-    """The lowest route of a search, else the lowest path that it has relaxed."""
+    """The lowest route of a ``search`` that was run; without one, the lowest path that the search relaxed."""
     settings, spent = resolved.settings, search.loss.rows
     polygon = search.polygon()
     if polygon is None:
@@ -166,7 +167,7 @@ def _found(
 
 
 def _fallback(search: RouteSearch, start: Tensor, end: Tensor, points: int) -> Tensor:
-    """The lowest relaxed path between the ends, else the straight line."""
+    """The lowest relaxed path [points, d] between the ends; the straight line if there is none."""
     path = search.lowest_relaxed
     if path is None:
         return line(start, end, points)
@@ -178,7 +179,7 @@ def _verified(
 ) -> VerifiedPass | None:
     """The verification of the highest saddle of the route.
 
-    None where its index is not proved to be 1, or where the polygon is higher than the saddle.
+    None if the index of the saddle is not proved to be 1, or if the polygon is higher than the saddle.
     """
     edge = search.highest()
     if edge is None:
@@ -198,7 +199,7 @@ def verified_pass(
     *,
     searched: bool,
 ) -> VerifiedPass | None:
-    """The record of ``point``; None where its index is not proved to be 1."""
+    """The verification of a pass at ``point``; None if the index of the point is not proved to be 1."""
     if not (point.verdict is Verdict.SADDLE and point.index == 1 and point.index_is_exact):
         return None
     return VerifiedPass(

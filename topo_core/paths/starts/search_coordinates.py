@@ -1,4 +1,4 @@
-"""Coordinates of a search between two ends: their distance is 1, and curvatures are of one size."""
+"""Coordinates for a search between two ends: their distance is 1, and curvatures are of similar size."""
 
 import torch
 from torch import Tensor
@@ -6,17 +6,18 @@ from torch import Tensor
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
 
-_SAMPLES = 5  # points of the straight line whose Hessians make the metric
+_SAMPLES = 5  # points of the straight line whose Hessians determine the metric
 
 
 def search_coordinates(
     objective: Objective, start: Tensor, end: Tensor, *, dense: bool
 ) -> tuple[ScaledLoss, ScaledLoss | None]:
-    """The loss in coordinates in which the distance of the ends [d] is 1, and in others.
+    """The loss in two coordinate systems in which the distance of the ends [d] is 1.
 
-    The metrics are means of |H|, of the first over the straight line and of the second over the two ends.
-    Where Hessians are not taken whole (``dense`` is false), the coordinates are scaled parameters, and there
-    is no second.
+    The metric of the first is the mean of |H| over the straight line, that of the second the mean over the
+    two ends. If ``dense`` is false, whole Hessians are not computed: the first coordinates are then the
+    parameters divided by the distance of the ends, and the second is None. The same holds if fewer than two
+    Hessians are finite.
     """
     plain = ScaledLoss(objective, start)
     if dense:

@@ -1,4 +1,4 @@
-"""The soft modes of minima, up along which a search climbs to saddles (Cerjan & Miller 1981)."""
+"""The soft modes of minima, along which a search climbs to saddles (Cerjan & Miller 1981)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from topo_core.critical_points.lanczos import lowest_eigenpairs
 from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.random_streams import generator
 
-_AT_ONCE = 6  # modes climbed in both directions in one round
-_UPHILL = 0.01  # rise of the first step from a minimum, a part of the height above it
-_ACCURACY, _PRODUCTS = 0.1, 40  # of modes where the Hessian is not taken whole
+_AT_ONCE = 6  # modes climbed in one round, each in both directions
+_UPHILL = 0.01  # rise of the first step from a minimum, as a fraction of ``rise``
+# tolerance and largest number of products of Lanczos, where it is used
+_ACCURACY, _PRODUCTS = 0.1, 40
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Climbs:
     """Starts of climbs from one minimum, two for each mode.
 
     Attributes:
-        starts: [k, d].
-        directions: [k, d], unit vectors.
+        starts: [k, d], the points after the first steps.
+        directions: [k, d], unit vectors along the modes.
         radius: [k], lengths of the first steps.
-        hessians: [k, d, d], that of the minimum in each row; None where it was not taken whole.
+        hessians: [k, d, d], the Hessian of the minimum for each start; None if it was not computed as a
+            whole.
     """
 
     starts: Tensor
@@ -36,11 +38,11 @@ class SoftModes:
     """Which modes of which minima have been climbed.
 
     Args:
-        loss: in the coordinates of the search.
-        most: modes climbed from a minimum.
-        longest: longest first step.
-        dense: whether Hessians are taken whole; else modes come from Lanczos.
-        seed: of the first Lanczos vectors.
+        loss: the loss in the coordinates of the search.
+        most: largest number of modes climbed from a minimum.
+        longest: longest first step, in the coordinates of the search.
+        dense: whether whole Hessians are computed; otherwise modes come from Lanczos.
+        seed: determines the first Lanczos vectors.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class SoftModes:
         return [i for i in minima if self.climbed(i) < self.most]
 
     def next(self, minimum: int, point: Tensor, rise: float) -> Climbs | None:
-        """Climbs along the next modes of a minimum; None where no mode is known that is left.
+        """Climbs along the next modes of a minimum; None if no known mode is left.
 
         Args:
-            minimum: its number.
+            minimum: number of the minimum.
             point: [d], the minimum.
-            rise: of the loss above it, of which the first steps take a small part.
+            rise: expected rise of the loss to a saddle; the first steps are to rise by a small fraction of
+                it.
         """
         done = self.climbed(minimum)
         hessian, values, vectors = self._of(minimum, point)
@@ -82,7 +85,8 @@ class SoftModes:
         return Climbs(starts, torch.cat([sides, sides]), torch.cat([size, size]), hessians)
 
     def _of(self, minimum: int, point: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The Hessian (where it is taken whole), its lowest eigenvalues and their vectors."""
+        """The Hessian [d, d] (None if not dense), its lowest eigenvalues [m] and their eigenvectors [d,
+        m]."""
         if minimum not in self._modes:
             if self.dense:
                 hessian = self.loss.hessians(point[None])[0]

@@ -1,8 +1,8 @@
-"""A path led over saddles that were found near its peaks.
+"""Leads a path over saddles that were found near its peaks.
 
-Where the descents from a saddle are long, or end at other minima than those of the path, a path is still
-lower if it leaves its own points before its peak, comes up one descent to the saddle and down the other one,
-and goes back to its own points. Then its highest point is the saddle.
+The descents from a saddle may be long, or end at minima other than the ends of the path. A path can still
+use the saddle: it leaves its own points before its peak, goes up one descent to the saddle and down the
+other one, and returns to its own points. It is lower if its highest point is then the saddle.
 """
 
 from collections.abc import Sequence
@@ -16,20 +16,21 @@ from topo_core.paths.polyline import merge_coincident
 from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings
 
-_LEAVES = 8  # points of a descent where a path may come to it
-_KEPT = 16  # points of a descent that the path takes over; the dense maximum of the path decides
-_INSIDE = 4  # points on the segment there whose losses are compared
+_LEAVES = 8  # points of a descent at which a path may join it
+# largest number of points of a descent in the path; its dense maximum is measured afterwards
+_KEPT = 16
+_INSIDE = 4  # points on a joining segment whose losses are compared
 
 
 @dataclass(frozen=True)
 class SaddleTrails:
-    """A saddle of index 1 and its descents, in parameters.
+    """A saddle of index 1 and its descents, as parameters of the objective.
 
     Attributes:
-        point: [d].
-        loss: there.
-        sides: two polylines [m, d] from the saddle down.
-        lowest: losses at the ends of both.
+        point: [d], the saddle.
+        loss: loss at the saddle.
+        sides: two polylines [m, d] that descend from the saddle.
+        lowest: losses at the ends of the two polylines.
     """
 
     point: Tensor
@@ -45,7 +46,7 @@ class Spliced:
     Attributes:
         points: [n, d].
         profile: the losses along it.
-        top: the saddle over which it was led last; None where no saddle made it lower.
+        top: the saddle over which the path was led last; None if no saddle made it lower.
     """
 
     points: Tensor
@@ -62,7 +63,8 @@ def spliced(
 ) -> Spliced:
     """The path ``points`` [n, d] led over those of ``saddles`` that make it lower, one after the other.
 
-    Its highest saddle comes first, and every one that is used is used once.
+    Each round replaces the part around the highest point, by the saddle that gives the lowest path. Each
+    saddle is used at most once.
     """
     top: SaddleTrails | None = None
     left = list(saddles)
@@ -85,7 +87,8 @@ def spliced(
 
 
 def _over(objective: Objective, points: Tensor, saddle: SaddleTrails) -> Tensor:
-    """The path that leaves ``points`` [n, d] on both sides of their highest for the descents of a saddle."""
+    """The path that leaves ``points`` [n, d] on both sides of the highest point for the descents of a
+    saddle."""
     losses = objective.losses(points)
     peak = int(losses.argmax())
     before, after = points[: peak + 1], points[peak:].flip(0)
@@ -106,9 +109,9 @@ class Link:
     """Where a path leaves its own points for a descent from a saddle.
 
     Attributes:
-        leave: number of the point that it leaves from.
-        meet: number of the point of the descent to which it goes.
-        height: highest loss from the end of the path to there, as sampled.
+        leave: index of the last point of the path before the link.
+        meet: index of the point of the descent at which the link ends.
+        height: highest sampled loss from the end of the path to that point.
     """
 
     leave: int
@@ -117,7 +120,7 @@ class Link:
 
 
 def lowest_link(objective: Objective, points: Tensor, losses: Tensor, side: Tensor) -> Link:
-    """The lowest link from ``points`` to ``side``, a straight segment.
+    """The lowest link, a straight segment, from ``points`` to ``side``.
 
     Args:
         objective: the loss.
@@ -140,9 +143,9 @@ def lowest_link(objective: Objective, points: Tensor, losses: Tensor, side: Tens
 def _joined(
     objective: Objective, points: Tensor, losses: Tensor, side: Tensor
 ) -> tuple[Tensor, float]:
-    """The polyline from the first of ``points`` over the lowest link to ``side``, and up to its saddle.
+    """The polyline from the first of ``points`` over the lowest link to ``side``, and up to the saddle.
 
-    Arguments as for ``lowest_link``; the second result is the height below the saddle.
+    The arguments are those of ``lowest_link``. The second result is the height of the link.
     """
     link = lowest_link(objective, points, losses, side)
     kept = torch.linspace(0, link.meet, min(link.meet + 1, _KEPT)).round().long().to(side.device)

@@ -1,21 +1,23 @@
 """Trained curves as initial paths (Garipov et al. 2018, of higher degree).
 
-A curve of degree 4 from p to q has three controls. They descend the loss at points t of
-the curve. It is far cheaper than a polygon, since each gradient moves the whole curve, and a polygon that
-starts on it is in a much lower valley than the straight line. Four things make it lower than the published
-quadratic curve at an equal number of gradients (docs/performance.md has the comparison):
+A curve of degree 4 from p to q has three control points, which are trained with gradients of the loss at
+points t of the curve. Training a curve takes far fewer gradients than relaxing a polygon, since each gradient
+moves the whole curve. A polygon that starts on the curve lies in a much lower valley than the straight line.
+Four choices make the curve lower than the published quadratic one at an equal number of gradients (comparison
+in docs/performance.md):
 
-- *Three controls*: a curve with one control lies in a plane. Between networks trained on random labels
-  such a curve stays above the higher end, and one with three controls does not.
-- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast, at a
-  rate in units of what those of the two ends differ by, in the root mean square. So wide networks, whose
-  weights are small, need no rate of their own. Plain chains of many layers, whose changes multiply, get less.
-- *Points by a golden-ratio rotation*, every stretch of which covers [0, 1] evenly (additive recurrence of
-  low discrepancy: Kuipers & Niederreiter 1974), one for each minibatch: many steps on one point each are
-  lower than few on four.
-- *More points where the loss is high*: what counts is the maximum, not the mean.
+- *Three control points*: a curve with one control point lies in a plane. Between networks trained on random
+  labels such a curve stays above the higher end; a curve with three control points does not.
+- *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast. The unit
+  of the rate is the root mean square difference of the coordinates of the two ends. So wide networks, whose
+  weights are small, need no other rate. Plain chains of many layers get a smaller rate, since changes of the
+  layers multiply.
+- *Points by a golden-ratio rotation*, one for each minibatch. Every consecutive part of the sequence covers
+  [0, 1] evenly (additive recurrence of low discrepancy: Kuipers & Niederreiter 1974). Many steps on one point
+  each give lower curves than a quarter as many steps on four points each.
+- *More points where the loss is high*, since the maximum along the curve counts, not the mean.
 
-The rate decays linearly to nothing, which takes out what noise remains. That is done in rounds, since many
+The rate decays linearly to 0, which removes the remaining noise. Training is done in rounds, since many
 curves are as low as their higher ends long before the last pass, and then no path is lower.
 """
 
@@ -38,23 +40,24 @@ from topo_core.paths.update_settings import OptimizerSettings
 
 _CONTROLS = 3
 _LION = OptimizerSettings("lion", betas=(0.9, 0.97))  # betas and rate: docs/performance.md
-_RATE = 0.008  # in root mean squares of the difference of the ends
-_EVEN = 0.1  # of a round, before the losses along the curve are known
-_SHORT = 50  # passes
-_FAR = 1.6  # root mean squares: the sum of the rates of a round
+_RATE = 0.008  # in units of the root mean square difference of the coordinates of the ends
+# of a round: initial part with evenly spread points, to learn the losses along the curve
+_EVEN = 0.1
+_SHORT = 50  # smallest number of passes of the first round
+_FAR = 1.6  # smallest sum of the rates of the first round, in the units of the rate
 _TOGETHER = 8
-"""Steps whose points are chosen at once: the dozens of small tensors that this takes would cost as much as
-the gradient of a small network."""
+"""Number of steps whose points are chosen at once. The choice takes dozens of small tensor operations, which
+would cost as much as the gradient of a small network if they were done in every step."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """A training of the curve, with a rate that decays to nothing.
+    """One round of training, in which the rate decays to 0.
 
     Attributes:
-        first: passes over the minibatches before it.
-        last: passes after it.
-        rate: the first rate, in root mean squares of the difference of the ends.
+        first: number of passes over the minibatches done when the round begins.
+        last: number of passes done when the round ends.
+        rate: first rate, in units of the root mean square difference of the coordinates of the ends.
     """
 
     first: int
@@ -66,9 +69,9 @@ def rounds(objective: Objective, resolved: Resolved) -> tuple[Round, ...]:
     """The rounds in which a curve is trained, ``bezier_epochs`` passes together.
 
     Many pairs need only a part of the passes, and the height of a curve can be judged only after the rate has
-    decayed. So the first round is short, and later rounds continue from it at half its rate. The first round
-    has at least fifty passes, and enough steps to move a coordinate by 1.6 root mean squares. If that is more
-    than half of all passes, there is a single round.
+    decayed. So the first round is short, and later rounds continue from its result with half its rate. The
+    first round has at least fifty passes, and enough steps to move a coordinate by 1.6 times the root mean
+    square difference of the ends. If that is more than half of all passes, there is only one round.
     """
     total = resolved.bezier_epochs
     rate = resolved.settings.bezier_rate or _rate(objective)
@@ -81,7 +84,7 @@ def rounds(objective: Objective, resolved: Resolved) -> tuple[Round, ...]:
 
 
 def _rate(objective: Objective) -> float:
-    """Less for plain chains of more than five layers, by the square of their depth."""
+    """The first rate; for plain chains of more than five layers it is 0.2 over the squared depth."""
     depth = getattr(objective, "depth", None)
     return _RATE if depth is None else min(_RATE, 0.2 / depth**2)
 
@@ -91,8 +94,8 @@ class CurveState:
     """A curve in training, between two passes: a checkpoint from which training continues bit for bit.
 
     Attributes:
-        nodes: [5, d], the ends among them.
-        mean: [3, d], the optimiser's average of the gradients of the controls.
+        nodes: [5, d], the two ends included.
+        mean: [3, d], average of the gradients of the control points, the state of the optimiser.
         losses: [1, bins] float64, averages of the losses along the curve in this round.
         passes: number of passes done.
     """
@@ -107,7 +110,7 @@ class CurveState:
         return {"nodes": self.nodes, "mean": self.mean, "losses": self.losses}
 
     def scalars(self) -> dict[str, Any]:
-        """Everything else, as JSON can write it."""
+        """Everything except the tensors, as values that JSON can hold."""
         return {"passes": self.passes}
 
     @classmethod
@@ -118,12 +121,12 @@ class CurveState:
 
 @dataclass(frozen=True)
 class TrainedCurve:
-    """A curve as a polygon.
+    """A trained curve as a polygon.
 
     Attributes:
-        points: [n, d] at equal arc length; the line, if the training has diverged.
-        gradient_evaluations: what it took.
-        profile: the losses along it, where they were measured.
+        points: [n, d], equally spaced in arc length; the straight line if training has diverged.
+        gradient_evaluations: number of gradients evaluated in training.
+        profile: the losses along the polygon; None if they were not measured.
     """
 
     points: Tensor
@@ -132,7 +135,7 @@ class TrainedCurve:
 
 
 def begin_curve(start: Tensor, end: Tensor) -> CurveState:
-    """The straight line between two ends [d]."""
+    """The state before training: the straight line between two ends [d]."""
     return _new_round(line(start, end, _CONTROLS + 2), 0)
 
 
@@ -144,7 +147,7 @@ def _new_round(nodes: Tensor, passes: int) -> CurveState:
 def trained_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
 ) -> Start:
-    """The start ``bezier``: a curve trained to the end."""
+    """The start ``bezier``: a curve after all of its training."""
     begun = [begin_curve(start, end)]
     every = resolved.bezier_epochs
     *_, last = train_curves(objective, begun, resolved, [seed], every=every)
@@ -163,18 +166,19 @@ def train_curves(
 ) -> Iterator[dict[int, CurveState | TrainedCurve]]:
     """Train p curves; curves with equal numbers of passes advance in lockstep.
 
-    On a CPU the choice of stops changes no bit of the results.
+    On a CPU the results are bit for bit the same for all values of ``every``.
 
     Args:
         objective: the loss.
         states: the curves to continue.
-        resolved: settings of the paths that the curves are for.
-        seeds: one a curve.
+        resolved: settings of the paths that will start on the curves.
+        seeds: one for each curve.
         every: passes between two stops.
 
     Yields:
-        At every stop, the states of the curves that reached it, by their number. A curve that is done (after
-        the last round, or as low as its higher end after an earlier one) is yielded as a trained curve.
+        At every stop, the states of the curves that reached it, by their indices. A curve that is done (after
+        the last round, or if it is as low as its higher end after an earlier round) is yielded as a
+        ``TrainedCurve``.
     """
     parts = rounds(objective, resolved)
     going = dict(enumerate(states))
@@ -256,7 +260,7 @@ def _advanced(
 def _done(
     objective: Objective, states: Sequence[CurveState], resolved: Resolved, *, last: bool
 ) -> dict[int, TrainedCurve]:
-    """The curves that are done at the end of a round, by their number."""
+    """The curves that are done at the end of a round, by their indices."""
     paths = [polygon(state.nodes, resolved.settings.points) for state in states]
     spent = states[0].passes * objective.batches
     if last:

@@ -15,10 +15,10 @@ class Edge:
     """A saddle of index 1 and the descents on both of its sides.
 
     Attributes:
-        point: [d].
-        loss: there.
-        gradient: [d], there.
-        values: its lowest eigenvalues, increasing.
+        point: [d], the saddle.
+        loss: loss at the saddle.
+        gradient: [d], gradient at the saddle.
+        values: lowest eigenvalues of the Hessian at the saddle, in increasing order.
         ends: numbers of the two minima.
         sides: two polylines [m, d], each from the saddle to its minimum.
     """
@@ -35,19 +35,19 @@ class Edge:
         return self.ends[1] if self.ends[0] == node else self.ends[0]
 
     def polyline(self, node: int) -> Tensor:
-        """From the minimum ``node`` over the saddle to the other one."""
+        """The polyline [m, d] from the minimum ``node`` over the saddle to the other minimum."""
         near, far = self.sides if self.ends[0] == node else self.sides[::-1]
         return torch.cat([near.flip(0), far[1:]])
 
 
 @dataclass
 class TransitionGraph:
-    """Nodes are minima, edges are saddles.
+    """A graph whose nodes are minima and whose edges are saddles.
 
     Attributes:
-        same: points closer than this are one.
-        minima: [d] each.
-        losses: of the minima.
+        same: distance up to which two points count as one.
+        minima: the minima, [d] each.
+        losses: losses at the minima.
         edges: in the order in which they were found.
     """
 
@@ -57,7 +57,7 @@ class TransitionGraph:
     edges: list[Edge] = field(default_factory=list)
 
     def minimum(self, point: Tensor, loss: float) -> int:
-        """The number of the minimum at ``point``, a new one if it is not known."""
+        """The number of the minimum at ``point`` [d]; a minimum that is not known yet is added."""
         if self.minima:
             distances = (torch.stack(self.minima) - point).norm(dim=1)
             nearest = int(distances.argmin())
@@ -72,7 +72,8 @@ class TransitionGraph:
         return any(float((edge.point - saddle).norm()) <= self.same for edge in self.edges)
 
     def components(self, below: float) -> list[int]:
-        """The component of each minimum, when only saddles lower than ``below`` join minima."""
+        """The component label of each minimum in the graph whose edges are the saddles lower than
+        ``below``."""
         low = [edge.ends for edge in self.edges if edge.loss < below]
         size = len(self.minima)
         i, j = np.array(low, dtype=np.int32).reshape(-1, 2).T  # SciPy before 1.17 takes no other
@@ -81,9 +82,10 @@ class TransitionGraph:
         return labels
 
     def route(self, start: int, end: int) -> list[Edge] | None:
-        """The edges of the lowest route between two minima, in order; None where they are not joined.
+        """The edges of the lowest route between two minima, in order; None if they are not joined.
 
-        Its highest saddle is as low as can be, and so are the others on both sides of it.
+        The highest saddle of the route is as low as possible, and the same holds for the parts on both sides
+        of it.
         """
         joined = list(range(len(self.minima)))
         tree = list[Edge]()
@@ -98,7 +100,7 @@ class TransitionGraph:
 
 
 def _in_tree(tree: Sequence[Edge], start: int, end: int) -> list[Edge]:
-    """The edges from ``start`` to ``end``, which a forest joins."""
+    """The edges of ``tree``, a forest, on its path from ``start`` to ``end``, in order."""
     came: dict[int, Edge] = {}
     front = [start]
     while front:

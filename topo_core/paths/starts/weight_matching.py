@@ -1,12 +1,12 @@
-"""Permutations of hidden units: the end of a path may be replaced by an equal network.
+"""Permutations of hidden units: replaces the end of a path by an equivalent network closer to the other end.
 
-Units of a hidden layer can be numbered in any order; the network computes the same. So two
-minima may be far apart only because of their numbering. Weight matching (the idea of
-Ainsworth, Hayase & Srinivasa 2022) chooses, layer after layer, the numbering of the second
-network whose weights have the largest inner product with those of the first, until no layer
-changes: a linear assignment problem each.
+The units of a hidden layer can be numbered in any order without a change of the function that the network
+computes. So two minima may be far apart only because of their numberings. Weight matching (Ainsworth, Hayase
+& Srinivasa 2022) takes the hidden layers in random order. For each it chooses the numbering of the second
+network whose weights have the largest inner product with those of the first, a linear assignment problem. It
+ends when no layer changes.
 
-Which axes of which parameters are numbered together, ``hidden_units`` reads off the network.
+``hidden_units`` determines which axes of which parameters are numbered together.
 """
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from topo_core.objectives.hidden_units import coordinates, hidden_groups
 from topo_core.random_streams import generator
 
-_ROUNDS = 100  # at most; the first round without a change ends the search
+_ROUNDS = 100  # largest number of rounds; the search ends with the first round without a change
 
 
 def weight_matching(
@@ -29,7 +29,7 @@ def weight_matching(
     buffers, and do not take part); the caller should assert that its loss is the same.
 
     Raises:
-        ValueError: for a layer whose units cannot be followed.
+        ValueError: the network has a layer whose units cannot be renumbered.
     """
     try:
         groups = hidden_groups(module)

@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 
 def projection(around: Neighbourhood, back: Tensor, front: Tensor) -> tuple[Tensor, Tensor]:
-    """The projection of the gradient on the tangent back · b + front · f, as a multiple of it [k].
+    """The projection of the gradient on the tangent t = back · b + front · f at k points.
 
-    A climbing point (Henkelman, Uberuaga & Jónsson 2000) gets twice the projection: its tangential part is
-    reversed, so it moves up along the path and down across it, to a saddle. Also the squared lengths [k]
-    of the tangents.
+    ``back`` and ``front`` are [k].
+
+    Returns:
+        The factors [k] of t in the projection, and the squared lengths [k] of t.
     """
     square = around.chords.square(back, front)
     share = ratio(back * around.along_back + front * around.along_front, square)
@@ -23,12 +24,16 @@ def projection(around: Neighbourhood, back: Tensor, front: Tensor) -> tuple[Tens
 
 
 def with_climbing(around: Neighbourhood, along: Tensor, share: Tensor) -> Tensor:
-    """``share`` [k], and twice the projection ``along`` [k] at climbing points."""
+    """``share`` [k], but twice the projection ``along`` [k] at climbing points.
+
+    This reverses the tangential part of the gradient at a climbing point (Henkelman, Uberuaga & Jónsson
+    2000). The point then moves up along the path and down across it, to a saddle.
+    """
     if around.climbing is None:
         return share
     return (2 * along).where(around.climbing, share)
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, and 0 where a chord has no length."""
+    """``part / whole``, and 0 where ``whole`` is 0, as for a chord of length 0."""
     return (part / whole).where(whole > 0, part.new_zeros(()))

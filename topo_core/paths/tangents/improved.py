@@ -1,7 +1,8 @@
-"""The improved tangent of Henkelman & Jónsson (2000), eqs. (8)-(11). The default: a true projection.
+"""The improved tangent of Henkelman & Jónsson (2000), eqs. (8)-(11); the default rule.
 
-The tangent is the chord to the higher neighbour; at an extremum of the loss both chords, weighted by the
-differences of the loss.
+The tangent is the chord to the higher neighbour. At an extremum of the loss along the path, it is a sum of
+both chords, weighted by the differences of the loss. The projection of the gradient on the tangent is
+removed.
 """
 
 from __future__ import annotations

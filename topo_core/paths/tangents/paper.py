@@ -1,7 +1,7 @@
-"""Algorithm 2 to the letter: g - (P_b g + P_f g) / 2 with P the projections on the chords.
+"""Algorithm 2 exactly as in the paper: g - (P_b g + P_f g) / 2, where P_b and P_f project on the chords.
 
-At a kink this is no projection: half of the tangential part stays. Points move one after the other, so that
-b uses the left neighbour as already moved in this step.
+If the two chords differ in direction, this is not a projection, and a part of the tangential component
+remains. Points move one after the other, so the chord b starts at the moved position of the left neighbour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The protocol of tangent rules: the part of the gradient to remove, and what else in Algorithm 2 changes."""
+"""The protocol of tangent rules: which part of the gradient is removed, and which other settings depend on
+it."""
 
 from __future__ import annotations
 
@@ -16,15 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """What a tangent rule changes in the rest of the optimisation, where settings leave it open.
+    """The parts of the optimisation that depend on the tangent rule; the first four are defaults of settings.
 
     Attributes:
-        redistributes: points are spread at equal arc length every few steps.
-        optimizer, schedule, start: defaults that replace the usual ones.
-        bounded: displacements are cut to ``max_move``.
-        sequential: points move one after the other, so that each sees its left neighbour as already moved.
-        climbs: the highest point can climb.
-        stops_early: the run ends when the path cannot become lower, or no longer moves.
+        redistributes: whether points are redistributed at equal arc length every few steps.
+        optimizer, schedule, start: defaults that replace the usual ones; None for the usual ones.
+        bounded: whether displacements are cut to ``max_move``.
+        sequential: whether points move one after the other, so that the tangent at a point uses the moved
+            position of its left neighbour.
+        climbs: whether the highest point may climb.
+        stops_early: whether the run ends when the path cannot become lower, or no longer moves.
     """
 
     redistributes: bool = True
@@ -42,7 +44,7 @@ class Neighbourhood:
     """The input of a tangent rule at k moving points. For p paths every tensor has one more axis, the first.
 
     Attributes:
-        chords: to the two neighbours of each point.
+        chords: the chords between each point and its two neighbours.
         along_back, along_front: [k], inner products of the gradient with the two chords.
         losses: [k, 3], at the left neighbour, the point and the right neighbour.
         climbing: [k] of bool, the points that climb; None for none.
@@ -58,13 +60,15 @@ class Neighbourhood:
 
 
 class TangentRule(Protocol):
-    """At a moving point with back chord b, front chord f and gradient g, the path descends along
-    n = g - A_b b - A_f f. A rule is the choice of A_b and A_f.
+    """A choice of A_b and A_f.
+
+    At a moving point with back chord b, front chord f and gradient g, the path descends along
+    n = g - A_b b - A_f f.
     """
 
     @property
     def method(self) -> Method:
-        """What it changes elsewhere."""
+        """The other parts of the optimisation that depend on the rule."""
 
     def shares(self, around: Neighbourhood) -> tuple[Tensor, Tensor]:
         """A_b and A_f, [k] each."""

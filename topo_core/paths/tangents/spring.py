@@ -1,4 +1,4 @@
-"""The nudged elastic band: the improved tangent, with springs k (|f| - |b|) along it."""
+"""The nudged elastic band: the improved tangent, with a spring force k (|f| - |b|) along it."""
 
 from __future__ import annotations
 

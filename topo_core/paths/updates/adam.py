@@ -8,11 +8,13 @@ from topo_core.paths.updates.protocol import Slots, UpdateNumbers
 
 
 class Adam:
-    """An average of directions over the root of an average of their squares."""
+    """An average of the directions, divided by the root of an average of their squares."""
 
     def slots(self, points: Tensor) -> Slots:
-        """The two averages, and the steps of each point: a random subset moves in a step, and new points
-        come later."""
+        """The two averages, and the number of steps of each point.
+
+        The numbers differ if only a random subset of points moves in a step, or if points are inserted later.
+        """
         row = torch.zeros_like(points)
         return {"mean": row, "square": row.clone(), "count": points.new_zeros(len(points), 1)}
 
@@ -38,7 +40,7 @@ class Adam:
 def averaged_(
     numbers: UpdateNumbers, slots: Slots, normal: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The slots mean, square and count of Adam, with ``normal`` [k, d] taken into them, in place."""
+    """The slots mean, square and count of Adam, updated in place with ``normal`` [k, d]."""
     first, second = numbers.betas
     mean = slots["mean"].lerp_(normal, 1 - first)
     square = slots["square"].mul_(second).addcmul_(normal, normal, value=1 - second)

@@ -1,4 +1,4 @@
-"""Lion (Chen et al. 2023): every coordinate moves by the rate, in the direction of the sign of an average."""
+"""Lion (Chen et al. 2023): every coordinate moves by the rate, with the sign of an average of directions."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The protocol of update rules: a descent direction becomes a displacement; the memory is kept in slots."""
+"""The protocol of update rules, which turn descent directions into displacements; their state is in slots."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Slots = dict[str, "Tensor"]
-"""The memory of an update rule: tensors [n, c] with one row for each point. A slot is a function along the
-curve, so it is interpolated as the points are where points are redistributed or inserted."""
+"""The state of an update rule: tensors [n, c] by name, with one row for each point. When points are
+redistributed or inserted, the rows of the slots are interpolated in the same way as the points."""
 
 
 class UpdateNumbers(Protocol):
-    """The numbers of an update; `OptimizerSettings` has them."""
+    """The hyper-parameters of an update rule; `OptimizerSettings` meets this protocol."""
 
     @property
     def momentum(self) -> float: ...
@@ -44,7 +44,7 @@ class Update(Protocol):
         For p paths every tensor has one more axis, the first.
 
         Args:
-            numbers: of the update.
+            numbers: the hyper-parameters.
             slots: the rows of the k points; the rule writes its new state into them.
             normal: [k, d], the direction to descend along; its memory may be reused for the result.
             rate: the learning rate of this step.

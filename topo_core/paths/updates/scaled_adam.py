@@ -1,8 +1,9 @@
-"""Adam whose rate is in distances between points, so that it needs no tuning to the size of the parameters.
+"""Adam with a rate relative to the distance between points, so it needs no tuning to the size of parameters.
 
-A rate of r moves each coordinate of a point by about r times the root mean square by which its coordinates
-differ from those of its nearer neighbour. The step is then the same under L → aL + b, and under a common
-factor on all coordinates; the root of the mean square gradient is a diagonal preconditioner.
+A rate of r moves each coordinate of a point by about r times the root mean square difference of its
+coordinates from those of its nearer neighbour. The relative step does not change under L → aL + b, or if all
+coordinates are multiplied by a common factor. The root of the mean square gradient is a diagonal
+preconditioner.
 """
 
 import torch
@@ -26,7 +27,7 @@ class ScaledAdam(Adam):
         spacing: Tensor,
         bound: Tensor | None,
     ) -> Tensor:
-        """See ``Update``; ``eps`` is not used, since it would be a scale of the loss."""
+        """See ``Update``; ``eps`` is not used, since the step would then depend on the scale of the loss."""
         mean, square, count = averaged_(numbers, slots, normal)
         first, second = numbers.betas
         sizes = rate * spacing[..., None] / normal.shape[-1] ** 0.5

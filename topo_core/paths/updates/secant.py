@@ -1,5 +1,5 @@
 """A step without a learning rate: the inverse of the curvature along the last displacement of each point
-(Barzilai & Borwein 1988). It needs exact gradients, and a bound on displacements makes it safe."""
+(Barzilai & Borwein 1988). It needs exact gradients; a bound on displacements prevents too long steps."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from topo_core.critical_points.barzilai_borwein import secant_steps
 from topo_core.paths.updates.bounds import bounded_
 from topo_core.paths.updates.protocol import Slots, UpdateNumbers
 
-_FIRST_MOVE = 0.02  # first displacement of the steepest point, in spacings
+# first displacement of the point with the largest gradient, in units of its spacing
+_FIRST_MOVE = 0.02
 
 
 class Secant:
@@ -43,7 +44,8 @@ class Secant:
 
 
 def _first_steps(normal: Tensor, spacing: Tensor) -> Tensor:
-    """Steps [k, 1] before any curvature is known: the steepest point moves a share of its spacing."""
+    """Steps [k, 1] before any curvature is known: the steepest point moves a fraction of its ``spacing``
+    [k]."""
     norms = torch.linalg.vector_norm(normal, dim=-1)
     # A point without a finite gradient must not decide the steps of all others.
     norms = torch.where(norms.isfinite(), norms, 0.0)

@@ -10,7 +10,7 @@ class Sgd:
     """The rate times the direction."""
 
     def slots(self, points: Tensor) -> Slots:
-        """None."""
+        """Gradient descent has no slots."""
         del points
         return {}
 
