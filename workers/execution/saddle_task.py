@@ -1,4 +1,4 @@
-"""The task that refines a finished path until its highest point is a verified saddle."""
+"""The task that refines a finished path, aiming at a verified saddle as its highest point."""
 
 import math
 from dataclasses import dataclass

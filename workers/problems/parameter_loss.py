@@ -1,4 +1,4 @@
-"""A loss of the parameters alone, brought by a user: an equation, a factorisation, a spin glass.
+"""A user's loss that depends on the parameters alone: an equation, a factorisation, a spin glass.
 
 `objective: {name: "module:callable", …options}` calls `callable(**options)`, which returns an object with
 

@@ -62,7 +62,7 @@ def fixed_state_of(
 
 
 def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:
-    """Check that a user's builder depends on the seed that it is given, and on nothing else that changes.
+    """Check that a user's builder returns equal networks for equal seeds, and other weights for other seeds.
 
     Args:
         problem: whose network is built.
@@ -70,7 +70,8 @@ def check_builder(problem: Problem, data: Dataset, *, trains: bool) -> None:
         trains: whether several minima are trained from initial weights.
 
     Raises:
-        BadReference: it does not; one sentence.
+        BadReference: equal seeds give different networks; or, if `trains`, different seeds give equal
+            weights.
     """
     name = problem.network.name
     if ":" not in name or name.startswith("torchvision:"):

@@ -1,4 +1,5 @@
-"""The files of a checkpoint: one file, or an index with its shards. Does not import torch."""
+"""The files of a checkpoint: one file, or the shards that an index lists. This module does not import
+torch."""
 
 import hashlib
 import json
@@ -11,10 +12,10 @@ INDEX = ".index.json"
 
 
 def files_of(location: str) -> tuple[Path, ...]:
-    """The files whose bytes are the checkpoint.
+    """The files that contain the tensors of a checkpoint: the file itself, or the shards of an index, sorted.
 
     Raises:
-        BadReference: an index that is no index.
+        BadReference: the location has the name of an index, and lists no shards.
     """
     path = Path(location)
     if not path.name.endswith(INDEX):
@@ -30,10 +31,10 @@ def files_of(location: str) -> tuple[Path, ...]:
 
 
 def content_of(location: str) -> str:
-    """SHA-256 of the bytes of a checkpoint, of all its shards.
+    """SHA-256 of the bytes of a checkpoint: of its file, or of all its shards in order.
 
     Raises:
-        BadReference: an index that is no index.
+        BadReference: the location has the name of an index, and lists no shards.
         OSError: a file cannot be read.
     """
     total = hashlib.sha256()

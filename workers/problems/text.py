@@ -22,7 +22,12 @@ CONTEXT = 32
 
 @dataclass(frozen=True)
 class Windows:
-    """tokens int64 [n, context], following int64 [n], or [n, context] where each token has one."""
+    """Windows of a text and their targets.
+
+    Attributes:
+        tokens: int64 [n, context].
+        following: the token after each window, int64 [n]; or after each token of it, int64 [n, context].
+    """
 
     tokens: Tensor
     following: Tensor

@@ -1,9 +1,9 @@
-"""A small transformer for text by characters, beside the paper's image networks.
+"""A small transformer that predicts the next character of a text.
 
-Pre-norm blocks (Xiong et al. 2020) of causal self-attention (Vaswani et al. 2017) and a perceptron with
-GELU. It reads a window of characters and predicts the one after it, so a loss over windows is a mean
-over single predictions, as for images; or, with `every_token`, the one after each character of the window, as
-language models are trained. There is no dropout: a loss is a function of the parameters.
+It consists of pre-norm blocks (Xiong et al. 2020) of causal self-attention (Vaswani et al. 2017) and a
+perceptron with GELU. By default it predicts the character after a window, so that each window has one
+prediction, as an image has. With `every_token` it predicts the character after each character of the window,
+as in the training of language models. There is no dropout, so that the loss is a function of the parameters.
 """
 
 import math
@@ -67,7 +67,8 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Written out, so that `vmap` can batch it over many parameter vectors."""
+    """Causal self-attention, written with elementary operations so that `vmap` can batch it over
+    parameters."""
 
     def __init__(self, width: int, heads: int, context: int) -> None:
         super().__init__()

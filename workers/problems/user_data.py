@@ -34,7 +34,7 @@ class UserData:
         train_inputs, test_inputs: [n, ...]; several inputs are packed into one tensor [n, f].
         train_targets, test_targets: [n, ...].
         layout: of several inputs; None for one.
-        notes: what was chosen or left out, each a clause that follows the name of the function.
+        notes: what was chosen or left out; each is a clause that follows the name of the function.
     """
 
     train_inputs: Tensor
@@ -51,7 +51,7 @@ def user_data(name: str, returned: Any, *, map_labels: bool = False) -> UserData
     Args:
         name: of the function, for messages.
         returned: by the function.
-        map_labels: whether the labels of the targets are numbered.
+        map_labels: whether the labels of the targets are replaced by class numbers (`data.labels: map`).
 
     Raises:
         BadReference: it is no data, or its parts do not fit together; one sentence.
