@@ -1,8 +1,9 @@
 """Which library computes matrix products on a CPU.
 
-torch computes float32 products with MKL. On some CPUs that are not from Intel, MKL uses kernels for narrower
-vector units: on a CPU with 256 GFLOP/s per core it reached 105, and oneDNN reached 235. torch includes oneDNN
-but offers its products only under a private name. If a release removes that name, only this choice is lost.
+torch computes float32 products with MKL. On some CPUs that are not from Intel, its kernels use only half of
+the arithmetic units: on a CPU with 256 GFLOP/s per core it reached 105, and oneDNN reached 235. torch
+includes oneDNN but offers its products only under a private name. If a release removes that name, only this
+choice is lost.
 """
 
 import time
