@@ -181,7 +181,8 @@ def export(
     formats: Annotated[
         list[str] | None,
         typer.Option(
-            "--format", help="parquet, json, npz, gudhi, safetensors or tensorboard; repeatable."
+            "--format",
+            help="parquet, json, npz, gudhi, safetensors, tensorboard or pathsample; repeatable.",
         ),
     ] = None,
     out: Annotated[

@@ -64,7 +64,9 @@ class Minima(Model):
         (), alias="from", description="Checkpoints to take: .safetensors, or .pt state dicts."
     )
     discover: bool = Field(
-        False, description="Descend from dips inside paths, and add the minima that this reaches."
+        False,
+        description="Add the minima at which descents from saddles end, or, where paths are not led over "
+        "saddles, descents from dips inside paths.",
     )
     recipes: tuple[Recipe, ...] = Field(
         (), description="Several kinds of training: each a count, and training keys of its own."

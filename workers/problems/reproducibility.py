@@ -32,8 +32,8 @@ def load_twice(spec: DataSpec) -> Dataset:
     data = load_dataset(spec)
     if ":" in spec.name and load_dataset(spec).fingerprint != data.fingerprint:
         raise BadReference(
-            f"data.name {spec.name!r} returns other data when it is called again, so every worker would "
-            "have a loss of its own: draw from a generator with a fixed seed that the function makes"
+            f"data.name {spec.name!r} returns other data when it is called again, so a resumed run would "
+            "have another loss: draw from a generator with a fixed seed that the function makes"
         )
     return data
 
