@@ -16,7 +16,11 @@ def verification_view(result: Verification) -> RenderableType:
         )
     ]
     if result.unchecked:
-        parts.append(Text(f"{result.unchecked} heights have no points to compute them from."))
+        parts.append(
+            Text(
+                f"{result.unchecked} heights were not computed again, since their points are damaged."
+            )
+        )
     if result.heights and agree == len(result.heights):
         worst = max(result.heights, key=lambda h: abs(h.recomputed - h.stored))
         parts.append(

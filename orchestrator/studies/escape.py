@@ -71,6 +71,11 @@ class Escape:
         start = f"The minimum has the loss {self.loss:.6g}"
         if self.verdict and self.verdict != "minimum":
             start += f" and is not proved to be one ({self.verdict})"
+        if self.to is None and self.lower:
+            return (
+                f"{start}; {self.lower} of {self.searched} other minima are lower, and no path to one of them "
+                "is complete: continue the run, or see its failures in `toscore status`."
+            )
         if self.to is None:
             return (
                 f"{start}. Of {self.searched} other minima none is lower, so no way out is known: raise "

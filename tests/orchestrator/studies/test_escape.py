@@ -11,7 +11,7 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.path_status import PairCounts
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.reading import parse
-from orchestrator.studies.escape import escape_of, escape_run, escape_values
+from orchestrator.studies.escape import Escape, escape_of, escape_run, escape_values
 from tests.helpers.command import toscore
 
 SURFACE = """
@@ -151,3 +151,9 @@ def test_the_lowest_of_several_passes():
     assert (result.to, result.height, result.barrier) == (2, 1.5, 0.5)
     assert result.verified is False
     assert "upper bound" in str(result)
+
+
+def test_lower_minima_without_a_path_are_not_denied():
+    """Before a path to a lower minimum is complete, the sentence says so, and not that none is lower."""
+    assert "2 of 3 other minima are lower" in str(Escape(0.5, "minimum", 3, 2))
+    assert "none is lower" in str(Escape(0.5, "minimum", 3, 0))
