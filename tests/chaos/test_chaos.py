@@ -43,7 +43,7 @@ SETTINGS = {
     },
     "resources": {"workers": 2, "checkpoint_seconds": 0},
 }
-SHORT_CUT = range(3)
+SHORT_CUT = range(1, 3)
 ROUNDS = range(3, 33)
 INJURIES, IN_A_SHORT_CUT = 3, 2
 RESTARTS = 25
