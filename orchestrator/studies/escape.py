@@ -73,8 +73,8 @@ class Escape:
             start += f" and is not proved to be one ({self.verdict})"
         if self.to is None and self.lower:
             return (
-                f"{start}; {self.lower} of {self.searched} other minima are lower, and no path to one of them "
-                "is complete: continue the run, or see its failures in `toscore status`."
+                f"{start}; {self.lower} of {self.searched} other minima are lower, and no path to one of "
+                "them is complete: continue the run, or see its failures in `toscore status`."
             )
         if self.to is None:
             return (
