@@ -17,7 +17,7 @@ from orchestrator.runs.stored_run import config_of
 from orchestrator.scheduling.lease import Lease
 from topo_core.objectives.precision import check_precision
 from workers.execution.strategy_probe import (
-    Choice,
+    EvaluationChoice,
     choose_evaluation,
     choose_for,
     device_here,
@@ -26,7 +26,7 @@ from workers.execution.strategy_probe import (
 from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.checkpoints import check_fixed_state, check_state_dict
 from workers.problems.evaluation import GPU_SHARE, Evaluation
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 from workers.problems.user_code import BadReference
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
@@ -52,7 +52,7 @@ def open_store(location: str) -> Store:
     return Store(objects)
 
 
-def check_checkpoints(plan: Plan, loaded: Loaded) -> None:
+def check_checkpoints(plan: Plan, loaded: LoadedProblem) -> None:
     """Check that the user's checkpoints fit the network, have equal fixed state, and are different points.
 
     Raises:
@@ -91,7 +91,7 @@ def check_device(run: RunFile) -> None:
 
 
 def prepare_store(
-    plan: Plan, store: Store, loaded: Loaded, lease: Lease, address: str | None
+    plan: Plan, store: Store, loaded: LoadedProblem, lease: Lease, address: str | None
 ) -> Evaluation:
     """Repair the store, begin the lease term in its commit log, and publish the configuration of this driver.
 
@@ -121,7 +121,7 @@ def prepare_store(
     return choice.evaluation
 
 
-def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | None:
+def _choice_before(plan: Plan, store: Store, address: str | None) -> EvaluationChoice | None:
     """The choice of the previous driver; None if there is none, or it was for another problem, precision or
     device."""
     config = store.latest_config()
@@ -134,10 +134,10 @@ def _choice_before(plan: Plan, store: Store, address: str | None) -> Choice | No
         return None
     here = hardware()
     machine = here if address is None else {k: config["provenance"].get(k) for k in here}
-    return Choice(evaluation, machine)
+    return EvaluationChoice(evaluation, machine)
 
 
-def _choose(plan: Plan, loaded: Loaded, address: str | None) -> Choice:
+def _choose(plan: Plan, loaded: LoadedProblem, address: str | None) -> EvaluationChoice:
     """Compare the evaluation strategies in this process, or on a worker of the cluster.
 
     On a cluster, the machine of the driver may have no GPU although those of the workers have one.

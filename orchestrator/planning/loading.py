@@ -6,12 +6,12 @@ from orchestrator.planning.plan import Plan
 from orchestrator.run_file.errors import BadRunFile
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
-from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
 
 
-def load_for(plan: Plan, data: Dataset | None = None) -> Loaded:
+def load_for(plan: Plan, data: Dataset | None = None) -> LoadedProblem:
     """Load the data and build the network of a plan; print which defaults were chosen for code of the user.
 
     Args:

@@ -24,9 +24,9 @@ from workers.tasks.minimum_tasks import (
     SaddleMinimum,
     TrainMinimum,
 )
-from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathTaskSettings
 from workers.tasks.problem import FixedState, Problem
-from workers.tasks.simplex_tasks import OptimizeSimplex, SimplexWork
+from workers.tasks.simplex_tasks import OptimizeSimplex, SimplexTaskSettings
 from workers.tasks.task import Task
 
 
@@ -129,12 +129,12 @@ class Plan:
         return tuple(task.key for task in self.minima)
 
     @property
-    def path_settings(self) -> PathWork:
+    def path_settings(self) -> PathTaskSettings:
         """Settings of the whole optimisation of a path."""
         return self.run.paths
 
     @cached_property
-    def rungs(self) -> tuple[PathWork, ...]:
+    def rungs(self) -> tuple[PathTaskSettings, ...]:
         """Settings of the path on each rung of `pairs.rungs`; the last one is the whole optimisation."""
         whole = self.path_settings
         return (*(replace(whole, epochs=epochs) for epochs in self.run.pairs.rungs), whole)
@@ -290,7 +290,7 @@ class Plan:
         )
 
     @cached_property
-    def simplex_settings(self) -> SimplexWork:
+    def simplex_settings(self) -> SimplexTaskSettings:
         """Settings of the optimisation of simplices."""
         return self.run.simplices
 

@@ -13,7 +13,7 @@ from orchestrator.planning.timed_sample import Sample
 from orchestrator.run_file.models import RunFile
 from topo_core.objectives.protocol import Step
 from workers.problems.evaluation import Evaluation, prepare
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 
 SAMPLE_STEPS = 3
 """Number of timed calls. Their median is used, and three are enough to ignore one outlier."""
@@ -57,7 +57,7 @@ def timed(run: RunFile) -> Sample:
     )
 
 
-def _load(run: RunFile) -> Loaded:
+def _load(run: RunFile) -> LoadedProblem:
     identity, data = identify_and_load(run)
     return load_for(Plan(run, identity), data)
 

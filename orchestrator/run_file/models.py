@@ -1,6 +1,6 @@
 """The model of a run file: it is parsed once and frozen, and refuses impossible values.
 
-The settings of each kind of task are dataclasses that are also attributes of the tasks (`PathWork`,
+The settings of each kind of task are dataclasses that are also attributes of the tasks (`PathTaskSettings`,
 `MinimumSettings`, …). So a key of the run file, its default and its check are defined once, where the setting
 is used.
 """
@@ -15,9 +15,9 @@ from orchestrator.run_file.groups import Pairs, Reduce, Resources, Saddles
 from orchestrator.run_file.minima import Minima
 from orchestrator.run_file.model import Model, spec
 from orchestrator.run_file.numbers import Guarded
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import DType
-from workers.tasks.simplex_tasks import SimplexWork
+from workers.tasks.simplex_tasks import SimplexTaskSettings
 from workers.tasks.specs import OBJECTIVE, TORCHVISION, DataSpec, LossSpec, NetworkSpec
 
 
@@ -42,9 +42,11 @@ class RunFile(Model):
     loss: spec(LossSpec) = Field(LossSpec())  # type: ignore[valid-type]
     dtype: DType = Field("float32", description="Of data and parameters: float32 or float64.")
     minima: Minima = Field(default_factory=Minima)
-    paths: Annotated[PathWork, Guarded()] = Field(default_factory=PathWork)
+    paths: Annotated[PathTaskSettings, Guarded()] = Field(default_factory=PathTaskSettings)
     pairs: Pairs = Field(default_factory=Pairs)
-    simplices: Annotated[SimplexWork, Guarded()] = Field(default_factory=SimplexWork)
+    simplices: Annotated[SimplexTaskSettings, Guarded()] = Field(
+        default_factory=SimplexTaskSettings
+    )
     saddles: Saddles = Field(default_factory=Saddles)
     reduce: Reduce = Field(default_factory=Reduce)
     resources: Resources = Field(default_factory=Resources)

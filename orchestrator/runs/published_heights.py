@@ -20,7 +20,7 @@ from orchestrator.runs.stored_run import StartedRun
 from topo_core.homology.barcodes import Barcode, barcode
 from topo_core.random_streams import generator
 from workers.problems.evaluation import Evaluation
-from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.loaded_problem import LoadedProblem, load_problem
 
 ALPHAS = (0.25, 0.5, 0.75)
 SHARE = 8
@@ -78,7 +78,7 @@ def published_heights(run: StartedRun) -> PublishedHeights:
     return PublishedHeights(losses, heights, plain)
 
 
-def measured(loaded: Loaded, points: Tensor, batch_size: int, name: str) -> Tensor:
+def measured(loaded: LoadedProblem, points: Tensor, batch_size: int, name: str) -> Tensor:
     """The largest loss of points [k, d] on an eighth of the minibatches, with the weight penalty; a scalar.
 
     Args:

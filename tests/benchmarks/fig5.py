@@ -28,7 +28,7 @@ from workers.execution.strategy_probe import choose_evaluation
 from workers.execution.training import begin, train_until
 from workers.problems.data_sets import Dataset, sizes
 from workers.problems.evaluation import Evaluation, prepare
-from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.loaded_problem import LoadedProblem, load_problem
 
 REPEATS = 5
 TEST_IMAGES = 10
@@ -71,7 +71,7 @@ def _row(plan: Plan, batches: int) -> float:
     return 1 / path
 
 
-def _loaded(plan: Plan, images: int) -> Loaded:
+def _loaded(plan: Plan, images: int) -> LoadedProblem:
     """Random images of the study's shape, on the device and with the strategy that a run would take."""
     found = sizes(plan.run.data)
     draw = torch.Generator().manual_seed(0)
@@ -85,7 +85,7 @@ def _loaded(plan: Plan, images: int) -> Loaded:
     return load_problem(plan.problem, evaluation, data)
 
 
-def _path_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
+def _path_epoch(loaded: LoadedProblem, plan: Plan) -> Callable[[], None]:
     """One epoch of a path on the loaded images: gradients, projection, displacement."""
     objective = loaded.objective(plan.path_settings.batch_size)
     settings = replace(plan.path_settings, epochs=ENDLESS, evaluate_every=ENDLESS, insertion=None)
@@ -102,7 +102,7 @@ def _path_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
     return epoch
 
 
-def _dense(loaded: Loaded, plan: Plan) -> Callable[[], object]:
+def _dense(loaded: LoadedProblem, plan: Plan) -> Callable[[], object]:
     """A measurement of the height: the grid of each segment before its bisection."""
     objective = loaded.objective(plan.path_settings.batch_size)
     points = plan.path_settings.points * PROFILE_POINTS
@@ -110,7 +110,7 @@ def _dense(loaded: Loaded, plan: Plan) -> Callable[[], object]:
     return lambda: objective.losses(rows)
 
 
-def _training_epoch(loaded: Loaded, plan: Plan) -> Callable[[], None]:
+def _training_epoch(loaded: LoadedProblem, plan: Plan) -> Callable[[], None]:
     (training,) = set(plan.run.minima.trainings)
     objective = loaded.objective(training.batch_size)
     state = [begin(training, loaded.initial_point(0))]

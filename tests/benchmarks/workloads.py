@@ -19,9 +19,9 @@ from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.strategy_probe import fastest
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 from workers.problems.networks import build
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
 
@@ -65,8 +65,10 @@ class Workload:
         """The strategy that the probe at the start of a run takes."""
         evaluation = Evaluation(str(self.x.device), threads=torch.get_num_threads())
         data = Dataset(self.x, self.y, self.x, self.y, 10)
-        loaded = Loaded(Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation)
-        settings = PathWork(points=self.moving + 2, batch_size=self.batch)
+        loaded = LoadedProblem(
+            Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation
+        )
+        settings = PathTaskSettings(points=self.moving + 2, batch_size=self.batch)
         return fastest(loaded, settings, loaded.strategies())[0].strategy
 
     def literal(self) -> None:

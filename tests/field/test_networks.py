@@ -15,7 +15,7 @@ from workers.execution.strategy_probe import choose_evaluation
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 
 WORDS, LENGTH, CLASSES = 11, 5, 3
 
@@ -150,7 +150,7 @@ def runs_as(problem, own, inputs, targets, expected, logits):
     objective = loaded.objective(len(targets))
     assert loaded.measure(point).loss == pytest.approx(value.item(), rel=1e-6)
     assert torch.allclose(objective.full_gradient(point), gradient, atol=1e-6)
-    choice = choose_evaluation(loaded, PathWork(points=4, batch_size=10))
+    choice = choose_evaluation(loaded, PathTaskSettings(points=4, batch_size=10))
     assert choice.evaluation.strategy in ("literal", "functional")
     return loaded
 

@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from topo_core.critical_points.verdicts import CriticalPoint
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.storage.schema import MinimumRecord
 from workers.tasks.minimum_tasks import Minimum
 
 
 def minimum_record(
     task: Minimum,
-    site: Site,
+    context: TaskContext,
     point: Tensor,
     *,
     source: str,
@@ -28,7 +28,7 @@ def minimum_record(
 
     Args:
         task: the task whose result the minimum is.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
         point: [d], in the dtype of the problem.
         source: `trained`, or where the point comes from.
         stop_reason: why the training stopped: `epochs` or `loss`; `imported` where there was none.
@@ -37,7 +37,7 @@ def minimum_record(
         polished: whether the point was polished. Then the counts of gradients and products in `critical`
             include those of the polish.
     """
-    measured = site.loaded.measure(point)
+    measured = context.loaded.measure(point)
     record = MinimumRecord(
         key=task.key,
         index=task.index,
@@ -50,8 +50,8 @@ def minimum_record(
         epochs=len(history),
         stop_reason=stop_reason,
         history=[{"epoch": epoch, "loss": loss, "rate": rate} for epoch, loss, rate in history],
-        ridge=site.loaded.objective(len(site.loaded.data.train_inputs)).ridge_value(point),
-        object=site.store.publish_minimum(task.key, site.loaded.state_dict(point)),
+        ridge=context.loaded.objective(len(context.loaded.data.train_inputs)).ridge_value(point),
+        object=context.store.publish_minimum(task.key, context.loaded.state_dict(point)),
     )
     return record if critical is None else replace(record, **_judged(critical), polished=polished)
 

@@ -21,7 +21,7 @@ from topo_core.paths.state import PathState
 from workers.execution.path_starts import initial_paths_of
 from workers.execution.path_task import PathRun
 from workers.execution.progress import Interrupted
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.storage.objects import StoreFull, StoreUnreachable
 from workers.storage.schema import PairRecord
 from workers.tasks.path_tasks import OptimizePath
@@ -29,7 +29,9 @@ from workers.tasks.path_tasks import OptimizePath
 Outcome = tuple[OptimizePath, PairRecord | Exception]
 
 
-def optimize_paths_together(tasks: Sequence[OptimizePath], site: Site) -> Iterator[Outcome]:
+def optimize_paths_together(
+    tasks: Sequence[OptimizePath], context: TaskContext
+) -> Iterator[Outcome]:
     """Optimise paths of one problem with equal settings.
 
     Yields:
@@ -39,9 +41,9 @@ def optimize_paths_together(tasks: Sequence[OptimizePath], site: Site) -> Iterat
     Raises:
         Interrupted: the worker was asked to stop; the last checkpoints are published.
     """
-    site.progress.start(*(task.key for task in tasks))
-    for outcome in _Pack(site, Parts(None)).outcomes(tasks):
-        site.progress.ended(outcome[0].key)
+    context.progress.start(*(task.key for task in tasks))
+    for outcome in _Pack(context, Parts(None)).outcomes(tasks):
+        context.progress.ended(outcome[0].key)
         yield outcome
 
 
@@ -53,7 +55,7 @@ class _Path:
 
 @dataclass(frozen=True)
 class _Pack:
-    site: Site
+    context: TaskContext
     parts: Parts
 
     def outcomes(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
@@ -61,7 +63,7 @@ class _Pack:
         paths: list[_Path] = []
         fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
-            run = PathRun(task, self.site)
+            run = PathRun(task, self.context)
             try:
                 state = run.resumed()
             except Exception as error:
@@ -89,7 +91,7 @@ class _Pack:
         tasks, seeds = [run.task for run in runs], [run.seed for run in runs]
 
         def keep(stop: Mapping[int, CurveState]) -> None:
-            due = bool(stop) and self.site.progress.checkpoint_is_due()
+            due = bool(stop) and self.context.progress.checkpoint_is_due()
             for at, curve in stop.items() if due else ():
                 # A lost checkpoint costs a part of a curve. If the store stays unavailable, publishing the
                 # path raises the error again, and it is reported then.
@@ -97,10 +99,10 @@ class _Pack:
                     runs[at].keep_curve(curve)
             # All checkpoints are published at this point, so that `share` may interrupt at the first path.
             for at, curve in stop.items():
-                self.site.progress.share(tasks[at].key, runs[at].share(curve))
+                self.context.progress.share(tasks[at].key, runs[at].share(curve))
 
         solvers = [run.solver for run in runs]
-        return initial_paths_of(tasks, self.site, solvers, seeds, begun, keep)
+        return initial_paths_of(tasks, self.context, solvers, seeds, begun, keep)
 
     def _to_the_ends(self, paths: Sequence[_Path]) -> Iterator[Outcome]:
         going = list(paths)
@@ -119,7 +121,7 @@ class _Pack:
                     yield advanced
             # All checkpoints are published at this point, so that `share` may interrupt at the first path.
             for path in going:
-                self.site.progress.share(path.run.task.key, path.run.share(path.state))
+                self.context.progress.share(path.run.task.key, path.run.share(path.state))
 
     def _one_epoch_further(self, paths: Sequence[_Path]) -> Iterator["_Path | Outcome"]:
         """Advance the paths with the fewest epochs by one epoch, and publish the checkpoints that are due."""
@@ -127,12 +129,12 @@ class _Pack:
         device = paths[0].state.points.device
         parts = self.parts(len(paths), lambda at: self._advanced(paths[at], until), device=device)
         states = list(itertools.chain.from_iterable(parts))
-        due = self.site.progress.checkpoint_is_due()
+        due = self.context.progress.checkpoint_is_due()
         for path, state in zip(paths, states, strict=True):
             if isinstance(state, Exception):
                 yield path.run.task, state
                 continue
-            self.site.progress.path_epochs += state.epoch - path.state.epoch
+            self.context.progress.path_epochs += state.epoch - path.state.epoch
             advanced = state.epoch > path.state.epoch
             yield (
                 self._kept(path.run, state, due=due) if advanced or due else _Path(path.run, state)

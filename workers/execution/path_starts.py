@@ -24,13 +24,13 @@ from topo_core.paths.starts.trained_curves import (
 )
 from topo_core.paths.starts.weight_matching import weight_matching
 from workers.execution.progress import Interrupted, TaskFailure
-from workers.execution.task_run import Site
-from workers.problems.loaded_problem import Loaded
+from workers.execution.task_run import TaskContext
+from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.immutable_objects import Damaged
 from workers.storage.objects import NotWritable, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
-from workers.tasks.path_tasks import OptimizePath, PathWork
+from workers.tasks.path_tasks import OptimizePath, PathTaskSettings
 from workers.tasks.results import FailureKind
 
 Keep = Callable[[Mapping[int, CurveState]], None]
@@ -45,7 +45,7 @@ more."""
 
 def initial_path_of(
     task: OptimizePath,
-    site: Site,
+    context: TaskContext,
     solver: PathSolver,
     seed: int,
     begun: CurveState | None,
@@ -55,7 +55,7 @@ def initial_path_of(
 
     Args:
         task: the path to optimise.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
         solver: of the path.
         seed: of the random numbers.
         begun: state of a curve from a checkpoint, to be continued; None to begin a new one.
@@ -68,14 +68,14 @@ def initial_path_of(
         Interrupted: the worker was asked to stop.
     """
     settings = task.settings
-    start, end = _ends(task, site)
+    start, end = _ends(task, context)
     if solver.resolved.trains_a_curve:
         states = {0: begun or begin_curve(start, end)}
         return _trained(solver, states, settings, [seed], keep)[0]
     name = solver.resolved.start
     try:
         if name == "aligned":
-            matched = _aligned(site.loaded, solver.objective, start, end, seed)
+            matched = _aligned(context.loaded, solver.objective, start, end, seed)
             points = line(start, matched, settings.points)
             return Start(points)
         if name == "warm":
@@ -83,7 +83,7 @@ def initial_path_of(
         if name == "moved":
             return Start(_moved(task, start, end))
         if name == "through":
-            return Start(_through(task, site.store, start))
+            return Start(_through(task, context.store, start))
         return find_start(solver.objective, start, end, solver.resolved, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
@@ -91,7 +91,7 @@ def initial_path_of(
 
 def initial_paths_of(
     tasks: Sequence[OptimizePath],
-    site: Site,
+    context: TaskContext,
     solvers: Sequence[PathSolver],
     seeds: Sequence[int],
     begun: Sequence[CurveState | None],
@@ -101,7 +101,7 @@ def initial_paths_of(
 
     Args:
         tasks: paths of one problem.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
         solvers, seeds, begun: as for `initial_path_of`, one for each task.
         keep: as for `initial_path_of`, with the curves by the index of their task.
 
@@ -117,7 +117,7 @@ def initial_paths_of(
             keep({at: stop[0]} if stop else {})
 
         try:
-            return initial_path_of(tasks[at], site, solvers[at], seeds[at], begun[at], keep_this)
+            return initial_path_of(tasks[at], context, solvers[at], seeds[at], begun[at], keep_this)
         except Interrupted:
             raise
         except Exception as error:
@@ -128,7 +128,7 @@ def initial_paths_of(
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
             try:
-                states[at] = begun[at] or begin_curve(*_ends(task, site))
+                states[at] = begun[at] or begin_curve(*_ends(task, context))
             except Exception as error:
                 results[at] = error
         results |= _trained(
@@ -137,22 +137,22 @@ def initial_paths_of(
     return [results[at] if at in results else alone(at) for at in range(len(tasks))]
 
 
-def settings_of(task: OptimizePath) -> PathWork:
+def settings_of(task: OptimizePath) -> PathTaskSettings:
     """The settings of a task; `start: through` is replaced by `auto` if the task names no paths in `via`."""
     if task.settings.start == "through" and not task.via:
         return replace(task.settings, start="auto")
     return task.settings
 
 
-def _ends(task: OptimizePath, site: Site) -> tuple[Tensor, Tensor]:
-    a, b = (site.store.read_minimum(task.object_of(key)) for key in (task.a, task.b))
-    return site.loaded.flat(a), site.loaded.flat(b)
+def _ends(task: OptimizePath, context: TaskContext) -> tuple[Tensor, Tensor]:
+    a, b = (context.store.read_minimum(task.object_of(key)) for key in (task.a, task.b))
+    return context.loaded.flat(a), context.loaded.flat(b)
 
 
 def _trained(
     solver: PathSolver,
     states: Mapping[int, CurveState],
-    settings: PathWork,
+    settings: PathTaskSettings,
     seeds: Sequence[int],
     keep: Keep,
 ) -> dict[int, Start]:
@@ -176,7 +176,9 @@ def _trained(
     return trained
 
 
-def _aligned(loaded: Loaded, objective: Objective, start: Tensor, end: Tensor, seed: int) -> Tensor:
+def _aligned(
+    loaded: LoadedProblem, objective: Objective, start: Tensor, end: Tensor, seed: int
+) -> Tensor:
     """`end` [d] with its hidden units permuted so that it is close to `start` [d].
 
     Raises:
@@ -273,7 +275,7 @@ def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]
         ValueError: the store cannot be read.
     """
     location = task.settings.warm_from
-    assert location is not None  # checked by PathWork
+    assert location is not None  # checked by PathTaskSettings
     columns = ("key", "i", "j", "a", "b", "height", "object")
     try:
         other = Store(open_objects(location))

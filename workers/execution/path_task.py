@@ -20,15 +20,15 @@ from topo_core.paths.state import PathState, Record
 from topo_core.random_streams import seed_of
 from workers.execution.path_starts import initial_path_of, settings_of
 from workers.execution.progress import TaskFailure
-from workers.execution.task_run import Site, run_task
-from workers.problems.loaded_problem import Loaded
+from workers.execution.task_run import TaskContext, run_task
+from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.schema import PairRecord, ResultRecord
 from workers.tasks.path_tasks import OptimizePath
 from workers.tasks.results import FailureKind
 from workers.tasks.specs import OBJECTIVE
 
 
-def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
+def optimize_one_path(task: OptimizePath, context: TaskContext) -> ResultRecord:
     """Optimise the path between two minima of the store.
 
     Raises:
@@ -36,7 +36,7 @@ def optimize_one_path(task: OptimizePath, site: Site) -> ResultRecord:
         Damaged: a minimum, or a path that the initial path is made of, cannot be read.
         Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
-    return run_task(PathRun(task, site), site.progress)
+    return run_task(PathRun(task, context), context.progress)
 
 
 class PathRun:
@@ -47,7 +47,7 @@ class PathRun:
 
     Args:
         task: the path to optimise.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
 
     Attributes:
         objective: the loss.
@@ -55,9 +55,9 @@ class PathRun:
         seed: of the random numbers.
     """
 
-    def __init__(self, task: OptimizePath, site: Site) -> None:
-        self.task, self.site, self.key = task, site, task.key
-        self.objective: ModuleObjective = site.loaded.objective(task.settings.batch_size)
+    def __init__(self, task: OptimizePath, context: TaskContext) -> None:
+        self.task, self.context, self.key = task, context, task.key
+        self.objective: ModuleObjective = context.loaded.objective(task.settings.batch_size)
         # From the lineage, not from the key: a path with more epochs begins with the same random numbers.
         self.seed = seed_of(task.seed, "path", task.lineage)
         self.solver = PathSolver(self.objective, settings_of(task))
@@ -72,12 +72,12 @@ class PathRun:
 
         def keep(stop: Mapping[int, CurveState]) -> None:
             for curve in stop.values():
-                if self.site.progress.checkpoint_is_due():
+                if self.context.progress.checkpoint_is_due():
                     self.keep_curve(curve)
-                self.site.progress.share(self.key, self.share(curve))
+                self.context.progress.share(self.key, self.share(curve))
 
         return self.begun(
-            initial_path_of(self.task, self.site, self.solver, self.seed, state, keep)
+            initial_path_of(self.task, self.context, self.solver, self.seed, state, keep)
         )
 
     def resumed(self) -> PathState | CurveState | None:
@@ -86,14 +86,14 @@ class PathRun:
         It is a checkpoint of this task (its path or its initial curve), else one of the same path optimised
         for fewer epochs.
         """
-        task, store = self.task, self.site.store
+        task, store = self.task, self.context.store
         checkpoint = store.latest_checkpoint(task.key) or store.latest_checkpoint(
             task.lineage, at_most=self._fork
         )
         if checkpoint is None:
             return None
         kind = CurveState if "passes" in checkpoint.scalars else PathState
-        return kind.restore(self.site.loaded.on_device(checkpoint.tensors), checkpoint.scalars)
+        return kind.restore(self.context.loaded.on_device(checkpoint.tensors), checkpoint.scalars)
 
     def begun(self, first: Start) -> PathState:
         """The state before the first step, from an initial path."""
@@ -110,7 +110,7 @@ class PathRun:
     def advance(self, state: PathState) -> PathState:
         """The state one epoch later."""
         advanced = self.solver.advance(state, self.seed, until_epoch=state.epoch + 1)
-        self.site.progress.path_epochs += advanced.epoch - state.epoch
+        self.context.progress.path_epochs += advanced.epoch - state.epoch
         return advanced
 
     def keep(self, state: PathState, *, due: bool) -> None:
@@ -118,18 +118,18 @@ class PathRun:
         if self.task.goes_on and state.epoch == self._fork and not state.failure:
             self._keep_for_longer(state)
         if due and not self.is_finished(state):
-            self.site.store.publish_checkpoint(
+            self.context.store.publish_checkpoint(
                 self.key, state.epoch, state.tensors(), state.scalars()
             )
 
     def _keep_for_longer(self, state: PathState) -> None:
-        self.site.store.publish_checkpoint(
+        self.context.store.publish_checkpoint(
             self.task.lineage, state.epoch, state.tensors(), state.scalars()
         )
 
     def keep_curve(self, curve: CurveState) -> None:
         """Publish a checkpoint of a curve in training."""
-        self.site.store.publish_checkpoint(
+        self.context.store.publish_checkpoint(
             self.key, 0, curve.tensors(), curve.scalars(), passes=curve.passes
         )
 
@@ -146,7 +146,7 @@ class PathRun:
         Raises:
             TaskFailure: the loss diverged.
         """
-        task, store = self.task, self.site.store
+        task, store = self.task, self.context.store
         path = self.solver.solution(state)
         if path.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
@@ -155,14 +155,14 @@ class PathRun:
         if task.goes_on and state.epoch < self._fork:
             self._keep_for_longer(state)
         name = None
-        if self.site.keep_points:
+        if self.context.keep_points:
             name = store.publish_path(task.key, _tensors(path), a=task.a, b=task.b)
         grid = loss_profile(self.objective, path.points, heights="paper")
         record = _record(task, path, grid.maximum, self._total, name)
-        return replace(record, **_test_losses(self.site.loaded, path.points))
+        return replace(record, **_test_losses(self.context.loaded, path.points))
 
 
-def _test_losses(loaded: Loaded, points: Tensor) -> dict[str, Any]:
+def _test_losses(loaded: LoadedProblem, points: Tensor) -> dict[str, Any]:
     """The record's columns of the test loss at the points [k, d]; none for a loss of the parameters alone."""
     if loaded.problem.data.name.startswith(OBJECTIVE):
         return {}

@@ -13,7 +13,7 @@ from topo_core.paths.pass_state import PassState, SearchResult
 from topo_core.paths.profiles import loss_profile
 from topo_core.random_streams import seed_of
 from workers.execution.stationarity import is_small
-from workers.execution.task_run import Site, run_task
+from workers.execution.task_run import TaskContext, run_task
 from workers.storage.schema import ResultRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle
 
@@ -30,7 +30,7 @@ SAME_LOSS = 1e-6
 its loss by much less, because its gradient is about zero."""
 
 
-def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
+def refine_one_saddle(task: RefineSaddle, context: TaskContext) -> ResultRecord:
     """Refine a path, and find the minima at which the descents from its saddles end.
 
     A problem that is too large for exact gradients has a record with the verdict `too large`.
@@ -39,9 +39,9 @@ def refine_one_saddle(task: RefineSaddle, site: Site) -> ResultRecord:
         Damaged: the path or a minimum cannot be read.
         Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
-    if not is_small(site.loaded):
+    if not is_small(context.loaded):
         return _too_large(task)
-    return run_task(SaddleRun(task, site), site.progress)
+    return run_task(SaddleRun(task, context), context.progress)
 
 
 def _too_large(task: RefineSaddle) -> SaddleRecord:
@@ -86,23 +86,25 @@ class SaddleRun:
 
     Args:
         task: the path to refine.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
     """
 
-    def __init__(self, task: RefineSaddle, site: Site) -> None:
+    def __init__(self, task: RefineSaddle, context: TaskContext) -> None:
         self.key = task.key
-        self._task, self._site = task, site
-        self._objective: ModuleObjective = site.loaded.objective(len(site.loaded.data.train_inputs))
+        self._task, self._context = task, context
+        self._objective: ModuleObjective = context.loaded.objective(
+            len(context.loaded.data.train_inputs)
+        )
         self._settings = PassRefinement(rounds=task.rounds)
         self._seed = seed_of(task.seed, "saddle", task.key)
 
     def begin(self) -> PassState:
-        checkpoint = self._site.store.latest_checkpoint(self.key)
+        checkpoint = self._context.store.latest_checkpoint(self.key)
         if checkpoint is not None:
-            tensors = self._site.loaded.on_device(checkpoint.tensors)
+            tensors = self._context.loaded.on_device(checkpoint.tensors)
             return PassState.restore(tensors, checkpoint.scalars)
-        points = self._site.store.read_path(self._task.object_of(self._task.path))["points"]
-        points = points.to(self._site.loaded.evaluation.device).double()
+        points = self._context.store.read_path(self._task.object_of(self._task.path))["points"]
+        points = points.to(self._context.loaded.evaluation.device).double()
         return init_pass(self._objective, points)
 
     def is_finished(self, state: PassState) -> bool:
@@ -113,7 +115,7 @@ class SaddleRun:
 
     def keep(self, state: PassState, *, due: bool) -> None:
         if due and not self.is_finished(state):
-            self._site.store.publish_checkpoint(
+            self._context.store.publish_checkpoint(
                 self.key, state.rounds, state.tensors(), state.scalars()
             )
 
@@ -155,7 +157,9 @@ class SaddleRun:
             "ends": [key for both in ends for key in both],
             "gradients": state.gradients,
             "products": state.products,
-            "object": self._site.store.publish_saddle(self.key, self._tensors(state, top, saddles)),
+            "object": self._context.store.publish_saddle(
+                self.key, self._tensors(state, top, saddles)
+            ),
         }
         if state.ended == "no barrier" or top is None:
             return no_barrier.record(task, **ended)
@@ -216,9 +220,9 @@ class SaddleRun:
         The minima of the path are compared first, because most descents end there and every comparison reads
         an object of the store.
         """
-        task, site = self._task, self._site
+        task, context = self._task, self._context
         for key in (task.a, task.b, *task.others):
-            point = site.loaded.flat(site.store.read_minimum(task.object_of(key))).to(end)
+            point = context.loaded.flat(context.store.read_minimum(task.object_of(key))).to(end)
             if float((end - point).norm()) > SAME_POINT * float(point.norm()):
                 continue
             there = float(self._objective.losses(point[None])[0])

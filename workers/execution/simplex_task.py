@@ -12,13 +12,13 @@ from topo_core.simplices.optimize import SimplexSolution, simplex_solutions
 from topo_core.simplices.solver import advance_simplices, begin_simplices, simplex_is_finished
 from topo_core.simplices.state import SimplexState
 from workers.execution.progress import TaskFailure
-from workers.execution.task_run import Site, run_task
+from workers.execution.task_run import TaskContext, run_task
 from workers.storage.schema import ResultRecord, SimplexRecord
 from workers.tasks.results import FailureKind
 from workers.tasks.simplex_tasks import OptimizeSimplex
 
 
-def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
+def optimize_one_simplex(task: OptimizeSimplex, context: TaskContext) -> ResultRecord:
     """Initialise a simplex from its optimised faces, and optimise its interior.
 
     Raises:
@@ -26,7 +26,7 @@ def optimize_one_simplex(task: OptimizeSimplex, site: Site) -> ResultRecord:
         Damaged: a minimum or a face cannot be read.
         Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
-    return run_task(SimplexRun(task, site), site.progress)
+    return run_task(SimplexRun(task, context), context.progress)
 
 
 class SimplexRun:
@@ -34,21 +34,21 @@ class SimplexRun:
 
     Args:
         task: the simplex to optimise.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
     """
 
-    def __init__(self, task: OptimizeSimplex, site: Site) -> None:
-        self.key, self._task, self._site = task.key, task, site
+    def __init__(self, task: OptimizeSimplex, context: TaskContext) -> None:
+        self.key, self._task, self._context = task.key, task, context
         self._settings = task.settings
-        self._objective = site.loaded.objective(task.settings.batch_size)
+        self._objective = context.loaded.objective(task.settings.batch_size)
         self._seed = seed_of(task.seed, "simplex", task.key)
         self._total = task.settings.total_epochs(self._objective.batches)
-        self._boundary = _boundary(task, site)
+        self._boundary = _boundary(task, context)
 
     def begin(self) -> SimplexState:
-        checkpoint = self._site.store.latest_checkpoint(self.key)
+        checkpoint = self._context.store.latest_checkpoint(self.key)
         if checkpoint is not None:
-            tensors = self._site.loaded.on_device(checkpoint.tensors)
+            tensors = self._context.loaded.on_device(checkpoint.tensors)
             return SimplexState.restore(tensors, checkpoint.scalars)
         around = self._boundary
         (state,) = begin_simplices(
@@ -71,7 +71,7 @@ class SimplexRun:
 
     def keep(self, state: SimplexState, *, due: bool) -> None:
         if due and not self.is_finished(state):
-            self._site.store.publish_checkpoint(
+            self._context.store.publish_checkpoint(
                 self.key, state.epoch, state.tensors(), state.scalars()
             )
 
@@ -79,7 +79,7 @@ class SimplexRun:
         return state.epoch / self._total
 
     def end(self, state: SimplexState) -> SimplexRecord:
-        task, store = self._task, self._site.store
+        task, store = self._task, self._context.store
         (simplex,) = simplex_solutions(self._objective, [state], self._settings)
         if simplex.outcome is Outcome.DIVERGED:
             store.drop_checkpoints(task.key)
@@ -93,9 +93,9 @@ class SimplexRun:
         return _record(task, self._boundary, simplex, self._total, name)
 
 
-def _boundary(task: OptimizeSimplex, site: Site) -> SimplexBoundary:
+def _boundary(task: OptimizeSimplex, context: TaskContext) -> SimplexBoundary:
     """The boundary of a simplex: its faces from the store, resampled on the lattice of the simplex."""
-    count, loaded, store = len(task.vertices), site.loaded, site.store
+    count, loaded, store = len(task.vertices), context.loaded, context.store
     states = [store.read_minimum(task.object_of(key)) for key in task.minima]
     vertices = torch.stack([loaded.flat(state) for state in states])
     read = store.read_path if count == 3 else store.read_simplex

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from topo_core.critical_points.classification import classify_point
 from topo_core.critical_points.verdicts import CriticalPoint
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 from workers.tasks.minimum_settings import MinimumSettings
 
 LARGEST = 10**8
@@ -24,13 +24,13 @@ BATCH_NORM = 10
 over the data, and a Hessian-vector product two such gradients."""
 
 
-def is_small(loaded: Loaded) -> bool:
+def is_small(loaded: LoadedProblem) -> bool:
     """Whether points of the problem are classified, and polished with `polish: auto`."""
     factor = BATCH_NORM if loaded.state.statistics else 1
     return factor * len(loaded.data.train_inputs) * loaded.dimension <= LARGEST
 
 
-def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:
+def is_polished(settings: MinimumSettings, loaded: LoadedProblem) -> bool:
     """Whether a trained point is polished to a stationary point.
 
     With `auto`, a point is polished if the loss has a ridge and the problem is small. Without a ridge, cross
@@ -41,7 +41,7 @@ def is_polished(settings: MinimumSettings, loaded: Loaded) -> bool:
     return settings.polish == "on"
 
 
-def judge(loaded: Loaded, point: Tensor, *, seed: int) -> CriticalPoint | None:
+def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint | None:
     """The classification of a point [d]; None if the problem is too large.
 
     Args:

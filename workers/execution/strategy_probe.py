@@ -26,9 +26,9 @@ from topo_core.objectives.precision import Precision, check_precision
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 from workers.problems.evaluation import Evaluation, prepare
-from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import Problem
 
 REPEATS = 3
@@ -49,7 +49,7 @@ networks."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class EvaluationChoice:
     """The evaluation settings of a run, and how they were chosen.
 
     Attributes:
@@ -64,8 +64,8 @@ class Choice:
 
 
 def choose_evaluation(
-    loaded: Loaded, settings: PathWork, precision: Precision = "float32"
-) -> Choice:
+    loaded: LoadedProblem, settings: PathTaskSettings, precision: Precision = "float32"
+) -> EvaluationChoice:
     """The device of this machine, and the strategy that takes least time for a step of a path.
 
     Args:
@@ -89,11 +89,11 @@ def choose_evaluation(
     chosen, notes = fastest(moved, settings, moved.strategies())
     if device == "cuda":  # free the memory for the workers on this device
         torch.cuda.empty_cache()
-    return Choice(chosen, hardware(), notes)
+    return EvaluationChoice(chosen, hardware(), notes)
 
 
 def fastest(
-    loaded: Loaded, settings: PathWork, candidates: Sequence[str]
+    loaded: LoadedProblem, settings: PathTaskSettings, candidates: Sequence[str]
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """Choose the first of `candidates` that agrees with plain PyTorch and is about as fast as the fastest.
 
@@ -111,7 +111,7 @@ def fastest(
     """
     prepare(loaded.evaluation)  # the same threads and memory settings as in a worker
     trials, notes = [], []
-    literal = Trial(loaded, settings, "literal")
+    literal = StrategyTrial(loaded, settings, "literal")
     reference = literal.gradients()
     untimed = _untimed(candidates)
     for name in (*untimed, *(other for other in candidates if other not in untimed)):
@@ -119,7 +119,7 @@ def fastest(
             trials.append(literal)
             continue
         try:
-            trial = Trial(loaded, settings, name)
+            trial = StrategyTrial(loaded, settings, name)
             fault = trial.disagreement() or trial.distance(reference)
         except torch.OutOfMemoryError:
             raise
@@ -153,7 +153,9 @@ def _untimed(candidates: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in known if name != "linear_onednn")
 
 
-def choose_for(problem: Problem, settings: PathWork, precision: Precision = "float32") -> Choice:
+def choose_for(
+    problem: Problem, settings: PathTaskSettings, precision: Precision = "float32"
+) -> EvaluationChoice:
     """`choose_evaluation` on a machine that has not loaded the problem yet.
 
     Raises:
@@ -178,7 +180,7 @@ def hardware() -> dict[str, Any]:
     }
 
 
-class Trial:
+class StrategyTrial:
     """One strategy, set up once, to be compared with plain PyTorch and timed.
 
     A step computes the gradients at the interior points of one path, or of up to `TRIED_PATHS` paths if the
@@ -190,7 +192,7 @@ class Trial:
         name: of the strategy.
     """
 
-    def __init__(self, loaded: Loaded, settings: PathWork, name: str) -> None:
+    def __init__(self, loaded: LoadedProblem, settings: PathTaskSettings, name: str) -> None:
         self.name, self._loaded = name, loaded
         evaluation = replace(loaded.evaluation, strategy=name)
         self._objective = replace(loaded, evaluation=evaluation).objective(settings.batch_size)

@@ -7,7 +7,7 @@ from workers.execution.import_minimum import import_minimum
 from workers.execution.path_task import optimize_one_path
 from workers.execution.saddle_task import refine_one_saddle
 from workers.execution.simplex_task import optimize_one_simplex
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import (
     descend_minimum,
     restart_minimum,
@@ -28,7 +28,7 @@ from workers.tasks.simplex_tasks import OptimizeSimplex
 from workers.tasks.task import Task
 
 # Each function takes tasks of the class that is its key. The type of a mapping cannot express that.
-TASK_KINDS: dict[type[Task], Callable[[Any, Site], ResultRecord]] = {
+TASK_KINDS: dict[type[Task], Callable[[Any, TaskContext], ResultRecord]] = {
     TrainMinimum: train_minimum,
     DescendMinimum: descend_minimum,
     ImportMinimum: import_minimum,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from workers.execution.progress import TaskProgress
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.run_store import Store
 from workers.storage.schema import ResultRecord
 
@@ -16,8 +16,8 @@ State = TypeVar("State")
 
 
 @dataclass(frozen=True)
-class Site:
-    """What a task needs from its worker: the problem, the store and the progress.
+class TaskContext:
+    """What a task gets from its worker: the problem, the store and the progress.
 
     Attributes:
         loaded: the problem of the task.
@@ -26,7 +26,7 @@ class Site:
         keep_points: whether the points of paths are published.
     """
 
-    loaded: Loaded
+    loaded: LoadedProblem
     store: Store
     progress: TaskProgress
     keep_points: bool = True

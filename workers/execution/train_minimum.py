@@ -22,9 +22,9 @@ from workers.execution.import_minimum import checkpoint_point
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
 from workers.execution.stationarity import is_polished, judge
-from workers.execution.task_run import Site, run_task
+from workers.execution.task_run import TaskContext, run_task
 from workers.execution.training import TrainingState, begin, train_until
-from workers.problems.loaded_problem import Loaded
+from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.schema import MinimumRecord, ResultRecord
 from workers.tasks.minimum_tasks import (
     DescendMinimum,
@@ -39,7 +39,7 @@ POLISH_ITERATIONS = 50
 largest problems that `polish: auto` polishes."""
 
 
-def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
+def train_minimum(task: TrainMinimum, context: TaskContext) -> ResultRecord:
     """Train one minimum from initial weights.
 
     Raises:
@@ -47,11 +47,13 @@ def train_minimum(task: TrainMinimum, site: Site) -> ResultRecord:
         Interrupted: the worker was asked to stop; the last checkpoint is published.
     """
     seed = seed_of(task.seed, "minimum", task.index)
-    run = TrainingRun(task, site, seed, lambda: site.loaded.initial_point(seed), source="trained")
-    return run_task(run, site.progress)
+    run = TrainingRun(
+        task, context, seed, lambda: context.loaded.initial_point(seed), source="trained"
+    )
+    return run_task(run, context.progress)
 
 
-def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
+def descend_minimum(task: DescendMinimum, context: TaskContext) -> ResultRecord:
     """Train one minimum from a dip inside a path.
 
     Raises:
@@ -61,17 +63,17 @@ def descend_minimum(task: DescendMinimum, site: Site) -> ResultRecord:
     """
 
     def dip() -> Tensor:
-        points = site.store.read_path(task.object_of(task.path))["points"]
+        points = context.store.read_path(task.object_of(task.path))["points"]
         position = torch.tensor([task.position], dtype=torch.float64)
         dip = at_positions(points, arc_positions(points), position)[0]
-        return dip.to(site.loaded.evaluation.device)
+        return dip.to(context.loaded.evaluation.device)
 
     seed = seed_of(task.seed, "descent", task.key)
     source = f"dip at {task.position:.4f} of {task.path}"
-    return run_task(TrainingRun(task, site, seed, dip, source=source), site.progress)
+    return run_task(TrainingRun(task, context, seed, dip, source=source), context.progress)
 
 
-def saddle_minimum(task: SaddleMinimum, site: Site) -> ResultRecord:
+def saddle_minimum(task: SaddleMinimum, context: TaskContext) -> ResultRecord:
     """Polish the end of a descent from a saddle. The settings of the task have `epochs` 0, so nothing is
     trained.
 
@@ -82,15 +84,15 @@ def saddle_minimum(task: SaddleMinimum, site: Site) -> ResultRecord:
     """
 
     def end() -> Tensor:
-        ends = site.store.read_saddle(task.object_of(task.saddle))["ends"]
-        return ends[task.end].to(site.loaded.evaluation.device, site.loaded.dtype)
+        ends = context.store.read_saddle(task.object_of(task.saddle))["ends"]
+        return ends[task.end].to(context.loaded.evaluation.device, context.loaded.dtype)
 
     seed = seed_of(task.seed, "below a saddle", task.key)
     source = f"descent {task.end} of saddle {task.saddle}"
-    return run_task(TrainingRun(task, site, seed, end, source=source), site.progress)
+    return run_task(TrainingRun(task, context, seed, end, source=source), context.progress)
 
 
-def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
+def restart_minimum(task: RestartMinimum, context: TaskContext) -> ResultRecord:
     """Train from a user's checkpoint after random noise was added to its weights.
 
     Raises:
@@ -100,13 +102,13 @@ def restart_minimum(task: RestartMinimum, site: Site) -> ResultRecord:
     seed = seed_of(task.seed, "restart", task.key)
 
     def start() -> Tensor:
-        return changed(site.loaded, checkpoint_point(task, site), task.spread, seed)
+        return changed(context.loaded, checkpoint_point(task, context), task.spread, seed)
 
     source = f"restart {task.number} with spread {task.spread:g} from {task.location}"
-    return run_task(TrainingRun(task, site, seed, start, source=source), site.progress)
+    return run_task(TrainingRun(task, context, seed, start, source=source), context.progress)
 
 
-def changed(loaded: Loaded, point: Tensor, spread: float, seed: int) -> Tensor:
+def changed(loaded: LoadedProblem, point: Tensor, spread: float, seed: int) -> Tensor:
     """A point [d] with Gaussian noise added to every parameter.
 
     Args:
@@ -165,7 +167,7 @@ class TrainingRun:
 
     Args:
         task: the minimum to train.
-        site: the problem, the store and the progress.
+        context: the problem, the store and the progress.
         seed: of the order of minibatches, and of the random directions of the polish.
         start: returns the initial point [d]; not called if there is a checkpoint.
         source: where the initial point comes from, for the record.
@@ -174,18 +176,18 @@ class TrainingRun:
     def __init__(
         self,
         task: TrainMinimum | DescendMinimum | SaddleMinimum | RestartMinimum,
-        site: Site,
+        context: TaskContext,
         seed: int,
         start: Callable[[], Tensor],
         *,
         source: str,
     ) -> None:
         self.key = task.key
-        self._task, self._settings, self._site = task, task.settings, site
-        self._loaded, self._store = site.loaded, site.store
+        self._task, self._settings, self._context = task, task.settings, context
+        self._loaded, self._store = context.loaded, context.store
         self._seed, self._start, self._source = seed, start, source
-        self._objective = site.loaded.objective(task.settings.batch_size)
-        self._polishes = is_polished(task.settings, site.loaded)
+        self._objective = context.loaded.objective(task.settings.batch_size)
+        self._polishes = is_polished(task.settings, context.loaded)
         self._polish = PolishSettings(
             classify=ClassifySettings(tolerance=task.settings.gradient_tolerance)
         )
@@ -247,7 +249,7 @@ class TrainingRun:
                 critical = judge(self._loaded, point, seed=self._seed)
             record = minimum_record(
                 self._task,
-                self._site,
+                self._context,
                 point.to(self._loaded.dtype),
                 source=self._source,
                 stop_reason=training.stop_reason,

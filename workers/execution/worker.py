@@ -17,10 +17,10 @@ from workers.execution.failures import failure_of
 from workers.execution.path_pack import optimize_paths_together
 from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProgress
 from workers.execution.task_kinds import TASK_KINDS
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation, device_name, prepare
-from workers.problems.loaded_problem import Loaded, load_problem
+from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.reproducibility import check_identity
 from workers.problems.user_code import look_in
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
@@ -85,7 +85,7 @@ class Worker:
         self._idle_since = time.monotonic()
         self._idle = 0.0
 
-    def _load(self, problem: Problem) -> Loaded:
+    def _load(self, problem: Problem) -> LoadedProblem:
         """Load a problem, and check that its data and code are those that the run was planned with.
 
         Raises:
@@ -95,8 +95,10 @@ class Worker:
         check_identity(problem, data)
         return load_problem(problem, self._context.evaluation, data)
 
-    def _site(self, problem: Problem) -> Site:
-        return Site(self._problem(problem), self._store, self._progress, self._context.keep_paths)
+    def _task_context(self, problem: Problem) -> TaskContext:
+        return TaskContext(
+            self._problem(problem), self._store, self._progress, self._context.keep_paths
+        )
 
     def progress(self) -> Mapping[str, float]:
         """The share done (0 to 1) of each running task, by key: for displays, and to detect tasks that
@@ -184,12 +186,12 @@ class Worker:
         started = time.monotonic()
         self._progress.start(task.key)
         try:
-            site = self._site(task.problem)
+            context = self._task_context(task.problem)
         except Exception as error:
             self._progress.stop()
             return failure_of(task.key, error, loading=True)
         try:
-            record = TASK_KINDS[type(task)](task, site)
+            record = TASK_KINDS[type(task)](task, context)
         except Interrupted:
             raise
         except Exception as error:
@@ -208,12 +210,12 @@ class Worker:
         """
         started = time.monotonic()
         try:
-            site = self._site(tasks[0].problem)
+            context = self._task_context(tasks[0].problem)
         except Exception as error:
             yield from (failure_of(task.key, error, loading=True) for task in tasks)
             return
         try:
-            for task, outcome in optimize_paths_together(tasks, site):
+            for task, outcome in optimize_paths_together(tasks, context):
                 if isinstance(outcome, Exception):
                     yield failure_of(task.key, outcome)
                 else:

@@ -45,7 +45,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedProblem:
     """The data and the network of a problem on the device of an evaluation."""
 
     problem: Problem
@@ -138,7 +138,7 @@ class Loaded:
         """Tensors of the store, by name, on the device of the evaluation."""
         return {name: tensor.to(self.evaluation.device) for name, tensor in tensors.items()}
 
-    def moved(self, evaluation: Evaluation) -> "Loaded":
+    def moved(self, evaluation: Evaluation) -> "LoadedProblem":
         """The same problem on the device of another evaluation."""
         device = torch.device(evaluation.device)
         module = deepcopy(self.module).to(device)
@@ -181,7 +181,9 @@ class Loaded:
         )
 
 
-def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None = None) -> Loaded:
+def load_problem(
+    problem: Problem, evaluation: Evaluation, data: Dataset | None = None
+) -> LoadedProblem:
     """Load the data, build the network, and check that they fit.
 
     Args:
@@ -209,4 +211,4 @@ def load_problem(problem: Problem, evaluation: Evaluation, data: Dataset | None 
             raise BadReference(str(error)) from None
     notes = tuple(f"data.name {problem.data.name!r}: {note}" for note in data.notes)
     notes += (note,) if note else ()
-    return Loaded(problem, data, module, Evaluation(), notes).moved(evaluation)
+    return LoadedProblem(problem, data, module, Evaluation(), notes).moved(evaluation)

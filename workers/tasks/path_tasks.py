@@ -13,7 +13,7 @@ from workers.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class PathWork(PathSettings):
+class PathTaskSettings(PathSettings):
     """`PathSettings`, and settings of the worker: minibatches, other runs.
 
     Attributes:
@@ -55,7 +55,7 @@ class PathFamily:
     """
 
     problem: Problem
-    settings: PathWork
+    settings: PathTaskSettings
     seed: int
 
     @cached_property
@@ -101,7 +101,7 @@ class OptimizePath(Task):
         return self.family.problem
 
     @property
-    def settings(self) -> PathWork:
+    def settings(self) -> PathTaskSettings:
         return self.family.settings
 
     @property

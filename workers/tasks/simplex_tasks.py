@@ -12,7 +12,7 @@ from workers.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class SimplexWork(SimplexSettings):
+class SimplexTaskSettings(SimplexSettings):
     """`SimplexSettings`, and the size of minibatches.
 
     A measurement evaluates hundreds of points on the whole training set, so by default there are fewer
@@ -50,7 +50,7 @@ class OptimizeSimplex(Task):
     noun = "simplex"
 
     problem: Problem
-    settings: SimplexWork
+    settings: SimplexTaskSettings
     vertices: tuple[int, ...]
     minima: tuple[str, ...]
     faces: tuple[str, ...]

@@ -10,8 +10,8 @@ from topo_core.paths.solver import PathSolver
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.reference_landscapes.surfaces import two_wells
 from topo_core.simplices.settings import SimplexSettings
-from workers.tasks.path_tasks import PathWork
-from workers.tasks.simplex_tasks import SimplexWork
+from workers.tasks.path_tasks import PathTaskSettings
+from workers.tasks.simplex_tasks import SimplexTaskSettings
 
 
 @pytest.mark.parametrize(
@@ -134,4 +134,4 @@ def test_a_path_has_two_axes():
 def test_a_function_of_ones_own_has_no_weight_decay():
     """Weight decay is the paper's, for networks: paths of a run have it, other paths and simplices do not."""
     assert PathSettings().l2 == SimplexSettings().l2 == 0.0
-    assert PathWork().l2 == SimplexWork().l2 == 1e-5
+    assert PathTaskSettings().l2 == SimplexTaskSettings().l2 == 1e-5

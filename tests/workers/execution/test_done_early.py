@@ -9,19 +9,19 @@ from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import path_starts
 from workers.execution.path_task import PathRun
 from workers.execution.progress import TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
-from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathTaskSettings
 from workers.tasks.results import Done
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
 # Between random weights a curve goes down at once.
-WORK = PathWork(
+WORK = PathTaskSettings(
     points=6,
     epochs=20,
     batch_size=64,
@@ -92,6 +92,8 @@ def test_the_state_for_a_longer_run_is_of_the_epoch_in_which_it_was_done(worker)
     one.run([short])
     assert store.latest_checkpoint(short.lineage).epoch == 0
     assert store.latest_checkpoint(short.key) is None
-    site = Site(load_problem(PROBLEM, Evaluation(strategy="linear")), store, TaskProgress())
-    run = PathRun(task(20), site)
+    context = TaskContext(
+        load_problem(PROBLEM, Evaluation(strategy="linear")), store, TaskProgress()
+    )
+    run = PathRun(task(20), context)
     assert run.is_finished(run.resumed())

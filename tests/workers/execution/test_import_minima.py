@@ -9,7 +9,7 @@ from torch import nn
 
 from workers.execution.import_minimum import import_minimum
 from workers.execution.progress import TaskFailure, TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import changed
 from workers.problems.checkpoint_files import read_state_dict
 from workers.problems.checkpoints import check_state_dict
@@ -189,7 +189,7 @@ def test_an_imported_minimum_is_measured(tmp_path, loaded, state):
     torch.save(state, file)
     store = Store(open_objects(str(tmp_path / "run")))
     task = ImportMinimum(loaded.problem, 0, str(file), "content")
-    record = import_minimum(task, Site(loaded, store, TaskProgress()))
+    record = import_minimum(task, TaskContext(loaded, store, TaskProgress()))
     assert (record.source, record.stop_reason, record.epochs) == (str(file), "imported", 0)
     point = loaded.flat(state)
     assert record.loss == float(loaded.objective(64).losses(point[None])[0])
@@ -212,5 +212,5 @@ def test_a_file_that_changed_after_planning(tmp_path, loaded, state):
     store = Store(open_objects(str(tmp_path / "run")))
     task = ImportMinimum(loaded.problem, 0, str(tmp_path / "mine.pt"), "content")
     with pytest.raises(TaskFailure, match=r"0\.bias") as failed:
-        import_minimum(task, Site(loaded, store, TaskProgress()))
+        import_minimum(task, TaskContext(loaded, store, TaskProgress()))
     assert failed.value.kind is FailureKind.BAD_INPUT

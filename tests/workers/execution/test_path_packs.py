@@ -14,7 +14,7 @@ from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import path_starts
 from workers.execution.path_task import PathRun
 from workers.execution.progress import Interrupted, TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.training import begin, train_until
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.evaluation import Evaluation
@@ -24,11 +24,11 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
 from workers.tasks.minimum_settings import MinimumSettings
-from workers.tasks.path_tasks import OptimizePath, PathFamily, PathWork
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathTaskSettings
 from workers.tasks.results import Done, Failed, FailureKind
 
 PROBLEM = problem_of({"name": "fc", "hidden": [8]}, {"name": "digits", "subset": 200})
-WORK = PathWork(
+WORK = PathTaskSettings(
     points=6,
     epochs=4,
     batch_size=64,
@@ -224,7 +224,9 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
 
     monkeypatch.setattr(PathSolver, "advance_together", buggy)
     worker, store, _ = run(64)
-    wrong = PathRun(tasks[2], Site(load_problem(PROBLEM, Evaluation()), store, TaskProgress())).seed
+    wrong = PathRun(
+        tasks[2], TaskContext(load_problem(PROBLEM, Evaluation()), store, TaskProgress())
+    ).seed
     told = worker.run(tasks)
     assert [isinstance(result, Done) for result in told] == [i != 2 for i in range(len(tasks))]
     assert told[2].kind is FailureKind.BUG and "no such kernel" in told[2].details

@@ -9,7 +9,7 @@ from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import stationarity
 from workers.execution.progress import Interrupted, TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -38,29 +38,29 @@ def with_ridge():
 
 
 @pytest.fixture
-def site(tmp_path, with_ridge):
-    return Site(with_ridge, Store(open_objects(str(tmp_path / "run"))), TaskProgress())
+def context(tmp_path, with_ridge):
+    return TaskContext(with_ridge, Store(open_objects(str(tmp_path / "run"))), TaskProgress())
 
 
-def test_a_loss_with_a_ridge_ends_at_a_proved_minimum(site):
+def test_a_loss_with_a_ridge_ends_at_a_proved_minimum(context):
     """The record says that the gradient vanishes, how low the curvature is and how sure that is, what it
     cost, and which part of the loss is the ridge."""
-    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
-    record = train_minimum(task, site)
+    task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
+    record = train_minimum(task, context)
     assert record.verdict == "minimum" and record.polished
     assert record.gradient_norm <= record.gradient_tolerance < 1e-8
     assert record.eigenvalues[0] > record.eigenvalue_bounds[0] > 0
     assert record.judging_gradients > 10 and record.judging_products > 0
-    point = site.loaded.flat(site.store.read_minimum(record.object))
+    point = context.loaded.flat(context.store.read_minimum(record.object))
     assert record.ridge == pytest.approx(0.5e-2 * float(point.double().square().sum()), rel=1e-5)
     assert 0 < record.ridge < record.loss
 
 
-def test_an_interrupted_polish_gives_the_same_bits(site, tmp_path, monkeypatch):
+def test_an_interrupted_polish_gives_the_same_bits(context, tmp_path, monkeypatch):
     """Stopped at every checkpoint, of training and of the polish, a task publishes the same bytes."""
     monkeypatch.setattr("workers.execution.train_minimum.POLISH_ITERATIONS", 15)
-    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
-    undisturbed = train_minimum(task, site)
+    task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
+    undisturbed = train_minimum(task, context)
     store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
 
     def at_a_new_checkpoint():
@@ -72,37 +72,39 @@ def test_an_interrupted_polish_gives_the_same_bits(site, tmp_path, monkeypatch):
     record = None
     while record is None:
         with contextlib.suppress(Interrupted):
-            site_of_another = Site(site.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0))
-            record = train_minimum(task, site_of_another)
+            another_context = TaskContext(
+                context.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0)
+            )
+            record = train_minimum(task, another_context)
     assert len(seen) > 5
     assert record == undisturbed
-    assert store.objects.get(record.object) == site.store.objects.get(record.object)
+    assert store.objects.get(record.object) == context.store.objects.get(record.object)
 
 
 def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):
     """Cross entropy alone has no minimum: training is not continued, and the record says so."""
     loaded = loaded_with(None)
-    site = Site(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
-    record = train_minimum(TrainMinimum(loaded.problem, SETTINGS, 0, 5), site)
+    context = TaskContext(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
+    record = train_minimum(TrainMinimum(loaded.problem, SETTINGS, 0, 5), context)
     assert not record.polished and record.verdict in ("not stationary", "unbounded")
     assert record.gradient_norm > record.gradient_tolerance
 
 
-def test_large_problems_are_neither_polished_nor_judged(site, monkeypatch):
+def test_large_problems_are_neither_polished_nor_judged(context, monkeypatch):
     """Above the limit `auto` leaves the point where training ended, and `on` polishes it all the same."""
     monkeypatch.setattr(stationarity, "LARGEST", 1000)
-    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
-    record = train_minimum(task, site)
+    task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
+    record = train_minimum(task, context)
     assert (record.verdict, record.polished) == ("", False)
     on = replace(task, settings=replace(SETTINGS, polish="on"))
-    assert train_minimum(on, site).verdict == "minimum"
+    assert train_minimum(on, context).verdict == "minimum"
     assert on.key != task.key
 
 
-def test_a_tolerance_of_ones_own(site):
+def test_a_tolerance_of_ones_own(context):
     """With `gradient_tolerance` the polish ends as soon as the gradient is that small."""
-    task = TrainMinimum(site.loaded.problem, SETTINGS, 0, 5)
+    task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
     loose = replace(task, settings=replace(SETTINGS, gradient_tolerance=1e-3))
-    record, tight = train_minimum(loose, site), train_minimum(task, site)
+    record, tight = train_minimum(loose, context), train_minimum(task, context)
     assert tight.gradient_tolerance < record.gradient_norm <= record.gradient_tolerance == 1e-3
     assert record.judging_gradients < tight.judging_gradients

@@ -13,7 +13,7 @@ from topo_core.paths.profiles import loss_profile
 from workers.execution import stationarity
 from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.saddle_task import refine_one_saddle
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -31,17 +31,17 @@ def joined(tmp_path_factory):
     loss = {"name": "cross_entropy", "ridge": 1e-2}
     problem = problem_of(network, {"name": "digits", "subset": 60}, loss=loss)
     store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
-    site = Site(load_problem(problem, Evaluation()), store, TaskProgress())
+    context = TaskContext(load_problem(problem, Evaluation()), store, TaskProgress())
     records = [
-        train_minimum(TrainMinimum(problem, MinimumSettings(epochs=3), index, 0), site)
+        train_minimum(TrainMinimum(problem, MinimumSettings(epochs=3), index, 0), context)
         for index in range(2)
     ]
-    ends = [site.loaded.flat(store.read_minimum(record.object)) for record in records]
+    ends = [context.loaded.flat(store.read_minimum(record.object)) for record in records]
     path = store.publish_path("path", {"points": line(*ends, 7)})
     a, b = (record.key for record in records)
     task = RefineSaddle(problem, 0, 1, "path", a, b, (), seed=0)
     names = {"path": path, a: records[0].object, b: records[1].object}
-    return task.with_objects(names), site
+    return task.with_objects(names), context
 
 
 @pytest.fixture(scope="module")
@@ -53,28 +53,28 @@ def refined(joined):
 def test_a_peak_leads_to_a_stationary_point_whose_index_is_said(joined, refined):
     """The record has the gradient norm, the lowest curvatures with bounds, the index and the cost; the point
     and both descents are in its object."""
-    (_, site), record = joined, refined
+    (_, context), record = joined, refined
     assert record.peak_loss > record.loss > 0
     assert record.gradients > 0 and record.products > 0
-    tensors = site.store.read_saddle(record.object)
-    gradient = site.loaded.objective(60).full_gradient(tensors["point"][0])
+    tensors = context.store.read_saddle(record.object)
+    gradient = context.loaded.objective(60).full_gradient(tensors["point"][0])
     assert float(gradient.norm()) == pytest.approx(record.gradient_norm, abs=1e-12)
     if record.verdict == "saddle":
         assert record.gradient_norm <= record.gradient_tolerance
         assert record.eigenvalues[0] + record.eigenvalue_bounds[0] < 0 < record.eigenvalues[1]
         assert len(record.joins) == 2
         for k in (0, 1):
-            losses = site.loaded.objective(60).losses(tensors[f"descent {k}"])
+            losses = context.loaded.objective(60).losses(tensors[f"descent {k}"])
             assert float(losses.max()) <= record.loss * (1 + 1e-12)
 
 
 def test_a_path_without_a_barrier_has_no_saddle(joined):
     """Where an end is the highest point of the path, the record says so and nothing is searched for."""
-    task, site = joined
-    end = site.loaded.flat(site.store.read_minimum(task.object_of(task.a)))
-    name = site.store.publish_path("flat", {"points": torch.stack([end, 1.0001 * end])})
+    task, context = joined
+    end = context.loaded.flat(context.store.read_minimum(task.object_of(task.a)))
+    name = context.store.publish_path("flat", {"points": torch.stack([end, 1.0001 * end])})
     names = dict(zip(task.depends_on, task.objects, strict=True)) | {"path": name}
-    record = refine_one_saddle(task.with_objects(names), site)
+    record = refine_one_saddle(task.with_objects(names), context)
     assert (record.verdict, record.object) == ("no barrier", None)
     assert record.gradients == 0
 
@@ -82,13 +82,13 @@ def test_a_path_without_a_barrier_has_no_saddle(joined):
 def test_a_saddle_at_the_top_of_a_path_joins_what_the_path_joins(joined, refined):
     """A path that follows both descents of a saddle is nowhere higher than it: it joins its own ends over it,
     also where the minima at which the descents end are not those of the task."""
-    task, site = joined
+    task, context = joined
     assert refined.verdict == "saddle"
-    tensors = site.store.read_saddle(refined.object)
+    tensors = context.store.read_saddle(refined.object)
     first, second = tensors["descent 0"], tensors["descent 1"]
-    path = site.store.publish_path("over", {"points": torch.cat([first.flip(0), second[1:]])})
+    path = context.store.publish_path("over", {"points": torch.cat([first.flip(0), second[1:]])})
     names = dict(zip(task.depends_on, task.objects, strict=True)) | {"path": path}
-    over = refine_one_saddle(task.with_objects(names), site)
+    over = refine_one_saddle(task.with_objects(names), context)
     assert over.ended == "verified" and over.loss == pytest.approx(refined.loss, rel=1e-9)
     assert over.rounds <= 2 and set(over.joins) == {task.a, task.b}
 
@@ -101,11 +101,11 @@ def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path, monkeyp
             rounds=3, epochs=3, blocks=1, search=SaddleSettings(steps=2, descent_steps=2)
         ),
     )
-    task, site = joined
-    undisturbed = refine_one_saddle(task, site)
+    task, context = joined
+    undisturbed = refine_one_saddle(task, context)
     store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
     for name in task.objects:
-        store.objects.put(name, site.store.objects.get(name))
+        store.objects.put(name, context.store.objects.get(name))
 
     def at_a_new_checkpoint():
         checkpoint = store.latest_checkpoint(task.key)
@@ -117,28 +117,28 @@ def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path, monkeyp
     while record is None:
         with contextlib.suppress(Interrupted):
             record = refine_one_saddle(
-                task, Site(site.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0))
+                task, TaskContext(context.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0))
             )
     assert len(seen) == 2 and record.rounds == 3
     assert record == undisturbed
-    assert store.objects.get(record.object) == site.store.objects.get(record.object)
+    assert store.objects.get(record.object) == context.store.objects.get(record.object)
 
 
 def test_large_problems_are_not_looked_at(joined, monkeypatch):
     """Above the limit of exact gradients nothing is measured, not even the path."""
     monkeypatch.setattr(stationarity, "LARGEST", 1000)
-    task, site = joined
-    record = refine_one_saddle(task.with_objects({}), site)
+    task, context = joined
+    record = refine_one_saddle(task.with_objects({}), context)
     assert (record.verdict, record.ended, record.object) == ("too large", "too large", None)
 
 
 def test_the_record_describes_the_path_that_was_led_over_the_saddle(joined, refined):
     """Its height is that of the points in the object, not above that of the path before, and the loss of the
     saddle where the path is verified; all saddles that were met are there with the ends of their descents."""
-    (task, site), record = joined, refined
-    tensors, objective = site.store.read_saddle(record.object), site.loaded.objective(60)
+    (task, context), record = joined, refined
+    tensors, objective = context.store.read_saddle(record.object), context.loaded.objective(60)
     assert loss_profile(objective, tensors["points"]).maximum == record.height <= record.peak_loss
-    before = site.store.read_path(task.object_of("path"))["points"]
+    before = context.store.read_path(task.object_of("path"))["points"]
     assert torch.equal(tensors["points"][[0, -1]], before[[0, -1]].double())
     assert len(record.end_losses) == len(record.ends) == 2 * len(record.saddle_losses)
     losses = objective.losses(tensors["saddles"]).tolist()

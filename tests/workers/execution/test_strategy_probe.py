@@ -12,11 +12,11 @@ from workers.execution.strategy_probe import choose_evaluation, fastest
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
 
-WORK = PathWork(points=4, batch_size=16)
+WORK = PathTaskSettings(points=4, batch_size=16)
 
 
 def loaded(network="cnn1", paths_at_once=1):
@@ -86,7 +86,7 @@ def test_chance_does_not_choose(monkeypatch, seconds, chosen):
         assert torch.get_num_threads() == 1
         return seconds[trial.name]
 
-    monkeypatch.setattr(probe.Trial, "seconds", taken)
+    monkeypatch.setattr(probe.StrategyTrial, "seconds", taken)
     candidates = ("channels_last", "functional", "literal")
     assert fastest(loaded(), WORK, candidates)[0].strategy == chosen
 

@@ -27,10 +27,10 @@ def test_a_kind_of_task_from_outside(tmp_path, monkeypatch):
         problem: Problem
         depends_on: tuple[str, ...] = ("a", "b")
 
-    def average(task, site):
-        ends = [site.loaded.flat(site.store.read_minimum(name)) for name in task.objects]
+    def average(task, context):
+        ends = [context.loaded.flat(context.store.read_minimum(name)) for name in task.objects]
         mean = torch.stack(ends).mean(0)
-        name = site.store.publish_minimum(task.key, site.loaded.state_dict(mean))
+        name = context.store.publish_minimum(task.key, context.loaded.state_dict(mean))
         return minimum_record(task.key, object_=name)
 
     monkeypatch.setitem(TASK_KINDS, AverageMinima, average)

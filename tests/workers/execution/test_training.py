@@ -11,7 +11,7 @@ from topo_core.objectives.protocol import Step
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.progress import Interrupted, TaskFailure, TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.execution.training import TrainingState, begin, train_until
 from workers.problems.evaluation import Evaluation
@@ -158,7 +158,7 @@ def test_an_interrupted_task_goes_on(loaded, tmp_path):
     """Stopped at its second checkpoint and started again, a task publishes the same bytes as undisturbed."""
     task = TrainMinimum(loaded.problem, settings(optimizer=MOMENTUM), 0, 5)
     whole, broken = (Store(open_objects(str(tmp_path / name))) for name in ("whole", "broken"))
-    undisturbed = train_minimum(task, Site(loaded, whole, TaskProgress()))
+    undisturbed = train_minimum(task, TaskContext(loaded, whole, TaskProgress()))
     told = []
 
     def stopping():
@@ -166,9 +166,9 @@ def test_an_interrupted_task_goes_on(loaded, tmp_path):
         return len(told) == 2
 
     with pytest.raises(Interrupted):
-        train_minimum(task, Site(loaded, broken, TaskProgress(stopping)))
+        train_minimum(task, TaskContext(loaded, broken, TaskProgress(stopping)))
     assert broken.latest_checkpoint(task.key).epoch == 2
-    assert train_minimum(task, Site(loaded, broken, TaskProgress())) == undisturbed
+    assert train_minimum(task, TaskContext(loaded, broken, TaskProgress())) == undisturbed
     assert whole.objects.get(undisturbed.object) == broken.objects.get(undisturbed.object)
 
 
@@ -191,7 +191,7 @@ def test_divergence(loaded, store):
     assert state.stop_reason == "diverged" and not math.isfinite(state.history[-1][1])
     task = TrainMinimum(loaded.problem, settings(optimizer=wild), 0, 5)
     with pytest.raises(TaskFailure, match=r"lower minima\.optimizer\.lr") as failed:
-        train_minimum(task, Site(loaded, store, TaskProgress()))
+        train_minimum(task, TaskContext(loaded, store, TaskProgress()))
     assert failed.value.kind is FailureKind.DIVERGED
     assert store.completed("minima") == frozenset()
     assert store.latest_checkpoint(task.key) is None
@@ -200,7 +200,7 @@ def test_divergence(loaded, store):
 def test_training_lowers_the_loss(loaded, store):
     """Thirty epochs of Adam fit 300 digits well, and the record says how well."""
     task = TrainMinimum(loaded.problem, settings(optimizer=replace(ADAM, lr=0.02), epochs=30), 0, 5)
-    record = train_minimum(task, Site(loaded, store, TaskProgress()))
+    record = train_minimum(task, TaskContext(loaded, store, TaskProgress()))
     assert record.accuracy > 0.97 and record.test_accuracy > 0.8
     assert record.loss < record.history[0]["loss"] / 5
     assert (record.epochs, record.stop_reason) == (30, "epochs")

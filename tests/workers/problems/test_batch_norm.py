@@ -19,7 +19,7 @@ from topo_core.objectives.protocol import Step
 from topo_core.paths.polyline import line
 from topo_core.paths.solver import PathSolver
 from workers.execution.progress import TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -28,7 +28,7 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.minimum_tasks import TrainMinimum
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import Problem
 from workers.tasks.specs import DataSpec, NetworkSpec
 
@@ -51,7 +51,9 @@ def trained(loaded, tmp_path_factory):
     store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
     settings = MinimumSettings(epochs=2)
     tasks = [TrainMinimum(loaded.problem, settings, index, seed=0) for index in range(2)]
-    return [train_minimum(task, Site(loaded, store, TaskProgress())) for task in tasks], store
+    return [
+        train_minimum(task, TaskContext(loaded, store, TaskProgress())) for task in tasks
+    ], store
 
 
 def own_loss(module, data):
@@ -100,7 +102,7 @@ def test_an_endpoint_has_the_loss_of_the_trained_network(loaded, trained, strate
         strategy=strategy,
     )
     ends = [loaded.flat(store.read_minimum(record.object)) for record in records]
-    settings = PathWork(points=5, start="line", epochs=1)
+    settings = PathTaskSettings(points=5, start="line", epochs=1)
     solver = PathSolver(objective, settings)
     state = solver.begin(line(*ends, 5))
     found = solver.solution(solver.advance(state, 0, until_epoch=1))

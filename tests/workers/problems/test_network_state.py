@@ -10,7 +10,7 @@ from torch import nn
 from tests.helpers.problems import problem_of
 from workers.execution.import_minimum import import_minimum
 from workers.execution.progress import TaskFailure, TaskProgress
-from workers.execution.task_run import Site
+from workers.execution.task_run import TaskContext
 from workers.problems.checkpoints import check_state_dict, fixed_state_digest
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
@@ -161,7 +161,7 @@ def test_imported_losses_are_those_of_the_checkpoint(networks, tmp_path, kind):
     store = Store(open_objects(str(tmp_path / "run")))
     for index, (module, file) in enumerate([(first, a), (second, b)]):
         task = ImportMinimum(problem, index, file, f"content{index}")
-        record = import_minimum(task, Site(loaded, store, TaskProgress()))
+        record = import_minimum(task, TaskContext(loaded, store, TaskProgress()))
         expected = plain_loss(module, loaded.data)
         assert record.loss == pytest.approx(expected, rel=1e-5)
         own = networks.build(kind, (1, 8, 8), 10)
@@ -179,8 +179,8 @@ def test_minima_on_different_landscapes_are_refused(networks, tmp_path, kind):
     problem = problem_of(network(kind), DATA, fixed=FixedState(a, digest))
     store = Store(open_objects(str(tmp_path / "run")))
     with pytest.raises(TaskFailure, match=r"differ in .* they lie on different landscapes"):
-        site = Site(load_problem(problem, Evaluation()), store, TaskProgress())
-        import_minimum(ImportMinimum(problem, 1, b, "content"), site)
+        context = TaskContext(load_problem(problem, Evaluation()), store, TaskProgress())
+        import_minimum(ImportMinimum(problem, 1, b, "content"), context)
     assert problem.key != problem_of(network(kind), DATA).key
 
 

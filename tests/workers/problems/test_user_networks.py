@@ -12,7 +12,7 @@ from workers.execution.strategy_probe import choose_evaluation
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
-from workers.tasks.path_tasks import PathWork
+from workers.tasks.path_tasks import PathTaskSettings
 
 DATA = {"name": "digits", "subset": 60}
 
@@ -117,7 +117,7 @@ def networks(monkeypatch, tmp_path):
 def test_they_run(networks, name):
     """A strategy is found, and the loss is that of the network itself with the same weights."""
     loaded = load_problem(problem_of({"name": f"usernets:{name}"}, DATA), Evaluation())
-    choice = choose_evaluation(loaded, PathWork(points=4, batch_size=20))
+    choice = choose_evaluation(loaded, PathTaskSettings(points=4, batch_size=20))
     point = loaded.initial_point(1)
     own = RUN[name]()
     own = (own.module if isinstance(own, nn.DataParallel) else own).float().eval()
