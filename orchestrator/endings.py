@@ -29,7 +29,7 @@ _SHOWN_FAILURES = 10
 
 
 @dataclass(frozen=True)
-class EndedRun:
+class ExecutedRun:
     """How the execution of a run ended, and the store with its results."""
 
     outcome: Outcome
@@ -44,7 +44,7 @@ class EndedRun:
         return EXIT[self.outcome.ending]
 
 
-def print_end(ended: EndedRun, command: str, quiet: bool) -> None:
+def print_end(ended: ExecutedRun, command: str, quiet: bool) -> None:
     """Print the barcode of a run, or the reason why its execution stopped early and the command to continue
     it.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from orchestrator.endings import EndedRun
+from orchestrator.endings import ExecutedRun
 from orchestrator.launch import LaunchOptions, execute
 from orchestrator.run_file.errors import BadRunFile, UserError
 from orchestrator.run_file.locations import resolved
@@ -128,7 +128,7 @@ def load_run(run: str, *, trust_code: bool = False) -> Run:
     return Run(started, started.landscape())
 
 
-def _loaded(ended: EndedRun, asked: RunFile) -> Run:
+def _loaded(ended: ExecutedRun, asked: RunFile) -> Run:
     started = open_run(ended.location, own=asked)
     result = Run(started, started.landscape())
     if failures := result.landscape.failures:

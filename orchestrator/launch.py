@@ -11,7 +11,7 @@ from rich.console import Console
 
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
-from orchestrator.endings import EndedRun, print_end
+from orchestrator.endings import ExecutedRun, print_end
 from orchestrator.planning.fingerprints import identify_and_load
 from orchestrator.planning.loading import load_for
 from orchestrator.planning.plan import Plan
@@ -86,7 +86,7 @@ def launch(run: RunFile, options: LaunchOptions, *, command: str) -> int:
     return ended.code
 
 
-def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
+def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
     """Run the tasks of a run that are not complete; print no result.
 
     Args:
@@ -155,7 +155,7 @@ def execute(run: RunFile, options: LaunchOptions) -> EndedRun:
             outcome = Outcome(Ending.GAVE_UP, reason=str(error))
         except (Fenced, WorkersUnavailable) as error:
             raise UserError(str(error)) from None
-    return EndedRun(outcome, plan, store, location)
+    return ExecutedRun(outcome, plan, store, location)
 
 
 def _acquire(store: Store) -> Lease:

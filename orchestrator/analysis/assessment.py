@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.analysis.json_values import finite_or_none
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from topo_core.homology.convergence_estimate import ConvergenceEstimate, estimate_convergence
 from topo_core.homology.dense_barcodes import DenseBarcode, dense_barcode
 from topo_core.homology.merge_trees import MergeTree, merge_tree

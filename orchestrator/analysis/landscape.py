@@ -14,10 +14,10 @@ from orchestrator.analysis.computing_cost import CostRow, cost_of
 from orchestrator.analysis.copies import Copies, copies_of
 from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
 from orchestrator.analysis.json_values import finite_or_none
-from orchestrator.analysis.open_bounds import Undecided, undecided
+from orchestrator.analysis.open_bounds import OpenBounds, open_bounds
 from orchestrator.analysis.verdicts import Verdicts, verdicts_of
 from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.path_status import PairCounts
 from orchestrator.planning.saddle_refinement import UnlistedEnd, unlisted_ends
 from topo_core.homology.bar_ends import RefinedPeak
@@ -118,9 +118,9 @@ class Landscape:
         }
 
     @cached_property
-    def undecided(self) -> Undecided:
+    def undecided(self) -> OpenBounds:
         """What paths that were not run could still change in the barcode."""
-        return undecided(self.losses, self.heights, self.minima_expected, self.tolerance)
+        return open_bounds(self.losses, self.heights, self.minima_expected, self.tolerance)
 
     @cached_property
     def barcodes(self) -> dict[str, Barcode]:

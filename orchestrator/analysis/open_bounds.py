@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Order, Pair
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import Pair, PathRequest
 from topo_core.homology.barcodes import barcode
 
 
 @dataclass(frozen=True)
-class Undecided:
+class OpenBounds:
     """What paths that were not run could still change in the elder barcode of index 0.
 
     Attributes:
@@ -51,12 +51,12 @@ class Undecided:
         }
 
 
-def undecided(
+def open_bounds(
     losses: Mapping[int, float],
     heights: Mapping[Pair, float],
     count: int,
     tolerance: float,
-) -> Undecided:
+) -> OpenBounds:
     """Compute what the missing paths could still change.
 
     Args:
@@ -66,10 +66,10 @@ def undecided(
         tolerance: changes up to this do not matter, in units of the loss.
     """
     if len(heights) == len(losses) * (len(losses) - 1) // 2:
-        return Undecided(0, tolerance)
-    known = Knowledge(losses, count, rungs=1)
+        return OpenBounds(0, tolerance)
+    known = PairResults(losses, count, rungs=1)
     for pair, height in heights.items():
-        known.learn(Order(pair, 0), height)
+        known.record_height(PathRequest(pair, 0), height)
     mask = known.undecided(tolerance)
     low = np.where(mask | mask.T, known.floors, known.best)
     present = sorted(losses)
@@ -82,4 +82,4 @@ def undecided(
         for bar, least in zip(now.bars, lowest.bars, strict=True)
         if least.death < math.inf and bar.death - least.death > tolerance
     }
-    return Undecided(int(mask.sum()), tolerance, falls)
+    return OpenBounds(int(mask.sum()), tolerance, falls)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import saddle_task
 from topo_core.homology.bar_ends import RefinedPeak

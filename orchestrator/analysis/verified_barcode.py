@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.analysis.json_values import finite_or_none
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from topo_core.homology.bar_ends import (
     BarDifference,
     BarEnd,

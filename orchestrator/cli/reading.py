@@ -24,7 +24,7 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
     from orchestrator.runs.stored_run import open_run, status_json, status_view
 
     found = open_run(run)
-    driver, described = DriverWatch().settle(found.store.objects)
+    driver, described = DriverWatch().decided_state(found.store.objects)
     if as_json:
         status = {**status_json(found), "driver": {"state": driver, "process": described}}
         print(json.dumps(status, indent=2))

@@ -29,7 +29,7 @@ from orchestrator.cluster.connection import (
     environment,
     gpus_per_worker,
 )
-from orchestrator.cluster.members import Doubt, MakeWorker, Member, StartFailures, WorkerActor
+from orchestrator.cluster.members import MakeWorker, Member, StartFailures, Unreachable, WorkerActor
 from orchestrator.cluster.shared_data import SharedData
 from orchestrator.scheduling.executor import (
     ClusterGone,
@@ -52,7 +52,7 @@ LEAVE_SECONDS = 10.0
 Kubernetes and Slurm leave after SIGTERM. A task that needs longer resumes from a checkpoint about a minute
 old."""
 
-DOUBT_SECONDS = 20.0
+UNREACHABLE_SECONDS = 20.0
 """Seconds after which an unreachable worker counts as crashed. A head node notices a lost node sooner, with
 the settings of the files in `deploy/`."""
 
@@ -83,7 +83,7 @@ class RayExecutor:
         self._context, self._settings, self._make = context, settings, make
         self._members: dict[str, Member] = {}
         self._waiting: dict[Any, Member] = {}
-        self._asked_later: list[Member] = []
+        self._to_join_again: list[Member] = []
         self._packs: dict[Any, str] = {}
         self._events: deque[ExecutorEvent] = deque()
         self._health = WorkerHealth(settings.limits)
@@ -108,7 +108,7 @@ class RayExecutor:
 
     def submit(self, worker: str, pack: Sequence[Task]) -> None:
         member = self._members[worker]
-        if member.doubt is not None:
+        if member.unreachable is not None:
             return  # the worker will be reported lost, which returns this pack to the scheduler's queue
         member.kinds |= {task.key: type(task).__name__ for task in pack}
         self._packs[member.handle.run.remote(list(pack))] = worker
@@ -134,10 +134,10 @@ class RayExecutor:
     def replace(self, worker: str, *, start_again: bool) -> None:
         member = self._members[worker]
         self._forget_packs(member)
-        member.doubt = None
+        member.unreachable = None
         ray.kill(member.handle, no_restart=not start_again)
         if start_again:
-            self._expect(member)
+            self._call_join(member)
 
     def retire(self, worker: str) -> None:
         member = self._members.pop(worker)
@@ -177,16 +177,18 @@ class RayExecutor:
                     return
                 # The actor died while it started, and Ray restarts it. Until there is room for it (its node
                 # may have left), every call fails at once, so the next survey calls it again.
-                self._asked_later.append(member)
+                self._to_join_again.append(member)
                 return
             if (
                 node in draining_nodes()
             ):  # the old process still answers, or the node is about to leave
-                self._asked_later.append(member)
+                self._to_join_again.append(member)
                 return
-            if member.doubt is not None:  # its process died and was restarted
+            if member.unreachable is not None:  # its process died and was restarted
                 self._lose(
-                    member, cause_of_loss(member.doubt.error, member.node), member.doubt.error
+                    member,
+                    cause_of_loss(member.unreachable.error, member.node),
+                    member.unreachable.error,
                 )
             member.joined, member.node = True, node
             self._starts.started(member.name)
@@ -198,14 +200,14 @@ class RayExecutor:
         try:
             results, seconds = ray.get(ref)
         except ActorUnavailableError as error:
-            self._doubt(self._members[worker], error)
+            self._note_unreachable(self._members[worker], error)
         except (RayActorError, RayTaskError, RayError) as error:
             member = self._members[worker]
             if member.leaving:
                 self._move(member)
                 return
             self._lose(member, cause_of_loss(error, member.node), error)
-            self._expect(member)
+            self._call_join(member)
         else:
             for result in results:
                 self._members[worker].kinds.pop(result.key, None)
@@ -225,7 +227,7 @@ class RayExecutor:
         self._events.append(WorkerLost(member.name, Loss.CRASHED, cause_of_failure))
         if again:
             member.handle = self._remote.remote(self._context, member.name, self._make)
-            self._expect(member)
+            self._call_join(member)
 
     def _leave_draining_nodes(self) -> None:
         """Stop workers on draining nodes at their next checkpoint, and restart them on other nodes."""
@@ -243,29 +245,29 @@ class RayExecutor:
         ray.kill(member.handle, no_restart=False)
         member.leaving = False
         self._lose(member, Loss.PREEMPTED, RuntimeError("its node is being drained"))
-        self._expect(member)
+        self._call_join(member)
 
-    def _doubt(self, member: Member, error: Exception) -> None:
+    def _note_unreachable(self, member: Member, error: Exception) -> None:
         """Wait until it is known whether the process or the node of an unreachable worker has failed.
 
         Only if the process alone has failed may its pack be the cause. When a node loses power, the
         connection to it breaks seconds before Ray reports the node as lost.
         """
         self._forget_packs(member)
-        member.doubt = Doubt(error, time.monotonic())
-        self._expect(member)
+        member.unreachable = Unreachable(error, time.monotonic())
+        self._call_join(member)
 
-    def _settle_doubts(self, now: float) -> None:
+    def _give_up_unreachable(self, now: float) -> None:
         """Report unreachable workers as lost whose node has failed, or that have not returned in time."""
-        for member in [m for m in self._members.values() if m.doubt is not None]:
-            doubt = cast(Doubt, member.doubt)
-            how = cause_of_loss(doubt.error, member.node)
-            if how is Loss.PREEMPTED or now - doubt.since > DOUBT_SECONDS:
-                self._lose(member, how, doubt.error)
+        for member in [m for m in self._members.values() if m.unreachable is not None]:
+            unreachable = cast(Unreachable, member.unreachable)
+            how = cause_of_loss(unreachable.error, member.node)
+            if how is Loss.PREEMPTED or now - unreachable.since > UNREACHABLE_SECONDS:
+                self._lose(member, how, unreachable.error)
 
     def _lose(self, member: Member, how: Loss, error: Exception) -> None:
         self._forget_packs(member)
-        member.doubt = None
+        member.unreachable = None
         self._events.append(WorkerLost(member.name, how, cause(error)))
 
     def _forget_packs(self, member: Member) -> None:
@@ -274,7 +276,7 @@ class RayExecutor:
         member.joined, member.asked, member.progress, member.kinds = False, None, {}, {}
         self._health.lost(member.name)
 
-    def _expect(self, member: Member) -> None:
+    def _call_join(self, member: Member) -> None:
         """Call `join` on the actor; the worker joins once it answers with the node on which it runs."""
         join = member.handle.join.options(concurrency_group="answers")
         self._waiting[join.remote(self._load_data)] = member
@@ -304,15 +306,15 @@ class RayExecutor:
         if now - self._surveyed < SURVEY_SECONDS:
             return
         self._surveyed = now
-        self._settle_doubts(now)
-        self._ask_again()
+        self._give_up_unreachable(now)
+        self._call_join_again()
         self._leave_draining_nodes()
         self._grow()
         for member in self._members.values():
             if not member.joined:
                 continue
             if member.asked is not None:
-                self._hear(member, now)
+                self._read_answer(member, now)
             if member.asked is None and member.joined:
                 ask = member.handle.progress.options(concurrency_group="answers")
                 member.asked = ask.remote()
@@ -320,21 +322,21 @@ class RayExecutor:
         for verdict in self._health.verdicts(now):
             self._act_on(verdict)
 
-    def _ask_again(self) -> None:
+    def _call_join_again(self) -> None:
         """Call `join` again on workers that died while they started.
 
         Raises:
             ClusterGone: the cluster was started here and its only node has gone, so they can never start.
         """
-        if not self._asked_later:
+        if not self._to_join_again:
             return
         if self._settings.address is None and not any(n["Alive"] for n in ray.nodes()):
             raise ClusterGone("The Ray cluster that this run had started has gone down.")
-        for member in self._asked_later:
-            self._expect(member)
-        self._asked_later.clear()
+        for member in self._to_join_again:
+            self._call_join(member)
+        self._to_join_again.clear()
 
-    def _hear(self, member: Member, now: float) -> None:
+    def _read_answer(self, member: Member, now: float) -> None:
         """Read the answer to the last `progress` call, if it has arrived."""
         try:
             member.progress = ray.get(member.asked, timeout=0)
@@ -354,7 +356,7 @@ class RayExecutor:
         ray.kill(member.handle, no_restart=False)
         what = "no answer" if verdict.finding is Finding.SILENT else "no progress"
         self._lose(member, Loss.STALLED, TimeoutError(f"{what} for {verdict.seconds:.0f} s"))
-        self._expect(member)
+        self._call_join(member)
 
     def _grow(self) -> None:
         """Start actors up to the wanted number or the number of open tasks; kill pending ones beyond it.
@@ -376,4 +378,4 @@ class RayExecutor:
             self._count += 1
             member = Member(name, self._remote.remote(self._context, name, self._make))
             self._members[name] = member
-            self._expect(member)
+            self._call_join(member)

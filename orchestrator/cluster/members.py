@@ -65,7 +65,7 @@ class WorkerActor:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class Unreachable:
     """Marks a worker that cannot be reached while it is unknown whether its process or its node has failed.
 
     Attributes:
@@ -85,7 +85,7 @@ class Member:
     handle: ActorHandle
     node: str = ""
     joined: bool = False
-    doubt: Doubt | None = None
+    unreachable: Unreachable | None = None
     leaving: bool = False
     """Whether its node drains, so that it was asked to stop at the next checkpoint."""
     asked: Any = None

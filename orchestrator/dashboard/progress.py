@@ -32,7 +32,7 @@ LISTED = 40
 """Largest number of unfinished tasks that are listed, so that the list fits on a page."""
 
 
-class Driver(StrEnum):
+class DriverState(StrEnum):
     """The state of the driver of a run.
 
     `QUIET`: the lease was not renewed for `STALE_SECONDS`. `LEFT`: the lease is released or its process has
@@ -46,7 +46,7 @@ class Driver(StrEnum):
 
 
 @dataclass(frozen=True)
-class Count:
+class TaskCount:
     """Numbers of tasks of one kind: in total, done, left to do, failed, and skipped by the pair rule."""
 
     kind: str
@@ -67,7 +67,7 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerSummary:
     """A worker, from the records of its results.
 
     Attributes:
@@ -89,11 +89,11 @@ class Progress:
 
     run: str
     complete: bool
-    driver: Driver
+    driver: DriverState
     driver_described: str
-    counts: tuple[Count, ...]
+    counts: tuple[TaskCount, ...]
     unfinished: tuple[Unfinished, ...]
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerSummary, ...]
     eta: float | None
     """Seconds left at the rate of the newest finished paths; None if not known."""
     read_at: datetime
@@ -119,41 +119,43 @@ class DriverWatch:
         self._moved: float | None = None
         self._since = clock()
 
-    def look(self, objects: Objects) -> tuple[Driver, str]:
+    def state(self, objects: Objects) -> tuple[DriverState, str]:
         """The state of the driver, and a description of its process."""
         try:
             holder = Holder.decode(objects.get(LEASE))
         except (NotFound, ValueError):
-            return Driver.LEFT, ""
+            return DriverState.LEFT, ""
         if holder.released or is_gone(holder):
-            return Driver.LEFT, holder.described
+            return DriverState.LEFT, holder.described
         now, beat = self._clock(), (holder.term, holder.beat)
         if self._seen is not None and beat != self._seen:
             self._moved = now
         self._seen = beat
         last = self._moved if self._moved is not None else self._since
         if now - last > STALE_SECONDS:
-            return Driver.QUIET, holder.described
-        return (Driver.RUNNING if self._moved is not None else Driver.UNKNOWN), holder.described
+            return DriverState.QUIET, holder.described
+        return (
+            DriverState.RUNNING if self._moved is not None else DriverState.UNKNOWN
+        ), holder.described
 
-    def settle(
+    def decided_state(
         self, objects: Objects, sleep: Callable[[float], None] = time.sleep
-    ) -> tuple[Driver, str]:
+    ) -> tuple[DriverState, str]:
         """The state of the driver; reads the lease repeatedly if one reading does not decide.
 
         A driver that has ended on this machine is recognised at once. A driver on another machine is reported
         as `QUIET` if it does not renew its lease within `3 * BEAT_SECONDS`.
         """
         until = self._clock() + 3 * BEAT_SECONDS
-        while (state := self.look(objects))[0] is Driver.UNKNOWN and self._clock() < until:
+        while (state := self.state(objects))[0] is DriverState.UNKNOWN and self._clock() < until:
             sleep(BEAT_SECONDS / 8)
-        return (Driver.QUIET, state[1]) if state[0] is Driver.UNKNOWN else state
+        return (DriverState.QUIET, state[1]) if state[0] is DriverState.UNKNOWN else state
 
 
-def progress(
+def progress_of(
     run: StartedRun,
     landscape: Landscape,
-    driver: tuple[Driver, str],
+    driver: tuple[DriverState, str],
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Progress:
     """The progress of a run.
@@ -161,7 +163,7 @@ def progress(
     Args:
         run: the run.
         landscape: its results, just read from the store.
-        driver: the result of `DriverWatch.look`.
+        driver: the result of `DriverWatch.state`.
         now: returns the current time.
     """
     counts = counts_of(landscape)
@@ -172,7 +174,7 @@ def progress(
         *landscape.saddles.values(),
     ]
     eta = None
-    if driver[0] is Driver.RUNNING:
+    if driver[0] is DriverState.RUNNING:
         eta = seconds_left(counts, {"minima": landscape.minima, "paths": landscape.passes})
     return Progress(
         run=landscape.run,
@@ -187,18 +189,18 @@ def progress(
     )
 
 
-def counts_of(landscape: Landscape) -> tuple[Count, ...]:
+def counts_of(landscape: Landscape) -> tuple[TaskCount, ...]:
     """The numbers of minima, paths and, where the run asks for them, simplices and saddles."""
     failed = [failure.what.split(" ")[0] for failure in landscape.failures]
 
-    def count(kind: str, one: str, total: int, done: int) -> Count:
+    def count(kind: str, one: str, total: int, done: int) -> TaskCount:
         lost = failed.count(one)
-        return Count(kind, total, done, total - done - lost, lost)
+        return TaskCount(kind, total, done, total - done - lost, lost)
 
     pairs = landscape.counts
     kinds = [
         count("minima", "minimum", landscape.minima_expected, len(landscape.minima)),
-        Count("paths", pairs.total, pairs.done, pairs.open, pairs.failed, pairs.skipped),
+        TaskCount("paths", pairs.total, pairs.done, pairs.open, pairs.failed, pairs.skipped),
     ]
     if total := landscape.simplices_expected:
         kinds.append(count("simplices", "simplex", total, len(landscape.simplices)))
@@ -208,7 +210,7 @@ def counts_of(landscape: Landscape) -> tuple[Count, ...]:
 
 
 def seconds_left(
-    counts: Sequence[Count], finished: Mapping[str, Mapping[Any, ResultRecord]]
+    counts: Sequence[TaskCount], finished: Mapping[str, Mapping[Any, ResultRecord]]
 ) -> float | None:
     """Seconds until the paths that are left are done, at the rate of the `RECENT` newest finished paths.
 
@@ -231,13 +233,13 @@ def seconds_left(
     return each * left["paths"]
 
 
-def workers_of(records: Iterable[ResultRecord]) -> tuple[Worker, ...]:
+def workers_of(records: Iterable[ResultRecord]) -> tuple[WorkerSummary, ...]:
     """Summarise records by worker, the worker with the most tasks first."""
     by_name: dict[str, list[ResultRecord]] = defaultdict(list)
     for record in records:
         by_name[record.worker or "this process"].append(record)
     workers = [
-        Worker(
+        WorkerSummary(
             name,
             len(own),
             sum(record.seconds for record in own),

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from orchestrator.dashboard.look import Watcher
+from orchestrator.dashboard.snapshot import Watcher
 from orchestrator.report.page import TEMPLATES
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
@@ -38,7 +38,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 ROUTES: Mapping[str, tuple[str, Callable[[Watcher], bytes]]] = {
     "/": ("text/html", lambda watcher: watcher.page("watch.html")),
     "/inside.html": ("text/html", lambda watcher: watcher.page("watch_fragment.html")),
-    "/state.json": ("application/json", lambda w: json.dumps(w.look().to_json()).encode()),
+    "/state.json": ("application/json", lambda w: json.dumps(w.snapshot().to_json()).encode()),
     "/watch.js": ("text/javascript", lambda watcher: (TEMPLATES / "watch.js").read_bytes()),
 }
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 
@@ -28,7 +28,7 @@ class FromMinimum(FixedRule):
     def least(self, options: PairOptions, minima: int, seed: int) -> int:
         return min(1, minima - 1)
 
-    def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
+    def first(self, options: PairOptions, known: PairResults, seed: int) -> list[Pair]:
         start, losses = options.minimum, known.losses
         if not np.isfinite(losses[start]):
             return []

@@ -18,8 +18,8 @@ of its two minima.
 import numpy as np
 
 from orchestrator.pair_rules.all_pairs import AllPairs
-from orchestrator.pair_rules.knowledge import Floats, Knowledge
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.pair_results import Floats, PairResults
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.pair_rules.protocol import PairOptions
 
 _PART = 8
@@ -35,17 +35,17 @@ class LazyPairs(AllPairs):
     def least(self, options: PairOptions, minima: int, seed: int) -> int:
         return minima - 1
 
-    def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
+    def first(self, options: PairOptions, known: PairResults, seed: int) -> list[Pair]:
         there = np.flatnonzero(np.isfinite(known.losses)).tolist()
         lowest = int(known.losses.argmin())
         others = sorted(there, key=lambda i: (known.losses[i], i))
         return [(min(lowest, i), max(lowest, i)) for i in others if i != lowest]
 
-    def later(self, options: PairOptions, known: Knowledge) -> list[Pair]:
+    def later(self, options: PairOptions, known: PairResults) -> list[Pair]:
         return _most_informative(known, options.tolerance)
 
 
-def _most_informative(known: Knowledge, tolerance: float) -> list[Pair]:
+def _most_informative(known: PairResults, tolerance: float) -> list[Pair]:
     """For each pass of the tree, the undecided pairs across it with the lowest predicted heights."""
     tree = known.tree()
     candidates = known.open & (known.floors + tolerance < tree.minimax)
@@ -68,7 +68,7 @@ def _most_informative(known: Knowledge, tolerance: float) -> list[Pair]:
     return [(int(i[c]), int(j[c])) for c in chosen]
 
 
-def _mean_rises(known: Knowledge) -> Floats:
+def _mean_rises(known: PairResults) -> Floats:
     """[n], mean rise over the floor of the finished paths of each minimum; of all paths if it has none."""
     done = np.isfinite(known.best)
     rises = np.where(done, known.best - np.where(done, known.floors, 0.0), 0.0)

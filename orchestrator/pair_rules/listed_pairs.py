@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import Pair
 
 
 class PairOptions(Protocol):
@@ -67,10 +67,10 @@ class PairRule(Protocol):
     def least(self, options: PairOptions, minima: int, seed: int) -> int:
         """The smallest number of pairs that the rule may choose, without regard to `max_pairs`."""
 
-    def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
+    def first(self, options: PairOptions, known: PairResults, seed: int) -> list[Pair]:
         """The pairs of the first round, among the minima that have a loss."""
 
-    def later(self, options: PairOptions, known: Knowledge) -> list[Pair]:
+    def later(self, options: PairOptions, known: PairResults) -> list[Pair]:
         """The pairs of the next round, most informative first; empty when no further path is needed."""
 
 
@@ -96,10 +96,10 @@ class FixedRule:
     def least(self, options: PairOptions, minima: int, seed: int) -> int:
         return self.count(options, minima, seed)
 
-    def first(self, options: PairOptions, known: Knowledge, seed: int) -> list[Pair]:
+    def first(self, options: PairOptions, known: PairResults, seed: int) -> list[Pair]:
         there = np.isfinite(known.losses)
         pairs = islice(self.candidates(options, known.count, seed), options.max_pairs)
         return [(i, j) for i, j in pairs if there[i] and there[j]]
 
-    def later(self, options: PairOptions, known: Knowledge) -> list[Pair]:
+    def later(self, options: PairOptions, known: PairResults) -> list[Pair]:
         return []

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.pair_rules.protocol import FixedRule, PairOptions
 
 

@@ -8,16 +8,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Order, Pair, Rung
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import Pair, PathRequest, Rung
 from orchestrator.pair_rules.protocol import PairOptions, PairRule
 from orchestrator.pair_rules.routes import routed, spanning
 from orchestrator.pair_rules.rungs import promotions
 
 
 def next_round(
-    rule: PairRule, options: PairOptions, known: Knowledge, seed: int, *, through: bool = False
-) -> list[Order]:
+    rule: PairRule, options: PairOptions, known: PairResults, seed: int, *, through: bool = False
+) -> list[PathRequest]:
     """The paths of the next round, most informative first; empty if none is needed or allowed.
 
     Args:
@@ -33,34 +33,34 @@ def next_round(
     in_two_parts = through and not rule.adaptive
     if fresh:
         first = rule.first(options, known, seed)
-        return _orders(options, known, spanning(first, known) if in_two_parts else first)
+        return _requests(options, known, spanning(first, known) if in_two_parts else first)
     if in_two_parts:
         rest = [pair for pair in rule.first(options, known, seed) if known.open[pair]]
-        if orders := _orders(options, known, rest):
-            return routed(orders, known)
+        if requests := _requests(options, known, rest):
+            return routed(requests, known)
     if promoted := promotions(known, options.tolerance):
         return promoted
-    orders = _orders(options, known, rule.later(options, known))
-    return routed(orders, known) if through else orders
+    requests = _requests(options, known, rule.later(options, known))
+    return routed(requests, known) if through else requests
 
 
-def _orders(options: PairOptions, known: Knowledge, pairs: list[Pair]) -> list[Order]:
+def _requests(options: PairOptions, known: PairResults, pairs: list[Pair]) -> list[PathRequest]:
     """Orders on the first rung, for as many of the pairs as `max_pairs` allows."""
     if options.max_pairs is not None:
         started = int(np.triu(np.isfinite(known.best) | known.failed, k=1).sum())
         pairs = pairs[: max(0, options.max_pairs - started)]
-    return [Order(pair, 0) for pair in pairs]
+    return [PathRequest(pair, 0) for pair in pairs]
 
 
 class Rounds:
     """The rounds of one run, as far as their results are known.
 
     Attributes:
-        known: the results of the orders.
-        orders: all orders so far.
-        waiting: orders of the last round that have no result; empty when no further path is needed.
-        issued: all orders so far, by pair and rung.
-        keys: keys of the paths of orders with a route; the plan computes and stores them here.
+        known: the results of the requests.
+        requests: all requests so far.
+        waiting: requests of the last round that have no result; empty when no further path is needed.
+        issued: all requests so far, by pair and rung.
+        keys: keys of the paths of requests with a route; the plan computes and stores them here.
     """
 
     def __init__(
@@ -83,34 +83,34 @@ class Rounds:
         seed: of the run.
         through: whether paths start from finished ones.
         """
-        self.known = Knowledge(losses, count, rungs)
-        self.orders: list[Order] = []
-        self.waiting: tuple[Order, ...] = ()
-        self.issued: dict[Rung, Order] = {}
-        self.keys: dict[Order, str] = {}
+        self.known = PairResults(losses, count, rungs)
+        self.requests: list[PathRequest] = []
+        self.waiting: tuple[PathRequest, ...] = ()
+        self.issued: dict[Rung, PathRequest] = {}
+        self.keys: dict[PathRequest, str] = {}
         self._rule, self._options, self._seed, self._through = rule, options, seed, through
         self._next()
 
     def advance(
-        self, height: Callable[[Order], float | None], failed: Callable[[Order], bool]
+        self, height: Callable[[PathRequest], float | None], failed: Callable[[PathRequest], bool]
     ) -> None:
         """Record results, round by round, until a round is not complete.
 
         Args:
-            height: returns the height of an order, or None while it is not finished. It is called only for
-                orders of these rounds.
-            failed: returns whether an order ended without a result.
+            height: returns the height of a request, or None while it is not finished. It is called only for
+                requests of these rounds.
+            failed: returns whether a request ended without a result.
         """
         while self.waiting:
             waiting = []
-            for order in self.waiting:
-                measured = height(order)
+            for request in self.waiting:
+                measured = height(request)
                 if measured is not None:
-                    self.known.learn(order, measured)
-                elif failed(order):
-                    self.known.fail(order.pair)
+                    self.known.record_height(request, measured)
+                elif failed(request):
+                    self.known.record_failure(request.pair)
                 else:
-                    waiting.append(order)
+                    waiting.append(request)
             self.waiting = tuple(waiting)
             if waiting:
                 return
@@ -122,8 +122,8 @@ class Rounds:
         )
         # On a later rung a path keeps the route with which it started on the first rung.
         self.waiting = tuple(
-            replace(order, via=self.issued[order.pair, 0].via) if order.rung else order
-            for order in chosen
+            replace(request, via=self.issued[request.pair, 0].via) if request.rung else request
+            for request in chosen
         )
-        self.orders.extend(self.waiting)
-        self.issued |= {(order.pair, order.rung): order for order in self.waiting}
+        self.requests.extend(self.waiting)
+        self.issued |= {(request.pair, request.rung): request for request in self.waiting}

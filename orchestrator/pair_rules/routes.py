@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Order, Pair, Rung
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import Pair, PathRequest, Rung
 from topo_core.homology.minimum_graphs import checked_graph, merges
 
 
-def spanning(pairs: list[Pair], known: Knowledge) -> list[Pair]:
+def spanning(pairs: list[Pair], known: PairResults) -> list[Pair]:
     """The subset of the pairs that forms a spanning tree of their minima, chosen by lowest floors."""
     passes = {pair: float(known.floors[pair]) for pair in pairs}
     losses = {end: float(known.losses[end]) for pair in passes for end in pair}
@@ -16,8 +16,8 @@ def spanning(pairs: list[Pair], known: Knowledge) -> list[Pair]:
     return [pair for pair in pairs if pair in tree]
 
 
-def routed(orders: list[Order], known: Knowledge) -> list[Order]:
-    """The orders, each with its route through the spanning tree, if the tree joins the pair."""
+def routed(requests: list[PathRequest], known: PairResults) -> list[PathRequest]:
+    """The requests, each with its route through the spanning tree, if the tree joins the pair."""
     tree, rung = known.tree(), known.rung
     near: dict[int, list[int]] = {}
     for i, j in tree.edges:
@@ -25,8 +25,8 @@ def routed(orders: list[Order], known: Knowledge) -> list[Order]:
         near.setdefault(j, []).append(i)
     towards: dict[int, dict[int, int]] = {}
     with_routes = []
-    for order in orders:
-        i, j = order.pair
+    for request in requests:
+        i, j = request.pair
         if j not in towards:  # maps each minimum to the next one on its route to j
             towards[j] = _parents(j, near)
         here, via = i, list[Rung]()
@@ -35,7 +35,7 @@ def routed(orders: list[Order], known: Knowledge) -> list[Order]:
             pair = (min(here, there), max(here, there))
             via.append((pair, int(rung[pair])))
             here = there
-        with_routes.append(Order(order.pair, order.rung, tuple(via) if here == j else ()))
+        with_routes.append(PathRequest(request.pair, request.rung, tuple(via) if here == j else ()))
     return with_routes
 
 

@@ -9,8 +9,8 @@ their rank correlation with the final heights was only -0.15).
 
 import numpy as np
 
-from orchestrator.pair_rules.knowledge import Knowledge
-from orchestrator.pair_rules.orders import Order
+from orchestrator.pair_rules.pair_results import PairResults
+from orchestrator.pair_rules.path_requests import PathRequest
 
 _RISK = 0.05
 """Accepted probability that some path left on a rung would have fallen below its predicted lowest height."""
@@ -19,7 +19,7 @@ _NOTHING = 1e-9
 """Lower bound for the share of a rise that a path keeps, so that its logarithm is finite."""
 
 
-def promotions(known: Knowledge, tolerance: float) -> list[Order]:
+def promotions(known: PairResults, tolerance: float) -> list[PathRequest]:
     """Orders for paths of the tree below the top rung; if there are none, for their challengers.
 
     Args:
@@ -30,7 +30,7 @@ def promotions(known: Knowledge, tolerance: float) -> list[Order]:
         return []
     tree, rung = known.tree(), known.rung
     climbing = [
-        Order(pair, int(rung[pair]) + 1)
+        PathRequest(pair, int(rung[pair]) + 1)
         for pair in tree.edges
         if rung[pair] < known.top
         and not known.failed[pair]
@@ -45,11 +45,11 @@ def promotions(known: Knowledge, tolerance: float) -> list[Order]:
         rise = np.where(here, known.heights[level], 0.0) - floors
         lowest = np.where(here, floors + _least_share(known, level) * rise, np.inf)
         for i, j in zip(*np.nonzero(lowest < tree.minimax - tolerance), strict=True):
-            challengers.append(Order((int(i), int(j)), level + 1))
+            challengers.append(PathRequest((int(i), int(j)), level + 1))
     return challengers
 
 
-def _least_share(known: Knowledge, level: int) -> float:
+def _least_share(known: PairResults, level: int) -> float:
     """Lower bound for the share of its rise over the floor that each path on this rung would keep.
 
     It is a prediction bound (Student's t, Bonferroni correction over the paths left) from the shares that the

@@ -11,7 +11,7 @@ alone, so every reader of the store computes the same one. The number of minima 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.saddle_refinement import saddles_to_refine, unlisted_ends

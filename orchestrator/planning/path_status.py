@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from orchestrator.pair_rules.orders import Order, Pair
+from orchestrator.pair_rules.path_requests import Pair, PathRequest
 from orchestrator.planning.plan import Plan
 from workers.storage.schema import PairRecord
 
@@ -90,21 +90,21 @@ def _of_rounds(
     by_key = {record.key: record for record in records}
     rounds = plan.rounds(losses)
 
-    def height(order: Order) -> float | None:
-        record = by_key.get(plan.order_key(order, rounds))
+    def height(request: PathRequest) -> float | None:
+        record = by_key.get(plan.request_key(request, rounds))
         return record.height if record else None
 
-    rounds.advance(height, lambda order: plan.order_key(order, rounds) in failed)
+    rounds.advance(height, lambda request: plan.request_key(request, rounds) in failed)
     passes: dict[Pair, PairRecord] = {}
-    keys = [plan.order_key(order, rounds) for order in rounds.orders]
-    for order, key in zip(rounds.orders, keys, strict=True):
+    keys = [plan.request_key(request, rounds) for request in rounds.requests]
+    for request, key in zip(rounds.requests, keys, strict=True):
         record = by_key.get(key)
-        best = passes.get(order.pair)
+        best = passes.get(request.pair)
         if record and (best is None or record.height <= best.height):
-            passes[order.pair] = record
-    without = {o.pair for o in rounds.orders if o.pair not in passes}
+            passes[request.pair] = record
+    without = {o.pair for o in rounds.requests if o.pair not in passes}
     broken = sum(bool(rounds.known.failed[pair]) for pair in without)
-    waiting = {order.pair for order in rounds.waiting} - passes.keys()
+    waiting = {request.pair for request in rounds.waiting} - passes.keys()
     skipped = total - lost - len(passes) - broken - len(waiting)
     counts = PairCounts(total, len(passes), skipped, lost + broken, len(rounds.waiting))
     return PathStatus(passes, counts, frozenset(key for key in keys if key in failed))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, islice, product
 
-from orchestrator.pair_rules.orders import Order, Pair
+from orchestrator.pair_rules.path_requests import Pair, PathRequest
 from orchestrator.pair_rules.protocol import PairOptions, PairRule
 from orchestrator.pair_rules.rounds import Rounds
 from orchestrator.run_file.models import RunFile
@@ -208,20 +208,20 @@ class Plan:
             family.path_key(minima[i], minima[j]) for i, j in self.pairs() for family in families
         )
 
-    def order_key(self, order: Order, rounds: Rounds) -> str:
-        """Key of the path of an order in `rounds`."""
-        if not order.via:
-            return self.pair_key(order.pair, order.rung)
+    def request_key(self, request: PathRequest, rounds: Rounds) -> str:
+        """Key of the path of a request in `rounds`."""
+        if not request.via:
+            return self.pair_key(request.pair, request.rung)
         if (
-            order not in rounds.keys
+            request not in rounds.keys
         ):  # stored, because it depends recursively on the keys of the paths on the route
-            rounds.keys[order] = self.ordered_path(order, rounds).key
-        return rounds.keys[order]
+            rounds.keys[request] = self.requested_path(request, rounds).key
+        return rounds.keys[request]
 
-    def ordered_path(self, order: Order, rounds: Rounds) -> OptimizePath:
-        """The task of an order in `rounds`."""
-        via = tuple(self.order_key(rounds.issued[rung], rounds) for rung in order.via)
-        return self.path(order.pair, order.rung, via)
+    def requested_path(self, request: PathRequest, rounds: Rounds) -> OptimizePath:
+        """The task of a request in `rounds`."""
+        via = tuple(self.request_key(rounds.issued[rung], rounds) for rung in request.via)
+        return self.path(request.pair, request.rung, via)
 
     def path(self, pair: Pair, rung: int = -1, via: tuple[str, ...] = ()) -> OptimizePath:
         """The task of the path of a pair.

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.path_status import path_status
 from orchestrator.planning.plan import Plan
 from topo_core.homology.barcodes import barcode

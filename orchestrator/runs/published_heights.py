@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.homology.barcodes import Barcode, barcode
 from topo_core.random_streams import generator

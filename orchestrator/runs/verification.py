@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from orchestrator.pair_rules.orders import Pair
+from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.fingerprints import identify
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun

@@ -144,10 +144,10 @@ class TaskSource:
             )
         rounds = self._rounds
         rounds.advance(
-            lambda order: heights.get(plan.order_key(order, rounds)),
-            lambda order: plan.order_key(order, rounds) in self._failed,
+            lambda request: heights.get(plan.request_key(request, rounds)),
+            lambda request: plan.request_key(request, rounds) in self._failed,
         )
-        return [plan.ordered_path(order, rounds) for order in rounds.waiting]
+        return [plan.requested_path(request, rounds) for request in rounds.waiting]
 
     def _saddles(self) -> list[Task]:
         """Tasks that follow the peaks of finished paths to saddles, if the run asks for them."""

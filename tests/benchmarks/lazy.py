@@ -29,7 +29,7 @@ from typing import Any
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import LaunchOptions, execute
-from orchestrator.pair_rules.orders import Rung
+from orchestrator.pair_rules.path_requests import Rung
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.groups import Pairs
 from orchestrator.run_file.reading import parse
@@ -125,7 +125,7 @@ class Finished:
         return self.landscape.barcodes["elder"]
 
     @property
-    def orders(self) -> list[Rung]:
+    def requests(self) -> list[Rung]:
         """Every path that was asked for, with its rung."""
         plan = self.plan
         if not plan.adaptive:
@@ -133,25 +133,25 @@ class Finished:
         heights = self.store.figures("pairs")
         rounds = plan.rounds(self.landscape.losses)
         rounds.advance(
-            lambda order: heights.get(plan.order_key(order, rounds)), lambda order: False
+            lambda request: heights.get(plan.request_key(request, rounds)), lambda request: False
         )
         assert not rounds.waiting
-        return [(order.pair, order.rung) for order in rounds.orders]
+        return [(request.pair, request.rung) for request in rounds.requests]
 
     @property
     def cost(self) -> Cost:
-        plan, orders = self.plan, self.orders
+        plan, requests = self.plan, self.requests
         settings, top = plan.path_settings, len(plan.rungs) - 1
         batches = math.ceil(sizes(plan.run.data).train / settings.batch_size)
         epochs = 0
-        for _, rung in orders:
+        for _, rung in requests:
             epochs += plan.rungs[rung].resolve(batches).epochs
             if rung:  # it went on from where the rung below began to anneal
                 epochs -= plan.rungs[rung - 1].resolve(batches).depends_on_epochs_from
-        pairs = len({pair for pair, _ in orders})
+        pairs = len({pair for pair, _ in requests})
         return Cost(
             pairs,
-            sum(rung == top for _, rung in orders),
+            sum(rung == top for _, rung in requests),
             epochs,
             batches * (pairs * settings.bezier_epochs + epochs * (settings.points - 2)),
         )
@@ -225,7 +225,7 @@ def _compare(store: str, name: str) -> Iterator[tuple[str, Row]]:
         if proves and not checked:
             checked = True
             program = carried_out(store, name, "-lazy", pairs=rule, **taken)
-            assert (program.orders, program.bars) == (found.orders, found.bars)
+            assert (program.requests, program.bars) == (found.requests, found.bars)
         yield title, _row(title, found, everything)
     for number, share in enumerate(RUNG_SHARES):
         rule = {"rungs": RUNGS[name], "tolerance": share * longest}

@@ -23,7 +23,7 @@ KINDS = ("connected", "clusters", "rough")
 def pairs_needed(kind: str, n: int, tolerance: float) -> float:
     """The mean number of pairs over the seeds."""
     rule = Pairs(rule="lazy", tolerance=tolerance)
-    return sum(len(run_lazily(rule, *synthetic(s, n, kind)).orders) for s in range(SEEDS)) / SEEDS
+    return sum(len(run_lazily(rule, *synthetic(s, n, kind)).requests) for s in range(SEEDS)) / SEEDS
 
 
 def main(counts: Sequence[int] = COUNTS) -> dict[tuple[str, float], list[float]]:

@@ -229,9 +229,9 @@ def test_nobody_joins_from_a_node_that_drains(cluster):
     executor, _ = cluster(w0=["node-a", "node-a", "node-c"], w1=["node-b"])
     cluster.draining.add("node-a")
     assert executor.poll(0.0) == [WorkerJoined("worker-1", "node-b")]
-    executor._ask_again()
+    executor._call_join_again()
     assert executor.poll(0.0) == []
-    executor._ask_again()
+    executor._call_join_again()
     assert executor.poll(0.0) == [WorkerJoined("worker-0", "node-c")]
 
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.dashboard.look import Watcher
-from orchestrator.dashboard.progress import Driver, DriverWatch, counts_of, seconds_left
+from orchestrator.dashboard.progress import DriverState, DriverWatch, counts_of, seconds_left
 from orchestrator.dashboard.server import is_allowed, serve
+from orchestrator.dashboard.snapshot import Watcher
 from orchestrator.report.anytime import anytime_bars, score_bounds
 from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.lease import STALE_SECONDS, Holder
@@ -202,33 +202,33 @@ def test_a_port_that_is_taken_is_one_sentence(tmp_path):
     assert said.code == 2 and "choose another --port" in said.err
 
 
-def test_looks_are_rare_enough_to_leave_the_run_alone(tmp_path):
-    """Two questions at once are answered from one look; a later one from a newer look."""
+def test_snapshots_are_rare_enough_to_leave_the_run_alone(tmp_path):
+    """Two requests at once are answered from one snapshot; a later one from a newer snapshot."""
     made = partial(tmp_path, (0, 1))
     clock = Clock()
     watcher = Watcher(open_run(str(made.folder)), clock)
-    first = watcher.look()
+    first = watcher.snapshot()
     made.paths({(0, 2): HEIGHTS[0, 2]}, LOSSES)
     clock.now = 0.5
-    assert watcher.look() is first
+    assert watcher.snapshot() is first
     clock.now = 1.5
-    assert watcher.look().progress.counts[1].done == 2
+    assert watcher.snapshot().progress.counts[1].done == 2
 
 
 def test_a_store_that_is_away_is_told_and_not_guessed(tmp_path, monkeypatch):
-    """The last look stays, says from when it is, and that the store does not answer."""
+    """The last snapshot stays, with its time, and that the store does not answer."""
     made = partial(tmp_path, (0, 1))
     clock = Clock()
     run = open_run(str(made.folder))
     watcher = Watcher(run, clock)
-    seen = watcher.look()
+    seen = watcher.snapshot()
 
     def away(*arguments):
         raise StoreUnreachable("no route to host")
 
     monkeypatch.setattr(type(run), "landscape", away)
     clock.now = 5.0
-    assert watcher.look().progress == seen.progress
+    assert watcher.snapshot().progress == seen.progress
     assert "no route to host" in watcher.page("watch.html").decode()
 
 
@@ -237,7 +237,7 @@ def test_a_driver_is_alive_while_its_lease_beats(tmp_path):
     made = partial(tmp_path)
     objects, clock = made.store.objects, Clock()
     watch = DriverWatch(clock)
-    assert watch.look(objects)[0] is Driver.LEFT
+    assert watch.state(objects)[0] is DriverState.LEFT
 
     versions = []
 
@@ -250,16 +250,16 @@ def test_a_driver_is_alive_while_its_lease_beats(tmp_path):
             if versions
             else objects.create(LEASE, holder.encode())
         )
-        return watch.look(objects)[0]
+        return watch.state(objects)[0]
 
-    assert lease(1) is Driver.UNKNOWN
+    assert lease(1) is DriverState.UNKNOWN
     clock.now = 2
-    assert lease(2) is Driver.RUNNING
+    assert lease(2) is DriverState.RUNNING
     clock.now = 2 + STALE_SECONDS
-    assert lease(2) is Driver.RUNNING
+    assert lease(2) is DriverState.RUNNING
     clock.now = 3 + STALE_SECONDS
-    assert lease(2) is Driver.QUIET
-    assert lease(3, released=True) is Driver.LEFT
+    assert lease(2) is DriverState.QUIET
+    assert lease(3, released=True) is DriverState.LEFT
 
 
 def test_the_time_left_is_that_of_the_last_paths(tmp_path):
@@ -282,7 +282,7 @@ def test_times_are_those_of_the_records(tmp_path):
     """Who finished what last is read from the records, not from when somebody looked."""
     made = partial(tmp_path, (0, 1), (2, 3))
     watcher = Watcher(open_run(str(made.folder)))
-    look = watcher.look().progress
-    last = max(worker.last for worker in look.workers)
+    progress = watcher.snapshot().progress
+    last = max(worker.last for worker in progress.workers)
     assert last == datetime(2026, 1, 2, 3, 5, 5, tzinfo=UTC) + timedelta(seconds=15)
-    assert sum(worker.done for worker in look.workers) == 4 + 2
+    assert sum(worker.done for worker in progress.workers) == 4 + 2

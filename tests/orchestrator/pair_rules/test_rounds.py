@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.pair_rules.orders import Order
+from orchestrator.pair_rules.path_requests import PathRequest
 from orchestrator.pair_rules.rounds import Rounds, next_round
 from orchestrator.run_file.groups import Pairs
 from topo_core import barcode, bottleneck
@@ -36,23 +36,23 @@ def synthetic(seed, n, kind):
 
 
 def run_rounds(rule, losses, height, *, rungs=1, failed=frozenset(), through=False):
-    """Rounds until the rule is satisfied; `height` gives the result of an order."""
+    """Rounds until the rule is satisfied; `height` gives the result of a request."""
     rounds = Rounds(
         rule.chosen, rule, dict(enumerate(losses)), len(losses), rungs, 0, through=through
     )
     while rounds.waiting:
-        found = {order: height(order) for order in rounds.waiting if order not in failed}
+        found = {request: height(request) for request in rounds.waiting if request not in failed}
         rounds.advance(found.get, failed.__contains__)
     return rounds
 
 
-def never(order):
+def never(request):
     return False
 
 
 def run_lazily(rule, losses, heights, **others):
     """Every path with its true height."""
-    return run_rounds(rule, losses, lambda order: heights[order.pair], **others)
+    return run_rounds(rule, losses, lambda request: heights[request.pair], **others)
 
 
 def check_certificate(seed, n, kind, tolerance):
@@ -65,7 +65,7 @@ def check_certificate(seed, n, kind, tolerance):
     assert bottleneck(lazy, whole) <= tolerance
     for bar, true in zip(lazy.finite, whole.finite, strict=True):
         assert true.death <= bar.death <= true.death + tolerance
-    return len(where.orders)
+    return len(where.requests)
 
 
 @pytest.mark.parametrize("kind", ["connected", "clusters", "rough"])
@@ -87,7 +87,7 @@ def test_connected_minima_need_a_star():
     """Where passes are within the tolerance of their floors, n - 1 of n (n - 1) / 2 pairs are run."""
     losses, heights = synthetic(0, 100, "connected")
     where = run_lazily(Pairs(rule="lazy", tolerance=0.02), losses, heights)
-    assert len(where.orders) == 99
+    assert len(where.requests) == 99
 
 
 @pytest.mark.parametrize("budget", [3, 30, 60])
@@ -95,7 +95,7 @@ def test_a_budget_is_kept_and_the_bounds_hold(budget):
     """With too few paths no bar lies outside of what is said about it."""
     losses, heights = synthetic(1, 20, "rough")
     where = run_lazily(Pairs(rule="lazy", tolerance=1e-4, max_pairs=budget), losses, heights)
-    assert len(where.orders) == budget
+    assert len(where.requests) == budget
     known = where.known
     undecided = known.undecided(1e-4)
     assert undecided.any()
@@ -113,11 +113,12 @@ def test_rounds_do_not_depend_on_what_else_is_known():
     rule = Pairs(rule="lazy", tolerance=1e-3)
     alone = run_lazily(rule, losses, heights)
     everything = {
-        Order(pair, 0): heights[pair] for pair in itertools.combinations(range(len(losses)), 2)
+        PathRequest(pair, 0): heights[pair]
+        for pair in itertools.combinations(range(len(losses)), 2)
     }
     rounds = Rounds(rule.chosen, rule, dict(enumerate(losses)), 15, 1, 0)
     rounds.advance(everything.get, never)
-    assert rounds.orders == alone.orders
+    assert rounds.requests == alone.requests
     assert not rounds.waiting
 
 
@@ -129,9 +130,9 @@ def test_a_round_that_is_not_complete_is_waited_for():
     draw = np.random.default_rng(0)
     rounds = Rounds(rule.chosen, rule, dict(enumerate(losses)), 15, 1, 0)
     while rounds.waiting:
-        some = [order for order in rounds.waiting if draw.random() < 0.3]
-        rounds.advance({order: heights[order.pair] for order in some}.get, never)
-    assert rounds.orders == alone.orders
+        some = [request for request in rounds.waiting if draw.random() < 0.3]
+        rounds.advance({request: heights[request.pair] for request in some}.get, never)
+    assert rounds.requests == alone.requests
 
 
 def test_a_failed_path_is_not_asked_for_again_and_proves_nothing():
@@ -141,14 +142,14 @@ def test_a_failed_path_is_not_asked_for_again_and_proves_nothing():
     lost = Rounds(rule.chosen, rule, dict(enumerate(losses)), 8, 1, 0).waiting[2]
     rounds = run_lazily(rule, losses, heights, failed=frozenset({lost}))
     assert rounds.known.failed[lost.pair]
-    assert rounds.orders.count(lost) == 1
+    assert rounds.requests.count(lost) == 1
     assert barcode(losses.tolist(), rounds.known.best).complete
 
 
 def test_a_minimum_that_is_not_there_is_left_out():
     """Only pairs of minima with a loss are asked for."""
-    orders = Rounds(LAZY.chosen, LAZY, {0: 0.1, 2: 0.3, 3: 0.2}, 4, 1, 0).waiting
-    assert [order.pair for order in orders] == [(0, 3), (0, 2)]
+    requests = Rounds(LAZY.chosen, LAZY, {0: 0.1, 2: 0.3, 3: 0.2}, 4, 1, 0).waiting
+    assert [request.pair for request in requests] == [(0, 3), (0, 2)]
 
 
 def rung_heights(losses, heights, rungs, seed):
@@ -173,7 +174,7 @@ def test_rungs_find_the_bars_of_whole_paths(seed):
     np.fill_diagonal(heights, np.inf)
     whole = barcode(losses.tolist(), heights)
     assert bottleneck(barcode(losses.tolist(), where.known.best), whole) <= rule.tolerance
-    at_the_top = sum(order.rung == 1 for order in where.orders)
+    at_the_top = sum(request.rung == 1 for request in where.requests)
     assert 11 <= at_the_top < 66 * 0.8
 
 
@@ -204,11 +205,11 @@ def test_every_bar_is_held_up_by_a_whole_path():
     for pair in known.tree().edges:
         assert known.rung[pair] == 2 or known.best[pair] <= known.floors[pair] + 1e-3
     assert any(known.rung[pair] == 2 for pair in known.tree().edges)
-    for order in where.orders:  # nobody skips a rung
-        assert order.rung == 0 or math.isfinite(known.heights[order.rung - 1][order.pair])
+    for request in where.requests:  # nobody skips a rung
+        assert request.rung == 0 or math.isfinite(known.heights[request.rung - 1][request.pair])
 
 
-def test_a_satisfied_rule_orders_nothing():
+def test_a_satisfied_rule_asks_for_nothing():
     """Asked again, it stays satisfied."""
     losses, heights = synthetic(4, 10, "connected")
     rule = Pairs(rule="lazy", tolerance=0.05)
@@ -224,18 +225,18 @@ def test_later_paths_start_from_finished_ones(rule):
     rounds = run_rounds(chosen, losses, lambda o: heights[o.pair], rungs=2, through=True)
     plain = run_rounds(chosen, losses, lambda o: heights[o.pair], rungs=2)
     if rule != "lazy":
-        assert {o.pair for o in rounds.orders} == {o.pair for o in plain.orders}
+        assert {o.pair for o in rounds.requests} == {o.pair for o in plain.requests}
     done = set()
-    for order in rounds.orders:
-        here = order.pair[0]
-        for (i, j), rung in order.via:
+    for request in rounds.requests:
+        here = request.pair[0]
+        for (i, j), rung in request.via:
             assert ((i, j), rung) in done
             assert here in (i, j)
             here = j if here == i else i
-        assert not order.via or here == order.pair[1]
-        done.add((order.pair, order.rung))
-        if order.rung:
-            assert order.via == rounds.issued[order.pair, 0].via
-    starts = [order for order in rounds.orders if not order.via and order.rung == 0]
+        assert not request.via or here == request.pair[1]
+        done.add((request.pair, request.rung))
+        if request.rung:
+            assert request.via == rounds.issued[request.pair, 0].via
+    starts = [request for request in rounds.requests if not request.via and request.rung == 0]
     assert len(starts) == 13
-    assert len(rounds.orders) > 26
+    assert len(rounds.requests) > 26

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.pair_rules.orders import Order
+from orchestrator.pair_rules.path_requests import PathRequest
 from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.timed_sample import remembered
@@ -40,7 +40,7 @@ def test_three_lines_are_a_run():
 
 
 def test_tasks_come_after_what_they_depend_on():
-    """In the order of the plan, with simplices after their faces."""
+    """In the request of the plan, with simplices after their faces."""
     seen = set()
     for task in plan(minima={"count": 5}, reduce={"max_index": 2}).tasks():
         assert set(task.depends_on) <= seen
@@ -173,11 +173,11 @@ def test_keys_of_long_routes_are_computed_once(monkeypatch):
     """Each path starts as a route over the two before it: sixty keys are computed, not the 60th Fibonacci
     number of them."""
     p = plan(minima={"count": 60}, pairs={"rule": "lazy"}, paths={"start": "through"})
-    orders = [Order((0, 1), 0), Order((0, 2), 0)]
-    orders += [Order((0, j), 0, (((0, j - 1), 0), ((0, j - 2), 0))) for j in range(3, 60)]
-    rounds = SimpleNamespace(issued={(o.pair, o.rung): o for o in orders}, keys={})
+    requests = [PathRequest((0, 1), 0), PathRequest((0, 2), 0)]
+    requests += [PathRequest((0, j), 0, (((0, j - 1), 0), ((0, j - 2), 0))) for j in range(3, 60)]
+    rounds = SimpleNamespace(issued={(o.pair, o.rung): o for o in requests}, keys={})
     made = []
     path = Plan.path
     monkeypatch.setattr(Plan, "path", lambda *args: made.append(args) or path(*args))
-    assert len({p.order_key(order, rounds) for order in reversed(orders)}) == 59
+    assert len({p.request_key(request, rounds) for request in reversed(requests)}) == 59
     assert len(made) <= 60

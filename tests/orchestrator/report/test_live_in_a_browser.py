@@ -72,7 +72,7 @@ def test_it_never_lies_while_workers_are_killed(tmp_path):
         while not done.is_set():
             with urllib.request.urlopen(url + "state.json") as answer:
                 state = json.load(answer)
-            # The look may be a little older than the answer, but never newer than the store.
+            # The snapshot may be a little older than the answer, but never newer than the store.
             answers.append((state, keys()))
             done.wait(0.2)
 

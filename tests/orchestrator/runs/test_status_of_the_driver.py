@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.dashboard.progress import Driver, DriverWatch
+from orchestrator.dashboard.progress import DriverState, DriverWatch
 from orchestrator.scheduling import lease
 from orchestrator.scheduling.holder import Holder, this_process
 from tests.helpers.command import toscore
@@ -49,7 +49,9 @@ def test_a_run_whose_lease_beats_is_running(made):
     assert said["state"] == "running" and f"process {os.getpid()} on" in said["process"]
 
 
-@pytest.mark.parametrize(("beats", "state"), [(True, Driver.RUNNING), (False, Driver.QUIET)])
+@pytest.mark.parametrize(
+    ("beats", "state"), [(True, DriverState.RUNNING), (False, DriverState.QUIET)]
+)
 def test_a_driver_on_another_machine_is_watched_for_three_beats(made, beats, state):
     """Its process cannot be asked for: within 6 s a beat comes, or the driver counts as silent."""
     holder = Holder(3, "elsewhere", "another-boot", 17, "2026-01-01T00:00:00")
@@ -63,5 +65,5 @@ def test_a_driver_on_another_machine_is_watched_for_three_beats(made, beats, sta
             holder = replace(holder, beat=holder.beat + 1)
             version = made.store.objects.swap(LEASE, holder.encode(), version)
 
-    assert DriverWatch(lambda: now).settle(made.store.objects, sleep)[0] is state
+    assert DriverWatch(lambda: now).decided_state(made.store.objects, sleep)[0] is state
     assert now <= 3 * lease.BEAT_SECONDS + 1

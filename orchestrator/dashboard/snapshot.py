@@ -1,4 +1,4 @@
-"""A look: one reading of the store of a run, from which the live page is made.
+"""A snapshot: one reading of the store of a run, from which the live page is made.
 
 All parts of the page come from the same reading, so they are consistent, and the page shows the time of that
 reading. Nothing is written to the store.
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.dashboard.progress import Driver, DriverWatch, Progress, progress
+from orchestrator.dashboard.progress import DriverState, DriverWatch, Progress, progress_of
 from orchestrator.report.anytime import AnytimeBar, anytime_bars, anytime_figure, score_bounds
 from orchestrator.report.figure import Table
 from orchestrator.report.page import Number, figure_values, render_template, shown
@@ -23,16 +23,16 @@ from orchestrator.telemetry.durations import human_seconds
 from workers.storage.objects import StoreUnreachable
 
 LEAST_SECONDS = 1.0
-"""Shortest time between two looks, in seconds: a reader sees no difference at a higher rate."""
+"""Shortest time between two snapshots, in seconds: a reader sees no difference at a higher rate."""
 
 SHARE = 0.2
-"""Largest share of the time that is spent on looks, so that the page does not slow down the run that it
+"""Largest share of the time that is spent on snapshots, so that the page does not slow down the run that it
 shows."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """One look at a run.
+class Snapshot:
+    """The state and the results of a run at one time.
 
     Attributes:
         progress: tasks, workers and time left.
@@ -76,29 +76,29 @@ class Look:
 
     def html(self, template: str) -> str:
         """Render the whole page (`watch.html`) or the part that changes (`watch_fragment.html`)."""
-        look, landscape, bars = self.progress, self.landscape, self.bars
+        progress, landscape, bars = self.progress, self.landscape, self.bars
         figure = None
         if bars:
             figure = figure_values(anytime_figure(landscape, bars), files=False)
         unfinished: dict[str, list[Any]] = {
-            "task": [task.task for task in look.unfinished],
-            "epoch": [task.epoch for task in look.unfinished],
-            "of": [task.epochs for task in look.unfinished],
+            "task": [task.task for task in progress.unfinished],
+            "epoch": [task.epoch for task in progress.unfinished],
+            "of": [task.epochs for task in progress.unfinished],
         }
         workers: dict[str, list[Any]] = {
-            "worker": [w.name for w in look.workers],
-            "tasks": [w.done for w in look.workers],
-            "work": [human_seconds(w.seconds) for w in look.workers],
+            "worker": [w.name for w in progress.workers],
+            "tasks": [w.done for w in progress.workers],
+            "work": [human_seconds(w.seconds) for w in progress.workers],
             "last result": [
-                w.last.strftime("%H:%M:%S UTC") if w.last else "–" for w in look.workers
+                w.last.strftime("%H:%M:%S UTC") if w.last else "–" for w in progress.workers
             ],
         }
         return render_template(
             template,
-            look=look,
-            headline=headline(look),
+            progress=progress,
+            headline=headline(progress),
             trouble=self.trouble,
-            numbers=_numbers(look, bars, landscape.minima_expected - len(landscape.minima)),
+            numbers=_numbers(progress, bars, landscape.minima_expected - len(landscape.minima)),
             figure=figure,
             failures=landscape.failures,
             damage=landscape.damage,
@@ -107,24 +107,26 @@ class Look:
         )
 
 
-def headline(look: Progress) -> str:
+def headline(progress: Progress) -> str:
     """The state of the run in one sentence."""
-    if look.complete:
+    if progress.complete:
         return "Complete."
-    match look.driver:
-        case Driver.RUNNING:
-            rest = f", about {human_seconds(look.eta)} left" if look.eta is not None else ""
+    match progress.driver:
+        case DriverState.RUNNING:
+            rest = f", about {human_seconds(progress.eta)} left" if progress.eta is not None else ""
             return f"Running{rest}."
-        case Driver.UNKNOWN:
+        case DriverState.UNKNOWN:
             return "Not complete; whether a driver runs it will be known in a few seconds."
-        case Driver.QUIET:
-            return f"Not complete; {look.driver_described} has not renewed its lease for a while."
-        case Driver.LEFT:
+        case DriverState.QUIET:
+            return (
+                f"Not complete; {progress.driver_described} has not renewed its lease for a while."
+            )
+        case DriverState.LEFT:
             return "Not complete, and no driver runs it: toscore run continues it."
 
 
-def _numbers(look: Progress, bars: Sequence[AnytimeBar], minima_left: int) -> list[Number]:
-    done = sum(worker.seconds for worker in look.workers)
+def _numbers(progress: Progress, bars: Sequence[AnytimeBar], minima_left: int) -> list[Number]:
+    done = sum(worker.seconds for worker in progress.workers)
     low, high = score_bounds(bars)
     if not bars or minima_left:
         score = Number("TO-score", "not known yet", "minima are still to come")
@@ -150,12 +152,12 @@ class Watcher:
         self._run, self._clock = run, clock
         self._driver = DriverWatch(clock)
         self._lock = threading.Lock()
-        self._look: Look | None = None
+        self._snapshot: Snapshot | None = None
         self._next = -float("inf")
         self._pages: dict[str, bytes] = {}
 
-    def look(self) -> Look:
-        """The newest look; reads the store if enough time has passed since the last reading.
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot; reads the store if enough time has passed since the last reading.
 
         Raises:
             StoreUnreachable: the store could not be read and has never been read before.
@@ -164,31 +166,31 @@ class Watcher:
             return self._fresh()
 
     def page(self, template: str) -> bytes:
-        """The newest look as UTF-8 HTML, rendered with a template; see `look` and `Look.html`."""
+        """The newest snapshot as UTF-8 HTML, rendered with a template; see `snapshot` and `Snapshot.html`."""
         with self._lock:
-            look = self._fresh()
+            snapshot = self._fresh()
             if template not in self._pages:
                 begun = self._clock()
-                self._pages[template] = look.html(template).encode()
+                self._pages[template] = snapshot.html(template).encode()
                 self._next += (self._clock() - begun) / SHARE
             return self._pages[template]
 
-    def _fresh(self) -> Look:
+    def _fresh(self) -> Snapshot:
         begun = self._clock()
-        if self._look is None or begun >= self._next:
-            self._look = self._taken()
+        if self._snapshot is None or begun >= self._next:
+            self._snapshot = self._taken()
             self._pages.clear()
             took = self._clock() - begun
             self._next = begun + max(LEAST_SECONDS, took / SHARE)
-        return self._look
+        return self._snapshot
 
-    def _taken(self) -> Look:
+    def _taken(self) -> Snapshot:
         try:
             landscape = self._run.landscape()
-            driver = self._driver.look(self._run.store.objects)
-            state = progress(self._run, landscape, driver)
+            driver = self._driver.state(self._run.store.objects)
+            state = progress_of(self._run, landscape, driver)
         except StoreUnreachable as error:
-            if self._look is None:
+            if self._snapshot is None:
                 raise
-            return replace(self._look, trouble=f"The store does not answer now: {error}")
-        return Look(state, landscape, self._run.plan.adaptive)
+            return replace(self._snapshot, trouble=f"The store does not answer now: {error}")
+        return Snapshot(state, landscape, self._run.plan.adaptive)

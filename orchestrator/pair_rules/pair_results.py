@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.pair_rules.orders import Order, Pair
+from orchestrator.pair_rules.path_requests import Pair, PathRequest
 from topo_core.homology.minimum_graphs import checked_graph, merges
 
 Floats = NDArray[np.float64]
@@ -15,8 +15,8 @@ NOT_DONE = -1
 """The rung of a pair without a path."""
 
 
-class Knowledge:
-    """The results for the pairs of n minima.
+class PairResults:
+    """The results so far for the pairs of n minima.
 
     Args:
         losses: of the finished minima, by number.
@@ -48,13 +48,13 @@ class Knowledge:
         """The last rung, which is the whole optimisation."""
         return len(self.heights) - 1
 
-    def learn(self, order: Order, height: float) -> None:
-        """Record the height of an order, at least the floor: the two minima belong to the path."""
-        i, j = order.pair
+    def record_height(self, request: PathRequest, height: float) -> None:
+        """Record the height of a request, at least the floor: the two minima belong to the path."""
+        i, j = request.pair
         height = max(height, float(self.floors[i, j]))
-        self.heights[order.rung, i, j] = self.heights[order.rung, j, i] = height
+        self.heights[request.rung, i, j] = self.heights[request.rung, j, i] = height
 
-    def fail(self, pair: Pair) -> None:
+    def record_failure(self, pair: Pair) -> None:
         """Record that the path of a pair failed."""
         self.failed[pair] = self.failed[pair[::-1]] = True
 

@@ -1,4 +1,4 @@
-"""Pairs of minima, and orders: requests to optimise the path of a pair."""
+"""Pairs of minima, and requests to optimise the path of a pair."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ Pair = tuple[int, int]
 """The numbers of two minima, the smaller one first."""
 
 Rung = tuple[Pair, int]
-"""A pair and a rung up to which its path is optimised; there is at most one order for each."""
+"""A pair and a rung up to which its path is optimised; there is at most one request for each."""
 
 
 @dataclass(frozen=True)
-class Order:
+class PathRequest:
     """One path to be optimised up to a rung.
 
     Attributes:
