@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from topo_core.paths.solution import PathSolution
     from topo_core.paths.solver import PathSolver
     from topo_core.paths.starts.initial_paths import initial_path
-    from topo_core.paths.state import PathState, Record
+    from topo_core.paths.state import EpochRecord, PathState
     from topo_core.random_streams import generator
     from topo_core.simplices.optimize import SimplexSolution, optimize_simplex
 
@@ -73,7 +73,7 @@ _WITH_TORCH = {
     "paths.solution": ("PathSolution",),
     "paths.solver": ("PathSolver",),
     "paths.starts.initial_paths": ("initial_path",),
-    "paths.state": ("PathState", "Record"),
+    "paths.state": ("PathState", "EpochRecord"),
     "random_streams": ("generator",),
     "simplices.optimize": ("SimplexSolution", "optimize_simplex"),
 }
@@ -95,6 +95,7 @@ __all__ = [
     "CriticalPoint",
     "DenseBarcode",
     "Dip",
+    "EpochRecord",
     "Evidence",
     "Filtration",
     "HeightInterval",
@@ -117,7 +118,6 @@ __all__ = [
     "PolishSettings",
     "Profile",
     "QuotientBarcode",
-    "Record",
     "Saddle",
     "SaddleDescent",
     "SaddleSettings",

@@ -18,9 +18,9 @@ from topo_core.homology.bar_ends import (
     BarEnd,
     EndKind,
     RefinedPeak,
+    bar_differences,
     bar_ends,
-    differences,
-    network_of,
+    transition_network_of,
 )
 from topo_core.homology.barcodes import Barcode
 from topo_core.homology.to_scores import to_score
@@ -109,8 +109,13 @@ def verified_barcode(
         bars: the elder barcode of paths.
         peaks: the stationary points of the paths whose peaks were followed, by pair.
     """
-    ends, network = bar_ends(losses, heights, bars, peaks, AGREEMENT), network_of(losses, peaks)
-    return VerifiedBarcode(network, tuple(ends), tuple(differences(bars, ends, network, AGREEMENT)))
+    ends, network = (
+        bar_ends(losses, heights, bars, peaks, AGREEMENT),
+        transition_network_of(losses, peaks),
+    )
+    return VerifiedBarcode(
+        network, tuple(ends), tuple(bar_differences(bars, ends, network, AGREEMENT))
+    )
 
 
 def _end_json(end: BarEnd) -> dict[str, Any]:

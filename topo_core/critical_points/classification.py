@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from topo_core.critical_points.counting import (
-    Counted,
+    CountedObjective,
     largest_curvature,
     length_scale,
     measured_rounding,
@@ -95,7 +95,7 @@ class _Classification:
         origin: Tensor | None,
         seed: int,
     ) -> None:
-        self.counted, self.settings, self.seed = Counted(objective), settings, seed
+        self.counted, self.settings, self.seed = CountedObjective(objective), settings, seed
         self.point, self.symmetries, self.origin = point, symmetries, origin
         self.length = settings.length or length_scale(point)
         self.loss, self.gradient = self.counted.at(point)

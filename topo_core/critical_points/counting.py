@@ -29,7 +29,7 @@ _RESOLUTION = {
 }
 
 
-class Counted:
+class CountedObjective:
     """An objective that counts rows of gradients and Hessian–vector products.
 
     Attributes:
@@ -90,7 +90,9 @@ class Rounding:
     gradient: float
 
 
-def measured_rounding(counted: Counted, point: Tensor, loss: float, gradient: Tensor) -> Rounding:
+def measured_rounding(
+    counted: CountedObjective, point: Tensor, loss: float, gradient: Tensor
+) -> Rounding:
     """The rounding at ``point`` [d], from points that differ from it in the last digits only.
 
     It may exceed the last digits of the loss by far: where large terms cancel, or near a singularity.
@@ -116,7 +118,7 @@ def length_scale(*points: Tensor) -> float:
     return max(_SHORTEST, *(float(torch.linalg.vector_norm(point)) for point in points))
 
 
-def largest_curvature(counted: Counted, point: Tensor, seed: int = 0) -> float:
+def largest_curvature(counted: CountedObjective, point: Tensor, seed: int = 0) -> float:
     """The largest |curvature| at ``point`` [d], within a factor of 2 or so: from a few products.
 
     0 where they are not finite.

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from topo_core.critical_points.counting import Counted
+from topo_core.critical_points.counting import CountedObjective
 from topo_core.random_streams import generator
 
 _DISTANCES = {torch.float64: (1e-5, 1e-6, 1e-7, 1e-8)}  # in sizes of the parameters
@@ -43,7 +43,7 @@ class Kink:
 
 
 def find_kink(
-    counted: Counted,
+    counted: CountedObjective,
     point: Tensor,
     gradient: Tensor,
     *,

@@ -59,7 +59,7 @@ def lowest_eigenpairs(
     sign_above: float | None = None,
     max_products: int = 300,
     basis_size: int = 64,
-    doubt: float | None = None,
+    miss_probability: float | None = None,
     deflate: Tensor | None = None,
 ) -> Eigenpairs:
     """The lowest eigenpairs of a symmetric operator.
@@ -75,9 +75,8 @@ def lowest_eigenpairs(
             |λ| − sign_above × the largest |Ritz value|. None waits for ``tolerance``.
         max_products: to spend at most.
         basis_size: vectors in memory, at least ``count`` + 3.
-        doubt: where the lowest value is positive, go on until ``chance_of_a_lower_one``, of an eigenvalue
-            that is not positive, is at most this, or the products are spent. For random starts, and for as
-            many vectors in memory as products.
+        miss_probability: where the lowest value is positive, go on until ``missed_eigenvalue_bound`` is
+            at most this, or the products are spent. For random starts, and for as many vectors as products.
         deflate: [q, d], orthonormal vectors to which all others are kept orthogonal.
 
     Returns:
@@ -108,8 +107,8 @@ def lowest_eigenpairs(
                 return replace(pairs, converged=True)
             complete = pairs.values
         elif complete is None and _settled(pairs, count, tolerance, sign_above):
-            chance = chance_of_a_lower_one(pairs, iteration.dimensions)
-            if doubt is not None and chance > doubt:
+            chance = missed_eigenvalue_bound(pairs, iteration.dimensions)
+            if miss_probability is not None and chance > miss_probability:
                 continue
             return replace(pairs, converged=True)
 
@@ -123,7 +122,7 @@ def _settled(pairs: Eigenpairs, count: int, tolerance: float, sign_above: float 
     return bool(good.all())
 
 
-def chance_of_a_lower_one(pairs: Eigenpairs, dimension: int) -> float:
+def missed_eigenvalue_bound(pairs: Eigenpairs, dimension: int) -> float:
     """Bound on the probability that a random start hid an eigenvalue that is not positive.
 
     A small residual does not exclude it: some other eigenvalue may have converged first. After k

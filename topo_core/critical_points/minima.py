@@ -16,7 +16,7 @@ from torch import Tensor
 
 from topo_core.critical_points.classification import ClassifySettings, classify_point
 from topo_core.critical_points.counting import (
-    Counted,
+    CountedObjective,
     length_scale,
     measured_rounding,
     stationary_tolerance,
@@ -39,7 +39,7 @@ _FAR = 1e6  # sizes: parameters that have grown so far have left every minimum b
 
 def init_polish(objective: Objective, point: Tensor) -> PolishState:
     """The state before the first iteration, at ``point`` [d]."""
-    counted = Counted(objective)
+    counted = CountedObjective(objective)
     point = point.detach().clone()
     loss, gradient = counted.at(point)
     finite = math.isfinite(loss) and bool(gradient.isfinite().all())
@@ -78,7 +78,7 @@ def advance_polish(
     settings = settings or PolishSettings()
     done = 0
     while not state.done and (iterations is None or done < iterations):
-        counted = Counted(objective)
+        counted = CountedObjective(objective)
         if state.phase == "lbfgs":
             state = _lbfgs(counted, state, settings)
         elif state.phase == "newton":
@@ -155,7 +155,7 @@ def _stationary(state: PolishState, settings: PolishSettings) -> bool:
     return float(state.gradient.norm()) <= _MARGIN * _tolerance(state, settings)
 
 
-def _lbfgs(counted: Counted, state: PolishState, settings: PolishSettings) -> PolishState:
+def _lbfgs(counted: CountedObjective, state: PolishState, settings: PolishSettings) -> PolishState:
     """One quasi-Newton step."""
     if _stationary(state, settings):
         return replace(state, phase="judge", iteration=0)
@@ -194,7 +194,7 @@ def _has_left(state: PolishState) -> bool:
     return grown or not math.isfinite(state.loss)
 
 
-def _to_newton(counted: Counted, state: PolishState) -> PolishState:
+def _to_newton(counted: CountedObjective, state: PolishState) -> PolishState:
     if _has_left(state):
         return replace(state, phase="judge", radius=0.0)
     rounding = measured_rounding(counted, state.point, state.loss, state.gradient)
@@ -208,7 +208,7 @@ def _to_newton(counted: Counted, state: PolishState) -> PolishState:
     )
 
 
-def _newton(counted: Counted, state: PolishState, settings: PolishSettings) -> PolishState:
+def _newton(counted: CountedObjective, state: PolishState, settings: PolishSettings) -> PolishState:
     """One step of Newton's method in a trust region."""
     if _stationary(state, settings) or _is_spent(state, settings):
         return replace(state, phase="judge")
@@ -240,7 +240,7 @@ def _newton(counted: Counted, state: PolishState, settings: PolishSettings) -> P
 
 
 def _judge(
-    counted: Counted, state: PolishState, settings: PolishSettings, seed: int
+    counted: CountedObjective, state: PolishState, settings: PolishSettings, seed: int
 ) -> PolishState:
     """Classify the point; from a saddle, move on to where the loss is lower."""
     critical = classify_point(
@@ -266,7 +266,7 @@ def _is_spent(state: PolishState, settings: PolishSettings) -> bool:
     return state.iteration >= settings.newton or state.radius < _SMALLEST * state.length
 
 
-def _leave(counted: Counted, state: PolishState, critical: CriticalPoint) -> PolishState:
+def _leave(counted: CountedObjective, state: PolishState, critical: CriticalPoint) -> PolishState:
     """Where the loss is lower on one side of a saddle."""
     assert critical.direction is not None  # every saddle has one
     step = _LEAVE * state.length * critical.direction

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.counting import Counted
-from topo_core.critical_points.lanczos import Eigenpairs, chance_of_a_lower_one, lowest_eigenpairs
+from topo_core.critical_points.counting import CountedObjective
+from topo_core.critical_points.lanczos import Eigenpairs, lowest_eigenpairs, missed_eigenvalue_bound
 from topo_core.random_streams import generator
 
 _SEED = "lowest curvature"
@@ -28,15 +28,15 @@ class SpectrumSettings:
             of the two pairs that settle the index of a saddle.
         products: Hessian–vector products for each eigenpair, at most.
         pairs: eigenpairs at most: an index this high or higher is a lower bound.
-        doubt: bound on the probability that a lower eigenvalue was missed, at which Lanczos stops; within
-            ``products``.
+        miss_probability: bound on the probability that a lower eigenvalue was missed, at which Lanczos stops
+            within ``products``.
         memory: numbers that the basis of Lanczos may hold.
     """
 
     whole: int = 512
     products: int = 1000
     pairs: int = 8
-    doubt: float = 1e-3
+    miss_probability: float = 1e-3
     memory: int = 1 << 25
 
 
@@ -76,7 +76,11 @@ class Spectrum:
 
 
 def lowest_spectrum(
-    counted: Counted, point: Tensor, settings: SpectrumSettings | None = None, *, seed: int = 0
+    counted: CountedObjective,
+    point: Tensor,
+    settings: SpectrumSettings | None = None,
+    *,
+    seed: int = 0,
 ) -> Spectrum:
     """The lowest eigenpairs of the Hessian at ``point`` [d].
 
@@ -99,7 +103,7 @@ def lowest_spectrum(
             sign_above=resolution,
             max_products=settings.products,
             basis_size=min(settings.products, max(64, settings.memory // len(point))),
-            doubt=settings.doubt,
+            miss_probability=settings.miss_probability,
             deflate=known,
         )
         largest = max(largest, pair.largest)
@@ -112,7 +116,7 @@ def lowest_spectrum(
         value = float(pair.values[0])
         if value > resolution * largest:
             settled = True
-            missed = chance_of_a_lower_one(pair, len(point) - len(known) + 1)
+            missed = missed_eigenvalue_bound(pair, len(point) - len(known) + 1)
             break
     values = torch.cat([pair.values for pair in pairs]) if pairs else torch.zeros(0).double()
     residuals = torch.cat([pair.residuals for pair in pairs]) if pairs else values
@@ -129,7 +133,7 @@ def lowest_spectrum(
     )
 
 
-def _whole(counted: Counted, point: Tensor, resolution: float) -> Spectrum:
+def _whole(counted: CountedObjective, point: Tensor, resolution: float) -> Spectrum:
     """All eigenpairs, from the products with all axes."""
     axes = torch.eye(len(point), dtype=point.dtype, device=point.device)
     rows = torch.cat([counted.products_of(point, part) for part in axes.split(_ROWS)])

@@ -69,7 +69,7 @@ class BarEnd:
     reason: str
 
 
-def network_of(
+def transition_network_of(
     losses: Mapping[Minimum, float], peaks: Mapping[Pair, RefinedPeak]
 ) -> TransitionNetwork:
     """The transition network of verified saddles.
@@ -104,7 +104,7 @@ def bar_ends(
         losses: of the minima.
         heights: of the passes.
         bars: their elder barcode.
-        peaks: as for ``network_of``.
+        peaks: as for ``transition_network_of``.
         tolerance: share of a bar's length by which its saddle may be higher than its path.
     """
     basins = _Basins(losses, heights)
@@ -177,7 +177,7 @@ class BarDifference:
     reason: str
 
 
-def differences(
+def bar_differences(
     bars: Barcode, ends: Sequence[BarEnd], network: TransitionNetwork, tolerance: float
 ) -> list[BarDifference]:
     """Where the barcode of paths and that of verified saddles differ.

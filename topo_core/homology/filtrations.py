@@ -95,7 +95,7 @@ def filtration(
     return Filtration(tuple(simplices), tuple(values))
 
 
-def of_simplices(values: Mapping[Simplex, float]) -> Filtration:
+def filtration_of_simplices(values: Mapping[Simplex, float]) -> Filtration:
     """The filtration of simplices (tuples of vertices 0 to n - 1) that enter at ``values``.
 
     Raises:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from topo_core.homology.barcodes import Bars, Interval
-from topo_core.homology.filtrations import Filtration, Simplex, of_simplices
+from topo_core.homology.filtrations import Filtration, Simplex, filtration_of_simplices
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def persistence(
     if not isinstance(max_index, int) or max_index < 0:
         raise ValueError(f"max_index is {max_index}; it must be a whole number, 0 or more.")
     if isinstance(filtration, Mapping):
-        filtration = of_simplices(filtration)
+        filtration = filtration_of_simplices(filtration)
     elif not isinstance(filtration, Filtration):
         raise ValueError(
             "filtration must be a Filtration, or a mapping from simplices to the values at which "

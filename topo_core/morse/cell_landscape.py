@@ -18,7 +18,7 @@ from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
 from topo_core.morse.candidate_loops import Loop, candidate_loops
 from topo_core.morse.cell_complexes import CellComplex
-from topo_core.morse.closed_polygons import closed_walk
+from topo_core.morse.closed_polygons import closed_polygon
 from topo_core.morse.descending_discs import DescendingDisc, descending_discs
 from topo_core.morse.index_two_points import IndexTwoPoint, find_index_two_points
 from topo_core.morse.landscape_results import (
@@ -29,7 +29,7 @@ from topo_core.morse.landscape_results import (
 )
 from topo_core.morse.pass_search import Passes, find_passes, more_passes
 from topo_core.morse.passes import Pass
-from topo_core.morse.simplex_filling import filled_simplices, open_height
+from topo_core.morse.simplex_filling import filled_simplices, height_margin
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import arc_positions, at_positions, segment_lengths
 from topo_core.simplices.faces import simplex_boundary
@@ -113,7 +113,9 @@ class _Discs:
     @property
     def brackets(self) -> list[float]:
         """How much higher each may be."""
-        return [open_height(disc) for disc in self.optimised] + [d.bracket for d in self.descending]
+        return [height_margin(disc) for disc in self.optimised] + [
+            d.bracket for d in self.descending
+        ]
 
 
 def independent_loops(found: Passes) -> int:
@@ -138,12 +140,15 @@ def _descend(
             walkers=settings.walkers,
             seed=seed,
         )
-        discs, partings = descending_discs(
+        discs, diverging = descending_discs(
             objective, tops, found.minima, found.passes, size=found.size
         )
-        if not partings or not left:
+        if not diverging or not left:
             break
-        points, directions = ([one.point for one in partings], [one.direction for one in partings])
+        points, directions = (
+            [one.point for one in diverging],
+            [one.direction for one in diverging],
+        )
         more = more_passes(found, torch.stack(points), torch.stack(directions))
         if more is None:
             break
@@ -201,7 +206,7 @@ def _discs(
     """An optimised disc for each loop: a triangle whose sides are thirds of the loop."""
     around, strips = [], []
     for loop in loops:
-        walk, strip = closed_walk(objective, passes, loop)
+        walk, strip = closed_polygon(objective, passes, loop)
         strips.append(strip)
         positions = arc_positions(walk)
         sides = []

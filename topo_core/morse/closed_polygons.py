@@ -21,7 +21,9 @@ _CLOSE = 0.02  # distance of descents that run together, relative to the extent 
 _SAMPLES = 129  # points of a descent that are compared with another
 
 
-def closed_walk(objective: Objective, passes: Sequence[Pass], loop: Loop) -> tuple[Tensor, float]:
+def closed_polygon(
+    objective: Objective, passes: Sequence[Pass], loop: Loop
+) -> tuple[Tensor, float]:
     """The closed polygon [k, d] along ``loop`` from its highest saddle, and the highest loss cut off.
 
     The second is over the strips between descents that run together; -infinity where nothing is cut off.

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from topo_core.morse.descent_curves import DescentCurve, strip_heights
 from topo_core.morse.index_two_points import IndexTwoPoint, largest_curvature
-from topo_core.morse.level_curves import LevelCurve, strip_heights
 from topo_core.morse.passes import Pass
 from topo_core.morse.steepest_descents import steepest_descents
 from topo_core.objectives.protocol import Objective, Step
@@ -64,7 +64,7 @@ class DescendingDisc:
 
 
 @dataclass(frozen=True)
-class Parting:
+class DivergingDescents:
     """A point where two neighbours of a fan part without a known pass between them.
 
     Attributes:
@@ -83,7 +83,7 @@ def descending_discs(
     passes: Sequence[Pass],
     *,
     size: float,
-) -> tuple[list[DescendingDisc], list[Parting]]:
+) -> tuple[list[DescendingDisc], list[DivergingDescents]]:
     """The discs below those of ``tops`` whose boundary is determined, and points where passes are missing.
 
     Args:
@@ -110,14 +110,14 @@ def descending_discs(
                 [curve for (owner, _), curve in zip(wanted, curves, strict=True) if owner is fan]
             )
             fan.decide()
-    discs, partings = [], []
+    discs, diverging = [], []
     for fan in fans:
         disc = fan.disc()
         if disc is None:
-            partings += fan.partings()
+            diverging += fan.diverging()
         else:
             discs.append(disc)
-    return discs, partings
+    return discs, diverging
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class _Strip:
 
 
 @dataclass(frozen=True)
-class _Want:
+class _RequestedDescent:
     """A descent to be computed.
 
     Attributes:
@@ -145,7 +145,7 @@ class _Want:
     """
 
     lead: Tensor
-    after: LevelCurve | None
+    after: DescentCurve | None
 
 
 class _Fan:
@@ -156,16 +156,16 @@ class _Fan:
         objective: Objective,
         top: IndexTwoPoint,
         passes: Sequence[Pass],
-        sides: Sequence[tuple[LevelCurve, LevelCurve]],
+        sides: Sequence[tuple[DescentCurve, DescentCurve]],
         size: float,
     ) -> None:
         self.objective, self.top, self.passes, self.sides = objective, top, passes, sides
         self.apart = _APART * size
-        self.curves: list[LevelCurve] = []  # in order around the point
-        self.strips: dict[tuple[LevelCurve, LevelCurve], _Strip | None] = {}
+        self.curves: list[DescentCurve] = []  # in order around the point
+        self.strips: dict[tuple[DescentCurve, DescentCurve], _Strip | None] = {}
         self.angles = [2 * math.pi * (k + _TURN) / _FIRST for k in range(_FIRST)]
         self.radii = self._widest(size)
-        self.wanted = [_Want(self.ray(angle), None) for angle in self.angles]
+        self.wanted = [_RequestedDescent(self.ray(angle), None) for angle in self.angles]
         self.started = 0
 
     def ray(self, angle: float) -> Tensor:
@@ -189,10 +189,10 @@ class _Fan:
         last = len(growing) - (len(falls) - rises[0] if rises else 0)
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.radii[last - _RADII : last]])
 
-    def add(self, found: list[LevelCurve]) -> None:
+    def add(self, found: list[DescentCurve]) -> None:
         """Keep the descents that end in known minima."""
         self.started += len(found)
-        after: dict[LevelCurve | None, list[LevelCurve]] = {}
+        after: dict[DescentCurve | None, list[DescentCurve]] = {}
         for want, curve in zip(self.wanted, found, strict=True):
             if curve.end is not None:
                 after.setdefault(want.after, []).append(curve)
@@ -201,7 +201,7 @@ class _Fan:
             order += [curve, *after.get(curve, [])]
         self.curves = order
 
-    def _pairs(self) -> list[tuple[LevelCurve, LevelCurve]]:
+    def _pairs(self) -> list[tuple[DescentCurve, DescentCurve]]:
         return list(zip(self.curves, [*self.curves[1:], *self.curves[:1]], strict=True))
 
     def decide(self) -> None:
@@ -222,9 +222,9 @@ class _Fan:
                 before = pair[0].points[pair[0].levels > level]
                 for part in _PARTS:
                     start = first + part * (second - first)
-                    self.wanted.append(_Want(torch.cat([before, start[None]]), pair[0]))
+                    self.wanted.append(_RequestedDescent(torch.cat([before, start[None]]), pair[0]))
 
-    def _rung(self, one: LevelCurve, other: LevelCurve) -> tuple[Tensor, Tensor, Tensor] | None:
+    def _rung(self, one: DescentCurve, other: DescentCurve) -> tuple[Tensor, Tensor, Tensor] | None:
         """Where two descents come apart: the level, and the point [d] on each."""
         levels = torch.cat([one.levels, other.levels]).sort(descending=True).values
         first, second = one.at(levels), other.at(levels)
@@ -232,7 +232,7 @@ class _Fan:
         row = int(wide.to(torch.int64).argmax())
         return (levels[row], first[row], second[row]) if wide[row] else None
 
-    def _between(self, one: LevelCurve, other: LevelCurve) -> _Strip | None:
+    def _between(self, one: DescentCurve, other: DescentCurve) -> _Strip | None:
         assert one.end is not None and other.end is not None  # no others are kept
         if one.end == other.end:
             strip = self._joined([(one, other)], None)
@@ -254,7 +254,12 @@ class _Fan:
         return None
 
     def _over(
-        self, one: LevelCurve, other: LevelCurve, left: LevelCurve, right: LevelCurve, number: int
+        self,
+        one: DescentCurve,
+        other: DescentCurve,
+        left: DescentCurve,
+        right: DescentCurve,
+        number: int,
     ) -> _Strip | None:
         """The strips between two descents that part at a pass, and the descents from that pass."""
         saddle, level = left.points[0], torch.minimum(left.levels[0], right.levels[0])
@@ -263,7 +268,7 @@ class _Fan:
         return self._joined([upper, *lower], number)
 
     def _joined(
-        self, pairs: list[tuple[LevelCurve, LevelCurve]], over: int | None
+        self, pairs: list[tuple[DescentCurve, DescentCurve]], over: int | None
     ) -> _Strip | None:
         """The strips as one; None where a loss on them may be above that of the point."""
         highest = reach = -math.inf
@@ -275,11 +280,13 @@ class _Fan:
             return None
         return _Strip(highest, reach, over)
 
-    def partings(self) -> list[Parting]:
+    def diverging(self) -> list[DivergingDescents]:
         """Where neighbours without a strip between them come apart."""
         open_ = [pair for pair in self._pairs() if self.strips.get(pair) is None]
         rungs = [self._rung(*pair) for pair in open_]
-        return [Parting(0.5 * (one + two), two - one) for _, one, two in filter(None, rungs)]
+        return [
+            DivergingDescents(0.5 * (one + two), two - one) for _, one, two in filter(None, rungs)
+        ]
 
     def disc(self) -> DescendingDisc | None:
         """The disc, if there is a strip between all neighbours; else None."""
@@ -298,11 +305,11 @@ class _Fan:
         return DescendingDisc(self.top, frozenset(boundary), value, max(0.0, reach - value))
 
 
-def _sides(objective: Objective, one: Pass) -> tuple[LevelCurve, LevelCurve]:
+def _sides(objective: Objective, one: Pass) -> tuple[DescentCurve, DescentCurve]:
     """The descents on both sides of a pass."""
     halves = one.path[: one.top + 1].flip(0), one.path[one.top :]
     curves = []
     for half, end in zip(halves, one.ends, strict=True):
         points = resample(half, _HALF)
-        curves.append(LevelCurve.of(points, objective.losses(points), end))
+        curves.append(DescentCurve.of(points, objective.losses(points), end))
     return curves[0], curves[1]

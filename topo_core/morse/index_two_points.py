@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from topo_core.morse.passes import Pass
-from topo_core.morse.random_walkers import Moves, beside, box
+from topo_core.morse.random_walkers import WalkerSteps, start_box, starts_beside
 from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.random_streams import generator
@@ -87,10 +87,10 @@ def find_index_two_points(
         draw = generator(seed, "tops", rounds)
         if walkers:
             points = torch.cat([minima, saddles, *(top.point[None] for top in found)])
-            axes = box(middle, points, size)
+            axes = start_box(middle, points, size)
             points = 2 * torch.rand(walkers, len(axes), generator=draw, dtype=torch.float64) - 1
             drawn = middle + points.to(axes) @ axes
-            starts = torch.cat([starts, drawn, beside(fresh, stride, draw)])
+            starts = torch.cat([starts, drawn, starts_beside(fresh, stride, draw)])
         met = [top.point for top in (*known, *found)]
         new = _new(objective, starts, met, stride, _SAME * size)
         found += new
@@ -109,7 +109,7 @@ def _new(
         return []
     losses, gradients = objective.gradients(starts, _STEP)
     usual = float(torch.linalg.vector_norm(gradients, dim=1).nanmedian())
-    points = climbed(objective, starts[losses.isfinite()], spacing)
+    points = climb_walkers(objective, starts[losses.isfinite()], spacing)
     losses, gradients = objective.gradients(points, _STEP)
     still = torch.linalg.vector_norm(gradients, dim=1) <= _REST * usual
     taken, found = list(known), list[IndexTwoPoint]()
@@ -137,14 +137,14 @@ def _plane(objective: Objective, point: Tensor) -> tuple[Tensor, tuple[float, fl
     return frames[0, :_ALONG], (first, second)
 
 
-def climbed(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
+def climb_walkers(objective: Objective, starts: Tensor, spacing: float) -> Tensor:
     """The points [k, d] to which walkers from ``starts`` [k, d] have climbed along two directions.
 
     Many are close to critical points of index 2; some never converge.
     """
     points = starts.clone()
     frames = _frames(points, _ALONG)
-    moves = Moves(_MOVE * spacing)
+    moves = WalkerSteps(_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(points, _STEP)
         frames, curvatures, _ = _turned(objective, points, frames)

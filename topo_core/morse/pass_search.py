@@ -20,11 +20,11 @@ from torch import Tensor
 
 from topo_core.critical_points.minima import polish_minimum
 from topo_core.critical_points.saddles import SaddleSettings, refine_saddle
-from topo_core.morse.passes import POINTS, IndexOneSaddle, Pass, lowered_in_parts, passes_over
-from topo_core.morse.random_walkers import FAR, beside, box, climbed
+from topo_core.morse.passes import POINTS, IndexOneSaddle, Pass, passes_over, relaxed_in_parts
+from topo_core.morse.random_walkers import FAR, climb_walkers, start_box, starts_beside
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import line
-from topo_core.paths.starts.minimax_search import arches, settled
+from topo_core.paths.starts.minimax_search import arches, descended
 from topo_core.random_streams import generator
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
@@ -157,7 +157,7 @@ class _Search:
             starts += [straight, *arches(self.objective, straight, self.seed)]
         if not starts:
             return
-        for path in lowered_in_parts(self.objective, torch.stack(starts)):
+        for path in relaxed_in_parts(self.objective, torch.stack(starts)):
             if bool(path.isfinite().all()):
                 self._follow_peaks(path)
 
@@ -166,7 +166,7 @@ class _Search:
         draw = generator(self.seed, "scatter", number)
         known = torch.stack([*self.minima, *(saddle.point for saddle in self.saddles)])
         middle = self.given.mean(0)
-        frame = box(middle, known, self.size)
+        frame = start_box(middle, known, self.size)
         shape = walkers, len(frame)
         points = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
         along = torch.randn(shape, generator=draw, dtype=torch.float64).to(frame) @ frame
@@ -180,7 +180,7 @@ class _Search:
         starts, along = starts[usable], along[usable]
         before = len(self.minima) + len(self.saddles)
         stride = _STRIDE * self.size
-        floor = settled(self.objective, starts, stride)
+        floor = descended(self.objective, starts, stride)
         for row in self._converged(floor, _REST * usual):
             self._minimum_at(floor[row])
         self._climb(starts, along, usual)
@@ -210,7 +210,7 @@ class _Search:
         self._visited = len(self.minima), len(self.saddles)
         if not new:
             return self.given[:0]
-        return beside(torch.stack(new), _STRIDE * self.size, draw)
+        return starts_beside(torch.stack(new), _STRIDE * self.size, draw)
 
     def _converged(self, points: Tensor, usual: float) -> list[int]:
         """Rows of ``points`` [k, d] with a finite loss and a gradient norm of at most ``usual``."""
@@ -222,7 +222,7 @@ class _Search:
     def _climb(self, starts: Tensor, along: Tensor, usual: float) -> None:
         """Climb from ``starts`` [k, d], and keep the passes among the points that are reached."""
         stride = _STRIDE * self.size
-        tops, directions = climbed(self.objective, starts, along, stride)
+        tops, directions = climb_walkers(self.objective, starts, along, stride)
         for row in self._converged(tops, usual):
             if self._is_known(tops[row]):
                 continue

@@ -14,7 +14,7 @@ from topo_core.critical_points.minima import polish_minimum
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile
-from topo_core.paths.starts.minimax_search import lowered, settled
+from topo_core.paths.starts.minimax_search import descended, relaxed_paths
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 POINTS = 19
@@ -91,7 +91,7 @@ def passes_over(
         resample(torch.cat([tops[number % len(tops)][None], descent, end[None]]), POINTS)
         for number, (descent, (_, end)) in enumerate(zip(descents, minima, strict=True))
     ]
-    smooth = lowered_in_parts(objective, torch.stack(halves))
+    smooth = relaxed_in_parts(objective, torch.stack(halves))
     passes = []
     for number in range(len(tops)):
         pair = (number, number + len(tops))
@@ -121,13 +121,13 @@ def _descents(objective: Objective, starts: Tensor, steps: Tensor) -> tuple[list
         steepest = torch.maximum(steepest, length)
         points = points - (size / length)[:, None] * gradients
         trail.append(points)
-    floor = settled(objective, points, steps)
+    floor = descended(objective, points, steps)
     for _ in range(_RESETTLES):
         _, slopes = objective.gradients(floor, _STEP)
         rough = torch.linalg.vector_norm(slopes, dim=1) > _SETTLED * steepest
         if not bool(rough.any()):
             break
-        floor[rough] = settled(objective, floor[rough], steps[rough])
+        floor[rough] = descended(objective, floor[rough], steps[rough])
     else:  # what has still not converged would be taken for a minimum of its own
         _, slopes = objective.gradients(floor, _STEP)
         rough = torch.linalg.vector_norm(slopes, dim=1) > _SETTLED * steepest
@@ -136,7 +136,7 @@ def _descents(objective: Objective, starts: Tensor, steps: Tensor) -> tuple[list
     return list(torch.stack(trail, dim=1)), floor
 
 
-def lowered_in_parts(objective: Objective, paths: Tensor) -> Tensor:
-    """``minimax_search.lowered`` of ``paths`` [p, n, d], a bounded amount at a time."""
+def relaxed_in_parts(objective: Objective, paths: Tensor) -> Tensor:
+    """``minimax_search.relaxed_paths`` of ``paths`` [p, n, d], a bounded amount at a time."""
     each = max(1, _ROWS // paths[0].numel())
-    return torch.cat([lowered(objective, part) for part in paths.split(each)])
+    return torch.cat([relaxed_paths(objective, part) for part in paths.split(each)])

@@ -28,7 +28,7 @@ _ALL_AXES = 8  # dimensions up to which walkers start outside the span of the kn
 _BESIDE = 8  # walkers that start close to each new point
 
 
-def climbed(
+def climb_walkers(
     objective: Objective, starts: Tensor, along: Tensor, spacing: float
 ) -> tuple[Tensor, Tensor]:
     """The points [k, d] to which walkers from ``starts`` [k, d] have climbed, and their directions.
@@ -43,7 +43,7 @@ def climbed(
     """
     points = starts.clone()
     along = _unit(along)
-    moves = Moves(_MOVE * spacing)
+    moves = WalkerSteps(_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(points, _STEP)
         along, curvature = _turned(objective, points, along)
@@ -53,7 +53,7 @@ def climbed(
     return points, along
 
 
-class Moves:
+class WalkerSteps:
     """The steps of walkers that climb along some directions and descend across them.
 
     A walker descends by secant steps (Barzilai & Borwein 1988) of its own length. Along a concave direction
@@ -91,7 +91,7 @@ class Moves:
         return following
 
 
-def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
+def start_box(middle: Tensor, known: Tensor, size: float) -> Tensor:
     """The box of random starts around ``middle`` [d]: half its edges as rows [a, d].
 
     Args:
@@ -112,7 +112,7 @@ def box(middle: Tensor, known: Tensor, size: float) -> Tensor:
     return edges
 
 
-def beside(points: Tensor, stride: float, draw: torch.Generator) -> Tensor:
+def starts_beside(points: Tensor, stride: float, draw: torch.Generator) -> Tensor:
     """[8 k, d], starts around each of ``points`` [k, d], at distances up to ``stride``."""
     middles = points.repeat_interleave(_BESIDE, dim=0)
     directions = torch.randn(middles.shape, generator=draw, dtype=torch.float64).to(points)

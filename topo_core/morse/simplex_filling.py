@@ -72,6 +72,6 @@ def lowest_triangles(
     return found
 
 
-def open_height(simplex: SimplexSolution) -> float:
+def height_margin(simplex: SimplexSolution) -> float:
     """How much higher the value of a simplex may be than what was evaluated."""
     return max(0.0, simplex.profile.maximum + simplex.profile.bracket - simplex.value)

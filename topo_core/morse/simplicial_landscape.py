@@ -16,7 +16,7 @@ from topo_core.morse.landscape_results import (
     LoopBarcode,
     Vertices,
 )
-from topo_core.morse.simplex_filling import filled_simplices, lowest_triangles, open_height
+from topo_core.morse.simplex_filling import filled_simplices, height_margin, lowest_triangles
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.optimize import optimize_path
 from topo_core.paths.profiles import loss_profile
@@ -107,7 +107,7 @@ class _Complex:
                 continue
             self.simplices[vertices] = simplex
             self.maxima[vertices] = simplex.profile.maximum
-            self.bracket = max(self.bracket, open_height(simplex))
+            self.bracket = max(self.bracket, height_margin(simplex))
             for face, height in one.maxima_with(simplex.profile).items():
                 named = tuple(vertices[v] for v in face)
                 self.maxima[named] = max(self.maxima[named], height)

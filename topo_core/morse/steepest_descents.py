@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from topo_core.morse.level_curves import LevelCurve
+from topo_core.morse.descent_curves import DescentCurve
 from topo_core.objectives.protocol import Objective, Step
-from topo_core.paths.starts.minimax_search import settled
+from topo_core.paths.starts.minimax_search import descended
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _LONGEST = 0.02  # longest step, in sizes of the set of minima
@@ -28,7 +28,7 @@ def steepest_descents(
     minima: Tensor,
     size: float,
     time: float,
-) -> list[LevelCurve]:
+) -> list[DescentCurve]:
     """Descents from the ends of ``leads`` [r, d], which come first, away from ``centres`` [k, d]."""
     each = max(1, _ROWS // (_STEPS * minima.shape[1]))
     found = []
@@ -47,7 +47,7 @@ def steepest_descents(
             gap = math.ceil(float((floor - trail[-1]).norm()) / (_LONGEST * size))
             parts = torch.linspace(0, 1, gap + 1, dtype=trail.dtype, device=trail.device)[1:, None]
             points = torch.cat([ray[:-1], trail, trail[-1] + parts * (floor - trail[-1])])
-            found.append(LevelCurve.of(points, objective.losses(points), end))
+            found.append(DescentCurve.of(points, objective.losses(points), end))
     return found
 
 
@@ -81,7 +81,7 @@ def _trails(
             still = size[:, 0] <= _REST * steepest
             if bool((still | (torch.cdist(points, minima).amin(1) <= near)).all()):
                 break
-    floors = settled(objective, points, near)
+    floors = descended(objective, points, near)
     # About two points per longest step are kept.
     marks = torch.stack(gone, dim=1).mul(2).floor()
     new = torch.cat([torch.ones_like(marks[:, :1]), marks.diff(dim=1)], dim=1) > 0

@@ -59,6 +59,6 @@ LOSSES: Registry[LossKind] = Registry(
         "poisson": LossKind(
             f"{_LOSSES}.regression:Poisson", "mean Poisson negative log-likelihood", ("log_input",)
         ),
-        "outputs": LossKind(f"{_LOSSES}.outputs:Outputs", "the mean of the network's outputs"),
+        "outputs": LossKind(f"{_LOSSES}.outputs:OutputLoss", "the mean of the network's outputs"),
     }
 )

@@ -19,12 +19,17 @@ from topo_core.objectives.batch_norm import (
 )
 from topo_core.objectives.batch_norm_curvature import BatchNormCurvature
 from topo_core.objectives.batching.convolutional_layers import plan_of as convolutional_plan
-from topo_core.objectives.batching.cuda_graphs import Graphed
-from topo_core.objectives.batching.linear import Linear
+from topo_core.objectives.batching.cuda_graphs import CudaGraphEvaluator
+from topo_core.objectives.batching.linear import LinearEvaluator
 from topo_core.objectives.batching.linear import plan_of as linear_plan
 from topo_core.objectives.batching.linear_segments import LinearSegments
-from topo_core.objectives.batching.memory_budget import Budgeted, Parts, activation_bytes, budget
-from topo_core.objectives.batching.protocol import Evaluator, Network, Situation
+from topo_core.objectives.batching.memory_budget import (
+    BudgetedEvaluator,
+    MemoryParts,
+    activation_bytes,
+    budget,
+)
+from topo_core.objectives.batching.protocol import EvaluationContext, Evaluator, Network
 from topo_core.objectives.batching.registry import STRATEGIES, possible_strategies
 from topo_core.objectives.losses import CrossEntropy, Loss, Ridge
 from topo_core.objectives.minibatches import CHUNK, Minibatches, chunks
@@ -74,7 +79,7 @@ class ModuleObjective:
         self.loss: Loss = loss or CrossEntropy()
         network = Network.of(module, self.loss)
         possible = possible_strategies(
-            network, Situation(inputs.device.type, inputs, targets, precision)
+            network, EvaluationContext(inputs.device.type, inputs, targets, precision)
         )
         self.strategy = strategy or possible[0]
         if self.strategy not in possible:
@@ -104,8 +109,10 @@ class ModuleObjective:
         self._training_module = without_statistics(self._module, norms)
         in_evaluation = with_statistics(self._module, norms).eval()
         evaluation = strategy.make(Network(in_evaluation, self.layout, self.loss))
-        plain: Evaluator = evaluation.inner if isinstance(evaluation, Graphed) else evaluation
-        self._linear = plain if isinstance(plain, Linear) and plain.depth > 1 else None
+        plain: Evaluator = (
+            evaluation.inner if isinstance(evaluation, CudaGraphEvaluator) else evaluation
+        )
+        self._linear = plain if isinstance(plain, LinearEvaluator) and plain.depth > 1 else None
         in_steps = in_chunks = None
         if strategy.holds_all_points:
             each = activation_bytes(deepcopy(in_evaluation), self._inputs[:1])
@@ -113,8 +120,8 @@ class ModuleObjective:
             in_steps = max(1, fits // self._minibatches.size)
             in_chunks = max(1, fits // min(CHUNK, len(self._inputs)))
         training = strategy.make(Network(self._training_module, self.layout, self.loss))
-        self._training = Budgeted(training, in_steps)
-        self._evaluation = Budgeted(evaluation, in_chunks)
+        self._training = BudgetedEvaluator(training, in_steps)
+        self._evaluation = BudgetedEvaluator(evaluation, in_chunks)
 
     @property
     def dimension(self) -> int:
@@ -328,7 +335,7 @@ class ModuleObjective:
         fit."""
         linear = LinearSegments(Network(self._training_module, self.layout, self.loss))
         points = self._evaluation.parts.at_once
-        parts = Parts(None if points is None else max(1, points // alphas.shape[1]))
+        parts = MemoryParts(None if points is None else max(1, points // alphas.shape[1]))
         total = torch.zeros_like(alphas, dtype=torch.float64)
         for x, y in chunks(self._inputs, self._targets):
 
@@ -357,7 +364,7 @@ def strategies(
         precision: precision of the gradients.
         device: kind of device, cpu or cuda; that of the inputs by default.
     """
-    situation = Situation(device or inputs.device.type, inputs, targets, precision)
+    situation = EvaluationContext(device or inputs.device.type, inputs, targets, precision)
     return possible_strategies(Network.of(module, loss or CrossEntropy()), situation)
 
 

@@ -209,7 +209,7 @@ def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
     return len(heights) == _LEVEL_RECORDS and stays
 
 
-class Measured(Protocol):
+class HeightMeasurement(Protocol):
     """A measurement of a path or of a simplex."""
 
     @property
@@ -221,7 +221,7 @@ class Measured(Protocol):
         """The height at that time."""
 
 
-def further_fall(history: Sequence[Measured]) -> tuple[float, float]:
+def further_fall(history: Sequence[HeightMeasurement]) -> tuple[float, float]:
     """The fall in the last quarter of the run, and the estimated further fall, both in units of loss.
 
     The further fall is infinite for a history without a step.
@@ -237,6 +237,6 @@ def further_fall(history: Sequence[Measured]) -> tuple[float, float]:
     return after, max(after, after * ratio / (1 - ratio))
 
 
-def _lowest_by(history: Sequence[Measured], time: float) -> float:
+def _lowest_by(history: Sequence[HeightMeasurement], time: float) -> float:
     """The lowest height recorded up to ``time``."""
     return min(r.dense_maximum for r in history if r.time <= time or r is history[0])

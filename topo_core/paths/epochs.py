@@ -17,8 +17,8 @@ from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import segment_lengths
 from topo_core.paths.profiles import Profile, loss_profiles, losses_on_segments
 from topo_core.paths.settings import Resolved
-from topo_core.paths.state import PathState, Record
-from topo_core.paths.steps import Norms, Steps
+from topo_core.paths.state import EpochRecord, PathState
+from topo_core.paths.steps import MovingPaths, Norms
 
 
 def one_epoch(
@@ -33,7 +33,7 @@ def one_epoch(
         seeds: one for each path.
     """
     epoch, batches = states[0].epoch, states[0].batches
-    moving = Steps(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
+    moving = MovingPaths(objective, states, resolved, climbs=epoch >= resolved.climbs_from)
     rate = 0.0
     for batch in range(batches):
         rate = resolved.schedule.rate(epoch, batch, batches, resolved.optimizer.lr, resolved.epochs)
@@ -144,10 +144,10 @@ def _recorded(state: PathState, profile: Profile, rate: float, norms: Norms) -> 
     return state
 
 
-def record_of(state: PathState, height: float, rate: float, norms: Norms) -> Record:
+def record_of(state: PathState, height: float, rate: float, norms: Norms) -> EpochRecord:
     """The record of a state of dense maximum ``height``; ``rate`` and ``norms`` are of its last step."""
     lengths = segment_lengths(state.points)
-    return Record(
+    return EpochRecord(
         epoch=state.epoch,
         rate=rate,
         time=state.time,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from topo_core.paths.convergence import Evidence, Outcome
 from topo_core.paths.profiles import Profile
-from topo_core.paths.state import Record
+from topo_core.paths.state import EpochRecord
 from topo_core.paths.verified_pass import VerifiedPass
 
 
@@ -28,6 +28,6 @@ class PathSolution:
     profile: Profile
     outcome: Outcome
     evidence: Evidence
-    history: tuple[Record, ...]
+    history: tuple[EpochRecord, ...]
     gradient_evaluations: int
     verified: VerifiedPass | None = None

@@ -12,7 +12,7 @@ from topo_core.paths.verified_pass import VerifiedPass
 
 
 @dataclass(frozen=True)
-class Record:
+class EpochRecord:
     """What was measured at the end of one epoch.
 
     Attributes:
@@ -48,7 +48,7 @@ class Record:
     tangent_norms: tuple[float, ...] = ()
 
     @classmethod
-    def restore(cls, values: Mapping[str, Any]) -> "Record":
+    def restore(cls, values: Mapping[str, Any]) -> "EpochRecord":
         """The record from ``values``, the output of ``asdict`` after a round trip through JSON."""
         norms: Any = {
             name: tuple(values.get(name, ())) for name in ("normal_norms", "tangent_norms")
@@ -95,7 +95,7 @@ class PathState:
     time: float
     gradient_evaluations: int
     merged: int
-    history: tuple[Record, ...]
+    history: tuple[EpochRecord, ...]
     failure: str
     best_profile: Profile | None = None
     verified: VerifiedPass | None = None
@@ -137,7 +137,7 @@ class PathState:
             slots=slots,
             **{
                 **scalars,
-                "history": tuple(Record.restore(record) for record in scalars["history"]),
+                "history": tuple(EpochRecord.restore(record) for record in scalars["history"]),
                 "verified": VerifiedPass.restore(scalars["verified"]),
             },
         )

@@ -63,7 +63,7 @@ class Norms(NamedTuple):
         return cls(normal, tangent, share, tuple(normals.tolist()), tuple(tangents.tolist()))
 
 
-class Steps:
+class MovingPaths:
     """Copies of the tensors of p states of one shape and epoch, and the steps that move them.
 
     Args:

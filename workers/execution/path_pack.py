@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from topo_core.objectives.batching.memory_budget import Parts
+from topo_core.objectives.batching.memory_budget import MemoryParts
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import PathState
@@ -42,7 +42,7 @@ def optimize_paths_together(
         Interrupted: the worker was asked to stop; the last checkpoints are published.
     """
     context.progress.start(*(task.key for task in tasks))
-    for outcome in _Pack(context, Parts(None)).outcomes(tasks):
+    for outcome in _Pack(context, MemoryParts(None)).outcomes(tasks):
         context.progress.ended(outcome[0].key)
         yield outcome
 
@@ -56,7 +56,7 @@ class _Path:
 @dataclass(frozen=True)
 class _Pack:
     context: TaskContext
-    parts: Parts
+    parts: MemoryParts
 
     def outcomes(self, tasks: Sequence[OptimizePath]) -> Iterator[Outcome]:
         """Continue from the newest checkpoints, or begin with initial paths, and optimise to the end."""

@@ -16,7 +16,7 @@ from topo_core.paths.solution import PathSolution
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import CurveState
-from topo_core.paths.state import PathState, Record
+from topo_core.paths.state import EpochRecord, PathState
 from topo_core.random_streams import seed_of
 from workers.execution.path_starts import initial_path_of, settings_of
 from workers.execution.progress import TaskFailure
@@ -232,7 +232,7 @@ def _record(
     )
 
 
-def _history_row(row: Record) -> dict[str, Any]:
+def _history_row(row: EpochRecord) -> dict[str, Any]:
     values = asdict(row)
     # The norms are stored with the points (`_tensors`); the others are not part of the schema.
     for name in ("time", "cut", "normal_norms", "tangent_norms"):

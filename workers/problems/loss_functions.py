@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from topo_core.objectives.loss_registry import LOSSES
-from topo_core.objectives.losses import Loss, Ridge, UserFunction
+from topo_core.objectives.losses import Loss, Ridge, UserLoss
 from workers.problems.user_code import BadReference, resolve, source_fingerprint
 from workers.tasks.specs import LossSpec
 
@@ -22,7 +22,7 @@ def make_loss(spec: LossSpec) -> Loss:
     if ":" in spec.name:
         function: Callable[..., Any] = resolve(spec.name)
         chosen: Callable[[Tensor, Tensor], Tensor] = functools.partial(function, **options)
-        return UserFunction(chosen)
+        return UserLoss(chosen)
     if "class_weights" in options:
         options["class_weights"] = tuple(map(float, options["class_weights"]))
     try:

@@ -8,7 +8,7 @@ import scipy.sparse
 import torch
 from scipy.sparse.linalg import eigsh
 
-from topo_core.critical_points.lanczos import chance_of_a_lower_one, lowest_eigenpairs
+from topo_core.critical_points.lanczos import lowest_eigenpairs, missed_eigenvalue_bound
 from topo_core.random_streams import generator
 
 
@@ -121,11 +121,11 @@ def test_a_converged_pair_may_hide_a_lower_one():
             start,
             sign_above=1e-10,
             basis_size=300,
-            doubt=doubt,
+            miss_probability=miss_probability,
         )
-        for doubt in (None, 1e-3)
+        for miss_probability in (None, 1e-3)
     )
-    assert quick.converged and quick.values[0] > 0 and chance_of_a_lower_one(quick, 400) > 0.5
+    assert quick.converged and quick.values[0] > 0 and missed_eigenvalue_bound(quick, 400) > 0.5
     assert careful.converged and careful.values[0] == pytest.approx(-1e-3, rel=0.05)
 
 
@@ -141,5 +141,5 @@ def test_the_chance_of_a_lower_one_falls_with_products():
             max_products=products,
             basis_size=300,
         )
-        chances.append(chance_of_a_lower_one(pairs, 300))
+        chances.append(missed_eigenvalue_bound(pairs, 300))
     assert chances == sorted(chances, reverse=True) and chances[0] == 1 and chances[-1] == 0

@@ -3,7 +3,13 @@
 import math
 from dataclasses import replace
 
-from topo_core.homology.bar_ends import EndKind, RefinedPeak, bar_ends, differences, network_of
+from topo_core.homology.bar_ends import (
+    EndKind,
+    RefinedPeak,
+    bar_differences,
+    bar_ends,
+    transition_network_of,
+)
 from topo_core.homology.barcodes import barcode
 
 LOSSES = {0: 0.0, 1: 0.2, 2: 0.3}
@@ -47,8 +53,8 @@ def test_ends_that_are_no_saddles():
 
 def compared(peaks, tolerance=2e-3):
     ends = bar_ends(LOSSES, HEIGHTS, BARS, peaks, tolerance)
-    network = network_of(LOSSES, peaks)
-    return {d.minimum: d for d in differences(BARS, ends, network, tolerance)}
+    network = transition_network_of(LOSSES, peaks)
+    return {d.minimum: d for d in bar_differences(BARS, ends, network, tolerance)}
 
 
 def test_no_difference_where_all_peaks_are_saddles():

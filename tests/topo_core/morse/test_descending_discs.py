@@ -87,8 +87,8 @@ def test_the_saddle_of_index_two_is_found(rim):
 def test_its_disc_is_bounded_by_the_four_passes_round_it(rim):
     """And is nowhere higher than it, up to a bracket far below its depth."""
     objective, minima, passes, tops = rim
-    ((disc,), partings) = descending_discs(objective, tops, minima, passes, size=1.5)
-    assert disc.boundary == frozenset(range(4)) and partings == []
+    ((disc,), diverging) = descending_discs(objective, tops, minima, passes, size=1.5)
+    assert disc.boundary == frozenset(range(4)) and diverging == []
     assert disc.value == tops[0].loss and 0 <= disc.bracket <= 1e-5
 
 
@@ -103,9 +103,9 @@ def test_a_pass_that_is_missing_is_not_made_up_and_shown_where_to_look_for(ring,
     """Descents part close to it, and no disc is claimed."""
     monkeypatch.setattr(descending, "_ROUNDS", 2)
     objective, minima, (missing,), tops = ring
-    discs, partings = descending_discs(objective, tops, minima, [], size=1.5)
+    discs, diverging = descending_discs(objective, tops, minima, [], size=1.5)
     assert discs == [] and len(tops) == 1
-    assert any(float((one.point - missing.saddle).norm()) < 0.4 for one in partings)
+    assert any(float((one.point - missing.saddle).norm()) < 0.4 for one in diverging)
 
 
 def test_a_disc_with_an_unknown_minimum_is_not_claimed(rim, monkeypatch):

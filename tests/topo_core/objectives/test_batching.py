@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from topo_core.objectives.batching.cuda_graphs import Graphed
-from topo_core.objectives.batching.linear import Linear
+from topo_core.objectives.batching.cuda_graphs import CudaGraphEvaluator
+from topo_core.objectives.batching.linear import LinearEvaluator
 from topo_core.objectives.batching.literal import LiteralStrategy
-from topo_core.objectives.batching.memory_budget import Budgeted, activation_bytes
+from topo_core.objectives.batching.memory_budget import BudgetedEvaluator, activation_bytes
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.batching.registry import STRATEGIES
 from topo_core.objectives.losses import CrossEntropy
@@ -171,7 +171,7 @@ class Small:
 def test_out_of_memory_halves_and_goes_on():
     """Where memory runs out, fewer points share a call, then and later; results are in order."""
     small = Small(room=3)
-    budgeted = Budgeted(small)
+    budgeted = BudgetedEvaluator(small)
     rows = points(NETWORKS["one layer"], 10)
     sums, doubled = budgeted.gradients(rows, *data())
     assert torch.equal(sums, rows.sum(1)) and torch.equal(doubled, 2 * rows)
@@ -184,7 +184,7 @@ def test_out_of_memory_halves_and_goes_on():
 def test_a_single_point_that_does_not_fit_is_an_error():
     """There is nothing to halve below one point."""
     with pytest.raises(torch.OutOfMemoryError):
-        Budgeted(Small(room=0)).gradients(points(NETWORKS["one layer"], 2), *data())
+        BudgetedEvaluator(Small(room=0)).gradients(points(NETWORKS["one layer"], 2), *data())
 
 
 def test_points_at_once_follow_from_activations():
@@ -196,10 +196,10 @@ def test_points_at_once_follow_from_activations():
 def test_graphs_are_only_for_devices_that_have_them():
     """On a CPU a graphed strategy is the strategy itself, and it is not offered there."""
     inputs, targets = data()
-    inner = Linear(Network.of(NETWORKS["two layers"], CrossEntropy()))
+    inner = LinearEvaluator(Network.of(NETWORKS["two layers"], CrossEntropy()))
     rows = points(NETWORKS["two layers"], 3)
     for found, expected in zip(
-        Graphed(inner).gradients(rows, inputs, targets),
+        CudaGraphEvaluator(inner).gradients(rows, inputs, targets),
         inner.gradients(rows, inputs, targets),
         strict=True,
     ):

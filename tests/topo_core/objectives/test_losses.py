@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from topo_core.objectives import curvature
 from topo_core.objectives.loss_registry import LOSSES, LossKind
-from topo_core.objectives.losses import CrossEntropy, Ridge, UserFunction
-from topo_core.objectives.losses.base import PerExample
+from topo_core.objectives.losses import CrossEntropy, Ridge, UserLoss
+from topo_core.objectives.losses.base import PerExampleLoss
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from topo_core.objectives.protocol import CurvatureObjective, Step
 from topo_core.random_streams import generator
@@ -119,7 +119,7 @@ CASES = {
         functional.poisson_nll_loss,
     ),
     "a user's": (
-        UserFunction(gaussian),
+        UserLoss(gaussian),
         network(1),
         0.1 * normal(EXAMPLES, 1),
         lambda o, t: gaussian(o, t).mean(),
@@ -259,7 +259,7 @@ def test_targets_that_a_loss_cannot_take(loss, targets, says):
 def test_a_users_loss_must_be_one_value_an_example():
     """A mean over the batch is refused, since the whole set is evaluated in chunks."""
     with pytest.raises(ValueError, match="one value an example"):
-        UserFunction(functional.mse_loss).values(normal(4, 1), normal(4, 1))
+        UserLoss(functional.mse_loss).values(normal(4, 1), normal(4, 1))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -272,7 +272,7 @@ def test_a_loss_from_outside(monkeypatch):
     """One class and one entry: run files accept its name and options, and networks are evaluated with it."""
 
     @dataclass(frozen=True)
-    class Margin(PerExample):
+    class Margin(PerExampleLoss):
         width: float = 1.0
 
         def values(self, outputs, targets):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.topo_core.objectives import test_batching as single
-from topo_core.objectives.batching.linear import Linear
+from topo_core.objectives.batching.linear import LinearEvaluator
 from topo_core.objectives.batching.linear_segments import LinearSegments
-from topo_core.objectives.batching.memory_budget import Budgeted
+from topo_core.objectives.batching.memory_budget import BudgetedEvaluator
 from topo_core.objectives.batching.path_loops import STREAMS, PathLoop
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.losses import CrossEntropy
@@ -49,7 +49,7 @@ def test_places_on_segments_at_once_agree(network):
     alphas = torch.tensor([[0.0, 0.25, 1.0], [0.5, 0.75, 0.1], [0.2, 0.3, 0.4]]).double()
     given = (rows[:-1], rows[1:], alphas, *single.data())
     found = LinearSegments(evaluated).losses(*given)
-    assert torch.allclose(found, Linear(evaluated).losses_on_segments(*given), rtol=1e-12)
+    assert torch.allclose(found, LinearEvaluator(evaluated).losses_on_segments(*given), rtol=1e-12)
     objective = single.objective(network, "linear")
     cut = objective._on_all_segments(*given[:3]) / single.EXAMPLES
     assert torch.allclose(cut, objective.losses_on_segments(*given[:3]), rtol=1e-12)
@@ -87,7 +87,7 @@ def check(found, points, inputs):
 def test_out_of_memory_halves_the_paths():
     """Where memory runs out fewer paths share a call, then and later; each keeps its minibatch."""
     room = Room(rows=8)
-    budgeted = Budgeted(room)
+    budgeted = BudgetedEvaluator(room)
     points, inputs, targets = given(6, 3)
     check(budgeted.gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked == [(6, 3), (3, 3), (3,), (3,), (3,), (3,), (3,), (3,)]
@@ -100,7 +100,7 @@ def test_a_path_that_does_not_fit_is_cut():
     """Below one path its points are cut, as they are for a path alone."""
     room = Room(rows=2)
     points, inputs, targets = given(2, 5)
-    check(Budgeted(room).gradients_of_paths(points, inputs, targets), points, inputs)
+    check(BudgetedEvaluator(room).gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked[-1] == (1,) or room.asked[-1] == (2,)
 
 
@@ -108,7 +108,7 @@ def test_paths_in_a_call_follow_from_the_budget():
     """Room for seven points is room for two paths of three."""
     room = Room(rows=7)
     points, inputs, targets = given(5, 3)
-    budgeted = Budgeted(room, at_once=7)
+    budgeted = BudgetedEvaluator(room, at_once=7)
     check(budgeted.gradients_of_paths(points, inputs, targets), points, inputs)
     assert room.asked == [(2, 3), (2, 3), (3,)]
 

@@ -19,7 +19,7 @@ from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
-from topo_core.paths.state import PathState, Record
+from topo_core.paths.state import EpochRecord, PathState
 from topo_core.paths.update_settings import OptimizerSettings
 from topo_core.random_streams import generator
 from topo_core.reference_landscapes.surfaces import muller_brown, two_wells
@@ -190,7 +190,7 @@ def test_no_path_falls_below_its_higher_end():
 
 def records(heights, times):
     return tuple(
-        Record(i, 0.0, t, 0.0, h, 0.0, 0.0, 1.0, 1.0, 3, 0)
+        EpochRecord(i, 0.0, t, 0.0, h, 0.0, 0.0, 1.0, 1.0, 3, 0)
         for i, (h, t) in enumerate(zip(heights, times, strict=True))
     )
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.objectives.batching.path_loops import PathLoop
-from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.functional_network import FunctionalNetwork
 
 
@@ -29,7 +29,7 @@ def channels_innermost(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-class ChannelsLast:
+class ChannelsLastEvaluator:
     """A Python loop over the points, their images and kernels in channels-last memory."""
 
     def __init__(self, network: Network) -> None:
@@ -79,14 +79,14 @@ class ChannelsLastStrategy:
     holds_all_points: ClassVar[bool] = False
     needs_no_trial: ClassVar[bool] = False
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Whether the network has two-dimensional convolutions."""
         del situation
         return any(isinstance(layer, nn.Conv2d) for layer in network.module.modules())
 
-    def make(self, network: Network) -> ChannelsLast:
+    def make(self, network: Network) -> ChannelsLastEvaluator:
         """The evaluator of a network."""
-        return ChannelsLast(network)
+        return ChannelsLastEvaluator(network)
 
 
 def _arranged(x: Tensor) -> Tensor:

@@ -33,13 +33,13 @@ from topo_core.objectives.batching.convolutional_layers import (
 )
 from topo_core.objectives.batching.image_patches import Patches, Rows, windows
 from topo_core.objectives.batching.path_loops import PathLoop
-from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 _WIDEST_PATCH = 128  # numbers in a patch above which the first layer is evaluated as a convolution
 
 
-class Convolutional:
+class ConvolutionalEvaluator:
     """An evaluator for networks that `plan_of` recognises, with a loss in closed form.
 
     Args:
@@ -212,7 +212,7 @@ class ConvolutionalStrategy:
     Attributes:
         name: name of the strategy.
         device: kind of device for which the strategy is meant, cpu or cuda.
-        micro_batch, patches: see `Convolutional`.
+        micro_batch, patches: see `ConvolutionalEvaluator`.
     """
 
     name: str
@@ -223,7 +223,7 @@ class ConvolutionalStrategy:
     holds_all_points: ClassVar[bool] = False
     needs_no_trial: ClassVar[bool] = False
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Whether device, precision, inputs, loss and network are supported by the hand-written backward
         pass."""
         loss = network.loss
@@ -236,9 +236,9 @@ class ConvolutionalStrategy:
             and plan_of(network.module) is not None
         )
 
-    def make(self, network: Network) -> Convolutional:
+    def make(self, network: Network) -> ConvolutionalEvaluator:
         """The evaluator of a network."""
-        return Convolutional(network, micro_batch=self.micro_batch, patches=self.patches)
+        return ConvolutionalEvaluator(network, micro_batch=self.micro_batch, patches=self.patches)
 
 
 def _in_pairs(parameters: Iterable[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from topo_core.objectives.batching.protocol import Evaluator, Network, Situation, Strategy
+from topo_core.objectives.batching.protocol import EvaluationContext, Evaluator, Network, Strategy
 
 _WARM_UP = 3  # calls before the recording, in which libraries choose kernels and workspaces
 _KEPT = 4  # graphs kept: for full and last minibatches, of a path before and after an insertion
@@ -62,7 +62,7 @@ class _Graphs:
         return _Recorded(graph, (points, inputs, targets), results)
 
 
-class Graphed:
+class CudaGraphEvaluator:
     """An evaluator whose gradients are those of another one, replayed as CUDA graphs; on a CPU without
     graphs."""
 
@@ -98,10 +98,10 @@ class GraphStrategy:
     def holds_all_points(self) -> bool:
         return self.inner.holds_all_points
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Whether the device is a GPU and the other strategy is possible."""
         return situation.device == "cuda" and self.inner.allows(network, situation)
 
-    def make(self, network: Network) -> Graphed:
+    def make(self, network: Network) -> CudaGraphEvaluator:
         """The evaluator of a network."""
-        return Graphed(self.inner.make(network))
+        return CudaGraphEvaluator(self.inner.make(network))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value, vmap
 
-from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.functional_network import FunctionalNetwork
 
 
-class Functional:
+class FunctionalEvaluator:
     """An evaluator by `vmap(grad(loss))`, with a second `vmap` over paths."""
 
     def __init__(self, network: Network) -> None:
@@ -62,11 +62,11 @@ class FunctionalStrategy:
     holds_all_points: ClassVar[bool] = True
     needs_no_trial: ClassVar[bool] = False
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Always true: the trial of a run shows whether `vmap` supports all operations."""
         del network, situation
         return True
 
-    def make(self, network: Network) -> Functional:
+    def make(self, network: Network) -> FunctionalEvaluator:
         """The evaluator of a network."""
-        return Functional(network)
+        return FunctionalEvaluator(network)

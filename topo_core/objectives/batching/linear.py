@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from topo_core.objectives.batching.activations import ACTIVATIONS, Activation
 from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
 from topo_core.objectives.batching.matrix_products import Product, blas, has_onednn
-from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.losses.protocol import ClosedFormLoss
 
 
@@ -54,7 +54,7 @@ def plan_of(module: nn.Module) -> LinearPlan | None:
     return LinearPlan(chosen, tuple(ACTIVATIONS[type(layer)] for layer in between), flattens)
 
 
-class Linear:
+class LinearEvaluator:
     """An evaluator for networks that `plan_of` recognises, with a loss in closed form.
 
     Args:
@@ -230,7 +230,7 @@ class LinearStrategy:
     holds_all_points: ClassVar[bool] = True
     needs_no_trial: ClassVar[bool] = True
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Whether device, precision, inputs, loss and network are supported by the hand-written backward
         pass."""
         loss, plan = network.loss, plan_of(network.module)
@@ -244,6 +244,6 @@ class LinearStrategy:
             and loss.has_closed_form(situation.targets)
         )
 
-    def make(self, network: Network) -> Linear:
+    def make(self, network: Network) -> LinearEvaluator:
         """The evaluator of a network."""
-        return Linear(network, product=self.product)
+        return LinearEvaluator(network, product=self.product)

@@ -29,7 +29,7 @@ class LinearSegments:
     def losses(
         self, starts: Tensor, ends: Tensor, alphas: Tensor, inputs: Tensor, targets: Tensor
     ) -> Tensor:
-        """Losses [s, m] (float64), summed over examples; see `Linear.losses_on_segments`."""
+        """Losses [s, m] (float64), summed over examples; see `LinearEvaluator.losses_on_segments`."""
         segments = len(alphas)
         width, inner = self._layout.shapes[0]
         head = width * inner  # index of the first parameter after the weights of the first layer

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.batching.path_loops import PathLoop
-from topo_core.objectives.batching.protocol import Network, Situation
+from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.functional_network import FunctionalNetwork
 
 
-class Literal:
+class LiteralEvaluator:
     """A Python loop over the points."""
 
     def __init__(self, network: Network) -> None:
@@ -53,11 +53,11 @@ class LiteralStrategy:
     holds_all_points: ClassVar[bool] = False
     needs_no_trial: ClassVar[bool] = False
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Always true."""
         del network, situation
         return True
 
-    def make(self, network: Network) -> Literal:
+    def make(self, network: Network) -> LiteralEvaluator:
         """The evaluator of a network."""
-        return Literal(network)
+        return LiteralEvaluator(network)

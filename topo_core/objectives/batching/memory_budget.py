@@ -68,7 +68,7 @@ def activation_bytes(module: nn.Module, example: Tensor) -> int:
     return max(total, 1)
 
 
-class Parts:
+class MemoryParts:
     """Evaluates many rows in parts that fit into memory.
 
     Attributes:
@@ -103,7 +103,7 @@ class Parts:
         return done
 
 
-class Budgeted:
+class BudgetedEvaluator:
     """An evaluator that calls another one with at most `at_once` points at a time.
 
     With several paths, a call has as many whole paths as the budget allows. If one path does not fit, its
@@ -111,7 +111,7 @@ class Budgeted:
     """
 
     def __init__(self, inner: Evaluator, at_once: int | None = None) -> None:
-        self.inner, self.parts, self.paths = inner, Parts(at_once), Parts(None)
+        self.inner, self.parts, self.paths = inner, MemoryParts(at_once), MemoryParts(None)
 
     def gradients(self, points: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses [k] and gradients [k, d] of `points` [k, d] on a batch."""

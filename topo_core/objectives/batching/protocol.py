@@ -26,7 +26,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Situation:
+class EvaluationContext:
     """The device, data and precision of an evaluation, which decide the possible strategies.
 
     Attributes:
@@ -80,7 +80,7 @@ class Strategy(Protocol):
     @property
     def needs_no_trial(self) -> bool: ...
 
-    def allows(self, network: Network, situation: Situation) -> bool:
+    def allows(self, network: Network, situation: EvaluationContext) -> bool:
         """Whether the strategy can evaluate this network in this situation with the values of plain
         PyTorch."""
 

@@ -10,7 +10,7 @@ from topo_core.objectives.batching.image_patches import Pixels, Planes
 from topo_core.objectives.batching.linear import LinearStrategy
 from topo_core.objectives.batching.literal import LiteralStrategy
 from topo_core.objectives.batching.matrix_products import onednn
-from topo_core.objectives.batching.protocol import Network, Situation, Strategy
+from topo_core.objectives.batching.protocol import EvaluationContext, Network, Strategy
 
 _LINEAR = LinearStrategy("linear")
 _ALL: tuple[Strategy, ...] = (
@@ -34,7 +34,7 @@ STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _A
 """All strategies, in order of preference among strategies that take about equally long."""
 
 
-def possible_strategies(network: Network, situation: Situation) -> tuple[str, ...]:
+def possible_strategies(network: Network, situation: EvaluationContext) -> tuple[str, ...]:
     """Names of the strategies that a network allows in a situation, the likely fastest first."""
     return tuple(
         name for name, strategy in STRATEGIES.items() if strategy.allows(network, situation)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, vmap
 
 
-class PerExample:
+class PerExampleLoss:
     """A loss that is defined by `values` alone; weights are 1, and means and sums follow."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:

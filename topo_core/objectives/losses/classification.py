@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from topo_core.objectives.losses.base import PerExample, aligned, per_example
+from topo_core.objectives.losses.base import PerExampleLoss, aligned, per_example
 
 
 @dataclass(frozen=True)
-class BinaryCrossEntropy(PerExample):
+class BinaryCrossEntropy(PerExampleLoss):
     """Cross entropy of sigmoid(outputs), one label or several an example; targets from 0 to 1.
 
     Attributes:
@@ -55,7 +55,7 @@ class BinaryCrossEntropy(PerExample):
 
 
 @dataclass(frozen=True)
-class NegativeLogLikelihood(PerExample):
+class NegativeLogLikelihood(PerExampleLoss):
     """−output of the target's class: for networks whose outputs are log-probabilities."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:

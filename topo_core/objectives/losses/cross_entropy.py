@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from topo_core.objectives.losses.base import PerExample
+from topo_core.objectives.losses.base import PerExampleLoss
 
 
 @dataclass(frozen=True)
-class CrossEntropy(PerExample):
+class CrossEntropy(PerExampleLoss):
     """−Σ_c p_c log softmax(outputs)_c.
 
     Targets are class numbers [n], probabilities [n, classes], or one class a token [n, t] with outputs

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from topo_core.objectives.losses.base import PerExample
+from topo_core.objectives.losses.base import PerExampleLoss
 
 
 @dataclass(frozen=True)
-class Outputs(PerExample):
+class OutputLoss(PerExampleLoss):
     """The outputs are the losses: [n] or [n, 1] for n examples. Targets are not used."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:

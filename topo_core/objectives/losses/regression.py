@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from topo_core.objectives.losses.base import PerExample, aligned, per_example, require_numbers
+from topo_core.objectives.losses.base import PerExampleLoss, aligned, per_example, require_numbers
 
 
 @dataclass(frozen=True)
-class AbsoluteError(PerExample):
+class AbsoluteError(PerExampleLoss):
     """The mean of |output − target| over the outputs of an example."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class AbsoluteError(PerExample):
 
 
 @dataclass(frozen=True)
-class Huber(PerExample):
+class Huber(PerExampleLoss):
     """½ e² where |e| ≤ δ, else δ (|e| − ½ δ) (Huber 1964); the mean over the outputs of an example.
 
     Attributes:
@@ -51,7 +51,7 @@ class Huber(PerExample):
 
 
 @dataclass(frozen=True)
-class Poisson(PerExample):
+class Poisson(PerExampleLoss):
     """Negative log likelihood of counts, e^output − target · output, without the constant log(target!).
 
     Attributes:

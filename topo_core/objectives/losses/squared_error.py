@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.objectives.losses.base import PerExample, aligned, per_example, require_numbers
+from topo_core.objectives.losses.base import PerExampleLoss, aligned, per_example, require_numbers
 
 
 @dataclass(frozen=True)
-class SquaredError(PerExample):
+class SquaredError(PerExampleLoss):
     """The mean of (output − target)² over the outputs of an example; targets [n] or [n, m]."""
 
     def values(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from topo_core.objectives.losses.base import PerExample
+from topo_core.objectives.losses.base import PerExampleLoss
 
 
 @dataclass(frozen=True)
-class UserFunction(PerExample):
+class UserLoss(PerExampleLoss):
     """A loss `function(outputs, targets)` with one value per example.
 
     Attributes:

@@ -60,11 +60,11 @@ def lowest_route(
 
     The second value is the number of rows whose gradient was evaluated.
     """
-    objective = _Counted(objective)
+    objective = _GradientCounter(objective)
     straight = line(start, end, points)
     atlas = _Map(objective, start, end)
     first = torch.stack([straight, *arches(objective, straight, seed)])
-    for path in lowered(objective, first):
+    for path in relaxed_paths(objective, first):
         atlas.add(path, 0, 1)
     if (0, 1) not in atlas.edges:
         return straight, objective.rows  # the loss is not finite on any of them
@@ -75,11 +75,11 @@ def lowest_route(
             break
         tried.update(pairs)
         lines = [line(atlas.minima[i], atlas.minima[j], points) for i, j in pairs]
-        for path, (i, j) in zip(lowered(objective, torch.stack(lines)), pairs, strict=True):
+        for path, (i, j) in zip(relaxed_paths(objective, torch.stack(lines)), pairs, strict=True):
             atlas.add(path, i, j)
     _, parts = atlas.route()
     route = resample(torch.cat(parts), points)
-    (low,) = lowered(objective, route[None])
+    (low,) = relaxed_paths(objective, route[None])
     candidates = [straight, route, low, resample(atlas.edges[0, 1].path, points)]
     heights = [_finite(loss_profile(objective, path).maximum) for path in candidates]
     return candidates[min(range(len(heights)), key=heights.__getitem__)], objective.rows
@@ -90,7 +90,7 @@ def _finite(height: float) -> float:
     return height if math.isfinite(height) else math.inf
 
 
-class _Counted:
+class _GradientCounter:
     """An objective that counts the rows at which gradients are evaluated."""
 
     batches = 1
@@ -132,7 +132,7 @@ def arches(objective: Objective, straight: Tensor, seed: int) -> list[Tensor]:
     return [resample(straight + scale * arch, points) for scale in scales]
 
 
-def lowered(objective: Objective, paths: Tensor) -> Tensor:
+def relaxed_paths(objective: Objective, paths: Tensor) -> Tensor:
     """``paths`` [p, n, d], relaxed together by ``_STEPS`` steps of the string method."""
     paths = paths.clone()
     count, size, width = paths.shape
@@ -172,7 +172,7 @@ def _spread(paths: Tensor, carried: Sequence[Tensor]) -> None:
         rows[:, 1:-1] = at_positions(rows, positions, wanted)
 
 
-def settled(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
+def descended(objective: Objective, points: Tensor, spacing: float | Tensor) -> Tensor:
     """``points`` [k, d] after a separate descent from each, with steps below its ``spacing`` [k] or a
     scalar."""
     points = points.clone()
@@ -211,7 +211,7 @@ class _Map:
         dips = self._dips(path)
         if not dips:
             return
-        minima = settled(self.objective, path[dips], self.chord / len(path))
+        minima = descended(self.objective, path[dips], self.chord / len(path))
         stops = [i, *(self._index(minimum) for minimum in minima), j]
         cuts = itertools.pairwise([0, *dips, len(path) - 1])
         for (a, b), (first, last) in zip(itertools.pairwise(stops), cuts, strict=True):

@@ -11,7 +11,7 @@ _RUNG = 5  # samples on a segment that joins two points of equal loss
 
 
 @dataclass(frozen=True, eq=False)
-class LevelCurve:
+class DescentCurve:
     """A descent as a polygon.
 
     Attributes:
@@ -25,7 +25,7 @@ class LevelCurve:
     end: int | None
 
     @classmethod
-    def of(cls, points: Tensor, losses: Tensor, end: int | None) -> "LevelCurve":
+    def of(cls, points: Tensor, losses: Tensor, end: int | None) -> "DescentCurve":
         """The curve through ``points`` [k, d] with ``losses`` [k] that ends at the minimum ``end``."""
         apart = 1e-13 * max(1e-300, float(losses.max() - losses.min()))
         ranks = torch.arange(len(losses), dtype=losses.dtype, device=losses.device)
@@ -40,21 +40,23 @@ class LevelCurve:
         part = ((high - levels) / (high - low)).clamp(0, 1).to(self.points)[:, None]
         return (1 - part) * self.points[right - 1] + part * self.points[right]
 
-    def above(self, level: Tensor, last: Tensor) -> "LevelCurve":
+    def above(self, level: Tensor, last: Tensor) -> "DescentCurve":
         """The part above ``level``, then the point at it, then the point ``last`` [d]."""
         kept = self.levels > level
         points = torch.cat([self.points[kept], self.at(level[None]), last[None]])
         below = level - 1e-12 * (self.levels[0] - self.levels[-1]).abs()
-        return LevelCurve(points, torch.cat([self.levels[kept], level[None], below[None]]), None)
+        return DescentCurve(points, torch.cat([self.levels[kept], level[None], below[None]]), None)
 
-    def below(self, level: Tensor) -> "LevelCurve":
+    def below(self, level: Tensor) -> "DescentCurve":
         """The part below ``level``, from the point at it on."""
         kept = self.levels < level
         points = torch.cat([self.at(level[None]), self.points[kept]])
-        return LevelCurve(points, torch.cat([level[None], self.levels[kept]]), self.end)
+        return DescentCurve(points, torch.cat([level[None], self.levels[kept]]), self.end)
 
 
-def strip_heights(objective: Objective, one: LevelCurve, other: LevelCurve) -> tuple[float, float]:
+def strip_heights(
+    objective: Objective, one: DescentCurve, other: DescentCurve
+) -> tuple[float, float]:
     """The highest loss sampled between two curves, and a bound on the loss between the samples.
 
     The bound adds to each sample its largest difference to a neighbour.
