@@ -33,7 +33,7 @@ from orchestrator.runs.api import LoadedRun
 from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.outcome import Ending
 from topo_core.homology.barcodes import Method
-from workers.problems.user_code import BadReference, give, source_fingerprint
+from workers.problems.user_code import BadReference, register_callable, source_fingerprint
 from workers.problems.user_data import user_data
 
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def _run_file(
     else:
         values["data"] = data if isinstance(data, str) else _given_data(data)
     if loss is not None:
-        values["loss"] = loss if isinstance(loss, str | Mapping) else give(loss, _code_of(loss))
+        values["loss"] = (
+            loss if isinstance(loss, str | Mapping) else register_callable(loss, _code_of(loss))
+        )
     return parse(resolved(_plain(values), Path.cwd()))
 
 
@@ -180,7 +182,7 @@ def _given_data(data: Any) -> str:
         except BadReference:
             raise BadRunFile(str(error)) from None
     tensors = (parts.train_inputs, parts.train_targets, parts.test_inputs, parts.test_targets)
-    return give(lambda: data, f"{parts.layout} {' '.join(map(_contents, tensors))}")
+    return register_callable(lambda: data, f"{parts.layout} {' '.join(map(_contents, tensors))}")
 
 
 def _contents(tensor: torch.Tensor) -> str:
@@ -196,7 +198,7 @@ def _given_network(network: Any) -> str:
         )
     if not callable(network):
         raise BadRunFile(f"network is a {type(network).__name__}: give a function that builds it")
-    return give(network, _code_of(network))
+    return register_callable(network, _code_of(network))
 
 
 def _code_of(function: Any) -> str:

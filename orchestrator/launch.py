@@ -12,10 +12,10 @@ from rich.console import Console
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.cluster.token import present_own_token, protect_own_cluster
 from orchestrator.endings import ExecutedRun, print_end
+from orchestrator.planning.disk_space import refuse_what_cannot_fit
 from orchestrator.planning.fingerprints import identify_and_load
-from orchestrator.planning.loading import load_for
+from orchestrator.planning.loading import load_problem_of
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.store_room import refuse_what_cannot_fit
 from orchestrator.preparation import (
     check_checkpoints,
     check_device,
@@ -100,7 +100,7 @@ def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
     """
     identity, data = identify_and_load(run)
     plan = Plan(run, identity)
-    loaded = load_for(plan, data)
+    loaded = load_problem_of(plan, data)
     check_checkpoints(plan, loaded)
     if options.address is None:
         check_device(run)

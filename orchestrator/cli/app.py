@@ -71,12 +71,12 @@ def options(
 
 def look_for_modules(target: object) -> None:
     """Let `module:callable` name modules in the folder of the run file, else in the current folder."""
-    from workers.problems.user_code import look_in
+    from workers.problems.user_code import add_code_folder
 
     file = Path(str(target))
     if file.is_file():
-        look_in(file.resolve().parent)
-    look_in(Path.cwd())
+        add_code_folder(file.resolve().parent)
+    add_code_folder(Path.cwd())
 
 
 def command_line(

@@ -22,7 +22,7 @@ from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.worker_health import Limits
 from workers.problems.evaluation import GPU_SHARE, Evaluation, worker_environment
-from workers.problems.user_code import code_folders, look_in
+from workers.problems.user_code import add_code_folder, code_folders
 
 Answer = TypeVar("Answer")
 
@@ -205,7 +205,7 @@ def environment(evaluation: Evaluation, gpus: float) -> dict[str, str]:
 def _in_folders(folders: Sequence[str], question: Callable[..., Answer], *arguments: Any) -> Answer:
     """Call a function after adding folders in which the process looks for the user's modules."""
     for folder in folders:
-        look_in(Path(folder))
+        add_code_folder(Path(folder))
     return question(*arguments)
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from orchestrator.planning.disk_space import free_bytes, path_bytes
 from orchestrator.planning.fingerprints import checkpoint_contents
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.planning.store_room import free_bytes, path_bytes
-from orchestrator.planning.timed_sample import Sample, remember, remembered
+from orchestrator.planning.step_times import StepTimes, cache_step_times, cached_step_times
 from orchestrator.run_file.models import RunFile
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import ResolvedSettings
 
 _RUN_REQUESTS, _MINIMUM_REQUESTS, _PATH_REQUESTS, _CHECKPOINT_REQUESTS = 130, 3, 7, 3
 """Numbers of requests to the store, as counted by `tests/orchestrator/runs/test_requests.py`: of the start
@@ -90,7 +90,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         BadRunFile: a name in the run file is unknown.
     """
     checkpoints = checkpoint_contents(run)
-    timed_sample, parameters, examples = _measured(run, sample)
+    step_times, parameters, examples = _measured(run, sample)
     plan = Plan(run, Identity("", "", checkpoints))  # the keys of its tasks are not used
     settings = plan.path_settings
     batches = math.ceil(examples / settings.batch_size)
@@ -98,9 +98,9 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     moving = settings.points_per_step or resolved.most_points - 2
     per_path_gradients = batches * (resolved.epochs * moving + resolved.curve_passes)
     training = per_path = None
-    if timed_sample and sample is not False:
-        training = _training_seconds(timed_sample, run)
-        per_path = _path_seconds(timed_sample, resolved)
+    if step_times and sample is not False:
+        training = _training_seconds(step_times, run)
+        per_path = _path_seconds(step_times, resolved)
     total = None if training is None or per_path is None else training + plan.pair_count * per_path
     return Cost(
         run=run.name,
@@ -124,13 +124,13 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         else training / max(1, len(run.minima.every_training)),
         seconds_per_path=per_path,
         device_seconds=total,
-        timed_at=timed_sample.timed_at if timed_sample and total is not None else None,
+        timed_at=step_times.timed_at if step_times and total is not None else None,
     )
 
 
-def _measured(run: RunFile, sample: bool | None) -> tuple[Sample | None, int, int]:
+def _measured(run: RunFile, sample: bool | None) -> tuple[StepTimes | None, int, int]:
     """The timed or cached sample, if any, and the numbers of parameters and of training examples."""
-    known = None if sample else remembered(run)
+    known = None if sample else cached_step_times(run)
     if known is None:
         with _quick_import():
             from orchestrator.planning.timing import sizes_of, timed
@@ -138,11 +138,11 @@ def _measured(run: RunFile, sample: bool | None) -> tuple[Sample | None, int, in
         if sample is False:
             return (None, *sizes_of(run))
         known = timed(run)
-        remember(run, known)
+        cache_step_times(run, known)
     return known, known.parameters, known.examples
 
 
-def _path_seconds(sample: Sample, resolved: Resolved) -> float:
+def _path_seconds(sample: StepTimes, resolved: ResolvedSettings) -> float:
     """Seconds of a path: optimisation steps, the curve for the initial path, and measured heights."""
     settings, batches = resolved.settings, resolved.batches
     measurements = resolved.epochs // settings.evaluate_every + 1
@@ -167,7 +167,7 @@ def _requests(plan: Plan, path_epochs: int, training: float | None, per_path: fl
     return counted + _CHECKPOINT_REQUESTS * checkpoints
 
 
-def _training_seconds(sample: Sample, run: RunFile) -> float:
+def _training_seconds(sample: StepTimes, run: RunFile) -> float:
     """Seconds of the training of all minima."""
     return sum(
         count

@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.planning.cost import Cost
-from orchestrator.planning.store_room import human_bytes
+from orchestrator.planning.disk_space import human_bytes
 from orchestrator.telemetry.durations import human_seconds
 
 

@@ -11,7 +11,7 @@ from workers.problems.reproducibility import check_builder
 from workers.problems.user_code import BadReference
 
 
-def load_for(plan: Plan, data: Dataset | None = None) -> LoadedProblem:
+def load_problem_of(plan: Plan, data: Dataset | None = None) -> LoadedProblem:
     """Load the data and build the network of a plan; print which defaults were chosen for code of the user.
 
     Args:

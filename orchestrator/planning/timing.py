@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.planning.fingerprints import identify_and_load
-from orchestrator.planning.loading import load_for
+from orchestrator.planning.loading import load_problem_of
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.timed_sample import Sample
+from orchestrator.planning.step_times import StepTimes
 from orchestrator.run_file.models import RunFile
 from topo_core.objectives.protocol import Step
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.loaded_problem import LoadedProblem
 
 SAMPLE_STEPS = 3
@@ -29,14 +29,14 @@ def sizes_of(run: RunFile) -> tuple[int, int]:
     return loaded.dimension, len(loaded.data.train_inputs)
 
 
-def timed(run: RunFile) -> Sample:
+def timed(run: RunFile) -> StepTimes:
     """Time the steps of a run in this process, on one CPU thread.
 
     Raises:
         BadRunFile: as for `sizes_of`.
     """
     loaded, paths = _load(run), run.paths
-    prepare(Evaluation())
+    prepare_process(Evaluation())
     moving = loaded.initial_point(seed=0).expand(paths.points - 2, -1).contiguous()
 
     def step(batch_size: int, points: int) -> float:
@@ -44,7 +44,7 @@ def timed(run: RunFile) -> Sample:
         return _median_seconds(lambda: objective.gradients(moving[:points], Step(0, 0, 0)))
 
     on_path = loaded.objective(paths.batch_size)
-    return Sample(
+    return StepTimes(
         parameters=loaded.dimension,
         examples=len(loaded.data.train_inputs),
         path_step=step(paths.batch_size, len(moving)),
@@ -59,7 +59,7 @@ def timed(run: RunFile) -> Sample:
 
 def _load(run: RunFile) -> LoadedProblem:
     identity, data = identify_and_load(run)
-    return load_for(Plan(run, identity), data)
+    return load_problem_of(Plan(run, identity), data)
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:

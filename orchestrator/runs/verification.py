@@ -16,7 +16,7 @@ from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from topo_core.paths.profiles import loss_profile
 from topo_core.random_streams import generator
-from workers.problems.evaluation import prepare
+from workers.problems.evaluation import prepare_process
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
 from workers.storage.run_store import Damage, Damaged
@@ -122,7 +122,7 @@ def _recomputed(run: StartedRun, passes: list[tuple[Pair, PairRecord]]) -> list[
             "--heights 0 to check the objects alone."
         )
     evaluation = replace(run.evaluation, strategy="literal", device="cpu", precision="float32")
-    prepare(evaluation)
+    prepare_process(evaluation)
     try:
         objective = load_problem(run.plan.problem, evaluation).objective(settings.batch_size)
     except BadReference as error:

@@ -22,7 +22,7 @@ from orchestrator.scheduling.messages import (
     Event,
     Fail,
     GiveUp,
-    Open,
+    OpenTask,
     PackFinished,
     Replace,
     Retire,
@@ -203,7 +203,7 @@ class _Drive:
         fresh = self._source.take(free)
         self._tasks.opened(fresh)
         if fresh:
-            self._handle(Added([Open(t.key, t.depends_on, type(t).__name__) for t in fresh]))
+            self._handle(Added([OpenTask(t.key, t.depends_on, type(t).__name__) for t in fresh]))
         return len(fresh) < free
 
     def _commit(self, happened: list[ExecutorEvent]) -> None:

@@ -58,7 +58,7 @@ class WorkerFaults:
         )
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts consecutive failures with the same cause, to end a run in which every task fails."""
 
     def __init__(self, policy: Policy) -> None:

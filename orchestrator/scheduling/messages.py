@@ -24,7 +24,7 @@ retry`."""
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenTask:
     """What the scheduler knows of a task: its key, the keys of the tasks that it needs, and its kind."""
 
     key: str
@@ -36,7 +36,7 @@ class Open:
 class Added:
     """New tasks. A dependency that is neither open nor failed counts as complete."""
 
-    tasks: Sequence[Open]
+    tasks: Sequence[OpenTask]
 
 
 @dataclass(frozen=True)

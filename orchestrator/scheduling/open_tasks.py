@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from orchestrator.scheduling.messages import NOT_LASTING, Complete, Fail, Open
+from orchestrator.scheduling.messages import NOT_LASTING, Complete, Fail, OpenTask
 from orchestrator.scheduling.task_states import IllegalTransition, Status, TaskState
 from workers.tasks.results import Failed, FailureKind
 
@@ -59,7 +59,7 @@ class OpenTasks:
 
     # Transitions.
 
-    def add(self, new: Open) -> list[Fail]:
+    def add(self, new: OpenTask) -> list[Fail]:
         """Add a task, unless it is open already; it fails at once if one of its dependencies has failed."""
         if new.key in self._tasks:
             return []

@@ -12,7 +12,7 @@ worker is stopped. If one of the two copies is lost or cannot be published, the 
 """
 
 from orchestrator.scheduling.assignment import Assignment
-from orchestrator.scheduling.faults import Breaker, WorkerFaults
+from orchestrator.scheduling.faults import CircuitBreaker, WorkerFaults
 from orchestrator.scheduling.messages import (
     Added,
     Command,
@@ -58,7 +58,7 @@ class Scheduler:
         self._assignment = Assignment(self.policy, self._tasks, self._workers)
         self._outage = StoreOutage(self.policy)
         self._faults = WorkerFaults(self.policy)
-        self._breaker = Breaker(self.policy)
+        self._breaker = CircuitBreaker(self.policy)
 
     @property
     def done(self) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from orchestrator.scheduling.messages import Open
+from orchestrator.scheduling.messages import OpenTask
 
 
 class Status(Enum):
@@ -51,7 +51,7 @@ class TaskState:
         history: the events about the task, for error messages.
     """
 
-    open: Open
+    open: OpenTask
     missing: set[str]
     status: Status = Status.WAITING
     kills: int = 0

@@ -13,9 +13,9 @@ from rich.text import Text
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.launch import LaunchOptions, execute
 from orchestrator.planning.cost import Cost, estimate
+from orchestrator.planning.disk_space import human_bytes
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.planning.store_room import human_bytes
 from orchestrator.run_file.errors import UserError
 from orchestrator.run_file.models import RunFile
 from orchestrator.runs.stored_run import open_run

@@ -27,7 +27,7 @@ from topo_core.paths.solver import PathSolver
 from workers.execution.strategy_probe import choose_evaluation
 from workers.execution.training import begin, train_until
 from workers.problems.data_sets import Dataset, sizes
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 
 REPEATS = 5
@@ -81,7 +81,7 @@ def _loaded(plan: Plan, images: int) -> LoadedProblem:
     data = Dataset(x[:images], y[:images], x[images:], y[images:], found.classes)
     first = load_problem(plan.problem, Evaluation(), data)
     evaluation = choose_evaluation(first, plan.path_settings).evaluation
-    prepare(evaluation)
+    prepare_process(evaluation)
     return load_problem(plan.problem, evaluation, data)
 
 

@@ -33,7 +33,7 @@ from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.networks import build
 from workers.tasks.specs import NetworkSpec
 
@@ -301,7 +301,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float]:
             "(--device cpu --tiny shows that the command runs.)"
         )
         return {}
-    prepare(Evaluation())  # as a worker; cuDNN's algorithms do not depend on what it times, then
+    prepare_process(
+        Evaluation()
+    )  # as a worker; cuDNN's algorithms do not depend on what it times, then
     device = "CPU" if options.device == "cpu" else torch.cuda.get_device_name()
     if options.tiny:
         print("Tiny sizes, whatever the rows say: the figures mean nothing.")

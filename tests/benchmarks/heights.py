@@ -40,7 +40,7 @@ from topo_core.paths.settings import PathSettings
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.training import begin, train_until
 from workers.problems.data_sets import load_dataset
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.networks import build
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.specs import DataSpec, NetworkSpec
@@ -315,7 +315,7 @@ def main(arguments: list[str]) -> dict[str, float]:
 
     `into=FILE` keeps rows and goes on where it stopped; `budget=S` begins nothing after S seconds.
     """
-    prepare(Evaluation())
+    prepare_process(Evaluation())
     if "barriers" in arguments:
         barriers.main(dict(a.split("=", 1) for a in arguments if "=" in a))
         return {}

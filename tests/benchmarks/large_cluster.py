@@ -26,7 +26,7 @@ from orchestrator.scheduling.messages import (
     Complete,
     Event,
     Loss,
-    Open,
+    OpenTask,
     PackFinished,
     Replace,
     Run,
@@ -123,10 +123,10 @@ class Simulation:
         self.report.makespan = self._now
         return self.report
 
-    def _tasks(self, minima: int) -> Iterator[Open]:
+    def _tasks(self, minima: int) -> Iterator[OpenTask]:
         names = [f"m{i}" for i in range(minima)]
-        yield from (Open(name, kind="TrainMinimum") for name in names)
-        yield from (Open(f"{a}-{b}", (a, b), "OptimizePath") for a, b in combinations(names, 2))
+        yield from (OpenTask(name, kind="TrainMinimum") for name in names)
+        yield from (OpenTask(f"{a}-{b}", (a, b), "OptimizePath") for a, b in combinations(names, 2))
 
     def _fill(self) -> None:
         room = WINDOW - self._scheduler.open_tasks
@@ -135,7 +135,7 @@ class Simulation:
         most = max(self.report.open_tasks_at_most, self._scheduler.open_tasks)
         self.report.open_tasks_at_most = most
 
-    def _drawn(self, task: Open) -> Open:
+    def _drawn(self, task: OpenTask) -> OpenTask:
         self._left[task.key] = self._draw.uniform(1.0, 300.0)
         return task
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.workloads import Workload, seconds
-from workers.problems.evaluation import Evaluation, prepare, worker_environment
+from workers.problems.evaluation import Evaluation, prepare_process, worker_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,7 +58,7 @@ class Server:
 def main(kind: str, threads: int) -> None:
     torch.set_num_threads(threads)
     if kind == "worker":
-        prepare(Evaluation(threads=threads))
+        prepare_process(Evaluation(threads=threads))
     made: dict[tuple[str, str], Workload] = {}
     for request in sys.stdin:
         network, strategy, method, clock = request.split()

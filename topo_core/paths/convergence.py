@@ -25,7 +25,7 @@ import torch
 
 from topo_core.paths.counter_evidence import CounterEvidence
 from topo_core.paths.profiles import Profile, is_as_low_as
-from topo_core.paths.settings import SMALL, Resolved
+from topo_core.paths.settings import SMALL, ResolvedSettings
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import PeakForce
 
@@ -81,7 +81,7 @@ class Evidence:
 def judge(
     state: PathState,
     profile: Profile,
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     force: PeakForce | None,
     *,
     finished: bool,
@@ -153,7 +153,7 @@ def judge(
     )
 
 
-def _cause(state: PathState, resolved: Resolved, allowed: float) -> str:
+def _cause(state: PathState, resolved: ResolvedSettings, allowed: float) -> str:
     """Why a path has stalled, and what to change."""
     last = state.history[-1]
     if last.dense_maximum > state.best_maximum + allowed:
@@ -174,7 +174,7 @@ def _cause(state: PathState, resolved: Resolved, allowed: float) -> str:
     )
 
 
-def search_is_incomplete(state: PathState, resolved: Resolved) -> bool:
+def search_is_incomplete(state: PathState, resolved: ResolvedSettings) -> bool:
     """Whether the initial path came from a search over several valleys that verified no pass.
 
     The path is then the lowest in its own valley, but another valley may be lower. In more than ``SMALL``
@@ -188,7 +188,7 @@ def lowest_possible(state: PathState) -> bool:
     return is_as_low_as(state.best_maximum, state.losses[[0, -1], 0], state.points.dtype)
 
 
-def has_stopped_moving(state: PathState, resolved: Resolved) -> bool:
+def has_stopped_moving(state: PathState, resolved: ResolvedSettings) -> bool:
     """Whether exact gradients no longer change the path.
 
     Either their normal parts vanish, or the height has stayed within the tolerance for ``_LEVEL_RECORDS``

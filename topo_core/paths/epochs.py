@@ -16,13 +16,16 @@ from topo_core.paths.insertion import chosen, insert
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import segment_lengths
 from topo_core.paths.profiles import Profile, loss_profiles, losses_on_segments
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import ResolvedSettings
 from topo_core.paths.state import EpochRecord, PathState
 from topo_core.paths.steps import MovingPaths, Norms
 
 
 def one_epoch(
-    objective: Objective, states: Sequence[PathState], resolved: Resolved, seeds: Sequence[int]
+    objective: Objective,
+    states: Sequence[PathState],
+    resolved: ResolvedSettings,
+    seeds: Sequence[int],
 ) -> list[PathState]:
     """The states after one pass over the minibatches.
 
@@ -45,7 +48,7 @@ def one_epoch(
 def _ended(
     objective: Objective,
     states: Sequence[PathState],
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     rate: float,
     norms: Sequence[Norms],
 ) -> list[PathState]:
@@ -64,7 +67,7 @@ def _ended(
     return after
 
 
-def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> PathState:
+def _inserted(objective: Objective, state: PathState, resolved: ResolvedSettings) -> PathState:
     """The state at the end of an epoch: failed if a point is not finite, otherwise after an insertion if
     due."""
     rule = resolved.insertion
@@ -80,7 +83,7 @@ def _inserted(objective: Objective, state: PathState, resolved: Resolved) -> Pat
     return state
 
 
-def _is_measured(state: PathState, resolved: Resolved) -> bool:
+def _is_measured(state: PathState, resolved: ResolvedSettings) -> bool:
     """Whether the height is due at the end of this epoch."""
     due = state.epoch % resolved.settings.evaluate_every == 0 or state.epoch == resolved.epochs
     return due and not state.failure

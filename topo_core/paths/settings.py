@@ -1,7 +1,7 @@
 """The settings of the optimisation of a path.
 
 A user writes ``PathSettings``. ``PathSettings.resolve`` fills in the values that depend on the objective,
-once, when the optimisation begins. All later functions take the result, a ``Resolved``.
+once, when the optimisation begins. All later functions take the result, a ``ResolvedSettings``.
 """
 
 import math
@@ -156,7 +156,7 @@ class PathSettings:
                 f"{self.points}; raise it or start with fewer points."
             )
 
-    def resolve(self, batches: int, dimension: int | None = None) -> "Resolved":
+    def resolve(self, batches: int, dimension: int | None = None) -> "ResolvedSettings":
         """These settings on an objective, with the defaults filled in for None.
 
         Args:
@@ -178,7 +178,7 @@ class PathSettings:
         passes = max(_CURVE_PASSES, math.ceil(_CURVE_GRADIENTS / batches))
         most_steps = _STEPS_LARGE if huge else _STEPS_MEDIUM
         steps = most_steps if large else max(_EPOCHS, math.ceil(_STEPS / batches))
-        return Resolved(
+        return ResolvedSettings(
             settings=self,
             batches=batches,
             epochs=steps if self.epochs is None else self.epochs,
@@ -196,7 +196,7 @@ class PathSettings:
 
 
 @dataclass(frozen=True)
-class Resolved:
+class ResolvedSettings:
     """``settings`` on a given objective, with the defaults filled in.
 
     The fields that are not listed here are as in ``PathSettings``.

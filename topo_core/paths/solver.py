@@ -35,7 +35,7 @@ from topo_core.paths.displacements import empty_slots
 from topo_core.paths.epochs import one_epoch, record_of
 from topo_core.paths.polyline import merge_coincident, resample
 from topo_core.paths.profiles import Profile, loss_profile
-from topo_core.paths.settings import PathSettings, Resolved
+from topo_core.paths.settings import PathSettings, ResolvedSettings
 from topo_core.paths.solution import PathSolution
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import peak_force
@@ -48,18 +48,18 @@ class PathSolver:
 
     Args:
         objective: the loss.
-        settings: the settings of all paths; resolved here unless they are a ``Resolved``.
+        settings: the settings of all paths; resolved here unless they are a ``ResolvedSettings``.
 
     Attributes:
         objective: the loss.
         resolved: the settings on this objective.
     """
 
-    def __init__(self, objective: Objective, settings: PathSettings | Resolved) -> None:
+    def __init__(self, objective: Objective, settings: PathSettings | ResolvedSettings) -> None:
         self.objective = objective
         self.resolved = (
             settings
-            if isinstance(settings, Resolved)
+            if isinstance(settings, ResolvedSettings)
             else settings.resolve(objective.batches, objective.dimension)
         )
 

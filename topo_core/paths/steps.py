@@ -22,7 +22,7 @@ from topo_core.paths.chords import Chords
 from topo_core.paths.descent_directions import descent_
 from topo_core.paths.displacements import displacement
 from topo_core.paths.polyline import at_positions, positions_of, segment_lengths
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import ResolvedSettings
 from topo_core.paths.state import PathState
 from topo_core.random_streams import generator
 
@@ -78,7 +78,7 @@ class MovingPaths:
         self,
         objective: Objective,
         states: Sequence[PathState],
-        resolved: Resolved,
+        resolved: ResolvedSettings,
         *,
         climbs: bool,
     ) -> None:

@@ -25,7 +25,7 @@ from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.precision import Precision, check_precision
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
-from workers.problems.evaluation import Evaluation, prepare
+from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.user_code import BadReference
 from workers.tasks.path_tasks import PathTaskSettings
@@ -109,7 +109,7 @@ def fastest(
     Returns:
         The evaluation of `loaded` with the chosen strategy, and notes on strategies that are not used.
     """
-    prepare(loaded.evaluation)  # the same threads and memory settings as in a worker
+    prepare_process(loaded.evaluation)  # the same threads and memory settings as in a worker
     trials, notes = [], []
     literal = StrategyTrial(loaded, settings, "literal")
     reference = literal.gradients()
@@ -162,7 +162,7 @@ def choose_for(
         BadReference: the data or the network cannot be loaded here, or the device does not support the
             precision.
     """
-    prepare(Evaluation())
+    prepare_process(Evaluation())
     return choose_evaluation(load_problem(problem, Evaluation()), settings, precision)
 
 

@@ -102,13 +102,13 @@ def restart_minimum(task: RestartMinimum, context: TaskContext) -> ResultRecord:
     seed = seed_of(task.seed, "restart", task.key)
 
     def start() -> Tensor:
-        return changed(context.loaded, checkpoint_point(task, context), task.spread, seed)
+        return with_noise(context.loaded, checkpoint_point(task, context), task.spread, seed)
 
     source = f"restart {task.number} with spread {task.spread:g} from {task.location}"
     return run_task(TrainingRun(task, context, seed, start, source=source), context.progress)
 
 
-def changed(loaded: LoadedProblem, point: Tensor, spread: float, seed: int) -> Tensor:
+def with_noise(loaded: LoadedProblem, point: Tensor, spread: float, seed: int) -> Tensor:
     """A point [d] with Gaussian noise added to every parameter.
 
     Args:

@@ -19,10 +19,10 @@ from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProg
 from workers.execution.task_kinds import TASK_KINDS
 from workers.execution.task_run import TaskContext
 from workers.problems.data_sets import Dataset, load_dataset
-from workers.problems.evaluation import Evaluation, device_name, prepare
+from workers.problems.evaluation import Evaluation, device_name, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.reproducibility import check_identity
-from workers.problems.user_code import look_in
+from workers.problems.user_code import add_code_folder
 from workers.storage.objects import NotWritable, StoreFull, StoreUnreachable
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
@@ -68,9 +68,9 @@ class Worker:
         name: of this worker, for its records and segments.
         stopping: returns whether this worker was asked to stop.
         """
-        prepare(context.evaluation)
+        prepare_process(context.evaluation)
         for folder in context.code_folders:
-            look_in(Path(folder))
+            add_code_folder(Path(folder))
         self._context = context
         self._name = name
         self.load_data: Callable[[DataSpec], Dataset] = load_dataset

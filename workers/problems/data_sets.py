@@ -23,8 +23,8 @@ from torch import Tensor
 
 from topo_core.random_streams import generator
 from workers.problems.input_layout import InputLayout, InputShape
-from workers.problems.one_at_a_time import one_at_a_time
 from workers.problems.parameter_loss import count_terms
+from workers.problems.process_lock import process_lock
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
 from workers.problems.user_code import BadReference, resolve
 from workers.problems.user_data import user_data
@@ -233,7 +233,7 @@ def _torchvision(name: str, make: Callable[[Any, Path, bool], Any]) -> Callable[
 
         folder = data_folder()
         try:
-            with one_at_a_time(folder, name):
+            with process_lock(folder, name):
                 parts = [make(datasets, folder, train) for train in (True, False)]
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -50,7 +50,7 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
-def prepare(evaluation: Evaluation) -> None:
+def prepare_process(evaluation: Evaluation) -> None:
     """Set threads, memory and determinism of this process; safe to call again."""
     torch.set_num_threads(evaluation.threads)
     with contextlib.suppress(RuntimeError):  # cannot be changed after the first parallel work

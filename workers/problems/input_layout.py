@@ -85,7 +85,7 @@ class InputLayout:
 
 
 @dataclass(frozen=True)
-class Unpack:
+class UnpackInputs:
     """A forward pre-hook: calls the network with the inputs that are packed in one tensor."""
 
     layout: InputLayout

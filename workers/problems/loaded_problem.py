@@ -13,9 +13,9 @@ from topo_core.objectives.flat_parameters import ParameterLayout
 from topo_core.objectives.losses import Loss, Ridge
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from workers.problems.checkpoints import load_fixed_state
+from workers.problems.compatibility import adapt, check_classes, check_fit, output_size
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.problems.evaluation import Evaluation
-from workers.problems.fit import adapt, check_classes, check_fit, output_size
 from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build

@@ -18,7 +18,7 @@ NAMES = ("logits", "outputs", "output", "out", "predictions", "prediction", "y_h
 
 
 @dataclass(frozen=True)
-class Chosen:
+class OutputSelection:
     """A forward hook that replaces a network's outputs by one of them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Chosen:
         return getattr(outputs, self.key)
 
 
-def chosen_output(name: str, outputs: Any, examples: int) -> tuple[Chosen, str] | None:
+def chosen_output(name: str, outputs: Any, examples: int) -> tuple[OutputSelection, str] | None:
     """Select one of the outputs of a network.
 
     From a mapping or an object, the tensor with a name in `NAMES` is selected, or else its only tensor with a
@@ -64,7 +64,9 @@ def chosen_output(name: str, outputs: Any, examples: int) -> tuple[Chosen, str] 
                 f"network.name {name!r} returns a {kind} without a tensor of {examples} rows for {examples} "
                 "examples: return the tensor that the loss takes"
             )
-        return Chosen(first), f"of the {kind} that it returns, element {first} goes into the loss"
+        return OutputSelection(
+            first
+        ), f"of the {kind} that it returns, element {first} goes into the loss"
     named = _named(outputs)
     tensors = {key: value for key, value in named.items() if _has_rows(value, examples)}
     key = next((own for own in NAMES if own in tensors), None)
@@ -76,7 +78,7 @@ def chosen_output(name: str, outputs: Any, examples: int) -> tuple[Chosen, str] 
             f"network.name {name!r} returns a {kind} {held}: return the tensor that the loss takes, or call "
             f"it {NAMES[0]}"
         )
-    return Chosen(key), f"of the {kind} that it returns, {key} goes into the loss"
+    return OutputSelection(key), f"of the {kind} that it returns, {key} goes into the loss"
 
 
 def _named(outputs: Any) -> dict[str, Any]:

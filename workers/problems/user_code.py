@@ -21,7 +21,7 @@ class BadReference(ValueError):
 _FOLDERS: list[str] = []
 
 
-def look_in(folder: Path) -> None:
+def add_code_folder(folder: Path) -> None:
     """Search a folder for the user's modules, after everything that is installed.
 
     If the folder were at the front of the import path, a user's `yaml.py` would replace the library.
@@ -33,8 +33,8 @@ def look_in(folder: Path) -> None:
 def code_folders() -> tuple[str, ...]:
     """The folders that this process searches for the user's modules, besides its installation of Python.
 
-    A worker on another machine passes them to `look_in`, so that it finds the same modules but uses its own
-    installation of Python.
+    A worker on another machine passes them to `add_code_folder`, so that it finds the same modules but uses
+    its own installation of Python.
     """
     installed = {Path(path).resolve() for path in sysconfig.get_paths().values()}
     own = [
@@ -54,7 +54,7 @@ GIVEN = "given"
 _OBJECTS: dict[str, Callable[..., Any]] = {}
 
 
-def give(function: Callable[..., Any], identity: str) -> str:
+def register_callable(function: Callable[..., Any], identity: str) -> str:
     """Make a function known to this process.
 
     Args:

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.storage import object_names
-from workers.storage.immutable_objects import Damage, Published
-from workers.storage.object_names import Name, parse_name
+from workers.storage.immutable_objects import Damage, ImmutableObjects
+from workers.storage.object_names import ObjectName, parse_name
 from workers.storage.objects import AlreadyExists, Fenced, NotFound, Objects, StoreUnreachable
 from workers.tasks.results import Segment
 
@@ -59,7 +59,7 @@ class Commit:
     removed: Sequence[str] = ()
     failures: str | None = None
 
-    def of(self, collection: str) -> dict[Name, int]:
+    def of(self, collection: str) -> dict[ObjectName, int]:
         """Size in bytes of each segment of a collection, by name, in the order of the commit."""
         folder = object_names.records_folder(collection)
         parsed = ((parse_name(name), size) for name, size in self.segments.items())
@@ -69,7 +69,7 @@ class Commit:
 class CommitLog:
     """The commit log of one run. Several threads of a driver may commit; a lock makes commits sequential."""
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, published: ImmutableObjects) -> None:
         self._published, self._objects = published, published.objects
         self._held: Commit | None = None
         self._read: Commit | None = None
@@ -294,7 +294,7 @@ def highest_term(objects: Objects) -> int:
     names = (parse_name(info.name) for info in objects.list(object_names.RUN))
     stems = (part for name in names if name is not None for part in name.stem.split("-"))
     in_names = max((int(part) for part in stems if part.isdigit()), default=0)
-    return max(in_names, CommitLog(Published(objects)).latest().term)
+    return max(in_names, CommitLog(ImmutableObjects(objects)).latest().term)
 
 
 def _with(state: Commit, segments: Mapping[str, int]) -> Commit:

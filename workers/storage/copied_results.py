@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from workers.storage.immutable_objects import Damaged, Published
+from workers.storage.immutable_objects import Damaged, ImmutableObjects
 from workers.storage.objects import NotFound
 from workers.storage.record_files import to_records
 from workers.storage.run_store import Store
@@ -27,7 +27,7 @@ def copy_results(
     Raises:
         Fenced: another driver has taken the run of `store` over.
     """
-    published, sound = Published(other.objects), list[ResultRecord]()
+    published, sound = ImmutableObjects(other.objects), list[ResultRecord]()
     for record in to_records(other.table(collection), KINDS[collection]):
         if record.key not in keys:
             continue

@@ -10,14 +10,14 @@ from typing import Any
 
 from workers.storage import object_names
 from workers.storage.commit_log import Commit, CommitLog
-from workers.storage.immutable_objects import Published, json_bytes
-from workers.storage.object_names import Name, parse_name
+from workers.storage.immutable_objects import ImmutableObjects, json_bytes
+from workers.storage.object_names import ObjectName, parse_name
 
 
 class Failures:
     """The failures of one run."""
 
-    def __init__(self, published: Published, log: CommitLog) -> None:
+    def __init__(self, published: ImmutableObjects, log: CommitLog) -> None:
         self._published, self._log = published, log
 
     def publish(self, key: str, failure: Mapping[str, Any], *, term: int) -> None:
@@ -75,12 +75,12 @@ class Failures:
                 failures[key] = content
         return failures
 
-    def _current(self, state: Commit) -> list[Name]:
+    def _current(self, state: Commit) -> list[ObjectName]:
         """Names of the objects of single failures that count, sorted by term."""
         names = self._published.names(object_names.FAILURES)
         single = [name for name in names if name.stem[:8].isdigit() and name.stem[8:9] == "-"]
         return [name for name in single if name.number >= state.term]
 
 
-def _key(name: Name) -> str:
+def _key(name: ObjectName) -> str:
     return name.stem[9:]

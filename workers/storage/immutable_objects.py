@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workers.storage import object_names as layout
-from workers.storage.object_names import Name
+from workers.storage.object_names import ObjectName
 from workers.storage.objects import NotFound, Objects
 from workers.storage.schema import SchemaError
 
@@ -33,7 +33,7 @@ class Damage:
     reason: str
 
 
-class Published:
+class ImmutableObjects:
     """Immutable objects of one run."""
 
     def __init__(self, objects: Objects) -> None:
@@ -46,12 +46,12 @@ class Published:
         self.objects.put(name, data)
         return name
 
-    def names(self, folder: str = "") -> list[Name]:
+    def names(self, folder: str = "") -> list[ObjectName]:
         """The names of the immutable objects below a folder, sorted; objects with other names are ignored."""
         parsed = (layout.parse_name(info.name) for info in self.objects.list(folder))
         return [name for name in parsed if name is not None]
 
-    def read(self, name: Name | str, decode: Callable[[bytes], T]) -> T:
+    def read(self, name: ObjectName | str, decode: Callable[[bytes], T]) -> T:
         """Read an object, check its digest, and decode it.
 
         Args:
@@ -74,19 +74,19 @@ class Published:
             self._damage[text] = damage
             raise Damaged(damage.reason) from None
 
-    def read_json(self, name: Name) -> dict[str, Any] | None:
+    def read_json(self, name: ObjectName) -> dict[str, Any] | None:
         """Read a JSON object; None if it is damaged or does not exist."""
         try:
             return self.read(name, _json_object)
         except (Damaged, NotFound):
             return None
 
-    def delete(self, names: Iterable[Name | str]) -> None:
+    def delete(self, names: Iterable[ObjectName | str]) -> None:
         for name in names:
             self.objects.delete(str(name))
             self._damage.pop(str(name), None)
 
-    def verify(self, names: Iterable[Name]) -> list[Damage]:
+    def verify(self, names: Iterable[ObjectName]) -> list[Damage]:
         """Read objects and compare them with the digests in their names; returns the damaged ones."""
         return [damage for damage in self.each(self._verify, names) if damage is not None]
 
@@ -99,13 +99,13 @@ class Published:
         return [self._damage[name] for name in sorted(self._damage)]
 
     @staticmethod
-    def each(action: Callable[[Name], T], names: Iterable[Name]) -> Iterable[T]:
+    def each(action: Callable[[ObjectName], T], names: Iterable[ObjectName]) -> Iterable[T]:
         """Apply a function to many names, `READERS` at a time; yields its results in the order of the
         names."""
         with ThreadPoolExecutor(READERS) as pool:
             yield from pool.map(action, names)
 
-    def _verify(self, name: Name) -> Damage | None:
+    def _verify(self, name: ObjectName) -> Damage | None:
         try:
             self.read(name, lambda data: None)
         except NotFound:  # deleted after it was listed

@@ -47,7 +47,7 @@ _TOKEN_LENGTH = 12
 
 
 @dataclass(frozen=True)
-class Name:
+class ObjectName:
     """A parsed name: `folder/stem.digest.suffix`."""
 
     folder: str
@@ -72,17 +72,17 @@ def content_digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
 
 
-def name_of(folder: str, stem: str, suffix: str, data: bytes) -> Name:
-    return Name(folder, stem, content_digest(data), suffix)
+def name_of(folder: str, stem: str, suffix: str, data: bytes) -> ObjectName:
+    return ObjectName(folder, stem, content_digest(data), suffix)
 
 
-def parse_name(text: str) -> Name | None:
+def parse_name(text: str) -> ObjectName | None:
     """Parse a name; None if it is not the name of an immutable object."""
     path = PurePosixPath(text)
     parts = path.name.split(".")
     if len(parts) != 3 or not parts[0] or not _is_digest(parts[1]) or not parts[2]:
         return None
-    return Name(str(path.parent), *parts)
+    return ObjectName(str(path.parent), *parts)
 
 
 def _is_digest(text: str) -> bool:
@@ -115,15 +115,15 @@ def checkpoint_stem(epoch: int, passes: int | None) -> str:
 
 def segment_stem(lease_term: int, worker: str, token: str) -> str:
     """The stem of a segment; `token` is a random string of 12 characters that makes it unique."""
-    return f"{numbered(lease_term)}-{plain(worker)}-{token}"
+    return f"{numbered(lease_term)}-{escaped(worker)}-{token}"
 
 
 def segment_worker(name: str) -> str:
-    """The name of the worker that published a segment, as `plain` returns it."""
+    """The name of the worker that published a segment, as `escaped` returns it."""
     return PurePosixPath(name).name.partition(".")[0][9 : -_TOKEN_LENGTH - 1]
 
 
-def plain(worker: str) -> str:
+def escaped(worker: str) -> str:
     """A worker's name in which every character that an object's name must not contain is replaced by `_`."""
     return re.sub(r"[^\w-]", "_", worker)
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from workers.storage import object_names as layout
 from workers.storage.commit_log import CommitLog
 from workers.storage.failures import Failures
-from workers.storage.immutable_objects import Damage, Damaged, Published, json_bytes
+from workers.storage.immutable_objects import Damage, Damaged, ImmutableObjects, json_bytes
 from workers.storage.objects import Objects
 from workers.storage.record_files import strings, to_records
 from workers.storage.schema import KINDS, R, ResultRecord, arrow_schema, list_columns
@@ -38,7 +38,7 @@ class Store(TensorStore):
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        super().__init__(Published(objects))
+        super().__init__(ImmutableObjects(objects))
         self._log = CommitLog(self._published)
         self._segments = Segments(self._published, self._log)
         self._failures = Failures(self._published, self._log)
@@ -98,8 +98,8 @@ class Store(TensorStore):
         Raises:
             Fenced: another driver has taken the run over.
         """
-        plain = None if workers is None else set(map(layout.plain, workers))
-        return self._segments.objects(self._log.adopt(plain, term=term))
+        escaped = None if workers is None else set(map(layout.escaped, workers))
+        return self._segments.objects(self._log.adopt(escaped, term=term))
 
     def rewrite(
         self, collection: str, parts: Iterable[Sequence[ResultRecord]], *, term: int

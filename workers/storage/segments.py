@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from workers.storage import object_names as layout
 from workers.storage.commit_log import CommitLog
-from workers.storage.immutable_objects import Damage, Damaged, Published
-from workers.storage.object_names import Name
+from workers.storage.immutable_objects import Damage, Damaged, ImmutableObjects
+from workers.storage.object_names import ObjectName
 from workers.storage.objects import NotFound, StoreUnreachable
 from workers.storage.record_files import (
     decode_pieces,
@@ -45,11 +45,11 @@ _ATTEMPTS = 10
 class Segments:
     """The records of one run."""
 
-    def __init__(self, published: Published, log: CommitLog) -> None:
+    def __init__(self, published: ImmutableObjects, log: CommitLog) -> None:
         self._published, self._log = published, log
         # The columns that were read, by segment. Columns of lists are not kept, because they are too large.
-        self._known: dict[Name, dict[str, pa.ChunkedArray]] = {}
-        self._damaged: set[Name] = set()
+        self._known: dict[ObjectName, dict[str, pa.ChunkedArray]] = {}
+        self._damaged: set[ObjectName] = set()
 
     def publish(self, records: Sequence[ResultRecord], worker: str, *, term: int) -> Segment:
         """Publish records as one segment.
@@ -185,7 +185,7 @@ class Segments:
             f"{self._published.objects.url}/{folder} lists objects that cannot be read: check the store."
         )
 
-    def _note_missing(self, names: Collection[Name]) -> None:
+    def _note_missing(self, names: Collection[ObjectName]) -> None:
         """Note as damaged those of the segments, which a commit names, that do not exist."""
         there = set(map(str, self._published.names(layout.RECORDS)))
         for name in names:
@@ -194,7 +194,7 @@ class Segments:
                 self._published.note(Damage(str(name), f"{name} is missing: the log names it"))
 
     def _segment(
-        self, name: Name, collection: str, columns: Collection[str] | None
+        self, name: ObjectName, collection: str, columns: Collection[str] | None
     ) -> pa.Table | None:
         """The columns of a segment, in the order of the fields; None if it is damaged."""
         if name in self._damaged:
@@ -229,7 +229,9 @@ class Segments:
         present = strings([info.name for info in listed])
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
-    def _first_rows(self, collection: str, names: Sequence[Name]) -> dict[Name, pa.ChunkedArray]:
+    def _first_rows(
+        self, collection: str, names: Sequence[ObjectName]
+    ) -> dict[ObjectName, pa.ChunkedArray]:
         """Booleans [rows] for each segment: whether a row is the first of its key among all these
         segments."""
         tables = {}
@@ -247,8 +249,8 @@ class Segments:
         return rows
 
     def _copied(
-        self, collection: str, names: Sequence[Name], rows: dict[Name, pa.ChunkedArray]
-    ) -> tuple[bytes, list[Name]]:
+        self, collection: str, names: Sequence[ObjectName], rows: dict[ObjectName, pa.ChunkedArray]
+    ) -> tuple[bytes, list[ObjectName]]:
         """Copy rows of several segments into one.
 
         Args:
@@ -260,7 +262,7 @@ class Segments:
             The bytes of the new segment, empty if there are no rows, and the names of the segments copied.
         """
         kind = KINDS[collection]
-        done: list[Name] = []
+        done: list[ObjectName] = []
 
         def pieces() -> Iterator[pa.Table]:
             for name in names:
@@ -282,7 +284,7 @@ class Segments:
         return encode_tables(_chain(first, groups)), done
 
 
-def _collection(segment: Name) -> str:
+def _collection(segment: ObjectName) -> str:
     return segment.folder.rpartition("/")[2]
 
 
@@ -307,9 +309,11 @@ def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray
     return pa.chunked_array([pc.is_in(rows, value_set=firsts)])
 
 
-def _groups(names: Sequence[Name], sizes: Mapping[Name, int]) -> Iterator[list[Name]]:
+def _groups(
+    names: Sequence[ObjectName], sizes: Mapping[ObjectName, int]
+) -> Iterator[list[ObjectName]]:
     """Split segments, in order, into groups with a total size of about `COMPACTED_BYTES`."""
-    group: list[Name] = []
+    group: list[ObjectName] = []
     total = 0
     for name in names:
         group.append(name)

@@ -9,7 +9,7 @@ import safetensors.torch
 from torch import Tensor
 
 from workers.storage import object_names as layout
-from workers.storage.immutable_objects import Damaged, Published
+from workers.storage.immutable_objects import Damaged, ImmutableObjects
 from workers.storage.objects import NotFound
 from workers.storage.schema import SchemaError
 from workers.storage.tensor_files import decode_tensors, encode_tensors
@@ -40,7 +40,7 @@ class Checkpoint:
 class TensorStore:
     """Typed access to the tensors of one run."""
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, published: ImmutableObjects) -> None:
         self._published = published
         self.checkpoint_bytes = 0
         """Bytes of the checkpoints published through this object."""

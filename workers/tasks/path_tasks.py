@@ -118,7 +118,8 @@ class OptimizePath(Task):
 
         The first epochs of a path that is optimised for 100 epochs are equal to those of the same path
         optimised for 200, up to the first epoch that depends on the total number of epochs
-        (`Resolved.depends_on_epochs_from`). So the longer task can continue from a checkpoint of the shorter.
+        (`ResolvedSettings.depends_on_epochs_from`). So the longer task can continue from a checkpoint of the
+        shorter.
         """
         settings = self.settings.payload()
         settings.pop("epochs")

@@ -14,12 +14,20 @@ from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environ
 from orchestrator.cluster.executor import RayExecutor
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
-from orchestrator.scheduling.messages import Added, Fail, Loss, Open, Run, WorkerJoined, WorkerLost
+from orchestrator.scheduling.messages import (
+    Added,
+    Fail,
+    Loss,
+    OpenTask,
+    Run,
+    WorkerJoined,
+    WorkerLost,
+)
 from orchestrator.scheduling.policy import Policy
 from orchestrator.scheduling.scheduler import Scheduler
 from topo_core.objectives.batching import memory_budget
 from workers.execution.progress import Interrupted
-from workers.problems.evaluation import GPU_SHARE, Evaluation, prepare
+from workers.problems.evaluation import GPU_SHARE, Evaluation, prepare_process
 from workers.tasks.results import FailureKind
 
 
@@ -51,7 +59,7 @@ def test_a_task_that_is_killed_for_memory_is_given_up_with_that_cause(cluster, m
     answers = [answer for _ in range(3) for answer in ("node-a", OutOfMemoryError(text))]
     executor, _ = cluster(w0=answers, w1=[])
     scheduler = Scheduler(Policy(max_attempts=3))
-    commands = scheduler.handle(Added([Open("greedy")]), 0.0)
+    commands = scheduler.handle(Added([OpenTask("greedy")]), 0.0)
     for _ in range(12):
         for event in executor.poll(0.0):
             commands += scheduler.handle(event, 0.0)
@@ -78,7 +86,7 @@ def test_workers_that_share_a_gpu_share_its_memory(monkeypatch, gpus, share):
     for name, value in environment(Evaluation(), gpus).items():
         if name == GPU_SHARE:
             monkeypatch.setenv(name, value)
-    prepare(Evaluation())
+    prepare_process(Evaluation())
     shared = memory_budget.budget(torch.device("cuda"))
     memory_budget.share_device(1.0)
     assert shared == int(alone * share)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.planning import store_room
+from orchestrator.planning import disk_space
 from orchestrator.planning.fingerprints import identify
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.reading import parse
@@ -263,7 +263,7 @@ def test_verify_finds_a_false_height(everything, tmp_path):
     records = to_records(decode_table(segment.read_bytes(), PairRecord), PairRecord)
     segment.unlink()
     lied = [replace(record, height=0.9 * record.height) for record in records]
-    # Published as a worker would, so that name and digest agree.
+    # ImmutableObjects as a worker would, so that name and digest agree.
     Store(open_objects(str(copy))).publish_records(lied, term=1)
     said = toscore("verify", copy, "--heights", "10")
     assert said.code == 3
@@ -272,7 +272,7 @@ def test_verify_finds_a_false_height(everything, tmp_path):
 
 def test_what_cannot_fit_the_disk_is_refused(tmp_path, monkeypatch):
     """Before anything is written: how much there is, how much is needed, what to do."""
-    monkeypatch.setattr(store_room, "free_bytes", lambda store: 1_000_000)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda store: 1_000_000)
     file = write(tmp_path, "big", minima={**BASE["minima"], "count": 400})
     said = toscore("run", file, "--in-process")
     assert said.code == 2

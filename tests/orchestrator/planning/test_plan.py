@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.pair_rules.path_requests import PathRequest
 from orchestrator.planning.cost import Cost, estimate
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.planning.timed_sample import remembered
+from orchestrator.planning.step_times import cached_step_times
 from orchestrator.run_file.groups import Pairs
 from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
@@ -151,8 +151,8 @@ def test_a_sample_is_timed_once(tmp_path, monkeypatch):
     assert second.seconds_per_path == first.seconds_per_path
     assert second.seconds_per_minimum == first.seconds_per_minimum
     other = parse({**BASE, "network": {"name": "fc", "hidden": [17]}})
-    assert remembered(other) is None
-    assert remembered(parse({**BASE, "network": {"name": "mine:build"}})) is None
+    assert cached_step_times(other) is None
+    assert cached_step_times(parse({**BASE, "network": {"name": "mine:build"}})) is None
 
 
 def test_a_remembered_sample_needs_no_torch(tmp_path):

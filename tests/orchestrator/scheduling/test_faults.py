@@ -10,7 +10,7 @@ from orchestrator.scheduling.messages import (
     Complete,
     Fail,
     GiveUp,
-    Open,
+    OpenTask,
     PackFinished,
     Replace,
     Run,
@@ -98,7 +98,7 @@ class Cluster:
 
 
 def tasks(count):
-    return [Open(f"t{i}", kind="OptimizePath") for i in range(count)]
+    return [OpenTask(f"t{i}", kind="OptimizePath") for i in range(count)]
 
 
 def broken(key):

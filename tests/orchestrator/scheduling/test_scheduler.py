@@ -10,7 +10,7 @@ from orchestrator.scheduling.messages import (
     Fail,
     GiveUp,
     Loss,
-    Open,
+    OpenTask,
     PackFinished,
     Replace,
     Retire,
@@ -43,7 +43,9 @@ def one_worker():
 
 def test_a_task_waits_for_its_dependencies(one_worker):
     """A path starts only when both its minima are complete."""
-    commands = one_worker.handle(Added([Open("a"), Open("b"), Open("ab", ("a", "b"))]), 0.0)
+    commands = one_worker.handle(
+        Added([OpenTask("a"), OpenTask("b"), OpenTask("ab", ("a", "b"))]), 0.0
+    )
     assert runs(commands) == [("w", ("a",))]
     assert runs(finish(one_worker, "w", Done("a"))) == [("w", ("b",))]
     assert runs(finish(one_worker, "w", Done("b"))) == [("w", ("ab",))]
@@ -53,7 +55,7 @@ def test_a_task_waits_for_its_dependencies(one_worker):
 
 def test_what_depends_on_a_failure_fails_without_running(one_worker):
     """A diverged minimum takes its paths along, and only they are not written down for `retry`."""
-    one_worker.handle(Added([Open("a"), Open("ab", ("a",)), Open("c")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("ab", ("a",)), OpenTask("c")]), 0.0)
     commands = finish(one_worker, "w", Failed("a", FailureKind.DIVERGED, "loss is nan"))
     fails = [c for c in commands if isinstance(c, Fail)]
     assert [(f.failure.key, f.failure.kind, f.lasting) for f in fails] == [
@@ -61,20 +63,20 @@ def test_what_depends_on_a_failure_fails_without_running(one_worker):
         ("ab", FailureKind.DEPENDS_ON_FAILED, False),
     ]
     assert runs(commands) == [("w", ("c",))]
-    late = one_worker.handle(Added([Open("ad", ("a",))]), 0.0)
+    late = one_worker.handle(Added([OpenTask("ad", ("a",))]), 0.0)
     assert [c.failure.key for c in late if isinstance(c, Fail)] == ["ad"]
 
 
 def test_a_lost_worker_gives_its_pack_back_first(one_worker):
     """Work of a crashed worker goes to the next worker, before what has not been started."""
-    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("b")]), 0.0)
     one_worker.handle(WorkerLost("w", Loss.CRASHED, "killed"), 1.0)
     assert runs(one_worker.handle(WorkerJoined("v"), 2.0)) == [("v", ("a",))]
 
 
 def test_what_a_lost_worker_published_counts(one_worker):
     """A record that reached the store before its worker died is not computed again."""
-    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("b")]), 0.0)
     commands = one_worker.handle(WorkerLost("w", Loss.CRASHED, "killed", frozenset({"a"})), 1.0)
     assert commands == [Complete("a")]
     assert runs(one_worker.handle(WorkerJoined("v"), 2.0)) == [("v", ("b",))]
@@ -83,7 +85,7 @@ def test_what_a_lost_worker_published_counts(one_worker):
 def test_a_task_that_kills_alone_is_given_up_with_its_cause():
     """After `max_attempts` workers lost to it alone, a task fails and the others go on."""
     scheduler = Scheduler(Policy(max_attempts=2))
-    scheduler.handle(Added([Open("bad"), Open("good")]), 0.0)
+    scheduler.handle(Added([OpenTask("bad"), OpenTask("good")]), 0.0)
     for life in range(2):
         commands = scheduler.handle(WorkerJoined(f"w{life}"), 0.0)
         assert runs(commands) == [(f"w{life}", ("bad",))]
@@ -97,7 +99,7 @@ def test_a_task_that_kills_alone_is_given_up_with_its_cause():
 def test_preemption_is_charged_to_no_task():
     """A task may lose any number of workers to nodes that leave."""
     scheduler = Scheduler(Policy(max_attempts=1))
-    scheduler.handle(Added([Open("a")]), 0.0)
+    scheduler.handle(Added([OpenTask("a")]), 0.0)
     for life in range(10):
         assert runs(scheduler.handle(WorkerJoined(f"w{life}"), 0.0))
         assert not scheduler.handle(WorkerLost(f"w{life}", Loss.PREEMPTED, "node left"), 0.0)
@@ -109,7 +111,7 @@ def test_preemption_is_charged_to_no_task():
 )
 def test_what_would_fail_again_is_not_tried_again(one_worker, kind):
     """Its cause is written down for `retry`, the next task starts, and the worker is free for it."""
-    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("b")]), 0.0)
     commands = finish(one_worker, "w", Failed("a", kind, "why", "the whole story"))
     (fail,) = [c for c in commands if isinstance(c, Fail)]
     assert fail.lasting
@@ -122,7 +124,7 @@ def test_what_would_fail_again_is_not_tried_again(one_worker, kind):
 
 def test_a_damaged_object_is_no_lasting_failure(one_worker):
     """The next `run` finds the damage and makes the object again: nothing is left for `retry`."""
-    one_worker.handle(Added([Open("a")]), 0.0)
+    one_worker.handle(Added([OpenTask("a")]), 0.0)
     commands = finish(one_worker, "w", Failed("a", FailureKind.DAMAGED, "a flipped bit"))
     assert [c.lasting for c in commands if isinstance(c, Fail)] == [False]
 
@@ -130,7 +132,7 @@ def test_a_damaged_object_is_no_lasting_failure(one_worker):
 def test_a_task_that_hangs_alone_is_given_up_with_its_cause():
     """A worker without progress counts as killed by its task."""
     scheduler = Scheduler(Policy(max_attempts=2))
-    scheduler.handle(Added([Open("endless"), Open("good")]), 0.0)
+    scheduler.handle(Added([OpenTask("endless"), OpenTask("good")]), 0.0)
     for life in range(2):
         assert runs(scheduler.handle(WorkerJoined(f"w{life}"), 0.0)) == [(f"w{life}", ("endless",))]
         lost = WorkerLost(f"w{life}", Loss.STALLED, "no step forward for 700 s")
@@ -142,7 +144,7 @@ def test_a_task_that_hangs_alone_is_given_up_with_its_cause():
 
 def test_a_full_disk_is_waited_for_like_a_store_that_is_away(one_worker):
     """Nothing is charged to the task, which runs when there is room."""
-    one_worker.handle(Added([Open("a")]), 0.0)
+    one_worker.handle(Added([OpenTask("a")]), 0.0)
     full = Failed("a", FailureKind.DISK_FULL, "no space left")
     assert not runs(finish(one_worker, "w", full, now=0.0))
     assert runs(one_worker.handle(Tick(), 1.0)) == [("w", ("a",))]
@@ -153,7 +155,7 @@ def test_results_that_come_after_the_loss_change_nothing():
     """A lost worker finishes its pack after all: by then its tasks have been given to another worker."""
     scheduler = Scheduler()
     scheduler.handle(WorkerJoined("w"), 0.0)
-    scheduler.handle(Added([Open("a")]), 0.0)
+    scheduler.handle(Added([OpenTask("a")]), 0.0)
     scheduler.handle(WorkerLost("w", Loss.STALLED, "no answer"), 1.0)
     assert finish(scheduler, "w", Done("a")) == []
     assert runs(scheduler.handle(WorkerJoined("v"), 2.0)) == [("v", ("a",))]
@@ -165,9 +167,9 @@ def short_tasks(count, policy=None):
     """A machine that has learnt that its tasks are short, so that it packs them."""
     scheduler = Scheduler(policy or Policy(pack_seconds=1.0))
     scheduler.handle(WorkerJoined("w"), 0.0)
-    scheduler.handle(Added([Open("first")]), 0.0)
+    scheduler.handle(Added([OpenTask("first")]), 0.0)
     finish(scheduler, "w", Done("first"), seconds=0.001)
-    return scheduler, scheduler.handle(Added([Open(f"t{i}") for i in range(count)]), 0.0)
+    return scheduler, scheduler.handle(Added([OpenTask(f"t{i}") for i in range(count)]), 0.0)
 
 
 def test_short_tasks_travel_in_packs():
@@ -184,7 +186,7 @@ def test_paths_that_are_optimised_together_are_sent_together(workers, sizes):
     scheduler = Scheduler(Policy(paths_at_once=8))
     for i in range(workers):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
-    tasks = [Open(f"t{i}", kind="OptimizePath") for i in range(20)]
+    tasks = [OpenTask(f"t{i}", kind="OptimizePath") for i in range(20)]
     commands = runs(scheduler.handle(Added(tasks), 0.0))
     assert [len(pack) for _, pack in commands] == sizes
 
@@ -193,7 +195,9 @@ def test_only_paths_are_optimised_together():
     """Other tasks go one by one until it is known how long they take."""
     scheduler = Scheduler(Policy(paths_at_once=8))
     scheduler.handle(WorkerJoined("w"), 0.0)
-    ((_, pack),) = runs(scheduler.handle(Added([Open(t, kind="TrainMinimum") for t in "abc"]), 0.0))
+    ((_, pack),) = runs(
+        scheduler.handle(Added([OpenTask(t, kind="TrainMinimum") for t in "abc"]), 0.0)
+    )
     assert pack == ("a",)
 
 
@@ -201,7 +205,7 @@ def test_paths_that_did_not_fit_together_run_alone():
     """A path that did not fit into memory with others is tried once more by itself."""
     scheduler = Scheduler(Policy(paths_at_once=8))
     scheduler.handle(WorkerJoined("w"), 0.0)
-    scheduler.handle(Added([Open(t, kind="OptimizePath") for t in "abc"]), 0.0)
+    scheduler.handle(Added([OpenTask(t, kind="OptimizePath") for t in "abc"]), 0.0)
     results = [Failed("a", FailureKind.OUT_OF_MEMORY, "full"), Done("b"), Done("c")]
     assert [pack for _, pack in runs(finish(scheduler, "w", *results))] == [("a",)]
 
@@ -263,7 +267,7 @@ def test_out_of_memory_in_a_pack_is_tried_alone():
 
 def test_a_store_that_is_away_is_waited_for(one_worker):
     """The pause doubles, nothing is charged to the task, and it runs when the store is back."""
-    one_worker.handle(Added([Open("a")]), 0.0)
+    one_worker.handle(Added([OpenTask("a")]), 0.0)
     away = Failed("a", FailureKind.STORE, "503")
     assert not runs(finish(one_worker, "w", away, now=0.0))
     assert not runs(one_worker.handle(Tick(), 0.5))
@@ -278,7 +282,7 @@ def test_patience_with_the_store_ends():
     """A store that stays unreachable ends the run, which can be continued; no task is marked failed."""
     scheduler = Scheduler(Policy(patience=5.0, max_backoff=1.0))
     scheduler.handle(WorkerJoined("w"), 0.0)
-    scheduler.handle(Added([Open("a")]), 0.0)
+    scheduler.handle(Added([OpenTask("a")]), 0.0)
     seen, now = [], 0.0
     for now in range(8):
         seen += finish(scheduler, "w", Failed("a", FailureKind.STORE, "503"), now=float(now))
@@ -297,7 +301,7 @@ def test_idle_workers_are_retired_when_no_task_is_left_for_them():
     scheduler = Scheduler(Policy(idle_seconds=60.0))
     for i in range(64):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
-    scheduler.handle(Added([Open("last")]), 0.0)
+    scheduler.handle(Added([OpenTask("last")]), 0.0)
     scheduler.handle(Tick(), 0.0)
     assert not retired(scheduler.handle(Tick(), 60.0))
     gone = retired(scheduler.handle(Tick(), 61.0))
@@ -311,7 +315,7 @@ def test_workers_for_which_tasks_wait_are_not_retired():
     scheduler = Scheduler(Policy(idle_seconds=60.0))
     for i in range(4):
         scheduler.handle(WorkerJoined(f"w{i}"), 0.0)
-    scheduler.handle(Added([Open("m"), Open("a", ("m",)), Open("b", ("m",))]), 0.0)
+    scheduler.handle(Added([OpenTask("m"), OpenTask("a", ("m",)), OpenTask("b", ("m",))]), 0.0)
     scheduler.handle(Tick(), 0.0)
     assert len(retired(scheduler.handle(Tick(), 100.0))) == 1
     assert len(runs(finish(scheduler, "w0", Done("m"), now=200.0))) == 2
@@ -319,7 +323,7 @@ def test_workers_for_which_tasks_wait_are_not_retired():
 
 def test_stopping_hands_out_nothing_more(one_worker):
     """After a stop the running task may finish, and nothing else starts."""
-    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("b")]), 0.0)
     assert one_worker.handle(StopRequested(), 0.0) == []
     assert finish(one_worker, "w", Done("a")) == [Complete("a")]
     assert one_worker.running == 0 and one_worker.open_tasks == 1
@@ -327,7 +331,7 @@ def test_stopping_hands_out_nothing_more(one_worker):
 
 def test_the_message_about_an_impossible_event_holds_the_history(one_worker):
     """A result for a task that does not run is a bug, and its message says how it came about."""
-    one_worker.handle(Added([Open("a"), Open("b")]), 0.0)
+    one_worker.handle(Added([OpenTask("a"), OpenTask("b")]), 0.0)
     with pytest.raises(IllegalTransition, match="b is ready"):
         finish(one_worker, "w", Failed("b", FailureKind.BUG, "?"), Done("a"))
 
@@ -365,7 +369,9 @@ def test_no_schedule_of_faults_loses_or_repeats_a_task(seed, copy_seconds):
                 raise AssertionError(command)
         scheduler.validate_state()
 
-    carry_out(scheduler.handle(Added([*map(Open, names), *(Open(k, d) for k, d in pairs)]), 0.0))
+    carry_out(
+        scheduler.handle(Added([*map(OpenTask, names), *(OpenTask(k, d) for k, d in pairs)]), 0.0)
+    )
     while scheduler.open_tasks:
         now += draw.random()
         event = draw.random()

@@ -10,7 +10,7 @@ from orchestrator.scheduling.messages import (
     Complete,
     Fail,
     Loss,
-    Open,
+    OpenTask,
     PackFinished,
     Replace,
     Run,
@@ -51,10 +51,10 @@ def held_up(*more):
     """Two workers: ten tasks are complete, `slow` has run for 500 s on `a`, and `b` has a copy of it."""
     scheduler = Scheduler()
     scheduler.handle(WorkerJoined("a"), 0.0)
-    scheduler.handle(Added([Open("slow")]), 0.0)
+    scheduler.handle(Added([OpenTask("slow")]), 0.0)
     scheduler.handle(WorkerJoined("b"), 0.0)
     for number in range(10):
-        scheduler.handle(Added([Open(f"t{number}")]), 0.0)
+        scheduler.handle(Added([OpenTask(f"t{number}")]), 0.0)
         scheduler.handle(PackFinished("b", [Done(f"t{number}")], 50.0), 0.0)
     assert scheduler.handle(Tick(), 100.0) == []
     assert scheduler.handle(Tick(), 500.0) == [Run("b", ("slow",))]
@@ -116,7 +116,7 @@ def test_no_copy_while_other_tasks_wait():
     """Tasks that have not begun come before second copies."""
     scheduler = Scheduler(Policy(copy_after=0, copy_seconds=0.0, copy_factor=0.0))
     scheduler.handle(WorkerJoined("a"), 0.0)
-    scheduler.handle(Added([Open("slow"), Open("next")]), 0.0)
+    scheduler.handle(Added([OpenTask("slow"), OpenTask("next")]), 0.0)
     commands = scheduler.handle(WorkerJoined("b"), 1e6)
     assert commands == [Run("b", ("next",))]
 
@@ -145,7 +145,7 @@ def makespan(policy, slow=1, workers=16, tasks=200, seconds=60.0, slowness=40.0)
 
     for worker in lives:
         act(scheduler.handle(WorkerJoined(worker), now))
-    act(scheduler.handle(Added([Open(f"t{i}", kind="path") for i in range(tasks)]), now))
+    act(scheduler.handle(Added([OpenTask(f"t{i}", kind="path") for i in range(tasks)]), now))
     heapq.heappush(queue, (now, next(number), "tick", -1, "", 0.0))
     while scheduler.open_tasks:
         now, _, worker, life, key, takes = heapq.heappop(queue)

@@ -10,7 +10,7 @@ from torch import nn
 from workers.execution.import_minimum import import_minimum
 from workers.execution.progress import TaskFailure, TaskProgress
 from workers.execution.task_run import TaskContext
-from workers.execution.train_minimum import changed
+from workers.execution.train_minimum import with_noise
 from workers.problems.checkpoint_files import read_state_dict
 from workers.problems.checkpoints import check_state_dict
 from workers.problems.evaluation import Evaluation
@@ -158,9 +158,9 @@ def test_a_run_in_float64_takes_the_minima_that_it_exported(loaded, state):
 def test_restarts_begin_near_their_checkpoint(tmp_path, loaded, state):
     """A restart changes each tensor by its spread in root mean squares of the tensor; spread 0 by nothing."""
     point = loaded.flat(state)
-    assert torch.equal(changed(loaded, point, 0.0, 1), point)
-    moved = loaded.layout.views(changed(loaded, point, 0.25, 1))
-    again, other = changed(loaded, point, 0.25, 1), changed(loaded, point, 0.25, 2)
+    assert torch.equal(with_noise(loaded, point, 0.0, 1), point)
+    moved = loaded.layout.views(with_noise(loaded, point, 0.25, 1))
+    again, other = with_noise(loaded, point, 0.25, 1), with_noise(loaded, point, 0.25, 2)
     assert torch.equal(again, loaded.flat(moved)) and not torch.equal(again, other)
     for name, tensor in moved.items():
         if tensor.numel() > 500:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from topo_core.objectives.batching import memory_budget as memory
-from topo_core.objectives.batching.literal import Literal
+from topo_core.objectives.batching.literal import LiteralEvaluator
 from topo_core.objectives.batching.memory_budget import paths_that_fit
 from topo_core.objectives.batching.registry import STRATEGIES
 from workers.execution import strategy_probe as probe
@@ -30,7 +30,7 @@ def loaded(network="cnn1", paths_at_once=1):
     return load_problem(problem, Evaluation(paths_at_once=paths_at_once))
 
 
-class Wrong(Literal):
+class Wrong(LiteralEvaluator):
     """Quick, and another gradient."""
 
     def gradients(self, points, inputs, targets):

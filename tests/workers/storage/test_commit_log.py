@@ -146,7 +146,7 @@ def test_copied_segments_do_not_come_back(store, monkeypatch):
         store.publish_records([pair_record(f"k{i}")], term=1)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "workers.storage.immutable_objects.Published.delete", lambda self, names: None
+            "workers.storage.immutable_objects.ImmutableObjects.delete", lambda self, names: None
         )
         (made,) = store.compact("pairs", term=1)
         assert len(store.objects.list(layout.RECORDS)) == 4

@@ -4,13 +4,13 @@ from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line
-from topo_core.paths.settings import PathSettings, Resolved
+from topo_core.paths.settings import PathSettings, ResolvedSettings
 from topo_core.paths.start_registry import STARTS
 from topo_core.paths.starts.protocol import Start
 
 
 def find_start(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The initial path from ``start`` to ``end`` [d], as the settings say.
 
@@ -36,7 +36,7 @@ def find_start(
 
 
 def straight(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The start ``line``: the straight segment of the paper (section 2.6)."""
     del objective, seed

@@ -28,7 +28,7 @@ from topo_core.paths.descent_directions import descent_
 from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import arc_positions, at_positions, line, resample
 from topo_core.paths.profiles import loss_profile
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import ResolvedSettings
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.tangents.improved import IMPROVED
 from topo_core.paths.update_settings import OptimizerSettings
@@ -47,7 +47,7 @@ _STEP = Step(0, 0, 0)  # a placeholder: exact gradients do not depend on the ste
 
 
 def routes_start(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The start ``routes``: ``lowest_route`` with as many points as the settings ask for."""
     return Start(*lowest_route(objective, start, end, resolved.settings.points, seed))

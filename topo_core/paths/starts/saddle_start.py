@@ -12,7 +12,7 @@ from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, merge_coincident, resample
 from topo_core.paths.profiles import is_as_low_as, loss_profile
-from topo_core.paths.settings import LARGE, SMALL, Resolved
+from topo_core.paths.settings import LARGE, SMALL, ResolvedSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.ridge_continuation import ridged_route
@@ -29,7 +29,7 @@ _BELOW_A_PATH = RouteSettings(unjoined=3_000)
 
 
 def saddles_start(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The lowest of a route over saddles of index 1 and a trained curve, with the verification of its pass.
 
@@ -69,7 +69,7 @@ def _lower(route: Start, curve: Start) -> Start:
 
 
 def _curve(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """A trained curve; in more than ``SMALL`` dimensions, where steps are robust, it is also relaxed."""
     curve = trained_start(objective, start, end, resolved, seed)
@@ -85,7 +85,7 @@ def _route(
     objective: Objective,
     start: Tensor,
     end: Tensor,
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     seed: int,
 ) -> Start:
     """The lowest route that a new search finds; without one, the lowest path that the search relaxed."""
@@ -95,7 +95,12 @@ def _route(
 
 
 def _below(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int, curve: Start
+    objective: Objective,
+    start: Tensor,
+    end: Tensor,
+    resolved: ResolvedSettings,
+    seed: int,
+    curve: Start,
 ) -> Start:
     """A path lower than ``curve`` over saddles that were found from its peaks; ``curve`` if there is none.
 
@@ -124,7 +129,7 @@ def _below(
 
 
 def _by_way_of_a_ridge(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The route of ``ridged_route``; the straight line if there is none."""
     settings = resolved.settings
@@ -146,7 +151,7 @@ def _found(
     search: RouteSearch,
     start: Tensor,
     end: Tensor,
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     seed: int,
 ) -> Start:
     """The lowest route of a ``search`` that was run; without one, the lowest path that the search relaxed."""

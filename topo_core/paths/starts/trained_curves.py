@@ -33,7 +33,7 @@ from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
 from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
-from topo_core.paths.settings import Resolved
+from topo_core.paths.settings import ResolvedSettings
 from topo_core.paths.starts.bezier_curves import LossAlongCurve, bernstein, polygon, rotation
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.update_settings import OptimizerSettings
@@ -65,7 +65,7 @@ class Round:
     rate: float
 
 
-def rounds(objective: Objective, resolved: Resolved) -> tuple[Round, ...]:
+def rounds(objective: Objective, resolved: ResolvedSettings) -> tuple[Round, ...]:
     """The rounds in which a curve is trained, ``bezier_epochs`` passes together.
 
     Many pairs need only a part of the passes, and the height of a curve can be judged only after the rate has
@@ -145,7 +145,7 @@ def _new_round(nodes: Tensor, passes: int) -> CurveState:
 
 
 def trained_start(
-    objective: Objective, start: Tensor, end: Tensor, resolved: Resolved, seed: int
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The start ``bezier``: a curve after all of its training."""
     begun = [begin_curve(start, end)]
@@ -159,7 +159,7 @@ def trained_start(
 def train_curves(
     objective: Objective,
     states: Sequence[CurveState],
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     seeds: Sequence[int],
     *,
     every: int,
@@ -207,7 +207,7 @@ def train_curves(
 def _advanced(
     objective: Objective,
     states: Sequence[CurveState],
-    resolved: Resolved,
+    resolved: ResolvedSettings,
     seeds: Sequence[int],
     part: Round,
     until: int,
@@ -258,7 +258,7 @@ def _advanced(
 
 
 def _done(
-    objective: Objective, states: Sequence[CurveState], resolved: Resolved, *, last: bool
+    objective: Objective, states: Sequence[CurveState], resolved: ResolvedSettings, *, last: bool
 ) -> dict[int, TrainedCurve]:
     """The curves that are done at the end of a round, by their indices."""
     paths = [polygon(state.nodes, resolved.settings.points) for state in states]

@@ -10,7 +10,7 @@ from topo_core.objectives.gradient_check import gradient_fault
 from topo_core.objectives.losses import Loss
 from topo_core.objectives.network_loss import ModuleObjective
 from workers.problems.data_sets import Dataset
-from workers.problems.input_layout import Unpack
+from workers.problems.input_layout import UnpackInputs
 from workers.problems.network_outputs import chosen_output
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import takes_output_size
@@ -75,7 +75,7 @@ def adapt(problem: Problem, data: Dataset, module: nn.Module) -> str | None:
         BadReference: the network does not take the inputs, or returns no tensor; one sentence.
     """
     if data.layout is not None:
-        module.register_forward_pre_hook(Unpack(data.layout), with_kwargs=True)
+        module.register_forward_pre_hook(UnpackInputs(data.layout), with_kwargs=True)
     if ":" not in problem.network.name:  # toscore's own networks return one tensor
         return None
     example, training = data.train_inputs[:2], module.training

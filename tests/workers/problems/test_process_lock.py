@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from workers.problems import data_sets
-from workers.problems.one_at_a_time import one_at_a_time
+from workers.problems.process_lock import process_lock
 
 
 def test_a_download_never_races(tmp_path, monkeypatch):
@@ -49,12 +49,12 @@ def test_a_download_never_races(tmp_path, monkeypatch):
 def test_without_a_folder_or_locks_nobody_waits(tmp_path, monkeypatch):
     """A read-only data folder and a file system without locks are no errors."""
     (tmp_path / "file").write_text("")
-    with one_at_a_time(tmp_path / "file" / "below", "mnist"):
+    with process_lock(tmp_path / "file" / "below", "mnist"):
         pass
 
     def no_locks(file, operation):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("workers.problems.one_at_a_time.fcntl.flock", no_locks)
-    with one_at_a_time(tmp_path, "mnist"):
+    monkeypatch.setattr("workers.problems.process_lock.fcntl.flock", no_locks)
+    with process_lock(tmp_path, "mnist"):
         pass

@@ -21,7 +21,7 @@ from workers.tasks.keys import digest
 
 
 @dataclass(frozen=True)
-class Sample:
+class StepTimes:
     """Sizes of a problem, and durations of its steps in seconds on one worker with one thread.
 
     Attributes:
@@ -43,19 +43,19 @@ class Sample:
     timed_at: str
 
 
-def remembered(run: RunFile) -> Sample | None:
+def cached_step_times(run: RunFile) -> StepTimes | None:
     """The cached sample of the same problem on this machine; None if there is none or it cannot be read."""
     if _users_code(run):
         return None
     try:
         known = json.loads(_file(run).read_text("utf-8"))
         steps = {int(size): seconds for size, seconds in known.pop("training_steps").items()}
-        return Sample(**known, training_steps=steps)
+        return StepTimes(**known, training_steps=steps)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def remember(run: RunFile, sample: Sample) -> None:
+def cache_step_times(run: RunFile, sample: StepTimes) -> None:
     """Write a sample to the cache; do nothing for user code, or if the cache is not writable."""
     if _users_code(run):
         return

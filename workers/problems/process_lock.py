@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def one_at_a_time(folder: Path, name: str) -> Iterator[None]:
+def process_lock(folder: Path, name: str) -> Iterator[None]:
     """Hold the lock `name` in a folder, which is created if it is missing; wait for other holders first.
 
     The lock is released when its process ends. On a shared file system it also works between nodes. If the
