@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orchestrator.analysis.landscape import FailedTask, Landscape
-from orchestrator.analysis.refined_paths import lowered, peaks_of, saddles_of_paths
+from orchestrator.analysis.refined_paths import peaks_of, saddles_of_paths, with_saddle_results
 from orchestrator.analysis.symmetric_minima import classes_of_copies
 from orchestrator.planning.discovery import discovered
 from orchestrator.planning.path_status import path_status
@@ -62,7 +62,9 @@ def reduce_run(plan: Plan, store: Store) -> Landscape:
     if plan.run.reduce.heights == "paper":
         passes = {pair: _on_the_grid(record) for pair, record in passes.items()}
     else:
-        passes = {pair: lowered(record, saddles.get(pair)) for pair, record in passes.items()}
+        passes = {
+            pair: with_saddle_results(record, saddles.get(pair)) for pair, record in passes.items()
+        }
     return Landscape(
         run=plan.run.name,
         minima=minima,

@@ -29,7 +29,7 @@ def saddles_of_paths(
     }
 
 
-def lowered(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
+def with_saddle_results(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
     """The record of a path, with the results of its saddle task if these made the path lower."""
     if saddle is None or not saddle.height < record.height:
         return record

@@ -38,7 +38,7 @@ from orchestrator.scheduling.executor import (
     WorkersUnavailable,
 )
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
-from orchestrator.scheduling.worker_health import Finding, Verdict, WorkerHealth
+from orchestrator.scheduling.worker_health import Finding, WorkerHealth, WorkerVerdict
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.tasks.specs import DataSpec
@@ -348,7 +348,7 @@ class RayExecutor:
             self._health.answered(member.name, member.progress, member.kinds, now)
         member.asked = None
 
-    def _act_on(self, verdict: Verdict) -> None:
+    def _act_on(self, verdict: WorkerVerdict) -> None:
         if verdict.finding is Finding.SLOW:
             self._events.append(WorkerSlow(verdict.worker, verdict.key, verdict.seconds))
             return

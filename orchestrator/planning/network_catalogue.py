@@ -17,7 +17,7 @@ _IMAGENET = (3, 224, 224)
 
 
 @dataclass(frozen=True)
-class Network:
+class ListedNetwork:
     """A network that a run file can name, and its size for one kind of input.
 
     Attributes:
@@ -40,7 +40,7 @@ class Network:
         return asdict(self)
 
 
-def networks(*, torchvision: bool = False) -> Iterator[Network]:
+def networks(*, torchvision: bool = False) -> Iterator[ListedNetwork]:
     """Yield the networks of this program and, if asked, the classifiers of torchvision.
 
     The parameters of the former are counted; torchvision states those of the latter.
@@ -48,7 +48,7 @@ def networks(*, torchvision: bool = False) -> Iterator[Network]:
     for name, options in NetworkSpec.known().items():
         data, shape, classes = _default_input(name)
         module = build(NetworkSpec(name), shape, classes)
-        yield Network(name, count_parameters(module), data, shape, classes, options)
+        yield ListedNetwork(name, count_parameters(module), data, shape, classes, options)
     if torchvision:
         yield from _torchvisions()
 
@@ -61,18 +61,18 @@ def _default_input(name: str) -> tuple[str, tuple[int, ...], int]:
     return data, _IMAGES[data], 10
 
 
-def _torchvisions() -> Iterator[Network]:
+def _torchvisions() -> Iterator[ListedNetwork]:
     from workers.problems.torchvision_import import models
 
     for name in models.list_models(module=models):
         meta = models.get_model_weights(name).DEFAULT.meta
         classes = len(meta["categories"])
-        yield Network(
+        yield ListedNetwork(
             f"{TORCHVISION}{name}", meta["num_params"], "imagenet", _IMAGENET, classes, ()
         )
 
 
-def networks_view(listed: Iterator[Network]) -> RenderableType:
+def networks_view(listed: Iterator[ListedNetwork]) -> RenderableType:
     """A table for a terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for heading, justify in (

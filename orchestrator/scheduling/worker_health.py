@@ -39,7 +39,7 @@ class Finding(Enum):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class WorkerVerdict:
     """A finding about one worker, its duration in seconds, and the key of the task if it is known."""
 
     worker: str
@@ -103,25 +103,25 @@ class WorkerHealth:
         """Forget a lost worker; the pauses of its tasks do not count as normal ones."""
         self._workers.pop(worker, None)
 
-    def verdicts(self, now: float) -> list[Verdict]:
+    def verdicts(self, now: float) -> list[WorkerVerdict]:
         """The present findings: a slow task once per pause, other workers at each call until `lost`."""
         verdicts = []
         for worker, answers in self._workers.items():
             if answers.asked_at is not None and now - answers.asked_at > self.limits.silent:
-                verdicts.append(Verdict(worker, Finding.SILENT, now - answers.asked_at))
+                verdicts.append(WorkerVerdict(worker, Finding.SILENT, now - answers.asked_at))
                 continue
             for key, pause in answers.pauses.items():
                 if verdict := self._judge(worker, key, pause, now):
                     verdicts.append(verdict)
         return verdicts
 
-    def _judge(self, worker: str, key: str, pause: _Pause, now: float) -> Verdict | None:
+    def _judge(self, worker: str, key: str, pause: _Pause, now: float) -> WorkerVerdict | None:
         limits, seconds = self.limits, now - pause.since
         longest = self._longest.get(pause.kind)
         if longest is not None and seconds > max(limits.stalled, limits.hung_factor * longest):
-            return Verdict(worker, Finding.HUNG, seconds, key)
+            return WorkerVerdict(worker, Finding.HUNG, seconds, key)
         slow = max(limits.stalled, limits.slow_factor * (longest or 0.0))
         if not pause.reported and seconds > slow:
             pause.reported = True
-            return Verdict(worker, Finding.SLOW, seconds, key)
+            return WorkerVerdict(worker, Finding.SLOW, seconds, key)
         return None

@@ -13,7 +13,7 @@ from orchestrator.studies.study import PREFIX, load_study, scales_of, shipped
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedStudy:
     """A shipped study at one scale, with its description and cost."""
 
     study: str
@@ -25,15 +25,15 @@ class Listed:
         return asdict(self)
 
 
-def listed() -> Iterator[Listed]:
+def listed() -> Iterator[ListedStudy]:
     """All shipped studies at all their scales, sorted by name."""
     for name in shipped():
         for scale in scales_of(f"{PREFIX}{name}"):
             study = load_study(f"{PREFIX}{name}", [f"scale={scale}"])
-            yield Listed(name, scale, study.about, study_cost(study))
+            yield ListedStudy(name, scale, study.about, study_cost(study))
 
 
-def view(items: Sequence[Listed]) -> RenderableType:
+def view(items: Sequence[ListedStudy]) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("study")
     for heading in ("scale", "runs", "minima", "paths", "PFLOP"):

@@ -16,11 +16,11 @@ from torch import Tensor
 from topo_core.critical_points.following import (
     BAD,
     SMALLEST,
-    Followed,
+    FollowingResult,
     FollowLimits,
     damped_weights,
+    empty_result,
     new_radius,
-    none_found,
 )
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
@@ -37,7 +37,7 @@ def follow(
     radius: Tensor,
     hessians: Tensor | None = None,
     refresh: int | None = None,
-) -> Followed:
+) -> FollowingResult:
     """Searches for saddles from ``points`` [k, d], each up along its row of ``directions`` [k, d] first.
 
     Args:
@@ -49,7 +49,7 @@ def follow(
         hessians: [k, d, d] at ``points``, if known.
         refresh: steps between exact Hessians; None for a quarter of the dimension, three at least.
     """
-    out = none_found(points, points.shape[1])
+    out = empty_result(points, points.shape[1])
     if len(points) == 0:
         return out
     searches = _Searches(loss, points, directions, radius, hessians)
@@ -85,11 +85,11 @@ class _Searches:
         self.age = torch.zeros(len(points), dtype=torch.long, device=points.device)
         self.alive = torch.arange(len(points), device=points.device)
 
-    def store(self, ended: Tensor, out: Followed) -> None:
+    def store(self, ended: Tensor, out: FollowingResult) -> None:
         """Store the points of the searches that have ``ended`` [m]."""
         out.keep(self.alive, ended, self.x, self.f, self.g)
 
-    def stop(self, limits: FollowLimits, out: Followed) -> None:
+    def stop(self, limits: FollowLimits, out: FollowingResult) -> None:
         """Take the spectra of the Hessians; store and remove the searches that have converged or failed."""
         f, g, h = self.f, self.g, self.h
         fine = f.isfinite() & g.isfinite().all(1) & h.isfinite().all(2).all(1)
@@ -184,7 +184,7 @@ def _updated(h: Tensor, s: Tensor, y: Tensor, hs: Tensor) -> Tensor:
     return h + rank_one + (1 - phi)[:, None, None] * powell
 
 
-def _polish(loss: ScaledLoss, out: Followed, tolerance: float) -> None:
+def _polish(loss: ScaledLoss, out: FollowingResult, tolerance: float) -> None:
     """Exact Newton steps as long as the gradient falls, and the spectrum, of converged searches."""
     index = torch.nonzero(out.converged).flatten()
     for last in [False] * _POLISH + [True]:

@@ -41,7 +41,7 @@ class FollowLimits:
 
 
 @dataclass
-class Followed:
+class FollowingResult:
     """Where k searches ended, in the coordinates of the ``ScaledLoss``.
 
     Attributes:
@@ -71,10 +71,10 @@ class Followed:
         self.points[rows], self.losses[rows], self.gradients[rows] = x[ended], f[ended], g[ended]
 
 
-def none_found(points: Tensor, values: int) -> Followed:
+def empty_result(points: Tensor, values: int) -> FollowingResult:
     """The result before searches from ``points`` [k, d] begin, with room for ``values`` eigenpairs each."""
     count, width = points.shape
-    return Followed(
+    return FollowingResult(
         points=points.clone(),
         losses=points.new_full((count,), float("nan"), dtype=torch.float64),
         gradients=torch.full_like(points, float("nan")),

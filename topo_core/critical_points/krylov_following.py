@@ -13,11 +13,11 @@ from torch import Tensor
 
 from topo_core.critical_points.following import (
     SMALLEST,
-    Followed,
+    FollowingResult,
     FollowLimits,
     damped_weights,
+    empty_result,
     new_radius,
-    none_found,
 )
 from topo_core.critical_points.lanczos import lowest_eigenpairs
 from topo_core.critical_points.scaled_loss import ScaledLoss
@@ -37,12 +37,12 @@ def follow_in_krylov_spaces(
     *,
     radius: Tensor,
     budget: int = 10**9,
-) -> Followed:
+) -> FollowingResult:
     """As ``eigenvector_following.follow``, one search after the other, within a ``budget`` of rows.
 
     ``values`` [k, 2] and ``vectors`` [k, d, 2] are the lowest eigenpairs.
     """
-    out = none_found(points, 2)
+    out = empty_result(points, 2)
     last = loss.rows + budget
     for k in range(len(points)):
         search = _Search(loss, points[k], directions[k], float(radius[k]), limits.longest)

@@ -12,7 +12,7 @@ import torch
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.criteria.protocol import ALPHAS, Segments
 from topo_core.paths.criteria.registry import CRITERIA
-from topo_core.paths.insertion import chosen, insert
+from topo_core.paths.insertion import insert, segments_to_split
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.polyline import segment_lengths
 from topo_core.paths.profiles import Profile, loss_profiles, losses_on_segments
@@ -110,7 +110,7 @@ def _with_insertions(
         nodes = objective.losses(path)
     score = criterion.scores(Segments(segment_lengths(path), state.chord, nodes, inside))
     allowed = rule.max_points - len(state.points) if rule.ends == "fixed" else len(path)
-    segments = [first + s for s in chosen(score, rule.threshold, max(allowed, 0))]
+    segments = [first + s for s in segments_to_split(score, rule.threshold, max(allowed, 0))]
     if not segments:
         return state
     frozen = state.frozen

@@ -13,7 +13,7 @@ from torch import Tensor
 _AT_ONCE = 2  # new points of one insertion (Algorithm 3)
 
 
-def chosen(score: Tensor, threshold: float, room: int) -> list[int]:
+def segments_to_split(score: Tensor, threshold: float, room: int) -> list[int]:
     """Indices of the segments to be split, the larger one first so that the smaller one stays valid.
 
     They are at most two, at most ``room`` (the number of points that the path may still get), and only those

@@ -5,7 +5,7 @@ import torch
 
 from topo_core.paths.criteria.protocol import Segments
 from topo_core.paths.criteria.registry import CRITERIA
-from topo_core.paths.insertion import chosen, insert
+from topo_core.paths.insertion import insert, segments_to_split
 from topo_core.paths.insertion_settings import Insertion
 
 
@@ -36,10 +36,10 @@ def test_residual_is_measured_from_linear_interpolation():
 def test_the_two_largest_above_the_threshold():
     """At most two segments, only those above the threshold, the larger index first."""
     score = torch.tensor([1.3, 1.0, 2.0, 1.5])
-    assert chosen(score, 1.2, room=9) == [3, 2]
-    assert chosen(score, 1.6, room=9) == [2]
-    assert chosen(score, 3.0, room=9) == []
-    assert chosen(score, 1.2, room=1) == [2]
+    assert segments_to_split(score, 1.2, room=9) == [3, 2]
+    assert segments_to_split(score, 1.6, room=9) == [2]
+    assert segments_to_split(score, 3.0, room=9) == []
+    assert segments_to_split(score, 1.2, room=1) == [2]
 
 
 def test_midpoints_go_where_they_belong():

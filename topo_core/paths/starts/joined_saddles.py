@@ -2,7 +2,7 @@
 
 import torch
 
-from topo_core.critical_points.following import Followed
+from topo_core.critical_points.following import FollowingResult
 from topo_core.critical_points.saddle_descents import descend_both_sides_together
 from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.paths.starts.spliced_paths import SaddleTrails
@@ -15,7 +15,7 @@ _FIRST, _LONGEST = (
 _STEPS = 300
 
 
-def new_saddles(graph: TransitionGraph, result: Followed, below: float) -> list[int]:
+def new_saddles(graph: TransitionGraph, result: FollowingResult, below: float) -> list[int]:
     """Rows of ``result`` that are proved saddles of index 1, lower than ``below`` and not in ``graph``."""
     negative = (result.values < 0).sum(1).tolist()
     settled = result.values[:, :2].isfinite().all(1).tolist()
@@ -33,7 +33,7 @@ def new_saddles(graph: TransitionGraph, result: Followed, below: float) -> list[
 def join(
     loss: ScaledLoss,
     graph: TransitionGraph,
-    result: Followed,
+    result: FollowingResult,
     rows: list[int],
     tolerance: float,
 ) -> list[SaddleTrails]:

@@ -148,7 +148,7 @@ def _under(
     search_settings: RouteSettings,
     settings: PathSettings,
     seed: int,
-) -> "_Lowered | None":
+) -> "_RefinedPath | None":
     """The route with the given ``ridge``; None if the search does not join the ends.
 
     Args:
@@ -176,7 +176,7 @@ def _under(
     path = torch.cat([one[:-1], middle, other.flip(0)[1:]])
     path[0], path[-1] = inward.ends
     path, _ = merge_coincident(path)
-    return _Lowered(inward.objective, path, middle, settings, ridge)
+    return _RefinedPath(inward.objective, path, middle, settings, ridge)
 
 
 class _Inward:
@@ -228,7 +228,7 @@ class _Inward:
         return loss.theta(down.polylines[0])
 
 
-class _Lowered:
+class _RefinedPath:
     """A path that is lowered by leading it over saddles near its peaks.
 
     Args:

@@ -40,7 +40,7 @@ class SaddleTrails:
 
 
 @dataclass(frozen=True)
-class Spliced:
+class SplicedPath:
     """A path over saddles.
 
     Attributes:
@@ -60,7 +60,7 @@ def spliced(
     profile: Profile,
     saddles: Sequence[SaddleTrails],
     settings: PathSettings,
-) -> Spliced:
+) -> SplicedPath:
     """The path ``points`` [n, d] led over those of ``saddles`` that make it lower, one after the other.
 
     Each round replaces the part around the highest point, by the saddle that gives the lowest path. Each
@@ -83,7 +83,7 @@ def spliced(
         if not height < profile.maximum:
             break
         points, profile, top = path, seen, left.pop(number)
-    return Spliced(points, profile, top)
+    return SplicedPath(points, profile, top)
 
 
 def _over(objective: Objective, points: Tensor, saddle: SaddleTrails) -> Tensor:
