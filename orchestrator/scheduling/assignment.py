@@ -48,18 +48,19 @@ class Assignment:
         if self._tasks.ready or not self._workers.idle:
             return
         for worker, key, began in self._workers.single_tasks():
+            task = self._tasks[key]
+            if len(task.workers) > 1 or not self.stragglers.is_one(task.open.kind, now - began):
+                continue
             idle = self._workers.with_load(0)
             if not idle:
                 return
-            task = self._tasks[key]
-            suits = [other for other in idle if self._suits(task, other)]
-            slow = self.stragglers.is_one(task.open.kind, now - began)
-            if len(task.workers) > 1 or not suits or not slow:
+            other = next((other for other in idle if self._suits(task, other)), None)
+            if other is None:
                 continue
-            task.history.append(f"copied from {worker} to {suits[0]}")
-            task.workers.add(suits[0])
-            self._workers.push(suits[0], (key,), now)
-            yield Run(suits[0], (key,))
+            task.history.append(f"copied from {worker} to {other}")
+            task.workers.add(other)
+            self._workers.push(other, (key,), now)
+            yield Run(other, (key,))
 
     def _pack_size(self, kind: str) -> int:
         return self.sizes.size(

@@ -210,6 +210,9 @@ class _Drive:
         """Commit the published records, before an event reports their tasks as complete."""
         lost = [event.worker for event in happened if isinstance(event, WorkerLost)]
         lost = [worker for worker in lost if self._scheduler.packs_on(worker)]
+        if not lost and not any(isinstance(event, PackFinished) for event in happened):
+            self._adopted = {}
+            return
         commit = partial(commit_results, self._store, happened, lost, self._lease.term)
         self._adopted = self._retry(commit)
         self._source.remember(self._adopted)

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from orchestrator.telemetry import events
 from orchestrator.telemetry.events import Observer
@@ -52,7 +52,7 @@ class TaskReports:
             before = self._attempts.get(task.key, Attempt())
             this = Attempt(worker, self._nodes.get(worker, ""), before.attempt + 1)
             self._attempts[task.key] = this
-            self._notify(events.TaskStarted(task.key, task.title, kind=task.noun, **asdict(this)))
+            self._notify(events.TaskStarted(task.key, task.title, kind=task.noun, **vars(this)))
 
     def slow(self, worker: str, key: str, seconds: float) -> None:
         """Report that a task has made no progress for `seconds`."""
@@ -68,13 +68,13 @@ class TaskReports:
     def completed(self, key: str) -> None:
         """Report that a task is complete, and forget it."""
         task, figure = self._open.pop(key), self._figures.pop(key, float("nan"))
-        where = asdict(self._attempts.pop(key, Attempt()))
+        where = vars(self._attempts.pop(key, Attempt()))
         self._notify(events.TaskCompleted(key, task.title, task.noun, figure, **where))
 
     def failed(self, failure: Failed) -> None:
         """Report that a task has failed, and forget it."""
         task = self._open.pop(failure.key)
-        where = asdict(self._attempts.pop(failure.key, Attempt()))
+        where = vars(self._attempts.pop(failure.key, Attempt()))
         self._notify(
             events.TaskFailed(
                 failure.key, task.title, task.noun, failure.kind, failure.reason, **where

@@ -118,7 +118,7 @@ class TaskSource:
         listed, and the number of requests does not depend on the size of the run.
         """
         complete: set[str] = set()
-        for kind in KINDS:
+        for kind in KINDS if keys else ():
             results = self._store.results(kind, keys, check_objects=False)
             if kind != "pairs" or self._plan.reads_paths:
                 self.remember(results)

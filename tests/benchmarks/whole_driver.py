@@ -10,35 +10,47 @@ five minutes and back after two; every two hours a wave of spot nodes, half of a
 
 import argparse
 import heapq
+import io
 import json
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import Any
 from unittest import mock
 
 import psutil
+import pyarrow.parquet as pq
 
+from orchestrator.planning.plan import Plan
+from orchestrator.runs import maintenance
 from orchestrator.scheduling import store_retry
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.executor import ExecutorEvent
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.outcome import Ending
+from orchestrator.scheduling.policy import Policy
 from orchestrator.telemetry import events
 from tests.benchmarks.many_pairs import plan_of
 from tests.helpers.memory_objects import MemoryObjects
 from tests.helpers.records import minimum_record, pair_record
+from workers.storage.immutable_objects import ImmutableObjects
+from workers.storage.object_names import records_folder, segment_stem
 from workers.storage.objects import StoreUnreachable
+from workers.storage.record_files import to_table
 from workers.storage.run_store import Store
+from workers.storage.schema import ResultRecord
 from workers.tasks.path_tasks import OptimizePath
-from workers.tasks.results import Done, Failed, FailureKind, TaskResult
+from workers.tasks.results import Done, Failed, FailureKind, Segment, TaskResult
 from workers.tasks.task import Task
 
 GPUS = 8
+KEY_LENGTH = 32
 LATENCY, ERRORS, AT_ONCE = 0.02, 0.01, 16
 """Of the store: seconds of an answer, share of errors, and reads that the driver makes at the same time."""
 CHECKPOINT_SECONDS = 60.0
@@ -94,7 +106,14 @@ class Remote:
 
 @dataclass
 class Figures:
-    """What the run was like."""
+    """What the run was like. Times in seconds: of the workers, simulated; of the loop, of a processor.
+
+    Attributes:
+        busy: time in which workers did work that counts.
+        there: time in which workers were there.
+        steady: (busy, there) when the last minimum was complete, and when fewer pairs than workers were left.
+        memory: (hours, bytes of this process without those in the store), at every fiftieth of the pairs.
+    """
 
     busy: float = 0.0
     there: float = 0.0
@@ -103,6 +122,46 @@ class Figures:
     workers_lost: int = 0
     slowest_event: float = 0.0
     loop_seconds: float = 0.0
+    steady: list[tuple[float, float]] = field(default_factory=list)
+    memory: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def steady_share(self) -> float:
+        """Share of busy time without the training of minima and the last pairs."""
+        (busy, there), (busy_then, there_then) = self.steady
+        return (busy_then - busy) / (there_then - there)
+
+
+class Template:
+    """A file with one record, whose key is replaced: encoding half a million records would take longer than
+    the driver.
+
+    Args:
+        record: any record.
+    """
+
+    def __init__(self, record: ResultRecord) -> None:
+        sink = io.BytesIO()
+        table = to_table([record])
+        pq.write_table(
+            table, sink, compression="none", use_dictionary=False, write_statistics=False
+        )
+        self._before, self._after = sink.getvalue().split(record.key.encode())
+        self._length = len(record.key)
+
+    def with_key(self, key: str) -> bytes:
+        assert len(key) == self._length
+        return self._before + key.encode() + self._after
+
+
+class Awaited(ThreadPoolExecutor):
+    """A thread for which the caller waits: simulated time passes faster than a compaction can follow, which
+    on a cluster ends between two results."""
+
+    def submit(self, *call: Any, **named: Any) -> Future[Any]:
+        future = super().submit(*call, **named)
+        wait([future])
+        return future
 
 
 class Lease:
@@ -129,7 +188,10 @@ class Cluster:
     def __init__(self, clock: Clock, objects: MemoryObjects, nodes: int, figures: Figures) -> None:
         self._clock, self._nodes, self._figures = clock, nodes, figures
         self._draw = random.Random(1)
-        self._store = Store(Remote(objects, lambda seconds: None, self._draw))  # type: ignore[arg-type]
+        remote = Remote(objects, lambda seconds: None, self._draw)
+        self._published = ImmutableObjects(remote)  # type: ignore[arg-type]
+        self._pair = Template(pair_record("k" * KEY_LENGTH))
+        self._minimum = Template(minimum_record("k" * KEY_LENGTH, object_="minima/any.0.x"))
         self._queue: list[tuple[float, int, Callable[[], list[ExecutorEvent]]]] = []
         self._number = count()
         self._lives: dict[str, float] = {}
@@ -183,9 +245,14 @@ class Cluster:
     def want(self, tasks: int) -> None:
         """It has the workers that it has."""
 
+    @property
+    def there(self) -> float:
+        """Seconds in which workers were there."""
+        now = self._clock.now
+        return self._figures.there + sum(now - joined for joined in self._lives.values())
+
     def close(self) -> None:
-        for joined in self._lives.values():
-            self._figures.there += self._clock.now - joined
+        self._figures.there = self.there
 
     def _after(self, seconds: float, action: Callable[[], list[ExecutorEvent]]) -> None:
         heapq.heappush(self._queue, (self._clock.now + seconds, next(self._number), action))
@@ -219,24 +286,23 @@ class Cluster:
         self._after(seconds, finish)
 
     def _results(self, worker: str, pack: Sequence[Task]) -> list[TaskResult]:
-        """Publish the records of a pack, as a worker does."""
-        paths = [
-            pair_record(task.key, pair=(task.i, task.j))
-            for task in pack
-            if isinstance(task, OptimizePath)
-        ]
-        records = paths or [
-            minimum_record(task.key, object_=f"minima/{task.key}.0.x") for task in pack
-        ]
-        try:
-            segment = self._store.publish_segment(records, term=1, worker=worker)
-        except StoreUnreachable as error:
-            for task in pack:
-                self._left[task.key] = LATENCY
-            return [Failed(task.key, FailureKind.STORE, str(error)) for task in pack]
+        """Publish the records of a pack, as a worker does, but a file for each."""
+        results: list[TaskResult] = []
         for task in pack:
-            self._left.pop(task.key, None)
-        return [Done(r.key, r.figure, r.object, segment) for r in records]
+            is_path = isinstance(task, OptimizePath)
+            data = (self._pair if is_path else self._minimum).with_key(task.key)
+            folder = records_folder("pairs" if is_path else "minima")
+            stem = segment_stem(1, worker, f"{next(self._number):012x}")
+            try:
+                name = self._published.publish(folder, stem, "parquet", data)
+            except StoreUnreachable as error:
+                self._left[task.key] = LATENCY
+                results.append(Failed(task.key, FailureKind.STORE, str(error)))
+            else:
+                self._left.pop(task.key, None)
+                segment = Segment(name, len(data))
+                results.append(Done(task.key, 1.0, None if is_path else "minima/any.0.x", segment))
+        return results
 
     def _lose_one(self) -> list[ExecutorEvent]:
         self._after(LOSS_SECONDS, self._lose_one)
@@ -270,47 +336,98 @@ class Cluster:
                 kept -= done
 
 
-def simulate(nodes: int, minima: int) -> dict[str, float]:
+class Watch:
+    """An observer that counts completed tasks, and measures as they go on.
+
+    Args:
+        plan: of the run.
+        clock: of the simulation.
+        objects: the content of the store.
+        figures: receives what is counted.
+        workers: number of workers.
+    """
+
+    def __init__(
+        self, plan: Plan, clock: Clock, objects: MemoryObjects, figures: Figures, workers: int
+    ) -> None:
+        self.cluster: Cluster | None = None
+        self._clock, self._objects, self._figures = clock, objects, figures
+        keys = [*plan.minimum_keys, *plan.path_keys()]
+        # Allocated before the run starts: what grows later is the driver's.
+        self._numbers = {int(key[:16], 16): number for number, key in enumerate(keys)}
+        self._done = bytearray(len(keys))
+        self._steady = {len(plan.minimum_keys), len(keys) - workers}
+        self._every = max(1, len(keys) // 50)
+
+    def __call__(self, event: object) -> None:
+        if not isinstance(event, events.TaskCompleted) or self.cluster is None:
+            return
+        figures, number = self._figures, self._numbers[int(event.key[:16], 16)]
+        figures.completed += 1
+        figures.twice += self._done[number]
+        self._done[number] = 1
+        if figures.completed in self._steady:
+            figures.steady.append((figures.busy, self.cluster.there))
+        if figures.completed % self._every == 0:
+            stored = sum(info.size for info in self._objects.list())
+            used = psutil.Process().memory_info().rss - stored
+            figures.memory.append((self._clock.now / 3600, used))
+            log(figures.completed, self._clock.now, used, figures)
+
+
+def log(completed: int, now: float, used: int, figures: Figures) -> None:
+    """Write how far the simulation is to standard error."""
+    print(
+        f"{completed} tasks, {now / 3600:.2f} h, {used / 1e6:.0f} MB, "
+        f"loop {1e3 * figures.loop_seconds / completed:.3f} ms a task, "
+        f"slowest {1e3 * figures.slowest_event:.1f} ms",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def simulate(nodes: int, minima: int) -> dict[str, object]:
     """Figures of a run, in simulated seconds but for those of the loop, which are of a processor."""
     clock, objects, figures = Clock(), MemoryObjects(), Figures()
-    draw, done = random.Random(0), set[str]()
-    remote = Remote(objects, clock.sleep, draw)
+    remote = Remote(objects, clock.sleep, random.Random(0))
     store = Store(remote)  # type: ignore[arg-type]
     plan = plan_of("memory/run", minima)
+    watch = Watch(plan, clock, objects, figures, GPUS * nodes)
 
-    def notify(event: object) -> None:
-        if isinstance(event, events.TaskCompleted):
-            figures.completed += 1
-            figures.twice += event.key in done
-            done.add(event.key)
+    def cluster() -> Cluster:
+        watch.cluster = Cluster(clock, objects, nodes, figures)
+        return watch.cluster
 
-    before = psutil.Process().memory_info().rss
-    with mock.patch.object(store_retry, "time", clock):
-        retry = store_retry.StoreRetry(store_retry.Policy(), lambda reason: None, lambda: False)
+    with (
+        mock.patch.object(store_retry, "time", clock),
+        mock.patch.object(maintenance, "ThreadPoolExecutor", Awaited),
+    ):
+        retry = store_retry.StoreRetry(Policy(), lambda reason: None, lambda: False)
         retry(lambda: store.take_over(1))
         outcome = drive(
             plan,
             store,
-            lambda: Cluster(clock, objects, nodes, figures),
+            cluster,
             Lease(),  # type: ignore[arg-type]
-            notify=notify,
+            notify=watch,
             clock=clock,
         )
     assert outcome.ending is Ending.COMPLETE, outcome
     whole = Store(objects)  # type: ignore[arg-type]
-    assert len(whole.completed("pairs")) == plan.pair_count
+    assert whole.count("pairs") == plan.pair_count
     return {
         "nodes": nodes,
         "pairs": plan.pair_count,
         "hours": clock.now / 3600,
         "busy_share": figures.busy / figures.there,
+        "steady_share": figures.steady_share,
         "twice": figures.twice,
         "workers_lost": figures.workers_lost,
         "driver_requests": remote.requests,
         "slowest_event": figures.slowest_event,
-        "loop_seconds": figures.loop_seconds,
+        "loop_ms_per_task": 1e3 * figures.loop_seconds / figures.completed,
         "store_bytes": sum(info.size for info in objects.list()),
-        "memory_growth": psutil.Process().memory_info().rss - before,
+        "memory": figures.memory,
     }
 
 

@@ -1,6 +1,6 @@
 """Objects in memory, for runs in simulated time."""
 
-import secrets
+from itertools import count
 
 from workers.storage.objects import AlreadyExists, Conflict, NotFound, ObjectInfo
 
@@ -12,12 +12,13 @@ class MemoryObjects:
 
     def __init__(self) -> None:
         self._content: dict[str, tuple[bytes, str]] = {}
+        self._versions = count()
 
     def check_writable(self) -> None:
         """It can be written to."""
 
     def put(self, name: str, data: bytes) -> None:
-        self._content[name] = data, secrets.token_hex(8)
+        self._content[name] = data, str(next(self._versions))
 
     def get(self, name: str) -> bytes:
         return self.read_versioned(name)[0]

@@ -19,13 +19,13 @@ term and excludes late segments of earlier terms as well. The next driver adopts
 damaged commit named. If no commit can be read, every segment that exists and is intact counts.
 """
 
+import contextlib
 import hashlib
 import json
 import secrets
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from workers.storage import object_names
 from workers.storage.immutable_objects import Damage, ImmutableObjects
@@ -124,12 +124,12 @@ class CommitLog:
             removed = (*state.removed, *old)
             return _with(replace(state, segments=left, removed=removed), added)
 
-        self._change(change, term)
-        self._published.delete(old)
+        removed = self._change(change, term).removed
+        deleted = self._delete(removed)
         with self._lock:
-            # Their objects are deleted, so the next commit need not name them.
+            # The next commit need not name deleted objects. The others are tried again by the next call.
             if self._held is not None:
-                left = tuple(name for name in self._held.removed if name not in gone)
+                left = tuple(name for name in self._held.removed if name not in deleted)
                 self._held = replace(self._held, removed=left)
 
     def take_over(self, term: int, failures: Callable[[Commit], str | None]) -> None:
@@ -180,10 +180,11 @@ class CommitLog:
         """
         with self._lock:
             known = self.latest()
+            removed = set(known.removed)
             published = [
                 Segment(name, size)
                 for name, size in self._listed().items()
-                if name not in known.segments and name not in known.removed
+                if name not in known.segments and name not in removed
                 if _term(name) == term
                 if workers is None or object_names.segment_worker(name) in workers
             ]
@@ -193,11 +194,12 @@ class CommitLog:
     def late(self) -> list[str]:
         """Names of the segments that can never count: of earlier terms, or copied into other segments."""
         state = self.latest()
+        removed = set(state.removed)
         return [
             name
             for name in self._listed()
             if name not in state.segments
-            if name in state.removed or _term(name) < state.term
+            if name in removed or _term(name) < state.term
         ]
 
     def damage(self) -> list[Damage]:
@@ -207,6 +209,19 @@ class CommitLog:
             for name in map(object_names.commit_name, self._numbers())
             if isinstance(self._content(name), _Unreadable)
         ]
+
+    def _delete(self, names: Iterable[str]) -> set[str]:
+        """Delete objects; returns the names of those that the store has deleted before it stopped
+        answering."""
+        deleted: set[str] = set()
+
+        def delete(name: str) -> None:
+            self._published.delete([name])
+            deleted.add(name)
+
+        with contextlib.suppress(StoreUnreachable):
+            self._published.each(delete, names)
+        return deleted
 
     def _change(self, change: Callable[[Commit], Commit], term: int) -> Commit:
         """Create the next commit from the newest one; repeated if another process creates it first.
@@ -318,7 +333,9 @@ def _encode(commit: Commit) -> bytes:
         "failures": commit.failures,
         "token": secrets.token_hex(8),
     }
-    return json.dumps({"sha256": _digest(entries), **entries}, indent=1).encode()
+    content = json.dumps(entries)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    return f'{{"sha256": "{digest}", {content[1:]}'.encode()
 
 
 def _decode(data: bytes) -> Commit:
@@ -328,7 +345,7 @@ def _decode(data: bytes) -> Commit:
         ValueError, KeyError, TypeError: the bytes are not those of a commit.
     """
     entries = dict(json.loads(data))
-    if entries.pop("sha256") != _digest(entries):
+    if entries.pop("sha256") != hashlib.sha256(json.dumps(entries).encode()).hexdigest():
         raise ValueError("its content does not have its digest")
     return Commit(
         entries["commit"],
@@ -337,7 +354,3 @@ def _decode(data: bytes) -> Commit:
         tuple(entries["removed"]),
         entries["failures"],
     )
-
-
-def _digest(entries: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()

@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 from workers.storage import object_names as layout
 from workers.storage.object_names import ObjectName
-from workers.storage.objects import NotFound, Objects
+from workers.storage.objects import NotFound, Objects, StoreUnreachable
 from workers.storage.schema import SchemaError
 
 READERS = 8
 """Number of objects that are read in parallel: an object store answers parallel requests faster."""
 
+N = TypeVar("N")
 T = TypeVar("T")
 
 
@@ -99,11 +100,37 @@ class ImmutableObjects:
         return [self._damage[name] for name in sorted(self._damage)]
 
     @staticmethod
-    def each(action: Callable[[ObjectName], T], names: Iterable[ObjectName]) -> Iterable[T]:
-        """Apply a function to many names, `READERS` at a time; yields its results in the order of the
-        names."""
+    def each(action: Callable[[N], T], names: Iterable[N]) -> list[T]:
+        """Apply a function to many names, `READERS` at a time; returns its results in the order of the
+        names.
+
+        A call to which the store gave no answer is repeated, as long as other calls succeed: of thousands of
+        requests a few fail although the store works.
+
+        Raises:
+            StoreUnreachable: `READERS` calls in a row got no answer, or all of the remaining ones.
+        """
+        left = dict(enumerate(names))
+        results: dict[int, T] = {}
         with ThreadPoolExecutor(READERS) as pool:
-            yield from pool.map(action, names)
+            while left:
+                calls = {number: pool.submit(action, name) for number, name in left.items()}
+                in_a_row, limit = 0, min(READERS, len(left))
+                try:
+                    for number, call in calls.items():
+                        try:
+                            results[number] = call.result()
+                        except StoreUnreachable:
+                            in_a_row += 1
+                            if in_a_row == limit:
+                                raise
+                        else:
+                            in_a_row = 0
+                            del left[number]
+                finally:
+                    for call in calls.values():
+                        call.cancel()
+        return [results[number] for number in range(len(results))]
 
     def _verify(self, name: ObjectName) -> Damage | None:
         try:

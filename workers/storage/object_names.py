@@ -19,7 +19,6 @@ run/stop
 import hashlib
 import re
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 DIGEST_LENGTH = 16
 """Hex digits of a digest in a name. They hold 64 bits: enough to detect accidental damage, not an attack."""
@@ -44,6 +43,8 @@ MINIMA, PATHS, SIMPLICES, SADDLES, CHECKPOINTS, FAILURES, RECORDS, RUN, LOG = (
 )
 
 _TOKEN_LENGTH = 12
+
+_DIGEST = re.compile(rf"[0-9a-f]{{{DIGEST_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,12 @@ def name_of(folder: str, stem: str, suffix: str, data: bytes) -> ObjectName:
 
 def parse_name(text: str) -> ObjectName | None:
     """Parse a name; None if it is not the name of an immutable object."""
-    path = PurePosixPath(text)
-    parts = path.name.split(".")
-    if len(parts) != 3 or not parts[0] or not _is_digest(parts[1]) or not parts[2]:
+    # No `PurePosixPath`, which takes ten times as long: a driver parses hundreds of thousands of names.
+    folder, _, name = text.rpartition("/")
+    parts = name.split(".")
+    if not folder or len(parts) != 3 or not all(parts) or not _DIGEST.fullmatch(parts[1]):
         return None
-    return ObjectName(str(path.parent), *parts)
-
-
-def _is_digest(text: str) -> bool:
-    return len(text) == DIGEST_LENGTH and all(c in "0123456789abcdef" for c in text)
+    return ObjectName(folder, *parts)
 
 
 def records_folder(collection: str) -> str:
@@ -120,7 +118,7 @@ def segment_stem(lease_term: int, worker: str, token: str) -> str:
 
 def segment_worker(name: str) -> str:
     """The name of the worker that published a segment, as `escaped` returns it."""
-    return PurePosixPath(name).name.partition(".")[0][9 : -_TOKEN_LENGTH - 1]
+    return name.rpartition("/")[2].partition(".")[0][9 : -_TOKEN_LENGTH - 1]
 
 
 def escaped(worker: str) -> str:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 import pyarrow as pa
@@ -285,7 +286,12 @@ KINDS: dict[str, type[ResultRecord]] = {
 
 def arrow_schema(kind: type[ResultRecord]) -> pa.Schema:
     """The columns of a kind, in the order of its fields; the version is in the metadata."""
-    columns = [pa.field(f.name, f.metadata["arrow"]) for f in fields(kind)]
+    return _arrow_schema(kind.collection)
+
+
+@cache
+def _arrow_schema(collection: str) -> pa.Schema:
+    columns = [pa.field(f.name, f.metadata["arrow"]) for f in fields(KINDS[collection])]
     return pa.schema(columns, metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 

@@ -134,10 +134,10 @@ class Segments:
         small = [name for name, size in sizes.items() if size < COMPACTED_BYTES // 2]
         if len(small) < 2:
             return []
-        wanted = self._first_rows(collection, small)
         made, copied = [], []
+        seen: set[str] = set()
         for group in _groups(small, sizes):
-            data, done = self._copied(collection, group, wanted)
+            data, done = self._copied(collection, group, seen)
             if data:
                 made.append(self._publish(collection, data, "driver", term))
             copied += done
@@ -229,53 +229,40 @@ class Segments:
         present = strings([info.name for info in listed])
         return pc.or_(none, pc.is_in(objects, value_set=present))
 
-    def _first_rows(
-        self, collection: str, names: Sequence[ObjectName]
-    ) -> dict[ObjectName, pa.ChunkedArray]:
-        """Booleans [rows] for each segment: whether a row is the first of its key among all these
-        segments."""
-        tables = {}
-        for name in names:
-            if (table := self._segment(name, collection, {"key", "object"})) is not None:
-                tables[name] = table
-        if not tables:
-            return {}
-        whole = pa.concat_tables(tables.values())
-        counts = _first_of_key(whole, _all_true(len(whole)))
-        rows, start = {}, 0
-        for name, table in tables.items():
-            rows[name] = counts.slice(start, len(table))
-            start += len(table)
-        return rows
-
     def _copied(
-        self, collection: str, names: Sequence[ObjectName], rows: dict[ObjectName, pa.ChunkedArray]
+        self, collection: str, names: Sequence[ObjectName], seen: set[str]
     ) -> tuple[bytes, list[ObjectName]]:
-        """Copy rows of several segments into one.
+        """Copy the records of several segments into one, each key once.
 
         Args:
             collection: of the records.
-            names: of the segments.
-            rows: booleans for the rows to copy, by segment; damaged segments are missing here.
+            names: of the segments, in the order of the commit.
+            seen: keys of the records that were copied from earlier segments; grows by those copied here.
 
         Returns:
-            The bytes of the new segment, empty if there are no rows, and the names of the segments copied.
+            The bytes of the new segment, empty if there are no records, and the names of the segments
+            copied: all but damaged ones, which `Store.repair` deletes.
         """
         kind = KINDS[collection]
         done: list[ObjectName] = []
 
+        def pieces_of(name: ObjectName) -> Iterator[pa.Table] | None:
+            try:
+                return self._published.read(name, lambda data: decode_pieces(data, kind))
+            except Damaged:
+                return None
+
         def pieces() -> Iterator[pa.Table]:
-            for name in names:
-                if name not in rows:  # damaged; `Store.repair` deletes it
+            for name, read in zip(names, self._published.each(pieces_of, names), strict=True):
+                if read is None:
                     continue
-                read = self._published.read(name, lambda data: decode_pieces(data, kind))
                 done.append(name)
-                start = 0
                 for piece in read:
-                    counts = rows[name].slice(start, len(piece))
-                    start += len(piece)
-                    if (kept := piece.filter(counts)).num_rows:
-                        yield kept
+                    fresh = _unseen(piece.column("key"), seen)
+                    if all(fresh):
+                        yield piece
+                    elif any(fresh):
+                        yield piece.filter(pa.array(fresh))
 
         groups = _row_groups(pieces())
         first = next(groups, None)
@@ -307,6 +294,15 @@ def _first_of_key(table: pa.Table, eligible: pa.ChunkedArray) -> pa.ChunkedArray
     numbered = pa.table({"key": keys, "row": rows}).filter(eligible)
     firsts = numbered.group_by("key").aggregate([("row", "min")]).column("row_min")
     return pa.chunked_array([pc.is_in(rows, value_set=firsts)])
+
+
+def _unseen(keys: pa.ChunkedArray, seen: set[str]) -> list[bool]:
+    """For each row, whether its key is not in `seen`, to which it is then added."""
+    fresh = []
+    for key in keys.to_pylist():
+        fresh.append(key not in seen)
+        seen.add(key)
+    return fresh
 
 
 def _groups(
