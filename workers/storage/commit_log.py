@@ -160,7 +160,9 @@ class CommitLog:
             damaged = [damage.name for damage in self.damage()]
             self._change(begin, term)
             self._held = self._change(lambda state: state, term)
-            self._published.delete(damaged)
+            oldest = self._held.number + 1 - KEPT_COMMITS
+            left = [object_names.commit_name(n) for n in self._numbers() if n < oldest]
+            self._published.delete([*damaged, *left])
 
     def adopt(self, workers: Collection[str] | None, *, term: int) -> list[str]:
         """Commit the segments that workers have published in this term but could not report to the driver.
@@ -250,7 +252,9 @@ class CommitLog:
                     self._held = commit
                 self._read = commit
                 if number >= KEPT_COMMITS:
-                    self._objects.delete(object_names.commit_name(number + 1 - KEPT_COMMITS))
+                    # The commit is written. If this fails, the next `take_over` deletes the old one.
+                    with contextlib.suppress(StoreUnreachable):
+                        self._objects.delete(object_names.commit_name(number + 1 - KEPT_COMMITS))
                 return commit
             raise StoreUnreachable(
                 f"Other processes keep writing to the log of {self._objects.url}."

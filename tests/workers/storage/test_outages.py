@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.memory_objects import MemoryObjects
 from tests.helpers.records import pair_record
+from workers.storage.commit_log import KEPT_COMMITS
 from workers.storage.object_names import RECORDS
 from workers.storage.objects import StoreUnreachable
 from workers.storage.run_store import Store
@@ -70,8 +71,8 @@ def test_reads_end_soon_when_the_store_is_away():
 
 
 def test_segments_that_could_not_be_deleted_are_deleted_by_the_next_compaction():
-    """An outage while compacted segments are deleted leaves them behind; the next compaction deletes them, and
-    commits do not name them any longer."""
+    """An outage while compacted segments are deleted leaves them behind; the next compaction deletes them,
+    and commits do not name them any longer. Old commits are deleted by the next driver."""
     objects, store = filled(20)
     objects.fails = lambda kind: kind == "delete"
     store.compact("pairs", term=1)
@@ -84,3 +85,6 @@ def test_segments_that_could_not_be_deleted_are_deleted_by_the_next_compaction()
     newest = objects.get(objects.list("log")[-1].name).decode()
     assert newest.count("records/pairs") == 2
     assert store.count("pairs") == 22
+    assert len(objects.list("log")) == KEPT_COMMITS + 1
+    Store(objects).take_over(2)
+    assert len(objects.list("log")) == KEPT_COMMITS
