@@ -261,6 +261,8 @@ def _minimum_json(index: int, record: MinimumRecord) -> dict[str, Any]:
         "gradient_tolerance": finite_or_none(record.gradient_tolerance),
         "eigenvalues": [finite_or_none(value) for value in record.eigenvalues],
         "eigenvalue_bounds": [finite_or_none(bound) for bound in record.eigenvalue_bounds],
+        "zero_modes": record.zero_modes,
+        "symmetry_modes": record.symmetry_modes,
     }
 
 

@@ -35,8 +35,7 @@ def classes_of_copies(
 
     Returns:
         For each minimum the smallest number in its class. None if copies cannot be recognised: the network or
-        data are not this program's own, weights are missing, some parameters are not trained, or the
-        symmetries of a layer are not known.
+        data are not this program's own, weights are missing, or the symmetries of a layer are not known.
     """
     classes = {minimum: minimum for minimum in minima}
     groups = _of_equal_loss({number: record.loss for number, record in minima.items()})
@@ -46,10 +45,9 @@ def classes_of_copies(
     if ":" in problem.network.name or ":" in problem.data.name:
         return None
     try:
-        compared = _compared(plan, store, minima, groups)
+        return {**classes, **_compared(plan, store, minima, groups)}
     except (BadReference, Damaged, KeyError, ValueError):
         return None
-    return None if compared is None else {**classes, **compared}
 
 
 def _of_equal_loss(losses: Mapping[int, float]) -> list[list[int]]:
@@ -70,23 +68,23 @@ def _compared(
     store: Store,
     minima: Mapping[int, MinimumRecord],
     groups: Sequence[Sequence[int]],
-) -> dict[int, int] | None:
-    """The classes of the minima in ``groups``; None if some parameters of the network are not trained."""
+) -> dict[int, int]:
+    """The classes of the minima in ``groups``."""
     import torch
 
-    from topo_core.critical_points.symmetric_copies import NetworkSymmetries
+    from topo_core.symmetries.network_symmetries import NetworkSymmetries
     from workers.problems.evaluation import Evaluation
     from workers.problems.loaded_problem import load_problem
 
     loaded = load_problem(plan.problem, Evaluation())
-    symmetries = NetworkSymmetries.of(loaded.module, ridge=plan.problem.loss.ridge > 0)
+    symmetries = NetworkSymmetries.of(
+        loaded.module, loaded.data.train_inputs, ridge=plan.problem.loss.ridge > 0
+    )
     classes: dict[int, int] = {}
     for group in groups:
         points = torch.stack(
             [loaded.flat(store.read_minimum(minima[minimum].object)) for minimum in group]
         )
-        if points.shape[1] != sum(parameter.numel() for parameter in loaded.module.parameters()):
-            return None
         # The losses in a group are equal up to rounding, so they are passed on as exactly equal.
         numbers = symmetries.copy_classes(points.double(), [0.0] * len(group), tolerance=SAME_POINT)
         classes |= {minimum: group[number] for minimum, number in zip(group, numbers, strict=True)}

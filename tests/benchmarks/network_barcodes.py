@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from topo_core import PolishSettings, Verdict, generator, polish_minimum
-from topo_core.critical_points.symmetric_copies import NetworkSymmetries
 from topo_core.objectives.losses import Loss, Ridge
 from topo_core.objectives.network_loss import ModuleObjective
+from topo_core.symmetries.network_symmetries import NetworkSymmetries
 
 SPREADS = (0.5, 1.0, 2.0)
 """Standard deviations of the weights of the starts, in turn: minima with large weights need large starts."""
@@ -46,7 +46,8 @@ class Network:
         objective = ModuleObjective(
             module, inputs, targets, batch_size=len(inputs), loss=loss, ridge=Ridge(ridge)
         )
-        return cls(objective, NetworkSymmetries.of(module, ridge=ridge > 0), layers)
+        symmetries = NetworkSymmetries.of(module, inputs, ridge=ridge > 0)
+        return cls(objective, symmetries, layers)
 
     def start(self, seed: int, index: int) -> Tensor:
         """[d], random: weights normal with deviation ``SPREADS`` / √inputs, biases with ``SPREADS``."""
@@ -108,10 +109,4 @@ def minima(
 
 def random_copy(network: Network, point: Tensor, seed: int, *words: int) -> Tensor:
     """``point`` [d] with the hidden units of each layer in a random order, and with random signs if odd."""
-    draw, copy = generator(seed, "copy", *words), point.clone()
-    for group in network.symmetries.groups:
-        order = torch.randperm(group.size, generator=draw)
-        signs = 2.0 * torch.randint(2, (group.size, 1), generator=draw) - 1 if group.odd else 1.0
-        for positions in (*group.incoming, *group.outgoing):
-            copy[positions] = signs * copy[positions[order]]
-    return copy
+    return network.symmetries.random_copy(point, generator(seed, "copy", *words))

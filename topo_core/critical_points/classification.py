@@ -8,6 +8,7 @@ orders decide (x³, the monkey saddle): so the loss is sampled along those direc
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -22,6 +23,7 @@ from topo_core.critical_points.counting import (
 )
 from topo_core.critical_points.kinks import find_kink
 from topo_core.critical_points.spectrum import Spectrum, SpectrumSettings, lowest_spectrum
+from topo_core.critical_points.symmetry_modes import ExplainedModes, symmetry_modes
 from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 from topo_core.random_streams import generator
@@ -33,7 +35,10 @@ _COMBINATIONS = 6  # random directions in the span of the zero modes
 _OPEN = 4.0  # Newton steps along an eigenvector within which its curvature must not vanish
 _KEEPS = 0.5  # part of its curvature that it must keep there
 _DOUBLINGS = 8  # of the distance along which a loss must keep falling to be called unbounded
-_ALONG = 0.99  # part of a zero mode inside the span of the symmetries, to be one of them
+
+Tangents = Callable[[Tensor], Mapping[str, Tensor]]
+"""From a point [d] to tangents [q, d] of continuous symmetries of the loss, by what the symmetry is called.
+"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def classify_point(
     point: Tensor,
     settings: ClassifySettings | None = None,
     *,
-    symmetries: Tensor | None = None,
+    symmetries: Tangents | None = None,
     origin: Tensor | None = None,
     seed: int = 0,
 ) -> CriticalPoint:
@@ -74,7 +79,8 @@ def classify_point(
         objective: the loss, with exact gradients.
         point: [d]; float64 is worth its price.
         settings: all defaults when None.
-        symmetries: [q, d], tangents at ``point`` of continuous symmetries of the loss.
+        symmetries: tangents of continuous symmetries of the loss, which may explain zero modes. Each kind is
+            checked: the Hessian times a combination of its tangents must vanish.
         origin: [d], where a descent to ``point`` began: the parameters grow from there to ``point``.
         seed: of the random directions.
 
@@ -91,7 +97,7 @@ class _Classification:
         objective: Objective,
         point: Tensor,
         settings: ClassifySettings,
-        symmetries: Tensor | None,
+        symmetries: Tangents | None,
         origin: Tensor | None,
         seed: int,
     ) -> None:
@@ -131,30 +137,47 @@ class _Classification:
     def _judged(self, base: CriticalPoint, spectrum: Spectrum) -> CriticalPoint:
         """The verdict on a stationary point."""
         flat = self._without_curvature(spectrum)
+        explained = ExplainedModes.none(self.point)
+        if bool(flat.any()) or not spectrum.settled:
+            explained = self._explained(spectrum.zero)
+        whole = len(spectrum.values) == len(self.point)
+        if len(explained.frame) and not whole:
+            # Lanczos cannot get past more zero modes than it looks for: leave out those that are known.
+            spectrum = lowest_spectrum(
+                self.counted,
+                self.point,
+                self.settings.spectrum,
+                deflate=explained.frame,
+                seed=self.seed,
+            )
+            flat = self._without_curvature(spectrum)
         modes = spectrum.vectors[flat.to(spectrum.vectors.device)]
+        counts = explained.among(modes) if whole else explained.counts
+        unexplained = len(modes) - (sum(counts.values()) if whole else 0)
+        shown = ~flat if whole and len(modes) and not unexplained else torch.ones_like(flat)
         base = replace(
             base,
-            eigenvalues=tuple(spectrum.values[:8].tolist()),
-            residuals=tuple(spectrum.residuals[:8].tolist()),
+            eigenvalues=tuple(spectrum.values[shown][:8].tolist()),
+            residuals=tuple(spectrum.residuals[shown][:8].tolist()),
             largest_curvature=spectrum.largest,
             index=spectrum.negative,
-            index_is_exact=spectrum.settled and not len(modes),
-            zero_modes=len(modes),
-            symmetry_modes=self._symmetric(modes),
+            index_is_exact=spectrum.settled and not unexplained,
+            zero_modes=unexplained + sum(counts.values()),
+            explained_modes=counts,
             missed=spectrum.missed,
         )
         if spectrum.negative:
             return self._final(base, Verdict.SADDLE, direction=spectrum.vectors[0])
-        if len(modes):
+        if not spectrum.settled and not len(modes):
+            return self._final(base, Verdict.UNSETTLED)
+        if base.zero_modes:
             down = modes @ self.gradient
             if self._keeps_falling([*(-down.sign()[:, None] * modes), -self.gradient]):
                 return self._final(base, Verdict.UNBOUNDED)
-            falling = self._falling(modes)
+            falling = self._falling(modes) if len(modes) else None
             if falling is not None:
                 return self._final(base, Verdict.SADDLE, direction=falling)
             return self._final(base, Verdict.FLAT)
-        if not spectrum.settled:
-            return self._final(base, Verdict.UNSETTLED)
         step = self._step_down()
         if step > 0:
             return self._final(base, Verdict.KINK, jump=step)
@@ -177,13 +200,19 @@ class _Classification:
                 break  # the curvatures above it are larger still
         return flat
 
-    def _symmetric(self, modes: Tensor) -> int:
-        """How many of ``modes`` [q, d] are directions of the given symmetries."""
-        if self.symmetries is None or not len(modes) or not len(self.symmetries):
-            return 0
-        _, sizes, frame = torch.linalg.svd(self.symmetries.to(modes), full_matrices=False)
-        frame = frame[sizes > 1e-10 * sizes.max()]
-        return int((torch.linalg.svdvals(modes @ frame.T) >= _ALONG).sum())
+    def _explained(self, zero: float) -> ExplainedModes:
+        """The zero modes that symmetries explain; ``zero`` is the curvature that counts as none."""
+        named = {} if self.symmetries is None else self.symmetries(self.point)
+        return symmetry_modes(
+            self.counted,
+            self.point,
+            named,
+            largest_image=zero + _OPEN * self.norm,
+            largest_change=self.rounding.loss,
+            memory=self.settings.spectrum.memory,
+            length=self.length,
+            seed=self.seed,
+        )
 
     def _falling(self, modes: Tensor) -> Tensor | None:
         """A unit vector in the span of ``modes`` [q, d] along which the loss falls, or None."""
@@ -252,7 +281,7 @@ class _Classification:
             index=0,
             index_is_exact=False,
             zero_modes=0,
-            symmetry_modes=0,
+            explained_modes={},
             missed=1.0,
             direction=None,
             jump=0.0,

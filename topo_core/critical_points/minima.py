@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.classification import ClassifySettings, classify_point
+from topo_core.critical_points.classification import ClassifySettings, Tangents, classify_point
 from topo_core.critical_points.counting import (
     CountedObjective,
     length_scale,
@@ -72,9 +72,13 @@ def advance_polish(
     settings: PolishSettings | None = None,
     *,
     iterations: int | None = None,
+    symmetries: Tangents | None = None,
     seed: int = 0,
 ) -> PolishState:
-    """``state`` after ``iterations`` more; when None, after all that are left."""
+    """``state`` after ``iterations`` more; when None, after all that are left.
+
+    ``symmetries`` are those of ``classify_point``.
+    """
     settings = settings or PolishSettings()
     done = 0
     while not state.done and (iterations is None or done < iterations):
@@ -84,7 +88,7 @@ def advance_polish(
         elif state.phase == "newton":
             state = _newton(counted, state, settings)
         else:
-            state = _judge(counted, state, settings, seed)
+            state = _judge(counted, state, settings, symmetries, seed)
         state = replace(
             state,
             gradients=state.gradients + counted.gradients,
@@ -99,13 +103,13 @@ def polish_result(
     state: PolishState,
     settings: PolishSettings | None = None,
     *,
-    symmetries: Tensor | None = None,
+    symmetries: Tangents | None = None,
     seed: int = 0,
 ) -> CriticalPoint:
     """What the point of a polish that is done is; its counts are those of the whole polish."""
     settings = settings or PolishSettings()
     critical = state.result
-    if critical is None or symmetries is not None:
+    if critical is None:
         critical = classify_point(
             objective,
             state.point,
@@ -122,7 +126,7 @@ def polish_minimum(
     point: Tensor,
     settings: PolishSettings | None = None,
     *,
-    symmetries: Tensor | None = None,
+    symmetries: Tangents | None = None,
     seed: int = 0,
 ) -> CriticalPoint:
     """The stationary point that descent from ``point`` [d] leads to, and what it is.
@@ -131,10 +135,12 @@ def polish_minimum(
         objective: the loss, with exact gradients.
         point: [d], where training stopped; float64 is worth its price.
         settings: all defaults when None.
-        symmetries: [q, d], tangents of continuous symmetries of the loss.
+        symmetries: tangents of continuous symmetries of the loss, as for ``classify_point``.
         seed: of the random directions.
     """
-    state = advance_polish(objective, init_polish(objective, point), settings, seed=seed)
+    state = advance_polish(
+        objective, init_polish(objective, point), settings, symmetries=symmetries, seed=seed
+    )
     return polish_result(objective, state, settings, symmetries=symmetries, seed=seed)
 
 
@@ -240,11 +246,20 @@ def _newton(counted: CountedObjective, state: PolishState, settings: PolishSetti
 
 
 def _judge(
-    counted: CountedObjective, state: PolishState, settings: PolishSettings, seed: int
+    counted: CountedObjective,
+    state: PolishState,
+    settings: PolishSettings,
+    symmetries: Tangents | None,
+    seed: int,
 ) -> PolishState:
     """Classify the point; from a saddle, move on to where the loss is lower."""
     critical = classify_point(
-        counted.objective, state.point, _at_scale(state, settings), origin=state.start, seed=seed
+        counted.objective,
+        state.point,
+        _at_scale(state, settings),
+        symmetries=symmetries,
+        origin=state.start,
+        seed=seed,
     )
     counted.gradients += critical.gradients
     counted.products += critical.products

@@ -80,11 +80,20 @@ def lowest_spectrum(
     point: Tensor,
     settings: SpectrumSettings | None = None,
     *,
+    deflate: Tensor | None = None,
     seed: int = 0,
 ) -> Spectrum:
     """The lowest eigenpairs of the Hessian at ``point`` [d].
 
     A Hessian that is not finite gives no pairs, and is not settled.
+
+    Args:
+        counted: the loss.
+        point: [d].
+        settings: all defaults when None.
+        deflate: [q, d], orthonormal vectors without curvature, which are left out; only for more than
+            ``settings.whole`` dimensions.
+        seed: of the first vectors of Lanczos.
     """
     settings = settings or SpectrumSettings()
     resolution = counted.resolution(point)
@@ -92,7 +101,8 @@ def lowest_spectrum(
         return _whole(counted, point, resolution)
     pairs: list[Eigenpairs] = []
     largest, settled, missed = 0.0, False, 1.0
-    known = point.new_zeros(0, len(point))
+    known = point.new_zeros(0, len(point)) if deflate is None else deflate
+    given = len(known)
     for number in range(min(settings.pairs, len(point))):
         draw = generator(seed, _SEED, number)
         start = torch.randn(len(point), generator=draw, dtype=torch.float64).to(point)
@@ -124,7 +134,7 @@ def lowest_spectrum(
     zero = resolution * largest
     return Spectrum(
         values[order],
-        known[order.to(known.device)],
+        known[given:][order.to(known.device)],
         residuals[order],
         largest,
         zero,

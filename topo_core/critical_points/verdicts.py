@@ -1,5 +1,6 @@
 """What a point of a loss is: the verdict, and the numbers that it rests on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,13 +30,15 @@ class CriticalPoint:
         gradient_norm: there, of the exact gradient.
         tolerance: gradient norm up to which the point counts as stationary.
         verdict: what it is.
-        eigenvalues: the lowest ones of the Hessian, increasing; empty where they were not asked for.
+        eigenvalues: the lowest ones of the Hessian, increasing, without those that symmetries explain if they
+            explain all zero modes; empty where they were not asked for.
         residuals: an eigenvalue lies within this distance of each.
         largest_curvature: the largest |curvature| that was seen.
         index: negative eigenvalues that are proved.
         index_is_exact: whether there are no more; else ``index`` is a lower bound.
         zero_modes: directions without curvature, among those looked at.
-        symmetry_modes: how many of them are directions of the given continuous symmetries.
+        explained_modes: how many of them are directions of continuous symmetries of the loss, by what the
+            symmetry is called.
         missed: bound on the probability that Lanczos overlooked a lower eigenvalue.
         direction: [d], of unit length, along which the loss falls at a saddle; None elsewhere.
         jump: of the gradient, at a kink; else 0.
@@ -55,7 +58,7 @@ class CriticalPoint:
     index: int
     index_is_exact: bool
     zero_modes: int
-    symmetry_modes: int
+    explained_modes: Mapping[str, int]
     missed: float
     direction: Tensor | None
     jump: float
@@ -72,8 +75,7 @@ class CriticalPoint:
         if self.verdict is Verdict.SADDLE and self.index:
             numbers += f"; index {'' if self.index_is_exact else '≥ '}{self.index}"
         if self.zero_modes:
-            numbers += f"; {self.zero_modes} directions without curvature"
-            numbers += f", {self.symmetry_modes} of them symmetries"
+            numbers += f"; {self._about_zero_modes()}"
         if self.verdict is Verdict.MINIMUM and self.missed > 0.01:
             numbers += f"; a lower one was missed with probability {self.missed:.2g} or less"
         if self.verdict is Verdict.KINK:
@@ -81,3 +83,17 @@ class CriticalPoint:
                 f"; jump {self.jump:.2g}, smallest subgradient {self.smallest_subgradient:.2g}"
             )
         return f"{self.verdict.value} ({numbers})"
+
+    @property
+    def symmetry_modes(self) -> int:
+        """How many of the zero modes are directions of continuous symmetries of the loss."""
+        return sum(self.explained_modes.values())
+
+    def _about_zero_modes(self) -> str:
+        count = self.zero_modes
+        modes = f"{count} direction{'' if count == 1 else 's'} without curvature"
+        parts = [f"{number} explained by {name}" for name, number in self.explained_modes.items()]
+        left = count - self.symmetry_modes
+        if not parts:
+            return f"{modes}, unexplained by symmetries"
+        return f"{modes}: {', '.join([*parts, f'{left} unexplained'])}"

@@ -31,7 +31,9 @@ SECOND_PASS = 0.035864
 def teacher_student(k: int = 6) -> Landscape:
     """Minimum 0 is the teacher itself, of loss 0; minimum 1 the spurious one; for k = 10 a third follows.
 
-    All k! permutations of the student's units are copies. ``passes`` are the lowest ones known.
+    All k! permutations of the student's units are copies. The lowest pass known from a spurious minimum leads
+    to some copies of the lower minimum and not to others; those listed are joined by it. ``passes`` are the
+    lowest ones known.
 
     Raises:
         ValueError: the losses of another k are not listed here.
@@ -47,11 +49,16 @@ def teacher_student(k: int = 6) -> Landscape:
 
 
 def _start(k: int, turned: int) -> list[float]:
-    """A point near a minimum at which ``turned`` of the student's units point away from their teachers."""
+    """A point near a minimum at which ``turned`` of the student's units point away from their teachers.
+
+    For one such unit, it is numbered before the last of the others.
+    """
     rest = k - turned
     weights = torch.full((k, k), -0.02, dtype=torch.float64)
     weights[:rest, rest:], weights[rest:, :rest], weights[rest:, rest:] = 0.2, 0.13, 0.15
     weights.diagonal()[:rest], weights.diagonal()[rest:] = 1.0, -0.7
+    if turned == 1:
+        weights[-2:] = weights[-2:].flip(0)
     flat: list[float] = weights.flatten().tolist()
     return flat
 

@@ -65,6 +65,7 @@ def _judged(critical: CriticalPoint) -> dict[str, Any]:
         "eigenvalues": critical.eigenvalues,
         "eigenvalue_bounds": critical.residuals,
         "zero_modes": critical.zero_modes,
+        "symmetry_modes": critical.symmetry_modes,
         "judging_gradients": critical.gradients,
         "judging_products": critical.products,
     }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from topo_core.critical_points.classification import classify_point
 from topo_core.critical_points.verdicts import CriticalPoint
+from topo_core.symmetries.continuous import network_tangents
 from workers.problems.loaded_problem import LoadedProblem
 from workers.tasks.minimum_settings import MinimumSettings
 
@@ -52,4 +53,5 @@ def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint |
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))
-    return classify_point(objective, point.double(), seed=seed)
+    symmetries = network_tangents(loaded.module, objective)
+    return classify_point(objective, point.double(), symmetries=symmetries, seed=seed)

@@ -18,6 +18,7 @@ from topo_core.critical_points.polish_state import PolishSettings, PolishState
 from topo_core.critical_points.verdicts import CriticalPoint
 from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.random_streams import generator, seed_of
+from topo_core.symmetries.continuous import network_tangents
 from workers.execution.import_minimum import checkpoint_point
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
@@ -187,6 +188,7 @@ class TrainingRun:
         self._loaded, self._store = context.loaded, context.store
         self._seed, self._start, self._source = seed, start, source
         self._objective = context.loaded.objective(task.settings.batch_size)
+        self._symmetries = network_tangents(context.loaded.module, self._objective)
         self._polishes = is_polished(task.settings, context.loaded)
         self._polish = PolishSettings(
             classify=ClassifySettings(tolerance=task.settings.gradient_tolerance)
@@ -216,7 +218,12 @@ class TrainingRun:
             )
         polish = state.polish or init_polish(self._objective, state.training.point[0].double())
         polish = advance_polish(
-            self._objective, polish, self._polish, iterations=POLISH_ITERATIONS, seed=self._seed
+            self._objective,
+            polish,
+            self._polish,
+            iterations=POLISH_ITERATIONS,
+            symmetries=self._symmetries,
+            seed=self._seed,
         )
         return replace(state, polish=polish)
 
@@ -242,7 +249,11 @@ class TrainingRun:
             point = training.point[0]
             if polish is not None:
                 critical: CriticalPoint | None = polish_result(
-                    self._objective, polish, self._polish, seed=self._seed
+                    self._objective,
+                    polish,
+                    self._polish,
+                    symmetries=self._symmetries,
+                    seed=self._seed,
                 )
                 point = polish.point.to(point.dtype)
             else:

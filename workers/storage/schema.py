@@ -139,6 +139,9 @@ class MinimumRecord(ResultRecord):
     eigenvalue_bounds: Sequence[float] = _column(_FLOATS, ())
     """An eigenvalue lies within this distance of each."""
     zero_modes: int = _column(pa.int32(), 0)
+    """Directions without curvature at a stationary point, among those looked at."""
+    symmetry_modes: int = _column(pa.int32(), 0)
+    """How many of them are directions of exact symmetries; `verdict_reason` names these."""
     polished: bool = _column(pa.bool_(), False)
     judging_gradients: int = _column(pa.int64(), 0)
     """Number of gradients over the whole training set in the polish and the classification."""

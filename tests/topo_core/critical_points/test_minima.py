@@ -112,8 +112,32 @@ def test_symmetries_explain_zero_modes():
     point = row(0.6, 0.8, 0.0)
     turns = torch.stack([row(-0.8, 0.6, 0.0), row(0.0, 0.0, 1.0), row(0.0, 0.0, 1.0)])
     assert classify_point(objective, point).symmetry_modes == 0
-    found = classify_point(objective, point, symmetries=turns)
+    found = classify_point(objective, point, symmetries=lambda point: {"rotations": turns})
     assert (found.verdict, found.zero_modes, found.symmetry_modes) == (Verdict.FLAT, 2, 2)
+    assert "2 directions without curvature: 2 explained by rotations, 0 unexplained" in str(found)
+
+
+def test_what_symmetries_do_not_explain_is_counted():
+    """A direction that is no symmetry explains nothing, and a zero mode without a symmetry is left over."""
+    objective = from_function(lambda p: (p[:, :2].square().sum(1) - 1) ** 2 + p[:, 2] ** 4)
+    around, radial = row(-0.8, 0.6, 0.0), row(0.6, 0.8, 0.0)
+    found = classify_point(
+        objective,
+        row(0.6, 0.8, 0.0),
+        symmetries=lambda point: {"turns": around[None], "growth": radial[None]},
+    )
+    assert found.explained_modes == {"turns": 1}
+    assert "2 directions without curvature: 1 explained by turns, 1 unexplained" in str(found)
+
+
+@pytest.mark.parametrize("dimension", [40, 700])
+def test_parameters_without_influence_are_named(dimension):
+    """The loss does not depend on 20 of them: the others are settled beyond them, also by Lanczos."""
+    objective = from_function(lambda p: (p[:, 20:] - 1).square().sum(1))
+    found = classify_point(objective, torch.ones(dimension, dtype=torch.float64))
+    assert found.verdict is Verdict.FLAT and found.zero_modes == 20
+    assert found.explained_modes == {"parameters without influence on the loss": 20}
+    assert found.eigenvalues[0] == pytest.approx(2.0) and found.index_is_exact
 
 
 def test_a_kink_says_its_jump_and_whether_it_is_stationary():

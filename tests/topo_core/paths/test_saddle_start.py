@@ -190,7 +190,7 @@ def test_the_error_of_printed_curvatures_is_their_own():
         index=1,
         index_is_exact=True,
         zero_modes=0,
-        symmetry_modes=0,
+        explained_modes={},
         missed=0.0,
         direction=None,
         jump=0.0,

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from topo_core.objectives.hidden_units import hidden_groups
 from topo_core.paths.starts.weight_matching import weight_matching
 from topo_core.random_streams import generator
+from topo_core.symmetries.tracing import traced_units
 
 
 class Residual(nn.Module):
@@ -85,11 +85,11 @@ def test_renumbered_network_is_found_again(case):
 
 def test_addition_joins_numberings():
     """The terms of an addition are one group; the two layers of a perceptron are two."""
-    assert [group.size for group in hidden_groups(Residual())] == [6]
-    assert [group.size for group in hidden_groups(perceptron()[0])] == [8, 7]
+    assert [group.size for group in traced_units(Residual()).groups] == [6]
+    assert [group.size for group in traced_units(perceptron()[0]).groups] == [8, 7]
 
 
 def test_unknown_layers_are_refused():
     """A layer that cannot be followed is refused by name, in one sentence."""
     with pytest.raises(ValueError, match="layer 0 is a PReLU"):
-        hidden_groups(nn.Sequential(nn.PReLU(4)))
+        traced_units(nn.Sequential(nn.PReLU(4)))

@@ -4,17 +4,18 @@ The units of a hidden layer can be numbered in any order without a change of the
 computes. So two minima may be far apart only because of their numberings. Weight matching (Ainsworth, Hayase
 & Srinivasa 2022) takes the hidden layers in random order. For each it chooses the numbering of the second
 network whose weights have the largest inner product with those of the first, a linear assignment problem. It
-ends when no layer changes.
+ends when no layer changes. Channels in groups and attention heads are renumbered in the same way, heads and
+the dimensions inside each head alternately.
 
-``hidden_units`` determines which axes of which parameters are numbered together.
+``topo_core.symmetries`` determines which axes of which parameters are numbered together.
 """
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from topo_core.objectives.hidden_units import coordinates, hidden_groups
 from topo_core.random_streams import generator
+from topo_core.symmetries.tracing import traced_units
 
 _ROUNDS = 100  # largest number of rounds; the search ends with the first round without a change
 
@@ -24,18 +25,18 @@ def weight_matching(
 ) -> Tensor:
     """``other`` [d] with its hidden units renumbered to lie near ``reference`` [d].
 
-    Both are flat parameters in the order of ``module.parameters()``. The result computes the
-    same function as ``other`` (batch norm in its training form: running statistics are
-    buffers, and do not take part); the caller should assert that its loss is the same.
+    Both are flat parameters: the trainable ones, in the order of ``module.parameters()``. The result computes
+    the same function as ``other`` (batch norm in its training form: running statistics are buffers, and do
+    not take part); the caller should assert that its loss is the same.
 
     Raises:
         ValueError: the network has a layer whose units cannot be renumbered.
     """
     try:
-        groups = hidden_groups(module)
+        units = traced_units(module)
     except ValueError as error:
         raise ValueError(f"{error} Choose another start than aligned.") from None
-    indices = [coordinates(module, group) for group in groups]
+    indices = [rows for group in units.groups for rows in group.renumberings()]
     fixed, moved = reference.double().cpu(), other.double().cpu().clone()
     draw = generator(seed, "weight matching")
     for _ in range(_ROUNDS):
