@@ -105,7 +105,8 @@ def _new_directions(frame: Tensor, rows: Tensor) -> Tensor:
     for _ in range(2):  # twice, against cancellation
         unit = unit - (unit @ frame.T) @ frame
     _, values, right = torch.linalg.svd(unit, full_matrices=False)
-    return right[values > _DEPENDENT]
+    directions: Tensor = right[values > _DEPENDENT]
+    return directions
 
 
 def _without_influence(
