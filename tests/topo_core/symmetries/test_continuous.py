@@ -121,8 +121,7 @@ def test_scalings_explain_the_zero_modes_of_a_relu_network():
 
 
 class Heads(nn.Module):
-    """Attention between linear layers, without layer norm: with a ridge, that would drive its inputs to zero.
-    """
+    """Attention between linear layers, without layer norm, whose inputs a ridge drives to zero."""
 
     def __init__(self):
         super().__init__()
