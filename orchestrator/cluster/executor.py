@@ -20,6 +20,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from orchestrator.cluster.actor_table import PROCESS_ENDED, ended_starts, hosts_of_nodes
 from orchestrator.cluster.blame import cause, cause_of_loss, could_not_start
 from orchestrator.cluster.connection import (
     ClusterSettings,
@@ -29,16 +30,18 @@ from orchestrator.cluster.connection import (
     environment,
     gpus_per_worker,
 )
-from orchestrator.cluster.members import MakeWorker, Member, StartFailures, Unreachable, WorkerActor
+from orchestrator.cluster.members import MakeWorker, Member, Unreachable, WorkerActor
 from orchestrator.cluster.shared_data import SharedData
 from orchestrator.scheduling.executor import (
     ClusterGone,
     ExecutorEvent,
+    NoWorkers,
     WorkerSlow,
     WorkersUnavailable,
 )
 from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, WorkerLost
 from orchestrator.scheduling.worker_health import Finding, WorkerHealth, WorkerVerdict
+from orchestrator.scheduling.worker_starts import WorkerStarts
 from workers.execution.worker import Worker, WorkerContext
 from workers.problems.data_sets import Dataset, load_dataset
 from workers.tasks.specs import DataSpec
@@ -46,6 +49,10 @@ from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
 """Seconds between two searches for new nodes, and between two requests for the progress of workers."""
+
+ABSENCE_SECONDS = 60.0
+"""Seconds without a worker after which a message says so: a worker starts within a few seconds, a node within
+minutes."""
 
 LEAVE_SECONDS = 10.0
 """Seconds that running tasks get to publish a checkpoint when the run is interrupted: less than the 30 s that
@@ -87,8 +94,10 @@ class RayExecutor:
         self._packs: dict[Any, str] = {}
         self._events: deque[ExecutorEvent] = deque()
         self._health = WorkerHealth(settings.limits)
-        self._starts = StartFailures()
+        self._starts = WorkerStarts()
         self._surveyed = 0.0
+        self._last_seen = time.monotonic()
+        """When a worker was there, or their absence was reported."""
         self._count = 0
         self._open_tasks: float = float("inf")
         connect(settings)
@@ -167,32 +176,10 @@ class RayExecutor:
     # Answers of the actors.
 
     def _receive(self, ref: Any) -> None:
+        """Handle the answer of an actor to `join` or `run`."""
         member = self._waiting.pop(ref, None)
         if member is not None:
-            try:
-                node = ray.get(ref)
-            except RayActorError as error:
-                if could_not_start(error):
-                    self._start_failed(member, cause(error))
-                    return
-                # The actor died while it started, and Ray restarts it. Until there is room for it (its node
-                # may have left), every call fails at once, so the next survey calls it again.
-                self._to_join_again.append(member)
-                return
-            if (
-                node in draining_nodes()
-            ):  # the old process still answers, or the node is about to leave
-                self._to_join_again.append(member)
-                return
-            if member.unreachable is not None:  # its process died and was restarted
-                self._lose(
-                    member,
-                    cause_of_loss(member.unreachable.error, member.node),
-                    member.unreachable.error,
-                )
-            member.joined, member.node = True, node
-            self._starts.started(member.name)
-            self._events.append(WorkerJoined(member.name, node))
+            self._receive_join(ref, member)
             return
         worker = self._packs.pop(ref, None)
         if worker is None:
@@ -213,21 +200,73 @@ class RayExecutor:
                 self._members[worker].kinds.pop(result.key, None)
             self._events.append(PackFinished(worker, results, seconds))
 
+    def _receive_join(self, ref: Any, member: Member) -> None:
+        try:
+            node = ray.get(ref)
+        except RayActorError as error:
+            if could_not_start(error):
+                self._start_failed(member, cause(error))
+                return
+            # The actor died while it started, and Ray restarts it. Until there is room for it (its node may
+            # have left), every call fails at once, so the next survey calls it again.
+            self._to_join_again.append(member)
+            return
+        except RayError as error:  # `join` has raised, or the environment cannot be set up
+            ray.kill(member.handle)
+            self._start_failed(member, cause(error))
+            return
+        if node in draining_nodes():  # the old process still answers, or the node is about to leave
+            self._to_join_again.append(member)
+            return
+        if member.unreachable is not None:  # its process died and was restarted
+            reason = member.unreachable.error
+            self._lose(member, cause_of_loss(reason, member.node), reason)
+        member.joined, member.node = True, node
+        self._starts.joined(member.name, hosts_of_nodes().get(node, ""))
+        self._events.append(WorkerJoined(member.name, node))
+
     def _start_failed(self, member: Member, reason: str) -> None:
         """Handle a constructor that raised: Ray does not restart such an actor, so a new one is made.
 
         Raises:
-            WorkersUnavailable: no other worker has joined, and the starts of all others have failed too.
+            WorkersUnavailable: no worker can start.
         """
-        again = self._starts.failed(member.name)
-        others = [m for m in self._members.values() if m is not member]
-        if not any(m.joined or not self._starts.has_failed(m.name) for m in others):
-            raise WorkersUnavailable(f"No worker can start: {reason}")
-        cause_of_failure = f"it could not start: {reason}"
-        self._events.append(WorkerLost(member.name, Loss.CRASHED, cause_of_failure))
-        if again:
+        why = self._starts.failed(member.name, "", reason, raised=True)
+        self._report_failed_start(member, why, reason)
+        if self._starts.may_try(member.name):
             member.handle = self._remote.remote(self._context, member.name, self._make)
+            member.restarts = 0
             self._call_join(member)
+
+    def _count_ended_starts(self) -> None:
+        """Find workers whose processes have ended while they started; Ray restarts them, and reports nothing.
+
+        Raises:
+            WorkersUnavailable: no worker can start.
+        """
+        for member, host, times in ended_starts([*self._waiting.values(), *self._to_join_again]):
+            why = self._starts.failed(member.name, host, PROCESS_ENDED, raised=False, times=times)
+            if not self._starts.may_try(member.name):
+                ray.kill(member.handle)
+                self._ignore(member)
+            self._report_failed_start(member, why, why.removeprefix("it could not start "))
+
+    def _report_failed_start(self, member: Member, why: str, reason: str) -> None:
+        """Report a worker that could not start.
+
+        Raises:
+            WorkersUnavailable: no worker can start; the message gives the `reason`.
+        """
+        members = self._members.values()
+        working = [m.name for m in members if m.joined and m is not member]
+        if self._starts.is_hopeless(working, [m.name for m in members if m.name not in working]):
+            raise WorkersUnavailable(f"No worker can start: {reason}")
+        self._events.append(WorkerLost(member.name, Loss.CRASHED, why))
+
+    def _ignore(self, member: Member) -> None:
+        """Ignore later answers of an actor that was killed."""
+        self._waiting = {ref: m for ref, m in self._waiting.items() if m is not member}
+        self._to_join_again = [m for m in self._to_join_again if m is not member]
 
     def _leave_draining_nodes(self) -> None:
         """Stop workers on draining nodes at their next checkpoint, and restart them on other nodes."""
@@ -274,6 +313,7 @@ class RayExecutor:
         for ref in [ref for ref, worker in self._packs.items() if worker == member.name]:
             self._packs.pop(ref)
         member.joined, member.asked, member.progress, member.kinds = False, None, {}, {}
+        member.restarts = None
         self._health.lost(member.name)
 
     def _call_join(self, member: Member) -> None:
@@ -306,7 +346,9 @@ class RayExecutor:
         if now - self._surveyed < SURVEY_SECONDS:
             return
         self._surveyed = now
+        self._report_absence(now)
         self._give_up_unreachable(now)
+        self._count_ended_starts()
         self._call_join_again()
         self._leave_draining_nodes()
         self._grow()
@@ -321,6 +363,20 @@ class RayExecutor:
                 self._health.asked(member.name, now)
         for verdict in self._health.verdicts(now):
             self._act_on(verdict)
+
+    def _report_absence(self, now: float) -> None:
+        """Report once a minute that no worker is there."""
+        if any(member.joined for member in self._members.values()):
+            self._last_seen = now
+        elif now - self._last_seen > ABSENCE_SECONDS:
+            self._last_seen = now
+            needs = f"1 CPU and {self._gpus:g} GPUs" if self._gpus else "1 CPU"
+            self._events.append(
+                NoWorkers(
+                    "no worker has joined: nodes are still starting, or none has room for a worker "
+                    f"({needs}); `ray status` shows the nodes"
+                )
+            )
 
     def _call_join_again(self) -> None:
         """Call `join` again on workers that died while they started.
@@ -369,9 +425,7 @@ class RayExecutor:
         for member in [m for m in self._members.values() if m.is_pending]:
             if len(self._members) <= most:
                 break
-            self._waiting = {
-                ref: other for ref, other in self._waiting.items() if other is not member
-            }
+            self._ignore(member)
             ray.kill(self._members.pop(member.name).handle)
         while len(self._members) < most:
             name = f"worker-{self._count}"

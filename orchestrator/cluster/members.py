@@ -93,33 +93,10 @@ class Member:
     progress: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     """Kind of each task that was sent to it, by key."""
+    restarts: int | None = 0
+    """How often Ray has restarted the actor, when that was last looked up; None since the worker was lost."""
 
     @property
     def is_pending(self) -> bool:
         """Whether it has never started, because the cluster has no room for it yet."""
         return not self.joined and not self.node
-
-
-class StartFailures:
-    """Counts failed starts of each worker. A worker is tried again; the run ends only if no worker can start.
-
-    Args:
-        attempts: failed starts after which a worker is not tried again.
-    """
-
-    def __init__(self, attempts: int = 3) -> None:
-        self._attempts = attempts
-        self._failed: dict[str, int] = {}
-
-    def failed(self, name: str) -> bool:
-        """Record a failed start; return whether to try again."""
-        self._failed[name] = self._failed.get(name, 0) + 1
-        return self._failed[name] < self._attempts
-
-    def has_failed(self, name: str) -> bool:
-        """Whether the last start of a worker failed."""
-        return name in self._failed
-
-    def started(self, name: str) -> None:
-        """Record that the worker has started, which resets its count."""
-        self._failed.pop(name, None)

@@ -13,7 +13,7 @@ from functools import partial
 from orchestrator.planning.plan import Plan
 from orchestrator.runs import maintenance
 from orchestrator.scheduling.commits import commit_results
-from orchestrator.scheduling.executor import Executor, ExecutorEvent, WorkerSlow
+from orchestrator.scheduling.executor import Executor, ExecutorEvent, NoWorkers, WorkerSlow
 from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.messages import (
     Added,
@@ -221,6 +221,9 @@ class _Drive:
         match event:
             case WorkerSlow(worker, key, seconds):
                 self._tasks.slow(worker, key, seconds)
+                return
+            case NoWorkers(reason):
+                self._notify(events.Waiting(reason))
                 return
             case WorkerJoined(worker, node):
                 self._tasks.joined(worker, node)

@@ -20,7 +20,14 @@ class WorkerSlow:
     seconds: float
 
 
-ExecutorEvent = WorkerJoined | WorkerLost | PackFinished | WorkerSlow
+@dataclass(frozen=True)
+class NoWorkers:
+    """No worker has been there for some time; `reason` is one sentence for the user."""
+
+    reason: str
+
+
+ExecutorEvent = WorkerJoined | WorkerLost | PackFinished | WorkerSlow | NoWorkers
 
 
 class WorkersUnavailable(Exception):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from orchestrator.cluster import connection
+from orchestrator.cluster import actor_table, connection
 from orchestrator.cluster import executor as executors
+from orchestrator.cluster.actor_table import ActorStarts
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environment
 from orchestrator.cluster.executor import RayExecutor
@@ -163,8 +164,13 @@ def cluster(monkeypatch):
     monkeypatch.setattr(executors, "environment", lambda evaluation, gpus: {})
     monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
 
+    hosts = {"node-a": "anna", "node-b": "bert"}
+    for module in (executors, actor_table):
+        monkeypatch.setattr(module, "hosts_of_nodes", lambda: hosts)
+    monkeypatch.setattr(actor_table, "starts_of_actors", lambda: dict(table))
+    monkeypatch.setattr(actor_table, "identifier", lambda handle: handle.name)
     monkeypatch.setattr(executors, "draining_nodes", lambda: frozenset(draining))
-    draining, room = set(), [2.0]
+    draining, room, table = set(), [2.0], {}
 
     class Context:
         evaluation = None
@@ -174,7 +180,7 @@ def cluster(monkeypatch):
         return RayExecutor(Context(), ClusterSettings(address)), started
 
     make.draining, make.asked_to_leave, make.killed = draining, asked_to_leave, killed
-    make.room = room
+    make.room, make.table = room, table
     return make
 
 
@@ -201,6 +207,67 @@ def test_workers_of_which_none_can_start_end_the_run(cluster):
     with pytest.raises(WorkersUnavailable, match="No worker can start: FileNotFoundError"):
         for _ in range(4):
             executor.poll(0.0)
+
+
+def ended_starts(executor, cluster, restarts, worker="worker-1", node="node-b"):
+    """Ray has restarted a worker's actor so often; the executor looks it up."""
+    cluster.table[worker] = ActorStarts(restarts, node)
+    executor._count_ended_starts()
+    return executor.poll(0.0)
+
+
+def test_a_worker_whose_process_ends_while_it_starts_is_reported_and_given_up(cluster):
+    """Ray restarts it without a word, and its first call stays pending. The run continues with the others and
+    says which node fails."""
+    executor, _ = cluster(w0=["node-a"], w1=[])
+    executor.poll(0.0)
+    assert ended_starts(executor, cluster, 0) == []
+    (first,) = ended_starts(executor, cluster, 1)
+    assert first.worker == "worker-1" and first.how is Loss.CRASHED
+    assert "could not start" in first.cause and "node bert" in first.cause
+    (last,) = ended_starts(executor, cluster, 4)
+    assert "(4 times)" in last.cause and "not started again" in last.cause
+    assert cluster.killed == ["worker-1"]
+    assert ended_starts(executor, cluster, 9) == []
+
+
+def test_a_run_ends_when_the_process_of_every_worker_ends_while_it_starts(cluster):
+    """It would wait for ever for workers that Ray restarts again and again."""
+    executor, _ = cluster(w0=[], w1=[])
+    ended_starts(executor, cluster, 2)
+    ended_starts(executor, cluster, 3)
+    with pytest.raises(WorkersUnavailable, match=r"No worker can start: .*its process ended"):
+        ended_starts(executor, cluster, 3, worker="worker-0", node="node-a")
+
+
+def test_restarts_of_a_worker_that_worked_or_whose_node_left_are_no_failed_starts(cluster):
+    """Ray also restarts an actor that was lost or stopped later, and one whose node was preempted."""
+    executor, _ = cluster(w0=["node-a"], w1=["node-b", None, None])
+    executor.poll(0.0)
+    executor.replace("worker-1", start_again=True)
+    assert ended_starts(executor, cluster, 7) == []
+    assert ended_starts(executor, cluster, 8, node="a node that has left") == []
+    assert len(ended_starts(executor, cluster, 9)) == 1
+
+
+def test_the_absence_of_workers_is_reported_once_a_minute(cluster):
+    """The image of the nodes may be broken: nothing fails, and nobody joins."""
+    executor, _ = cluster(w0=[], w1=[])
+    start = executor._last_seen
+    executor._report_absence(start + 59)
+    assert executor.poll(0.0) == []
+    for seconds in (61, 62, 125):
+        executor._report_absence(start + seconds)
+    first, second = executor.poll(0.0)
+    assert first == second and "no worker has joined" in first.reason and "1 CPU" in first.reason
+
+
+def test_an_error_of_the_first_call_ends_no_driver(cluster):
+    """`join` raises where the data cannot be unpickled: the worker could not start, and says why."""
+    error = RayTaskError("join", "ModuleNotFoundError: nobody", ModuleNotFoundError("nobody"))
+    executor, _ = cluster(w0=["node-a"], w1=[error])
+    happened = executor.poll(0.0)
+    assert "ModuleNotFoundError: nobody" in happened[-1].cause
 
 
 def test_a_retired_worker_is_let_go_and_comes_back_when_it_is_wanted(cluster):
