@@ -15,6 +15,8 @@ _GOOD, _POOR = (
 )  # errors of the model up to which the radius may grow, and above which it shrinks
 BAD = 2.0
 """Error of the model, relative to the predicted change, above which a step is rejected."""
+_SHIFTS = 20  # Newton steps for the shift of a damped step, at most
+_EXCESS = 1e-6  # share by which a damped step may be longer than the trust radius
 SMALLEST = 1e-7
 """Trust radius at which a search has failed, relative to the first."""
 
@@ -98,15 +100,23 @@ def new_radius(
 
 
 def damped_weights(parts: Tensor, size: Tensor, radius: Tensor) -> Tensor:
-    """Weights 1 / (size + μ) [k, d], with the smallest μ ≥ 0 that keeps each step within ``radius`` [k]."""
-    low = torch.zeros_like(radius)
+    """Weights 1 / (size + μ) [k, d], with the smallest μ ≥ 0 that keeps each step within ``radius`` [k].
+
+    The steps are ``parts`` times the weights; a step may exceed the radius by a share of ``_EXCESS``.
+    """
     plain = 1 / size
-    over = (parts * plain).norm(dim=1) > radius
-    if not bool(over.any()):
+    if bool(((parts * plain).norm(dim=1) <= radius).all()):
         return plain
-    high = parts.norm(dim=1) / radius  # with this μ the step is short enough
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        long = (parts / (size + middle[:, None])).norm(dim=1) > radius
-        low, high = torch.where(long, middle, low), torch.where(long, high, middle)
-    return torch.where(over[:, None], 1 / (size + high[:, None]), plain)
+    # Each component alone gives a lower bound of μ. From there Newton's method for 1 / length = 1 / radius
+    # increases μ to the solution, since 1 / length is a concave function of μ (Moré & Sorensen 1983).
+    shift = (parts.abs() / radius[:, None] - size).amax(1).clamp_min(0)
+    for _ in range(_SHIFTS):
+        weights = 1 / (size + shift[:, None])
+        squares = (parts * weights).square()
+        square = squares.sum(1)
+        length = square.sqrt()
+        if bool((length <= (1 + _EXCESS) * radius).all()):
+            break
+        move = (length / radius - 1) * square / (squares * weights).sum(1)
+        shift = torch.where(length > radius, shift + move, shift)
+    return weights
