@@ -33,12 +33,12 @@ from topo_core.paths.optimize import optimize_path
 from topo_core.paths.polyline import resample
 from topo_core.paths.profiles import loss_profile
 from topo_core.paths.schedules import Schedule
-from topo_core.paths.settings import SMALL, PathSettings
+from topo_core.paths.settings import SEARCHED, PathSettings
 from topo_core.paths.solution import PathSolution
 from topo_core.paths.solver import PathSolver
+from topo_core.paths.starts.initial_paths import find_start
 from topo_core.paths.update_settings import OptimizerSettings
 
-CURVE_GRADIENTS = 1600  # of our default
 CURVE_POINTS = 37  # of the polygon as which a curve alone is measured
 CONTINUED = 5  # times the gradients, in an audit
 FALSE = 0.01  # of the barrier: a path that falls by more when it is continued had not converged
@@ -60,23 +60,29 @@ def _reached(path: PathSolution) -> Reached:
 
 
 def shipped(case: Case, budget: int, factor: float) -> Reached:
-    """Ours, with the epochs that the budget leaves; at most a half of it goes to the curve."""
+    """Ours, as ``our_path``."""
     del factor
     return _reached(our_path(case, budget))
 
 
 def our_path(case: Case, budget: int) -> PathSolution:
-    """The path of our defaults, shortened to the budget in more than 128 dimensions."""
+    """The path of our defaults, shortened to the budget in more than 128 dimensions.
+
+    There the curve is trained as long as it pays, and the path has the epochs that the budget leaves.
+    """
     batches = case.objective.batches
-    if batches == 1 and len(case.start) <= SMALL:
+    if batches == 1 and len(case.start) <= SEARCHED:
         return optimize_path(case.objective, case.start, case.end)
-    curve = max(1, min(CURVE_GRADIENTS, budget // 2) // batches)
-    left = budget - curve * batches
-    epochs, path = max(1, left // (25 * batches)), None
+    settings = PathSettings(bezier_epochs=max(1, budget // batches))
+    solver = PathSolver(case.objective, settings)
+    curve = find_start(case.objective, case.start, case.end, solver.resolved, 0)
+    left = budget - curve.gradient_evaluations
+    epochs, path = left // (25 * batches), None
     for _ in range(3):  # how many gradients an epoch takes depends on when points are inserted
-        settings = PathSettings(bezier_epochs=curve, epochs=epochs)
-        path = optimize_path(case.objective, case.start, case.end, settings)
-        spent = path.gradient_evaluations - curve * batches
+        solver = PathSolver(case.objective, replace(settings, epochs=epochs))
+        state = solver.begin(curve.points, spent=curve.gradient_evaluations, profile=curve.profile)
+        path = solver.solution(solver.advance(state, 0, until_epoch=epochs))
+        spent = path.gradient_evaluations - curve.gradient_evaluations
         if 0.9 * left <= spent <= left or spent <= 0:
             break
         epochs = max(1, epochs * left * 97 // (spent * 100))

@@ -25,7 +25,7 @@ import torch
 
 from topo_core.paths.counter_evidence import CounterEvidence
 from topo_core.paths.profiles import Profile, is_as_low_as
-from topo_core.paths.settings import SMALL, ResolvedSettings
+from topo_core.paths.settings import SEARCHED, ResolvedSettings
 from topo_core.paths.state import PathState
 from topo_core.paths.stationarity import PeakForce
 
@@ -177,10 +177,12 @@ def _cause(state: PathState, resolved: ResolvedSettings, allowed: float) -> str:
 def search_is_incomplete(state: PathState, resolved: ResolvedSettings) -> bool:
     """Whether the initial path came from a search over several valleys that verified no pass.
 
-    The path is then the lowest in its own valley, but another valley may be lower. In more than ``SMALL``
+    The path is then the lowest in its own valley, but another valley may be lower. In more than ``SEARCHED``
     dimensions no search is expected to be complete, and CONVERGED refers to the valley alone.
     """
-    return resolved.start == "saddles" and state.points.shape[1] <= SMALL and state.verified is None
+    return (
+        resolved.start == "saddles" and state.points.shape[1] <= SEARCHED and state.verified is None
+    )
 
 
 def lowest_possible(state: PathState) -> bool:

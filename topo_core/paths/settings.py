@@ -20,14 +20,17 @@ from topo_core.paths.update_settings import OptimizerSettings
 # Defaults of settings that are None, from the comparisons in docs/performance.md.
 _EPOCHS = 100  # at least
 _STEPS = 2000  # at least, so that objectives with few minibatches get enough steps
-_CURVE_PASSES = 200  # at least
-_CURVE_GRADIENTS = 1600  # at least
+# at least; most curves end earlier, where they no longer pay (`starts.hand_over`)
+_CURVE_PASSES = 800
+_CURVE_GRADIENTS = 6400
 LARGE = 1000
 """Number of dimensions above which a search for routes over other minima costs more gradients than it
 saves."""
-SMALL = 128
-"""Number of dimensions up to which that search comes first: it joins most pairs of minima over proved
-saddles."""
+SMALL = 48
+"""Number of dimensions up to which that search comes first: there it joins most pairs of minima over proved
+saddles for fewer gradients than a curve takes."""
+SEARCHED = 128
+"""Number of dimensions up to which CONVERGED is said only after such a search."""
 # in more than `SMALL` dimensions, after a curve and a search that cost about 200 steps
 _STEPS_MEDIUM = 300
 _STEPS_LARGE = 600  # with exact gradients in more than `LARGE` dimensions
@@ -75,14 +78,14 @@ class PathSettings:
         epochs: largest number of passes over the objective's minibatches; the run ends earlier if the path
             is as low as its higher end, its highest point is verified, or it no longer moves. 0 only measures
             the starting path. None means at least 100 epochs and at least 2,000 steps; with exact gradients
-            300 in more than 128 dimensions, and 600 in more than 1,000 dimensions.
+            300 in more than 48 dimensions, and 600 in more than 1,000 dimensions.
         optimizer: None for Adam at 0.003 on minibatches (docs/performance.md has the
             comparison), for SGD at 0.05 with ``paper``, and where gradients are exact for
-            ``secant`` in up to 128 dimensions and ``scaled_adam`` at 0.3 in more.
+            ``secant`` in up to 48 dimensions and ``scaled_adam`` at 0.3 in more.
         schedule: of the learning rate; None for ``anneal``, and for a constant rate with ``paper``.
         l2: weight decay, added to gradients before the projection but not to reported losses. Paths
             between networks of a run have 1e-5 (section 1.2); for other functions the default is 0.
-        insertion: Algorithm 3. None means a fixed number of points; with exact gradients in more than 128
+        insertion: Algorithm 3. None means a fixed number of points; with exact gradients in more than 48
             dimensions it means midpoints, up to 37 points in all, on segments whose loss rises above linear
             interpolation by more than 5 % of the range (``Insertion(max_points=points)`` inserts none).
         redistribute_every: steps between redistributions of the points at equal arc length; 0 for none. None
@@ -90,13 +93,14 @@ class PathSettings:
         focus: makes points denser where the path is high, after redistribution: the density is 1 + ``focus``
             h², where h is the height above the higher end as a fraction of the barrier (weighted string:
             E, Ren & Vanden-Eijnden 2007). 0 is equal arc length. None means 4 with exact gradients in up to
-            128 dimensions, and 0 otherwise.
+            48 dimensions, and 0 otherwise.
         points_per_step: number of moving points drawn at random in each step (section 1.2); None for all.
         max_move: longest displacement of a point in a step, in units of the distance to its nearer
             neighbour; None for no bound. ``paper`` has no bound.
         bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, with one point
-            for each minibatch; None for at least 200 passes and at least 1,600 gradients. Training ends
-            earlier if the curve is as low as its higher end.
+            for each minibatch; None for at least 800 passes and at least 6,400 gradients. Training ends
+            earlier if the curve is as low as its higher end, or if a path is expected to become lower with
+            as many gradients (``starts.hand_over``).
         bezier_rate: first learning rate of the curve, in units of the root mean square difference of the
             coordinates of the two ends; None for 0.008, and for less in plain chains of more than five
             layers.

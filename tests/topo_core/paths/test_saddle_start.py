@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from topo_core.critical_points.minima import polish_minimum
 from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import from_function
 from topo_core.paths.convergence import Outcome
@@ -109,6 +110,31 @@ def test_the_pass_of_a_small_network():
     objective = from_function(tanh_regression)
     path = optimize_path(objective, tensor(SECOND), tensor(LOWEST))
     assert path.profile.maximum == pytest.approx(PASS, abs=1e-7)
+    assert path.outcome is Outcome.CONVERGED
+    assert path.gradient_evaluations < 10_000
+
+
+def xor_of_three_units(points):
+    """A 2-3-2 tanh network, cross entropy on XOR, ridge 10⁻²: losses [k] of ``points`` [k, 17]."""
+    inputs = tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]).to(points)
+    first, bias, second, last = points.split([6, 3, 6, 2], dim=1)
+    units = torch.tanh(inputs @ first.reshape(-1, 3, 2).transpose(1, 2) + bias[:, None])
+    outputs = units @ second.reshape(-1, 2, 3).transpose(1, 2) + last[:, None]
+    chances = torch.log_softmax(outputs, 2)[:, [0, 1, 2, 3], [0, 1, 1, 0]]
+    return 0.005 * points.square().sum(1) - chances.mean(1)
+
+
+def test_copies_of_the_higher_end_do_not_leave_the_search_open():
+    """Below the lowest pass the higher end is joined with a copy of itself and with nothing lower. The search
+    from both copies found no lower pass, so the path, which is exact, says CONVERGED."""
+    one = [1.72, 1.12, -1.77, -2.15, 1.11, -1.43, -2.08, 0.76, -0.96]
+    one += [1.87, 1.98, -1.26, -1.87, -1.98, 1.26, 0.81, -0.81]
+    other = [2.1, -1.58, -1.23, -1.23, 1.58, -2.1, 0.73, -0.01, -0.73]
+    other += [1.86, 1.23, -1.86, -1.86, -1.23, 1.86, -0.75, 0.75]
+    objective = from_function(xor_of_three_units, 17)
+    ends = [polish_minimum(objective, tensor(end)).point for end in (one, other)]
+    path = optimize_path(objective, *ends)
+    assert path.profile.maximum == pytest.approx(0.29501386, abs=1e-7)
     assert path.outcome is Outcome.CONVERGED
     assert path.gradient_evaluations < 10_000
 

@@ -134,7 +134,7 @@ class RouteSearch:
                 self.ended = "lowest"
                 return
             left = self._unexplored()
-            if self.dense and crossed and not left and self._higher_end_is_alone():
+            if self.dense and crossed and not left and self._higher_end_is_lowest():
                 self.ended = "explored"
                 return
             cross = self.rounds % 2 == 0
@@ -167,18 +167,24 @@ class RouteSearch:
             radius = starts.new_full((len(starts),), _RADIUS)
             self._follow(starts[order], directions[order], radius, self._ceiling)
 
-    def _higher_end_is_alone(self) -> bool:
-        """Whether the ends are joined, and the component of the higher end below the height is that end
-        alone.
+    def _higher_end_is_lowest(self) -> bool:
+        """Whether the ends are joined, and no minimum of the component of the higher end below the height is
+        lower than that end.
 
-        Then the lowest known saddle out of its basin is at the height. If other minima, some of them deep,
-        are in the component, climbs that found nothing have been observed to miss a lower route.
+        Then the pass is the death of the higher end's component. If deeper minima are in the component,
+        climbs that found nothing have been observed to miss a lower route.
         """
         if math.isinf(self.height):
             return False
         component = self.graph.components(self._below)
         higher = max(self.ends, key=lambda end: self.graph.losses[end])
-        return component.count(component[higher]) == 1
+        lowest = min(
+            loss
+            for loss, c in zip(self.graph.losses, component, strict=True)
+            if c == component[higher]
+        )
+        tie = max(4 * self._rounding, _TIE * (self.height - self.top))
+        return lowest >= self.graph.losses[higher] - tie
 
     @property
     def _budget(self) -> int:

@@ -33,8 +33,8 @@ def saddles_start(
 ) -> Start:
     """The lowest of a route over saddles of index 1 and a trained curve, with the verification of its pass.
 
-    In up to 128 dimensions the search for routes comes first and usually suffices. If it verifies no pass, a
-    route is searched by way of a loss with a ridge, and then a curve is trained. In 129 to 1,000 dimensions
+    In up to 48 dimensions the search for routes comes first and usually suffices. If it verifies no pass, a
+    route is searched by way of a loss with a ridge, and then a curve is trained. In 49 to 1,000 dimensions
     the curve comes first and is relaxed for ``_EPOCHS`` epochs. Its peaks are then followed to saddles. If
     these saddles join the ends, the search continues below the height of the curve. In more dimensions, or in
     float32, the start is a trained curve.

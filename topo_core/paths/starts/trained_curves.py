@@ -17,13 +17,14 @@ in docs/performance.md):
   each give lower curves than a quarter as many steps on four points each.
 - *More points where the loss is high*, since the maximum along the curve counts, not the mean.
 
-The rate decays linearly to 0, which removes the remaining noise. Training is done in rounds, since many
-curves are as low as their higher ends long before the last pass, and then no path is lower.
+The rate decays linearly to 0, which removes the remaining noise. Training is done in rounds, each with as
+many gradients as all rounds before it. It ends early if the curve is as low as its higher end, since then no
+path is lower, or if a path is expected to fall faster (``hand_over``).
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
 from topo_core.paths.settings import ResolvedSettings
 from topo_core.paths.starts.bezier_curves import LossAlongCurve, bernstein, polygon, rotation
+from topo_core.paths.starts.hand_over import Progress, curve_pays
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.update_settings import OptimizerSettings
 
@@ -69,18 +71,20 @@ def rounds(objective: Objective, resolved: ResolvedSettings) -> tuple[Round, ...
     """The rounds in which a curve is trained, ``bezier_epochs`` passes together.
 
     Many pairs need only a part of the passes, and the height of a curve can be judged only after the rate has
-    decayed. So the first round is short, and later rounds continue from its result with half its rate. The
-    first round has at least fifty passes, and enough steps to move a coordinate by 1.6 times the root mean
-    square difference of the ends. If that is more than half of all passes, there is only one round.
+    decayed. So the first round is short, and each later round doubles the passes, with half the first rate.
+    The first round has at least fifty passes, and enough steps to move a coordinate by 1.6 times the root
+    mean square difference of the ends. The last round has all remaining passes, at least as many as all
+    rounds before it.
     """
     total = resolved.bezier_epochs
     rate = resolved.settings.bezier_rate or _rate(objective)
     short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
-    if 2 * short > total:
-        return (Round(0, total, rate),)
-    first, second = Round(0, short, rate), Round(short, 2 * short, rate / 2)
-    rest = (Round(2 * short, total, rate / 2),) if 2 * short < total else ()
-    return (first, second, *rest)
+    parts, first, last = list[Round](), 0, short
+    while first < total:
+        last = total if 2 * last > total else last
+        parts.append(Round(first, last, rate if first == 0 else rate / 2))
+        first, last = last, 2 * last
+    return tuple(parts)
 
 
 def _rate(objective: Objective) -> float:
@@ -98,12 +102,14 @@ class CurveState:
         mean: [3, d], average of the gradients of the control points, the state of the optimiser.
         losses: [1, bins] float64, averages of the losses along the curve in this round.
         passes: number of passes done.
+        heights: height above the higher end after each round.
     """
 
     nodes: Tensor
     mean: Tensor
     losses: Tensor
     passes: int
+    heights: tuple[float, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, all 2-D."""
@@ -111,12 +117,18 @@ class CurveState:
 
     def scalars(self) -> dict[str, Any]:
         """Everything except the tensors, as values that JSON can hold."""
-        return {"passes": self.passes}
+        return {"passes": self.passes, "heights": list(self.heights)}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "CurveState":
         """The state that ``tensors()`` and ``scalars()`` came from."""
-        return cls(tensors["nodes"], tensors["mean"], tensors["losses"], int(scalars["passes"]))
+        return cls(
+            tensors["nodes"],
+            tensors["mean"],
+            tensors["losses"],
+            int(scalars["passes"]),
+            tuple(scalars["heights"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -136,12 +148,12 @@ class TrainedCurve:
 
 def begin_curve(start: Tensor, end: Tensor) -> CurveState:
     """The state before training: the straight line between two ends [d]."""
-    return _new_round(line(start, end, _CONTROLS + 2), 0)
+    return _new_round(line(start, end, _CONTROLS + 2), 0, ())
 
 
-def _new_round(nodes: Tensor, passes: int) -> CurveState:
+def _new_round(nodes: Tensor, passes: int, heights: tuple[float, ...]) -> CurveState:
     none = nodes.new_zeros(1, LossAlongCurve.BINS, dtype=torch.float64)
-    return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes)
+    return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes, heights)
 
 
 def trained_start(
@@ -177,8 +189,8 @@ def train_curves(
 
     Yields:
         At every stop, the states of the curves that reached it, by their indices. A curve that is done (after
-        the last round, or if it is as low as its higher end after an earlier round) is yielded as a
-        ``TrainedCurve``.
+        the last round, or after an earlier one if it is as low as its higher end or ``curve_pays`` is false)
+        is yielded as a ``TrainedCurve``.
     """
     parts = rounds(objective, resolved)
     going = dict(enumerate(states))
@@ -195,11 +207,14 @@ def train_curves(
             part,
             until,
         )
-        going.update(zip(group, moved, strict=True))
         done: dict[int, TrainedCurve] = {}
         if until == part.last:
-            trained = _done(objective, moved, resolved, last=part is parts[-1])
+            number = parts.index(part) + 1
+            moved, trained = _after_round(
+                objective, moved, resolved, parts[:number], last=number == len(parts)
+            )
             done = {group[index]: curve for index, curve in trained.items()}
+        going.update(zip(group, moved, strict=True))
         yield {i: done.get(i, going[i]) for i in group}
         going = {i: state for i, state in going.items() if i not in done}
 
@@ -250,21 +265,30 @@ def _advanced(
                 controls.addcmul_(moved, scales, value=-1)
             along.record(times, torch.cat(step_losses, dim=1))
     if until == part.last:
-        return [_new_round(rows, until) for rows in nodes]
+        pairs = zip(nodes, states, strict=True)
+        return [_new_round(rows, until, state.heights) for rows, state in pairs]
     return [
-        CurveState(rows, mean, losses[None], until)
-        for rows, mean, losses in zip(nodes, slots["mean"], along.losses, strict=True)
+        CurveState(rows, mean, losses[None], until, state.heights)
+        for rows, mean, losses, state in zip(
+            nodes, slots["mean"], along.losses, states, strict=True
+        )
     ]
 
 
-def _done(
-    objective: Objective, states: Sequence[CurveState], resolved: ResolvedSettings, *, last: bool
-) -> dict[int, TrainedCurve]:
-    """The curves that are done at the end of a round, by their indices."""
+def _after_round(
+    objective: Objective,
+    states: Sequence[CurveState],
+    resolved: ResolvedSettings,
+    parts: Sequence[Round],
+    *,
+    last: bool,
+) -> tuple[list[CurveState], dict[int, TrainedCurve]]:
+    """The states with the heights after the last of the rounds ``parts``, and the curves that are done, by
+    their indices."""
     paths = [polygon(state.nodes, resolved.settings.points) for state in states]
     spent = states[0].passes * objective.batches
     if last:
-        return {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
+        return list(states), {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
     # Only curves with no point above their higher end are measured between the points.
     losses = objective.losses(torch.cat(paths)).split([len(path) for path in paths])
     dtype = paths[0].dtype
@@ -275,8 +299,19 @@ def _done(
         heights=resolved.settings.heights,
         tolerance=resolved.settings.height_tolerance,
     )
-    return {
+    done = {
         i: TrainedCurve(paths[i], spent, profile)
         for i, profile in zip(low, profiles, strict=True)
         if is_as_low_as(profile.maximum, profile.losses[[0, -1]], dtype)
     }
+    measured = [
+        replace(state, heights=(*state.heights, float(at.max() - at[[0, -1]].max())))
+        for state, at in zip(states, losses, strict=True)
+    ]
+    if resolved.epochs:  # otherwise no path follows
+        counts = [part.last * objective.batches for part in parts]
+        for i, state in enumerate(measured):
+            progress = [Progress(*each) for each in zip(counts, state.heights, strict=True)]
+            if i not in done and not curve_pays(progress):
+                done[i] = TrainedCurve(paths[i], spent)
+    return measured, done
