@@ -92,7 +92,7 @@ def tanh_loss(widths: tuple[int, ...], examples: int, noise: float, pooled: int 
 
 def polished(objective: Objective, widths: tuple[int, ...], count: int) -> list[Tensor]:
     """Minima from random initial weights, numbers 1 to `count`."""
-    found = []
+    minima = []
     for index in range(1, count + 1):
         draw = generator(index, "barriers")
         parts = []
@@ -100,8 +100,8 @@ def polished(objective: Objective, widths: tuple[int, ...], count: int) -> list[
             for shape in ((last, first), (last,)):
                 part = 2 * torch.rand(shape, generator=draw, dtype=torch.float64) - 1
                 parts.append(part.flatten() / first**0.5)
-        found.append(polish_minimum(objective, torch.cat(parts)).point)
-    return found
+        minima.append(polish_minimum(objective, torch.cat(parts)).point)
+    return minima
 
 
 def digits(count: int, examples: int = 500) -> Iterator[Case]:

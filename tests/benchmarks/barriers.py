@@ -47,22 +47,22 @@ Row = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What a method reached on a pair: the height, the gradients and products, and what it said."""
+class PathResult:
+    """Height of the path of a method, number of gradients and products, and outcome."""
 
     height: float
     gradients: int
     outcome: str = "–"
 
 
-def _reached(path: PathSolution) -> Reached:
-    return Reached(path.profile.maximum, path.gradient_evaluations, path.outcome.value)
+def _result(path: PathSolution) -> PathResult:
+    return PathResult(path.profile.maximum, path.gradient_evaluations, path.outcome.value)
 
 
-def shipped(case: Case, budget: int, factor: float) -> Reached:
+def shipped(case: Case, budget: int, factor: float) -> PathResult:
     """Ours, as ``our_path``."""
     del factor
-    return _reached(our_path(case, budget))
+    return _result(our_path(case, budget))
 
 
 def our_path(case: Case, budget: int) -> PathSolution:
@@ -90,7 +90,7 @@ def our_path(case: Case, budget: int) -> PathSolution:
     return path
 
 
-def springs(case: Case, budget: int, factor: float) -> Reached:
+def springs(case: Case, budget: int, factor: float) -> PathResult:
     """AutoNEB: springs, momentum, and midpoints where the loss between two points rises above them."""
     settings = PathSettings(
         start="line",
@@ -109,39 +109,39 @@ def springs(case: Case, budget: int, factor: float) -> Reached:
             break
         epochs = max(1, epochs * budget * 97 // (path.gradient_evaluations * 100))
     assert path is not None
-    return _reached(path)
+    return _result(path)
 
 
-def paper(case: Case, budget: int, factor: float) -> Reached:
+def paper(case: Case, budget: int, factor: float) -> PathResult:
     """Algorithm 2 on the straight line, at a constant rate."""
     settings = PathSettings(
         force="paper",
         optimizer=OptimizerSettings("sgd", lr=factor),
         epochs=max(1, budget // (17 * case.objective.batches)),
     )
-    return _reached(optimize_path(case.objective, case.start, case.end, settings))
+    return _result(optimize_path(case.objective, case.start, case.end, settings))
 
 
-def quadratic(case: Case, budget: int, factor: float) -> Reached:
+def quadratic(case: Case, budget: int, factor: float) -> PathResult:
     """Garipov et al.: the quadratic curve with momentum, one point a step."""
     return _curve(case, budget, 2.0 * factor, chain=False)
 
 
-def polychain(case: Case, budget: int, factor: float) -> Reached:
+def polychain(case: Case, budget: int, factor: float) -> PathResult:
     """Garipov et al.: two straight segments."""
     return _curve(case, budget, 2.0 * factor, chain=True)
 
 
-def _curve(case: Case, budget: int, rate: float, *, chain: bool) -> Reached:
+def _curve(case: Case, budget: int, rate: float, *, chain: bool) -> PathResult:
     passes = max(1, budget // case.objective.batches)
     settings = PathSettings(points=CURVE_POINTS, bezier_epochs=passes)
     points, spent = trained_curve(
         case.objective, case.start, case.end, settings, rate, seed=0, chain=chain
     )
-    return Reached(loss_profile(case.objective, points).maximum, spent)
+    return PathResult(loss_profile(case.objective, points).maximum, spent)
 
 
-METHODS: dict[str, Callable[[Case, int, float], Reached]] = {
+METHODS: dict[str, Callable[[Case, int, float], PathResult]] = {
     "ours": shipped,
     "AutoNEB": springs,
     "quadratic": quadratic,
@@ -187,7 +187,7 @@ def _row(case: Case, method: str, budget: int, factors: list[float]) -> Row:
 
 
 def table(rows: list[Row]) -> dict[tuple[str, int], float]:
-    """Print heights above the higher minimum, of the pairs that all methods of a table have joined.
+    """Print heights above the higher minimum, of the pairs that were measured with all methods of a table.
 
     Returns:
         The median of ours over that of the best other, by landscape and budget.

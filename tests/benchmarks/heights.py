@@ -105,8 +105,8 @@ REGIMES = {
 }
 
 
-class Joined(NamedTuple):
-    """What a method reached, and the gradients that it took."""
+class PathResult(NamedTuple):
+    """Height of the path of a method, and number of gradients evaluated."""
 
     height: float
     gradients: int
@@ -114,7 +114,7 @@ class Joined(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A pair of minima to be joined with so many units, at so many gradients a unit."""
+    """A pair of minima and the budget of a path between them, in units of one epoch of 17 points."""
 
     objective: ModuleObjective
     start: Tensor
@@ -123,44 +123,44 @@ class Task:
     rates: Rates
     seed: int
 
-    def path(self, settings: PathSettings) -> Joined:
-        """The path that ``settings`` finds. Only its end is measured, and the start."""
+    def path(self, settings: PathSettings) -> PathResult:
+        """The path optimised with ``settings``. Only the initial and the last path are measured."""
         settings = replace(settings, evaluate_every=10**6, l2=1e-5)
-        found = optimize_path(self.objective, self.start, self.end, settings, seed=self.seed)
-        return Joined(found.profile.maximum, found.gradient_evaluations)
+        path = optimize_path(self.objective, self.start, self.end, settings, seed=self.seed)
+        return PathResult(path.profile.maximum, path.gradient_evaluations)
 
 
-def paper(task: Task) -> Joined:
+def paper(task: Task) -> PathResult:
     """Algorithm 2 on the straight line, at a constant rate."""
     rate = OptimizerSettings("sgd", lr=task.rates.paper)
     return task.path(PathSettings(force="paper", optimizer=rate, epochs=round(task.units)))
 
 
-def string(task: Task) -> Joined:
+def string(task: Task) -> PathResult:
     """The string method: redistribution, and a final annealing."""
     rate = OptimizerSettings("sgd", lr=task.rates.string)
     return task.path(PathSettings(start="line", optimizer=rate, epochs=round(task.units)))
 
 
-def curve_alone(task: Task) -> Joined:
+def curve_alone(task: Task) -> PathResult:
     """Garipov et al.: the quadratic curve and nothing else, with momentum as published."""
     settings = PathSettings(points=CURVE_POINTS, bezier_epochs=round(task.units * MOVING), l2=1e-5)
     points, spent = trained_curve(
         task.objective, task.start, task.end, settings, task.rates.curve, task.seed
     )
-    return Joined(loss_profile(task.objective, points).maximum, spent)
+    return PathResult(loss_profile(task.objective, points).maximum, spent)
 
 
-def springs(task: Task) -> Joined:
+def springs(task: Task) -> PathResult:
     """AutoNEB: springs, momentum, growing where the loss between two points rises above them.
 
     How many gradients a number of epochs takes depends on when points come, so it is run again
     with a number that spends the budget to within a twentieth.
     """
     budget = task.units * MOVING * task.objective.batches
-    epochs, found = round(task.units * MOVING / 15), Joined(math.inf, 0)
+    epochs, result = round(task.units * MOVING / 15), PathResult(math.inf, 0)
     for _ in range(3):
-        found = task.path(
+        result = task.path(
             PathSettings(
                 start="line",
                 force="spring",
@@ -173,14 +173,14 @@ def springs(task: Task) -> Joined:
                 epochs=epochs,
             )
         )
-        better = max(1, round(epochs * budget / found.gradients))
-        if better == epochs or abs(found.gradients / budget - 1) < 0.05:
+        better = max(1, round(epochs * budget / result.gradients))
+        if better == epochs or abs(result.gradients / budget - 1) < 0.05:
             break
         epochs = better
-    return found
+    return result
 
 
-def default(task: Task) -> Joined:
+def default(task: Task) -> PathResult:
     """Ours: the curve first, and what is left of the budget for the path, if that is not done."""
     curve = min(task.units, CURVE_UNITS)
     return task.path(
@@ -188,12 +188,12 @@ def default(task: Task) -> Joined:
     )
 
 
-def third(task: Task) -> Joined:
+def third(task: Task) -> PathResult:
     """Ours with a third of the budget."""
     return default(replace(task, units=task.units / 3))
 
 
-METHODS: dict[str, Callable[[Task], Joined]] = {
+METHODS: dict[str, Callable[[Task], PathResult]] = {
     "paper's recipe, from the line": paper,
     "SGD with redistribution, annealed": string,
     "Bézier alone": curve_alone,
@@ -220,13 +220,13 @@ def minima(regime: Regime, seed: int) -> tuple[ModuleObjective, list[Tensor]]:
         for size in (regime.batch_size // 2, regime.batch_size)
     ]
     settings = MinimumSettings(epochs=regime.epochs, batch_size=regime.batch_size // 2)
-    found = []
+    points = []
     for index in range(MINIMA):
         start = build(spec, data.input_shape, data.classes, 1000 * seed + index)
         state = begin(settings, layout.flatten(dict(start.named_parameters())))
         state = train_until(objectives[0], state, settings, 100 * seed + index, epoch=10**6)
-        found.append(state.point[0])
-    return objectives[1], found
+        points.append(state.point[0])
+    return objectives[1], points
 
 
 def measure(
@@ -253,15 +253,15 @@ def measure(
             return
         task = Task(objective, points[i], points[j], regime.units, regime.rates, seed)
         started = time.process_time()
-        found = METHODS[method](task)
+        result = METHODS[method](task)
         yield {
             "regime": name,
             "seed": seed,
             "pair": [i, j],
             "method": method,
-            "height": found.height,
+            "height": result.height,
             "birth": max(births[i], births[j]),
-            "units": found.gradients / MOVING / objective.batches,
+            "units": result.gradients / MOVING / objective.batches,
             "seconds": time.process_time() - started,
         }
 
@@ -270,7 +270,7 @@ OURS = ("our default", "a third")
 
 
 def table(rows: list[dict[str, object]]) -> dict[str, float]:
-    """Print medians and worst pairs, of the pairs that all methods have joined.
+    """Print medians and worst pairs, of the pairs that were measured with all methods.
 
     Returns the median of our default over that of the best other, by regime.
     """
@@ -292,10 +292,10 @@ def table(rows: list[dict[str, object]]) -> dict[str, float]:
         }
         print("| method | units | median | worst | best | median above the higher minimum |")
         print("|---|---|---|---|---|---|")
-        for method, found in heights.items():
+        for method, reached in heights.items():
             print(
-                f"| {method} | {statistics.mean(used[method]):.1f} | {statistics.median(found):.4g} "
-                f"| {max(found):.4g} | {min(found):.4g} | {statistics.median(above[method]):.2g} |"
+                f"| {method} | {statistics.mean(used[method]):.1f} | {statistics.median(reached):.4g} "
+                f"| {max(reached):.4g} | {min(reached):.4g} | {statistics.median(above[method]):.2g} |"
             )
         others = {m: statistics.median(h) for m, h in heights.items() if m not in OURS}
         best = min(others, key=lambda m: others[m])

@@ -1,7 +1,7 @@
-"""Algorithm 2 as a loop over an `nn.Module`: what every figure is a ratio to.
+"""Algorithm 2 as a loop over an `nn.Module`: the reference of all ratios of time.
 
-Nobody's special kernels: weights are loaded into the module, `backward` is called, and the gradient is
-projected and taken, one point after another, as the text of the paper has it.
+It has no special kernels. For one point after another, the weights are loaded into the module, `backward` is
+called, and the gradient is projected and subtracted, as in the text of the paper.
 """
 
 import torch
@@ -36,7 +36,7 @@ def step(
 
 def losses(module: nn.Module, points: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Mean losses [k] over a whole set."""
-    found = []
+    means = []
     with torch.no_grad():
         for point in points:
             vector_to_parameters(point, module.parameters())
@@ -44,8 +44,8 @@ def losses(module: nn.Module, points: Tensor, x: Tensor, y: Tensor) -> Tensor:
             total = sum(
                 nn.functional.cross_entropy(module(a), b, reduction="sum") for a, b in parts
             )
-            found.append(float(total) / len(x))
-    return torch.tensor(found, dtype=torch.float64)
+            means.append(float(total) / len(x))
+    return torch.tensor(means, dtype=torch.float64)
 
 
 def offered(

@@ -16,7 +16,7 @@ _GOOD, _POOR = (
 BAD = 2.0
 """Error of the model, relative to the predicted change, above which a step is rejected."""
 _SHIFTS = 20  # Newton steps for the shift of a damped step, at most
-_EXCESS = 1e-6  # share by which a damped step may be longer than the trust radius
+_EXCESS = 1e-9  # share by which a damped step may be longer than the trust radius
 SMALLEST = 1e-7
 """Trust radius at which a search has failed, relative to the first."""
 

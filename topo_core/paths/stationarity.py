@@ -2,7 +2,7 @@
 
 If a path cannot be lowered, its highest point is stationary (mountain pass theorem). So the gradient at the
 highest point, without its part along the path, is evidence about the returned path, independent of its
-history. It also detects a polygon that is too coarse: if a segment cuts across a bend of the valley, its
+history. It also detects a polygon that is too coarse: if a segment cuts across a curved valley, its
 highest point lies on the slope of the valley and has a large gradient.
 
 At a kink of the loss no single gradient is small. So the force is the smallest convex combination of

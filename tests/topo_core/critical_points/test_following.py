@@ -12,7 +12,7 @@ def test_a_damped_step_is_as_long_as_the_radius_or_undamped(
     seed: int, scale: float, spread: float
 ) -> None:
     """For curvatures of any spread and gradients of any size, a step is the Newton step if that is within
-    the radius; otherwise its length is the radius, to a part in a million, with one shift for all components.
+    the radius; otherwise its length is the radius, to rounding, with one shift for all components.
     """
     draw = torch.Generator().manual_seed(seed)
     parts = scale * torch.randn(5, 9, generator=draw, dtype=torch.float64)
