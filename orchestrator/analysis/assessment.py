@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.pair_rules.path_requests import Pair
+from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.convergence_estimate import ConvergenceEstimate, estimate_convergence
 from topo_core.homology.dense_barcodes import DenseBarcode, dense_barcode
 from topo_core.homology.merge_trees import MergeTree, merge_tree

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.pair_rules.path_requests import Pair
+from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.quotients import QuotientBarcode, quotient_barcode
 from topo_core.homology.to_scores import to_score
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from orchestrator.analysis.json_values import finite_or_none
+from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.filtrations import Filtration, Simplex, filtration
 from topo_core.homology.persistent_homology import HomologyBarcode, persistence
 from topo_core.homology.to_scores import to_score

@@ -13,13 +13,13 @@ from orchestrator.analysis.assessment import Assessment, assess
 from orchestrator.analysis.computing_cost import CostRow, cost_of
 from orchestrator.analysis.copies import Copies, copies_of
 from orchestrator.analysis.higher_index import SimplexHomology, simplex_homology
-from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.analysis.open_bounds import OpenBounds, open_bounds
 from orchestrator.analysis.verdicts import Verdicts, verdicts_of
 from orchestrator.analysis.verified_barcode import VerifiedBarcode, verified_barcode
 from orchestrator.pair_rules.path_requests import Pair
 from orchestrator.planning.path_status import PairCounts
 from orchestrator.planning.saddle_refinement import UnlistedEnd, unlisted_ends
+from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.bar_ends import RefinedPeak
 from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
 from topo_core.homology.persistent_homology import HomologyBar

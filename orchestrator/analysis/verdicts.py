@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.analysis.json_values import finite_or_none
+from orchestrator.telemetry.json_values import finite_or_none
 from workers.storage.schema import MinimumRecord
 
 MINIMUM = "minimum"

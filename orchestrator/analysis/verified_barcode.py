@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from orchestrator.analysis.json_values import finite_or_none
 from orchestrator.pair_rules.path_requests import Pair
+from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.bar_ends import (
     BarDifference,
     BarEnd,

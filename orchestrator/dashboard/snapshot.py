@@ -4,7 +4,6 @@ All parts of the page come from the same reading, so they are consistent, and th
 reading. Nothing is written to the store.
 """
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ from orchestrator.report.page import Number, figure_values, render_template, sho
 from orchestrator.report.style import number
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.telemetry.durations import human_seconds
+from orchestrator.telemetry.json_values import finite_or_none
 from workers.storage.objects import StoreUnreachable
 
 LEAST_SECONDS = 1.0
@@ -66,8 +66,8 @@ class Snapshot:
                 {
                     "minimum": bar.minimum,
                     "birth": bar.birth,
-                    "settled": _finite(bar.settled),
-                    "death": _finite(bar.death),
+                    "settled": finite_or_none(bar.settled),
+                    "death": finite_or_none(bar.death),
                     "decided": bar.decided,
                 }
                 for bar in self.bars
@@ -136,10 +136,6 @@ def _numbers(progress: Progress, bars: Sequence[AnytimeBar], minima_left: int) -
         score = Number("TO-score", f"{number(low)} to {number(high)}", "elder rule, undecided")
     lowest = [Number("Lowest loss so far", number(bars[0].birth))] if bars else []
     return [score, *lowest, Number("Work so far", human_seconds(done), "all workers together")]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 class Watcher:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure as Drawing
 
 from orchestrator.report.style import VARIABLES, styled
+from orchestrator.telemetry.json_values import finite_or_none
 
 Cell = str | int | float | bool | None
 
@@ -53,7 +53,7 @@ class Table:
         """A JSON list with one object for each row; infinities and NaN are null."""
         names = tuple(self.columns)
         rows = [
-            {name: _finite(cell) for name, cell in zip(names, row, strict=True)}
+            {name: finite_or_none(cell) for name, cell in zip(names, row, strict=True)}
             for row in self.rows()
         ]
         return json.dumps(rows, allow_nan=False)
@@ -63,10 +63,6 @@ def table_of(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Table:
     """A table from the names of its columns and its rows."""
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     return Table({name: list(column) for name, column in zip(names, columns, strict=True)})
-
-
-def _finite(cell: Cell) -> Cell:
-    return None if isinstance(cell, float) and not math.isfinite(cell) else cell
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from orchestrator.report.terminal import LOG_SCALE_FROM
+
 INK, MUTED, GRID = "#1b1f24", "#5b636e", "#d5d9df"
 FIRST, SECOND, THIRD, FOURTH = "#0067a5", "#c44e00", "#007a5a", "#a4397f"
 MISSING = "#c9ced6"
@@ -47,9 +49,6 @@ SEQUENTIAL = "cividis"
 
 WIDE, NARROW = 7.2, 3.7
 """Widths of figures in inches: the text width of a paper, and a phone in portrait orientation."""
-
-LOG_SCALE_FROM = 30.0
-"""Ratio of the largest to the smallest value from which an axis of losses is logarithmic."""
 
 _RC: dict[str, Any] = {
     "axes.edgecolor": MUTED,

@@ -17,7 +17,7 @@ from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.homology.to_scores import to_score
 
 LOG_SCALE_FROM = 30.0
-"""Ratio of the largest to the smallest loss from which the axis is logarithmic."""
+"""Ratio of the largest to the smallest value from which an axis of losses is logarithmic."""
 
 SHOWN_BARS = 12
 """Largest number of bars of index 1 or higher that are shown, the longest first: there may be thousands."""

@@ -26,6 +26,7 @@ import numpy as np
 from scipy import stats
 
 from orchestrator.studies.study_file import Claim
+from orchestrator.telemetry.json_values import finite_or_none
 
 Verdict = Literal["holds", "same direction, not established", "does not hold", "not reached"]
 
@@ -192,6 +193,6 @@ def _sign_flips(differences: np.ndarray[Any, Any]) -> float:
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return [_finite(v) for v in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [_finite(v) for v in value]
+    return finite_or_none(value)

@@ -1,13 +1,13 @@
 """The structured log: one line with one JSON object per event."""
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, TextIO
 
 from orchestrator.telemetry.events import ObservedEvent, Progress
+from orchestrator.telemetry.json_values import finite_or_none
 
 
 class JsonLines:
@@ -37,9 +37,5 @@ class JsonLines:
             **self._context,
             **asdict(event),
         }
-        finite = {name: _finite(value) for name, value in row.items()}
+        finite = {name: finite_or_none(value) for name, value in row.items()}
         print(json.dumps(finite, allow_nan=False), file=self._stream, flush=True)
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -26,10 +26,9 @@ from topo_core.morse.descent_curves import DescentCurve, strip_heights
 from topo_core.morse.index_two_points import IndexTwoPoint, largest_curvature
 from topo_core.morse.passes import Pass
 from topo_core.morse.steepest_descents import steepest_descents
-from topo_core.objectives.protocol import Objective, Step
+from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import resample
 
-_STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _FIRST = 24  # descents of a fan at the beginning
 _TURN = 0.1234  # angle of the first, in gaps: along an axis of symmetry it would end at a pass
 _PARTS = (0.11, 0.24, 0.36, 0.49, 0.63, 0.76, 0.89)  # of a rung: starts of further descents

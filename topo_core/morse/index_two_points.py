@@ -13,22 +13,26 @@ import torch
 from torch import Tensor
 
 from topo_core.morse.passes import Pass
-from topo_core.morse.random_walkers import WalkerSteps, start_box, starts_beside
+from topo_core.morse.random_walkers import (
+    LONGEST_MOVE,
+    QUIET_ROUNDS,
+    SAME_DISTANCE,
+    STRIDE,
+    WalkerSteps,
+    start_box,
+    starts_beside,
+)
 from topo_core.objectives.curvature import hessian_vector_products
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.random_streams import generator
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _CLIMB = 160  # steps of a climb
-_MOVE = 0.5  # longest step of a climb, in spacings
 _WHOLE = 4  # dimensions up to which the whole Hessian is computed
 _TURNS = 12  # Rayleigh–Ritz steps of three directions, until the third curvature is known
 _REST = 1e-6  # gradient at which a walker has converged, relative to the median at the starts
 _ZERO = 1e-6  # curvature that counts as zero, relative to the largest
 _ROUNDS = 8  # of walkers, at most
-_QUIET = 2  # rounds in a row without a new point, after which the search stops
-_SAME = 1e-3  # distance of points that count as one, relative to the size of the set of minima
-_STRIDE = 0.05  # spacing of walkers, relative to the same size
 _ALONG = 2  # directions that are climbed
 
 
@@ -76,13 +80,13 @@ def find_index_two_points(
     """
     if minima.shape[1] < _ALONG:
         return []
-    stride, middle = _STRIDE * size, minima[:given].mean(0)
+    stride, middle = STRIDE * size, minima[:given].mean(0)
     none = minima[:0]
     saddles = torch.cat([none, *(one.saddle[None] for one in passes)])
     starts = torch.cat([none, *(peak[None] for peak in peaks)])
     found: list[IndexTwoPoint] = []
     fresh, quiet, rounds = saddles, 0, 0
-    while quiet < _QUIET and rounds < _ROUNDS:
+    while quiet < QUIET_ROUNDS and rounds < _ROUNDS:
         rounds += 1
         draw = generator(seed, "tops", rounds)
         if walkers:
@@ -92,7 +96,7 @@ def find_index_two_points(
             drawn = middle + points.to(axes) @ axes
             starts = torch.cat([starts, drawn, starts_beside(fresh, stride, draw)])
         met = [top.point for top in (*known, *found)]
-        new = _new(objective, starts, met, stride, _SAME * size)
+        new = _new(objective, starts, met, stride, SAME_DISTANCE * size)
         found += new
         quiet = 0 if new else quiet + 1
         if not walkers:
@@ -144,7 +148,7 @@ def climb_walkers(objective: Objective, starts: Tensor, spacing: float) -> Tenso
     """
     points = starts.clone()
     frames = _frames(points, _ALONG)
-    moves = WalkerSteps(_MOVE * spacing)
+    moves = WalkerSteps(LONGEST_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(points, _STEP)
         frames, curvatures, _ = _turned(objective, points, frames)

@@ -21,18 +21,23 @@ from torch import Tensor
 from topo_core.critical_points.minima import polish_minimum
 from topo_core.critical_points.saddles import SaddleSettings, refine_saddle
 from topo_core.morse.passes import POINTS, IndexOneSaddle, Pass, passes_over, relaxed_in_parts
-from topo_core.morse.random_walkers import FAR, climb_walkers, start_box, starts_beside
+from topo_core.morse.random_walkers import (
+    FAR,
+    QUIET_ROUNDS,
+    SAME_DISTANCE,
+    STRIDE,
+    climb_walkers,
+    start_box,
+    starts_beside,
+)
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import line
 from topo_core.paths.starts.minimax_search import arches, descended
 from topo_core.random_streams import generator
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
-_SAME = 1e-3  # distance of points that count as one, relative to the size of the set of minima
 _RIPPLE = 1e-4  # of the range of losses on a path: a lower peak is not followed
 _ROUNDS = 12  # of walkers, at most
-_QUIET = 2  # rounds in a row without a new point, after which the search stops
-_STRIDE = 0.05  # longest step of a walker, relative to the size of the set of given minima
 _HALVINGS = 6  # of the stride, until the loss falls on both sides of a shallow pass
 _REST = 1e-3  # gradient at which a walker has converged, relative to the median at their starts
 _SEARCH = SaddleSettings(steps=100)
@@ -103,7 +108,7 @@ def find_passes(
     search = _Search(objective, distinct, seed, reach)
     search.explore(list(itertools.combinations(distinct, 2)))
     quiet = rounds = 0
-    while walkers and quiet < _QUIET and rounds < _ROUNDS:
+    while walkers and quiet < QUIET_ROUNDS and rounds < _ROUNDS:
         rounds += 1
         quiet = 0 if search.scatter(walkers, rounds) else quiet + 1
     return search.result(quiet)
@@ -115,7 +120,7 @@ def distinct_minima(objective: Objective, minima: Tensor) -> Tensor:
     A minimum given twice would be two points that no pass joins.
     """
     points = torch.stack([polish_minimum(objective, point).point for point in minima])
-    near = _SAME * float(torch.cdist(points, points).max())
+    near = SAME_DISTANCE * float(torch.cdist(points, points).max())
     kept: list[Tensor] = []
     for point in points:
         if all(float((point - other).norm()) > near for other in kept):
@@ -179,7 +184,7 @@ class _Search:
         usable = losses.isfinite()
         starts, along = starts[usable], along[usable]
         before = len(self.minima) + len(self.saddles)
-        stride = _STRIDE * self.size
+        stride = STRIDE * self.size
         floor = descended(self.objective, starts, stride)
         for row in self._converged(floor, _REST * usual):
             self._minimum_at(floor[row])
@@ -210,7 +215,7 @@ class _Search:
         self._visited = len(self.minima), len(self.saddles)
         if not new:
             return self.given[:0]
-        return starts_beside(torch.stack(new), _STRIDE * self.size, draw)
+        return starts_beside(torch.stack(new), STRIDE * self.size, draw)
 
     def _converged(self, points: Tensor, usual: float) -> list[int]:
         """Rows of ``points`` [k, d] with a finite loss and a gradient norm of at most ``usual``."""
@@ -221,7 +226,7 @@ class _Search:
 
     def _climb(self, starts: Tensor, along: Tensor, usual: float) -> None:
         """Climb from ``starts`` [k, d], and keep the passes among the points that are reached."""
-        stride = _STRIDE * self.size
+        stride = STRIDE * self.size
         tops, directions = climb_walkers(self.objective, starts, along, stride)
         for row in self._converged(tops, usual):
             if self._is_known(tops[row]):
@@ -265,12 +270,12 @@ class _Search:
             self.saddles.append(IndexOneSaddle(saddle.point, direction, scale))
 
     def _is_known(self, point: Tensor) -> bool:
-        return _near(point, [saddle.point for saddle in self.saddles], _SAME * self.size)
+        return _near(point, [saddle.point for saddle in self.saddles], SAME_DISTANCE * self.size)
 
     def _minimum_at(self, point: Tensor) -> tuple[int, Tensor]:
         """Index and point of the minimum at ``point`` [d], which is added if it is new."""
         for index, known in enumerate(self.minima):
-            if float((known - point).norm()) <= _SAME * self.size:
+            if float((known - point).norm()) <= SAME_DISTANCE * self.size:
                 return index, known
         self.minima.append(point)
         return len(self.minima) - 1, point

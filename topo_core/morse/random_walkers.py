@@ -17,7 +17,14 @@ from topo_core.objectives.protocol import Objective, Step
 
 _STEP = Step(0, 0, 0)  # gradients are exact: it names no batch
 _CLIMB = 80  # steps of a climb
-_MOVE = 0.5  # longest step of a climb, in spacings
+LONGEST_MOVE = 0.5
+"""Longest step of a climb, in spacings."""
+SAME_DISTANCE = 1e-3
+"""Distance up to which two points count as one, relative to the size of the set of minima."""
+STRIDE = 0.05
+"""Spacing of walkers, relative to the size of the set of minima."""
+QUIET_ROUNDS = 2
+"""Rounds of walkers in a row without a new point, after which a search stops."""
 _FIRST_MOVE = 0.04  # first step, relative to the longest
 _TURNS = 2  # Hessian-vector products spent on the direction in each step
 _WIDE = 1.5  # distance of the farthest starts, in extents of the known points
@@ -43,7 +50,7 @@ def climb_walkers(
     """
     points = starts.clone()
     along = _unit(along)
-    moves = WalkerSteps(_MOVE * spacing)
+    moves = WalkerSteps(LONGEST_MOVE * spacing)
     for _ in range(_CLIMB):
         _, gradients = objective.gradients(points, _STEP)
         along, curvature = _turned(objective, points, along)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from topo_core.morse.descent_curves import DescentCurve
+from topo_core.morse.random_walkers import SAME_DISTANCE
 from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.starts.minimax_search import descended
 
@@ -17,7 +18,6 @@ _STEPS = 3000  # at most
 _REST = 1e-6  # gradient at which a descent has converged, relative to its steepest
 _LOOK = 25  # steps between checks of convergence
 _CAUGHT = 0.5  # distance from a minimum at which a descent has converged to it, in longest steps
-_SAME = 1e-3  # distance of points that count as one, relative to the size of the set of minima
 _ROWS = 1 << 24  # numbers in the recorded points of one batch
 
 
@@ -42,7 +42,7 @@ def steepest_descents(
         for ray, trail, near, index in zip(
             part, trails, apart.values.tolist(), apart.indices.tolist(), strict=True
         ):
-            end = index if near <= _SAME * size else None
+            end = index if near <= SAME_DISTANCE * size else None
             floor = trail[-1:] if end is None else minima[end][None]
             gap = math.ceil(float((floor - trail[-1]).norm()) / (_LONGEST * size))
             parts = torch.linspace(0, 1, gap + 1, dtype=trail.dtype, device=trail.device)[1:, None]

@@ -14,7 +14,7 @@ from workers.problems.input_layout import UnpackInputs
 from workers.problems.network_outputs import chosen_output
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import takes_output_size
-from workers.problems.user_code import BadReference
+from workers.problems.user_code import BadReference, first_line
 from workers.tasks.problem import Problem
 
 _FEW_EXAMPLES = 8
@@ -245,7 +245,7 @@ def _check_gradient(
             value = loss.values(deepcopy(module).train()(example), targets).mean()
         except Exception as error:
             raise BadReference(
-                f"the loss fails on network.name {name!r}: {_first_line(error)}"
+                f"the loss fails on network.name {name!r}: {first_line(error)}"
             ) from None
     if not value.requires_grad:
         raise BadReference(
@@ -301,7 +301,7 @@ def _outputs(
         shape = data.input_shape if data.layout is not None else tuple(example.shape[1:])
         raise BadReference(
             f"network.name {problem.network.name!r} does not take the inputs of "
-            f"{problem.data.name!r}, of shape {shape}{_integers(data)}: {_first_line(error)}"
+            f"{problem.data.name!r}, of shape {shape}{_integers(data)}: {first_line(error)}"
         ) from None
     return outputs
 
@@ -311,7 +311,3 @@ def _integers(data: Dataset) -> str:
     not."""
     whole = data.layout is None and not data.train_inputs.is_floating_point()
     return " and integers (floating ones unless they are token ids?)" if whole else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

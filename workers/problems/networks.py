@@ -21,7 +21,7 @@ from topo_core.random_streams import generator
 from workers.problems.input_layout import InputShape
 from workers.problems.parameter_loss import build_parameter_loss
 from workers.problems.transformer import CharacterTransformer
-from workers.problems.user_code import BadReference, resolve, source_fingerprint
+from workers.problems.user_code import BadReference, first_line, resolve, source_fingerprint
 from workers.tasks.specs import OBJECTIVE, TORCHVISION, NetworkSpec
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -171,15 +171,11 @@ def _make_lazy_layers(name: str, module: nn.Module, input_shape: InputShape) -> 
                     module(torch.zeros(1, *shape, dtype=dtype))
                 return
             except Exception as error:
-                reason = _first_line(error)
+                reason = first_line(error)
     raise BadReference(
         f"network.name {name!r} has lazy layers, which are made when it is first called, and it cannot be "
         f"called with zeros of shape {input_shape} ({reason}): call it once in your function"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _torchvisions(spec: NetworkSpec, classes: int) -> nn.Module:

@@ -21,6 +21,11 @@ class BadReference(ValueError):
 _FOLDERS: list[str] = []
 
 
+def first_line(error: Exception) -> str:
+    """The first line of the message of an error, or its type if it has no message."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def add_code_folder(folder: Path) -> None:
     """Search a folder for the user's modules, after everything that is installed.
 
