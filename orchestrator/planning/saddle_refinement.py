@@ -15,11 +15,7 @@ from orchestrator.planning.plan import Plan
 from topo_core.homology.barcodes import barcode
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord
-from workers.tasks.saddle_tasks import RefineSaddle
-
-SAME_LOSS = 1e-6
-"""Relative difference of losses up to which two ends of descents count as one minimum: the rounding of
-float32."""
+from workers.tasks.saddle_tasks import RefineSaddle, are_equal_losses
 
 
 def saddles_of_store(plan: Plan, store: Store) -> list[RefineSaddle]:
@@ -80,16 +76,16 @@ def unlisted_ends(
         losses: of the minima of the run.
     """
     ends = sorted(
-        (loss, record.key, number)
+        (loss, record.key, number, record.saddle_losses[number // 2])
         for record in saddles
         for number, (loss, minimum) in enumerate(zip(record.end_losses, record.ends, strict=True))
         if math.isfinite(loss) and not minimum
     )
     known, fresh = [*losses], list[UnlistedEnd]()
-    for end in ends:
-        if not any(math.isclose(end[0], other, rel_tol=SAME_LOSS) for other in known):
-            known.append(end[0])
-            fresh.append(UnlistedEnd(*end))
+    for loss, key, number, saddle in ends:
+        if not any(are_equal_losses(loss, other, saddle=saddle) for other in known):
+            known.append(loss)
+            fresh.append(UnlistedEnd(loss, key, number))
     return tuple(fresh)
 
 

@@ -159,6 +159,11 @@ class IntervalLoss:
         self._activations = [_SMOOTH[type(layer)] for layer in between]
         self._layout = ParameterLayout.of(module)
         self._x = inputs.double().flatten(1).T[None]  # [1, width, n]
+        if self._x.shape[1] != linear[0].in_features:
+            raise ValueError(
+                f"bounds can be proved where the first layer takes all {self._x.shape[1]} numbers of an "
+                f"example at once, and that of this network takes {linear[0].in_features}"
+            )
         self._y = targets if classes else targets.double().view(len(inputs), -1).T
         self._ridge = None if ridge is None or not ridge.strength else ridge.on(self._layout)
 
@@ -176,7 +181,8 @@ class IntervalLoss:
         change = ends - starts
         _, slopes = self._range(piece, Interval(change, change).widened())
         half = 0.5 * slopes.largest() * (1 + _ULPS)
-        return at_middle.high, (at_middle.high + half) * (1 + _ULPS) + _TINY
+        bound = (at_middle.high + half) * (1 + _ULPS) + _TINY
+        return at_middle.high, bound.nan_to_num(nan=torch.inf, posinf=torch.inf)  # NaN: an overflow
 
     def _range(self, points: Interval, change: Interval) -> tuple[Interval, Interval]:
         """Ranges [k] of the loss at ``points`` [k, d], and of its derivative with θ' in ``change`` [k, d]."""
@@ -217,7 +223,8 @@ class IntervalLoss:
         apart = Interval(z.low - z.high.gather(1, own), z.high - z.low.gather(1, own)).widened()
         apart = Interval(apart.low.scatter(1, own, 0.0), apart.high.scatter(1, own, 0.0))
         value = Interval(apart.low.logsumexp(1), apart.high.logsumexp(1)).widened()
-        value = Interval(value.low - _ULPS, value.high + _ULPS)
+        rounding = _ULPS + len(z.low[0]) * _EPS  # of the sum of the exponentials, relative
+        value = Interval(value.low - rounding, value.high + rounding)
         change = Interval(
             dz.low - dz.high.gather(1, own), dz.high - dz.low.gather(1, own)
         ).widened()
@@ -270,7 +277,8 @@ def _shares(z: Interval) -> Interval:
         low.append(1 / (1 + most))
         high.append(1 / (1 + least))
     share = Interval(torch.stack(low, 1), torch.stack(high, 1))
-    margin = 1e-13  # exponents of differences up to 709 have relative errors of 709 ε
+    # Exponents of differences up to 709 have relative errors of 709 ε, and sums of n terms of n ε.
+    margin = 2 * (709 + z.low.shape[1]) * _EPS
     return Interval(share.low * (1 - margin), share.high * (1 + margin))
 
 

@@ -15,19 +15,15 @@ from topo_core.random_streams import seed_of
 from workers.execution.stationarity import is_small
 from workers.execution.task_run import TaskContext, run_task
 from workers.storage.schema import ResultRecord, SaddleRecord
-from workers.tasks.saddle_tasks import RefineSaddle
+from workers.tasks.saddle_tasks import RefineSaddle, are_equal_losses
 
 SAME_POINT = 1e-3
 """Largest distance between the end of a descent and a minimum that count as one point, relative to the norm
-of the minimum.
+of the minimum or to the distance of the saddle, whichever is larger: a minimum may lie at the origin.
 
 Storing a minimum in float32 displaces it by about 1e-7 of its norm, and a descent stops where rounding hides
 the decrease of the loss. The distance between different minima is larger by orders of magnitude.
 """
-
-SAME_LOSS = 1e-6
-"""Largest relative difference between the losses of these two points. Rounding a minimum to float32 changes
-its loss by much less, because its gradient is about zero."""
 
 
 def refine_one_saddle(task: RefineSaddle, context: TaskContext) -> ResultRecord:
@@ -208,24 +204,30 @@ class SaddleRun:
         """Keys of the minima at which the descents from a saddle end; an empty string for an unknown
         minimum."""
         return tuple(
-            self._minimum_at(side[-1], loss) if converged else ""
+            self._minimum_at(side, loss, saddle.loss) if converged else ""
             for side, loss, converged in zip(
                 saddle.sides, saddle.end_losses, saddle.end_converged, strict=True
             )
         )
 
-    def _minimum_at(self, end: Tensor, loss: float) -> str:
-        """Key of the known minimum at the point `end` [d] with this loss; an empty string if there is none.
+    def _minimum_at(self, side: Tensor, loss: float, saddle: float) -> str:
+        """Key of the known minimum at the end of a descent, or an empty string if there is none.
+
+        Args:
+            side: [m, d], the descent from the saddle.
+            loss: at its end.
+            saddle: loss of the saddle.
 
         The minima of the path are compared first, because most descents end there and every comparison reads
         an object of the store.
         """
-        task, context = self._task, self._context
+        task, context, end = self._task, self._context, side[-1]
+        distance = float((end - side[0]).norm())
         for key in (task.a, task.b, *task.others):
             point = context.loaded.flat(context.store.read_minimum(task.object_of(key))).to(end)
-            if float((end - point).norm()) > SAME_POINT * float(point.norm()):
+            if float((end - point).norm()) > SAME_POINT * max(float(point.norm()), distance):
                 continue
             there = float(self._objective.losses(point[None])[0])
-            if math.isclose(there, loss, rel_tol=SAME_LOSS):
+            if are_equal_losses(there, loss, saddle=saddle):
                 return key
         return ""

@@ -1,11 +1,25 @@
 """The task that refines a path, aiming at a verified saddle as its highest point."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from workers.tasks.keys import digest
 from workers.tasks.problem import Problem
 from workers.tasks.task import Task
+
+SAME_LOSS = 1e-6
+"""Largest relative difference between the losses of one minimum: at the end of a descent, where it stops
+before the exact minimum, and at a minimum that was rounded to float32."""
+
+SAME_DEPTH = 1e-9
+"""The same difference relative to the depth below the saddle, for minima whose loss is zero."""
+
+
+def are_equal_losses(first: float, second: float, *, saddle: float) -> bool:
+    """Whether two losses may be those of one minimum below a saddle with the loss ``saddle``."""
+    depth = abs(saddle - min(first, second))
+    return math.isclose(first, second, rel_tol=SAME_LOSS, abs_tol=SAME_DEPTH * depth)
 
 
 @dataclass(frozen=True)

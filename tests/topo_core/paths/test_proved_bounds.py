@@ -116,3 +116,17 @@ def test_what_cannot_be_bounded_is_refused(module, loss, says):
     """One sentence, instead of a number that is none."""
     with pytest.raises(ValueError, match=says):
         IntervalLoss(module, torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64), loss=loss)
+
+
+def test_a_network_that_takes_an_example_row_by_row_is_refused():
+    """Its first layer acts on the last axis, where the bound would take the whole example."""
+    module = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2))
+    with pytest.raises(ValueError, match="this network takes 2"):
+        IntervalLoss(module, torch.zeros(4, 3, 2), torch.zeros(4, 3, 2), loss=SquaredError())
+
+
+def test_an_overflow_gives_no_bound():
+    """Weights whose products overflow have the bound infinity, and the search for a tighter one ends."""
+    enclosed, _, points = problem(nn.ReLU, SquaredError(), 2)
+    found = proved_maximum(enclosed, 1e200 * points[:2], max_pieces=8)
+    assert found.upper == float("inf") and not found.tight

@@ -1,10 +1,12 @@
 """From the peak of a path to a saddle, as a task: what its record says."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 import torch
 
+from orchestrator.planning.saddle_refinement import unlisted_ends
 from tests.helpers.problems import problem_of
 from topo_core.critical_points.saddles import SaddleSettings
 from topo_core.paths.pass_refinement import PassRefinement
@@ -42,6 +44,36 @@ def joined(tmp_path_factory):
     task = RefineSaddle(problem, 0, 1, "path", a, b, (), seed=0)
     names = {"path": path, a: records[0].object, b: records[1].object}
     return task.with_objects(names), context
+
+
+class Wells:
+    """Two minima of loss zero, one of them at the origin, and a saddle of loss 1 between them."""
+
+    dimension = 2
+
+    def loss(self, point):
+        x, y = point
+        return 16 * x**2 * (1 - x) ** 2 + 3 * (y - x) ** 2
+
+
+def test_minima_of_loss_zero_and_at_the_origin_are_known(tmp_path):
+    """The descents from a saddle end near them; a relative difference to zero is no reason to deny that."""
+    wells = {"name": "objective:tests.workers.execution.test_saddle_task:Wells"}
+    problem = problem_of(wells, wells, loss={"name": "outputs"}, dtype="float64")
+    store = Store(open_objects(str(tmp_path)))
+    context = TaskContext(load_problem(problem, Evaluation()), store, TaskProgress())
+    ends = torch.tensor([[1e-13, -2e-13], [1.0, 1.0 + 1e-12]], dtype=torch.float64)
+    names = {
+        key: store.publish_minimum(key, context.loaded.state_dict(end))
+        for key, end in zip("ab", ends, strict=True)
+    }
+    names["path"] = store.publish_path("path", {"points": line(*ends, 7)})
+    task = RefineSaddle(problem, 0, 1, "path", "a", "b", (), seed=0).with_objects(names)
+    record = refine_one_saddle(task, context)
+    assert record.verdict == "saddle" and sorted(record.ends) == ["a", "b"]
+    lost = replace(record, ends=("", ""))
+    assert unlisted_ends([lost], [0.0, 1e-25]) == ()
+    assert len(unlisted_ends([replace(lost, end_losses=(0.1, 0.1 + 1e-12))], [0.0])) == 1
 
 
 @pytest.fixture(scope="module")
