@@ -40,7 +40,7 @@ class DriverState(StrEnum):
     """
 
     RUNNING = "running"
-    QUIET = "silent for a while"
+    QUIET = "not responding"
     LEFT = "not running"
     UNKNOWN = "not known yet"
 

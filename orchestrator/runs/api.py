@@ -64,8 +64,8 @@ class LoadedPath:
         """
         if not len(self.record.positions):
             raise UserError(
-                "Of so many paths the profiles are left in the store: read the columns positions and "
-                "losses of its records/pairs/*.parquet, with DuckDB for instance."
+                "The run has so many paths that their loss profiles were not loaded: read the columns "
+                "positions and losses of its records/pairs/*.parquet, for example with DuckDB."
             )
         return np.asarray(self.record.positions)
 

@@ -142,7 +142,7 @@ class Lease:
         while not (seen.released or is_gone(seen)):
             if (seen.term, seen.beat, seen.token) != (first.term, first.beat, first.token):
                 raise LeaseHeld(
-                    f"This run is being run by {seen.described}: wait for it, stop it with "
+                    f"The driver of this run is {seen.described}: wait for it to end, stop it with "
                     "`toscore stop`, or choose another name."
                 )
             if clock() - watched > stale:
@@ -156,7 +156,7 @@ class Lease:
         except Conflict:
             holder = _read(objects)[0]
             raise LeaseHeld(
-                f"This run was just taken by {holder.described}: wait for it to end."
+                f"Another driver has just started this run, {holder.described}: wait for it to end."
             ) from None
 
     def check(self) -> None:

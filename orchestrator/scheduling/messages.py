@@ -10,7 +10,7 @@ from workers.tasks.results import Failed, FailureKind, TaskResult
 class Loss(Enum):
     """How a worker was lost. Its tasks may be the cause unless its node left."""
 
-    CRASHED = "its process died"
+    CRASHED = "its process ended"
     PREEMPTED = "its node left"
     STALLED = "it made no progress"
 

@@ -29,15 +29,15 @@ def ask_to_stop(objects: Objects) -> Holder:
     try:
         holder = Holder.decode(objects.get(LEASE))
     except NotFound:
-        raise UserError(f"Nobody runs {objects.url}: there is nothing to stop.") from None
+        raise UserError(f"No driver runs {objects.url}, so there is nothing to stop.") from None
     except UnreadableLease as error:
         raise UserError(
-            f"Who runs {objects.url} is unknown, since its {LEASE} cannot be read ({error}): `toscore "
-            "run` replaces it if no driver is alive."
+            f"The driver of {objects.url} is unknown, because its {LEASE} cannot be read ({error}); "
+            "`toscore run` replaces it if no driver is running."
         ) from None
     if holder.released or is_gone(holder):
         raise UserError(
-            f"Nobody runs {objects.url}: its last driver, {holder.described}, has left."
+            f"No driver runs {objects.url}: the last one, {holder.described}, has ended."
         )
     objects.put(STOP, json.dumps({"lease_term": holder.term}).encode())
     return holder

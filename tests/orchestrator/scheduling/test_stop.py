@@ -39,7 +39,7 @@ def test_nobody_to_stop(objects):
     with pytest.raises(UserError, match="nothing to stop"):
         ask_to_stop(objects)
     Lease.acquire(objects).close()
-    with pytest.raises(UserError, match="has left"):
+    with pytest.raises(UserError, match="has ended"):
         ask_to_stop(objects)
     assert not [info for info in objects.list() if info.name == STOP]
 

@@ -24,7 +24,7 @@ EVERYTHING = [
     events.Progress(1, 1, {"path": 0.5}),
     events.TaskStarted("k", "path 0–1", "w", kind="path"),
     FAILED,
-    events.WorkerLost("w", "its process died", MARKUP),
+    events.WorkerLost("w", "its process ended", MARKUP),
     events.WorkerReplaced("w", MARKUP, drained=True),
     events.TaskSlow("k", "path 0–1", "w", 700.0),
     events.Waiting(MARKUP),
