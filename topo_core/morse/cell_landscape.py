@@ -19,7 +19,8 @@ from topo_core.homology.to_scores import to_score
 from topo_core.morse.candidate_loops import Loop, candidate_loops
 from topo_core.morse.cell_complexes import CellComplex
 from topo_core.morse.closed_polygons import closed_polygon
-from topo_core.morse.descending_discs import DescendingDisc, descending_discs
+from topo_core.morse.descending_discs import descending_discs
+from topo_core.morse.descent_fans import DescendingDisc
 from topo_core.morse.index_two_points import IndexTwoPoint, find_index_two_points
 from topo_core.morse.landscape_results import (
     LandscapeBarcodes,

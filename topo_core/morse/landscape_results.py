@@ -9,7 +9,7 @@ from torch import Tensor
 from topo_core.homology.barcodes import Barcode, Bars
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.morse.cell_complexes import LoopBar
-from topo_core.morse.descending_discs import DescendingDisc
+from topo_core.morse.descent_fans import DescendingDisc
 from topo_core.morse.passes import Pass
 from topo_core.paths.settings import PathSettings
 from topo_core.simplices.optimize import SimplexSolution
