@@ -61,7 +61,7 @@ class CountedObjective:
         return hessian_vector_products(self.objective, points, vectors)
 
     def resolution(self, point: Tensor) -> float:
-        """Part of the largest curvature below which an eigenvalue cannot be told from zero.
+        """Part of the largest curvature below which an eigenvalue is indistinguishable from zero.
 
         Rounding of exact second derivatives, or the error of central differences where there are none.
         """

@@ -49,7 +49,7 @@ class Spectrum:
         vectors: [m, d], orthonormal.
         residuals: [m]; an eigenvalue lies within this distance of each value.
         largest: the largest |curvature| that was seen.
-        zero: an eigenvalue of at most this size cannot be told from zero.
+        zero: an eigenvalue of at most this size is indistinguishable from zero.
         settled: whether the signs of all eigenvalues that are not positive, and of the lowest positive
             one, are outside of their residuals; then ``negative`` is the index.
         missed: bound on the probability that Lanczos missed an eigenvalue that is not positive; 0 for the
@@ -71,7 +71,7 @@ class Spectrum:
 
     @property
     def zeros(self) -> int:
-        """Eigenvalues that cannot be told from zero, among those known."""
+        """Number of known eigenvalues that are indistinguishable from zero."""
         return int((self.values.abs() <= self.zero).sum())
 
 

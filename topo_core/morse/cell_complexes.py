@@ -33,13 +33,13 @@ class LoopBar(Interval):
 
 @dataclass(frozen=True)
 class Filling:
-    """A loop and the disc that fills it, at once where the bar has no length.
+    """A loop and the disc that fills it; the bar between them may have length zero.
 
     Attributes:
         edge: the edge that opens the loop.
         disc: the disc.
-        death: its value, or the height of the edge where that is higher.
-        open: how much higher the death may be.
+        death: the value of the disc, or the height of the edge if that is higher.
+        open: by how much the death may be higher, from the bracket of the disc.
     """
 
     edge: int
@@ -53,12 +53,12 @@ class CellComplex:
     """Vertices, edges and discs with their values.
 
     Attributes:
-        vertices: how many.
-        edges: their ends; parallel edges and loops at one vertex are allowed.
+        vertices: number of vertices.
+        edges: the two vertices of each edge; parallel edges and loops at one vertex are allowed.
         heights: of the edges.
         boundaries: the edges of the boundary of each disc, mod 2.
-        values: of the discs; raised to the heights of their boundaries where below.
-        brackets: how much higher each disc may be; not at all where None.
+        values: of the discs; a value below the boundary of its disc is raised to it.
+        brackets: by how much the value of each disc may be higher; None for 0.
     """
 
     vertices: int
@@ -83,9 +83,9 @@ class CellComplex:
     def fillings(self) -> tuple[list[Filling], list[int]]:
         """The discs that fill loops, and the edges whose loops no disc fills.
 
-        Discs enter in the order of their value and bracket together: a disc whose value is well known enters
-        before one that may be as low or not. A disc that fills nothing would fill nothing if it were higher,
-        so its bracket is no part of the uncertainty of the bars.
+        Discs enter in the order of value plus bracket, so a disc with an accurate value enters before one
+        that may or may not be as low. A disc that fills nothing would also fill nothing if it were higher, so
+        its bracket does not contribute to the uncertainty of the bars.
         """
         heights = self.heights
         order = sorted(range(len(self.edges)), key=lambda e: (heights[e], e))

@@ -1,9 +1,10 @@
-"""The barcodes of passes and discs: more than simplices on the minima can see, up to index 1.
+"""The barcodes of index 0 and 1 of passes and discs, with loops that simplices on the minima cannot have.
 
 The passes themselves are the edges (``pass_search``), and discs are spanned by short loops of them
 (``cell_complexes``). An optimised disc may lie above the lowest one. So its peak is followed to a critical
 point of index 2 (``index_two_points``), walkers look for others, and the discs that descend from all of them
-(``descending_discs``) fill loops too. Each disc is attained: of all that fill a loop the lowest counts.
+(``descending_discs``) fill loops too. The value of each disc is an upper bound, so of all discs
+that fill a loop the lowest counts.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ from topo_core.simplices.lattice import lattice
 from topo_core.simplices.optimize import SimplexSolution
 from topo_core.simplices.settings import SimplexSettings
 
-_EXTENSIONS = 3  # times that the passes which discs have shown to be missing are searched for
+_EXTENSIONS = 3  # largest number of searches for passes that diverging descents show to be missing
 
 
 def barcodes_of_cells(
@@ -90,10 +91,10 @@ class _Discs:
     """Discs on loops of passes, optimised ones first.
 
     Attributes:
-        loops: that the optimised ones span.
-        optimised: on a lattice.
-        descending: from critical points of index 2.
-        unread: critical points whose disc has an unknown boundary.
+        loops: the loops that the optimised discs span.
+        optimised: discs on a lattice.
+        descending: discs that descend from critical points of index 2.
+        unread: number of critical points whose disc has an unknown boundary.
     """
 
     loops: tuple[Loop, ...] = ()
@@ -103,24 +104,24 @@ class _Discs:
 
     @property
     def boundaries(self) -> list[frozenset[int]]:
-        """The passes on the boundary of each, mod 2."""
+        """The passes on the boundary of each disc, mod 2."""
         return [loop.edges for loop in self.loops] + [disc.boundary for disc in self.descending]
 
     @property
     def values(self) -> list[float]:
-        """The highest loss on each."""
+        """The highest loss on each disc."""
         return [disc.value for disc in self.optimised] + [disc.value for disc in self.descending]
 
     @property
     def brackets(self) -> list[float]:
-        """How much higher each may be."""
+        """By how much the value of each disc may be higher."""
         return [height_margin(disc) for disc in self.optimised] + [
             d.bracket for d in self.descending
         ]
 
 
 def independent_loops(found: Passes) -> int:
-    """How many independent loops the passes make: edges − vertices + connected components."""
+    """Number of independent loops of the passes: edges − vertices + connected components."""
     parts = DisjointSet(range(len(found.minima)))
     for one in found.passes:
         parts.merge(*one.ends)
@@ -130,7 +131,8 @@ def independent_loops(found: Passes) -> int:
 def _descend(
     objective: Objective, found: Passes, settings: LandscapeSettings, seed: int
 ) -> tuple[Passes, list[IndexTwoPoint], list[DescendingDisc]]:
-    """The passes, with those that discs have shown to be missing; critical points of index 2; their discs."""
+    """The passes, extended by those that diverging descents show to be missing; and the critical points of
+    index 2, with their discs."""
     for left in reversed(range(_EXTENSIONS + 1)):
         tops = find_index_two_points(
             objective,

@@ -46,9 +46,9 @@ def descending_discs(
     Args:
         objective: the loss, with exact gradients.
         tops: critical points of index 2.
-        minima: [n, d], all that are known.
-        passes: between them, all that are known.
-        size: of the set of minima: the length scale.
+        minima: [n, d], all known minima.
+        passes: all known passes between them.
+        size: extent of the set of minima, the length scale.
     """
     sides = [_sides(objective, one) for one in passes]
     saddles = [one.saddle for one in passes] + [top.point for top in tops]

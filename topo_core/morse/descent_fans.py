@@ -93,9 +93,9 @@ class DescentFan:
     Args:
         objective: the loss, with exact gradients.
         top: the critical point of index 2.
-        passes: all that are known.
+        passes: all known passes.
         sides: the descents on both sides of each pass.
-        size: of the set of minima: the length scale.
+        size: extent of the set of minima, the length scale.
 
     Attributes:
         wanted: descents to be computed and given to ``add``; empty when the fan is done.
@@ -140,7 +140,7 @@ class DescentFan:
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.radii[last - _RADII : last]])
 
     def add(self, found: list[DescentCurve]) -> None:
-        """Keep the descents that end in known minima."""
+        """Keep those of the ``found`` descents that end in known minima."""
         self.started += len(found)
         after: dict[DescentCurve | None, list[DescentCurve]] = {}
         for want, curve in zip(self.wanted, found, strict=True):

@@ -42,9 +42,9 @@ class IndexTwoPoint:
 
     Attributes:
         point: [d].
-        loss: there.
+        loss: loss at the point.
         plane: [2, d], orthonormal directions of the negative curvatures.
-        curvatures: the two, lower first.
+        curvatures: the two negative curvatures, lower first.
     """
 
     point: Tensor
@@ -70,12 +70,12 @@ def find_index_two_points(
     Args:
         objective: the loss, with exact gradients.
         minima: [n, d].
-        passes: between them.
+        passes: the passes between them.
         peaks: [d] each, further starts: the highest points of discs.
         known: points that are not returned again.
-        given: how many of the minima the user gave: their mean is the middle of the search.
-        size: of the set of minima: the length scale.
-        walkers: of a round; 0 starts from ``peaks`` alone.
+        given: number of minima that the user gave; the search is centred at their mean.
+        size: extent of the set of minima, the length scale.
+        walkers: number of walkers in a round; 0 to start from ``peaks`` only.
         seed: of the random starts.
     """
     if minima.shape[1] < _ALONG:
@@ -129,7 +129,7 @@ def _new(
 
 
 def _plane(objective: Objective, point: Tensor) -> tuple[Tensor, tuple[float, float]] | None:
-    """The two directions of negative curvature at ``point`` [d]; None where there are not two."""
+    """The two directions of negative curvature at ``point`` [d]; None unless there are exactly two."""
     count = min(_ALONG + 1, len(point))
     frames = _frames(point[None], count)
     for _ in range(1 if len(point) <= _WHOLE else _TURNS):

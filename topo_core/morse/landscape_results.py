@@ -25,15 +25,15 @@ class LandscapeSettings:
     Attributes:
         paths: of every pair of minima; not used by ``subdivide``.
         simplices: of every simplex of dimension 2 or more, and of the discs.
-        subdivide: take passes as edges, several between two minima where there are several. Without
-            it a loop is seen only where three minima or more surround it, and the paths between them
-            do not all pass it on the same side.
-        discs: with ``subdivide``, optimised discs for each independent loop.
-        walkers: with ``subdivide``, random starts of each round in the search for minima and passes
+        subdivide: use passes as edges, with several edges between two minima that several passes join.
+            Without it a loop is found only if three or more minima surround it and the paths between them do
+            not all pass it on the same side.
+        discs: with ``subdivide``, number of optimised discs for each independent loop.
+        walkers: with ``subdivide``, number of random starts in each round of the search for minima and passes
             away from the paths between minima, and for critical points of index 2 away from the peaks of
             discs; 0 for none.
-        reach: how far from the mean of the given minima walkers may start, along each axis; None
-            for twice the largest distance between two of them.
+        reach: largest distance from the mean of the given minima, along each axis, at which walkers start;
+            None for twice the largest distance between two of them.
     """
 
     paths: PathSettings = field(default_factory=PathSettings)
@@ -74,7 +74,7 @@ class LandscapeBarcodes:
         index_0_of_simplices: without ``subdivide``, index 0 of that complex, to compare with the higher
             indices; None where no simplex was requested.
         to_scores: by index.
-        epsilon: by index, the error of a bar that dense sampling may leave.
+        epsilon: by index, the sampling error of a bar.
     """
 
     minima: Tensor

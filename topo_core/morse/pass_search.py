@@ -48,13 +48,13 @@ class Passes:
     """The result of a search for passes.
 
     Attributes:
-        minima: [n, d]; those that were given come first, without repeats.
-        given: how many these are.
+        minima: [n, d]; the given ones come first, without repeats.
+        given: number of given minima.
         passes: lowest first.
-        quiet: rounds of walkers at the end that found nothing new; fewer than two mean that the
-            search stopped while it was still finding minima or passes.
+        quiet: number of rounds of walkers at the end that found nothing new; with fewer than two the search
+            stopped while it was still finding minima or passes.
         size: the length scale of the search.
-        search: that found them, for ``more_passes``.
+        search: the search itself, which ``more_passes`` continues.
     """
 
     minima: Tensor
@@ -77,11 +77,11 @@ def find_passes(
 
     Args:
         objective: the loss, with exact gradients.
-        minima: two or more; one where ``reach`` is given. Those that are not stationary stand for the
+        minima: two or more, or one if ``reach`` is given. Points that are not stationary are replaced by the
             minima below them; repeats are left out.
-        seed: of all draws.
-        walkers: of a round; 0 leaves it at the passes that routes between the minima lead over.
-        reach: how far from the mean of ``minima`` walkers may start, along each axis; None for
+        seed: of all random numbers.
+        walkers: number of walkers in a round; 0 to search along paths between the minima only.
+        reach: largest distance from the mean of ``minima``, along each axis, at which walkers start; None for
             twice the largest distance between two of them.
 
     Raises:
@@ -95,14 +95,14 @@ def find_passes(
         )
     if reach is None and len(minima) == 1:
         raise ValueError(
-            "one minimum says nothing of how far to look for others; give reach, or two minima."
+            "one minimum does not tell how far to search for others; give reach, or two minima."
         )
     if reach is not None and not (math.isfinite(reach) and reach > 0):
         raise ValueError(f"reach is {reach}; it must be a finite number above 0.")
     distinct = distinct_minima(objective, minima)
     if reach is None and len(distinct) == 1:
         raise ValueError(
-            f"the {len(minima)} minima given are one point, which says nothing of how far to look for "
+            f"the {len(minima)} given minima are one point, which does not tell how far to search for "
             "others; give reach, or two different minima."
         )
     search = _Search(objective, distinct, seed, reach)
@@ -115,9 +115,9 @@ def find_passes(
 
 
 def distinct_minima(objective: Objective, minima: Tensor) -> Tensor:
-    """The minima below ``minima`` [n, d], without repeats, in their order: [m, d].
+    """The minima below ``minima`` [n, d], without repeats, in the same order: [m, d].
 
-    A minimum given twice would be two points that no pass joins.
+    A minimum that is given twice would count as two points, and no pass joins these.
     """
     points = torch.stack([polish_minimum(objective, point).point for point in minima])
     near = SAME_DISTANCE * float(torch.cdist(points, points).max())
@@ -129,18 +129,18 @@ def distinct_minima(objective: Objective, minima: Tensor) -> Tensor:
 
 
 def more_passes(found: Passes, starts: Tensor, along: Tensor) -> Passes | None:
-    """``found`` with the passes that climbs from ``starts`` [k, d] add; None where none is new.
+    """``found``, extended by the passes that climbs from ``starts`` [k, d] reach; None if no pass is new.
 
     Args:
-        found: what is known.
-        starts: points beside which a pass is likely to be.
+        found: the known passes.
+        starts: points near which a pass is likely.
         along: [k, d], the first directions of the climbs, of any length.
     """
     return found.search.result(found.quiet) if found.search.follow(starts, along) else None
 
 
 class _Search:
-    """All critical points known so far, and the means to find more."""
+    """All critical points found so far, and the methods that find more."""
 
     def __init__(
         self, objective: Objective, minima: Tensor, seed: int, reach: float | None
@@ -199,7 +199,7 @@ class _Search:
         return len(self.saddles) > before
 
     def result(self, quiet: int) -> Passes:
-        """All that is known by now, after ``quiet`` rounds without a new point."""
+        """The minima and passes found so far, after ``quiet`` rounds without a new point."""
         passes = passes_over(self.objective, self.saddles, self._minimum_at)
         passes.sort(key=lambda one: one.height)
         minima = torch.stack(self.minima)

@@ -102,9 +102,9 @@ def start_box(middle: Tensor, known: Tensor, size: float) -> Tensor:
     """The box of random starts around ``middle`` [d]: half its edges as rows [a, d].
 
     Args:
-        middle: of the box.
-        known: [k, d], minima and saddles: the box reaches somewhat further than they do.
-        size: of the set of given minima.
+        middle: centre of the box.
+        known: [k, d], minima and saddles; the box extends beyond them.
+        size: extent of the set of given minima.
     """
     if known.shape[1] <= _ALL_AXES:
         axes = torch.eye(known.shape[1], dtype=known.dtype, device=known.device)
@@ -112,7 +112,7 @@ def start_box(middle: Tensor, known: Tensor, size: float) -> Tensor:
         _, sizes, axes = torch.linalg.svd(known - middle, full_matrices=False)
         axes = axes[sizes > 1e-9 * sizes.max()]
     reach = _WIDE * ((known - middle) @ axes.T).abs().amax(0)
-    # Of a lone minimum no extent is known yet.
+    # A single minimum has no extent.
     least = max(_THIN * float(reach.max()), size if len(known) == 1 else 0.0)
     reach = reach.clamp_min(least).clamp_max(FAR * size)
     edges: Tensor = reach[:, None] * axes

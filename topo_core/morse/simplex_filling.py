@@ -73,5 +73,5 @@ def lowest_triangles(
 
 
 def height_margin(simplex: SimplexSolution) -> float:
-    """How much higher the value of a simplex may be than what was evaluated."""
+    """By how much the loss on a simplex may exceed its value: the sampling error."""
     return max(0.0, simplex.profile.maximum + simplex.profile.bracket - simplex.value)

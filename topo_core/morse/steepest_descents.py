@@ -29,7 +29,7 @@ def steepest_descents(
     size: float,
     time: float,
 ) -> list[DescentCurve]:
-    """Descents from the ends of ``leads`` [r, d], which come first, away from ``centres`` [k, d]."""
+    """Descents from the ends of ``leads`` [r, d], away from ``centres`` [k, d]; each begins with its lead."""
     each = max(1, _ROWS // (_STEPS * minima.shape[1]))
     found = []
     for first in range(0, len(leads), each):

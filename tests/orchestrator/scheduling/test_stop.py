@@ -48,7 +48,7 @@ def test_nobody_to_stop(objects):
 def test_a_lease_that_cannot_be_read(objects, content):
     """`toscore stop` prints one sentence if no driver runs."""
     objects.put(LEASE, content)
-    with pytest.raises(UserError, match="is unknown, since its"):
+    with pytest.raises(UserError, match="is unknown, because its"):
         ask_to_stop(objects)
 
 
