@@ -65,11 +65,11 @@ def test_a_failed_path_through_others_is_named(tmp_path):
     heights = {record.key: record.height for record in made.store.records(PairRecord)}
     rounds = made.plan.rounds(dict(enumerate(LOSSES)))
     rounds.advance(
-        lambda order: heights.get(made.plan.order_key(order, rounds)), lambda order: False
+        lambda request: heights.get(made.plan.request_key(request, rounds)), lambda request: False
     )
-    later = next(order for order in rounds.waiting if order.via)
+    later = next(request for request in rounds.waiting if request.via)
     failure = {"what": "path through others", "kind": "bug", "reason": "for a test"}
-    made.store.publish_failure(made.plan.order_key(later, rounds), failure, term=1)
+    made.store.publish_failure(made.plan.request_key(later, rounds), failure, term=1)
     made.store.publish_failure("f" * 32, failure | {"what": "of another plan"}, term=1)
     landscape = reduce_run(made.plan, made.store)
     assert [failed.what for failed in landscape.failures] == ["path through others"]
