@@ -15,6 +15,10 @@ from workers.storage.schema import MinimumRecord
 EQUAL_LOSSES = 1e-6
 """Relative difference of two losses up to which they count as equal: the rounding of a mean in float32."""
 
+NO_LOSS = 1e-12
+"""Losses up to this count as equal to 0, where no relative difference is small. Minima are copies only if
+their points agree, so a larger group costs time and changes no result."""
+
 SAME_POINT = 1e-3
 """Distance between a minimum and a copy, relative to its norm, up to which they count as the same point.
 
@@ -56,7 +60,7 @@ def _of_equal_loss(losses: Mapping[int, float]) -> list[list[int]]:
     last = None
     for minimum in sorted(losses, key=lambda minimum: (losses[minimum], minimum)):
         loss = losses[minimum]
-        if last is None or loss - last > EQUAL_LOSSES * abs(loss):
+        if last is None or loss - last > max(EQUAL_LOSSES * abs(loss), NO_LOSS):
             groups.append([])
         groups[-1].append(minimum)
         last = loss

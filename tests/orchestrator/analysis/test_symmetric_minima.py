@@ -37,6 +37,14 @@ def run_of(tmp_path, states, losses):
     return made
 
 
+def test_copies_of_a_minimum_of_loss_zero_are_recognised(tmp_path):
+    """After a polish their losses are rounding errors, which differ by any factor."""
+    one, other = state(0), state(1)
+    made = run_of(tmp_path, [one, other, renumbered(one, [2, 0, 1])], [3e-26, 0.2, 1e-28])
+    minima = {record.index: record for record in made.store.records(MinimumRecord)}
+    assert classes_of_copies(made.plan, made.store, minima) == {0: 0, 1: 1, 2: 0}
+
+
 def test_a_renumbered_minimum_is_a_copy(tmp_path):
     """Its bar against the original is one of the parameter space and not one of the quotient."""
     first, other = state(0), state(1)

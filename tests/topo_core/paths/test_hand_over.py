@@ -52,3 +52,5 @@ def test_the_decision_depends_on_ratios_alone() -> None:
         assert curve_pays(scaled) is curve_pays(progress(*heights))
     assert curve_pays([Progress(400, 1.0), Progress(1600, 0.5)])  # 0.71 a doubling
     assert not curve_pays([Progress(400, 1.0), Progress(1600, 0.6)])  # 0.77
+    # as low as its end in between, after a part of a doubling
+    assert not curve_pays([Progress(300, 0.5), Progress(500, -1e-9), Progress(1000, 0.2)])

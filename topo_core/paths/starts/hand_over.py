@@ -62,4 +62,4 @@ def _factor(before: Progress, now: Progress) -> float:
     if not before.height > 0:
         return math.inf
     doublings = math.log2(now.gradients / before.gradients)
-    return float((now.height / before.height) ** (1 / doublings))
+    return float((max(now.height, 0.0) / before.height) ** (1 / doublings))
