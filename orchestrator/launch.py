@@ -36,6 +36,7 @@ from orchestrator.scheduling.stop_switch import StopSwitch, stopping_on_signals
 from orchestrator.telemetry.display import LiveDisplay, PlainLines
 from orchestrator.telemetry.json_log import JsonLines
 from orchestrator.telemetry.observers import Observers
+from workers.execution.device_strategies import ChosenFor
 from workers.execution.worker import WorkerContext
 from workers.problems.data_sets import Dataset
 from workers.problems.user_code import code_folders
@@ -117,7 +118,7 @@ def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
         if options.retry:
             store.clear_failures()
         try:
-            evaluation = prepare_store(plan, store, loaded, lease, options.address)
+            choice = prepare_store(plan, store, loaded, lease, options.address)
         except WorkersUnavailable as error:
             raise UserError(str(error)) from None
         if others and (copied := reuse(plan, store, others, lease.term)):
@@ -127,7 +128,8 @@ def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
         context = WorkerContext(
             store.objects.url,
             lease.term,
-            evaluation,
+            choice.evaluation,
+            ChosenFor(choice.device_type, plan.path_settings) if choice.device_type else None,
             keep_paths,
             run.resources.checkpoint_seconds,
             code_folders(),
@@ -142,7 +144,7 @@ def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
 
         policy = Policy(
             max_attempts=run.resources.max_attempts,
-            paths_at_once=evaluation.paths_at_once,
+            paths_at_once=choice.evaluation.paths_at_once,
             # On a shared cluster an idle machine costs money, or other jobs wait for it.
             idle_seconds=float("inf") if options.address is None else IDLE_SECONDS,
         )

@@ -92,7 +92,7 @@ def check_device(run: RunFile) -> None:
 
 def prepare_store(
     plan: Plan, store: Store, loaded: LoadedProblem, lease: Lease, address: str | None
-) -> Evaluation:
+) -> EvaluationChoice:
     """Repair the store, begin the lease term in its commit log, and publish the configuration of this driver.
 
     Args:
@@ -103,7 +103,7 @@ def prepare_store(
         address: of the Ray cluster, or None for this machine.
 
     Returns:
-        The evaluation settings, which are the same for all workers of the run.
+        The evaluation settings, which are the same for all workers on devices of one kind.
 
     Raises:
         BadReference: the device does not support the precision.
@@ -116,9 +116,11 @@ def prepare_store(
     choice = _choice_before(plan, store, address) or _choose(plan, loaded, address)
     for note in choice.notes:
         print(note, file=sys.stderr)
-    written = config_of(plan, choice.evaluation, provenance(plan.run, choice.hardware))
+    written = config_of(
+        plan, choice.evaluation, choice.device_type, provenance(plan.run, choice.hardware)
+    )
     store.publish_config(written, term=lease.term)
-    return choice.evaluation
+    return choice
 
 
 def _choice_before(plan: Plan, store: Store, address: str | None) -> EvaluationChoice | None:
@@ -134,7 +136,7 @@ def _choice_before(plan: Plan, store: Store, address: str | None) -> EvaluationC
         return None
     here = hardware()
     machine = here if address is None else {k: config["provenance"].get(k) for k in here}
-    return EvaluationChoice(evaluation, machine)
+    return EvaluationChoice(evaluation, machine, device_type=config.get("device_type", ""))
 
 
 def _choose(plan: Plan, loaded: LoadedProblem, address: str | None) -> EvaluationChoice:

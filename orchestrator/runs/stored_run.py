@@ -135,12 +135,15 @@ def _other_run(wanted: Path) -> str:
     return f"did you mean {folder / close[0]}?" if close else "start it with `toscore run FILE`."
 
 
-def config_of(plan: Plan, evaluation: Evaluation, provenance: dict[str, Any]) -> dict[str, Any]:
+def config_of(
+    plan: Plan, evaluation: Evaluation, device_type: str, provenance: dict[str, Any]
+) -> dict[str, Any]:
     """The configuration that the driver publishes and `open_run` reads, as JSON values."""
     return {
         "run_file": plan.run.model_dump(mode="json", by_alias=True),
         "identity": asdict(plan.identity),
         "evaluation": asdict(evaluation),
+        "device_type": device_type,
         "problem": plan.problem.key,
         "provenance": provenance,
     }

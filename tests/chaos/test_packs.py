@@ -41,7 +41,7 @@ def packed(folder, name):
     file.write_text(json.dumps({"name": name, "store": str(folder / "runs"), **SETTINGS}))
     run = load(file)
     evaluation = Evaluation(strategy="linear", paths_at_once=TOGETHER)
-    written = config_of(Plan(run, identify(run)), evaluation, provenance(run, hardware()))
+    written = config_of(Plan(run, identify(run)), evaluation, "", provenance(run, hardware()))
     Store(open_objects(run.location)).publish_config(written, term=0)
     return file, folder / "runs" / name
 

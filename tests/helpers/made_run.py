@@ -210,7 +210,7 @@ def made_run(folder: Path, count: int, name: str = "made", **run_file: object) -
     at.mkdir(parents=True)
     store = Store(open_objects(str(at)))
     provenance = {"started_at": BEGUN.isoformat(), "packages": {"toscore": "0"}, "gpus": []}
-    store.publish_config(config_of(plan, Evaluation(), provenance), term=1)
+    store.publish_config(config_of(plan, Evaluation(), "", provenance), term=1)
     return MadeRun(at, plan, store)
 
 

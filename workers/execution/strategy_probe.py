@@ -25,7 +25,7 @@ from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.precision import Precision, check_precision
 from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
-from workers.problems.evaluation import Evaluation, prepare_process
+from workers.problems.evaluation import Evaluation, device_type, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.user_code import BadReference
 from workers.tasks.path_tasks import PathTaskSettings
@@ -55,28 +55,35 @@ class EvaluationChoice:
     Attributes:
         evaluation: the device, the strategy and the other settings that decide the last bits.
         hardware: description of the machine on which the strategies were compared.
+        device_type: kind of the device on which they were compared; empty if unknown.
         notes: sentences on strategies that are not used because they fail or differ.
     """
 
     evaluation: Evaluation
     hardware: dict[str, Any]
     notes: tuple[str, ...] = ()
+    device_type: str = ""
 
 
 def choose_evaluation(
-    loaded: LoadedProblem, settings: PathTaskSettings, precision: Precision = "float32"
+    loaded: LoadedProblem,
+    settings: PathTaskSettings,
+    precision: Precision = "float32",
+    *,
+    device: str | None = None,
 ) -> EvaluationChoice:
-    """The device of this machine, and the strategy that takes least time for a step of a path.
+    """A device, and the strategy that takes least time there for a step of a path.
 
     Args:
         loaded: the problem, on any device.
         settings: of the paths; they decide the number of points and the size of minibatches.
         precision: of gradients.
+        device: `cuda` or `cpu`; by default that of this machine.
 
     Raises:
         BadReference: the device does not support the precision.
     """
-    device = device_here()
+    device = device or device_here()
     try:
         check_precision(precision, torch.device(device))
     except ValueError as error:
@@ -89,7 +96,7 @@ def choose_evaluation(
     chosen, notes = fastest(moved, settings, moved.strategies())
     if device == "cuda":  # free the memory for the workers on this device
         torch.cuda.empty_cache()
-    return EvaluationChoice(chosen, hardware(), notes)
+    return EvaluationChoice(chosen, hardware(), notes, device_type(device))
 
 
 def fastest(

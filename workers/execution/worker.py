@@ -13,6 +13,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+from workers.execution.device_strategies import (
+    ChosenFor,
+    evaluation_of_device,
+    is_other_device,
+)
 from workers.execution.failures import failure_of
 from workers.execution.path_pack import optimize_paths_together
 from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProgress
@@ -49,6 +54,9 @@ class WorkerContext:
     published after the term has ended do not count."""
     evaluation: Evaluation
     """The device, the strategy and the other settings that decide the last bits of results."""
+    chosen_for: ChosenFor | None = None
+    """What `evaluation` was chosen for. A worker on a device of another kind uses the settings for that kind;
+    if None, every worker uses `evaluation`."""
     keep_paths: bool = True
     """Whether the points of paths are published."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -73,6 +81,8 @@ class Worker:
             add_code_folder(Path(folder))
         self._context = context
         self._name = name
+        self._evaluation = context.evaluation
+        self._is_other_device = is_other_device(context.chosen_for, context.evaluation)
         self.load_data: Callable[[DataSpec], Dataset] = load_dataset
         """Loads the data of a problem. A caller that has the data already may set another function."""
         self._progress = TaskProgress(stopping, context.checkpoint_seconds)
@@ -93,7 +103,13 @@ class Worker:
         """
         data = self.load_data(problem.data)
         check_identity(problem, data)
-        return load_problem(problem, self._context.evaluation, data)
+        loaded = load_problem(problem, self._evaluation, data)
+        if self._is_other_device and self._context.chosen_for is not None:
+            settings = self._context.chosen_for.settings
+            self._evaluation = evaluation_of_device(problem, loaded, settings, self._store)
+            self._is_other_device = False
+            loaded = loaded.moved(self._evaluation)
+        return loaded
 
     def _task_context(self, problem: Problem) -> TaskContext:
         return TaskContext(
@@ -175,7 +191,10 @@ class Worker:
 
     def _results(self, pack: Sequence[Task], records: list[ResultRecord]) -> Iterator[TaskResult]:
         """Execute a pack. The record of a task is appended to `records` before its result is yielded."""
-        for group in _groups(pack, self._context.evaluation.paths_at_once):
+        if self._is_other_device:  # the size of a group depends on the memory of the device
+            with contextlib.suppress(Exception):  # the task will report it
+                self._problem(pack[0].problem)
+        for group in _groups(pack, self._evaluation.paths_at_once):
             paths = [task for task in group if isinstance(task, OptimizePath)]
             if len(paths) > 1:
                 yield from self._run_together(paths, records)
@@ -239,8 +258,8 @@ class Worker:
             lease_term=self._context.lease_term,
             seconds=seconds,
             finished_at=datetime.now(UTC),
-            device=device_name(self._context.evaluation.device),
-            strategy=self._context.evaluation.strategy,
+            device=device_name(self._evaluation.device),
+            strategy=self._evaluation.strategy,
         )
 
 

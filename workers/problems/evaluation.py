@@ -50,6 +50,17 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
+def device_type(device: str) -> str:
+    """The kind of a device: model and memory of a GPU, or the instruction set of a CPU.
+
+    One evaluation strategy is chosen for all devices of a kind.
+    """
+    if device.startswith("cuda"):
+        gpu = torch.cuda.get_device_properties(device)
+        return f"{gpu.name}, {round(gpu.total_memory / 2**30)} GiB"
+    return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+
+
 def prepare_process(evaluation: Evaluation) -> None:
     """Set threads, memory and determinism of this process; safe to call again."""
     torch.set_num_threads(evaluation.threads)

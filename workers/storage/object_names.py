@@ -1,7 +1,7 @@
 """Names of objects, as pure functions.
 
-<digest> is the beginning of the SHA-256 of the object's bytes. Only the names of commits, the lease and the
-request to stop contain none.
+<digest> is the beginning of the SHA-256 of the object's bytes. Only the names of commits, the lease, the
+request to stop and the settings of a kind of device contain none.
 
 lease.json
 log/<number>.json
@@ -13,6 +13,7 @@ checkpoints/<key>/<epoch>[-<passes of a curve>].<digest>.parquet
 failures/<lease term>-<key>.<digest>.json
 failures/earlier-<lease term>.<digest>.json
 run/config-<lease term>.<digest>.json
+run/device-settings-<hash of a kind of device>.json
 run/stop
 """
 
@@ -128,6 +129,10 @@ def escaped(worker: str) -> str:
 
 def failure_stem(lease_term: int, key: str) -> str:
     return f"{numbered(lease_term)}-{key}"
+
+
+def device_settings_name(key: str) -> str:
+    return f"{RUN}/device-settings-{key}.json"
 
 
 def commit_name(number: int) -> str:

@@ -6,6 +6,7 @@ bytes (`immutable_objects.py`). So publishing twice is harmless, and every read 
 counts as absent: it is reported, no result uses it, and the next start of the run computes it again.
 """
 
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import compress, islice
 from typing import Any
@@ -17,7 +18,7 @@ from workers.storage import object_names as layout
 from workers.storage.commit_log import CommitLog
 from workers.storage.failures import Failures
 from workers.storage.immutable_objects import Damage, Damaged, ImmutableObjects, json_bytes
-from workers.storage.objects import Objects
+from workers.storage.objects import AlreadyExists, NotFound, Objects
 from workers.storage.record_files import strings, to_records
 from workers.storage.schema import KINDS, R, ResultRecord, arrow_schema, list_columns
 from workers.storage.segments import Segments
@@ -291,6 +292,29 @@ class Store(TensorStore):
             if (value := self._published.read_json(name)) is not None:
                 return value
         return None
+
+    def device_settings(self, key: str) -> dict[str, Any] | None:
+        """The evaluation settings for a kind of device; None if there are none, or if they are damaged.
+
+        Args:
+            key: hash of the kind of device.
+        """
+        try:
+            return dict(json.loads(self.objects.get(layout.device_settings_name(key))))
+        except (NotFound, ValueError, TypeError):
+            return None
+
+    def publish_device_settings(self, key: str, settings: dict[str, Any]) -> dict[str, Any]:
+        """Publish the evaluation settings for a kind of device, unless there are some.
+
+        Returns:
+            The settings in the store: these, or those that another worker has published before.
+        """
+        try:
+            self.objects.create(layout.device_settings_name(key), json_bytes(settings))
+        except AlreadyExists:
+            return self.device_settings(key) or settings
+        return settings
 
     # Damage.
 
