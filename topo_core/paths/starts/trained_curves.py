@@ -73,15 +73,15 @@ def rounds(objective: Objective, resolved: ResolvedSettings) -> tuple[Round, ...
     Many pairs need only a part of the passes, and the height of a curve can be judged only after the rate has
     decayed. So the first round is short, and each later round doubles the passes, with half the first rate.
     The first round has at least fifty passes, and enough steps to move a coordinate by 1.6 times the root
-    mean square difference of the ends. The last round has all remaining passes, at least as many as all
-    rounds before it.
+    mean square difference of the ends. The last round has all remaining passes, at least half as many
+    as all rounds before it.
     """
     total = resolved.bezier_epochs
     rate = resolved.settings.bezier_rate or _rate(objective)
     short = max(_SHORT, math.ceil(2 * _FAR / rate / objective.batches))
     parts, first, last = list[Round](), 0, short
     while first < total:
-        last = total if 2 * last > total else last
+        last = total if 1.5 * last > total else last
         parts.append(Round(first, last, rate if first == 0 else rate / 2))
         first, last = last, 2 * last
     return tuple(parts)
