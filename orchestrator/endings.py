@@ -59,7 +59,8 @@ def print_end(ended: ExecutedRun, command: str, quiet: bool) -> None:
     again = f"toscore retry {shlex.quote(ended.location)}{trusted}"
     match outcome.ending:
         case Ending.INTERRUPTED:
-            print(f"Interrupted. {onward}", file=sys.stderr)
+            by = f" by {outcome.reason}" if outcome.reason else ""
+            print(f"Interrupted{by}. {onward}", file=sys.stderr)
             return
         case Ending.STOPPED:
             print(f"Stopped on request. {onward}", file=sys.stderr)

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -152,6 +152,8 @@ def execute(run: RunFile, options: LaunchOptions) -> ExecutedRun:
             outcome = drive(
                 plan, store, workers, lease, notify=observers, policy=policy, stop=switch
             )
+            if outcome.ending is Ending.INTERRUPTED:
+                outcome = replace(outcome, reason=switch.by)
             outcome = _tidied(plan, store, lease, outcome)
         except ClusterGone as error:
             outcome = Outcome(Ending.GAVE_UP, reason=str(error))

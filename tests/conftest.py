@@ -9,6 +9,9 @@ import pytest
 from tests.helpers import emulators, process, s3_server
 
 os.environ.update(process.NORMAL_PRIORITY)
+# Before torch is imported: two threads in each of two test processes on two cores wait for each other, which
+# takes three times the time of one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow, and the first example of many a test imports a large library.
 hypothesis.settings.register_profile("toscore", deadline=None)

@@ -22,8 +22,11 @@ ROOT = Path(__file__).parents[1]
 HOWTO = sorted((ROOT / "docs" / "howto").glob("*.md"))
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / p for p in ("idea.md", "numbers.md")), *HOWTO]
 LINKED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SMALL = ("minima.count=2", "minima.epochs=2", "paths.epochs=2", "paths.points=5")
-"""The settings of the README's run are cut down to seconds; its commands are not."""
+SMALL = {
+    "README": ("minima.count=2", "minima.epochs=2", "paths.epochs=2", "paths.points=5"),
+    "own-loss": ("minima.polish='off'", "saddles.refine='off'"),
+}
+"""Settings that make the runs of a page short; its commands are run as they stand."""
 
 
 def blocks(page):
@@ -71,7 +74,7 @@ def sandbox(tmp_path, monkeypatch):
 def test_snippets_run(page, sandbox):
     """Files are written, programs are executed, commands end with exit code 0."""
     ran, scope = 0, {"__name__": "__main__"}
-    small = SMALL if page.name == "README.md" else ()
+    small = SMALL.get(page.stem, ())
     for language, text in blocks(page):
         name = written_file(language, text) if language in ("python", "yaml") else None
         if name:

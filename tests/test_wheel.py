@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from setuptools import build_meta; print(build_meta.build_sdist({!r}))"
-SMALL = ("minima.count=2", "minima.epochs=1", "paths.epochs=1", "paths.points=4", "data.subset=60")
+SMALL = (
+    *("minima.count=2", "minima.epochs=1", "data.subset=60"),
+    *("paths.epochs=1", "paths.points=4", "saddles.refine='off'"),
+)
 
 
 def called(*words, folder):

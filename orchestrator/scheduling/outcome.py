@@ -17,7 +17,11 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a driver ended, the number of failed tasks, and, if it gave up, one sentence that says why."""
+    """How a driver ended, and the number of failed tasks.
+
+    Attributes:
+        reason: if it gave up, one sentence that says why; if it was interrupted, the name of the signal.
+    """
 
     ending: Ending
     failed: int = 0

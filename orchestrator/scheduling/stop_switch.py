@@ -20,10 +20,12 @@ class StopSwitch:
     Attributes:
         watch: polls the store for requests of `toscore stop`.
         asked: the request that signals have made.
+        by: the name of the signal that requested to stop; empty if none has.
     """
 
     watch: StopWatch
     asked: Stop = Stop.NO
+    by: str = ""
 
     def __call__(self) -> Stop:
         if self.asked is Stop.NO and self.watch.asked:
@@ -38,7 +40,7 @@ class StopSwitch:
         """Handle SIGINT or SIGTERM: the first requests to stop at once, a second one ends the process."""
         if self.asked is Stop.NOW:
             os._exit(ExitCode.INTERRUPTED)
-        self.asked = Stop.NOW
+        self.asked, self.by = Stop.NOW, signal.Signals(signum).name
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from orchestrator.runs.stored_run import config_of
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until, workers_of
+from tests.helpers.run_files import write_run_file
 from workers.execution.strategy_probe import hardware
 from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
@@ -37,8 +38,7 @@ SETTINGS = {
 
 def packed(folder, name):
     """A run file, and the run's folder, where an earlier start has decided on packs: a GPU's choice."""
-    file = folder / f"{name}.yaml"
-    file.write_text(json.dumps({"name": name, "store": str(folder / "runs"), **SETTINGS}))
+    file = write_run_file(folder, name, SETTINGS)
     run = load(file)
     evaluation = Evaluation(strategy="linear", paths_at_once=TOGETHER)
     written = config_of(Plan(run, identify(run)), evaluation, "", provenance(run, hardware()))

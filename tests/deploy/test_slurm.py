@@ -54,7 +54,7 @@ def test_time_limits_and_submissions(tmp_path):
         first = submit("--time=2", "--signal=B:TERM@60")
         wait(lambda: cluster.job(first)["Restarts"] == "1")
         log = tmp_path / f"job-{first}.log"
-        assert "Interrupted. To continue" in log.read_text()
+        assert "Interrupted by SIGTERM. To continue" in log.read_text()
         assert f"job {first} goes back into the queue" in log.read_text()
         before = done()
         assert 0 < before < 36

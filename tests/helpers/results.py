@@ -46,11 +46,14 @@ def checkpoint_epochs(run: Path) -> list[int]:
 
 
 def bits(run: Path) -> dict[str, bytes]:
-    """Name and bytes of every minimum, path, simplex and saddle; equal for runs with equal results."""
+    """Name and bytes of every minimum, path, simplex and saddle; equal for runs with equal results.
+
+    Hidden files are no objects: a worker that is killed while it writes leaves a part of one.
+    """
     return {
         f"{folder}/{file.name}": file.read_bytes()
         for folder in ("minima", "paths", "simplices", "saddles")
-        for file in (run / folder).glob("*")
+        for file in (run / folder).glob("[!.]*")
     }
 
 

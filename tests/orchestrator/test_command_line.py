@@ -68,14 +68,18 @@ def test_the_shell_completes_commands():
     assert "watch" not in said.stdout
 
 
-def test_help_is_fast_because_it_imports_nothing():
-    """`toscore --help` brings in neither torch's data nor Ray nor matplotlib."""
+def test_commands_that_read_a_run_do_not_import_torch(tmp_path):
+    """`--help`, `status`, `reduce` and `stop` answer in a second: torch alone takes longer to import."""
+    made = complete_run(tmp_path, "digits")
     script = (
         "import sys\nfrom orchestrator.cli import app\n"
-        "try:\n    app(['--help'], prog_name='toscore')\nexcept SystemExit:\n    pass\n"
-        "print('brought in:', [m for m in ('torch', 'ray', 'matplotlib', 'jinja2') if m in sys.modules])"
+        "for words in (['--help'], *([name, sys.argv[1]] for name in ('status', 'reduce', 'stop'))):\n"
+        "    try:\n        app(words, prog_name='toscore')\n"
+        "    except (SystemExit, Exception) as error:\n        print(repr(error))\n"
+        "print('imported:', [m for m in ('torch', 'ray', 'matplotlib', 'jinja2') if m in sys.modules])"
     )
     said = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", script, made.folder], capture_output=True, text=True, check=False
     )
-    assert said.stdout.strip().endswith("brought in: []"), said.stdout[-200:]
+    assert "TO-score" in said.stdout and "there is nothing to stop" in said.stdout, said.stdout
+    assert said.stdout.strip().endswith("imported: []"), said.stdout[-200:]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from topo_core.critical_points.counting import CountedObjective
@@ -90,6 +89,8 @@ def _smallest_in_hull(gradients: Tensor) -> float:
 
     Non-negative least squares, with a heavy row that makes the weights add up to one.
     """
+    from scipy.optimize import nnls  # takes a third of a second to import
+
     rows = gradients.to("cpu", torch.float64).numpy()
     # The same inner products in few coordinates.
     small = np.linalg.qr(rows.T, mode="r")

@@ -10,8 +10,6 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-from scipy.cluster.hierarchy import DisjointSet
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from topo_core.symmetries.units import Axis, Gauge, Group, Rotation
@@ -97,6 +95,8 @@ def _match(group: Group, fixed: Tensor, moved: Tensor, clear: Tensor) -> bool:
         ]
         gain = sum((a @ b.T for a, b in sorted_rows), torch.zeros(group.size, group.size).double())
         now = gain.diagonal()
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import
+
     _, columns = linear_sum_assignment(gain.numpy(), maximize=True)
     order = torch.as_tensor(columns)
     better = float(gain[identity, order].sum() - now.sum())
@@ -134,6 +134,8 @@ def _signed_gains(
 
     Gauges that act on one axis together are decided together.
     """
+    from scipy.cluster.hierarchy import DisjointSet  # takes 0.2 s to import
+
     products = [fixed[rows] @ moved[rows].T for rows in clean]
     together = DisjointSet({gauge for axis in axes for gauge in axis.gauges})
     for axis in axes:

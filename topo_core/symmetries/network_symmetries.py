@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor, nn
 
 from topo_core.symmetries.alignment import align
@@ -127,6 +126,8 @@ class NetworkSymmetries:
             tolerance: of the distance, as a part of the norm; of the losses, its square as a part of
                 their range.
         """
+        from scipy.cluster.hierarchy import DisjointSet  # takes 0.2 s to import
+
         classes = DisjointSet(range(len(points)))
         order = sorted(range(len(points)), key=lambda k: losses[k])
         scale = max(losses, default=0.0) - min(losses, default=0.0)

@@ -7,15 +7,24 @@ units inside a block. Blocks of several numberings can be tied, as those of the 
 grouped convolution are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from scipy.cluster.hierarchy import DisjointSet
 from torch import Tensor
 
 from topo_core.symmetries.units import Axis, Gauge, Group, Rotation
 
+if TYPE_CHECKING:
+    from scipy.cluster.hierarchy import DisjointSet
+
 FIXED = 0  # numbering and gauge of inputs and outputs
+
+
+def _disjoint_set(elements: Iterable[int] = (FIXED,)) -> "DisjointSet":
+    from scipy.cluster.hierarchy import DisjointSet  # takes 0.2 s to import
+
+    return DisjointSet(elements)
 
 
 @dataclass(frozen=True)
@@ -45,8 +54,8 @@ class Numberings:
     """All numberings and gauges of a network."""
 
     sizes: list[int] = field(default_factory=lambda: [0])
-    _numberings: DisjointSet = field(default_factory=lambda: DisjointSet([FIXED]))
-    _gauges: DisjointSet = field(default_factory=lambda: DisjointSet([FIXED]))
+    _numberings: "DisjointSet" = field(default_factory=_disjoint_set)
+    _gauges: "DisjointSet" = field(default_factory=_disjoint_set)
     _entries: list[_Entry] = field(default_factory=list)
     _blocks: list[tuple[int, int]] = field(default_factory=list)
     _ties: list[tuple[int, int]] = field(default_factory=list)
@@ -262,7 +271,7 @@ class Numberings:
 
     def _tied(self) -> list[list[int]]:
         """Numberings whose blocks are renumbered together, by their smallest labels."""
-        roots = DisjointSet({self.root(label) for label in range(len(self.sizes))})
+        roots = _disjoint_set({self.root(label) for label in range(len(self.sizes))})
         for one, other in self._ties:
             roots.merge(self.root(one), self.root(other))
         return [sorted(subset) for subset in roots.subsets()]

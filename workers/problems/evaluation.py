@@ -1,13 +1,13 @@
-"""The evaluation settings of a run. They are chosen once, so that every worker computes the same bits."""
+"""The evaluation settings of a run. They are chosen once, so that every worker computes the same bits.
+
+torch is imported on first use: reading a run does not need it.
+"""
 
 import contextlib
 import ctypes
 import os
 from dataclasses import dataclass
 
-import torch
-
-from topo_core.objectives.batching.memory_budget import share_device
 from topo_core.objectives.precision import Precision
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -47,6 +47,8 @@ def worker_environment(evaluation: Evaluation) -> dict[str, str]:
 
 def device_name(device: str) -> str:
     """The name of a device in records: `cpu`, or the model of the GPU."""
+    import torch
+
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
@@ -63,6 +65,10 @@ def device_type(device: str) -> str:
 
 def prepare_process(evaluation: Evaluation) -> None:
     """Set threads, memory and determinism of this process; safe to call again."""
+    import torch
+
+    from topo_core.objectives.batching.memory_budget import share_device
+
     torch.set_num_threads(evaluation.threads)
     with contextlib.suppress(RuntimeError):  # cannot be changed after the first parallel work
         torch.set_num_interop_threads(1)

@@ -3,29 +3,36 @@
 Each row of the file is a row of a matrix: the `name` of the matrix, the index `row`, and the `values`.
 Scalars are stored as JSON in the metadata of the file. The format is Parquet, not a tensor format, because
 many tools can read it.
+
+torch is imported on first use: reading the records of a run does not need it.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-from torch import Tensor
 
 from workers.storage.record_files import check_version
 from workers.storage.schema import SCHEMA_VERSION, VERSION_KEY, SchemaError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SCALARS_KEY = b"toscore.scalars"
 _SHAPES_KEY = b"toscore.shapes"
 
-_ARROW = {torch.float32: pa.float32(), torch.float64: pa.float64(), torch.int64: pa.int64()}
-_TORCH = {str(arrow): dtype for dtype, arrow in _ARROW.items()}
+_ARROW = {
+    "torch.float32": pa.float32(),
+    "torch.float64": pa.float64(),
+    "torch.int64": pa.int64(),
+}
+"""Type in the file, by the name of the dtype."""
 
 
-def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> bytes:
+def encode_tensors(tensors: Mapping[str, "Tensor"], scalars: Mapping[str, Any]) -> bytes:
     """Matrices and scalars as a Parquet file.
 
     Args:
@@ -37,13 +44,13 @@ def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
         ValueError: a tensor of another shape or dtype.
     """
     for name, tensor in tensors.items():
-        if tensor.ndim != 2 or tensor.dtype not in _ARROW:
+        if tensor.ndim != 2 or str(tensor.dtype) not in _ARROW:
             raise ValueError(
                 f"{name} is of shape {tuple(tensor.shape)} and {tensor.dtype}; a stored tensor is 2-D "
                 "of float32, float64 or int64"
             )
     arrays = {n: np.ascontiguousarray(t.detach().cpu().numpy()) for n, t in tensors.items()}
-    types = {name: _ARROW[tensor.dtype] for name, tensor in tensors.items()}
+    types = {name: _ARROW[str(tensor.dtype)] for name, tensor in tensors.items()}
     first = next(iter(types.values()), pa.float32())
     columns = {
         "name": pa.array([n for n, a in arrays.items() for _ in a], pa.string()),
@@ -68,7 +75,7 @@ def encode_tensors(tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) ->
     return bytes(sink.getvalue())
 
 
-def decode_tensors(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def decode_tensors(data: bytes) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """The arguments of `encode_tensors`, with the same bits.
 
     Raises:
@@ -108,7 +115,9 @@ def _lists(
     )
 
 
-def _tensors(table: pa.Table, shapes: Mapping[str, list[Any]]) -> dict[str, Tensor]:
+def _tensors(table: pa.Table, shapes: Mapping[str, list[Any]]) -> dict[str, "Tensor"]:
+    import torch
+
     first = table.schema.field("values").type.value_type
     flat, taken = {}, {}
     for column in table.column_names[2:]:
@@ -121,5 +130,5 @@ def _tensors(table: pa.Table, shapes: Mapping[str, list[Any]]) -> dict[str, Tens
         start = taken[arrow]
         taken[arrow] = start + rows * width
         piece = flat[arrow][start : taken[arrow]]
-        tensors[name] = piece.to(_TORCH[arrow]).reshape(rows, width).clone()
+        tensors[name] = piece.reshape(rows, width).clone()
     return tensors

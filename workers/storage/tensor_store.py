@@ -1,18 +1,20 @@
-"""The tensors of tasks: parameters of minima, points of paths, simplices and saddles, and checkpoints."""
+"""The tensors of tasks: parameters of minima, points of paths, simplices and saddles, and checkpoints.
+
+torch is imported on first use: reading the records of a run does not need it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import safetensors
-import safetensors.torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workers.storage import object_names as layout
 from workers.storage.immutable_objects import Damaged, ImmutableObjects
 from workers.storage.objects import NotFound
 from workers.storage.schema import SchemaError
 from workers.storage.tensor_files import decode_tensors, encode_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Checkpoint:
     """
 
     epoch: int
-    tensors: dict[str, Tensor]
+    tensors: dict[str, "Tensor"]
     scalars: dict[str, Any]
 
 
@@ -45,13 +47,15 @@ class TensorStore:
         self.checkpoint_bytes = 0
         """Bytes of the checkpoints published through this object."""
 
-    def publish_minimum(self, key: str, state: Mapping[str, Tensor]) -> str:
+    def publish_minimum(self, key: str, state: Mapping[str, "Tensor"]) -> str:
         """Publish the state dict of a minimum as safetensors; returns the object's name."""
+        import safetensors.torch
+
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
         data = safetensors.torch.save(contiguous)
         return self._published.publish(layout.MINIMA, key, "safetensors", data)
 
-    def read_minimum(self, name: str) -> dict[str, Tensor]:
+    def read_minimum(self, name: str) -> dict[str, "Tensor"]:
         """The state dict of a minimum.
 
         Args:
@@ -62,12 +66,12 @@ class TensorStore:
         """
         return self._read(name, _decode_state)
 
-    def publish_path(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
+    def publish_path(self, key: str, tensors: Mapping[str, "Tensor"], **scalars: Any) -> str:
         """Publish the points of an optimised path; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.PATHS, key, "parquet", data)
 
-    def read_path(self, name: str | None) -> dict[str, Tensor]:
+    def read_path(self, name: str | None) -> dict[str, "Tensor"]:
         """The points of an optimised path.
 
         Args:
@@ -81,21 +85,21 @@ class TensorStore:
         """
         return self._read(name, _decode_matrices)
 
-    def publish_simplex(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
+    def publish_simplex(self, key: str, tensors: Mapping[str, "Tensor"], **scalars: Any) -> str:
         """Publish the points of an optimised simplex; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.SIMPLICES, key, "parquet", data)
 
-    def read_simplex(self, name: str | None) -> dict[str, Tensor]:
+    def read_simplex(self, name: str | None) -> dict[str, "Tensor"]:
         """The points of an optimised simplex; arguments and errors as for `read_path`."""
         return self._read(name, _decode_matrices)
 
-    def publish_saddle(self, key: str, tensors: Mapping[str, Tensor], **scalars: Any) -> str:
+    def publish_saddle(self, key: str, tensors: Mapping[str, "Tensor"], **scalars: Any) -> str:
         """Publish a path that was led over saddles, and the saddles; returns the object's name."""
         data = encode_tensors(tensors, scalars)
         return self._published.publish(layout.SADDLES, key, "parquet", data)
 
-    def read_saddle(self, name: str | None) -> dict[str, Tensor]:
+    def read_saddle(self, name: str | None) -> dict[str, "Tensor"]:
         """The path and its saddles; arguments and errors as for `read_path`."""
         return self._read(name, _decode_matrices)
 
@@ -103,7 +107,7 @@ class TensorStore:
         self,
         key: str,
         epoch: int,
-        tensors: Mapping[str, Tensor],
+        tensors: Mapping[str, "Tensor"],
         scalars: Mapping[str, Any],
         *,
         passes: int | None = None,
@@ -157,11 +161,13 @@ class TensorStore:
             raise Damaged(f"{name} is missing from the store") from None
 
 
-def _decode_matrices(data: bytes) -> dict[str, Tensor]:
+def _decode_matrices(data: bytes) -> dict[str, "Tensor"]:
     return decode_tensors(data)[0]
 
 
-def _decode_state(data: bytes) -> dict[str, Tensor]:
+def _decode_state(data: bytes) -> dict[str, "Tensor"]:
+    import safetensors.torch
+
     try:
         state: dict[str, Tensor] = safetensors.torch.load(data)
         return state

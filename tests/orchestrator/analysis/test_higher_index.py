@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,25 +16,21 @@ import torch
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import write_run_file
 from topo_core.simplices.lattice import samples
 from workers.problems.data_sets import load_dataset
 from workers.problems.networks import build
 from workers.tasks.specs import DataSpec, NetworkSpec
 
-SETTINGS = """
-data: digits
-network: {name: fc, hidden: [8]}
-minima: {count: 4, epochs: 40}
-paths: {bezier_epochs: 1, epochs: 10, points: 9, evaluate_every: 5}
-simplices: {epochs: 8, subdivisions: 3, height_tolerance: 0.01, evaluate_every: 4}
-reduce: {max_index: 2}
-"""
-
-
-def write(folder, name, settings=SETTINGS):
-    file = folder / f"{name}.yaml"
-    file.write_text(f"name: {name}\nstore: {folder}/runs\n{settings}")
-    return file
+SETTINGS = {
+    "data": "digits",
+    "network": {"name": "fc", "hidden": [8]},
+    "minima": {"count": 4, "epochs": 10},
+    "paths": {"bezier_epochs": 1, "epochs": 10, "points": 9, "evaluate_every": 5},
+    "simplices": {"epochs": 8, "subdivisions": 3, "height_tolerance": 0.01, "evaluate_every": 4},
+    "reduce": {"max_index": 2},
+}
+write = partial(write_run_file, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")

@@ -193,15 +193,9 @@ def test_to_the_end(cluster, folder):
     assert origin["config_hash"] == config_hash(load(file)) and isinstance(origin["gpus"], list)
 
     alone = folder / "alone"
-    quiet = subprocess.run(
-        [*RUN, file, "--in-process", "--set", f"store={alone}"],
-        cwd=folder / "code",
-        env=cluster.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert quiet.returncode == 0, quiet.stderr
+    with contextlib.chdir(folder / "code"):
+        quiet = toscore("run", file, "--in-process", "--set", f"store={alone}")
+    assert quiet.code == 0, quiet.err
     assert results.bits(run) == results.bits(alone / "a")
     for secret in (SECRET, cluster.token):
         assert secret not in json.dumps(jobs(cluster))

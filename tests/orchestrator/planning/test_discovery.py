@@ -1,12 +1,14 @@
 """Minima that nobody trained: found as dips inside paths, trained on, and joined with the others."""
 
 import json
+from functools import partial
 
 import pytest
 
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import finished_run, write_run_file
 
 SETTINGS = {
     "data": {"name": "digits", "subset": 500},
@@ -18,19 +20,12 @@ SETTINGS = {
 }
 
 
-def write(folder, name, **changes):
-    file = folder / f"{name}.yaml"
-    settings = {"name": name, "store": str(folder / "runs"), **SETTINGS, **changes}
-    file.write_text(json.dumps(settings))
-    return file
+write = partial(write_run_file, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("quiet")
-    said = toscore("run", write(folder, "quiet"), "--in-process")
-    assert said.code == 0, said.err
-    return folder / "runs" / "quiet"
+    return finished_run(write(tmp_path_factory.mktemp("quiet"), "quiet"))
 
 
 def test_dips_become_minima(quiet):
@@ -53,11 +48,9 @@ def test_dips_become_minima(quiet):
 def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
     """The same run without it has the three minima, and shares what it computed."""
     minima = {**SETTINGS["minima"], "discover": False}
-    said = toscore("run", write(tmp_path, "plain", minima=minima), "--in-process")
-    assert said.code == 0
-    result = json.loads(toscore("reduce", tmp_path / "runs" / "plain", "--json").out)
-    assert len(result["minima"]) == 3
-    assert results.bits(tmp_path / "runs" / "plain").items() <= results.bits(quiet).items()
+    plain = finished_run(write(tmp_path, "plain", minima=minima))
+    assert len(json.loads(toscore("reduce", plain, "--json").out)["minima"]) == 3
+    assert results.bits(plain).items() <= results.bits(quiet).items()
 
 
 def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):

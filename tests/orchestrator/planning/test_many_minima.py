@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -15,6 +16,7 @@ from orchestrator.runs import maintenance
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import finished_run, write_run_file
 from topo_core import barcode, bottleneck
 from workers.storage.open_objects import open_objects
 from workers.storage.record_files import decode_table, to_records
@@ -22,8 +24,8 @@ from workers.storage.run_store import Store
 from workers.storage.schema import PairRecord
 
 BASE = {
-    "data": "digits",
-    "network": {"name": "fc", "hidden": [16]},
+    "data": {"name": "digits", "subset": 400},
+    "network": {"name": "fc", "hidden": [12]},
     "minima": {"count": 5, "epochs": 12, "optimizer": {"name": "adam", "lr": 0.02}},
     # Slow to fall, so that there is something left to decide.
     "paths": {
@@ -36,16 +38,11 @@ BASE = {
 }
 
 
-def write(folder, name, **changes):
-    file = folder / f"{name}.yaml"
-    file.write_text(json.dumps({"name": name, "store": str(folder / "runs"), **BASE, **changes}))
-    return file
+write = partial(write_run_file, settings=BASE)
 
 
 def run(folder, name, **changes):
-    said = toscore("run", write(folder, name, **changes), "--in-process")
-    assert said.code == 0, said.err
-    return folder / "runs" / name
+    return finished_run(write(folder, name, **changes))
 
 
 def reduced(run_):

@@ -1,5 +1,6 @@
 import pytest
 
+from orchestrator.report.figure import Figure
 from tests.helpers.command import toscore
 from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run
 
@@ -18,6 +19,15 @@ def report(made, tmp_path_factory):
     assert said.code == 0, said.err
     assert str(out / "report.html") in said.out
     return out
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures keep their captions and tables and are not drawn, which takes most of the time of a report."""
+    monkeypatch.setattr(Figure, "svg", lambda figure, *, wide=True: "<svg></svg>")
+    monkeypatch.setattr(
+        Figure, "files", lambda figure: {f"{figure.name}.csv": figure.table.to_csv().encode()}
+    )
 
 
 RAISED = {pair: height + 0.25 for pair, height in HEIGHTS.items()}

@@ -62,6 +62,7 @@ def test_what_there_is_nothing_to_show_of_is_left_out(tmp_path):
     assert scores_figure(both) is None and pairs_figure(both) is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_page_says_what_is_incomplete_or_incomparable(tmp_path):
     """A run without all its paths is named; losses on different data are not compared in silence."""
     one, two = complete_run(tmp_path, "one"), made_run(tmp_path, 4, "two")

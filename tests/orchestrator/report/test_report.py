@@ -152,6 +152,7 @@ def test_figures_follow_the_colours_of_the_page(report):
         assert f"{name}:" in dark
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_incomplete_run_says_so_first(tmp_path):
     """What is missing and what failed is in the page, in words, before the figures."""
     made = made_run(tmp_path, 4)

@@ -2,6 +2,8 @@
 
 import html
 
+import pytest
+
 from orchestrator.report.contents import figures, points_of
 from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
@@ -25,6 +27,7 @@ def test_the_page_opens_with_what_was_asked_found_and_verified(made, report):
     assert "no peak was followed to a saddle" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
     """Every path as low as its higher end: a sentence stands where empty figures stood."""
     flat = made_run(tmp_path, len(LOSSES), "flat")
@@ -40,6 +43,7 @@ def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
     assert "no barrier was found" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_two_bars_are_set_in_no_relation_to_test_errors(tmp_path):
     """Through two points any line fits: a sentence stands where the figure of lengths and errors stood."""
     small = made_run(tmp_path, 3, "small")

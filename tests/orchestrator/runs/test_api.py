@@ -111,11 +111,12 @@ def test_tables_for_pandas(run):
         run.table("minimum")
 
 
-def test_importing_the_api_starts_nothing():
-    """`from orchestrator import load_run` brings in neither Ray nor figures."""
+def test_importing_the_api_imports_no_large_library():
+    """`from orchestrator import load_run`, and a run without Ray, import none of these at their start."""
     script = (
-        "import sys; from orchestrator import load_run; "
-        "print([m for m in ('ray', 'matplotlib', 'jinja2') if m in sys.modules])"
+        "import sys; from orchestrator import launch, load_run; "
+        "large = ('ray', 'matplotlib', 'jinja2', 'scipy.optimize', 'scipy.cluster', 'sklearn'); "
+        "print([m for m in large if m in sys.modules])"
     )
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

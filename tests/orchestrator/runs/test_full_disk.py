@@ -1,15 +1,14 @@
 """A disk that is full: the run waits, says so, and goes on when there is room."""
 
 import contextlib
-import json
 import os
 import subprocess
 
 import pytest
 
 from tests.helpers import results
-from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import finished_run, write_run_file
 
 SETTINGS = {
     "data": "digits",
@@ -17,12 +16,6 @@ SETTINGS = {
     "minima": {"count": 4, "epochs": 4},
     "paths": {"bezier_epochs": 4, "epochs": 4, "points": 30, "evaluate_every": 4},
 }
-
-
-def write(folder, store):
-    file = folder / "full.yaml"
-    file.write_text(json.dumps({"name": "full", "store": str(store), **SETTINGS}))
-    return file
 
 
 def mount(*arguments):
@@ -45,9 +38,9 @@ def small_disk(tmp_path):
 def test_a_run_waits_for_room(tmp_path, small_disk):
     """Nothing is lost, nothing is torn, and the bits are those of a run with room."""
     (tmp_path / "roomy").mkdir()
-    said = toscore("run", write(tmp_path / "roomy", tmp_path / "roomy" / "runs"), "--in-process")
-    assert said.code == 0, said.err
-    file, run = write(tmp_path, small_disk), small_disk / "full"
+    roomy = finished_run(write_run_file(tmp_path / "roomy", "full", SETTINGS))
+    file = write_run_file(tmp_path, "full", SETTINGS, store=str(small_disk))
+    run = small_disk / "full"
     with started(tmp_path, "run", file, "--in-process") as process:
         wait_until(lambda: len(results.raw_records(run, "minima")) >= 1, process)
         filler = small_disk / "other-peoples-data"
@@ -64,5 +57,5 @@ def test_a_run_waits_for_room(tmp_path, small_disk):
         assert mount("-o", "remount,size=64m", small_disk).returncode == 0
         output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, "".join(lines) + output
-    assert results.bits(run) == results.bits(tmp_path / "roomy" / "runs" / "full")
+    assert results.bits(run) == results.bits(roomy)
     assert set(results.times_completed(run).values()) == {1}

@@ -121,6 +121,7 @@ def test_a_run_is_confirmed_by_plain_pytorch(lossruns, tmp_path, name, dtype):
         "loss": {**spec, "ridge": RIDGE},
         "minima": {"count": 2, "epochs": 5, "batch_size": 20},
         "paths": {"epochs": 2, "points": 5, "batch_size": 20, "start": "line"},
+        "saddles": {"refine": "auto" if name == "cross entropy" else "off"},
     }
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(written))
     said = toscore("run", tmp_path / "r.yaml", "--in-process", "--quiet")
@@ -196,8 +197,10 @@ def test_an_objective_of_ones_own(tmp_path, monkeypatch, objective, dtype):
             "epochs": 100,
             "batch_size": 4,
             "optimizer": {"name": "adam", "lr": 0.02},
+            "polish": "auto" if dtype == "float64" else "off",
         },
         "paths": {"epochs": 60, "points": 9, "batch_size": 4, "start": "line"},
+        "saddles": {"refine": "auto" if dtype == "float64" else "off"},
     }
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(written))
     assert toscore("plan", tmp_path / "r.yaml").code == 0

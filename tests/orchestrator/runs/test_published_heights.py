@@ -10,11 +10,11 @@ from orchestrator.runs.stored_run import open_run
 from orchestrator.studies.compare import compare
 from orchestrator.studies.study import load_study
 from tests.helpers.command import toscore
+from tests.helpers.run_files import finished_run, write_run_file
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 
 SETTINGS = {
-    "name": "measured",
     "data": {"name": "digits", "subset": 200},
     "network": {"name": "fc", "hidden": [6]},
     "minima": {"count": 2, "epochs": 6, "batch_size": 50},
@@ -25,11 +25,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("measured")
-    file = folder / "measured.yaml"
-    file.write_text(json.dumps({**SETTINGS, "store": str(folder / "runs")}))
-    said = toscore("run", file, "--in-process", "-q")
-    assert said.code == 0, said.err
-    return open_run(str(file))
+    return open_run(str(finished_run(write_run_file(folder, "measured", SETTINGS))))
 
 
 def test_where_the_loss_is_measured(run):
@@ -59,7 +55,7 @@ def test_a_study_can_claim_it(tmp_path):
     values = {
         "study": "ours",
         "store": str(tmp_path / "runs"),
-        "run": {k: v for k, v in SETTINGS.items() if k != "name"},
+        "run": SETTINGS,
         "matrix": {"seed": [0]},
         "claims": [{"say": "s", "measure": "saddle_published", "expect": "positive"}],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.command import toscore
+from tests.helpers.run_files import write_run_file
 from workers.storage.folder import FolderObjects
 from workers.storage.open_objects import STORES
 
@@ -35,26 +36,19 @@ def requests(monkeypatch):
     return counted
 
 
-def write(folder, **resources):
-    settings = {
-        "name": "a",
-        "store": str(folder / "runs"),
-        "data": {"name": "digits", "subset": 100},
-        "network": {"name": "fc", "hidden": [4]},
-        "minima": {"count": 6, "epochs": 2, "polish": "off"},
-        "paths": {"start": "line", "epochs": 3, "points": 4},
-        "resources": resources,
-    }
-    file = folder / "a.yaml"
-    file.write_text(json.dumps(settings))
-    return file
+SETTINGS = {
+    "data": {"name": "digits", "subset": 100},
+    "network": {"name": "fc", "hidden": [4]},
+    "minima": {"count": 6, "epochs": 2, "polish": "off"},
+    "paths": {"start": "line", "epochs": 3, "points": 4},
+}
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(60, 0), (0, 6)])
 def test_a_run_makes_as_many_requests_as_planned(tmp_path, requests, seconds, kept):
     """Checkpoints go by time: short tasks publish none. The plan is right within a fifth, and an upper bound
     where checkpoints are asked for at every epoch, since paths may end before their last one."""
-    file = write(tmp_path, checkpoint_seconds=seconds)
+    file = write_run_file(tmp_path, "a", SETTINGS, resources={"checkpoint_seconds": seconds})
     planned = json.loads(toscore("plan", file, "--json").out)["store_requests"]
     requests.clear()
     assert toscore("run", file, "--in-process").code == 0

@@ -1,33 +1,43 @@
 """A store in which one object is cut off, as a full disk or a lost machine leaves it: the run goes on."""
 
-import json
+import functools
 import shutil
 
 import pytest
 
+from orchestrator.scheduling import lease as leases
+from orchestrator.scheduling.lease import Lease
 from tests.helpers import results
 from tests.helpers.command import toscore
+from tests.helpers.run_files import finished_run, write_run_file
 
 SETTINGS = {
-    "name": "a",
     "data": {"name": "digits", "subset": 100},
     "network": {"name": "fc", "hidden": [4]},
     "minima": {"count": 3, "epochs": 2, "polish": "off"},
     "paths": {"start": "line", "epochs": 3, "points": 4, "force": "paper"},
 }
+write = functools.partial(write_run_file, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("complete")
-    assert toscore("run", write(folder), "--in-process").code == 0
-    return folder / "runs" / "a"
+    return finished_run(write(tmp_path_factory.mktemp("complete"), "a"))
 
 
-def write(folder):
-    file = folder / "a.yaml"
-    file.write_text(json.dumps({**SETTINGS, "store": str(folder / "runs")}))
-    return file
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """A driver that watches an unreadable lease for 15 s, to see whether it changes, does not sleep."""
+    slept = 0.0
+
+    def sleep(seconds):
+        nonlocal slept
+        slept += seconds
+
+    acquire = functools.partial(
+        Lease.acquire, clock=lambda: leases.boot_clock() + slept, sleep=sleep
+    )
+    monkeypatch.setattr(Lease, "acquire", staticmethod(acquire))
 
 
 def goes_on(complete, folder, *names, share):
@@ -41,7 +51,7 @@ def goes_on(complete, folder, *names, share):
         said = toscore(command, run)
         assert said.code in (0, 2), (names, command, said.err)
         assert "Traceback" not in said.err and len(said.err.strip().splitlines()) <= 3, said.err
-    said = toscore("run", write(folder), "--in-process")
+    said = toscore("run", write(folder, "a"), "--in-process")
     assert said.code == 0, (names, said.err)
     assert results.bits(run) == results.bits(complete), names
     assert results.reduced(run) == results.reduced(complete), names

@@ -21,7 +21,7 @@ name: a
 store: {folder}/runs
 data: digits
 network: {{name: fc, hidden: [8]}}
-minima: {{count: 8, epochs: 12, optimizer: {{name: adam, lr: 0.02}}}}
+minima: {{count: 8, epochs: 2}}
 paths: {{bezier_epochs: 1, epochs: 60, points: 9}}
 resources: {{workers: 1, checkpoint_seconds: 0}}
 """

@@ -47,7 +47,7 @@ def test_a_hundred_random_landscapes(make, seed):
     agrees(in_the_plane(make, seed))
 
 
-@pytest.mark.parametrize("seed", [37, 76])
+@pytest.mark.parametrize("seed", [37, pytest.param(76, marks=pytest.mark.slow)])
 def test_descents_that_converge_slowly_end_at_no_minima_of_their_own(seed):
     """A point on the floor of a flat valley was a sixth minimum, and a bar of the barcode never ended."""
     agrees(in_the_plane(gaussians, seed))

@@ -67,7 +67,7 @@ def test_routes_leave_a_ridge_in_many_dimensions():
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 )
 def test_default_finds_the_true_pass_between_gaussians(seed):
     """On random sums of Gaussians, in the plane and turned into 1,000 dimensions, the default's

@@ -1,14 +1,14 @@
 """After training, a polish to a stationary point: what it proves, when it is done, and that it resumes."""
 
-import contextlib
 from dataclasses import replace
 
 import pytest
 
+from tests.helpers.interruptions import check_interruptions
 from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import stationarity
-from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.progress import TaskProgress
 from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
@@ -60,25 +60,8 @@ def test_an_interrupted_polish_gives_the_same_bits(context, tmp_path, monkeypatc
     """Stopped at every checkpoint, of training and of the polish, a task publishes the same bytes."""
     monkeypatch.setattr("workers.execution.train_minimum.POLISH_ITERATIONS", 15)
     task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
-    undisturbed = train_minimum(task, context)
-    store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
-
-    def at_a_new_checkpoint():
-        checkpoint = store.latest_checkpoint(task.key)
-        new = checkpoint is not None and checkpoint.epoch not in seen
-        seen.update({checkpoint.epoch} if checkpoint else ())
-        return new
-
-    record = None
-    while record is None:
-        with contextlib.suppress(Interrupted):
-            another_context = TaskContext(
-                context.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0)
-            )
-            record = train_minimum(task, another_context)
-    assert len(seen) > 5
-    assert record == undisturbed
-    assert store.objects.get(record.object) == context.store.objects.get(record.object)
+    _, stops = check_interruptions(train_minimum, task, context, tmp_path / "broken")
+    assert stops > 5
 
 
 def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):

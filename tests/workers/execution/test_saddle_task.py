@@ -1,19 +1,19 @@
 """From the peak of a path to a saddle, as a task: what its record says."""
 
-import contextlib
 from dataclasses import replace
 
 import pytest
 import torch
 
 from orchestrator.planning.saddle_refinement import unlisted_ends
+from tests.helpers.interruptions import check_interruptions
 from tests.helpers.problems import problem_of
 from topo_core.critical_points.saddles import SaddleSettings
 from topo_core.paths.pass_refinement import PassRefinement
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import loss_profile
 from workers.execution import stationarity
-from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.progress import TaskProgress
 from workers.execution.saddle_task import refine_one_saddle
 from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
@@ -134,26 +134,8 @@ def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path, monkeyp
         ),
     )
     task, context = joined
-    undisturbed = refine_one_saddle(task, context)
-    store, seen = Store(open_objects(str(tmp_path / "broken"))), set()
-    for name in task.objects:
-        store.objects.put(name, context.store.objects.get(name))
-
-    def at_a_new_checkpoint():
-        checkpoint = store.latest_checkpoint(task.key)
-        new = checkpoint is not None and checkpoint.epoch not in seen
-        seen.update({checkpoint.epoch} if checkpoint else ())
-        return new
-
-    record = None
-    while record is None:
-        with contextlib.suppress(Interrupted):
-            record = refine_one_saddle(
-                task, TaskContext(context.loaded, store, TaskProgress(at_a_new_checkpoint, 0.0))
-            )
-    assert len(seen) == 2 and record.rounds == 3
-    assert record == undisturbed
-    assert store.objects.get(record.object) == context.store.objects.get(record.object)
+    record, stops = check_interruptions(refine_one_saddle, task, context, tmp_path / "broken")
+    assert stops == 2 and record.rounds == 3
 
 
 def test_large_problems_are_not_looked_at(joined, monkeypatch):

@@ -18,6 +18,7 @@ from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import Step
 from topo_core.paths.polyline import line
 from topo_core.paths.solver import PathSolver
+from workers.execution import stationarity
 from workers.execution.progress import TaskProgress
 from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
@@ -47,13 +48,14 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def trained(loaded, tmp_path_factory):
-    """Two trained minima in a store: (their records, the store)."""
+    """Two trained minima in a store, which are not classified: (their records, the store)."""
     store = Store(open_objects(str(tmp_path_factory.mktemp("run"))))
     settings = MinimumSettings(epochs=2)
     tasks = [TrainMinimum(loaded.problem, settings, index, seed=0) for index in range(2)]
-    return [
-        train_minimum(task, TaskContext(loaded, store, TaskProgress())) for task in tasks
-    ], store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stationarity, "LARGEST", 0)
+        context = TaskContext(loaded, store, TaskProgress())
+        return [train_minimum(task, context) for task in tasks], store
 
 
 def own_loss(module, data):

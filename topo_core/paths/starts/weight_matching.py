@@ -11,7 +11,6 @@ the dimensions inside each head alternately.
 """
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from topo_core.random_streams import generator
@@ -32,6 +31,8 @@ def weight_matching(
     Raises:
         ValueError: the network has a layer whose units cannot be renumbered.
     """
+    from scipy.optimize import linear_sum_assignment  # takes a third of a second to import
+
     try:
         units = traced_units(module)
     except ValueError as error:

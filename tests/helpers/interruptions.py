@@ -1,0 +1,50 @@
+"""A task that is stopped at each of its checkpoints and started again, until it ends."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from workers.execution.progress import Interrupted, TaskProgress
+from workers.execution.task_run import TaskContext
+from workers.storage.open_objects import open_objects
+from workers.storage.run_store import Store
+
+
+def check_interruptions(
+    execute: Callable[[Any, TaskContext], Any], task: Any, context: TaskContext, folder: Path
+) -> tuple[Any, int]:
+    """Check that a task publishes the same record and the same bytes undisturbed and stopped again and again.
+
+    Each start of the second execution is stopped at the first checkpoint that no earlier start has reached.
+
+    Args:
+        execute: runs a task.
+        task: the task; its dependencies are in the store of `context`.
+        context: of the undisturbed execution.
+        folder: an empty folder for the store of the second execution.
+
+    Returns:
+        The record, and the number of checkpoints at which the task was stopped.
+    """
+    undisturbed = execute(task, context)
+    store = Store(open_objects(str(folder)))
+    for name in task.objects:
+        store.objects.put(name, context.store.objects.get(name))
+    seen: set[int] = set()
+
+    def at_a_new_checkpoint() -> bool:
+        checkpoint = store.latest_checkpoint(task.key)
+        new = checkpoint is not None and checkpoint.epoch not in seen
+        seen.update({checkpoint.epoch} if checkpoint else ())
+        return new
+
+    record = None
+    while record is None:
+        progress = TaskProgress(at_a_new_checkpoint, checkpoint_seconds=0.0)
+        with contextlib.suppress(Interrupted):
+            record = execute(task, replace(context, store=store, progress=progress))
+    assert record == undisturbed
+    assert store.objects.get(record.object) == context.store.objects.get(record.object)
+    return record, len(seen)
