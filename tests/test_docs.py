@@ -1,7 +1,7 @@
-"""Documents cannot rot: every snippet of the README and of `docs/` that can run here is run, in order.
+"""Every snippet of the README and of `docs/` that can run here is run, in order.
 
 A block that begins with `# NAME` is a file of that name, and so is a YAML run file, by the name in it.
-Lines of `sh` blocks that call `toscore` are called; `console` blocks need machines that are not here.
+Lines of `sh` blocks that call `toscore` are executed; `console` blocks need other machines.
 """
 
 import json
@@ -60,7 +60,7 @@ def call(line, *small):
 
 @pytest.fixture
 def sandbox(tmp_path, monkeypatch):
-    """A folder with the files that other pages ask the reader to write."""
+    """A folder with the files that the pages ask the reader to write."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for page in HOWTO:
@@ -72,7 +72,7 @@ def sandbox(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_snippets_run(page, sandbox):
-    """Files are written, programs are executed, commands end with exit code 0."""
+    """All files of a page are written, its programs are executed, and its commands end with exit code 0."""
     ran, scope = 0, {"__name__": "__main__"}
     small = SMALL.get(page.stem, ())
     for language, text in blocks(page):
@@ -92,7 +92,7 @@ def test_snippets_run(page, sandbox):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_run_files_are_whole(page):
-    """Every run file of the documents is accepted as it stands."""
+    """Every run file of a page is accepted as it stands."""
     for language, text in blocks(page):
         if language == "yaml":
             parse(yaml.safe_load(text))
@@ -100,7 +100,7 @@ def test_run_files_are_whole(page):
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: page.stem)
 def test_links_lead_somewhere(page):
-    """Every relative link and picture is there, and every picture has a text in its place."""
+    """Every relative link and picture exists, and every picture has an alternative text."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for bang, label, target in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", text):
         if bang:
@@ -111,7 +111,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.slow
 def test_the_notebook_runs():
-    """Its cells run in order, and what it shows is what they print now."""
+    """The cells of the notebook run in order."""
     file = ROOT / "docs" / "own_loss.ipynb"
     cells = [c for c in json.loads(file.read_text())["cells"] if c["cell_type"] == "code"]
     scope = {"__name__": "__main__"}
@@ -121,7 +121,7 @@ def test_the_notebook_runs():
 
 
 def test_the_pages_build_without_a_warning(tmp_path):
-    """Navigation, links, and a reference made from the docstrings of what users import."""
+    """mkdocs builds the pages without a warning, with a reference of all names of topo_core."""
     pytest.importorskip("mkdocs")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

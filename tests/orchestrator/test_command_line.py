@@ -1,4 +1,4 @@
-"""Human touches: a slip of the finger is answered with what was meant, and the shell completes names."""
+"""The command line: mistyped names are answered with close ones, and the shell completes names."""
 
 import os
 import subprocess
@@ -14,13 +14,13 @@ from tests.helpers.made_run import complete_run
     ("wrong", "meant"), [("reprot", "report"), ("compair", "compare"), ("exprot", "export")]
 )
 def test_a_mistyped_command_is_answered_with_the_right_one(wrong, meant):
-    """Exit code 2, and the name that was meant."""
+    """A mistyped command gives exit code 2 and the closest name."""
     said = toscore(wrong, "runs/demo")
     assert said.code == 2 and "Did you mean" in said.err and f"'{meant}'" in said.err
 
 
 def test_a_mistyped_run_is_answered_with_its_neighbour(tmp_path):
-    """One sentence with the run that was meant; without a neighbour, how to start one."""
+    """A mistyped run gives one sentence with the closest run, or without one, how to start a run."""
     made = complete_run(tmp_path, "digits")
     said = toscore("status", tmp_path / "digit")
     assert said.code == 2 and said.err.startswith("toscore: There is no run at")
@@ -29,7 +29,7 @@ def test_a_mistyped_run_is_answered_with_its_neighbour(tmp_path):
 
 
 def test_a_mistyped_file_or_study_is_answered_with_its_neighbour(tmp_path):
-    """The run file beside it, and the study of the package, whose names are close."""
+    """A mistyped file or study is answered with the closest run file beside it or study of the package."""
     (tmp_path / "mine.yaml").write_text("")
     said = toscore("run", tmp_path / "mien.yaml")
     assert said.code == 2 and f"did you mean {tmp_path / 'mine.yaml'}?" in said.err
@@ -53,7 +53,7 @@ def test_a_store_that_refuses_is_one_sentence(command, monkeypatch):
 
 
 def test_the_shell_completes_commands():
-    """What bash asks for is answered with the commands that begin so."""
+    """bash completes the commands that begin with the typed letters."""
     environment = {
         **os.environ,
         "_TOSCORE_COMPLETE": "complete_bash",

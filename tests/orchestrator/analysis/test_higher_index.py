@@ -1,4 +1,4 @@
-"""Simplices as tasks of a run: their barcodes, and that interruptions change nothing."""
+"""Simplices as tasks of a run: their barcodes, and that interruptions change no result."""
 
 import itertools
 import json
@@ -43,7 +43,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_all_simplices_are_there_and_their_barcodes(undisturbed):
-    """Four triangles and one tetrahedron; index 1 and 2 with births, deaths and TO-scores."""
+    """A run of four minima has four triangles, a tetrahedron, and barcodes and TO-scores of index 1 and 2."""
     run, printed = undisturbed
     result = json.loads(toscore("reduce", run, "--json").out)
     assert result["complete"] is True
@@ -61,7 +61,7 @@ def test_all_simplices_are_there_and_their_barcodes(undisturbed):
 
 
 def test_values_are_monotone_and_count_the_faces(undisturbed):
-    """No simplex is lower than a face of it, and none lower than its own dense maximum."""
+    """No simplex is lower than one of its faces or than its own dense maximum."""
     run, _ = undisturbed
     rows = {tuple(row["vertices"]): row for row in results.raw_records(run, "simplices")}
     for vertices, row in rows.items():
@@ -81,7 +81,7 @@ def test_values_are_monotone_and_count_the_faces(undisturbed):
 
 
 def test_values_from_the_stored_points_alone(undisturbed):
-    """A plain loop over a denser lattice finds each triangle's value within its interval."""
+    """A plain loop over a denser lattice gives each triangle's value within its interval."""
     run, _ = undisturbed
     data = load_dataset(DataSpec("digits"))
     module = build(NetworkSpec("fc", (("hidden", (8,)),)), data.input_shape, data.classes).double()
@@ -107,7 +107,7 @@ def test_values_from_the_stored_points_alone(undisturbed):
 
 
 def test_a_killed_driver_is_continued(undisturbed, tmp_path):
-    """SIGKILL before the triangles and while they are made: same bits, nothing twice."""
+    """SIGKILL before triangles are optimised and meanwhile: same bits, no task twice."""
     file, run = write(tmp_path, "a"), tmp_path / "runs" / "a"
     for reached in (
         lambda: len(results.raw_records(run, "pairs")) >= 3,
@@ -148,14 +148,14 @@ def test_without_a_triangle_its_loop_is_open(undisturbed, tmp_path):
     ],
 )
 def test_a_run_that_cannot_have_loops_is_refused(tmp_path, setting, message):
-    """One sentence and exit code 2, with nothing written."""
+    """A run that cannot have loops is refused in one sentence with exit code 2, and nothing is written."""
     outcome = toscore("run", write(tmp_path, "a"), "--set", setting, "--in-process")
     assert outcome.code == 2 and message in outcome.err, outcome.err
     assert not (tmp_path / "runs").exists()
 
 
 def test_plan_states_the_cost(tmp_path):
-    """C(n, 3) triangles and C(n, 4) tetrahedra, before anything runs."""
+    """`plan` counts C(n, 3) triangles and C(n, 4) tetrahedra."""
     outcome = toscore(
         "plan", write(tmp_path, "a"), "--no-sample", "--json", "--set", "minima.count=7"
     )

@@ -1,4 +1,5 @@
-"""Minima that nobody trained: found as dips inside paths, trained on, and joined with the others."""
+"""`minima.discover`: dips inside paths are trained further, and the resulting minima get paths to all
+others."""
 
 import json
 from functools import partial
@@ -29,7 +30,7 @@ def quiet(tmp_path_factory):
 
 
 def test_dips_become_minima(quiet):
-    """They go on from the dip, end lower than it, and have a path to every other minimum."""
+    """Minima that are trained from a dip are lower than it and have a path to every other minimum."""
     result = json.loads(toscore("reduce", quiet, "--json").out)
     minima = results.raw_records(quiet, "minima")
     found = [row for row in minima if row["source"].startswith("dip at")]
@@ -46,7 +47,7 @@ def test_dips_become_minima(quiet):
 
 
 def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
-    """The same run without it has the three minima, and shares what it computed."""
+    """Without `discover` the run has its three minima alone, and the same objects."""
     minima = {**SETTINGS["minima"], "discover": False}
     plain = finished_run(write(tmp_path, "plain", minima=minima))
     assert len(json.loads(toscore("reduce", plain, "--json").out)["minima"]) == 3
@@ -54,7 +55,7 @@ def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
 
 
 def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):
-    """Killed while the found minima are joined: the same ones, to the bit, and nothing twice."""
+    """A run that is killed while paths to new minima are optimised ends with the same bits, no task twice."""
     file, run = write(tmp_path, "killed"), tmp_path / "runs" / "killed"
     with started(tmp_path, "run", file, "--in-process") as process:
         wait_until(lambda: len(results.raw_records(run, "minima")) >= 4, process)
@@ -66,7 +67,7 @@ def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):
 
 
 def test_a_list_of_pairs_cannot_join_what_is_found(tmp_path):
-    """One sentence, exit code 2."""
+    """`discover` with a list of pairs is refused in one sentence with exit code 2."""
     file = write(tmp_path, "list", pairs={"rule": "list", "pairs": [[0, 1]]})
     said = toscore("run", file, "--in-process")
     assert said.code == 2

@@ -1,4 +1,4 @@
-"""Lazy pairs, rungs, growing and reusing runs, on real digits."""
+"""Lazy pairs, rungs, runs that grow and runs that reuse others, on real digits."""
 
 import json
 import shutil
@@ -56,12 +56,13 @@ def elder(result):
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory):
-    """All pairs at full length."""
+    """A run with all pairs at full length."""
     return run(tmp_path_factory.mktemp("everything"), "all")
 
 
 def test_lazy_pairs_have_the_barcode_of_all(everything, tmp_path):
-    """Within the tolerance, with fewer paths, and it says so."""
+    """Lazy pairs give the barcode of all pairs within the tolerance, from fewer paths, and the output says
+    so."""
     tolerance = 0.02
     lazy = run(tmp_path, "lazy", pairs={"rule": "lazy", "tolerance": tolerance})
     result, whole = reduced(lazy), reduced(everything)
@@ -74,7 +75,8 @@ def test_lazy_pairs_have_the_barcode_of_all(everything, tmp_path):
 
 
 def test_a_budget_ends_a_lazy_run_and_says_what_is_open(everything, tmp_path):
-    """The run is complete as asked; what the missing paths could change is bounded."""
+    """With a budget of pairs a lazy run is complete, and bounds the deaths that the missing paths could
+    give."""
     few = run(tmp_path, "few", pairs={"rule": "lazy", "tolerance": 1e-9, "max_pairs": 4})
     result = reduced(few)
     assert result["complete"] is True
@@ -88,7 +90,8 @@ def test_a_budget_ends_a_lazy_run_and_says_what_is_open(everything, tmp_path):
 
 
 def test_a_path_that_went_on_is_the_path_in_one_go(everything, tmp_path):
-    """Rung after rung, from the state before the annealing: the same object, to the last bit."""
+    """A path that was optimised rung by rung is the same object, to the last bit, as one optimised at
+    once."""
     climbed = run(tmp_path, "rungs", pairs={"rule": "all", "rungs": [4, 8], "tolerance": 1e-6})
     whole = {file.name for file in (everything / "paths").iterdir()}
     shared = {file.name for file in (climbed / "paths").iterdir()} & whole
@@ -102,7 +105,7 @@ def test_a_path_that_went_on_is_the_path_in_one_go(everything, tmp_path):
 
 
 def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
-    """Killed twice and continued: the objects of a quiet run."""
+    """An adaptive run that is killed twice and continued has the objects of an undisturbed run."""
     rule = {"rule": "lazy", "tolerance": 1e-4, "rungs": [6]}
     quiet = run(tmp_path, "quiet", pairs=rule)
     file, killed = write(tmp_path, "killed", pairs=rule), tmp_path / "runs" / "killed"
@@ -119,7 +122,7 @@ def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
 
 
 def test_paths_through_others_start_lower(everything, tmp_path):
-    """With `start: through` a path begins as a route over finished ones: lower than the line."""
+    """With `start: through` a path begins as a route over finished paths, which is lower than the line."""
     paths = {**BASE["paths"], "start": "through"}
     routed = run(tmp_path, "through", paths=paths)
     assert reduced(routed)["complete"] is True
@@ -140,7 +143,7 @@ def test_paths_through_others_start_lower(everything, tmp_path):
 
 
 def test_growing_runs_only_what_is_new(tmp_path):
-    """From 10 to 14 minima: exactly the 4 new minima and the 46 new pairs."""
+    """A run that grows from 10 to 14 minima executes exactly the 4 new minima and the 46 new pairs."""
     small = {
         "minima": {"count": 10, "epochs": 2},
         "paths": {"start": "line", "epochs": 1, "points": 3, "evaluate_every": 1},
@@ -157,7 +160,7 @@ def test_growing_runs_only_what_is_new(tmp_path):
 
 
 def test_longer_paths_run_again_and_minima_do_not(tmp_path):
-    """More epochs are other paths between the same minima."""
+    """With more epochs, paths are optimised again, between the same minima."""
     small = {
         "minima": {"count": 3, "epochs": 2},
         "paths": {"bezier_epochs": 2, "epochs": 2, "points": 3},
@@ -171,7 +174,7 @@ def test_longer_paths_run_again_and_minima_do_not(tmp_path):
 
 
 def test_rounds_of_a_plan_are_keys_of_the_plan():
-    """The last rung has the keys of a run without rungs, so that either reuses the other."""
+    """Paths of the last rung have the keys of a run without rungs, so that either run reuses the other."""
     plain = parse({"name": "x", **BASE})
     rungs = parse({"name": "x", **BASE, "pairs": {"rungs": [4]}})
     identity = identify(plain)
@@ -180,7 +183,7 @@ def test_rounds_of_a_plan_are_keys_of_the_plan():
 
 
 def test_results_of_another_run_are_reused(everything, tmp_path):
-    """What has the same key is copied, to the bit, and only the rest is run."""
+    """Results with equal keys are copied bit for bit, and only the other tasks are executed."""
     said = toscore(
         "run",
         write(
@@ -199,7 +202,7 @@ def test_results_of_another_run_are_reused(everything, tmp_path):
 
 
 def test_reusing_what_is_not_there_is_refused(tmp_path):
-    """One sentence, and nothing is written."""
+    """`reuse` of a run that does not exist is refused in one sentence, and nothing is written."""
     said = toscore("run", write(tmp_path, "next", reuse=[str(tmp_path / "none")]), "--in-process")
     assert said.code == 2
     assert "reuse names" in said.err and "holds no run" in said.err
@@ -208,7 +211,7 @@ def test_reusing_what_is_not_there_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("keep", "kept"), [("none", 0), ("bars", None)])
 def test_points_that_are_not_kept_change_no_number(everything, tmp_path, keep, kept):
-    """Fewer paths in the store, the same passes and bars, and the run stays complete."""
+    """With `keep_paths` fewer paths are stored; heights and bars are the same, and the run stays complete."""
     thrifty = run(tmp_path, "thrifty", keep_paths=keep)
     result = reduced(thrifty)
     assert {**result, "run": ""}["heights"] == reduced(everything)["heights"]
@@ -229,7 +232,8 @@ def test_points_that_are_not_kept_change_no_number(everything, tmp_path, keep, k
 
 
 def test_verify_recomputes_heights(everything):
-    """Every height, from the stored points by the plain evaluation, within the stated tolerance."""
+    """`verify` computes every height from the stored points by the plain evaluation, within the stated
+    tolerance."""
     said = toscore("verify", everything, "--heights", "10", "--json")
     found = json.loads(said.out)
     assert said.code == 0
@@ -240,7 +244,7 @@ def test_verify_recomputes_heights(everything):
 
 @pytest.mark.parametrize("kind", ["minima", "paths", "records/pairs"])
 def test_verify_names_what_is_damaged(everything, tmp_path, kind):
-    """A flipped bit anywhere: exit code 3 and the object's name."""
+    """After a flipped bit in any object `verify` prints its name and exits with 3."""
     copy = tmp_path / "copy"
     shutil.copytree(everything, copy)
     victim = sorted((copy / kind).iterdir())[0]
@@ -253,7 +257,7 @@ def test_verify_names_what_is_damaged(everything, tmp_path, kind):
 
 
 def test_verify_finds_a_false_height(everything, tmp_path):
-    """A record whose digest is right and whose height is not: the points tell."""
+    """`verify` finds a wrong height, in a record whose digest is right, from the stored points."""
     copy = tmp_path / "copy"
     shutil.copytree(everything, copy)
     segment = sorted((copy / "records" / "pairs").iterdir())[0]
@@ -268,7 +272,8 @@ def test_verify_finds_a_false_height(everything, tmp_path):
 
 
 def test_what_cannot_fit_the_disk_is_refused(tmp_path, monkeypatch):
-    """Before anything is written: how much there is, how much is needed, what to do."""
+    """A run that cannot fit the disk is refused before anything is written, with both sizes and what to
+    do."""
     monkeypatch.setattr(disk_space, "free_bytes", lambda store: 1_000_000)
     file = write(tmp_path, "big", minima={**BASE["minima"], "count": 400})
     said = toscore("run", file, "--in-process")

@@ -1,4 +1,4 @@
-"""`toscore compare`: runs beside each other, with what is told of each taken from its own store."""
+"""`toscore compare`: runs beside each other, each described from its own store."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""`toscore report`: what is in the page and in the files is what is in the store, and all of it."""
+"""`toscore report`: the page and the files contain the results of the store, and all of them."""
 
 import base64
 import csv
@@ -80,7 +80,7 @@ def test_every_figure_is_there_in_every_form(report):
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(outline):
-    """Elements nest, ids are unique, links lead somewhere, nothing is fetched and nothing runs."""
+    """Elements nest, ids are unique, links have targets; the page fetches nothing and has no scripts."""
     assert set(outline.ids) >= FIGURES
     assert len(outline.ids) == len(set(outline.ids))
     for reference in outline.references:
@@ -180,7 +180,8 @@ def test_a_run_without_results_has_a_report(tmp_path):
 
 
 def test_a_report_changes_nothing_else_and_comes_out_the_same(made, report, tmp_path):
-    """In the run's own folder by default; no bytes depend on the time, and the store stays whole."""
+    """A report is written into the run's folder by default; its bytes do not depend on the time, and the
+    store is unchanged."""
     again = complete_run(tmp_path)
     before = toscore("reduce", again.folder, "--json").out
     assert toscore("report", again.folder).code == 0
@@ -195,7 +196,8 @@ def test_a_report_changes_nothing_else_and_comes_out_the_same(made, report, tmp_
 
 
 def test_a_birth_above_its_height_by_rounding_is_no_obstacle(tmp_path):
-    """A minimum is measured with its path and alone, and the two may differ in the last digits."""
+    """A birth may be above the height of its path by rounding: a minimum is evaluated alone and with its
+    path."""
     made = made_run(tmp_path, 3)
     losses = (0.1, 0.2, 0.3)
     made.minima(dict(enumerate(losses)))

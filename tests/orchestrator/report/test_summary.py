@@ -29,7 +29,7 @@ def test_the_page_opens_with_what_was_asked_found_and_verified(made, report):
 
 @pytest.mark.usefixtures("undrawn")
 def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
-    """Every path as low as its higher end: a sentence stands where empty figures stood."""
+    """Where no bar has a length, a sentence replaces the figures of lengths."""
     flat = made_run(tmp_path, len(LOSSES), "flat")
     flat.minima(dict(enumerate(LOSSES)))
     flat.paths({(i, j): max(LOSSES[i], LOSSES[j]) for i, j in HEIGHTS}, LOSSES)
@@ -45,7 +45,8 @@ def test_figures_of_bar_lengths_are_left_out_where_no_bar_has_one(tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_two_bars_are_set_in_no_relation_to_test_errors(tmp_path):
-    """Through two points any line fits: a sentence stands where the figure of lengths and errors stood."""
+    """For two bars, through which any line fits, a sentence replaces the figure of lengths and test
+    errors."""
     small = made_run(tmp_path, 3, "small")
     small.minima(dict(enumerate(LOSSES[:3])))
     small.paths({p: h for p, h in HEIGHTS.items() if max(p) < 3}, LOSSES)

@@ -36,7 +36,7 @@ def small_disk(tmp_path):
 
 
 def test_a_run_waits_for_room(tmp_path, small_disk):
-    """Nothing is lost, nothing is torn, and the bits are those of a run with room."""
+    """A run on a full disk waits and says so; with room again it ends with the bits of an undisturbed run."""
     (tmp_path / "roomy").mkdir()
     roomy = finished_run(write_run_file(tmp_path / "roomy", "full", SETTINGS))
     file = write_run_file(tmp_path, "full", SETTINGS, store=str(small_disk))

@@ -109,7 +109,7 @@ def at(module, point):
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_run_is_confirmed_by_plain_pytorch(lossruns, tmp_path, name, dtype):
-    """Part C, Show 1: losses of minima and heights to 1e-9 in float64, 1e-5 in float32."""
+    """Losses of minima and heights agree with plain PyTorch to 1e-9 in float64 and 1e-5 in float32."""
     kind, spec, loss = CASES[name]
     outputs = {"classes": 3, "tokens": 4}.get(kind, 2)
     written = {
@@ -182,7 +182,7 @@ class Factors:
     [({"name": "ownloss:Valleys", "depth": 2.0}, "float64"), ("ownloss:Factors", "float32")],
 )
 def test_an_objective_of_ones_own(tmp_path, monkeypatch, objective, dtype):
-    """Part C, 1: a loss of the parameters alone, with starts or minibatches, from minima to barcode."""
+    """A loss of the parameters alone, with its own starts or minibatches, runs from minima to barcode."""
     (tmp_path / "ownloss.py").write_text(OBJECTIVE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -245,7 +245,7 @@ class Terms(Loss):
 
 @pytest.mark.parametrize("name", ["Loss", "Terms"])
 def test_an_objective_of_which_a_part_is_cut_is_refused(tmp_path, monkeypatch, name):
-    """Its gradient is not that of its loss, with minibatches or without: nothing of it could be right."""
+    """An objective whose gradient is not that of its loss is refused, with minibatches or without."""
     (tmp_path / "cutloss.py").write_text(CUT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -273,7 +273,8 @@ def test_an_objective_of_which_a_part_is_cut_is_refused(tmp_path, monkeypatch, n
     ],
 )
 def test_losses_that_are_none(tmp_path, written, says):
-    """One sentence that names the key, exit 2, nothing written."""
+    """An impossible loss is refused in one sentence that names the key, with exit code 2; nothing is
+    written."""
     whole = {"name": "r", "store": str(tmp_path / "runs"), "data": "digits", "network": "fc"}
     if "objective" in written:
         whole = {key: value for key, value in whole.items() if key not in ("data", "network")}

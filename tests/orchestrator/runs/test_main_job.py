@@ -1,4 +1,4 @@
-"""The main job on real digits: what it computes, and that nothing that happens to it changes that."""
+"""The main job on real digits: its results, and that no interruption or damage changes them."""
 
 import datetime
 import itertools
@@ -44,7 +44,7 @@ write = partial(write_run_file, settings=SETTINGS)
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run in one process that nothing happened to."""
+    """A complete run in one process, without an interruption."""
     return finished_run(write(tmp_path_factory.mktemp("undisturbed"), "a"))
 
 
@@ -71,7 +71,7 @@ def test_what_is_printed_follows_the_contract(undisturbed):
 
 
 def test_direct_bars_are_never_shorter(undisturbed):
-    """Algorithm 1 looks at fewer paths than formula (1), so no pass of it is lower."""
+    """Algorithm 1 considers fewer paths than formula (1), so none of its passes is lower."""
     bars = json.loads(toscore("reduce", undisturbed, "--json").out)["barcodes"]["0"]
     elder = {b["minimum"]: b["death"] or math.inf for b in bars["elder"]}
     direct = {b["minimum"]: b["death"] or math.inf for b in bars["direct"]}
@@ -88,7 +88,7 @@ def plain_loss(point, data):
 
 
 def test_heights_from_the_stored_points_alone(undisturbed):
-    """A plain loop over a denser grid finds each height again, within the stated tolerance."""
+    """A plain loop over a denser grid gives each height, within the stated tolerance."""
     data = load_dataset(DataSpec("digits"))
     for row in results.raw_records(undisturbed, "pairs"):
         table = pq.read_table(undisturbed / row["object"]).to_pylist()
@@ -119,7 +119,7 @@ def test_minima_are_the_users_own_networks(undisturbed):
 
 
 def test_running_again_does_nothing(undisturbed):
-    """A complete run is complete: no task runs again, no object is written again."""
+    """Starting a complete run again executes no task and writes no object."""
     before = results.bits(undisturbed), results.times_completed(undisturbed)
     said = toscore("run", undisturbed.parent.parent / "a.yaml", "--in-process")
     assert said.code == 0
@@ -127,7 +127,7 @@ def test_running_again_does_nothing(undisturbed):
 
 
 def test_ray_gives_the_same_bits_and_survives_its_workers(undisturbed, folder):
-    """On a Ray cluster whose workers are killed, the result is that of one quiet process."""
+    """On a Ray cluster whose workers are killed, the results have the bits of a run in one process."""
     file, run, killed = write(folder, "b"), folder / "runs" / "b", []
     with started(folder, "run", file) as process:
         for kind in ("minima", "pairs"):
@@ -147,7 +147,7 @@ def test_ray_gives_the_same_bits_and_survives_its_workers(undisturbed, folder):
 
 
 def interrupted(folder, file, reached, blow, *options):
-    """Start a run, hit it when something more than before is seen, and return what it said."""
+    """Start a run, send it a signal once `reached` is true, and return its exit code and output."""
     with started(folder, "run", file, *options) as process:
         wait_until(reached, process)
         os.kill(process.pid, blow)
@@ -176,7 +176,8 @@ def test_a_killed_driver_is_continued(undisturbed, folder):
     ("blow", "options"), [(signal.SIGINT, ON_RAY), (signal.SIGTERM, ("--in-process",))]
 )
 def test_ctrl_c_says_how_to_go_on(undisturbed, folder, blow, options):
-    """An interrupted run leaves with 130 and the line that continues it, and continues."""
+    """An interrupted run exits with 130, prints the signal and the command that continues it, and
+    continues."""
     file, run = write(folder, "c"), folder / "runs" / "c"
     code, output = interrupted(
         folder, file, lambda: len(results.raw_records(run, "pairs")) >= 1, blow, *options
@@ -205,7 +206,8 @@ def flip(data):
 @pytest.mark.parametrize("damage", [truncate, flip])
 @pytest.mark.parametrize("kind", ["records/minima", "records/pairs", "minima", "paths"])
 def test_a_damaged_object_is_named_and_made_again(undisturbed, folder, kind, damage):
-    """What was truncated or flipped enters no barcode, is named, and is recomputed to the same bits."""
+    """An object that is truncated, or has a flipped bit, is in no barcode; it is named, and recomputed to
+    the same bits."""
     run = folder / "runs" / "a"
     shutil.copytree(undisturbed, run)
     victim = sorted((run / kind).iterdir())[0]
@@ -222,7 +224,8 @@ def test_a_damaged_object_is_named_and_made_again(undisturbed, folder, kind, dam
 
 
 def test_a_pair_that_diverges_fails_alone(undisturbed, folder):
-    """Its reason is kept, the others finish, the exit code is 3, the barcode is incomplete."""
+    """The reason of its failure is recorded, the others finish, the exit code is 3, and the barcode is
+    incomplete."""
     states = [
         safetensors.torch.load_file(undisturbed / row["object"])
         for row in results.raw_records(undisturbed, "minima")
@@ -250,7 +253,7 @@ def test_a_pair_that_diverges_fails_alone(undisturbed, folder):
 
 
 def test_a_clock_that_jumps_changes_nothing(undisturbed, folder, monkeypatch):
-    """The wall clock goes back and forth by days at every look: it is written down and decides nothing."""
+    """A wall clock that jumps by days at every reading is recorded and decides nothing."""
     jumps = itertools.cycle([0.0, 4e5, -9e5, 3e3, -7e6])
     real = time.time
 

@@ -1,4 +1,4 @@
-"""A store in which one object is cut off, as a full disk or a lost machine leaves it: the run goes on."""
+"""Stores with truncated objects, as a full disk or a lost machine leaves them: the run continues."""
 
 import functools
 import shutil
@@ -41,7 +41,7 @@ def no_waiting(monkeypatch):
 
 
 def goes_on(complete, folder, *names, share):
-    """Cut objects off in a copy of the run; commands end with a sentence, and a run with the same bits."""
+    """Truncate objects in a copy of the run: commands end with a sentence, and the run with the same bits."""
     run = folder / "runs" / "a"
     shutil.copytree(complete, run)
     for name in names:
@@ -63,7 +63,7 @@ def names_of(complete):
 
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_without_its_lease_and_its_configuration(complete, tmp_path, share):
-    """Everything that is neither a record nor a result is cut off at once."""
+    """A run continues although its lease and its configuration are truncated."""
     names = [name for name in names_of(complete) if name.startswith(("run/", "lease"))]
     assert len(names) >= 2
     goes_on(complete, tmp_path, *names, share=share)
@@ -72,6 +72,7 @@ def test_without_its_lease_and_its_configuration(complete, tmp_path, share):
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_each_object_in_turn(complete, tmp_path, share):
-    """Of minima, paths, records, commits, the lease and the configuration, whichever is cut off."""
+    """A run continues whichever object is truncated: minimum, path, record, commit, lease or
+    configuration."""
     for number, name in enumerate(names_of(complete)):
         goes_on(complete, tmp_path / str(number), name, share=share)

@@ -53,7 +53,7 @@ def test_a_lease_that_cannot_be_read(objects, content):
 
 
 def test_the_request_reaches_one_driver(objects):
-    """It counts for the lease that it was meant for, and for none before or after."""
+    """A stop request counts for the lease term in it, and for none before or after."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     objects.put(LEASE, Holder(7, "elsewhere", "another boot", 1, now).encode())
     assert ask_to_stop(objects).term == 7
@@ -62,7 +62,7 @@ def test_the_request_reaches_one_driver(objects):
 
 @pytest.mark.parametrize("content", [b"", b"7", b"[]", b"{}", b"\xff"])
 def test_a_request_of_unknown_form_is_none(objects, content):
-    """What `toscore stop` did not write stops nothing."""
+    """A request of another form stops no driver."""
     objects.put(STOP, content)
     assert not is_asked_to_stop(objects, 7)
 
@@ -75,14 +75,15 @@ def test_a_request_that_was_not_seen_stays(objects):
 
 
 def paths_with_a_checkpoint(run):
-    """Keys of paths that run now: all minima are recorded by then, and lie in no checkpoint."""
+    """Keys of paths that run now; none before all minima are recorded."""
     minima = {record["key"] for record in results.raw_records(run, "minima")}
     keys = {file.parent.name for file in results.checkpoint_files(run)}
     return keys - minima if len(minima) == MINIMA else set()
 
 
 def test_a_driver_finishes_what_runs_and_leaves(tmp_path):
-    """It leaves with code 4, which no restart policy answers, and the line that continues the run."""
+    """After `toscore stop` a driver finishes its running tasks and exits with 4 and the command that
+    continues."""
     file, run = tmp_path / "a.yaml", tmp_path / "runs" / "a"
     file.write_text(RUN_FILE.format(folder=tmp_path))
     with started(tmp_path, "run", file, "--in-process") as process:

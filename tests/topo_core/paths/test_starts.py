@@ -1,4 +1,4 @@
-"""First paths."""
+"""Initial paths."""
 
 import pytest
 import torch
@@ -51,14 +51,14 @@ def test_gradients_of_a_start_are_counted():
 
 
 def test_routes_find_a_pass_that_the_line_misses():
-    """On Himmelblau's function the pair (1, 3) has a lower pass by way of other minima."""
+    """On Himmelblau's function routes over other minima give the pair (1, 3) a lower pass than the line."""
     landscape = himmelblau()
     assert heights(landscape, (1, 3), "line") > 1.5 * landscape.passes[1, 3]
     assert heights(landscape, (1, 3), "routes") == pytest.approx(landscape.passes[1, 3], rel=1e-4)
 
 
 def test_routes_leave_a_ridge_in_many_dimensions():
-    """A ridge by symmetry is left where the bend can only be drawn at random."""
+    """Routes leave a ridge by symmetry in 30 dimensions, where the direction can only be drawn at random."""
     inner = ring_valley(4)
     outer = embedded(inner.objective, 30, seed=2)
     ends = outer.lift(inner.minima[[0, 2]])

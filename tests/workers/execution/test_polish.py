@@ -1,4 +1,4 @@
-"""After training, a polish to a stationary point: what it proves, when it is done, and that it resumes."""
+"""A polish after training: what the record proves, when it is done, and that it can be interrupted."""
 
 from dataclasses import replace
 
