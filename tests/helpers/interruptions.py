@@ -1,10 +1,13 @@
-"""A task that is stopped at each of its checkpoints and started again, until it ends."""
+"""Interruptions in this process: of a task at each of its checkpoints, and of a run at a state."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+import pytest
 
 from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.task_run import TaskContext
@@ -48,3 +51,25 @@ def check_interruptions(
     assert record == undisturbed
     assert store.objects.get(record.object) == context.store.objects.get(record.object)
     return record, len(seen)
+
+
+class Killed(BaseException):
+    """The end of a process, as far as a test in one process can simulate it."""
+
+
+@contextlib.contextmanager
+def killed_when(reached: Callable[[], object]) -> Iterator[None]:
+    """Check that a worker dies in this block, before it publishes records in a state.
+
+    Args:
+        reached: whether the state is reached.
+    """
+    publish = Store.publish_segment
+
+    def published(store: Store, *arguments: Any, **options: Any) -> Any:
+        if reached():
+            raise Killed
+        return publish(store, *arguments, **options)
+
+    with mock.patch.object(Store, "publish_segment", published), pytest.raises(Killed):
+        yield

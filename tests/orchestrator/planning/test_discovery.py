@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import results
 from tests.helpers.command import toscore
-from tests.helpers.process import started, wait_until
+from tests.helpers.interruptions import killed_when
 from tests.helpers.run_files import finished_run, write_run_file
 
 SETTINGS = {
@@ -57,10 +57,9 @@ def test_without_the_key_dips_are_left_alone(quiet, tmp_path):
 def test_a_run_that_is_killed_finds_the_same_minima(quiet, tmp_path):
     """A run that is killed while paths to new minima are optimised ends with the same bits, no task twice."""
     file, run = write(tmp_path, "killed"), tmp_path / "runs" / "killed"
-    with started(tmp_path, "run", file, "--in-process") as process:
-        wait_until(lambda: len(results.raw_records(run, "minima")) >= 4, process)
-        process.kill()
-    assert toscore("run", file, "--in-process").code == 0
+    with killed_when(lambda: len(results.raw_records(run, "minima")) >= 4):
+        finished_run(file)
+    finished_run(file)
     assert results.bits(run) == results.bits(quiet)
     assert results.reduced(run) == results.reduced(quiet)
     assert set(results.times_completed(run).values()) == {1}

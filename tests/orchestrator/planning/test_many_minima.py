@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +14,7 @@ from orchestrator.run_file.reading import parse
 from orchestrator.runs import maintenance
 from tests.helpers import results
 from tests.helpers.command import toscore
-from tests.helpers.process import started, wait_until
+from tests.helpers.interruptions import killed_when
 from tests.helpers.run_files import finished_run, write_run_file
 from topo_core import barcode, bottleneck
 from workers.storage.open_objects import open_objects
@@ -110,12 +109,9 @@ def test_an_adaptive_run_that_is_killed_chooses_the_same_paths(tmp_path):
     quiet = run(tmp_path, "quiet", pairs=rule)
     file, killed = write(tmp_path, "killed", pairs=rule), tmp_path / "runs" / "killed"
     for count in (1, 4):
-        with started(tmp_path, "run", file, "--in-process") as process:
-            wait_until(lambda c=count: len(results.raw_records(killed, "pairs")) >= c, process)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    said = toscore("run", file, "--in-process")
-    assert said.code == 0, said.err
+        with killed_when(lambda c=count: len(results.raw_records(killed, "pairs")) >= c):
+            finished_run(file)
+    finished_run(file)
     assert results.bits(killed) == results.bits(quiet)
     assert results.reduced(killed) == results.reduced(quiet)
     assert set(results.times_completed(killed).values()) == {1}
@@ -133,13 +129,10 @@ def test_paths_through_others_start_lower(everything, tmp_path):
 
     lines, routes = starts(everything), starts(routed)
     assert all(routes[pair] < lines[pair] for pair in lines)
-    killed = write(tmp_path, "killed", paths=paths)
-    with started(tmp_path, "run", killed, "--in-process") as process:
-        rows = tmp_path / "runs" / "killed"
-        wait_until(lambda: len(results.raw_records(rows, "pairs")) >= 5, process)
-        process.kill()
-    assert toscore("run", killed, "--in-process").code == 0
-    assert results.bits(rows) == results.bits(routed)
+    file, killed = write(tmp_path, "killed", paths=paths), tmp_path / "runs" / "killed"
+    with killed_when(lambda: len(results.raw_records(killed, "pairs")) >= 5):
+        finished_run(file)
+    assert results.bits(finished_run(file)) == results.bits(routed)
 
 
 def test_growing_runs_only_what_is_new(tmp_path):

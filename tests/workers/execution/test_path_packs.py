@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import results
+from tests.helpers.interruptions import killed_when
 from tests.helpers.problems import problem_of
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts import trained_curves as curves
@@ -325,22 +326,12 @@ def test_goes_on_from_checkpoints_at_different_epochs(run, alone):
 
 
 @pytest.mark.parametrize("paths_at_once", [1, 64])
-def test_a_worker_that_dies_before_it_publishes_loses_no_path(
-    run, alone, monkeypatch, paths_at_once
-):
+def test_a_worker_that_dies_before_it_publishes_loses_no_path(run, alone, paths_at_once):
     """Paths end within moments of each other; until their records are there, so are their checkpoints."""
 
-    class Killed(BaseException):
-        """The end of a process, as far as a test in one process can have it."""
-
-    def die(self, records, *, term, worker):
-        raise Killed
-
     worker, store, folder = run(paths_at_once)
-    with monkeypatch.context() as patch:
-        patch.setattr(Store, "publish_segment", die)
-        with pytest.raises(Killed):
-            worker.run(pairs())
+    with killed_when(lambda: True):
+        worker.run(pairs())
     assert not records(store)
     for task in pairs():
         assert store.latest_checkpoint(task.key).epoch == 3
