@@ -57,6 +57,8 @@ def device_type(device: str) -> str:
 
     One evaluation strategy is chosen for all devices of a kind.
     """
+    import torch
+
     if device.startswith("cuda"):
         gpu = torch.cuda.get_device_properties(device)
         return f"{gpu.name}, {round(gpu.total_memory / 2**30)} GiB"
