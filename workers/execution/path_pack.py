@@ -63,8 +63,8 @@ class _Pack:
         paths: list[_Path] = []
         fresh: list[tuple[PathRun, CurveState | None]] = []
         for task in tasks:
-            run = PathRun(task, self.context)
             try:
+                run = PathRun(task, self.context)
                 state = run.resumed()
             except Exception as error:
                 yield task, error

@@ -131,9 +131,16 @@ def initial_paths_of(
                 states[at] = begun[at] or begin_curve(*_ends(task, context))
             except Exception as error:
                 results[at] = error
-        results |= _trained(
-            solvers[0], states, tasks[0].settings, [seeds[at] for at in states], keep
-        )
+        try:
+            results |= _trained(
+                solvers[0], states, tasks[0].settings, [seeds[at] for at in states], keep
+            )
+        except Interrupted:
+            raise
+        except Exception:
+            # An error in a shared step cannot be attributed to one curve: each is trained alone below, and
+            # the error is reported for the curves that still raise it.
+            pass
     return [results[at] if at in results else alone(at) for at in range(len(tasks))]
 
 

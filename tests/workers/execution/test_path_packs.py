@@ -233,6 +233,25 @@ def test_a_bug_is_told_of_the_path_that_has_it(run, monkeypatch):
     assert told[2].kind is FailureKind.BUG and "no such kernel" in told[2].details
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel"), torch.OutOfMemoryError("full")])
+def test_an_error_in_shared_training_of_curves_is_that_of_one_path(run, monkeypatch, error):
+    """Curves are then trained one by one; only the one that still raises the error has failed."""
+    worker, store, _ = run(64)
+    tasks, wrong = pairs(replace(WORK, bezier_epochs=6)), []
+
+    def buggy(objective, states, resolved, seeds, *, every):
+        if len(seeds) > 1 or seeds == wrong:
+            raise error
+        return curves.train_curves(objective, states, resolved, seeds, every=every)
+
+    monkeypatch.setattr(path_starts, "train_curves", buggy)
+    context = TaskContext(load_problem(PROBLEM, Evaluation()), store, TaskProgress())
+    wrong.append(PathRun(tasks[2], context).seed)
+    told = worker.run(tasks)
+    assert [isinstance(result, Done) for result in told] == [i != 2 for i in range(len(tasks))]
+    assert str(error) in told[2].reason + told[2].details
+
+
 def test_interrupted_in_company_and_gone_on(run, alone):
     """Stopped half-way, every path goes on from its checkpoint; what was finished is not done again."""
     asked = itertools.count()
