@@ -149,7 +149,7 @@ def points_are_inserted() -> Figure:
 
 
 def from_minima_to_bars() -> Figure:
-    """All minima of a random landscape, the paths that carry its bars, and the barcode."""
+    """All minima of a random landscape, the paths at which its bars end, and the barcode."""
     landscape = gaussians(5)
     minima = landscape.minima
     paths = {
@@ -169,7 +169,7 @@ def from_minima_to_bars() -> Figure:
     left.plot(minima[:, 0], minima[:, 1], "o", color="white", mec=INK, ms=6)
     for number, (x, y) in enumerate(minima.tolist()):
         left.annotate(str(number), (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
-    left.set_title("minima, and the paths that carry a bar")
+    left.set_title("minima, and the paths at which bars end")
     finite = [v for b in bars.bars for v in (b.birth, b.death) if v != float("inf")]
     room = 0.1 * (max(finite) - min(finite))
     draw_bars(right, bars, right=max(finite) + room)
