@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.telemetry.json_values import finite_or_none
 from workers.storage.schema import MinimumRecord
 
-MINIMUM = "minimum"
+MINIMUM, FLAT = "minimum", "flat"
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,15 @@ class Verdicts:
 
     Attributes:
         counts: number of points with each verdict; points that were not judged have an empty verdict.
+        up_to_symmetry: number of flat points that are minima up to exact symmetries of the network: these
+            explain all directions without curvature, and all other curvatures are positive.
         gradient_norm: the largest gradient norm of the verified minima; NaN if there are none.
         curvature: the lowest Hessian eigenvalue of the verified minima; NaN if there are none.
         curvature_bound: error bound of that eigenvalue.
     """
 
     counts: Mapping[str, int]
+    up_to_symmetry: int
     gradient_norm: float
     curvature: float
     curvature_bound: float
@@ -51,11 +54,16 @@ class Verdicts:
                 "stopped; set minima.polish to judge them."
             )
         others = [
-            f"{count} {verdict or 'not judged'}"
+            self._counted(verdict, count)
             for verdict, count in sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
             if verdict != MINIMUM
         ]
         rest = f"; {', '.join(others)}" if others else ""
+        if self.up_to_symmetry == self.total:
+            return (
+                f"All {self.total} points are minima up to exact symmetries of the network: these "
+                "explain all directions without curvature."
+            )
         if not self.minima and self.counts.get("kink") == self.total:
             return (
                 f"None of the {self.total} points can be verified as a minimum{rest}: the gradient jumps "
@@ -72,10 +80,17 @@ class Verdicts:
             f"curvature {self.curvature:.2g} ± {self.curvature_bound:.1g}{rest}."
         )
 
+    def _counted(self, verdict: str, count: int) -> str:
+        counted = f"{count} {verdict or 'not judged'}"
+        if verdict == FLAT and self.up_to_symmetry:
+            counted += f" ({self.up_to_symmetry} of them minima up to exact symmetries)"
+        return counted
+
     def to_json(self) -> dict[str, Any]:
         """The key `verdicts` of `reduce --json`."""
         return {
             "minima": self.minima,
+            "minima_up_to_symmetry": self.up_to_symmetry,
             "judged": self.judged,
             "counts": {verdict or "not judged": n for verdict, n in sorted(self.counts.items())},
             "gradient_norm": finite_or_none(self.gradient_norm),
@@ -96,6 +111,10 @@ def verdicts_of(records: Iterable[MinimumRecord]) -> Verdicts:
     curvature, bound = min(curvatures, default=(math.nan, math.nan))
     return Verdicts(
         Counter(record.verdict for record in records),
+        sum(
+            record.verdict == FLAT and record.zero_modes == record.symmetry_modes > 0
+            for record in records
+        ),
         max((record.gradient_norm for record in minima), default=math.nan),
         curvature,
         bound,

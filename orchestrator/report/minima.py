@@ -47,6 +47,8 @@ def minima_table(minima: Minima, bars: Barcode) -> Table:
             "gradient norm": [r.gradient_norm for r in records],
             "lowest curvature": [_first(r.eigenvalues) for r in records],
             "± of curvature": [_first(r.eigenvalue_bounds) for r in records],
+            "directions without curvature": [r.zero_modes for r in records],
+            "explained by symmetries": [r.symmetry_modes for r in records],
             "epochs": [r.epochs for r in records],
             "stopped by": [r.stop_reason for r in records],
             "from": [r.source for r in records],

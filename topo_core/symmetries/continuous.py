@@ -18,6 +18,7 @@ from topo_core.symmetries.tracing import traced_units
 from topo_core.symmetries.units import Gauge, Rotation, Shift, Units
 
 _BESIDE = 0.05  # distance of the point at which the loss is compared, in sizes of the parameters
+_UNSEEN = 1e-13  # square of a combination of inputs, as a part of the largest, that counts as zero
 _DOUBT = 1e-2  # of the square root of the dtype's resolution: the change of the loss that counts as rounding
 
 
@@ -48,7 +49,7 @@ def families(units: Units) -> tuple[Family, ...]:
 
 
 def network_tangents(
-    module: nn.Module, objective: Objective
+    module: nn.Module, objective: Objective, inputs: Tensor | None = None
 ) -> Callable[[Tensor], Mapping[str, Tensor]]:
     """A function from a point [d] of ``module`` to the tangents [q, d] of its continuous symmetries, by name.
 
@@ -57,19 +58,59 @@ def network_tangents(
     Args:
         module: the network; points are its trainable parameters, in the order of ``parameters()``.
         objective: its loss.
+        inputs: [n, …], all examples of the loss; None to leave out the symmetries that come from them.
     """
 
     def tangents(point: Tensor) -> Mapping[str, Tensor]:
         try:
-            found = families(traced_units(module))
+            units = traced_units(module)
         except ValueError:
             return {}
+        found = [*families(units), *_unseen_inputs(units, inputs)]
         named: dict[str, list[Tensor]] = {}
         for family in exact_families(objective, found, point):
             named.setdefault(family.name, []).append(family.tangents(point))
         return {name: torch.cat(rows) for name, rows in named.items()}
 
     return tangents
+
+
+def _unseen_inputs(units: Units, inputs: Tensor | None) -> list[Family]:
+    """Changes of the weights of first layers by combinations of inputs that are zero in all examples."""
+    if inputs is None or not inputs.is_floating_point() or not units.first_layers:
+        return []
+    rows = inputs.flatten(1).double().cpu()
+    rows = torch.cat([rows, torch.ones(len(rows), 1, dtype=torch.float64)], dim=1)
+    found = []
+    for weights in units.first_layers:
+        seen = rows[:, : weights.shape[1]]
+        if seen.shape[1] != weights.shape[1]:
+            continue
+        values, vectors = torch.linalg.eigh(seen.T @ seen)
+        unseen = vectors[:, values <= _UNSEEN * values.max()].T
+        if len(unseen):
+            found.append(_changes(weights, unseen))
+    return found
+
+
+def _changes(weights: Tensor, combinations: Tensor) -> Family:
+    """Adding any of ``combinations`` [q, i] of inputs to each row of ``weights`` [u, i]."""
+    count = len(weights) * len(combinations)
+
+    def tangents(point: Tensor) -> Tensor:
+        rows = point.new_zeros(len(weights), len(combinations), len(point))
+        for unit, places in enumerate(weights):
+            rows[unit][:, places] = combinations.to(point)
+        return rows.flatten(0, 1)
+
+    def moved(point: Tensor, draw: torch.Generator) -> Tensor:
+        amounts = torch.randn(count, generator=draw, dtype=torch.float64).to(point)
+        changes = amounts.reshape(len(weights), -1) @ combinations.to(point)
+        copy = point.clone()
+        copy[weights] += 0.5 * point.std() * changes
+        return copy
+
+    return Family("combinations of inputs that are zero in all examples", tangents, moved)
 
 
 def exact_families(

@@ -54,6 +54,7 @@ class LayerRules:
         self._reads = Reads(self.numberings)
         self._indices: dict[int, Tensor] = {}
         self._seen: dict[tuple[int, int], Value] = {}
+        self._first_layers: list[Tensor] = []
         first = 0
         for parameter in module.parameters():
             if parameter.requires_grad:
@@ -69,7 +70,7 @@ class LayerRules:
             {label: numbers[label] for label, gauge in gauges.items() if gauge.odd}
         )
         ordered: tuple[Gauge, ...] = tuple(gauges.values())
-        return Units(groups, ordered, self._reads.shifts())
+        return Units(groups, ordered, self._reads.shifts(), tuple(self._first_layers))
 
     def output(self, value: Value) -> None:
         """``value`` is an output of the network."""
@@ -142,6 +143,9 @@ class LayerRules:
         assert isinstance(weight, Tensor) and (bias is None or isinstance(bias, Tensor))
         groups = getattr(layer, "groups", 1)
         result = self.numberings.new(len(weight))
+        rows = self._rows(Projection(weight, bias, slice(None))) if weight.ndim == 2 else None
+        if rows is not None and value == self.fixed:
+            self._first_layers.append(rows)
         if groups == 1:
             self._inputs(Projection(weight, bias, slice(None)), value)
             self._axis(weight, 0, result, +1)

@@ -50,6 +50,8 @@ def traced_units(module: nn.Module) -> Units:
             cannot be followed.
     """
     tracer = _LeafTracer(module)
+    if tracer.is_leaf_module(module, ""):  # the network is a single layer
+        module = nn.Sequential(module)
     try:
         graph = tracer.trace(module)
     except (

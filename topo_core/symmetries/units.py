@@ -108,11 +108,14 @@ class Units:
         groups: units that can be renumbered, in the order of the layers.
         gauges: signs and scales, by number.
         shifts: numbers that can be added.
+        first_layers: [units, inputs] or [units, inputs + 1], indices of the weights and biases of linear
+            layers that read the inputs of the network.
     """
 
     groups: tuple[Group, ...]
     gauges: tuple[Gauge, ...]
     shifts: tuple[Shift, ...]
+    first_layers: tuple[Tensor, ...] = ()
 
     def rotations(self) -> Iterable[Rotation]:
         """All rotations, of all units."""

@@ -53,5 +53,5 @@ def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint |
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))
-    symmetries = network_tangents(loaded.module, objective)
+    symmetries = network_tangents(loaded.module, objective, loaded.data.train_inputs)
     return classify_point(objective, point.double(), symmetries=symmetries, seed=seed)

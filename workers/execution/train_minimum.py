@@ -188,7 +188,9 @@ class TrainingRun:
         self._loaded, self._store = context.loaded, context.store
         self._seed, self._start, self._source = seed, start, source
         self._objective = context.loaded.objective(task.settings.batch_size)
-        self._symmetries = network_tangents(context.loaded.module, self._objective)
+        self._symmetries = network_tangents(
+            context.loaded.module, self._objective, context.loaded.data.train_inputs
+        )
         self._polishes = is_polished(task.settings, context.loaded)
         self._polish = PolishSettings(
             classify=ClassifySettings(tolerance=task.settings.gradient_tolerance)

@@ -36,6 +36,18 @@ def test_other_verdicts_are_counted():
     assert verdicts.to_json()["counts"] == {"minimum": 1, "saddle": 1, "kink": 2}
 
 
+def test_minima_up_to_symmetries_are_counted():
+    """A flat point whose zero modes are all explained is one; a flat point with others is not."""
+    explained = replace(judged("flat"), zero_modes=3, symmetry_modes=3)
+    partly = replace(judged("flat"), zero_modes=3, symmetry_modes=2)
+    verdicts = verdicts_of([judged("minimum"), explained, partly])
+    words = "2 flat (1 of them minima up to exact symmetries)."
+    assert verdicts.sentence().endswith(words)
+    assert verdicts.to_json()["minima_up_to_symmetry"] == 1
+    alone = verdicts_of([explained, explained]).sentence()
+    assert alone.startswith("All 2 points are minima up to exact symmetries of the network")
+
+
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [

@@ -120,6 +120,33 @@ def test_scalings_explain_the_zero_modes_of_a_relu_network():
     assert alone.zero_modes == found.zero_modes and alone.symmetry_modes == 0
 
 
+@pytest.mark.parametrize("ridge", [0.0, 1e-2])
+def test_inputs_that_no_example_has_explain_zero_modes(ridge):
+    """Regression on four inputs, of which one is constant and one the sum of two others.
+
+    For each of two outputs, two directions of its weights change nothing. A softmax does not see five shifts,
+    of which two are among these four directions. A ridge leaves none.
+    """
+    module, draw = nn.Linear(4, 2).double(), generator("inputs that no example has")
+    examples = torch.randn(40, 4, generator=draw, dtype=torch.float64)
+    examples[:, 2], examples[:, 3] = 0.5, examples[:, 0] + examples[:, 1]
+    targets = torch.randint(0, 2, (40,), generator=draw)
+    objective = ModuleObjective(
+        module, examples, targets, batch_size=40, ridge=Ridge(ridge) if ridge else None
+    )
+    symmetries = network_tangents(module, objective, examples)
+    found = polish_minimum(objective, drawn(module, "regression"), symmetries=symmetries)
+    if ridge:
+        assert found.verdict is Verdict.MINIMUM and found.zero_modes == 0
+    else:
+        assert found.verdict is Verdict.FLAT and found.zero_modes == found.symmetry_modes == 7
+        assert found.explained_modes == {
+            "shifts of weights of the outputs": 5,
+            "combinations of inputs that are zero in all examples": 2,
+        }
+        assert found.eigenvalues[0] > found.residuals[0] and "0 unexplained" in str(found)
+
+
 class Heads(nn.Module):
     """Attention between linear layers, without layer norm, whose inputs a ridge drives to zero."""
 

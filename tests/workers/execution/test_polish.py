@@ -56,6 +56,31 @@ def test_a_loss_with_a_ridge_ends_at_a_proved_minimum(context):
     assert 0 < record.ridge < record.loss
 
 
+@pytest.mark.slow
+def test_the_record_says_which_symmetries_explain_zero_modes(tmp_path):
+    """Regression on digits, in 45 s: the minimum is flat along exact symmetries and along nothing else.
+
+    A softmax does not see one number added to all outputs, and some pixels have one value in all examples.
+    """
+    loaded = load_problem(
+        problem_of(
+            {"name": "fc", "hidden": []},
+            {"name": "digits", "subset": 500},
+            loss={"name": "cross_entropy", "label_smoothing": 0.1},
+        ),
+        Evaluation(),
+    )
+    context = TaskContext(loaded, Store(open_objects(str(tmp_path / "run"))), TaskProgress())
+    settings = replace(SETTINGS, polish="on")
+    record = train_minimum(TrainMinimum(loaded.problem, settings, 0, 5), context)
+    constant = int((loaded.data.train_inputs.flatten(1).std(0) < 1e-6).sum())
+    assert record.verdict == "flat" and constant > 0
+    assert record.zero_modes == record.symmetry_modes >= 65 + 9 * constant
+    assert "65 explained by shifts of weights of the outputs" in record.verdict_reason
+    assert "0 unexplained" in record.verdict_reason
+    assert record.eigenvalues[0] > record.eigenvalue_bounds[0] > 0
+
+
 def test_an_interrupted_polish_gives_the_same_bits(context, tmp_path, monkeypatch):
     """Stopped at every checkpoint, of training and of the polish, a task publishes the same bytes."""
     monkeypatch.setattr("workers.execution.train_minimum.POLISH_ITERATIONS", 15)
