@@ -27,7 +27,7 @@ from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 from workers.problems.evaluation import Evaluation, device_type, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
-from workers.problems.user_code import BadReference
+from workers.problems.user_code import BadReference, first_line
 from workers.tasks.path_tasks import PathTaskSettings
 from workers.tasks.problem import Problem
 
@@ -132,9 +132,7 @@ def fastest(
             raise
         except Exception as error:  # raised by the user's network inside a strategy
             # For instance, `vmap` supports neither a GRU nor a forward pass that branches on values.
-            fault = (
-                f"it fails: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-            )
+            fault = f"it fails: {first_line(error)}"
         if fault is not None:
             notes.append(f"The evaluation strategy {name} is not used: {fault}.")
         elif name in untimed:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.problems.shards import files_of
-from workers.problems.user_code import BadReference
+from workers.problems.user_code import BadReference, first_line
 
 ENTRIES = (
     "state_dict",
@@ -193,7 +193,7 @@ def _unpickled(location: str, file: Path) -> Any:
 
 
 def _unreadable(location: str, error: Exception) -> BadReference:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     return BadReference(
         f"minima.from names {location}, which is not a readable checkpoint: {reason}"
     )

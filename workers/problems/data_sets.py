@@ -26,7 +26,7 @@ from workers.problems.input_layout import InputLayout, InputShape
 from workers.problems.parameter_loss import count_terms
 from workers.problems.process_lock import process_lock
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
-from workers.problems.user_code import BadReference, resolve
+from workers.problems.user_code import BadReference, first_line, resolve
 from workers.problems.user_data import user_data
 from workers.tasks.specs import OBJECTIVE, DataSpec
 
@@ -236,7 +236,7 @@ def _torchvision(name: str, make: Callable[[Any, Path, bool], Any]) -> Callable[
             with process_lock(folder, name):
                 parts = [make(datasets, folder, train) for train in (True, False)]
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = first_line(error)
             raise BadReference(
                 f"data.name is {name!r}, which is neither in {folder} nor can be downloaded "
                 f"({reason}): put its files there, or set TOSCORE_DATA to where they are"

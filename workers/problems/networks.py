@@ -70,7 +70,7 @@ def build(spec: NetworkSpec, input_shape: InputShape, classes: int, seed: int = 
             options = f" with {spec.keywords()}" if spec.options else ""
             raise BadReference(
                 f"network.name is {spec.name!r}, which cannot be built{options} for inputs of shape "
-                f"{shape}: {str(error).splitlines()[0]}"
+                f"{shape}: {first_line(error)}"
             ) from None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.problems.user_code import BadReference
+from workers.problems.user_code import BadReference, first_line
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def _tried(name: str, part: str, value: Any, convert: Callable[[Any], T]) -> T:
     try:
         return convert(value)
     except Exception as error:  # the value's own library may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise BadReference(
             f"data.name {name!r} returns {part} as {type(value).__name__}, which cannot be made a "
             f"tensor: {reason}"
