@@ -37,7 +37,7 @@ def main() -> None:
         os.environ.get("COLUMNS") == "0"
     ):  # set by terminals of some editors; rich would print nothing
         del os.environ["COLUMNS"]
-    from orchestrator.run_file.errors import UserError
+    from orchestrator.run_file.errors import TryAgain, UserError
 
     try:
         try:
@@ -45,6 +45,8 @@ def main() -> None:
             app()
         finally:
             _flush()
+    except TryAgain as error:
+        _leave(str(error), ExitCode.UNREACHABLE)
     except UserError as error:
         _leave(str(error))
     except KeyboardInterrupt:

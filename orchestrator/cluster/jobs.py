@@ -12,7 +12,7 @@ from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.token import HOW_TO_SET
-from orchestrator.run_file.errors import UserError
+from orchestrator.run_file.errors import TryAgain, UserError
 
 RECONNECT_SECONDS = 60.0
 """Seconds for which the head node may be unreachable before following the log ends; the job itself
@@ -79,7 +79,8 @@ class Jobs:
             The exit code of the job's command.
 
         Raises:
-            UserError: the head node has not answered for `RECONNECT_SECONDS`, or could not start the job.
+            TryAgain: the head node has not answered for `RECONNECT_SECONDS`, or has lost the job.
+            UserError: the head node could not start the job.
         """
         printed = 0
         lost_at: float | None = None
@@ -100,7 +101,7 @@ class Jobs:
                 now = time.monotonic()
                 lost_at = now if lost_at is None else lost_at
                 if now - lost_at > RECONNECT_SECONDS:
-                    raise UserError(
+                    raise TryAgain(
                         f"The head has not answered for {RECONNECT_SECONDS:.0f} s ({_brief(error)}): "
                         "check that the cluster is up, and submit again to go on."
                     ) from None

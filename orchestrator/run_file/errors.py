@@ -6,6 +6,10 @@ class UserError(Exception):
     2."""
 
 
+class TryAgain(UserError):
+    """An error that may be gone when the same command is started again. The command exits with code 75."""
+
+
 class BadRunFile(UserError):
     """An error in a run file. The message is one sentence: the key, its value, what is allowed, and what to
     do."""
