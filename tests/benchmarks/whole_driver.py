@@ -12,6 +12,7 @@ import argparse
 import heapq
 import io
 import json
+import math
 import random
 import sys
 import threading
@@ -372,13 +373,23 @@ class Watch:
             stored = sum(info.size for info in self._objects.list())
             used = psutil.Process().memory_info().rss - stored
             figures.memory.append((self._clock.now / 3600, used))
-            log(figures.completed, self._clock.now, used, figures)
+            log(figures, self._clock.now, used, self._busy_share)
+
+    @property
+    def _busy_share(self) -> float:
+        """Share of busy time since the last minimum was complete; nan before."""
+        if not self._figures.steady or self.cluster is None:
+            return math.nan
+        busy, there = self._figures.steady[0]
+        return (self._figures.busy - busy) / max(self.cluster.there - there, 1e-9)
 
 
-def log(completed: int, now: float, used: int, figures: Figures) -> None:
+def log(figures: Figures, now: float, used: int, share: float) -> None:
     """Write how far the simulation is to standard error."""
+    completed = figures.completed
     print(
-        f"{completed} tasks, {now / 3600:.2f} h, {used / 1e6:.0f} MB, "
+        f"{completed} tasks, busy {100 * share:.2f} % since the last minimum, "
+        f"{now / 3600:.2f} h, {used / 1e6:.0f} MB, "
         f"loop {1e3 * figures.loop_seconds / completed:.3f} ms a task, "
         f"slowest {1e3 * figures.slowest_event:.1f} ms",
         file=sys.stderr,
