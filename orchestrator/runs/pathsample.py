@@ -31,11 +31,11 @@ def transition_network(landscape: Landscape) -> TransitionNetwork:
     have but at which a descent from a saddle ends. A saddle that is the highest point of a path joins the two
     ends of the path; every saddle also joins the two minima at which its descents end.
     """
-    listed = {number: place for place, number in enumerate(landscape.losses, 1)}
-    losses = {place: landscape.losses[number] for number, place in listed.items()}
+    listed = {number: position for position, number in enumerate(landscape.losses, 1)}
+    losses = {position: landscape.losses[number] for number, position in listed.items()}
     others = {end.loss: len(losses) + k for k, end in enumerate(landscape.unlisted_ends, 1)}
-    losses |= {place: loss for loss, place in others.items()}
-    by_key = {landscape.minima[number].key: place for number, place in listed.items()}
+    losses |= {position: loss for loss, position in others.items()}
+    by_key = {landscape.minima[number].key: position for number, position in listed.items()}
     transitions = [
         Transition(f"{record.key} {k}", loss, ends)
         for record in landscape.saddles.values()
@@ -56,10 +56,10 @@ def _of_record(
     for k, loss in enumerate(record.saddle_losses):
         both = []
         for m in (2 * k, 2 * k + 1):
-            place = by_key.get(record.ends[m])
-            if place is None and math.isfinite(record.end_losses[m]):
-                place = min(losses, key=lambda p: abs(losses[p] - record.end_losses[m]))
-            both.append(place)
+            position = by_key.get(record.ends[m])
+            if position is None and math.isfinite(record.end_losses[m]):
+                position = min(losses, key=lambda p: abs(losses[p] - record.end_losses[m]))
+            both.append(position)
         first, second = both
         if first is not None and second is not None and first != second:
             yield loss, (first, second)
@@ -68,8 +68,8 @@ def _of_record(
 def write_pathsample(network: TransitionNetwork, folder: Path) -> list[Path]:
     """Write min.data and ts.data into an existing folder; returns the two files."""
     minima = "".join(
-        f"{network.losses[place]!r} {_NO_FREQUENCIES} {_NO_INERTIA}\n"
-        for place in sorted(network.losses)
+        f"{network.losses[position]!r} {_NO_FREQUENCIES} {_NO_INERTIA}\n"
+        for position in sorted(network.losses)
     )
     saddles = "".join(
         f"{t.loss!r} {_NO_FREQUENCIES} {t.ends[0]} {t.ends[1]} {_NO_INERTIA}\n"
@@ -91,7 +91,9 @@ def read_pathsample(folder: str | Path) -> TransitionNetwork:
     Raises:
         UserError: a file cannot be read, or a row does not follow the format.
     """
-    losses = {place: row[0] for place, row in enumerate(_rows(Path(folder) / "min.data", 1), 1)}
+    losses = {
+        position: row[0] for position, row in enumerate(_rows(Path(folder) / "min.data", 1), 1)
+    }
     transitions = []
     for number, row in enumerate(_rows(Path(folder) / "ts.data", 5), 1):
         ends = int(row[3]), int(row[4])

@@ -236,7 +236,7 @@ class Simulation:
             self._after(back_after, lambda: self._join(node))
 
     def _keep(self, pack: tuple[str, ...], seconds: float) -> None:
-        """What the checkpoints of the running pack hold was not in vain."""
+        """Count the work of the running pack that is in its checkpoints."""
         kept = seconds // CHECKPOINT_SECONDS * CHECKPOINT_SECONDS
         self.report.busy += kept
         for key in pack:

@@ -38,8 +38,8 @@ def figures(output):
     """The last row of each kind that a process has printed, and the first `so far`, as `early`."""
     rows = [json.loads(line) for line in output.splitlines()]
     early = [row for row in rows if row["what"] == "so far"][:1]
-    found = {row["what"]: row for row in rows}
-    return {**found, "early": early[0]} if early else found
+    events = {row["what"]: row for row in rows}
+    return {**events, "early": early[0]} if early else events
 
 
 def until(process, pairs):
@@ -111,11 +111,11 @@ def test_half_a_million_pairs(tmp_path, monkeypatch, kind):
     finally:
         server.stop()
     print(f"\n{kind}, {os.cpu_count()} cores, {pairs:,} pairs of 1 ms")
-    for name, found, last in (
+    for name, events, last in (
         ("until SIGKILL", killed, "so far"),
         ("continued", continued, "ended"),
     ):
-        row, early = found[last], found["early"]
+        row, early = events[last], events["early"]
         each = 1e6 / row["done"]
         print(
             f"{name}: {row['done']:,} pairs, wall {row['wall']:.0f} s, {each * row['wall']:.0f} µs a "

@@ -166,7 +166,7 @@ class Awaited(ThreadPoolExecutor):
 
 
 class Lease:
-    """A lease that nobody else wants."""
+    """A lease without contenders."""
 
     term = 1
 
@@ -327,7 +327,7 @@ class Cluster:
         return [WorkerLost(name, Loss.PREEMPTED, "its node left") for name in names]
 
     def _keep(self, pack: Sequence[Task], seconds: float) -> None:
-        """What the checkpoints of the running pack hold was not in vain."""
+        """Count the work of the running pack that is in its checkpoints."""
         kept = seconds // CHECKPOINT_SECONDS * CHECKPOINT_SECONDS
         self._figures.busy += kept
         for task in pack:

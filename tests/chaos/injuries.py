@@ -83,8 +83,8 @@ def damage_an_object(run: Path, draw: random.Random) -> None:
     if draw.random() < 0.5:
         victim.write_bytes(data[: draw.randrange(len(data))])
     else:
-        place = draw.randrange(len(data))
-        victim.write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
+        offset = draw.randrange(len(data))
+        victim.write_bytes(data[:offset] + bytes([data[offset] ^ 0x10]) + data[offset + 1 :])
 
 
 def raylets_of(process: Process) -> list[psutil.Process]:

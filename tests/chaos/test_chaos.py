@@ -85,12 +85,12 @@ def injured(folder, file, draw, injuries, count=INJURIES, between=lambda: None):
 def no_orphans(folder):
     """Processes that were started by a run and outlived it."""
     mark = str(folder)
-    found = []
+    left = []
     for process in psutil.process_iter(["cmdline", "environ", "status"]):
         environment = process.info["environ"] or {}
         if environment.get("HOME") == mark and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(" ".join(process.info["cmdline"] or []))
-    return found
+            left.append(" ".join(process.info["cmdline"] or []))
+    return left
 
 
 def check(undisturbed, run):
@@ -101,7 +101,7 @@ def check(undisturbed, run):
 
 def chaos_round(undisturbed, folder, seed, injuries=INJURIES):
     draw = random.Random(seed)
-    file, run = write(folder, "hurt"), folder / "runs" / "hurt"
+    file, run = write(folder, "injured"), folder / "runs" / "injured"
     damages = [1] if draw.random() < 0.5 else []
 
     def between():
@@ -126,8 +126,8 @@ def test_a_round(undisturbed, tmp_path, seed):
 @pytest.mark.chaos
 @pytest.mark.parametrize("later", [2.0, 2.3])
 def test_the_node_dies_while_its_workers_start(undisturbed, tmp_path, later):
-    """The driver ends by itself, and does not wait for ever for workers that cannot start."""
-    file = write(tmp_path, "hurt")
+    """The driver ends, and does not wait for ever for workers that cannot start."""
+    file = write(tmp_path, "injured")
     with started(tmp_path, "run", file) as process:
         until = time.monotonic() + 60
         while not raylets_of(process) and time.monotonic() < until:
@@ -137,7 +137,7 @@ def test_the_node_dies_while_its_workers_start(undisturbed, tmp_path, later):
         process.communicate(timeout=100)
     assert process.returncode != 0
     assert toscore("run", file, "--in-process").code == 0
-    check(undisturbed, tmp_path / "runs" / "hurt")
+    check(undisturbed, tmp_path / "runs" / "injured")
 
 
 @pytest.mark.chaos
@@ -163,9 +163,9 @@ def bursts(draw):
 def bucket_round(undisturbed, folder, url, proxy, draw, injuries):
     """A run in a bucket behind a proxy that follows `bursts`, while processes are injured."""
     proxy.script = bursts(draw)
-    injured(folder, write(folder, "hurt", url), draw, injuries)
+    injured(folder, write(folder, "injured", url), draw, injuries)
     proxy.script = itertools.repeat("pass")
-    store = Store(open_objects(f"{url}/hurt"))
+    store = Store(open_objects(f"{url}/injured"))
     assert bucket_bits(store) == set(results.bits(undisturbed))
     for kind in (MinimumRecord, PairRecord):
         keys = [record.key for record in store.records(kind)]

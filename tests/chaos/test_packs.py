@@ -63,7 +63,7 @@ def test_a_pack_that_is_killed_goes_on(tmp_path):
     quiet_file, quiet = packed(tmp_path, "quiet")
     said = toscore("run", quiet_file, "--in-process")
     assert said.code == 0, said.err
-    file, run = packed(tmp_path, "hurt")
+    file, run = packed(tmp_path, "injured")
     log = tmp_path / "log.jsonl"
     with started(tmp_path, "run", file, "--log", log) as process:
         wait_until(lambda: under_way(run) == TOGETHER, process)

@@ -63,7 +63,7 @@ class Stuck(Sleeper):
 
 
 class Woken(Stuck):
-    """The first worker on one path is stopped, and works on when somebody wakes it."""
+    """The first worker on one path is stopped, and continues once it gets SIGCONT."""
 
     seconds = 1.0
 

@@ -30,8 +30,8 @@ paths: {{bezier_epochs: 1, epochs: 30, points: 7}}
 TASKS = 4 + 6
 
 
-def drive(file, environment, barrier, told):
-    """A driver, in a process of its own; its messages to the user go into the file `told`."""
+def drive(file, environment, barrier, output):
+    """A driver, in a process of its own; its messages to the user go into the file `output`."""
     from orchestrator.cli import main
     from orchestrator.scheduling import lease
 
@@ -39,7 +39,7 @@ def drive(file, environment, barrier, told):
     os.environ.update(environment)
     sys.argv = ["toscore", "run", str(file), "--in-process", "--quiet"]
     with (
-        open(told, "w") as out,
+        open(output, "w") as out,
         contextlib.redirect_stderr(out),
         contextlib.redirect_stdout(io.StringIO()),
     ):
@@ -58,10 +58,10 @@ def processes():
 
 
 @contextlib.contextmanager
-def started(processes, file, told, together=1):
+def started(processes, file, output, together=1):
     """Several drivers at once, and the files of their messages."""
     barrier = processes.Barrier(together)
-    files = [told.with_name(f"{told.name}-{number}") for number in range(together)]
+    files = [output.with_name(f"{output.name}-{number}") for number in range(together)]
     threads = {"OMP_NUM_THREADS": "1"}
     given = threads | {k: v for k, v in os.environ.items() if k.startswith("AWS_")}
     drivers = [processes.Process(target=drive, args=(file, given, barrier, one)) for one in files]
@@ -79,9 +79,9 @@ def copied(location: str, folder: Path) -> Path:
     """All objects of a run as files."""
     objects = open_objects(location)
     for info in objects.list():
-        place = folder / info.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(objects.get(info.name))
+        copy = folder / info.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(objects.get(info.name))
     return folder
 
 
@@ -96,11 +96,11 @@ def test_one_writes_and_its_death_lets_the_other_in(processes, location, tmp_pat
     is killed the next gets in and goes on; no task is done twice, no object is torn, same bits."""
     expected = None
     for turn in range(TIMES):
-        file, told = tmp_path / f"{turn}.yaml", tmp_path / f"told-{turn}"
+        file, output = tmp_path / f"{turn}.yaml", tmp_path / f"output-{turn}"
         file.write_text(RUN_FILE.format(name=f"r{turn}", store=location))
         run = f"{location}/r{turn}"
 
-        with started(processes, file, told, together=2) as both:
+        with started(processes, file, output, together=2) as both:
             assert multiprocessing.connection.wait([one.sentinel for one, _ in both], 120)
             (refused, reason), (writing, _) = sorted(both, key=lambda pair: pair[0].is_alive())
             assert refused.exitcode == 2, reason.read_text()
@@ -113,7 +113,7 @@ def test_one_writes_and_its_death_lets_the_other_in(processes, location, tmp_pat
             path.name.startswith("00000001") for path in (before / "records").rglob("*.parquet")
         )
 
-        with started(processes, file, told) as ((other, reason),):
+        with started(processes, file, output) as ((other, reason),):
             other.join(600)
             assert other.exitcode == 0, reason.read_text()
         after = copied(run, tmp_path / f"after-{turn}")
@@ -128,9 +128,9 @@ def test_one_writes_and_its_death_lets_the_other_in(processes, location, tmp_pat
 
 def test_of_many_drivers_at_once_one_runs(processes, tmp_path):
     """Thirty-two `toscore run` of one run: one completes it, and thirty-one name its driver in a sentence."""
-    file, told = tmp_path / "many.yaml", tmp_path / "told"
+    file, output = tmp_path / "many.yaml", tmp_path / "output"
     file.write_text(RUN_FILE.format(name="many", store=tmp_path / "runs"))
-    with started(processes, file, told, together=32) as drivers:
+    with started(processes, file, output, together=32) as drivers:
         for driver, _ in drivers:
             driver.join(600)
         codes = [driver.exitcode for driver, _ in drivers]

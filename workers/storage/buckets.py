@@ -206,7 +206,7 @@ class BucketObjects:
                 )
             )
         except (PreconditionError, NotFound):
-            lost = Conflict(f"{name} in {self._url} was changed by somebody else.")
+            lost = Conflict(f"{name} in {self._url} was changed by another process.")
             return self._own(name, data, lost)
         return self._version(result)
 

@@ -142,7 +142,7 @@ class FolderObjects:
             except NotFound:
                 current = ""
             if current != version:
-                raise Conflict(f"{name} in {self._folder} was changed by somebody else.")
+                raise Conflict(f"{name} in {self._folder} was changed by another process.")
             self.put(name, data)
         return _version(data)
 

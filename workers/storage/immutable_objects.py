@@ -96,7 +96,7 @@ class ImmutableObjects:
 
     @property
     def damage(self) -> list[Damage]:
-        """The damaged objects that were found so far and not deleted since, sorted by name."""
+        """The known damaged objects that were not deleted since, sorted by name."""
         return [self._damage[name] for name in sorted(self._damage)]
 
     @staticmethod

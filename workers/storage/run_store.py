@@ -319,7 +319,7 @@ class Store(TensorStore):
     # Damage.
 
     def damage(self) -> list[Damage]:
-        """The damaged objects that were found so far and not deleted since, sorted by name."""
+        """The known damaged objects that were not deleted since, sorted by name."""
         return self._published.damage
 
     def verify(self, prefix: str = "") -> list[Damage]:
