@@ -27,22 +27,25 @@ class OpenBounds:
         tolerance: changes up to this do not matter, in units of the loss.
         death_low: for each minimum whose bar could still fall by more than the tolerance, the lowest
             possible death.
+        missing: number of minima without a result. Paths to them are not counted in ``pairs``.
     """
 
     pairs: int
     tolerance: float
     death_low: Mapping[int, float] = field(default_factory=dict)
+    missing: int = 0
 
     @property
     def proved(self) -> bool:
         """Whether no missing path can move a bar by more than the tolerance."""
-        return self.pairs == 0
+        return self.pairs == 0 and self.missing == 0
 
     def to_json(self) -> dict[str, Any]:
         """The key `undecided` of `reduce --json`."""
         return {
             "pairs": self.pairs,
             "tolerance": self.tolerance,
+            "missing_minima": self.missing,
             "proved": self.proved,
             "bars": [
                 {"minimum": minimum, "death_low": low}
@@ -65,8 +68,9 @@ def open_bounds(
         count: number of all minima.
         tolerance: changes up to this do not matter, in units of the loss.
     """
+    missing = count - len(losses)
     if len(heights) == len(losses) * (len(losses) - 1) // 2:
-        return OpenBounds(0, tolerance)
+        return OpenBounds(0, tolerance, missing=missing)
     known = PairResults(losses, count, rungs=1)
     for pair, height in heights.items():
         known.record_height(PathRequest(pair, 0), height)
@@ -82,4 +86,4 @@ def open_bounds(
         for bar, least in zip(now.bars, lowest.bars, strict=True)
         if least.death < math.inf and bar.death - least.death > tolerance
     }
-    return OpenBounds(int(mask.sum()), tolerance, falls)
+    return OpenBounds(int(mask.sum()), tolerance, falls, missing)
