@@ -129,7 +129,7 @@ def _numbers(progress: Progress, bars: Sequence[AnytimeBar], minima_left: int) -
     done = sum(worker.seconds for worker in progress.workers)
     low, high = score_bounds(bars)
     if not bars or minima_left:
-        score = Number("TO-score", "not known yet", "some minima are not trained yet")
+        score = Number("TO-score", "not known yet", "some minima are missing")
     elif low == high:
         score = Number("TO-score", number(high), "elder rule")
     else:
