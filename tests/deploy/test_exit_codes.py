@@ -92,7 +92,7 @@ def test_slurm_puts_a_job_back_near_its_time_limit(programs):
 
 
 def test_slurm_does_not_put_back_for_ever(programs):
-    """After ten restarts somebody should look."""
+    """After ten restarts a job is not put back into the queue."""
     _, _, requeued = slurm(programs, ExitCode.UNREACHABLE, SLURM_RESTART_COUNT="10")
     assert not requeued
 

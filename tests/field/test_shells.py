@@ -72,7 +72,7 @@ def test_outputs_that_fail_and_folders_that_go(run, line, code, says):
 
 @pytest.mark.parametrize("command", ["schema", "status"])
 def test_a_pipe_that_nobody_reads(run, command):
-    """As other programs, the command ends as if SIGPIPE had ended it, without a word."""
+    """The command ends as if SIGPIPE had ended it, as other programs do, and prints no error."""
     reads, writes = os.pipe()
     os.close(reads)
     words = [sys.executable, "-m", "orchestrator", command, *(["x.yaml"] * (command == "status"))]

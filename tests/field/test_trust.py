@@ -53,5 +53,5 @@ def test_on_request_it_is(trapped):
 
 @pytest.mark.parametrize("command", ["status", "reduce"])
 def test_reading_needs_no_code(trapped, command):
-    """What only reads results goes on without."""
+    """`status` and `reduce` need no --trust-code."""
     assert toscore(command, trapped.folder).code == 0

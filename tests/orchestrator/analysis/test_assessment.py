@@ -91,7 +91,8 @@ def test_the_merge_tree_and_jackknife_are_in_the_json():
 
 
 def test_a_dip_inside_a_path_is_reported():
-    """A sample lower than all minima between two peaks is a minimum that nobody trained."""
+    """A sample between two peaks that is lower than all minima counts as a basin that training has not
+    reached."""
     dipped = record(0, 1, 1.0, losses=[0.1, 0.9, 0.05, 1.0, 0.2])
     assessed = known(records={(0, 1): dipped})
     (dip,) = assessed.to_json()["dips"]

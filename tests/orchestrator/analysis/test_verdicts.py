@@ -63,7 +63,7 @@ def test_what_to_do_where_none_is_a_minimum(verdict, words):
 
 
 def test_the_verdict_is_above_the_barcode_and_in_the_json(tmp_path):
-    """Also where nobody judged the points: then it says so."""
+    """For points without a verdict the line above the barcode says so, and the JSON has null."""
     made = complete_run(tmp_path)
     landscape = reduce_run(made.plan, made.store)
     first = str(barcode_view(landscape).renderables[1])

@@ -11,11 +11,11 @@ import pytest
 from tests.helpers import results
 from tests.helpers.cluster import RAY, head
 from tests.helpers.process import wait_until
+from tests.helpers.run_files import write_run_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 SETTINGS = {
-    "name": "a",
     "data": {"name": "digits", "subset": 600},
     "network": {"name": "fc", "hidden": [12]},
     "minima": {"count": 3, "epochs": 4, "polish": "off"},
@@ -41,8 +41,7 @@ def node(cluster, log):
 def test_a_node_that_is_told_to_leave_publishes_its_checkpoints(tmp_path):
     """Spot notices, `kubectl drain` and preemption by Slurm send SIGTERM. Within a minute of its start a
     path still continues from its checkpoint on the other node; nothing fails or runs twice."""
-    file, log = tmp_path / "a.yaml", tmp_path / "log.jsonl"
-    file.write_text(json.dumps({**SETTINGS, "store": str(tmp_path / "runs")}))
+    file, log = write_run_file(tmp_path, "a", SETTINGS), tmp_path / "log.jsonl"
     run = tmp_path / "runs" / "a"
     with (
         head(tmp_path, "--num-cpus=0") as cluster,

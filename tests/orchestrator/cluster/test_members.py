@@ -251,7 +251,7 @@ def test_restarts_of_a_worker_that_worked_or_whose_node_left_are_no_failed_start
 
 
 def test_the_absence_of_workers_is_reported_once_a_minute(cluster):
-    """The image of the nodes may be broken: nothing fails, and nobody joins."""
+    """While no worker joins, the driver reports it once a minute, and nothing fails."""
     executor, _ = cluster(w0=[], w1=[])
     start = executor._last_seen
     executor._report_absence(start + 59)

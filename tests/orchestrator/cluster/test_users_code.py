@@ -11,6 +11,7 @@ import torch
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started
+from tests.helpers.run_files import write_run_file
 
 CODE = '''
 import os, signal
@@ -58,8 +59,6 @@ def write(folder, harmless, pairs, workers):
         names.append(f"{number}.pt")
     joined = [*list(itertools.combinations(range(harmless), 2))[: pairs - 1], (0, harmless)]
     settings = {
-        "name": "a",
-        "store": str(folder / "runs"),
         "data": {"name": "mine:load", "log": str(folder / "log")},
         "network": "mine:build",
         "minima": {"from": names},
@@ -67,7 +66,7 @@ def write(folder, harmless, pairs, workers):
         "pairs": {"rule": "list", "pairs": joined},
         "resources": {"workers": workers, "max_attempts": 2},
     }
-    (folder / "a.yaml").write_text(json.dumps(settings))
+    write_run_file(folder, "a", settings)
 
 
 def ended(folder, *arguments):

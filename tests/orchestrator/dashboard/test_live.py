@@ -279,7 +279,7 @@ def counted(landscape):
 
 
 def test_times_are_those_of_the_records(tmp_path):
-    """Who finished what last is read from the records, not from when somebody looked."""
+    """When a worker finished its last task is read from the records."""
     made = partial(tmp_path, (0, 1), (2, 3))
     watcher = Watcher(open_run(str(made.folder)))
     progress = watcher.snapshot().progress

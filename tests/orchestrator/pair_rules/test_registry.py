@@ -1,4 +1,4 @@
-"""Pair rules are known by name in one place; a new one needs no other file."""
+"""Pair rules are registered by name; a new one needs no change elsewhere."""
 
 import pytest
 

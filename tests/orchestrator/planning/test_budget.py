@@ -18,7 +18,7 @@ MINIMA, PAIRS = 8, 28
 
 
 class SlowWorker:
-    """Each path takes ten minutes of a clock that nobody waits for."""
+    """Each path takes ten minutes of a simulated clock."""
 
     def __init__(self, store, epoch):
         self.now, self._store, self._epoch = 0.0, store, epoch
@@ -76,7 +76,7 @@ def test_nothing_is_started_when_the_time_is_over(tmp_path, rule):
 
 
 def test_each_start_has_the_whole_budget(tmp_path):
-    """Run again, it goes on, and in the end nothing is left to do."""
+    """Started again, the run continues, and in the end it is complete."""
     made = made_run(tmp_path, MINIMA, pairs={"rule": "all", "max_hours": 1.0})
     done = [driven(made.plan, made.store)[1] for _ in range(5)]
     assert done == [7, 7, 7, 7, 0]

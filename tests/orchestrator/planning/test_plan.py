@@ -88,7 +88,7 @@ def test_what_a_path_depends_on_leaves_minima_alone(changes):
     ],
 )
 def test_what_decides_no_result_changes_no_key(changes):
-    """Names, places, checkpoints and workers may change between two starts of a run."""
+    """Name, location, checkpoints and workers may change between two starts of a run."""
     assert keys(plan()) == keys(plan(**changes))
 
 

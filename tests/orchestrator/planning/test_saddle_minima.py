@@ -1,6 +1,5 @@
 """Ends of descents from saddles join a run as minima, and its bars end at verified saddles."""
 
-import json
 import os
 import signal
 
@@ -10,6 +9,7 @@ import safetensors.torch
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import write_run_file
 from topo_core.reference_landscapes.surfaces import muller_brown
 
 MODULE = '''
@@ -37,8 +37,6 @@ def write(folder):
     for k in (0, 1):
         safetensors.torch.save_file({"point": KNOWN.minima[k]}, folder / f"{k}.safetensors")
     settings = {
-        "name": "a",
-        "store": str(folder / "runs"),
         "objective": "surface:Surface",
         "dtype": "float64",
         "minima": {
@@ -50,8 +48,7 @@ def write(folder):
         "paths": {"start": "line", "epochs": 2, "points": 5},
         "saddles": {"refine": "bars"},
     }
-    (folder / "a.yaml").write_text(json.dumps(settings))
-    return folder / "a.yaml"
+    return write_run_file(folder, "a", settings)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_aligned(straight):
 
 
 def test_warm(straight):
-    """A path of another run goes on from where that run left it, and gets no higher."""
+    """A path that continues the path of another run begins lower than that one did, and ends no higher."""
     folder, store = straight
     paths = f"paths: {{epochs: 6, points: 7, start: warm, warm_from: {store}}}"
     said, warm = run(folder, "warm", paths, f"reuse: [{store}]")

@@ -98,7 +98,7 @@ def test_a_minimum_is_a_state_dict(run):
 
 
 def test_tables_for_pandas(run):
-    """A row a record, a bar, a place on a path; types survive."""
+    """Tables have a row for each record, bar or point of a path, with the types of the records."""
     minima, passes, bars = (run.frame(name) for name in ("minima", "passes", "bars"))
     assert minima["loss"].tolist() == list(LOSSES)
     assert passes.set_index(["i", "j"])["height"].to_dict() == HEIGHTS

@@ -1,4 +1,4 @@
-"""A disk that is full: the run waits, says so, and goes on when there is room."""
+"""A full disk: the run waits, reports it, and continues once there is room."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def mount(*arguments):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk of 8 MB, on which the run fits if nobody else uses it."""
+    """A disk of 8 MB, which the run alone does not fill."""
     if os.geteuid() != 0:
         pytest.skip("only root can make a small disk")
     disk = tmp_path / "disk"

@@ -1,4 +1,4 @@
-"""A whole run whose worker walks several paths at once, as it does on a GPU."""
+"""A whole run whose worker optimises several paths together, as on a GPU."""
 
 from dataclasses import replace
 

@@ -6,7 +6,7 @@ from workers.storage.run_store import Store
 
 
 def test_another_precision_is_another_evaluation(tmp_path):
-    """A run that goes on in another precision than it began with does not compute in the former one."""
+    """A run that is continued with another precision computes in the new one."""
     file = tmp_path / "apart.yaml"
     file.write_text(
         f"name: apart\nstore: {tmp_path}\ndata: {{name: digits, subset: 100}}\n"

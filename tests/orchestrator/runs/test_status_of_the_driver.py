@@ -28,7 +28,7 @@ def status(made):
 
 
 def test_a_driver_that_was_killed_is_not_running(made):
-    """SIGKILL leaves the lease behind; on the same machine `status` knows at once that nobody holds it."""
+    """After SIGKILL the lease is left; on the same machine `status` reports at once that no driver runs."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = replace(this_process(3), pid=process.pid)
     version = made.store.objects.create(LEASE, holder.encode())

@@ -18,7 +18,7 @@ from workers.storage.open_objects import open_objects
 
 
 class Clock:
-    """Time that passes when somebody sleeps."""
+    """A clock that only `sleep` moves."""
 
     def __init__(self):
         self.now = 0.0

@@ -13,18 +13,17 @@ from orchestrator.scheduling.stop_request import StopWatch, ask_to_stop, is_aske
 from tests.helpers import results
 from tests.helpers.command import toscore
 from tests.helpers.process import started, wait_until
+from tests.helpers.run_files import write_run_file
 from workers.storage.object_names import LEASE, STOP
 from workers.storage.open_objects import open_objects
 
-RUN_FILE = """
-name: a
-store: {folder}/runs
-data: digits
-network: {{name: fc, hidden: [8]}}
-minima: {{count: 8, epochs: 2}}
-paths: {{bezier_epochs: 1, epochs: 60, points: 9}}
-resources: {{workers: 1, checkpoint_seconds: 0}}
-"""
+SETTINGS = {
+    "data": "digits",
+    "network": {"name": "fc", "hidden": [8]},
+    "minima": {"count": 8, "epochs": 2},
+    "paths": {"bezier_epochs": 1, "epochs": 60, "points": 9},
+    "resources": {"workers": 1, "checkpoint_seconds": 0},
+}
 MINIMA = 8
 PAIRS = 28
 
@@ -84,8 +83,7 @@ def paths_with_a_checkpoint(run):
 def test_a_driver_finishes_what_runs_and_leaves(tmp_path):
     """After `toscore stop` a driver finishes its running tasks and exits with 4 and the command that
     continues."""
-    file, run = tmp_path / "a.yaml", tmp_path / "runs" / "a"
-    file.write_text(RUN_FILE.format(folder=tmp_path))
+    file, run = write_run_file(tmp_path, "a", SETTINGS), tmp_path / "runs" / "a"
     with started(tmp_path, "run", file, "--in-process") as process:
         wait_until(lambda: paths_with_a_checkpoint(run), process)
         said = toscore("stop", run)

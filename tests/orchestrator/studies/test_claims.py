@@ -91,7 +91,7 @@ def test_positive_measures():
 
 
 def test_blocks_that_are_not_complete_do_not_count():
-    """A block without a value at some place is left out; with none left the claim is not reached."""
+    """A block without a value at one position is left out; without blocks the claim cannot be tested."""
     rows = measured([[3, 2, 1], [3, None, 1]], "abc")
     assert judge(FALLS, "abc", rows).blocks == 1
     empty = judge(FALLS, "abc", dict.fromkeys(rows, math.nan))
@@ -99,7 +99,7 @@ def test_blocks_that_are_not_complete_do_not_count():
 
 
 def test_confined_claims():
-    """`among` takes some places of the axis, `only` some labels of the others."""
+    """`among` selects positions of the axis, `only` labels of the others."""
     rows = measured([[3, 9, 1], [1, 9, 3]], "abc")
     ends = judge(FALLS.model_copy(update={"among": ("a", "c")}), "abc", rows)
     assert (ends.labels, ends.agreeing, ends.blocks) == (("a", "c"), 1, 2)

@@ -60,7 +60,7 @@ def first_half(file):
 
 
 def test_a_part_is_compared_too(first_half):
-    """Before the other runs are there, the comparison says so and judges nothing by guess."""
+    """While runs are missing, the comparison names them and tests no claim."""
     partly, _ = first_half
     assert partly["complete"] is False
     assert [run["complete"] for run in partly["runs"]] == [True, True, False, False]

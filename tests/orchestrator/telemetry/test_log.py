@@ -6,22 +6,19 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.helpers.command import toscore
+from tests.helpers.run_files import write_run_file
 
-RUN_FILE = """
-name: a
-store: {folder}/runs
-data: digits
-network: {{name: fc, hidden: [4]}}
-minima: {{count: 3, epochs: 1}}
-paths: {{bezier_epochs: 2, epochs: 2, points: 5}}
-"""
+SETTINGS = {
+    "data": "digits",
+    "network": {"name": "fc", "hidden": [4]},
+    "minima": {"count": 3, "epochs": 1},
+    "paths": {"bezier_epochs": 2, "epochs": 2, "points": 5},
+}
 
 
 @pytest.fixture
 def file(tmp_path):
-    path = tmp_path / "a.yaml"
-    path.write_text(RUN_FILE.format(folder=tmp_path))
-    return path
+    return write_run_file(tmp_path, "a", SETTINGS)
 
 
 def test_a_line_an_event(file, tmp_path):

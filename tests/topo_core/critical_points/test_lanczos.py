@@ -56,7 +56,8 @@ def test_the_whole_space_is_exact(width):
 
 
 def test_equal_eigenvalues_come_by_exhaustion_and_by_deflation():
-    """A Krylov space sees each eigenvalue once: the basis goes on outside, or the known is deflated."""
+    """A Krylov space contains each eigenvalue once: the basis continues outside it, or known vectors are
+    deflated."""
     matrix = turned([-1.0, -1.0, -1.0] + [2.0] * 57)
     found = lowest_eigenpairs(lambda v: matrix @ v, random_vector(60, 3), 4)
     assert found.values.tolist() == pytest.approx([-1, -1, -1, 2], abs=1e-10)

@@ -85,7 +85,7 @@ def test_no_other_point_is_called_a_minimum(name):
     ],
 )
 def test_a_polish_ends_at_what_it_says(function, start, verdict):
-    """Degenerate and missing minima are told after a descent too; saddles are left for a minimum."""
+    """A descent reports degenerate and missing minima, and leaves saddles for a minimum."""
     found = polish_minimum(from_function(function), row(*start))
     assert found.verdict is verdict
 
@@ -204,7 +204,7 @@ def test_float32_has_its_own_tolerance():
 
 
 def test_a_loss_that_stops_being_finite_ends_the_polish():
-    """Steps into NaN are shortened; a start in NaN is told."""
+    """Steps into NaN are shortened; a start in NaN is reported."""
     hole = from_function(lambda p: (p[:, 0] - 3) ** 2 + 0 * (2.5 - p[:, 0]).sqrt())
     assert polish_minimum(hole, row(0.0)).verdict is not Verdict.MINIMUM
     assert polish_minimum(hole, row(2.9)).verdict is Verdict.NOT_FINITE

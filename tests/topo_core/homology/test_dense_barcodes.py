@@ -81,7 +81,7 @@ def test_an_end_that_is_no_minimum():
 
 
 def test_a_sample_that_is_not_a_number_is_refused():
-    """Its edge would be missing without a word, and with it the connection of two minima."""
+    """A path that is left out would disconnect two minima, so it is refused."""
     with pytest.raises(ValueError, match=r"path \(0, 1\) has the loss nan at position 0.5"):
         dense_barcode([1.0, 0.0], {(0, 1): ([0.0, 0.5, 1.0], [1.0, math.nan, 0.0])})
 

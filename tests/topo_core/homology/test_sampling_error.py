@@ -47,7 +47,7 @@ def test_no_error_is_stated_where_nothing_was_estimated():
 
 
 def test_bars_of_algorithm_1_are_not_stable():
-    """Two losses that change places within 0.001 double the score: no ± exists for direct paths."""
+    """Two losses that change their order within 0.001 double the score: no ± exists for direct paths."""
     heights = {(0, 1): 1.0, (0, 2): 3.0, (1, 2): 1.5}
     scores = [
         to_score(barcode([0.0, 0.5 + shift, 0.5005], heights, "direct")) for shift in (0.0, 0.001)

@@ -20,7 +20,7 @@ CASES = [*single.CASES, *((network, "literal") for network in ("two layers", "un
 
 
 def paths(module, p, m):
-    """p paths of m random points [p, m, d], rows of a larger tensor as those of a walk are."""
+    """p paths of m random points [p, m, d], rows of a larger tensor as those of a path are."""
     return single.points(module, p * (m + 2)).view(p, m + 2, -1)[:, 1:-1]
 
 
@@ -42,7 +42,7 @@ def test_paths_agree_with_one_call_each(network, strategy, batch):
 
 @pytest.mark.parametrize("network", ["two layers", "three layers"])
 def test_places_on_segments_at_once_agree(network):
-    """What a GPU does for all places at once gives the sums of one segment after the other."""
+    """The sums that a GPU computes for all points at once are those of one segment after the other."""
     module = single.NETWORKS[network].double()
     evaluated = Network.of(module, CrossEntropy())
     rows = single.points(module, 4)

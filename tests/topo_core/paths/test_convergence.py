@@ -93,7 +93,7 @@ def test_a_vanishing_rate_has_stalled():
 
 
 def test_a_polygon_that_cuts_corners_has_not_converged():
-    """Points at rest on the valley floor, and a chord between them that climbs its side."""
+    """Stationary points on the valley floor, and a chord between them that climbs its side."""
     settings = PathSettings(points=3, start="line", redistribute_every=0)
     path = optimize_path(from_function(lambda p: bent(p) + p[:, 0]), *ENDS, settings)
     fine = optimize_path(from_function(lambda p: bent(p) + p[:, 0]), *ENDS, PathSettings())
@@ -165,7 +165,7 @@ def test_without_a_step_nothing_is_known_of_a_further_fall():
 
 
 def test_one_path_without_a_finite_loss_harms_no_start():
-    """Where some of the bent starts meet NaN, the search goes on with the others."""
+    """If some of the curved starts meet NaN, the search continues with the others."""
 
     def hole(points):
         square = (points**2).sum(1)
@@ -222,7 +222,7 @@ def test_the_letter_of_algorithm_3_keeps_the_number_of_moving_points():
 
 
 def test_a_fixed_grid_gives_no_error():
-    """``heights: paper`` looks at fixed places, so what lies between them is not bounded by any number."""
+    """``heights: paper`` evaluates fixed points, so the loss between them has no bound."""
     profile = loss_profile(from_function(bent), line(*ENDS, 5), heights="paper")
     assert math.isinf(profile.bracket)
 

@@ -45,7 +45,7 @@ def test_minima_have_no_gradient(name):
 
 
 def test_published_minima_of_muller_brown():
-    """Losses and places of the three minima are the published ones."""
+    """Losses and positions of the three minima are the published ones."""
     landscape = landscapes.muller_brown()
     published = torch.tensor([-146.6995, -108.1667, -80.7678], dtype=torch.float64)
     places = torch.tensor([[-0.558, 1.442], [0.623, 0.028], [-0.050, 0.467]], dtype=torch.float64)

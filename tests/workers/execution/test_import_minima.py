@@ -139,7 +139,7 @@ def test_tensors_that_are_no_state_dict(tmp_path):
     ],
 )
 def test_a_misfit_is_named(loaded, state, change, names):
-    """A name, a shape or a dtype that differs from the network's is told with both sides."""
+    """A name, a shape or a dtype that differs from the network's is reported with both values."""
     change(state)
     with pytest.raises(BadReference) as refused:
         check_state_dict("f", state, loaded.module)
@@ -169,7 +169,7 @@ def test_restarts_begin_near_their_checkpoint(tmp_path, loaded, state):
 
 
 def test_the_first_misfit_is_named(loaded, state):
-    """Of several, the first in the network's own order is told."""
+    """Of several differences, the first in the network's own order is reported."""
     state["5.bias"] = torch.zeros(3)
     state["0.weight"] = torch.zeros(3)
     with pytest.raises(BadReference, match=r"0\.weight"):

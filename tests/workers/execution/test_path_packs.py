@@ -253,7 +253,7 @@ def test_an_error_in_shared_training_of_curves_is_that_of_one_path(run, monkeypa
 
 
 def test_interrupted_in_company_and_gone_on(run, alone):
-    """Stopped half-way, every path goes on from its checkpoint; what was finished is not done again."""
+    """Stopped half-way, every path continues from its checkpoint, and no finished path is optimised again."""
     asked = itertools.count()
     # Asked after each epoch: two of the short path, then two of six paths together.
     worker, store, folder = run(64, stopping=lambda: next(asked) >= 3)

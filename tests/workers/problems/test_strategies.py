@@ -105,7 +105,7 @@ def test_gradients_agree(name, strategy):
     [(n, s) for n in NETWORKS for s in possible(network(n), *data(), device="cuda")],
 )
 def test_gradients_agree_on_a_gpu(name, strategy):
-    """The same there, of points at any place in memory, and of several paths in one call."""
+    """Gradients agree for points anywhere in memory and for several paths in one call."""
     rows, step = points(name, 4), Step(1, 0, 1)
     on_gpu = objective(name, strategy, "cuda")
     losses, gradients = on_gpu.gradients(rows[1:3].cuda(), step)

@@ -30,7 +30,7 @@ def test_parameter_count():
 
 
 def test_attention_is_causal():
-    """What a place passes on does not depend on the characters after it."""
+    """The output at a position does not depend on the characters after it."""
     module = build(NETWORK, (12,), 20).double()
     first = torch.randint(20, (1, 12), generator=torch.Generator().manual_seed(0))
     second = first.clone()

@@ -24,7 +24,7 @@ def again(store):
 
 
 def published(store, *keys, term, worker="w", object_=None):
-    """A segment that a worker has published and nobody has committed."""
+    """A segment that a worker has published and that is in no commit."""
     records = [pair_record(key, object_=object_) for key in keys]
     return store.publish_segment(records, term=term, worker=worker)
 
@@ -156,7 +156,7 @@ def test_copied_segments_do_not_come_back(store, monkeypatch):
 
 
 def test_a_missing_segment_is_reported_and_the_others_count(store):
-    """Somebody deleted it: its tasks are not complete, and the next driver goes on without it."""
+    """After a segment was deleted its tasks are not complete, and the next driver continues without it."""
     lost = store.publish_records([pair_record("lost")], term=1)
     store.take_over(2)
     store.publish_records([pair_record("here")], term=2)
