@@ -68,7 +68,7 @@ class Tally:
                 self.waiting = ""
                 if event.kind == "path" and math.isfinite(event.value):
                     self.best = event.value if self.best is None else min(self.best, event.value)
-                    self.worst = max(self.worst or event.value, event.value)
+                    self.worst = event.value if self.worst is None else max(self.worst, event.value)
             case TaskFailed():
                 self.failed += 1
             case Waiting(reason):

@@ -149,3 +149,13 @@ def test_a_kind_of_task_that_a_display_does_not_know_is_counted():
     tally(STARTED)
     tally(events.TaskCompleted("s", "saddle 0", "saddle", 0.1))
     assert tally.finished("saddle") == 1 and tally.total("saddle") == 0
+
+
+@pytest.mark.parametrize("heights", [(0.0, -0.5), (-0.5, 0.0), (-1.0, -0.5, 0.0, -0.7)])
+def test_the_highest_pass_may_be_zero(heights):
+    """Losses of a formula may be negative: a height of 0 is a height, and not a missing one."""
+    tally = Tally()
+    tally(STARTED)
+    for number, height in enumerate(heights):
+        tally(events.TaskCompleted(str(number), "path", "path", height))
+    assert (tally.best, tally.worst) == (min(heights), max(heights))
