@@ -15,10 +15,12 @@ import heapq
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations, count, islice
+from pathlib import Path
+from typing import Any
 
 from orchestrator.scheduling.driver import WINDOW
 from orchestrator.scheduling.messages import (
@@ -39,6 +41,7 @@ from orchestrator.scheduling.scheduler import Scheduler
 from workers.tasks.results import Done, Failed, FailureKind, TaskResult
 
 GPUS = 8
+TASK_SECONDS = (1.0, 300.0)
 CHECKPOINT_SECONDS = 60.0
 LATENCY = 0.02
 STORE_ERRORS = 0.01
@@ -136,7 +139,7 @@ class Simulation:
         self.report.open_tasks_at_most = most
 
     def _drawn(self, task: OpenTask) -> OpenTask:
-        self._left[task.key] = self._draw.uniform(1.0, 300.0)
+        self._left[task.key] = self._draw.uniform(*TASK_SECONDS)
         return task
 
     def _after(self, seconds: float, action: Callable[[], None]) -> None:
@@ -245,16 +248,43 @@ class Simulation:
             kept -= done
 
 
+def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Draw hours against nodes, beside the hours that workers would need which are never idle or lost.
+
+    Args:
+        rows: of the output, for runs with equal numbers of minima.
+        file: of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    rows = sorted(rows, key=lambda row: row["nodes"])
+    nodes = [row["nodes"] for row in rows]
+    tasks = rows[0]["completed"]
+    ideal = [tasks * sum(TASK_SECONDS) / 2 / (GPUS * n) / 3600 for n in nodes]
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.loglog(nodes, ideal, "--", color="0.6", label="ideal")
+    axes.loglog(nodes, [row["makespan"] / 3600 for row in rows], "o-", label="simulated")
+    axes.set_xticks(nodes, [str(n) for n in nodes], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="nodes of eight GPUs", ylabel="hours", title=f"{tasks:,} tasks of 1 to 300 s")
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=130, facecolor="white")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--nodes", type=int, nargs="+", default=[64])
     parser.add_argument("--minima", type=int, default=1000)
+    parser.add_argument("--figure", type=Path, help="draw hours against nodes into this file")
     options = parser.parse_args()
+    rows = []
     for nodes in options.nodes:
         report = Simulation(nodes, options.minima).run()
-        print(
-            json.dumps({"nodes": nodes, "minima": options.minima, **report.to_json()}), flush=True
-        )
+        rows.append({"nodes": nodes, "minima": options.minima, **report.to_json()})
+        print(json.dumps(rows[-1]), flush=True)
+    if options.figure:
+        draw(rows, options.figure)
 
 
 if __name__ == "__main__":
