@@ -3,7 +3,7 @@
 Further paths can only lower a pass, and no pass is lower than the higher of its two minima. Assume that every
 remaining path is as low as this bound: a bar is settled from its birth up to its end in that case, and
 undecided from there up to its current end. No bar is settled while minima are missing, because a missing
-minimum may be lower than any other.
+minimum may be lower than any other, nor while paths are still to be led over saddles, which lowers them.
 """
 
 import math
@@ -58,7 +58,8 @@ def anytime_bars(landscape: Landscape, *, adaptive: bool) -> list[AnytimeBar]:
         adaptive: whether paths are optimised in rungs, so that a finished path may still become lower.
     """
     waiting = len(landscape.minima) < landscape.minima_expected
-    moving = waiting or (adaptive and landscape.counts.open > 0)
+    refining = landscape.saddles_done < landscape.saddles_expected  # which lowers paths
+    moving = waiting or refining or (adaptive and landscape.counts.open > 0)
     low = landscape.undecided.death_low
     return [
         AnytimeBar(

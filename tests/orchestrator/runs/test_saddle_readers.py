@@ -9,6 +9,7 @@ import torch
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.dashboard.progress import counts_of
 from orchestrator.planning.saddle_refinement import saddle_task
+from orchestrator.report.anytime import anytime_bars
 from orchestrator.report.write import report_page
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.api import load_run
@@ -87,6 +88,17 @@ def test_status_and_watch_count_saddles(made):
     assert "saddles" in text and "1 of 3" in text and "leading paths over saddles" in text
     (count,) = [c for c in counts_of(load_run(str(made.folder)).landscape) if c.kind == "saddles"]
     assert (count.total, count.done, count.left) == (3, 1, 2)
+
+
+def test_no_bar_is_decided_while_paths_are_led_over_saddles(made, tmp_path):
+    """All paths are done, and their heights may still fall; without refinement nothing changes any more."""
+    bars = anytime_bars(reduce_run(made.plan, made.store), adaptive=False)
+    assert [bar.settled for bar in bars] == [bar.birth for bar in bars]
+    assert not any(bar.decided for bar in bars)
+    plain = complete_run(tmp_path / "plain", saddles={"refine": "off"})
+    assert all(
+        bar.decided for bar in anytime_bars(reduce_run(plain.plan, plain.store), adaptive=False)
+    )
 
 
 def test_reduce_says_which_minima_descents_have_met(made):
