@@ -213,7 +213,9 @@ def _executor(
     from orchestrator.cluster.metrics import DriverMetrics
 
     settings = ClusterSettings(options.address, run.resources)
-    executor = RayExecutor(context, settings, data=(run.data, data))
+    # Workers on this machine map the same file; a copy in the object store would need memory.
+    own = data.mapped and options.address is None
+    executor = RayExecutor(context, settings, data=None if own else (run.data, data))
     observers.add(DriverMetrics(run.name, observers.tally))
     return executor
 

@@ -48,6 +48,9 @@ class SharedData:
             return load_dataset(spec)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensors: dict[str, Any] = {n: torch.from_numpy(a) for n, a in arrays.items()}
+        if not self._others["mapped"]:
             # Clones: the memory of the object store is read-only, and a network may write to its input.
-            tensors: dict[str, Any] = {n: torch.from_numpy(a).clone() for n, a in arrays.items()}
+            # Data that were in a memory-mapped file may be too large for one.
+            tensors = {name: tensor.clone() for name, tensor in tensors.items()}
         return Dataset(**tensors, **self._others)

@@ -13,9 +13,15 @@ from typing import Any
 from orchestrator.planning.disk_space import free_bytes, path_bytes
 from orchestrator.planning.fingerprints import checkpoint_contents
 from orchestrator.planning.plan import Identity, Plan
-from orchestrator.planning.step_times import StepTimes, cache_step_times, cached_step_times
+from orchestrator.planning.step_times import (
+    ProblemSizes,
+    StepTimes,
+    cache_step_times,
+    cached_step_times,
+)
 from orchestrator.run_file.models import RunFile
 from topo_core.paths.settings import ResolvedSettings
+from workers.problems.data_placement import Placement, placement_of
 
 _RUN_REQUESTS, _MINIMUM_REQUESTS, _PATH_REQUESTS, _CHECKPOINT_REQUESTS = 130, 3, 7, 3
 """Numbers of requests to the store, as counted by `tests/orchestrator/runs/test_requests.py`: of the start
@@ -30,6 +36,8 @@ class Cost:
     run: str
     location: str
     parameters: int
+    data: Placement
+    """Where the data lie on a worker like this machine."""
     minima: int
     paths: int
     """Number of paths; an upper bound if the pair rule depends on results."""
@@ -90,10 +98,11 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         BadRunFile: a name in the run file is unknown.
     """
     checkpoints = checkpoint_contents(run)
-    step_times, parameters, examples = _measured(run, sample)
+    step_times, sizes = _measured(run, sample)
+    parameters = sizes.parameters
     plan = Plan(run, Identity("", "", checkpoints))  # the keys of its tasks are not used
     settings = plan.path_settings
-    batches = math.ceil(examples / settings.batch_size)
+    batches = math.ceil(sizes.examples / settings.batch_size)
     resolved = settings.resolve(batches, parameters)
     moving = settings.points_per_step or resolved.most_points - 2
     per_path_gradients = batches * (resolved.epochs * moving + resolved.curve_passes)
@@ -106,6 +115,7 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         run=run.name,
         location=run.location,
         parameters=parameters,
+        data=placement_of(sizes.data_bytes, sizes.device_free_bytes, mapped=sizes.mapped),
         minima=len(plan.minima),
         paths=plan.pair_count,
         adaptive=plan.adaptive,
@@ -128,18 +138,18 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
     )
 
 
-def _measured(run: RunFile, sample: bool | None) -> tuple[StepTimes | None, int, int]:
-    """The timed or cached sample, if any, and the numbers of parameters and of training examples."""
+def _measured(run: RunFile, sample: bool | None) -> tuple[StepTimes | None, ProblemSizes]:
+    """The timed or cached sample, if any, and the sizes of the problem."""
     known = None if sample else cached_step_times(run)
     if known is None:
         with _quick_import():
             from orchestrator.planning.timing import sizes_of, timed
 
         if sample is False:
-            return (None, *sizes_of(run))
+            return None, sizes_of(run)
         known = timed(run)
         cache_step_times(run, known)
-    return known, known.parameters, known.examples
+    return known, known.sizes
 
 
 def _path_seconds(sample: StepTimes, resolved: ResolvedSettings) -> float:
@@ -172,7 +182,7 @@ def _training_seconds(sample: StepTimes, run: RunFile) -> float:
     return sum(
         count
         * sample.training_steps[training.batch_size]
-        * math.ceil(sample.examples / training.batch_size)
+        * math.ceil(sample.sizes.examples / training.batch_size)
         * training.epochs
         for training, count in Counter(run.minima.every_training).items()
     )

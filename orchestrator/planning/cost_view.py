@@ -7,6 +7,7 @@ from rich.text import Text
 from orchestrator.planning.cost import Cost
 from orchestrator.planning.disk_space import human_bytes
 from orchestrator.telemetry.durations import human_seconds
+from workers.problems.data_placement import Placement
 
 
 def estimate_view(cost: Cost) -> RenderableType:
@@ -20,6 +21,7 @@ def estimate_view(cost: Cost) -> RenderableType:
         terms = " + ".join(f"C({cost.minima}, {size})" for size in cost.simplex_sizes)
         table.add_row("simplices", f"{cost.simplices:,}", terms)
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
+    table.add_row("data", human_bytes(cost.data.data_bytes), _where_data_lie(cost.data))
     table.add_row(
         "gradients", f"at most {cost.gradient_evaluations:.3g}", "of one point on one minibatch"
     )
@@ -31,3 +33,16 @@ def estimate_view(cost: Cost) -> RenderableType:
     table.add_row("store", human_bytes(cost.store_bytes), free)
     table.add_row("requests", f"{cost.store_requests:,}", "to the store")
     return Group(Text(f"{cost.run} → {cost.location}", style="bold"), table)
+
+
+def _where_data_lie(data: Placement) -> str:
+    """A clause on streamed data; empty for data that are in the memory of the device."""
+    if not data.streamed:
+        return ""
+    from topo_core.objectives.minibatches import CHUNK  # imports torch, which is slow
+
+    stay = "stay in their memory-mapped file" if data.mapped else "stay on the host"
+    free = ""
+    if data.free_bytes is not None:
+        free = f"; {human_bytes(data.free_bytes)} of the device are free"
+    return f"{stay}{free}: streamed in chunks of {CHUNK:,} examples"

@@ -21,12 +21,30 @@ from workers.tasks.keys import digest
 
 
 @dataclass(frozen=True)
-class StepTimes:
-    """Sizes of a problem, and durations of its steps in seconds on one worker with one thread.
+class ProblemSizes:
+    """Sizes of the network and the data of a run.
 
     Attributes:
         parameters: number of parameters of the network.
         examples: number of examples in the training set.
+        data_bytes: size of the data.
+        mapped: whether the data are in a memory-mapped file.
+        device_free_bytes: free memory of the GPU of this machine; None without a GPU.
+    """
+
+    parameters: int
+    examples: int
+    data_bytes: int
+    mapped: bool
+    device_free_bytes: int | None
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Sizes of a problem, and durations of its steps in seconds on one worker with one thread.
+
+    Attributes:
+        sizes: of the network and the data.
         path_step: duration of a step of a path: the gradients at all moving points on a minibatch.
         curve_step: duration of a step of a trained curve: the gradient at one point on a minibatch of a path.
         path_losses: duration of the loss of one point over the training set.
@@ -34,8 +52,7 @@ class StepTimes:
         timed_at: time of the measurement, ISO 8601.
     """
 
-    parameters: int
-    examples: int
+    sizes: ProblemSizes
     path_step: float
     curve_step: float
     path_losses: float
@@ -50,7 +67,8 @@ def cached_step_times(run: RunFile) -> StepTimes | None:
     try:
         known = json.loads(_file(run).read_text("utf-8"))
         steps = {int(size): seconds for size, seconds in known.pop("training_steps").items()}
-        return StepTimes(**known, training_steps=steps)
+        sizes = ProblemSizes(**known.pop("sizes"))
+        return StepTimes(**known, sizes=sizes, training_steps=steps)
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

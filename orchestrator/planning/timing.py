@@ -6,27 +6,29 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import torch
+
 from orchestrator.planning.fingerprints import identify_and_load
 from orchestrator.planning.loading import load_problem_of
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.step_times import StepTimes
+from orchestrator.planning.step_times import ProblemSizes, StepTimes
 from orchestrator.run_file.models import RunFile
 from topo_core.objectives.protocol import Step
-from workers.problems.evaluation import Evaluation, prepare_process
+from workers.execution.strategy_probe import device_here
+from workers.problems.evaluation import Evaluation, free_memory, prepare_process
 from workers.problems.loaded_problem import LoadedProblem
 
 SAMPLE_STEPS = 3
 """Number of timed calls. Their median is used, and three are enough to ignore one outlier."""
 
 
-def sizes_of(run: RunFile) -> tuple[int, int]:
-    """The number of parameters of the network, and the number of examples in the training set.
+def sizes_of(run: RunFile) -> ProblemSizes:
+    """The sizes of the network and the data.
 
     Raises:
         BadRunFile: a name is unknown, or data, network and loss do not fit together.
     """
-    loaded = _load(run)
-    return loaded.dimension, len(loaded.data.train_inputs)
+    return _sizes(_load(run))
 
 
 def timed(run: RunFile) -> StepTimes:
@@ -45,8 +47,7 @@ def timed(run: RunFile) -> StepTimes:
 
     on_path = loaded.objective(paths.batch_size)
     return StepTimes(
-        parameters=loaded.dimension,
-        examples=len(loaded.data.train_inputs),
+        sizes=_sizes(loaded),
         path_step=step(paths.batch_size, len(moving)),
         curve_step=step(paths.batch_size, 1),
         path_losses=_median_seconds(lambda: on_path.losses(moving[:1])),
@@ -54,6 +55,17 @@ def timed(run: RunFile) -> StepTimes:
             t.batch_size: step(t.batch_size, 1) for t in set(run.minima.every_training)
         },
         timed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _sizes(loaded: LoadedProblem) -> ProblemSizes:
+    data = loaded.data
+    return ProblemSizes(
+        parameters=loaded.dimension,
+        examples=len(data.train_inputs),
+        data_bytes=data.bytes,
+        mapped=data.mapped,
+        device_free_bytes=free_memory(torch.device(device_here())),
     )
 
 

@@ -17,6 +17,7 @@ from topo_core.paths.solver import PathSolver
 from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.strategy_probe import fastest
+from workers.problems.data_placement import placement_of
 from workers.problems.data_sets import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import LoadedProblem
@@ -65,9 +66,9 @@ class Workload:
         """The strategy that the probe at the start of a run takes."""
         evaluation = Evaluation(str(self.x.device), threads=torch.get_num_threads())
         data = Dataset(self.x, self.y, self.x, self.y, 10)
-        loaded = LoadedProblem(
-            Problem(spec, DataSpec("digits"), "", ""), data, self.module, evaluation
-        )
+        problem = Problem(spec, DataSpec("digits"), "", "")
+        placement = placement_of(data.bytes, None, mapped=False)
+        loaded = LoadedProblem(problem, data, self.module, evaluation, placement)
         settings = PathTaskSettings(points=self.moving + 2, batch_size=self.batch)
         return fastest(loaded, settings, loaded.strategies())[0].strategy
 

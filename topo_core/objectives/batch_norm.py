@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from topo_core.objectives.flat_parameters import ParameterLayout
-from topo_core.objectives.minibatches import CHUNK, split_sizes
+from topo_core.objectives.minibatches import CHUNK, handed, split_sizes
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Names of the buffers of a batch-norm layer."""
@@ -101,7 +101,7 @@ class TrainingSetStatistics:
                 for layer in layers.values():
                     assert isinstance(layer, _BatchNorm)
                     layer.reset_running_stats()
-                module(x)
+                module(handed(x, point))
                 for name, layer in layers.items():
                     pools[name].add(layer)
         for handle in handles:

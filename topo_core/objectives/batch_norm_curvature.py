@@ -26,7 +26,7 @@ from topo_core.objectives.batch_norm import STATISTICS, with_statistics, without
 from topo_core.objectives.flat_parameters import ParameterLayout
 from topo_core.objectives.functional_network import FunctionalNetwork
 from topo_core.objectives.losses import Loss
-from topo_core.objectives.minibatches import chunks
+from topo_core.objectives.minibatches import CHUNK, chunks, handed, moved, split_sizes
 from topo_core.objectives.network_curvature import hessian_vector_product
 
 _SMALLEST = 2  # examples in a chunk; the variance of one example is undefined
@@ -82,8 +82,9 @@ class BatchNormCurvature:
             NotImplementedError: the set has more than one chunk (the graph of all chunks may not fit into
                 memory), or an operation has no second derivative.
         """
-        if len(list(chunks(inputs, targets, _SMALLEST))) > 1:
+        if len(split_sizes(len(inputs), CHUNK, _SMALLEST)) > 1:
             raise NotImplementedError("second derivatives through the statistics of several chunks")
+        inputs, targets = handed(inputs, points), moved(targets, points.device)
 
         def loss_at(row: Tensor) -> Tensor:
             outputs = self._outputs(row, inputs, self._measured(row, inputs))
@@ -98,9 +99,12 @@ class BatchNormCurvature:
     def _gradient(self, point: Tensor, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The mean loss, a scalar, and its gradient [d], in float64."""
         row = point.detach().requires_grad_(True)
-        batches = list(chunks(inputs, targets, _SMALLEST))
+
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            return chunks(inputs, targets, point, _SMALLEST)
+
         with torch.no_grad():
-            pooled = _pool([self._measured(point, x) for x, _ in batches])
+            pooled = _pool([self._measured(point, x) for x, _ in batches()])
         leaves = {name: moments.leaves() for name, moments in pooled.items()}
         statistics = [
             value for moments in leaves.values() for value in (moments.mean, moments.variance)
@@ -108,7 +112,7 @@ class BatchNormCurvature:
         total = torch.zeros((), dtype=torch.float64, device=point.device)
         slopes = [torch.zeros_like(part, dtype=torch.float64) for part in (row, *statistics)]
         with torch.enable_grad():
-            for x, y in batches:
+            for x, y in batches():
                 loss = self._loss.mean(self._outputs(row, x, leaves), y)
                 parts = torch.autograd.grad(
                     loss, [row, *statistics], allow_unused=True, materialize_grads=True
@@ -121,7 +125,7 @@ class BatchNormCurvature:
             gradient = slopes[0]
             pairs = zip(slopes[1::2], slopes[2::2], strict=True)
             weights = dict(zip(leaves, pairs, strict=True))
-            for x, _ in batches:
+            for x, _ in batches():
                 change = _linearised(self._measured(row, x), pooled, weights)
                 if (
                     change.requires_grad

@@ -9,7 +9,8 @@ from topo_core.objectives.protocol import Step
 from topo_core.random_streams import generator
 
 CHUNK = 1000
-"""Number of examples in a chunk of a whole set. With batch norm the loss depends on it."""
+"""Number of examples in a chunk of a whole set: large enough for fast products, small enough for the cache.
+With batch norm the loss depends on it."""
 
 
 class Minibatches:
@@ -54,7 +55,35 @@ def split_sizes(count: int, size: int, smallest: int = 1) -> list[int]:
     return sizes
 
 
-def chunks(inputs: Tensor, targets: Tensor, smallest: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
-    """A set in chunks of about `CHUNK` examples."""
+def chunks(
+    inputs: Tensor, targets: Tensor, like: Tensor, smallest: int = 1
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """A set in chunks of about `CHUNK` examples, one at a time on the device of the points.
+
+    Chunks are the same wherever the set lies, so that sums over a set that is streamed from the host have
+    the bits of sums over a set on the device.
+
+    Args:
+        inputs, targets: of the set, on any device or in a memory-mapped file.
+        like: the points; chunks are on their device, and floating inputs have their dtype.
+        smallest: smallest number of examples in a chunk.
+    """
     sizes = split_sizes(len(inputs), CHUNK, smallest)
-    return zip(inputs.split(sizes), targets.split(sizes), strict=True)
+    for x, y in zip(inputs.split(sizes), targets.split(sizes), strict=True):
+        yield handed(x, like), moved(y, like.device)
+
+
+def handed(inputs: Tensor, like: Tensor) -> Tensor:
+    """Inputs on the device of the points `like`; floating ones in their dtype, complex ones in the complex
+    dtype of their precision."""
+    rows = moved(inputs, like.device)
+    if rows.is_complex():
+        return rows.to(like.dtype.to_complex())
+    return rows.to(like.dtype) if rows.is_floating_point() else rows
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; the copy of a pinned one runs beside the work that is queued already."""
+    if tensor.device == device:
+        return tensor
+    return tensor.to(device, non_blocking=tensor.is_pinned())

@@ -32,7 +32,7 @@ class NetworkCurvature:
             NotImplementedError: the network has an operation without a second derivative in PyTorch.
         """
         total = torch.zeros_like(points, dtype=torch.float64)
-        for x, y in chunks(inputs, targets):
+        for x, y in chunks(inputs, targets, points):
             for row, (point, vector) in enumerate(zip(points, vectors, strict=True)):
                 total[row] += self._product(point, vector, x, y).double() * len(x)
         return (total / len(inputs)).to(points.dtype)

@@ -32,7 +32,7 @@ from topo_core.objectives.batching.memory_budget import (
 from topo_core.objectives.batching.protocol import EvaluationContext, Evaluator, Network
 from topo_core.objectives.batching.registry import STRATEGIES, possible_strategies
 from topo_core.objectives.losses import CrossEntropy, Loss, Ridge
-from topo_core.objectives.minibatches import CHUNK, Minibatches, chunks
+from topo_core.objectives.minibatches import CHUNK, Minibatches, chunks, handed, moved
 from topo_core.objectives.network_curvature import NetworkCurvature
 from topo_core.objectives.precision import Precision, arithmetic, check_precision
 from topo_core.objectives.protocol import Step
@@ -55,6 +55,8 @@ class ModuleObjective:
         precision: precision of gradients on a GPU; losses are always computed in float32 or float64.
         loss: loss function of outputs and targets; None for cross entropy.
         ridge: a ridge that is added to the loss; None for none.
+        streamed: whether the examples are never copied as a whole: chunks and minibatches are moved to the
+            device and dtype of the points when they are used. Losses and gradients have the same bits.
 
     Attributes:
         depth: number of layers with weights if the network is a plain chain of layers; otherwise None.
@@ -74,12 +76,14 @@ class ModuleObjective:
         precision: Precision = "float32",
         loss: Loss | None = None,
         ridge: Ridge | None = None,
+        streamed: bool = False,
     ) -> None:
-        check_precision(precision, inputs.device)
+        self._device = next(p.device for p in module.parameters())
+        check_precision(precision, self._device)
         self.loss: Loss = loss or CrossEntropy()
         network = Network.of(module, self.loss)
         possible = possible_strategies(
-            network, EvaluationContext(inputs.device.type, inputs, targets, precision)
+            network, EvaluationContext(self._device.type, inputs, targets, precision)
         )
         self.strategy = strategy or possible[0]
         if self.strategy not in possible:
@@ -90,7 +94,7 @@ class ModuleObjective:
         plain = linear_plan(module) is not None or convolutional_plan(module) is not None
         self.depth = sum(len(shape) > 1 for shape in self.layout.shapes) if plain else None
         self._module, self._inputs, self._targets = module, inputs, targets
-        self._ridge_given = ridge
+        self._ridge_given, self._streamed = ridge, streamed
         self._ridge = ridge.on(self.layout) if ridge is not None and ridge.strength else None
         norms = training_norms(module)
         self._minibatches = Minibatches(len(inputs), batch_size, smallest=2 if norms else 1)
@@ -115,8 +119,9 @@ class ModuleObjective:
         self._linear = plain if isinstance(plain, LinearEvaluator) and plain.depth > 1 else None
         in_steps = in_chunks = None
         if strategy.holds_all_points:
-            each = activation_bytes(deepcopy(in_evaluation), self._inputs[:1])
-            fits = budget(self._inputs.device) // each
+            example = handed(self._inputs[:1], next(self._module.parameters()))
+            each = activation_bytes(deepcopy(in_evaluation), example)
+            fits = budget(self._device) // each
             in_steps = max(1, fits // self._minibatches.size)
             in_chunks = max(1, fits // min(CHUNK, len(self._inputs)))
         training = strategy.make(Network(self._training_module, self.layout, self.loss))
@@ -142,7 +147,8 @@ class ModuleObjective:
         """Inputs and targets of a step: an epoch visits each example once, in the step's own order."""
         chosen = self._minibatches.examples([step], self._inputs.device)[0]
         # Several times as fast as an index in brackets.
-        return self._inputs.index_select(0, chosen), self._targets.index_select(0, chosen)
+        x, y = (part.index_select(0, chosen) for part in (self._inputs, self._targets))
+        return moved(x, self._device), moved(y, self._device)
 
     def gradients(self, points: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """Losses [k] and gradients [k, d] on the minibatch of `step`."""
@@ -156,7 +162,8 @@ class ModuleObjective:
         if (twin := self._for(points)) is not self:
             return twin.minibatch_gradients(points, step)
         with torch.no_grad(), arithmetic(self.precision, points.device):
-            losses, gradients = self._training.gradients(points, *self.minibatch(step))
+            inputs, targets = self.minibatch(step)
+            losses, gradients = self._training.gradients(points, handed(inputs, points), targets)
             return self._complete(points, losses, gradients)
 
     def gradients_of_paths(self, points: Tensor, steps: Sequence[Step]) -> tuple[Tensor, Tensor]:
@@ -173,7 +180,9 @@ class ModuleObjective:
         with torch.no_grad(), arithmetic(self.precision, points.device):
             chosen = self._minibatches.examples(steps, self._inputs.device)
             losses, gradients = self._training.gradients_of_paths(
-                points, self._inputs[chosen], self._targets[chosen]
+                points,
+                handed(self._inputs[chosen], points),
+                moved(self._targets[chosen], points.device),
             )
             return self._complete(points, losses, gradients)
 
@@ -207,7 +216,7 @@ class ModuleObjective:
                 return self._complete(points, losses, gradients.to(points.dtype))
             losses = torch.zeros(len(points), dtype=torch.float64, device=points.device)
             gradients = torch.zeros_like(points, dtype=torch.float64)
-            for x, y in chunks(self._inputs, self._targets):
+            for x, y in chunks(self._inputs, self._targets, points):
                 chunk_losses, chunk_gradients = self._training.gradients(points, x, y)
                 losses += chunk_losses.double() * len(x)
                 gradients += chunk_gradients.double() * len(x)
@@ -273,20 +282,21 @@ class ModuleObjective:
 
     def _for(self, points: Tensor) -> "ModuleObjective":
         """The objective that evaluates points of this dtype: this one, or its copy in their dtype."""
-        own = self._inputs.dtype if self._inputs.is_floating_point() else self._parameter_dtype
-        if points.dtype == own:
+        if points.dtype == self._parameter_dtype:
             return self
         if self._twin is None or self._twin._parameter_dtype != points.dtype:
-            inputs = self._inputs
+            inputs, shared = self._inputs, self._streamed or self._device.type != "cpu"
             self._twin = ModuleObjective(
                 deepcopy(self._module).to(points.dtype),
-                inputs.to(points.dtype) if inputs.is_floating_point() else inputs,
+                # On a CPU one copy is cheaper than to convert each chunk again and again.
+                inputs if shared else handed(inputs, points),
                 self._targets,
                 batch_size=self._minibatches.size,
                 strategy=self.strategy,
                 precision=self.precision,
                 loss=self.loss,
                 ridge=self._ridge_given,
+                streamed=self._streamed,
             )
         return self._twin
 
@@ -327,7 +337,7 @@ class ModuleObjective:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Outputs [k, n, ...] and targets [n, ...] of the chunks of a set."""
         buffers = self._statistics.at(points, self._inputs) if self._statistics else None
-        for x, y in chunks(inputs, targets):
+        for x, y in chunks(inputs, targets, points):
             yield self._evaluation.outputs(points, x, buffers), y
 
     def _on_all_segments(self, starts: Tensor, ends: Tensor, alphas: Tensor) -> Tensor:
@@ -337,7 +347,7 @@ class ModuleObjective:
         points = self._evaluation.parts.at_once
         parts = MemoryParts(None if points is None else max(1, points // alphas.shape[1]))
         total = torch.zeros_like(alphas, dtype=torch.float64)
-        for x, y in chunks(self._inputs, self._targets):
+        for x, y in chunks(self._inputs, self._targets, starts):
 
             def work(s: slice, x: Tensor = x, y: Tensor = y) -> Tensor:
                 return linear.losses(starts[s], ends[s], alphas[s], x, y)

@@ -224,8 +224,7 @@ class StrategyTrial:
             return disagreement(
                 loaded.module,
                 points,
-                data.train_inputs[:count],
-                data.train_targets[:count],
+                *loaded.examples(count),
                 self.name,
                 loaded.loss,
             )

@@ -26,6 +26,7 @@ from workers.problems.input_layout import InputLayout, InputShape
 from workers.problems.parameter_loss import count_terms
 from workers.problems.process_lock import process_lock
 from workers.problems.text import CONTEXT, alphabet, descriptions, windows
+from workers.problems.user_arrays import is_mapped
 from workers.problems.user_code import BadReference, first_line, resolve
 from workers.problems.user_data import user_data
 from workers.tasks.specs import OBJECTIVE, DataSpec
@@ -91,6 +92,7 @@ class Dataset:
         train_targets, test_targets: int64 classes [n] or [n, t]; floating targets [n] or [n, m].
         classes: number of classes if it is known beforehand; 0 if it must be counted.
         layout: of several inputs that are packed into one tensor; None for one input.
+        mapped: whether the training inputs are in a memory-mapped file, which may be larger than the memory.
         notes: what was chosen while reading a user's data; each is a clause that follows the function's name.
     """
 
@@ -100,6 +102,7 @@ class Dataset:
     test_targets: Tensor
     classes: int
     layout: InputLayout | None = None
+    mapped: bool = False
     notes: tuple[str, ...] = ()
 
     @cached_property
@@ -108,11 +111,21 @@ class Dataset:
         total = hashlib.sha256()
         if self.layout is not None:
             total.update(repr(self.layout).encode())
-        for tensor in (self.train_inputs, self.train_targets, self.test_inputs, self.test_targets):
+        for tensor in self.tensors:
             total.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
             for rows in tensor.split(_HASHED_ROWS):
                 total.update(rows.contiguous().numpy().tobytes())
         return total.hexdigest()
+
+    @property
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Training inputs and targets, test inputs and targets."""
+        return self.train_inputs, self.train_targets, self.test_inputs, self.test_targets
+
+    @property
+    def bytes(self) -> int:
+        """Size of all tensors."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
 
     @property
     def input_shape(self) -> InputShape:
@@ -122,19 +135,37 @@ class Dataset:
         return tuple(self.train_inputs.shape[1:])
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "Dataset":
-        """The same data on a device, floating tensors in a dtype."""
+        """The same data on a device, floating tensors in a dtype.
+
+        Memory-mapped inputs of another dtype or for another device are read into memory.
+        """
 
         def moved(tensor: Tensor) -> Tensor:
             if dtype is not None and tensor.is_complex():
                 return tensor.to(device, dtype.to_complex())
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
+        data, notes = self.each(moved), self.notes
+        kept = data.train_inputs is self.train_inputs
+        if self.mapped and not kept and device.type == "cpu":
+            stored, wanted = (
+                str(t.dtype).removeprefix("torch.") for t in (self.train_inputs, data.train_inputs)
+            )
+            notes += (
+                f"the memory-mapped train_inputs are {stored} and are read into memory as {wanted}; stored "
+                f"as {wanted} they stay in their file",
+            )
+        return replace(data, mapped=self.mapped and kept, notes=notes)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Dataset":
+        """The same data with each tensor changed by a function."""
+        train_inputs, train_targets, test_inputs, test_targets = map(change, self.tensors)
         return replace(
             self,
-            train_inputs=moved(self.train_inputs),
-            train_targets=moved(self.train_targets),
-            test_inputs=moved(self.test_inputs),
-            test_targets=moved(self.test_targets),
+            train_inputs=train_inputs,
+            train_targets=train_targets,
+            test_inputs=test_inputs,
+            test_targets=test_targets,
         )
 
 
@@ -269,7 +300,10 @@ def _subset(data: Dataset, spec: DataSpec) -> Dataset:
     chosen = torch.randperm(len(data.train_inputs), generator=generator("subset", spec.name))
     chosen = chosen[:count]
     return replace(
-        data, train_inputs=data.train_inputs[chosen], train_targets=data.train_targets[chosen]
+        data,
+        train_inputs=data.train_inputs[chosen],
+        train_targets=data.train_targets[chosen],
+        mapped=False,
     )
 
 
@@ -330,6 +364,7 @@ def _users(spec: DataSpec, others: DataSpec) -> Dataset:
         parts.test_targets,
         classes=0,
         layout=parts.layout,
+        mapped=is_mapped(parts.train_inputs),
         notes=parts.notes,
     )
 

@@ -7,8 +7,13 @@ import contextlib
 import ctypes
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from topo_core.objectives.precision import Precision
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -63,6 +68,31 @@ def device_type(device: str) -> str:
         gpu = torch.cuda.get_device_properties(device)
         return f"{gpu.name}, {round(gpu.total_memory / 2**30)} GiB"
     return f"{device} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def free_memory(device: "torch.device") -> int | None:
+    """Free bytes of a GPU, or of this process's share of it; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * float(os.environ.get(GPU_SHARE, "1")))
+
+
+def pinned(tensor: "Tensor") -> "Tensor":
+    """A tensor in page-locked memory, from which a GPU copies without waiting for the CPU.
+
+    A tensor is returned as it is where there is no GPU, or not enough memory to lock.
+    """
+    import torch
+
+    if not torch.cuda.is_available() or tensor.device.type != "cpu":
+        return tensor
+    try:
+        return tensor.pin_memory()
+    except RuntimeError:
+        return tensor
 
 
 def prepare_process(evaluation: Evaluation) -> None:

@@ -14,8 +14,9 @@ from topo_core.objectives.losses import Loss, Ridge
 from topo_core.objectives.network_loss import ModuleObjective, strategies
 from workers.problems.checkpoints import load_fixed_state
 from workers.problems.compatibility import adapt, check_classes, check_fit, output_size
+from workers.problems.data_placement import Placement, placement_of
 from workers.problems.data_sets import Dataset, load_dataset
-from workers.problems.evaluation import Evaluation
+from workers.problems.evaluation import Evaluation, free_memory, pinned
 from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build
@@ -46,12 +47,16 @@ class Measurement:
 
 @dataclass(frozen=True)
 class LoadedProblem:
-    """The data and the network of a problem on the device of an evaluation."""
+    """The data and the network of a problem on the device of an evaluation.
+
+    Streamed data (`placement`) stay on the host; `topo_core` moves their chunks and minibatches.
+    """
 
     problem: Problem
     data: Dataset
     module: nn.Module
     evaluation: Evaluation
+    placement: Placement
     notes: tuple[str, ...] = ()
     """Sentences on choices made while reading the user's data and calling the network, for the user to
     check."""
@@ -82,6 +87,11 @@ class LoadedProblem:
         """The ridge that is part of the loss."""
         return make_ridge(self.problem.loss)
 
+    def examples(self, count: int) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of the first training examples, on the device of the evaluation."""
+        device = self.evaluation.device
+        return self.data.train_inputs[:count].to(device), self.data.train_targets[:count].to(device)
+
     @property
     def dimension(self) -> int:
         """The number d of trainable parameters."""
@@ -105,6 +115,7 @@ class LoadedProblem:
             self.data.train_targets[:1],
             loss=self.loss,
             precision=self.evaluation.precision,
+            device=torch.device(self.evaluation.device).type,
         )
 
     def objective(self, batch_size: int) -> ModuleObjective:
@@ -120,6 +131,7 @@ class LoadedProblem:
                 precision=self.evaluation.precision,
                 loss=self.loss,
                 ridge=self.ridge,
+                streamed=self.placement.streamed,
             )
         return self._objectives[batch_size]
 
@@ -140,9 +152,16 @@ class LoadedProblem:
 
     def moved(self, evaluation: Evaluation) -> "LoadedProblem":
         """The same problem on the device of another evaluation."""
-        device = torch.device(evaluation.device)
+        device, host = torch.device(evaluation.device), torch.device("cpu")
+        placement = placement_of(self.data.bytes, free_memory(device), mapped=self.data.mapped)
+        if not placement.streamed:
+            data = self.data.to(device)
+        elif placement.mapped:  # pinning would read the whole file
+            data = self.data
+        else:
+            data = self.data.to(host).each(pinned)
         module = deepcopy(self.module).to(device)
-        return replace(self, data=self.data.to(device), module=module, evaluation=evaluation)
+        return replace(self, data=data, module=module, evaluation=evaluation, placement=placement)
 
     def state_dict(self, point: Tensor) -> dict[str, Tensor]:
         """The complete state dict of the network at a point [d], which the user's network can load strictly.
@@ -211,4 +230,5 @@ def load_problem(
             raise BadReference(str(error)) from None
     notes = tuple(f"data.name {problem.data.name!r}: {note}" for note in data.notes)
     notes += (note,) if note else ()
-    return LoadedProblem(problem, data, module, Evaluation(), notes).moved(evaluation)
+    on_cpu = placement_of(data.bytes, None, mapped=data.mapped)
+    return LoadedProblem(problem, data, module, Evaluation(), on_cpu, notes).moved(evaluation)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ def is_array(value: Any) -> bool:
 def tensor_of(name: str, part: str, value: Any, *, truths: bool = False) -> Tensor:
     """A value as a tensor [n, ...] without gradient: floating, complex, or int64.
 
-    A memory-mapped array stays on the disk; everything else is copied.
+    A memory-mapped array stays in its file; everything else is copied.
 
     Args:
         name: of the user's function, for messages.
@@ -95,9 +96,8 @@ def _numpy(value: Any) -> np.ndarray[Any, Any]:
         return torch.stack([_of_tensor(row) for row in value]).numpy()
     if np.ma.is_masked(value):
         raise ValueError("some of its values are masked: leave these examples out or fill them in")
-    mapped = isinstance(value, np.memmap)
     try:
-        array = value if mapped else np.asarray(value)
+        array = np.asarray(value)
     except ValueError as error:
         if "inhomogeneous" in str(error):
             raise ValueError("its rows have different lengths") from None
@@ -109,11 +109,38 @@ def _numpy(value: Any) -> np.ndarray[Any, Any]:
     return array
 
 
+def is_mapped(values: Tensor | np.ndarray[Any, Any]) -> bool:
+    """Whether values are in a memory-mapped file, by whatever library it was mapped.
+
+    The memory map of the process tells; where the system shows none, only numpy's own maps are recognised.
+    """
+    if isinstance(values, np.memmap):
+        return True
+    if isinstance(values, Tensor):
+        if values.layout is not torch.strided or values.device.type != "cpu":
+            return False
+        address = values.data_ptr()
+    else:
+        address = values.ctypes.data
+    try:
+        lines = Path("/proc/self/maps").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        # first-last permissions offset device inode path
+        bounds, _, _, _, inode, *path = line.split(maxsplit=5)
+        first, last = (int(bound, 16) for bound in bounds.split("-"))
+        if first <= address < last:
+            return inode != "0" and bool(path) and not path[0].startswith("/dev/")
+    return False
+
+
 def _converted(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         tensor = _of_tensor(value)
         shared = value.layout is torch.strided and tensor.data_ptr() == value.data_ptr()
-        return tensor.clone() if shared else tensor
+        stays = shared and tensor.is_contiguous() and is_mapped(tensor)
+        return tensor.clone() if shared and not stays else tensor
     array = _numpy(value)
     if array.dtype == object:
         if array.size and all(isinstance(item, str) for item in array.flat):
@@ -134,7 +161,7 @@ def _converted(value: Any) -> Tensor:
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
-    if isinstance(array, np.memmap) and array.flags["C_CONTIGUOUS"]:
+    if array.flags["C_CONTIGUOUS"] and is_mapped(array):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.from_numpy(array)

@@ -1,18 +1,22 @@
 """Plans and pairs: pure, whole, and the same for the same run file."""
 
+import io
 import itertools
 import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from orchestrator.pair_rules.path_requests import PathRequest
 from orchestrator.planning.cost import Cost, estimate
+from orchestrator.planning.cost_view import estimate_view
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.step_times import cached_step_times
 from orchestrator.run_file.groups import Pairs
@@ -20,6 +24,7 @@ from orchestrator.run_file.reading import parse
 from tests.helpers.command import toscore
 from tests.helpers.process import ROOT, environment
 from topo_core.paths.settings import PathSettings
+from workers.problems.data_placement import placement_of
 
 BASE = {"name": "x", "data": "digits", "network": {"name": "fc", "hidden": [16]}}
 
@@ -123,6 +128,28 @@ def test_the_cost_of_a_thousand_minima():
     batches = math.ceil(1437 / 256)
     curve = PathSettings().resolve(batches).bezier_epochs
     assert cost.gradient_evaluations == 499_500 * batches * (100 * 17 + curve)
+
+
+@pytest.mark.parametrize(
+    ("free", "mapped", "says"),
+    [
+        (
+            2 * 10**9,
+            False,
+            "stay on the host; 2 GB of the device are free: streamed in chunks of 1,000",
+        ),
+        (None, True, "stay in their memory-mapped file: streamed in chunks of 1,000 examples"),
+        (80 * 10**9, False, ""),
+    ],
+)
+def test_plan_says_where_large_data_lie(free, mapped, says):
+    """12 GB of data beside the free memory of a device, on one line of the estimate."""
+    cost = estimate(parse(BASE), sample=False)
+    large = replace(cost, data=placement_of(12 * 10**9, free, mapped=mapped))
+    console = Console(file=io.StringIO(), width=200)
+    console.print(estimate_view(large))
+    (line,) = [line for line in console.file.getvalue().splitlines() if line.startswith("data")]
+    assert "12 GB" in line and says in line and ("streamed" in line) is bool(says)
 
 
 def test_plan_prints_and_writes_nothing(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
 from topo_core.objectives.batching.matrix_products import Product, blas, has_onednn
 from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.losses.protocol import ClosedFormLoss
+from topo_core.objectives.minibatches import chunks
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class LinearEvaluator:
         maps = self._later_layers(starts, ends, shares, head=width * inner)
         count = alphas.shape[1]
         layers: list[Tensor] = []
-        for x, y in zip(inputs.flatten(1).split(_BLOCK), targets.split(_BLOCK), strict=True):
+        for examples, y in chunks(inputs, targets, starts):
+            x = examples.flatten(1)
             at_nodes = self._product(matrix, x).view(len(nodes), width, -1).add_(bias)
             if not layers or layers[0].shape[-1] != len(x):
                 layers = [x.new_ones(count, m.shape[-1], len(x)) for m in maps]
@@ -192,11 +194,6 @@ class LinearEvaluator:
         )
         parameters = self._parameters(points.flatten(0, 1))[1:]
         return [torch.cat(pair, dim=2).unflatten(0, shares.shape) for pair in parameters]
-
-
-_BLOCK = 1000
-"""Number of examples whose activations are held at once: large enough for fast products, small enough for the
-cache."""
 
 
 def _shared_ends(starts: Tensor, ends: Tensor) -> tuple[Tensor, list[int], list[int]]:
