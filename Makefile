@@ -55,7 +55,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@test -x $(BIN)/python || test -n "$(PYTHON)" || { \
 	  echo "No Python 3.11 to 3.13 found: install one, or name one by make PYTHON=/path/to/python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable .
+	$(PIP) --editable '.[demo]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -26,6 +26,7 @@ from torch import nn
 from orchestrator.endings import ExecutedRun
 from orchestrator.launch import LaunchOptions, execute
 from orchestrator.run_file.errors import BadRunFile, UserError
+from orchestrator.run_file.extras import missing_extra
 from orchestrator.run_file.locations import resolved
 from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import load, parse
@@ -70,9 +71,17 @@ class Run(LoadedRun):
 
 
 def _plots() -> ModuleType:
-    """The module of figures, imported on first use because Matplotlib takes a second to import."""
-    from orchestrator.report import plots
+    """The module of figures, imported on first use because Matplotlib takes a second to import.
 
+    Raises:
+        UserError: Matplotlib is not installed.
+    """
+    try:
+        from orchestrator.report import plots
+    except ModuleNotFoundError as error:
+        if (sentence := missing_extra(error, "A plot")) is None:
+            raise
+        raise UserError(sentence) from None
     return plots
 
 

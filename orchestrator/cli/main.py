@@ -38,6 +38,7 @@ def main() -> None:
     ):  # set by terminals of some editors; rich would print nothing
         del os.environ["COLUMNS"]
     from orchestrator.run_file.errors import TryAgain, UserError
+    from orchestrator.run_file.extras import missing_extra
 
     try:
         try:
@@ -57,6 +58,11 @@ def main() -> None:
         raise
     except BrokenPipeError:
         os._exit(ExitCode.CLOSED_PIPE)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error, " ".join(["toscore", *_command()]))
+        if sentence is None:
+            raise
+        _leave(sentence)
     except MemoryError:
         _leave("This machine does not have enough free memory: use another, or a smaller run.")
     except (OSError, UnicodeError) as error:
@@ -67,6 +73,11 @@ def main() -> None:
         if isinstance(error, NotWritable | StoreFull | StoreUnreachable):
             _leave(str(error))  # the location, the permissions or the space, not the program
         raise
+
+
+def _command() -> list[str]:
+    """The command that argv names, if it names one."""
+    return [word for word in sys.argv[1:] if not word.startswith("-")][:1]
 
 
 def _check_current_folder() -> None:

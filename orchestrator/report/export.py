@@ -14,7 +14,7 @@ import safetensors.torch
 from numpy.typing import NDArray
 
 from orchestrator.analysis.landscape import METHODS
-from orchestrator.report.write import replace_file, writing_to
+from orchestrator.report.files import replace_file, writing_to
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.api import LoadedRun
 from orchestrator.runs.pathsample import transition_network, write_pathsample

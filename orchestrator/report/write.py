@@ -1,8 +1,7 @@
 """`toscore report`: write the results of a run as one HTML file, with figures for a paper and their data."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,13 +20,13 @@ from orchestrator.report.comparison.page import (
 from orchestrator.report.contents import figures, points_of
 from orchestrator.report.contents import left_out as left_out_figures
 from orchestrator.report.figure import Figure, Table
+from orchestrator.report.files import replace_file, writing_to
 from orchestrator.report.minima import minima_table
 from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
 from orchestrator.report.saddles import bar_ends_table, cost_table
 from orchestrator.report.style import number
 from orchestrator.report.summary import summary
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
-from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.telemetry.durations import human_seconds
 from topo_core.homology.to_scores import to_score
@@ -98,29 +97,11 @@ def write_comparison(runs: Sequence[Compared], out: Path) -> Written:
     return Written(out / "compare.html", out / "figures", len(made))
 
 
-@contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """Context that turns an OSError into a UserError saying that `out` cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"Nothing can be written to {out} ({error.strerror}): name another folder with --out."
-        ) from None
-
-
 def write_figures(folder: Path, made: Iterable[Figure]) -> None:
     """Write each figure as PNG and PDF, and its data as CSV and JSON."""
     for figure in made:
         for name, data in figure.files().items():
             replace_file(folder / name, data)
-
-
-def replace_file(file: Path, data: bytes) -> None:
-    """Write a file atomically: a reader sees the old file or the whole new one."""
-    beside = file.with_name(file.name + ".part")
-    beside.write_bytes(data)
-    beside.replace(file)
 
 
 def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Page:

@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.torch
 
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.report.write import replace_file, writing_to
+from orchestrator.report.files import replace_file, writing_to
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.locations import resolved
 from orchestrator.run_file.models import RunFile

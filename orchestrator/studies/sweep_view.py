@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.report.figure import table_of
+from orchestrator.report.files import replace_file, writing_to
 from orchestrator.report.sweep_figure import sweep_figure
-from orchestrator.report.write import replace_file, write_figures, writing_to
+from orchestrator.report.write import write_figures
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
 from orchestrator.studies.sweep import Step

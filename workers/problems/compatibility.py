@@ -110,6 +110,7 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
             f"network.name {name!r} changes its inputs in place, which other evaluations share: begin its "
             "forward with x = x.clone()"
         )
+    _check_users_loss(problem, outputs, targets, loss)
     _check_outputs(name, outputs, targets, output_size(data, loss), loss)
     _check_test_set(problem, data, module, loss)
     trained = deepcopy(module).train()
@@ -130,6 +131,23 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
     _check_copies(name, module, example)
     _check_gradient(name, module, example, targets, loss)
     _check_slope(name, module, data, loss)
+
+
+def _check_users_loss(problem: Problem, outputs: object, targets: Tensor, loss: Loss) -> None:
+    """Call a user's loss function, which may raise anything.
+
+    Raises:
+        BadReference: it fails, or does not return one value for each example; one sentence.
+    """
+    if ":" not in problem.loss.name or not isinstance(outputs, Tensor):
+        return
+    try:
+        loss.check(outputs, targets)
+    except Exception as error:
+        raise BadReference(
+            f"loss.name {problem.loss.name!r} fails on outputs of shape {tuple(outputs.shape)} and targets "
+            f"of shape {tuple(targets.shape)}: {_first_line(error)}"
+        ) from None
 
 
 def _check_outputs(name: str, outputs: object, targets: Tensor, size: int, loss: Loss) -> None:
@@ -183,7 +201,7 @@ def _check_test_set(problem: Problem, data: Dataset, module: nn.Module, loss: Lo
     try:
         assert isinstance(outputs, Tensor)
         loss.check(outputs, targets)
-    except (AssertionError, ValueError, RuntimeError, IndexError):
+    except Exception:  # a user's loss may raise anything
         raise BadReference(
             f"data.name {problem.data.name!r} returns test examples of shape {tuple(inputs.shape[1:])} with "
             f"targets of shape {tuple(targets.shape[1:])}, and training examples of shape "

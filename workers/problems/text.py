@@ -43,7 +43,9 @@ def descriptions() -> str:
     folder = Path(spec.origin).parent / "datasets" / "descr" if spec and spec.origin else None
     files = sorted(folder.glob("*.rst")) if folder else []
     if not files:
-        raise BadReference("the text is shipped by scikit-learn: install it with pip")
+        raise BadReference(
+            "data.name text needs a text that is shipped by scikit-learn: pip install 'toscore[demo]'"
+        )
     return " ".join(" ".join(file.read_text("utf-8").split()) for file in files).lower()
 
 
