@@ -17,9 +17,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _standard_input(file: Path) -> Path:
+    return Path("/dev/stdin") if str(file) == "-" else file
+
+
 RunFileArgument = Annotated[
     Path,
-    typer.Argument(metavar="FILE", help="A run file (YAML), or a study: a file or study:NAME."),
+    typer.Argument(
+        metavar="FILE",
+        help="A run file (YAML; - for standard input), or a study: a file or study:NAME.",
+        callback=_standard_input,
+    ),
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run: its folder or URL, or its run file.")
@@ -90,7 +99,7 @@ def command_line(
     log: str | None = None,
     trust_code: bool = False,
 ) -> str:
-    """The command with its options, quoted for a shell: a user pastes it to continue the run."""
+    """The command with its options, quoted for a shell."""
     words = ["toscore", command, str(target)]
     for override in overrides or ():
         words += ["--set", override]

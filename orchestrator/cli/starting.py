@@ -41,14 +41,37 @@ def run(
 
     Example: `toscore run examples/demo.yaml --set minima.count=8`
     """
-    from orchestrator.launch import LaunchOptions, launch
-    from orchestrator.run_file.reading import load
+    from orchestrator.endings import print_end
+    from orchestrator.launch import LaunchOptions, execute
+    from orchestrator.run_file.reading import is_piped, load
     from orchestrator.studies.study import is_study, load_study
 
     look_for_modules(file)
-    go_on = command_line(
-        "run", file, overrides=set_, address=address, in_process=in_process, quiet=quiet, log=log
-    )
+    location, users_code = "", False
+
+    def go_on() -> str:
+        """The command that continues the run: from its store, if the run file is a pipe or is gone."""
+        if str(file).startswith("study:") or (file.is_file() and not is_piped(file)):
+            return command_line(
+                "run",
+                file,
+                overrides=set_,
+                address=address,
+                in_process=in_process,
+                quiet=quiet,
+                log=log,
+            )
+        if not location:  # nothing is stored yet
+            return "save the run file and run that"
+        return command_line(
+            "retry",
+            location,
+            address=address,
+            in_process=in_process,
+            quiet=quiet,
+            trust_code=users_code,
+        )
+
     try:
         if is_study(file):
             from orchestrator.studies.run import run_study
@@ -61,14 +84,17 @@ def run(
                     "--log records a single run, and a study has several: leave it out."
                 )
             code = run_study(
-                study, go_on=go_on, address=address, in_process=in_process, quiet=quiet
+                study, go_on=go_on(), address=address, in_process=in_process, quiet=quiet
             )
         else:
             settings = load(file, set_ or ())
             options = LaunchOptions(address, in_process, quiet, log)
-            code = launch(settings, options, command=go_on)
+            ended = execute(settings, options)
+            location, users_code = ended.location, bool(settings.code_references)
+            print_end(ended, go_on(), quiet)
+            code = ended.code
     except KeyboardInterrupt:  # before anything ran
-        print(f"Interrupted. To continue: {go_on}", file=sys.stderr)
+        print(f"Interrupted. To continue: {go_on()}", file=sys.stderr)
         code = ExitCode.INTERRUPTED
     raise typer.Exit(code)
 

@@ -34,8 +34,12 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunFile
     values = read_values(file)
     for text in overrides:
         assign(values, *parse_override(text))
-    piped = file.is_relative_to("/dev") or file.is_relative_to("/proc")
-    return parse(resolved(values, Path() if piped else file.parent))
+    return parse(resolved(values, Path() if is_piped(file) else file.parent))
+
+
+def is_piped(file: Path) -> bool:
+    """Whether a path is that of a stream of this process, such as /dev/stdin or /dev/fd/63."""
+    return file.is_relative_to("/dev") or file.is_relative_to("/proc")
 
 
 def read_values(file: Path) -> dict[str, Any]:

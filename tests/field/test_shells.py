@@ -1,10 +1,16 @@
 """The command under unusual encodings, streams and folders: a result or a sentence, and no traceback."""
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import threading
+import types
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.command import toscore
 from tests.helpers.made_run import complete_run
@@ -85,15 +91,67 @@ def test_a_pipe_that_nobody_reads(run, command):
 
 
 @pytest.mark.parametrize(
-    "line", ["$T plan --no-sample <(cat file)", "$T plan --no-sample /dev/stdin < file"]
+    "line",
+    [
+        "$T plan --no-sample <(cat file)",
+        "cat file | $T plan --no-sample -",
+    ],
 )
 def test_a_run_file_from_a_pipe(run, line):
-    """`<(…)` and /dev/stdin are run files; a pipe is read once, however often a command needs it."""
+    """`<(…)`, /dev/stdin and - are run files; a pipe is read once, however often a command needs it."""
     (run / "file").write_text(
         "name: a\ndata: digits\nnetwork: {name: fc, hidden: [2]}\nminima: {count: 2}\n"
     )
     said = shell(run, line)
     assert said.returncode == 0 and said.stderr == b"", said.stderr
+
+
+PIPED = """
+name: a
+data: {name: digits, subset: 40}
+network: {name: "interrupting:build"}
+minima: {count: 2, epochs: 2}
+paths: {epochs: 1, points: 4, start: line}
+saddles: {refine: off}
+"""
+
+
+class Interrupting(torch.nn.Linear):
+    """Sends this process Ctrl-C, if asked to, when a run has begun."""
+
+    asked = False
+
+    def forward(self, x):
+        if Interrupting.asked and any(Path("runs").rglob("*config*")):
+            Interrupting.asked = False
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().forward(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a temporary file"])
+def test_a_run_whose_run_file_is_gone(tmp_path, monkeypatch, kind):
+    """The command that continues it names the run in its store, and works."""
+    module = types.ModuleType("interrupting")
+    module.build = lambda: Interrupting(64, 10)
+    monkeypatch.setitem(sys.modules, "interrupting", module)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "piped.yaml"
+    if kind == "a pipe":
+        os.mkfifo(file)
+        threading.Thread(target=file.write_text, args=(PIPED,), daemon=True).start()
+    else:
+        file.write_text(PIPED)
+        monkeypatch.setattr(
+            Interrupting, "train", lambda self, mode=True: file.unlink(missing_ok=True) or self
+        )
+    monkeypatch.setattr(Interrupting, "asked", True)
+    said = toscore("run", file, "--in-process", "--quiet")
+    assert said.code == 130, said.err
+    *_, last = said.err.strip().splitlines()
+    assert last == (
+        "Interrupted. To continue: toscore retry runs/a --in-process --quiet --trust-code"
+    )
+    assert toscore(*shlex.split(last.partition(": toscore ")[2])).code == 0
 
 
 def test_a_machine_without_a_home(run):
