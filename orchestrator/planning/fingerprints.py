@@ -69,7 +69,14 @@ def _content(location: str) -> str:
     except BadReference as error:
         raise BadRunFile(str(error)) from None
     except OSError as error:
+        if "://" in location:
+            raise BadRunFile(
+                f"minima.from names {location}: download it and name the file, for checkpoints are read from "
+                "disks alone."
+            ) from None
+        shard = error.filename is not None and str(error.filename) != location
+        named = f"{location} with the shard {error.filename}" if shard else location
         raise BadRunFile(
-            f"minima.from names {location}, which cannot be read ({error.strerror}): "
+            f"minima.from names {named}, which cannot be read ({error.strerror}): "
             "check the path, which is relative to the run file."
         ) from None

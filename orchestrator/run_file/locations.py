@@ -94,9 +94,11 @@ def _checkpoints(named: Any, folder: Path) -> Iterator[Any]:
             raise BadRunFile(
                 f"minima.from names {named}, which fits no file: it is relative to the run file."
             )
-        yield from map(str, map(Path.resolve, sorted(files, key=_in_order)))
+        yield from map(os.path.realpath, sorted(files, key=_in_order))
     else:
-        yield str(path.resolve())
+        yield os.path.realpath(
+            path
+        )  # other than Path.resolve, it raises nothing for a circle of links
 
 
 def _in_folder(named: str, folder: Path) -> Iterator[str]:
@@ -107,7 +109,7 @@ def _in_folder(named: str, folder: Path) -> Iterator[str]:
             f"minima.from names the folder {named}, which holds no checkpoint: they end with "
             f"{', '.join(CHECKPOINT_SUFFIXES)}, or {SHARD_INDEX} for shards."
         )
-    yield from map(str, map(Path.resolve, sorted(files, key=_in_order)))
+    yield from map(os.path.realpath, sorted(files, key=_in_order))
 
 
 def _in_order(file: Path) -> list[tuple[int, str]]:

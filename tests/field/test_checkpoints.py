@@ -1,7 +1,10 @@
 """Checkpoints as training code writes them are read, or refused by a sentence that names their kind."""
 
 import argparse
+import gzip
 import json
+import zipfile
+from datetime import date
 
 import numpy as np
 import pytest
@@ -10,7 +13,8 @@ import torch
 from torch import nn
 
 from orchestrator.planning.fingerprints import checkpoint_contents
-from orchestrator.run_file.reading import parse
+from orchestrator.run_file.errors import BadRunFile
+from orchestrator.run_file.reading import load, parse
 from workers.problems.checkpoint_files import read_checkpoint
 from workers.problems.checkpoints import check_state_dict
 from workers.problems.user_code import BadReference
@@ -35,6 +39,10 @@ SAVED = {
     "sparse": lambda s: {name: value.to_sparse() for name, value in s.items()},
     "half": lambda s: {name: value.half() for name, value in s.items()},
     "bfloat16": lambda s: {name: value.bfloat16() for name, value in s.items()},
+    "an unknown prefix": lambda s: prefixed(s, "base_model.encoder."),
+    "nested deeply": lambda s: {"checkpoint": {"best": {"weights": s}}, "optimizer": {"state": s}},
+    "no known name": lambda s: {"best": s, "last": {name: value * 0 for name, value in s.items()}},
+    "numpy arrays": lambda s: {name: value.numpy() for name, value in s.items()},
     "two": lambda s: {"model": s, "ema": {name: value * 0 for name, value in s.items()}},
 }
 
@@ -55,6 +63,8 @@ def test_what_is_read(tmp_path, module, kind):
         "compiled": "_orig_mod.",
         "half": "float16 is read as float32",
         "bfloat16": "bfloat16 is read as float32",
+        "an unknown prefix": "base_model.encoder.",
+        "no known name": "best is taken, and not last",
         "two": "model is taken, and not ema",
     }
     assert expected.get(kind, "") in notes
@@ -93,6 +103,11 @@ def archive(file):
     np.savez(file, weight=np.zeros(3))
 
 
+def zipped(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/readme", "hello")
+
+
 def script(file):
     torch.jit.save(torch.jit.script(nn.Linear(2, 1)), file)
 
@@ -107,6 +122,19 @@ NOT_WEIGHTS = {
     "jit.pt": (script, "is a TorchScript program"),
     "lora.pt": (lambda f: torch.save({"q.lora_A.weight": torch.zeros(2)}, f), "LoRA layers alone"),
     "meta.pt": (lambda f: torch.save(nn.Linear(3, 2, device="meta").state_dict(), f), "no numbers"),
+    "model.gguf": (b"GGUF\3\0\0\0" + bytes(50), "is in the GGUF format"),
+    "model.h5": (b"\x89HDF\r\n\x1a\n" + bytes(50), "is an HDF5 file"),
+    "denied.pt": (
+        b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>",
+        "is an XML page",
+    ),
+    "model.pt.gz": (gzip.compress(b"weights"), "is compressed"),
+    "files.zip": (zipped, "is a zip archive without weights"),
+    "notes.txt": (b"hello", "is no checkpoint that torch.save or safetensors wrote"),
+    "date.pt": (
+        lambda f: torch.save({"x": date(2020, 1, 1)}, f),
+        r"more than weights \(datetime.date\)",
+    ),
     "other.pt": (lambda f: torch.save({"epoch": 3, "lr": 0.1}, f), "holds the keys epoch, lr"),
 }
 
@@ -123,7 +151,29 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, module, name):
     assert "\n" not in str(refused.value) and name in str(refused.value)
 
 
-def test_safetensors_under_another_name(tmp_path, module):
+def test_files_under_another_name(tmp_path, module):
     """The contents decide what a file is, not the end of its name."""
     safetensors.torch.save_file(module.state_dict(), tmp_path / "weights.bin")
-    assert len(read_checkpoint(str(tmp_path / "weights.bin"), module).state) == 4
+    torch.save(module.state_dict(), tmp_path / "weights.safetensors")
+    for name in ("weights.bin", "weights.safetensors"):
+        assert len(read_checkpoint(str(tmp_path / name), module).state) == 4
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ("https://example.com/a.pt", "download it and name the file"),
+        ("circle.pt", "Too many levels of symbolic links"),
+        ("m.safetensors.index.json", r"with the shard .*gone\.safetensors, which cannot be read"),
+    ],
+)
+def test_files_that_are_not_there(tmp_path, named, says):
+    """A URL, a circle of links, an index without its shards: one sentence names what is missing."""
+    (tmp_path / "circle.pt").symlink_to("circle.pt")
+    index = {"weight_map": {"weight": "gone.safetensors"}}
+    (tmp_path / "m.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "a.yaml").write_text(
+        f'name: n\ndata: digits\nnetwork: fc\nminima: {{from: ["{named}"], count: 1}}\n'
+    )
+    with pytest.raises(BadRunFile, match=says):
+        checkpoint_contents(load(tmp_path / "a.yaml"))

@@ -222,6 +222,37 @@ def test_parts_that_are_missing_or_left_out(users, returned, note):
     assert len(data.test_inputs) == (0 if "no test" in note else 2)
 
 
+def leaves():
+    sys.exit(1)
+
+
+DATES = pandas.DataFrame({"x": X[:, 0], "when": pandas.Timestamp("2020-01-01"), "label": Y})
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (leaves, "fails with SystemExit: 1"),
+        (lambda: DATES, "a column of dates or durations: leave it out"),
+        (lambda: (torch.nested.nested_tensor([torch.ones(3)] * 8), Y), "returns a nested tensor"),
+    ],
+    ids=["an exit", "dates", "nested"],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_what_ended_the_command_without_a_sentence(users, load, says):
+    """Functions that leave the program, tables with dates, nested tensors: refused."""
+    with pytest.raises(BadReference, match=says):
+        load_dataset(users(load))
+
+
+def test_numbers_too_large_for_the_dtype(users):
+    """They became infinite, and the network was said to draw random numbers; float64 takes them."""
+    data = load_dataset(users(lambda: (X * 1e300, Y)))
+    with pytest.raises(BadReference, match=r"train_inputs with numbers up to 2.3e\+301, too large"):
+        data.to(torch.device("cpu"), torch.float32)
+    assert data.to(torch.device("cpu"), torch.float64).train_inputs.isfinite().all()
+
+
 def test_a_memory_mapped_file_stays_on_the_disk(users, tmp_path):
     """Data larger than the memory: the tensor shares the pages of the file."""
     mapped = memory_mapped(tmp_path)

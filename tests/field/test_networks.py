@@ -1,21 +1,25 @@
 """Networks with other outputs and inputs than one tensor: they run with the numbers of plain PyTorch."""
 
 import sys
+import threading
 import types
 from collections import OrderedDict, namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.utils.checkpoint import checkpoint
 
+from tests.helpers.command import toscore
 from tests.helpers.problems import problem_of
 from workers.execution.strategy_probe import choose_evaluation
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.user_code import BadReference
 from workers.tasks.path_tasks import PathTaskSettings
+from workers.tasks.specs import LossSpec
 
 WORDS, LENGTH, CLASSES = 11, 5, 3
 
@@ -261,6 +265,109 @@ def test_targets_that_do_not_fit(users, targets, loss, says):
     problem = users(lambda: Network(lambda _, outputs: outputs), vectors(), targets, loss)
     with pytest.raises(BadReference, match=says):
         load_problem(problem, Evaluation())
+
+
+def _fails(outputs, targets):
+    raise KeyError("weights")
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (_fails, r"fails on outputs of shape \(2, 3\) and targets of shape \(2,\): 'weights'"),
+        (lambda: 0, "takes 0 positional arguments but 2 were given"),
+        (torch.nn.functional.cross_entropy, "the loss function returns"),
+    ],
+    ids=["raises", "other arguments", "a mean"],
+)
+def test_a_loss_of_the_user_that_fails(users, monkeypatch, loss, says):
+    """Whatever it raises, the sentence names the loss, and not the network."""
+    problem = users(lambda: Network(lambda _, outputs: outputs), vectors(), labels())
+    monkeypatch.setattr(sys.modules["fieldnets"], "own", loss, raising=False)
+    problem = replace(problem, loss=LossSpec("fieldnets:own"))
+    with pytest.raises(BadReference, match=says) as refused:
+        load_problem(problem, Evaluation())
+    assert str(refused.value).startswith("loss.name 'fieldnets:own'")
+
+
+class Locked(torch.nn.Linear):
+    """A layer with an attribute that cannot be copied."""
+
+    def __init__(self):
+        super().__init__(4, CLASSES)
+        self.lock = threading.Lock()
+
+
+class Counting(torch.nn.Linear):
+    """A layer that counts its calls, and multiplies by their number."""
+
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+class Reentrant(torch.nn.Sequential):
+    def forward(self, x):
+        return checkpoint(self[1], self[0](x), use_reentrant=True)
+
+
+def leaves():
+    sys.exit(3)
+
+
+REFUSED_NETWORKS = {
+    "a lock": (Locked, "cannot be copied .*: keep locks, open files and the like out of it"),
+    "a counter": (lambda: Counting(4, CLASSES), "other outputs for the same inputs when it is called again"),
+    "reentrant checkpoints": (lambda: Reentrant(nn.Linear(4, 2), nn.Linear(2, 3)), "cannot compute the gradient .*use_reentrant"),
+    "weights that the forward changes": (
+        lambda: nn.Sequential(nn.Embedding(9, 2, max_norm=1.0), nn.Flatten(), nn.Linear(8, 3)),
+        "has max_norm in 0, which changes weights",
+    ),
+    "NaN": (lambda: Network(lambda _, y: (y - y.max() - 1).sqrt()), "returns NaN for the first examples"),
+    "an exit": (leaves, "fails with SystemExit: 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED_NETWORKS)
+def test_networks_that_are_refused(users, kind):
+    """One sentence that names the cause; none is taken for dropout."""
+    build, says = REFUSED_NETWORKS[kind]
+    inputs = torch.arange(120).view(30, 4) % 9 if "weights" in kind else vectors()
+    with pytest.raises(BadReference, match=says) as refused:
+        load_problem(users(build, inputs, labels()), Evaluation())
+    assert "dropout" not in str(refused.value)
+
+
+class Constant(torch.nn.Linear):
+    """A layer with a tensor that is no buffer, so that the network cannot be made float64."""
+
+    def __init__(self):
+        super().__init__(4, CLASSES)
+        self.scale = torch.ones(4, 4)
+
+    def forward(self, x):
+        return super().forward(x @ self.scale)
+
+
+class Cast(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+@pytest.mark.parametrize("build", [Constant, lambda: Cast(4, CLASSES)], ids=["constant", "float()"])
+def test_networks_that_compute_in_float32_alone(users, tmp_path, monkeypatch, build):
+    """They run, polished and judged in float32, and a note says so; every minimum of theirs was a bug."""
+    users(build, vectors(), labels())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.yaml").write_text(
+        'name: a\ndata: {name: "fieldnets:load"}\nnetwork: "fieldnets:build"\nloss: {name: cross_entropy, '
+        "ridge: 0.1}\nminima: {count: 2, epochs: 2}\npaths: {epochs: 1, points: 4, start: line}\n"
+    )
+    said = toscore("run", "a.yaml", "--in-process", "--quiet")
+    assert said.code == 0, said.err
+    assert "does not compute in float64" in said.err
 
 
 def test_class_numbers_with_gaps(users):

@@ -100,7 +100,7 @@ class SaddleRun:
             tensors = self._context.loaded.on_device(checkpoint.tensors)
             return PassState.restore(tensors, checkpoint.scalars)
         points = self._context.store.read_path(self._task.object_of(self._task.path))["points"]
-        points = points.to(self._context.loaded.evaluation.device).double()
+        points = self._context.loaded.exact(points.to(self._context.loaded.evaluation.device))
         return init_pass(self._objective, points)
 
     def is_finished(self, state: PassState) -> bool:

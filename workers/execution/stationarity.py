@@ -54,4 +54,4 @@ def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint |
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))
     symmetries = network_tangents(loaded.module, objective, loaded.data.train_inputs)
-    return classify_point(objective, point.double(), symmetries=symmetries, seed=seed)
+    return classify_point(objective, loaded.exact(point), symmetries=symmetries, seed=seed)

@@ -218,7 +218,8 @@ class TrainingRun:
                     self._objective, state.training, self._settings, self._seed, epoch=until
                 )
             )
-        polish = state.polish or init_polish(self._objective, state.training.point[0].double())
+        trained = self._loaded.exact(state.training.point[0])
+        polish = state.polish or init_polish(self._objective, trained)
         polish = advance_polish(
             self._objective,
             polish,

@@ -6,6 +6,7 @@ added that training code often saves with the weights: `argparse.Namespace`, pat
 
 import argparse
 import pathlib
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -43,7 +44,17 @@ _NOT_WEIGHTS = (
     (b"<html", "is an HTML page: the download went wrong, fetch the file itself"),
     (b"{", "is JSON and no weights: name the .safetensors or .pt file that lies beside it"),
     (b"\x93numpy", "is a numpy array: save a state dict with torch.save or safetensors"),
+    (b"<?xml", "is an XML page: the download went wrong, fetch the file itself"),
+    (b"gguf", "is in the GGUF format: convert it to safetensors"),
+    (b"\x89hdf", "is an HDF5 file: save a state dict with torch.save or safetensors"),
+    (b"\x1f\x8b", "is compressed: unpack it with gunzip"),
 )
+
+_OTHERS = ("optim", "sched", "scaler", "rng")
+"""Parts of the names of entries that hold no weights."""
+
+_DEPTH = 4
+"""Largest number of entries within entries that are looked into."""
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -64,8 +75,8 @@ class Checkpoint:
 def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
     """Read the weights in a file for a network.
 
-    A known prefix is removed if all names have it and no name of the network does. Half-precision tensors are
-    converted to the dtype of the network.
+    A prefix is removed if all names have it and no name of the network does, and if it is a known one, or the
+    rest of a name is a name of the network. Half-precision tensors are converted to the dtype of the network.
 
     Args:
         location: of a `.safetensors` file, an index of shards, or a file that `torch.save` wrote.
@@ -78,6 +89,9 @@ def read_checkpoint(location: str, module: nn.Module) -> Checkpoint:
     wanted = module.state_dict()
     state, notes = dict(whole.state), list(whole.notes)
     while prefix := _common_prefix(state, wanted):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        notes.append(f"the prefix {prefix} of all names is left out")
+    if prefix := _unknown_prefix(state, wanted):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
         notes.append(f"the prefix {prefix} of all names is left out")
     if not set(state) & set(wanted) and any("lora_" in name for name in state):
@@ -165,6 +179,11 @@ def _check_archive(location: str, file: Path) -> None:
         names = zipfile.ZipFile(file).namelist()
     except zipfile.BadZipFile as error:
         raise _unreadable(location, error) from None
+    if not any(name.endswith(("/data.pkl", ".npy")) or "/code/" in name for name in names):
+        raise BadReference(
+            f"minima.from names {location}, which is a zip archive without weights: unpack it and name the "
+            "file of weights in it"
+        )
     if any(name.endswith(".npy") for name in names):
         raise BadReference(
             f"minima.from names {location}, which is a numpy archive: save a state dict with torch.save "
@@ -180,15 +199,25 @@ def _unpickled(location: str, file: Path) -> Any:
     scalar = np.float64(0).__reduce__()[0]
     harmless: list[Any] = [argparse.Namespace, pathlib.PosixPath, scalar, np.dtype]
     harmless += [type(np.dtype(kind)) for kind in ("f8", "f4", "f2", "i8", "i4", "u1", "?")]
+    harmless += [np.ndarray, np.empty(0).__reduce__()[0]]
     try:
-        with torch.serialization.safe_globals(harmless):
-            return torch.load(file, map_location="cpu", weights_only=True)
+        # A stream: by its name, a file called .safetensors would be taken for one.
+        with torch.serialization.safe_globals(harmless), file.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, OSError) as error:
         raise _unreadable(location, error) from None
     except Exception as error:  # torch refuses to unpickle types that are not in the list
+        refused = re.search(
+            r"(?:GLOBAL|Unsupported class|Trying to (?:call|load)\S*) (\S+\.\S+)", str(error)
+        )
+        if refused is None:
+            raise BadReference(
+                f"minima.from names {location}, which is no checkpoint that torch.save or safetensors wrote: "
+                "name a file of weights"
+            ) from None
         raise BadReference(
-            f"minima.from names {location}, which holds more than weights "
-            f"({type(error).__name__}): save the state_dict() alone"
+            f"minima.from names {location}, which holds more than weights ({refused[1].rstrip('.,')}): save "
+            "the state_dict() alone"
         ) from None
 
 
@@ -200,7 +229,8 @@ def _unreadable(location: str, error: Exception) -> BadReference:
 
 
 def _chosen(location: str, loaded: Any) -> Checkpoint:
-    """The state dict in a loaded object: the object itself, or an entry with a name in `ENTRIES`."""
+    """The state dict in a loaded object: the object itself, or an entry with a name in `ENTRIES`, or, if
+    there is none, the first entry that is one."""
     candidates = list(_state_dicts(loaded))
     if not candidates:
         held = f"the keys {', '.join(map(str, list(loaded)[:8]))}" if _is_group(loaded) else None
@@ -215,17 +245,28 @@ def _chosen(location: str, loaded: Any) -> Checkpoint:
     return replace(chosen, notes=(f"{name} is taken, and not {also}, which it has as well",))
 
 
-def _state_dicts(loaded: Any) -> Iterator[tuple[str, Checkpoint]]:
+def _state_dicts(loaded: Any, depth: int = _DEPTH) -> Iterator[tuple[str, Checkpoint]]:
     if not _is_group(loaded):
         return
-    tensors = {str(k): v for k, v in loaded.items() if isinstance(v, Tensor)}
+    tensors = {str(k): _tensor(v) for k, v in loaded.items() if _is_numbers(v)}
     if tensors and len(tensors) == len(loaded):
         yield "", Checkpoint(tensors)
         return
-    for name in ENTRIES:
-        inner = loaded.get(name)
-        for deeper, checkpoint in _state_dicts(inner):
+    known = [name for name in ENTRIES if _is_group(loaded.get(name))]
+    rest = [k for k in loaded if isinstance(k, str) and not any(o in k.lower() for o in _OTHERS)]
+    for name in known or (rest if depth else ()):
+        for deeper, checkpoint in _state_dicts(loaded[name], depth - 1):
             yield (f"{name}.{deeper}" if deeper else name), checkpoint
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+    )
+
+
+def _tensor(value: Tensor | np.ndarray[Any, Any]) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
 
 
 def _is_group(value: Any) -> bool:
@@ -236,5 +277,18 @@ def _common_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> st
     """A prefix in `PREFIXES` that all names of a state have and no name of the network has; empty if none."""
     for prefix in PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
+            return "" if any(name.startswith(prefix) for name in wanted) else prefix
+    return ""
+
+
+def _unknown_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Any]) -> str:
+    """The shortest dotted prefix that all names of a state have, and whose removal gives a name of the
+    network; empty if there is none, or if a name of the network has it."""
+    first = next(iter(state), "")
+    for end in (index + 1 for index, letter in enumerate(first) if letter == "."):
+        prefix = first[:end]
+        if not all(name.startswith(prefix) for name in state):
+            return ""
+        if any(name.removeprefix(prefix) in wanted for name in state):
             return "" if any(name.startswith(prefix) for name in wanted) else prefix
     return ""

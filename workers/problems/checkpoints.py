@@ -47,7 +47,7 @@ def check_state_dict(
         if own.dtype not in allowed:
             raise BadReference(
                 f"minima.from: {location} has {name} of {own.dtype}, and the network has "
-                f"{tensor.dtype}: convert the checkpoint"
+                f"{tensor.dtype}: convert the checkpoint{_wider(own.dtype, tensor.dtype)}"
             )
         if name not in kinds.statistics and not bool(own.isfinite().all()):
             raise BadReference(
@@ -134,3 +134,10 @@ def fixed_state_digest(location: str, module: nn.Module, dtype: torch.dtype | No
     state = read_checkpoint(location, module).state
     check_state_dict(location, state, module, dtype)
     return kinds.digest(kinds.complete(state))
+
+
+def _wider(stored: torch.dtype, wanted: torch.dtype) -> str:
+    """A hint for messages about double precision; empty for other dtypes."""
+    if (stored, wanted) != (torch.float64, torch.float32):
+        return ""
+    return ", or build the network in float64 and set dtype: float64"

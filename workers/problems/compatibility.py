@@ -89,11 +89,14 @@ def adapt(problem: Problem, data: Dataset, module: nn.Module) -> str | None:
     return f"network.name {problem.network.name!r}: {note}"
 
 
-def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> None:
+def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) -> torch.dtype:
     """Check that the network takes two examples, and that its loss is a function of the parameters.
 
-    Dropout, and buffers that change during the forward pass, would make the loss a different function at each
-    evaluation; both are refused.
+    Dropout, and a state that changes during the forward pass, would make the loss a different function at
+    each evaluation; both are refused.
+
+    Returns:
+        The widest dtype in which the network computes: float64, or its own for a network that fails in it.
 
     Raises:
         BadReference: the first check that failed; one sentence.
@@ -103,6 +106,7 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
         raise BadReference(
             f"network.name {name!r} has no trainable parameters: leave requires_grad of some at True"
         )
+    _check_copyable(name, module)
     example, targets = data.train_inputs[:2].clone(), data.train_targets[:2]
     outputs = _outputs(problem, data, deepcopy(module).eval(), example, seed=0)
     if not torch.equal(example, data.train_inputs[:2]):
@@ -122,15 +126,47 @@ def check_fit(problem: Problem, data: Dataset, module: nn.Module, loss: Loss) ->
             f"network.name {name!r} returns {type(first).__name__} in training; it must return a "
             "tensor then too (for a network with auxiliary outputs: aux_logits: false)"
         )
+    if bool(first.isnan().any()):
+        raise BadReference(
+            f"network.name {name!r} returns NaN for the first examples at its initial weights: scale the "
+            "inputs, or change its initial weights or its forward"
+        )
     if not torch.equal(first, again):
         raise BadReference(
             f"network.name {name!r} draws random numbers in training (dropout?), so its loss is no "
             "function of the parameters: set their probability to 0 by its options"
         )
     _check_buffers(name, before, trained)
+    if not torch.equal(first, _as_tensor(_outputs(problem, data, trained, example, seed=0))):
+        raise BadReference(
+            f"network.name {name!r} returns other outputs for the same inputs when it is called again, so "
+            "its loss is no function of the parameters: let its forward change nothing"
+        )
     _check_copies(name, module, example)
     _check_gradient(name, module, example, targets, loss)
-    _check_slope(name, module, data, loss)
+    return _check_slope(name, module, data, loss)
+
+
+def _check_copyable(name: str, module: nn.Module) -> None:
+    """Check that a network can be copied, and that its forward does not change its weights."""
+    try:
+        deepcopy(module)
+    except Exception as error:  # raised by the user's attributes
+        raise BadReference(
+            f"network.name {name!r} cannot be copied ({first_line(error)}): keep locks, open files and the "
+            "like out of it"
+        ) from None
+    for layer_name, layer in module.named_modules():
+        if isinstance(layer, nn.Embedding | nn.EmbeddingBag) and layer.max_norm is not None:
+            raise BadReference(
+                f"network.name {name!r} has max_norm in {layer_name}, which changes weights in the forward "
+                "pass: leave it out"
+            )
+
+
+def _as_tensor(outputs: object) -> Tensor:
+    assert isinstance(outputs, Tensor)
+    return outputs
 
 
 def _check_users_loss(problem: Problem, outputs: object, targets: Tensor, loss: Loss) -> None:
@@ -146,7 +182,7 @@ def _check_users_loss(problem: Problem, outputs: object, targets: Tensor, loss: 
     except Exception as error:
         raise BadReference(
             f"loss.name {problem.loss.name!r} fails on outputs of shape {tuple(outputs.shape)} and targets "
-            f"of shape {tuple(targets.shape)}: {_first_line(error)}"
+            f"of shape {tuple(targets.shape)}: {first_line(error)}"
         ) from None
 
 
@@ -272,11 +308,14 @@ def _check_gradient(
         )
 
 
-def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> None:
+def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> torch.dtype:
     """Check on a few examples that the gradient agrees with finite differences of the loss.
 
     The check uses float64, in which differences of losses are accurate, unless the network supports only its
     own dtype.
+
+    Returns:
+        The dtype of the check.
     """
     inputs, targets = data.train_inputs[:_FEW_EXAMPLES], data.train_targets[:_FEW_EXAMPLES]
     point = nn.utils.parameters_to_vector(p for p in module.parameters() if p.requires_grad)
@@ -285,7 +324,7 @@ def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> Non
     moved = (
         point.detach().double() + _NOISE * point.detach().double().square().mean().sqrt() * noise
     )
-    fault = None
+    reason = ""
     for dtype in (torch.float64, point.dtype):
         x = inputs.to(dtype) if inputs.is_floating_point() else inputs
         try:
@@ -298,14 +337,18 @@ def _check_slope(name: str, module: nn.Module, data: Dataset, loss: Loss) -> Non
                 loss=loss,
             )
             fault = gradient_fault(objective, moved.to(dtype)[None])
-            break
-        except (RuntimeError, ValueError, TypeError):  # raised by the user's code in another dtype
+        except Exception as error:  # raised by the user's code, often in another dtype than its own
+            reason = first_line(error)
             continue
-    if fault is not None:
+        if fault is None:
+            return dtype
         raise BadReference(
             f"network.name {name!r} has a gradient that is not that of its loss: {fault}; remove any "
             "detach(), rounding or hook that changes gradients from its forward"
         )
+    raise BadReference(
+        f"network.name {name!r}: PyTorch cannot compute the gradient of its loss ({reason})"
+    )
 
 
 def _outputs(
@@ -315,7 +358,7 @@ def _outputs(
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             outputs: object = module(example)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         shape = data.input_shape if data.layout is not None else tuple(example.shape[1:])
         raise BadReference(
             f"network.name {problem.network.name!r} does not take the inputs of "

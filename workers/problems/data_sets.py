@@ -146,6 +146,8 @@ class Dataset:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
         data, notes = self.each(moved), self.notes
+        if dtype is torch.float32:
+            _check_range(self, data)
         kept = data.train_inputs is self.train_inputs
         if self.mapped and not kept and device.type == "cpu":
             stored, wanted = (
@@ -166,6 +168,22 @@ class Dataset:
             train_targets=train_targets,
             test_inputs=test_inputs,
             test_targets=test_targets,
+        )
+
+
+def _check_range(stored: Dataset, read: Dataset) -> None:
+    """Check that no number of float64 data is too large for float32.
+
+    Raises:
+        BadReference: the first tensor with such a number.
+    """
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
+    for name, wide, narrow in zip(names, stored.tensors, read.tensors, strict=True):
+        if wide.dtype is not torch.float64 or not narrow.numel() or bool(narrow.isfinite().all()):
+            continue
+        raise BadReference(
+            f"the data have {name} with numbers up to {float(wide.abs().max()):.3g}, too large for float32: "
+            "scale them, or set dtype: float64"
         )
 
 
@@ -354,7 +372,7 @@ def _users(spec: DataSpec, others: DataSpec) -> Dataset:
     function = resolve(spec.name)
     try:
         returned = function(**spec.keywords())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"data.name {spec.name!r} fails with {type(error).__name__}: {error}"
         ) from error

@@ -57,6 +57,9 @@ class LoadedProblem:
     module: nn.Module
     evaluation: Evaluation
     placement: Placement
+    exact_dtype: torch.dtype = torch.float64
+    """Dtype in which points are polished, refined and judged: that of the run for a network that fails in
+    float64."""
     notes: tuple[str, ...] = ()
     """Sentences on choices made while reading the user's data and calling the network, for the user to
     check."""
@@ -146,6 +149,10 @@ class LoadedProblem:
         point = self.layout.flatten(self.state.complete(state))
         return point.to(self.evaluation.device, self.dtype)
 
+    def exact(self, points: Tensor) -> Tensor:
+        """Points [..., d] in `exact_dtype`."""
+        return points.to(self.exact_dtype)
+
     def on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of the store, by name, on the device of the evaluation."""
         return {name: tensor.to(self.evaluation.device) for name, tensor in tensors.items()}
@@ -222,7 +229,7 @@ def load_problem(
         load_fixed_state(problem.fixed.location, module, problem.fixed.digest, dtype)
     module = module.to(dtype)
     note = adapt(problem, data, module)
-    check_fit(problem, data, module, loss)
+    exact = torch.promote_types(check_fit(problem, data, module, loss), dtype)
     if (ridge := make_ridge(problem.loss)) is not None:
         try:
             ridge.on(ParameterLayout.of(module))
@@ -230,5 +237,11 @@ def load_problem(
             raise BadReference(str(error)) from None
     notes = tuple(f"data.name {problem.data.name!r}: {note}" for note in data.notes)
     notes += (note,) if note else ()
+    if exact is not torch.float64:
+        notes += (
+            f"network.name {problem.network.name!r} does not compute in float64 (a tensor that is no buffer, "
+            "or float() in its forward?), so points are judged in float32, which is less sharp",
+        )
     on_cpu = placement_of(data.bytes, None, mapped=data.mapped)
-    return LoadedProblem(problem, data, module, Evaluation(), on_cpu, notes).moved(evaluation)
+    loaded = LoadedProblem(problem, data, module, Evaluation(), on_cpu, exact, notes)
+    return loaded.moved(evaluation)

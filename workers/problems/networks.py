@@ -125,7 +125,7 @@ def _users(spec: NetworkSpec, input_shape: InputShape, classes: int) -> nn.Modul
     offered = {k: v for k, v in offered.items() if k in accepted}
     try:
         module = function(**{**offered, **spec.keywords()})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"network.name {spec.name!r} fails with {type(error).__name__}: {error}"
         ) from error

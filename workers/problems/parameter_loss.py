@@ -58,7 +58,7 @@ def build_parameter_loss(spec: Spec, seed: int) -> ParameterLoss:
         return ParameterLoss(objective, torch.randn(dimension))
     try:
         start = torch.as_tensor(objective.start(seed)).detach().clone()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"start of objective {name!r} fails with {type(error).__name__}: {error}"
         ) from error
@@ -94,7 +94,7 @@ def _objective(spec: Spec) -> tuple[Any, int]:
     function = resolve(name)
     try:
         objective = function(**spec.keywords())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"objective {name!r} fails with {type(error).__name__}: {error}"
         ) from error

@@ -21,7 +21,7 @@ class BadReference(ValueError):
 _FOLDERS: list[str] = []
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of the message of an error, or its type if it has no message."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
@@ -232,7 +232,7 @@ def _module(reference: str, name: str) -> ModuleType:
                 "or install it"
             ) from None
         raise BadReference(f"{reference!r}: {name} needs {error.name}; install it") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"{reference!r}: importing {name} fails with {type(error).__name__}: {error}"
         ) from error

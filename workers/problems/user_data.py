@@ -57,6 +57,7 @@ def user_data(name: str, returned: Any, *, map_labels: bool = False) -> UserData
         BadReference: it is no data, or its parts do not fit together; one sentence.
     """
     parts, notes = _parts(name, returned)
+    _check_nested(name, parts)
     train = inputs_and_targets(name, "the training part", parts[0])
     test = inputs_and_targets(name, "the test part", parts[1]) if len(parts) > 1 else None
     train_targets, test_targets = train[1], test[1] if test is not None else None
@@ -97,6 +98,17 @@ def _parts(name: str, returned: Any) -> tuple[list[Any], tuple[str, ...]]:
     raise BadReference(
         f"data.name {name!r} returns {type(returned).__name__}{count}, which is no data: {_FORMS}"
     )
+
+
+def _check_nested(name: str, parts: Sequence[Any]) -> None:
+    """Refuse nested tensors: not even their length can be asked for."""
+    for part in parts:
+        for value in part if isinstance(part, tuple | list) else (part,):
+            if isinstance(value, Tensor) and value.is_nested:
+                raise BadReference(
+                    f"data.name {name!r} returns a nested tensor, whose rows may have different lengths: "
+                    "pad them to one length (torch.nested.to_padded_tensor)"
+                )
 
 
 def _of_sequence(returned: Sequence[Any]) -> tuple[list[Any], tuple[str, ...]] | None:

@@ -63,6 +63,11 @@ def inputs_and_targets(name: str, part: str, value: Any) -> tuple[Any, Any]:
         table = {str(column): value[column] for column in value.columns}
         if (key := target_key(table)) is not None:
             inputs = [np.asarray(column) for own, column in table.items() if own != key]
+            if any(column.dtype.kind in "mM" for column in inputs):
+                raise BadReference(
+                    f"data.name {name!r} returns {part} with a column of dates or durations: leave it out or "
+                    "make it numbers"
+                )
             return np.stack(inputs, axis=1), table[key]
     if isinstance(value, TensorDataset):
         return _of_columns(name, part, value.tensors)
@@ -170,7 +175,7 @@ def _collated(name: str, part: str, value: Any) -> Any:
         every = list(_batches(name, part, value))
     except BadReference:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadReference(
             f"data.name {name!r}: reading the examples of {part} fails with {type(error).__name__}: {error}"
         ) from error
