@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.run_file.errors import BadRunFile
+from workers.storage.open_objects import STORES
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """Suffixes of the files that are taken from a folder in `minima.from`."""
@@ -56,8 +57,17 @@ def run_location(key: str, location: str) -> str:
     """A folder or URL with `~` and `$NAME` expanded.
 
     Raises:
-        BadRunFile: the location begins like a URL but is none, or names a variable that is not set.
+        BadRunFile: the location begins like a URL but is none, its scheme is not known, or it names a
+            variable that is not set.
     """
+    if location.startswith("file://"):
+        raise BadRunFile(f"{key} is {location!r}: write the folder, {location[7:] or '/'}.")
+    scheme = location.partition("://")[0]
+    if scheme != location and scheme not in STORES:
+        known = ", ".join(f"{name}://" for name in STORES if name)
+        raise BadRunFile(
+            f"{key} is {location!r}; it must be a folder, or begin with one of {known}."
+        )
     if match := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(?!//[^/])", location):
         raise BadRunFile(
             f"{key} is {location!r}, which begins like a URL and names no bucket: write "

@@ -57,6 +57,11 @@ def read_values(file: Path) -> dict[str, Any]:
         raise BadRunFile(
             f"The run file {file} is not UTF-8 text (byte {error.start}): save it as UTF-8."
         ) from None
+    except IsADirectoryError:
+        raise BadRunFile(
+            f"{file} is a folder: name a run file, which is YAML; `toscore retry {file}` continues a run that "
+            "is stored there."
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadRunFile(f"The run file {file} cannot be read: {reason}.") from None

@@ -227,10 +227,11 @@ def _module(reference: str, name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name.partition(".")[0] or error.name == name:
-            raise BadReference(
-                f"{reference!r}: there is no module {name}; run from the folder that holds it, "
-                "or install it"
-            ) from None
+            own = name.removesuffix(".py").strip("./").replace("/", ".")
+            hint = "run from the folder that holds it, or install it"
+            if own != name:
+                hint = f"write it as Python imports it, {own}:{reference.partition(':')[2]}"
+            raise BadReference(f"{reference!r}: there is no module {name}; {hint}") from None
         raise BadReference(f"{reference!r}: {name} needs {error.name}; install it") from None
     except (Exception, SystemExit) as error:
         raise BadReference(

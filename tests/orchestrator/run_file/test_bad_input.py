@@ -113,6 +113,27 @@ def test_not_a_run_file(folder, text, names):
     assert names in said.err
 
 
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("mine.py:load", "write it as Python imports it, mine:load"),
+        ("code/mine:load", "code.mine:load"),
+    ],
+)
+def test_a_file_for_a_module(folder, reference, says):
+    """`module:callable` takes the name of a module; a file's name is answered with it."""
+    file = folder / "a.yaml"
+    file.write_text(f'name: a\ndata: {{name: "{reference}"}}\nnetwork: fc\n')
+    said = toscore("plan", file, "--no-sample")
+    assert said.code == 2 and says in said.err
+
+
+def test_a_folder_for_a_run_file(folder):
+    """The sentence says how the run in a folder is continued."""
+    said = toscore("run", folder)
+    assert said.code == 2 and f"`toscore retry {folder}` continues" in said.err
+
+
 def test_missing_run_file(folder):
     """A path that leads nowhere is named."""
     said = toscore("run", folder / "none.yaml")

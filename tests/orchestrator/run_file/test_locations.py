@@ -24,6 +24,20 @@ def test_half_a_url(location):
         run_location("store", location)
 
 
+@pytest.mark.parametrize(
+    ("location", "says"),
+    [
+        ("file:///data/runs", "write the folder, /data/runs"),
+        ("ftp://host/runs", "a folder, or begin with one of s3://, gs://, az://"),
+        ("hdfs://host/runs", "a folder, or begin with one of s3://, gs://, az://"),
+    ],
+)
+def test_urls_of_other_kinds(location, says):
+    """They are refused when the run file is read, and not first by the run."""
+    with pytest.raises(BadRunFile, match=says):
+        run_location("store", location)
+
+
 @pytest.mark.parametrize("location", ["$NOT_SET_ANYWHERE/x", "~nobody_of_this_name/x", "a\0b"])
 def test_what_cannot_be_expanded(location):
     """A variable or a home that does not exist is named."""
