@@ -59,8 +59,8 @@ def read_values(file: Path) -> dict[str, Any]:
         ) from None
     except IsADirectoryError:
         raise BadRunFile(
-            f"{file} is a folder: name a run file, which is YAML; `toscore retry {file}` continues a run that "
-            "is stored there."
+            f"{file} is a folder: name a run file, which is YAML; `toscore retry {file}` continues the run "
+            "that is stored there."
         ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
