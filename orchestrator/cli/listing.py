@@ -66,8 +66,8 @@ def networks(
     """
     from orchestrator.planning import network_catalogue as catalogue
 
-    found = catalogue.networks(torchvision=torchvision)
+    entries = catalogue.networks(torchvision=torchvision)
     if as_json:
-        print(json.dumps({"networks": [network.to_json() for network in found]}, indent=2))
+        print(json.dumps({"networks": [network.to_json() for network in entries]}, indent=2))
     else:
-        Console().print(catalogue.networks_view(found))
+        Console().print(catalogue.networks_view(entries))

@@ -22,15 +22,14 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
     """
     from orchestrator.dashboard.progress import DriverWatch
     from orchestrator.runs.stored_run import open_run, status_json, status_view
-
-    found = open_run(run)
-    driver, described = DriverWatch().decided_state(found.store.objects)
+    opened = open_run(run)
+    driver, described = DriverWatch().decided_state(opened.store.objects)
     if as_json:
-        status = {**status_json(found), "driver": {"state": driver, "process": described}}
+        status = {**status_json(opened), "driver": {"state": driver, "process": described}}
         print(json.dumps(status, indent=2))
         return
     console = Console()
-    console.print(status_view(found))
+    console.print(status_view(opened))
     console.print(f"driver: {driver}{f' ({described})' if described else ''}", highlight=False)
 
 
@@ -113,8 +112,8 @@ def report(
     from orchestrator.report.write import write_report
     from orchestrator.runs.stored_run import folder_of, open_run
 
-    found = open_run(run)
-    written = write_report(found, out or folder_of(run))
+    opened = open_run(run)
+    written = write_report(opened, out or folder_of(run))
     print(
         f"{written.page}\n{written.figures}{os.sep}  {written.count} figures: png, pdf, csv, json"
     )
@@ -136,10 +135,10 @@ def compare(
     from orchestrator.report.write import write_comparison
     from orchestrator.runs.stored_run import open_run
 
-    found = compared([open_run(run) for run in runs])
-    Console().print(comparison_view(found))
+    comparison = compared([open_run(run) for run in runs])
+    Console().print(comparison_view(comparison))
     if out is not None:
-        written = write_comparison(found, out)
+        written = write_comparison(comparison, out)
         print(f"{written.page}\n{written.figures}{os.sep}  {written.count} figures")
 
 

@@ -192,7 +192,7 @@ def plan(
 
         plans = plan_study(load_study(file, set_ or ()), sample=sample)
         if as_json:
-            print(json.dumps([found.to_json() for found in plans], indent=2))
+            print(json.dumps([each.to_json() for each in plans], indent=2))
         else:
             Console().print(plan_view(plans))
         return
@@ -320,8 +320,8 @@ def retry(
     from orchestrator.runs.stored_run import open_run
 
     look_for_modules(run)
-    found = open_run(run, trust_code=trust_code)
-    found.check_code()
+    opened = open_run(run, trust_code=trust_code)
+    opened.check_code()
     go_on = command_line(
         "retry",
         run,
@@ -330,6 +330,6 @@ def retry(
         quiet=quiet,
         trust_code=trust_code,
     )
-    options = LaunchOptions(address, in_process, quiet, retry=True, location=found.location)
-    code = launch(found.plan.run, options, command=go_on)
+    options = LaunchOptions(address, in_process, quiet, retry=True, location=opened.location)
+    code = launch(opened.plan.run, options, command=go_on)
     raise typer.Exit(code)

@@ -80,7 +80,7 @@ def test_a_prefix_of_the_network_stays(tmp_path):
 
 
 def test_shards(tmp_path, module):
-    """An index stands for its shards, and its content is that of all of them."""
+    """An index is read as the checkpoint in its shards, and its content is that of all of them."""
     state = module.state_dict()
     names = list(state)
     files = {"m-1.safetensors": names[:2], "m-2.safetensors": names[2:]}

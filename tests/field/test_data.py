@@ -305,7 +305,7 @@ def test_a_stream_without_end(users, monkeypatch):
     """An iterator is read up to a bound, and then refused."""
     monkeypatch.setattr("workers.problems.user_examples.MOST_EXAMPLES", 50)
     for endless in (Endless(), DataLoader(Endless(), batch_size=5)):
-        with pytest.raises(BadReference, match="goes on after 50 examples"):
+        with pytest.raises(BadReference, match="does not end after 50 examples"):
             load_dataset(users(lambda endless=endless: (endless, TEST)))
 
 

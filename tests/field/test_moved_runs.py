@@ -64,10 +64,10 @@ def test_the_command_that_goes_on_can_be_pasted(done, monkeypatch):
     """It is quoted, and keeps every option that matters."""
     from orchestrator.cli.app import command_line
 
-    told = command_line(
+    command = command_line(
         "run", "my run.yaml", overrides=["a=[1, 2]"], address=None, in_process=True, log="x y"
     )
-    assert told == "toscore run 'my run.yaml' --set 'a=[1, 2]' --in-process --log 'x y'"
+    assert command == "toscore run 'my run.yaml' --set 'a=[1, 2]' --in-process --log 'x y'"
 
 
 def test_a_store_that_moved_half_way_goes_on_with_the_same_bits(done, tmp_path, monkeypatch):

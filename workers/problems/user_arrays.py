@@ -112,7 +112,8 @@ def _numpy(value: Any) -> np.ndarray[Any, Any]:
 def is_mapped(values: Tensor | np.ndarray[Any, Any]) -> bool:
     """Whether values are in a memory-mapped file, by whatever library it was mapped.
 
-    The memory map of the process tells; where the system shows none, only numpy's own maps are recognised.
+    This is read from the memory map of the process; on systems without /proc only maps of numpy are
+    recognised.
     """
     if isinstance(values, np.memmap):
         return True

@@ -123,7 +123,7 @@ def _batches(name: str, part: str, value: Any) -> Iterator[Any]:
     for number, example in enumerate(islice(value, MOST_EXAMPLES + 1)):
         if number == MOST_EXAMPLES:
             raise BadReference(
-                f"data.name {name!r} returns {part} as {type(value).__name__}, which goes on after "
+                f"data.name {name!r} returns {part} as {type(value).__name__}, which does not end after "
                 f"{MOST_EXAMPLES:,} examples: return a part of it as a tensor"
             )
         yield _one(example)
@@ -144,7 +144,7 @@ def _of_loader(name: str, part: str, loader: DataLoader[Any]) -> Iterator[Any]:
         for number, batch in enumerate(loader):
             if number == most:
                 raise BadReference(
-                    f"data.name {name!r} returns {part} as a DataLoader that goes on after {MOST_EXAMPLES:,} "
+                    f"data.name {name!r} returns {part} as a DataLoader that does not end after {MOST_EXAMPLES:,} "
                     "examples: return a part of it as a tensor"
                 )
             yield batch
