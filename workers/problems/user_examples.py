@@ -144,8 +144,8 @@ def _of_loader(name: str, part: str, loader: DataLoader[Any]) -> Iterator[Any]:
         for number, batch in enumerate(loader):
             if number == most:
                 raise BadReference(
-                    f"data.name {name!r} returns {part} as a DataLoader that does not end after {MOST_EXAMPLES:,} "
-                    "examples: return a part of it as a tensor"
+                    f"data.name {name!r} returns {part} as a DataLoader that does not end after "
+                    f"{MOST_EXAMPLES:,} examples: return a part of it as a tensor"
                 )
             yield batch
         return
