@@ -22,6 +22,7 @@ def status(run: RunArgument, as_json: AsJson = False) -> None:
     """
     from orchestrator.dashboard.progress import DriverWatch
     from orchestrator.runs.stored_run import open_run, status_json, status_view
+
     opened = open_run(run)
     driver, described = DriverWatch().decided_state(opened.store.objects)
     if as_json:
