@@ -135,7 +135,7 @@ def test_a_strategy_that_differs_is_told(run, monkeypatch):
     from topo_core.objectives.batching import linear
 
     monkeypatch.setattr(
-        linear.Linear, "gradients", lambda self, points, x, y: (points[:, 0], points)
+        linear.LinearEvaluator, "gradients", lambda self, points, x, y: (points[:, 0], points)
     )
     said = run("run", "--in-process")
     assert said.code == 0
