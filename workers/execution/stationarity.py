@@ -53,5 +53,7 @@ def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint |
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))
-    symmetries = network_tangents(loaded.module, objective, loaded.data.train_inputs)
+    # All examples are read at once; streamed ones may be larger than the memory.
+    inputs = None if loaded.placement.streamed else loaded.data.train_inputs
+    symmetries = network_tangents(loaded.module, objective, inputs)
     return classify_point(objective, loaded.exact(point), symmetries=symmetries, seed=seed)
