@@ -80,11 +80,11 @@ def find_kink(
         if bool(stays.any()):
             jump = float(torch.where(stays, jumps[k], 0.0).max())
             around = torch.cat([ahead[k], behind[k], gradient[None]])
-            return Kink(jump, distances[k] * length, _smallest_in_hull(around))
+            return Kink(jump, distances[k] * length, smallest_in_hull(around))
     return None
 
 
-def _smallest_in_hull(gradients: Tensor) -> float:
+def smallest_in_hull(gradients: Tensor) -> float:
     """Norm of the smallest convex combination of ``gradients`` [m, d].
 
     Non-negative least squares, with a heavy row that makes the weights add up to one.

@@ -2,7 +2,8 @@
 
 L-BFGS does most of the work with gradients alone; Newton's method with conjugate gradients (Hessian–vector
 products) does the rest. Where that ends at a saddle, the point is moved along a direction in which the loss
-decreases, and polished again.
+decreases, and polished again. Where it ends at a kink, the descent goes on along the kinks, in few
+dimensions.
 
 The state is a value: ``init_polish``, then ``advance_polish`` any number of times, with the same bits however
 the iterations are cut into calls. What the result is, ``polish_result`` says.
@@ -21,7 +22,9 @@ from topo_core.critical_points.counting import (
     measured_rounding,
     stationary_tolerance,
 )
+from topo_core.critical_points.kink_descent import KinkDescent
 from topo_core.critical_points.lbfgs import CurvaturePairs, line_search
+from topo_core.critical_points.polish_along_kinks import along_kinks, with_nearby_gradients
 from topo_core.critical_points.polish_state import PolishSettings, PolishState
 from topo_core.critical_points.trust_region import newton_step
 from topo_core.critical_points.verdicts import CriticalPoint, Verdict
@@ -53,6 +56,7 @@ def init_polish(objective: Objective, point: Tensor) -> PolishState:
         gradient=gradient,
         start=point,
         pairs=CurvaturePairs.none(point),
+        along=KinkDescent.none(point),
         loss=loss,
         phase="lbfgs" if finite else "done",
         iteration=0,
@@ -87,6 +91,8 @@ def advance_polish(
             state = _lbfgs(counted, state, settings)
         elif state.phase == "newton":
             state = _newton(counted, state, settings)
+        elif state.phase == "kink":
+            state = along_kinks(counted, state, settings)
         else:
             state = _judge(counted, state, settings, symmetries, seed)
         state = replace(
@@ -118,6 +124,7 @@ def polish_result(
             origin=state.start,
             seed=seed,
         )
+        critical = with_nearby_gradients(critical, state)
     return replace(critical, gradients=state.gradients, products=state.products)
 
 
@@ -265,6 +272,11 @@ def _judge(
     counted.products += critical.products
     if critical.verdict is Verdict.SADDLE and state.left < settings.leave:
         return _leave(counted, state, critical)
+    small = settings.kink > 0 and len(state.point) <= settings.whole
+    if critical.verdict is Verdict.KINK and small and not state.along.begun:
+        along = KinkDescent.begin(state.point, state.gradient, state.length)
+        return replace(state, phase="kink", iteration=0, along=along)
+    critical = with_nearby_gradients(critical, state)
     if critical.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
         # Larger curvatures were met earlier, so the tolerance was larger than the one here.
         unit = stationary_tolerance(1.0, state.length, 0.0, state.point.dtype)

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from topo_core.critical_points.classification import ClassifySettings
 from topo_core.critical_points.counting import length_scale
+from topo_core.critical_points.kink_descent import KinkDescent
 from topo_core.critical_points.lbfgs import CurvaturePairs
 from topo_core.critical_points.verdicts import CriticalPoint
 
-Phase = Literal["lbfgs", "newton", "judge", "done"]
+Phase = Literal["lbfgs", "newton", "kink", "judge", "done"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class PolishSettings:
         products: Hessian–vector products in one of these.
         memory: pairs that L-BFGS remembers.
         leave: saddles that are left, at most.
+        kink: steps of the descent along kinks, at most; 0 for none.
+        whole: dimensions up to which there is such a descent, which takes the square of them in numbers.
         classify: how the result is judged; its tolerance is that of the polish.
     """
 
@@ -32,6 +35,8 @@ class PolishSettings:
     products: int = 250
     memory: int = 20
     leave: int = 8
+    kink: int = 4000
+    whole: int = 512
     classify: ClassifySettings = field(default_factory=ClassifySettings)
 
     def __post_init__(self) -> None:
@@ -41,6 +46,8 @@ class PolishSettings:
             ("products", 1),
             ("memory", 1),
             ("leave", 0),
+            ("kink", 0),
+            ("whole", 0),
         ):
             if getattr(self, key) < least:
                 raise ValueError(f"{key} is {getattr(self, key)}; it must be {least} or more.")
@@ -55,6 +62,7 @@ class PolishState:
         gradient: [d], there.
         start: [d], where the polish began.
         pairs: of L-BFGS.
+        along: the memory of the descent along kinks.
         loss: at ``point``.
         phase: what the next iteration does.
         iteration: in the phase.
@@ -70,6 +78,7 @@ class PolishState:
     gradient: Tensor
     start: Tensor
     pairs: CurvaturePairs
+    along: KinkDescent
     loss: float
     phase: Phase
     iteration: int
@@ -90,11 +99,16 @@ class PolishState:
             "start": self.start[None],
             "moves": self.pairs.moves,
             "changes": self.pairs.changes,
+            "inverse": self.along.inverse,
+            "near_points": self.along.points,
+            "near_gradients": self.along.gradients,
         }
 
     def scalars(self) -> dict[str, Any]:
         """Everything else, as JSON can write it."""
-        names = {one.name for one in fields(self)} - set(self.tensors()) - {"pairs", "result"}
+        names = (
+            {one.name for one in fields(self)} - set(self.tensors()) - {"pairs", "along", "result"}
+        )
         return {name: getattr(self, name) for name in sorted(names)}
 
     @classmethod
@@ -105,6 +119,9 @@ class PolishState:
             gradient=tensors["gradient"][0],
             start=tensors["start"][0],
             pairs=CurvaturePairs(tensors["moves"], tensors["changes"]),
+            along=KinkDescent(
+                tensors["inverse"], tensors["near_points"], tensors["near_gradients"]
+            ),
             **scalars,
         )
 

@@ -6,6 +6,10 @@ from enum import Enum
 
 from torch import Tensor
 
+_CLARKE = (
+    1e-4  # part of a jump at which the smallest vector in the hull of the gradients counts as zero
+)
+
 
 class Verdict(Enum):
     """What a point is. The values are sentences for reports."""
@@ -82,7 +86,15 @@ class CriticalPoint:
             numbers += (
                 f"; jump {self.jump:.2g}, smallest subgradient {self.smallest_subgradient:.2g}"
             )
+            if self.is_clarke_stationary:
+                numbers += ": stationary in Clarke's sense"
         return f"{self.verdict.value} ({numbers})"
+
+    @property
+    def is_clarke_stationary(self) -> bool:
+        """Whether zero lies in the hull of the gradients around a kink, up to a small part of the jump."""
+        small = self.smallest_subgradient <= _CLARKE * self.jump
+        return self.verdict is Verdict.KINK and small
 
     @property
     def symmetry_modes(self) -> int:
