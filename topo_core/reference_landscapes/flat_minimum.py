@@ -35,5 +35,5 @@ def _loss(points: Tensor) -> Tensor:
     hidden = torch.tanh(
         inputs @ points[:, :4].reshape(-1, 2, 2).transpose(1, 2) + points[:, None, 4:6]
     )
-    found = (hidden * points[:, None, 6:8]).sum(2) + points[:, 8:]
-    return 0.5 * (found - outputs).square().sum(1)
+    predicted = (hidden * points[:, None, 6:8]).sum(2) + points[:, 8:]
+    return 0.5 * (predicted - outputs).square().sum(1)

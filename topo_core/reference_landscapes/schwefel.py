@@ -25,15 +25,15 @@ def schwefel() -> Landscape:
     values = _along(torch.tensor(critical, dtype=torch.float64)).tolist()
     low = [k for k in range(1, len(critical) - 1) if values[k] < min(values[k - 1], values[k + 1])]
     pairs = sorted(itertools.product(low, low), key=lambda p: (values[p[0]] + values[p[1]], p))
-    place = {pair: number for number, pair in enumerate(pairs)}
+    numbers = {pair: number for number, pair in enumerate(pairs)}
     edges = []
-    for (i, j), number in place.items():
+    for (i, j), number in numbers.items():
         for other, height in (
             ((i + 2, j), values[i + 1] + values[j]),
             ((i, j + 2), values[i] + values[j + 1]),
         ):
-            if other in place:
-                edges.append((height, number, place[other]))
+            if other in numbers:
+                edges.append((height, number, numbers[other]))
     passes: dict[tuple[int, int], float] = {}
     joined = DisjointSet(range(len(pairs)))
     for height, first, second in sorted(edges):

@@ -94,5 +94,5 @@ def _known(name: str, loss: Callable[[Tensor], Tensor], ridge: float) -> Landsca
 
 def _resource(name: str) -> dict[str, Any]:
     text = files("topo_core.reference_landscapes").joinpath(f"known/{name}.json").read_text()
-    found: dict[str, Any] = json.loads(text)
-    return found
+    contents: dict[str, Any] = json.loads(text)
+    return contents

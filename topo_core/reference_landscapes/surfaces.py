@@ -93,14 +93,14 @@ def rastrigin_patch(radius: int = 1, amplitude: float = 1.0) -> Landscape:
         itertools.product(range(-radius, radius + 1), repeat=2),
         key=lambda point: (point[0] ** 2 + point[1] ** 2, point),
     )
-    found = landscape_of(loss, [(float(x), float(y)) for x, y in near], {})
+    landscape = landscape_of(loss, [(float(x), float(y)) for x, y in near], {})
     passes = {}
     for (i, first), (j, second) in itertools.combinations(enumerate(near), 2):
         step = (abs(first[0] - second[0]), abs(first[1] - second[1]))
         if sum(step) == 1:
             axis = step.index(1)
-            passes[i, j] = _axis_barrier(loss, found.minima[i], found.minima[j], axis)
-    return Landscape(found.objective, found.minima, found.losses, passes)
+            passes[i, j] = _axis_barrier(loss, landscape.minima[i], landscape.minima[j], axis)
+    return Landscape(landscape.objective, landscape.minima, landscape.losses, passes)
 
 
 def ring_valley(wells: int = 4, depth: float = 0.1) -> Landscape:

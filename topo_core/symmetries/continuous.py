@@ -66,9 +66,9 @@ def network_tangents(
             units = traced_units(module)
         except ValueError:
             return {}
-        found = [*families(units), *_unseen_inputs(units, inputs)]
+        candidates = [*families(units), *_unseen_inputs(units, inputs)]
         named: dict[str, list[Tensor]] = {}
-        for family in exact_families(objective, found, point):
+        for family in exact_families(objective, candidates, point):
             named.setdefault(family.name, []).append(family.tangents(point))
         return {name: torch.cat(rows) for name, rows in named.items()}
 
@@ -81,7 +81,7 @@ def _unseen_inputs(units: Units, inputs: Tensor | None) -> list[Family]:
         return []
     rows = inputs.flatten(1).double().cpu()
     rows = torch.cat([rows, torch.ones(len(rows), 1, dtype=torch.float64)], dim=1)
-    found = []
+    changes = []
     for weights in units.first_layers:
         seen = rows[:, : weights.shape[1]]
         if seen.shape[1] != weights.shape[1]:
@@ -89,8 +89,8 @@ def _unseen_inputs(units: Units, inputs: Tensor | None) -> list[Family]:
         values, vectors = torch.linalg.eigh(seen.T @ seen)
         unseen = vectors[:, values <= _UNSEEN * values.max()].T
         if len(unseen):
-            found.append(_changes(weights, unseen))
-    return found
+            changes.append(_changes(weights, unseen))
+    return changes
 
 
 def _changes(weights: Tensor, combinations: Tensor) -> Family:
@@ -99,8 +99,8 @@ def _changes(weights: Tensor, combinations: Tensor) -> Family:
 
     def tangents(point: Tensor) -> Tensor:
         rows = point.new_zeros(len(weights), len(combinations), len(point))
-        for unit, places in enumerate(weights):
-            rows[unit][:, places] = combinations.to(point)
+        for unit, indices in enumerate(weights):
+            rows[unit][:, indices] = combinations.to(point)
         return rows.flatten(0, 1)
 
     def moved(point: Tensor, draw: torch.Generator) -> Tensor:

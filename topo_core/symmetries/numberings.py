@@ -217,9 +217,9 @@ class Numberings:
                     axes.append(self._axis(entry, rows, known if single else {}))
             for block, group in enumerate(self._inner(root, count, entries, known)):
                 inside[block].append(group)
-        for numbering, found in self._rotations:
+        for numbering, given in self._rotations:
             if self.root(numbering) in tied:
-                rotations = [[*a, *b] for a, b in zip(rotations, found, strict=True)]
+                rotations = [[*a, *b] for a, b in zip(rotations, given, strict=True)]
         return Group(
             count,
             tuple(axes),

@@ -29,7 +29,7 @@ def valley(points):
     return 3 * (x - y**2).abs() + (y - 1) ** 2
 
 
-@pytest.mark.parametrize("start", [(0.3, -0.6), (2.0, 1.7), (-1.0, 0.1)])
+@pytest.mark.parametrize("start", [(2.0, 1.7), (-1.0, 0.1)])
 def test_the_lowest_point_of_a_kink_is_reached(start):
     """Without the descent along the kink the polish stops on it, higher up."""
     objective = from_function(valley)
