@@ -29,14 +29,16 @@ class ActorStarts:
 
 
 def starts_of_actors() -> Mapping[str, ActorStarts]:
-    """The starts of the actors of this driver, by identifier of the actor.
+    """The starts of those actors of this driver that Ray is restarting now, by identifier of the actor.
+
+    An actor that ends while it starts is in this state all the time.
 
     Ray has only a private function for this that works without a dashboard. If it is missing or fails, the
     result is empty.
     """
     with contextlib.suppress(Exception):
         job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
-        table = ray._private.state.actors(job_id=job)
+        table = ray._private.state.actors(job_id=job, actor_state_name="RESTARTING")
         return {
             key: ActorStarts(int(entry["NumRestarts"]), str(entry["Address"]["NodeID"]))
             for key, entry in table.items()

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
+from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
@@ -96,6 +97,7 @@ def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path, mon
 
 def driven(tmp_path, make, notify):
     """Ten paths on two workers whose silence of six seconds is noticed."""
+    protect_own_cluster()  # Ray reads the token once in a process, and these tests start two clusters
     location = str(tmp_path / "run")
     plan = plan_of(location, 5)
     store = Store(open_objects(location))

@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
+from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.executor import WorkersUnavailable
@@ -40,6 +41,7 @@ class DyingSecond(Instant):
 
 
 def driven(tmp_path, make, notify):
+    protect_own_cluster()  # Ray reads the token once in a process, and these tests start two clusters
     location = str(tmp_path / "run")
     plan = plan_of(location, 4)
     store = Store(open_objects(location))
