@@ -19,6 +19,20 @@ hypothesis.settings.load_profile("toscore")
 
 
 @pytest.fixture(scope="session")
+def _home_of_session(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def home_of_ray(_home_of_session: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set HOME to a folder that all tests of this process share in which Ray is started.
+
+    Ray writes its token there, and a process reads it once.
+    """
+    monkeypatch.setenv("HOME", _home_of_session)
+
+
+@pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_server.S3Server]:
     """A real S3 server for the whole session."""
     if s3_server.program() is None:

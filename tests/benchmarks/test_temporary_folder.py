@@ -8,7 +8,6 @@ import ray
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
-from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.run_file.models import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
@@ -35,11 +34,10 @@ def size_of(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("home_of_ray")
 @pytest.mark.timeout(400)
-def test_rays_temporary_folder_does_not_grow_with_tasks(tmp_path, monkeypatch):
+def test_rays_temporary_folder_does_not_grow_with_tasks(tmp_path):
     """Between the first and the last of 10,000 tasks it grows by less than a megabyte: 100 bytes a task."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    protect_own_cluster()
     location = str(tmp_path / "run")
     plan, store = plan_of(location, 142), Store(open_objects(location))
     lease = Lease.acquire(store.objects)

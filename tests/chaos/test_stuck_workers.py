@@ -10,7 +10,6 @@ import pytest
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
-from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.lease import Lease
@@ -23,7 +22,7 @@ from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.usefixtures("home_of_ray"), pytest.mark.chaos, pytest.mark.timeout(240)]
 
 STOPPED, HUNG = (0, 2), (1, 2)
 
@@ -77,9 +76,8 @@ class Woken(Stuck):
         return Sleeper._slept(self, task)
 
 
-def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path, monkeypatch):
+def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path):
     """SIGSTOP for longer than a worker may be silent, then SIGCONT: one record of each path, no failure."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
 
     def notify(event):
@@ -97,7 +95,6 @@ def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path, mon
 
 def driven(tmp_path, make, notify):
     """Ten paths on two workers whose silence of six seconds is noticed."""
-    protect_own_cluster()  # Ray reads the token once in a process, and these tests start two clusters
     location = str(tmp_path / "run")
     plan = plan_of(location, 5)
     store = Store(open_objects(location))
@@ -112,9 +109,8 @@ def driven(tmp_path, make, notify):
     return store, outcome
 
 
-def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path, monkeypatch):
+def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path):
     """Both are noticed by their heartbeat, every path completes once, nothing fails."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
     store, outcome = driven(tmp_path, Stuck, seen.append)
     assert outcome.ending is Ending.COMPLETE

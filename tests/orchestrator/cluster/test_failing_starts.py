@@ -6,7 +6,6 @@ import pytest
 
 from orchestrator.cluster.connection import ClusterSettings
 from orchestrator.cluster.executor import RayExecutor
-from orchestrator.cluster.token import protect_own_cluster
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.driver import drive
 from orchestrator.scheduling.executor import WorkersUnavailable
@@ -19,7 +18,7 @@ from workers.problems.evaluation import Evaluation
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.usefixtures("home_of_ray"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 class Dying(Instant):
@@ -41,7 +40,6 @@ class DyingSecond(Instant):
 
 
 def driven(tmp_path, make, notify):
-    protect_own_cluster()  # Ray reads the token once in a process, and these tests start two clusters
     location = str(tmp_path / "run")
     plan = plan_of(location, 4)
     store = Store(open_objects(location))
@@ -58,18 +56,16 @@ def driven(tmp_path, make, notify):
         lease.close()
 
 
-def test_a_run_of_which_no_worker_can_start_ends_and_says_why(tmp_path, monkeypatch):
+def test_a_run_of_which_no_worker_can_start_ends_and_says_why(tmp_path):
     """Ray restarts the processes without end; the run ends after a few of them, with a sentence."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
     with pytest.raises(WorkersUnavailable, match=r"No worker can start: .*its process ended"):
         driven(tmp_path, Dying, seen.append)
     assert "could not start" in next(e.cause for e in seen if isinstance(e, events.WorkerLost))
 
 
-def test_a_run_goes_on_with_the_workers_that_can_start(tmp_path, monkeypatch):
+def test_a_run_goes_on_with_the_workers_that_can_start(tmp_path):
     """One of two cannot start: the other completes the run, and the first one is reported."""
-    monkeypatch.setenv("HOME", str(tmp_path))
     seen = []
     assert driven(tmp_path, DyingSecond, seen.append).ending is Ending.COMPLETE
     (*_, last) = [e for e in seen if isinstance(e, events.WorkerLost)]
