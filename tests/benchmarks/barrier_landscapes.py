@@ -174,10 +174,7 @@ def _known(make: Callable[[], Landscape]) -> Iterator[Case]:
 
 
 def teacher(count: int, examples: int = 0) -> Iterator[Case]:
-    """Minima of teacher–student networks.
-
-    The passes known of these networks lead to any copy of a minimum, so none is known for these pairs.
-    """
+    """Minima of teacher–student networks, and the lowest passes known between them."""
     del examples
     cases = (
         Case(
@@ -186,10 +183,11 @@ def teacher(count: int, examples: int = 0) -> Iterator[Case]:
             landscape.objective,
             landscape.minima[i],
             landscape.minima[j],
+            lowest,
         )
         for k in (7, 8, 10)
         for landscape in [teacher_student(k)]
-        for i, j in landscape.passes
+        for (i, j), lowest in landscape.passes.items()
     )
     yield from itertools.islice(cases, count)
 

@@ -23,14 +23,16 @@ _STEPS = 2000  # at least, so that objectives with few minibatches get enough st
 # at least; most curves end earlier, where they no longer pay (`starts.hand_over`)
 _CURVE_PASSES = 800
 _CURVE_GRADIENTS = 6400
+# with exact gradients in up to `LARGE` dimensions, where saddles are searched from the peaks of the path
+_CURVE_GRADIENTS_SEARCH = 1600
 LARGE = 1000
 """Number of dimensions above which a search for routes over other minima costs more gradients than it
 saves."""
 SMALL = 48
-"""Number of dimensions up to which that search comes first: there it joins most pairs of minima over proved
-saddles for fewer gradients than a curve takes."""
+"""Number of dimensions up to which that search has its whole budget before a curve is trained: there it joins
+most pairs of minima over proved saddles."""
 SEARCHED = 128
-"""Number of dimensions up to which CONVERGED is said only after such a search."""
+"""Number of dimensions up to which a search comes first, and CONVERGED is said only if it is complete."""
 # in more than `SMALL` dimensions, after a curve and a search that cost about 200 steps
 _STEPS_MEDIUM = 300
 _STEPS_LARGE = 600  # with exact gradients in more than `LARGE` dimensions
@@ -98,9 +100,9 @@ class PathSettings:
         max_move: longest displacement of a point in a step, in units of the distance to its nearer
             neighbour; None for no bound. ``paper`` has no bound.
         bezier_epochs: largest number of passes in which the curve of ``bezier`` is trained, with one point
-            for each minibatch; None for at least 800 passes and at least 6,400 gradients. Training ends
-            earlier if the curve is as low as its higher end, or if a path is expected to become lower with
-            as many gradients (``starts.hand_over``).
+            for each minibatch; None for at least 800 passes and at least 6,400 gradients, and with exact
+            gradients in up to 1,000 dimensions for 1,600. Training ends earlier if the curve is as low as its
+            higher end, or if it hardly falls any more (``starts.hand_over``).
         bezier_rate: first learning rate of the curve, in units of the root mean square difference of the
             coordinates of the two ends; None for 0.008, and for less in plain chains of more than five
             layers.
@@ -180,6 +182,8 @@ class PathSettings:
             most = max(_POINTS_LARGE, self.points)
             insertion = Insertion(_INSERT_EVERY, "residual", threshold=1.05, max_points=most)
         passes = max(_CURVE_PASSES, math.ceil(_CURVE_GRADIENTS / batches))
+        if exact and not huge:
+            passes = _CURVE_GRADIENTS_SEARCH
         most_steps = _STEPS_LARGE if huge else _STEPS_MEDIUM
         steps = most_steps if large else max(_EPOCHS, math.ceil(_STEPS / batches))
         return ResolvedSettings(

@@ -12,7 +12,7 @@ from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.polyline import line, merge_coincident, resample
 from topo_core.paths.profiles import is_as_low_as, loss_profile
-from topo_core.paths.settings import LARGE, SMALL, ResolvedSettings
+from topo_core.paths.settings import LARGE, SEARCHED, SMALL, ResolvedSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.ridge_continuation import ridged_route
@@ -24,6 +24,8 @@ from topo_core.paths.verified_pass import VerifiedPass
 
 _CLOSE = 1e-3  # of the barrier: largest height of a polygon above its highest saddle
 _EPOCHS = 150  # epochs in which a trained curve is relaxed before its peaks are followed
+_BEFORE_A_CURVE = RouteSettings(unjoined=1_000)
+"""In 49 to 128 dimensions a search that does not join the ends in its first round mostly never does."""
 _BELOW_A_PATH = RouteSettings(unjoined=3_000)
 """In many dimensions most searches do not join the ends, and the gradients are better spent on the path."""
 
@@ -34,23 +36,34 @@ def saddles_start(
     """The lowest of a route over saddles of index 1 and a trained curve, with the verification of its pass.
 
     In up to 48 dimensions the search for routes comes first and usually suffices. If it verifies no pass, a
-    route is searched by way of a loss with a ridge, and then a curve is trained. In 49 to 1,000 dimensions
-    the curve comes first and is relaxed for ``_EPOCHS`` epochs. Its peaks are then followed to saddles. If
-    these saddles join the ends, the search continues below the height of the curve. In more dimensions, or in
-    float32, the start is a trained curve.
+    route is searched by way of a loss with a ridge, and then a curve is trained. In 49 to 128 dimensions the
+    search has few gradients unless it joins the ends with them, and a curve follows. In 129 to 1,000
+    dimensions the curve comes first. It is relaxed for ``_EPOCHS`` epochs, and its peaks are then followed to
+    saddles. If these saddles join the ends, the search continues below the height of the curve. In more
+    dimensions, or in float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
     if torch.equal(start, end):
         return Start(line(start, end, resolved.settings.points))
-    if len(start) <= SMALL:
-        route = _route(objective, start, end, resolved, seed)
-        if route.verified is not None:
-            return route
-        ridged = _by_way_of_a_ridge(objective, start, end, resolved, seed)
-        if ridged.verified is not None:
-            return _lower(ridged, route)
-        return _lower(_lower(route, ridged), _curve(objective, start, end, resolved, seed))
+    if len(start) > SEARCHED:
+        return _over_a_curve(objective, start, end, resolved, seed)
+    limits = RouteSettings() if len(start) <= SMALL else _BEFORE_A_CURVE
+    route = _route(objective, start, end, resolved, seed, limits)
+    if route.verified is not None:
+        return route
+    if len(start) > SMALL:
+        return _lower(route, _over_a_curve(objective, start, end, resolved, seed))
+    ridged = _by_way_of_a_ridge(objective, start, end, resolved, seed)
+    if ridged.verified is not None:
+        return _lower(ridged, route)
+    return _lower(_lower(route, ridged), _curve(objective, start, end, resolved, seed))
+
+
+def _over_a_curve(
+    objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
+) -> Start:
+    """A trained and relaxed curve, or the lower path over saddles found from its peaks."""
     curve = _curve(objective, start, end, resolved, seed)
     assert curve.profile is not None  # a curve is measured
     if is_as_low_as(curve.profile.maximum, curve.profile.losses[[0, -1]], start.dtype):
@@ -87,9 +100,10 @@ def _route(
     end: Tensor,
     resolved: ResolvedSettings,
     seed: int,
+    limits: RouteSettings,
 ) -> Start:
     """The lowest route that a new search finds; without one, the lowest path that the search relaxed."""
-    search = RouteSearch(objective, start, end, RouteSettings(), seed)
+    search = RouteSearch(objective, start, end, limits, seed)
     search.run()
     return _found(objective, search, start, end, resolved, seed)
 

@@ -19,7 +19,7 @@ in docs/performance.md):
 
 The rate decays linearly to 0, which removes the remaining noise. Training is done in rounds, each with as
 many gradients as all rounds before it. It ends early if the curve is as low as its higher end, since then no
-path is lower, or if a path is expected to fall faster (``hand_over``).
+path is lower, or if it hardly falls any more (``hand_over``).
 """
 
 import math
