@@ -30,12 +30,12 @@ from orchestrator.cluster.connection import (
     environment,
     gpus_per_worker,
 )
+from orchestrator.cluster.growth import AbsenceReports, wanted_workers
 from orchestrator.cluster.members import MakeWorker, Member, Unreachable, WorkerActor
 from orchestrator.cluster.shared_data import SharedData
 from orchestrator.scheduling.executor import (
     ClusterGone,
     ExecutorEvent,
-    NoWorkers,
     WorkerSlow,
     WorkersUnavailable,
 )
@@ -49,10 +49,6 @@ from workers.tasks.task import Task
 
 SURVEY_SECONDS = 2.0
 """Seconds between two searches for new nodes, and between two requests for the progress of workers."""
-
-ABSENCE_SECONDS = 60.0
-"""Seconds without a worker after which a message says so: a worker starts within a few seconds, a node within
-minutes."""
 
 LEAVE_SECONDS = 10.0
 """Seconds that running tasks get to publish a checkpoint when the run is interrupted: less than the 30 s that
@@ -96,13 +92,12 @@ class RayExecutor:
         self._health = WorkerHealth(settings.limits)
         self._starts = WorkerStarts()
         self._surveyed = 0.0
-        self._last_seen = time.monotonic()
-        """When a worker was there, or their absence was reported."""
         self._count = 0
         self._open_tasks: float = float("inf")
         connect(settings)
         self._load_data = load_dataset if data is None else SharedData(*data)
         self._gpus = gpus_per_worker(settings.resources)
+        self._absence = AbsenceReports(self._gpus, time.monotonic())
         self._remote = ray.remote(
             num_cpus=1,
             num_gpus=self._gpus,
@@ -323,22 +318,9 @@ class RayExecutor:
 
     # Growth and health.
 
-    def _wanted(self) -> int:
-        """The number of workers to aim for.
-
-        It is the number in the run file. For `auto` it is the number that fits on the cluster and, on a
-        cluster that was not started here, at least twice the number that have joined, so that an autoscaler
-        adds nodes as long as it can.
-        """
-        wanted = self._settings.resources.workers
-        if wanted != "auto":
-            return wanted
-        resource, share = ("GPU", self._gpus) if self._gpus else ("CPU", 1.0)
-        room = int(ray.cluster_resources().get(resource, 0.0) / share)
-        if self._settings.address is None:
-            return room
-        joined = sum(member.joined for member in self._members.values())
-        return max(room, 1, 2 * joined)
+    @property
+    def _joined(self) -> int:
+        return sum(member.joined for member in self._members.values())
 
     def _survey(self) -> None:
         """Every `SURVEY_SECONDS`, adjust the number of workers and check the health of each."""
@@ -346,7 +328,8 @@ class RayExecutor:
         if now - self._surveyed < SURVEY_SECONDS:
             return
         self._surveyed = now
-        self._report_absence(now)
+        if report := self._absence.check(now, self._joined):
+            self._events.append(report)
         self._give_up_unreachable(now)
         self._count_ended_starts()
         self._call_join_again()
@@ -363,20 +346,6 @@ class RayExecutor:
                 self._health.asked(member.name, now)
         for verdict in self._health.verdicts(now):
             self._act_on(verdict)
-
-    def _report_absence(self, now: float) -> None:
-        """Report once a minute that no worker is there."""
-        if any(member.joined for member in self._members.values()):
-            self._last_seen = now
-        elif now - self._last_seen > ABSENCE_SECONDS:
-            self._last_seen = now
-            needs = f"1 CPU and {self._gpus:g} GPUs" if self._gpus else "1 CPU"
-            self._events.append(
-                NoWorkers(
-                    "no worker has joined: nodes are still starting, or none has room for a worker "
-                    f"({needs}); `ray status` shows the nodes"
-                )
-            )
 
     def _call_join_again(self) -> None:
         """Call `join` again on workers that died while they started.
@@ -421,7 +390,9 @@ class RayExecutor:
         Ray's `request_resources` would do so too, but it would remain after the driver was killed: nodes
         would cost money although no driver uses them. A pending actor ends with its driver.
         """
-        most = max(1, min(self._wanted(), self._open_tasks))
+        most = max(
+            1, min(wanted_workers(self._settings, self._gpus, self._joined), self._open_tasks)
+        )
         for member in [m for m in self._members.values() if m.is_pending]:
             if len(self._members) <= most:
                 break

@@ -7,12 +7,13 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from orchestrator.cluster import actor_table, connection
+from orchestrator.cluster import actor_table, connection, growth
 from orchestrator.cluster import executor as executors
 from orchestrator.cluster.actor_table import ActorStarts
 from orchestrator.cluster.blame import cause
 from orchestrator.cluster.connection import ClusterSettings, _JobConfig, environment
 from orchestrator.cluster.executor import RayExecutor
+from orchestrator.cluster.growth import AbsenceReports
 from orchestrator.run_file.groups import Resources
 from orchestrator.scheduling.executor import WorkersUnavailable
 from orchestrator.scheduling.messages import (
@@ -165,6 +166,7 @@ def cluster(monkeypatch):
     monkeypatch.setattr(executors, "SURVEY_SECONDS", float("inf"))
 
     hosts = {"node-a": "anna", "node-b": "bert"}
+    monkeypatch.setattr(growth, "ray", Ray)
     for module in (executors, actor_table):
         monkeypatch.setattr(module, "hosts_of_nodes", lambda: hosts)
     monkeypatch.setattr(actor_table, "starts_of_actors", lambda: dict(table))
@@ -250,16 +252,13 @@ def test_restarts_of_a_worker_that_worked_or_whose_node_left_are_no_failed_start
     assert len(ended_starts(executor, cluster, 9)) == 1
 
 
-def test_the_absence_of_workers_is_reported_once_a_minute(cluster):
-    """While no worker joins, the driver reports it once a minute, and nothing fails."""
-    executor, _ = cluster(w0=[], w1=[])
-    start = executor._last_seen
-    executor._report_absence(start + 59)
-    assert executor.poll(0.0) == []
-    for seconds in (61, 62, 125):
-        executor._report_absence(start + seconds)
-    first, second = executor.poll(0.0)
-    assert first == second and "no worker has joined" in first.reason and "1 CPU" in first.reason
+def test_the_absence_of_workers_is_reported_once_a_minute():
+    """The image of the nodes may be broken: nothing fails, and nobody joins."""
+    absence = AbsenceReports(2.0, 0.0)
+    seen = [absence.check(now, joined) for now, joined in ((59, 0), (61, 0), (62, 0), (125, 0))]
+    assert seen[0] is seen[2] is None and seen[1] == seen[3]
+    assert "no worker has joined" in seen[1].reason and "1 CPU and 2 GPUs" in seen[1].reason
+    assert [absence.check(now, joined) for now, joined in ((200, 1), (230, 0))] == [None, None]
 
 
 def test_an_error_of_the_first_call_ends_no_driver(cluster):
