@@ -72,7 +72,10 @@ def sizes(spec: DataSpec) -> Sizes:
         data = load_dataset(spec)
         train, test = len(data.train_inputs), len(data.test_inputs)
         return Sizes(train, test, data.input_shape, data.classes or _counted(data))
-    subset = spec.option("subset", None)
+    subset, shrink = spec.option("subset", None), spec.option("shrink", 1)
+    if isinstance(shrink, int) and shrink > 1:
+        channels, *sides = (side for side in known.input_shape if isinstance(side, int))
+        known = replace(known, input_shape=(channels, *(side // shrink for side in sides)))
     return replace(known, train=subset) if isinstance(subset, int) else known
 
 
@@ -199,7 +202,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
     if ":" in spec.name:
         own, others = _apart(spec)
         return _with_noise(_subset(_users(own, others), others), others)
-    loaded = _text(spec) if spec.name == "text" else _LOADERS[spec.name]()
+    loaded = _text(spec) if spec.name == "text" else _shrunk(_LOADERS[spec.name](), spec)
     return _with_noise(_subset(loaded, spec), spec)
 
 
@@ -304,6 +307,21 @@ def _torchvision(name: str, make: Callable[[Any, Path, bool], Any]) -> Callable[
         return _normalised(*tensors)
 
     return load
+
+
+def _shrunk(data: Dataset, spec: DataSpec) -> Dataset:
+    """`shrink: k` replaces each block of k x k pixels by its mean, for networks with few parameters."""
+    block = spec.option("shrink", 1)
+    side = min(data.train_inputs.shape[2:])
+    whole = isinstance(block, int) and not isinstance(block, bool)
+    if not whole or not 1 <= block <= side:
+        raise BadReference(
+            f"data.shrink is {block!r}; it must be the side of a block of pixels, 1 to {side}"
+        )
+    if block == 1:
+        return data
+    inputs = [torch.nn.functional.avg_pool2d(x, block) for x in (data.train_inputs, data.test_inputs)]
+    return _normalised(inputs[0], data.train_targets, inputs[1], data.test_targets)
 
 
 def _subset(data: Dataset, spec: DataSpec) -> Dataset:

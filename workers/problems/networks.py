@@ -224,17 +224,21 @@ def _fc(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
 
 
 def _cnn(pools: Sequence[int]) -> Callable[[tuple[int, ...], int, NetworkSpec], nn.Module]:
-    """CNN-n-C: per pool a 5x5 convolution to C channels, batch norm if asked for, an activation, the pool."""
+    """CNN-n-C: per pool a 5x5 convolution to C channels, batch norm if asked for, an activation, the pool.
+
+    With `pooling: mean` and a smooth activation the loss is smooth; a maximum has kinks.
+    """
 
     def make(shape: tuple[int, ...], classes: int, spec: NetworkSpec) -> nn.Module:
         channels = spec.option("channels", 32)
+        mean = spec.option("pooling", "max") == "mean"
         layers: list[nn.Module] = []
         width, side = shape[0], shape[-1]
         for pool in pools:
             layers.append(nn.Conv2d(width, channels, 5, padding=2))
             if spec.option("batch_norm", False):
                 layers.append(nn.BatchNorm2d(channels))
-            layers += [_activation(spec), nn.MaxPool2d(pool)]
+            layers += [_activation(spec), nn.AvgPool2d(pool) if mean else nn.MaxPool2d(pool)]
             width, side = channels, side // pool
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(side * side * channels, classes))
 

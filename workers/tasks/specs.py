@@ -120,9 +120,9 @@ class NetworkSpec(Spec):
     def known(cls) -> Mapping[str, tuple[str, ...]]:
         return {
             "fc": ("hidden", "activation"),
-            "cnn1": ("channels", "batch_norm", "activation"),
-            "cnn2": ("channels", "batch_norm", "activation"),
-            "cnn3": ("channels", "batch_norm", "activation"),
+            "cnn1": ("channels", "batch_norm", "activation", "pooling"),
+            "cnn2": ("channels", "batch_norm", "activation", "pooling"),
+            "cnn3": ("channels", "batch_norm", "activation", "pooling"),
             "resnet": ("channels", "activation"),
             "resnet_e7": ("channels", "activation"),
             "transformer": ("width", "heads", "layers", "every_token"),
@@ -137,6 +137,8 @@ class NetworkSpec(Spec):
             right, wanted = isinstance(value, bool), "true or false"
         elif option == "activation":
             right, wanted = value in cls.activations, f"one of {', '.join(cls.activations)}"
+        elif option == "pooling":
+            right, wanted = value in ("max", "mean"), "max or mean"
         else:
             right, wanted = _counts(value), "a whole number above 0"
         if not right:
@@ -159,7 +161,7 @@ class DataSpec(Spec):
     def known(cls) -> Mapping[str, tuple[str, ...]]:
         images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "cifar100", "svhn")
         return {
-            **dict.fromkeys(images, ("subset", "label_noise")),
+            **dict.fromkeys(images, ("subset", "label_noise", "shrink")),
             "text": ("context", "every_token", "subset", "label_noise"),
         }
 
