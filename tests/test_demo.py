@@ -18,7 +18,7 @@ def test_the_demo_has_minima_and_a_bar_with_a_length(tmp_path, monkeypatch):
     settings = [word for setting in FEWER for word in ("--set", setting)]
     said = toscore("run", str(DEMO), "--in-process", *settings)
     assert said.code == 0, said.err
-    assert "2 of 2 are minima" in said.out and "without a climb" not in said.out
+    assert "2 of 2 are minima" in said.out and "does not rise" not in said.out
     landscape = load_run("runs/demo").landscape
     (bar,) = landscape.barcodes["elder"].finite
     assert bar.length > 0.05

@@ -75,7 +75,7 @@ def cost_of(
             _seconds(simplices),
         ),
         CostRow(
-            "leading paths over saddles, verified",
+            "refinement of paths, verified saddles",
             len(saddles),
             None,
             sum(record.gradients for record in saddles),

@@ -91,8 +91,8 @@ def anytime_figure(landscape: Landscape, bars: Sequence[AnytimeBar]) -> Figure:
         name="barcode-so-far",
         title="The barcode so far",
         caption=(
-            f"With {done}. Solid: no missing path can shorten it. Dashed: undecided, the bar may end "
-            f"anywhere on it. {decided} of {len(bars)} bars are decided."
+            f"With {done}. No missing path can change the solid part of a bar; it may end anywhere on "
+            f"the dashed part. {decided} of {len(bars)} bars are decided."
         ),
         alt=f"Barcode with {done}; {decided} of {len(bars)} bars are decided.",
         table=Table(

@@ -67,14 +67,13 @@ def barcode_figure(panels: Sequence[Panel], *, index: int, name: str = "") -> Fi
     """
     whose = "minima" if index == 0 else f"index {index}"
     births = (
-        "A bar begins at the loss of its minimum and ends at the lowest pass that leads to a lower "
-        "one: its length is the barrier that separates the minimum from lower ones. The bar of the lowest "
-        "minimum never ends."
-        + _open_bars(panels, "no path to a lower minimum is known yet")
+        "A bar begins at the loss of its minimum and ends at the lowest pass to a lower minimum. Its length "
+        "is the barrier between the minimum and lower ones. The bar of the lowest minimum never ends."
+        + _open_bars(panels, "no path to a lower minimum is complete")
         + _marked_ends(panels)
         if index == 0
-        else f"A bar begins where optimised {index}-simplices close a cycle and ends where those of "
-        f"one dimension more fill it." + _open_bars(panels, "nothing that fills it is known yet")
+        else f"A bar begins where optimised {index}-simplices close a cycle and ends where simplices of "
+        f"the next dimension fill it." + _open_bars(panels, "no simplex that fills it is complete")
     )
     return Figure(
         name=name or f"barcode-{index}",
@@ -90,8 +89,8 @@ def _marked_ends(panels: Sequence[Panel]) -> str:
     if not any(panel.ends for panel in panels):
         return ""
     return (
-        " A dot at the end of a bar marks a verified saddle, a cross a kink of the loss; an end without a "
-        "mark is a height that a path attains, below which lower passes may exist."
+        " A dot marks an end at a verified saddle of index 1, a cross an end at a kink of the loss. An end "
+        "without a mark is the highest loss on a path, an upper bound: lower passes may exist."
     )
 
 

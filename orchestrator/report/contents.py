@@ -100,7 +100,7 @@ def left_out(landscape: Landscape) -> str:
             return ""
         bars = "One finite bar says" if finite == 1 else f"{finite} finite bars say"
         return (
-            f"{bars} nothing of a relation between bar length and test "
+            f"{bars} nothing about a relation between bar length and test "
             "error; that figure is left out."
         )
     return (

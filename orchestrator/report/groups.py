@@ -122,8 +122,8 @@ def groups_figure(groups: Sequence[Group]) -> Figure | None:
         name="groups-of-minima",
         title="Groups of minima",
         caption=(
-            "Upper marks are the heights of the passes between two minima of one group, lower marks "
-            f"the minima's own losses; lines are medians. {medians}."
+            "Circles are the heights of the passes between two minima of one group, dashes the losses of its "
+            f"minima, and lines the medians of the heights. {medians}."
             + (f" Mean test errors: {errors}." if errors else "")
         ),
         alt=f"Pass heights of {len(shown)} groups of minima. {medians}.",

@@ -7,7 +7,7 @@ from functools import partial
 from matplotlib.figure import Figure as Drawing
 
 from orchestrator.report.figure import Figure, table_of
-from orchestrator.report.paths import PANELS, Pair, Passes, carrying
+from orchestrator.report.paths import PANELS, Pair, Passes, paths_of_bars
 from orchestrator.report.style import FIRST, MUTED, NARROW, WIDE, log_axis, number, spans_decades
 from topo_core.homology.barcodes import Barcode
 from workers.storage.schema import PairRecord
@@ -15,29 +15,29 @@ from workers.storage.schema import PairRecord
 
 def held_out_figure(bars: Barcode, passes: Passes) -> Figure | None:
     """Test loss along the paths that end a bar; None if it was not measured on any of them."""
-    carried = [pair for _, pair in carrying(bars, passes) if len(passes[pair].test_losses)]
-    if not carried:
+    ending = [pair for _, pair in paths_of_bars(bars, passes) if len(passes[pair].test_losses)]
+    if not ending:
         return None
-    shown = carried[:PANELS]
+    shown = ending[:PANELS]
     rows = [
         (f"{pair[0]}–{pair[1]}", position, loss)
-        for pair in carried
+        for pair in ending
         for position, loss in zip(
             passes[pair].test_positions, passes[pair].test_losses, strict=True
         )
     ]
-    rising = sum(_rises(passes[pair]) for pair in carried)
-    count = f"{rising} of {len(carried)} paths"
+    rising = sum(_rises(passes[pair]) for pair in ending)
+    count = f"{rising} of {len(ending)} paths"
     return Figure(
         name="test-loss-along-paths",
         title="Test loss along the same paths",
         caption=(
-            "Mean loss on the test set at the points of each path, without a ridge; paths were optimised on "
-            "the training loss. The dashed line is the higher of its two ends. It is higher inside the path "
-            f"than at both ends on {count}."
+            "Mean loss on the test set at the points of each path, without a ridge. The paths were optimised "
+            "on the training loss alone. The dashed line is at the higher of the two ends. On "
+            f"{count} the test loss rises above both ends."
         ),
         alt=(
-            f"Test loss along {len(shown)} paths; higher inside than at both ends on {count}. The "
+            f"Test loss along {len(shown)} paths; it rises above both ends on {count}. The "
             f"highest value is {number(max(max(passes[pair].test_losses) for pair in shown))}."
         ),
         table=table_of(("path", "position", "test loss"), rows),

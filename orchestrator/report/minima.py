@@ -81,8 +81,8 @@ def training_figure(minima: Minima, run: str) -> Figure | None:
         name="training-curves",
         title="Training of the minima",
         caption=(
-            "Mean loss over the minibatches of each epoch (above) and learning rate (below), one line "
-            f"a minimum.{left_out}"
+            "Mean loss over the minibatches of each epoch (top) and learning rate (bottom), one line "
+            f"for each minimum.{left_out}"
         ),
         alt=(
             f"Training curves of {len(curves)} minima of {run}; they end at losses between "
@@ -133,9 +133,9 @@ def generalisation_figure(minima: Minima, bars: Barcode, run: str) -> Figure | N
         name="length-and-test-error",
         title="Bar length and test error",
         caption=(
-            "Each finite bar: its length across, the share of test examples that its minimum gets "
-            f"wrong up. {correlation.sentence} The minima are of one architecture and training; an interval "
-            "that contains 0 shows no relation."
+            "One point for each finite bar: its length, and the share of test examples that its minimum "
+            f"misclassifies. {correlation.sentence} All minima have one architecture; an interval that "
+            "contains 0 shows no relation."
         ),
         alt=f"Scatter plot of {len(rows)} minima, bar length against test error. {correlation.sentence}",
         table=table_of(names, rows),

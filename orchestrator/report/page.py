@@ -80,6 +80,7 @@ class Page:
         numbers: the numbers at the top.
         sections: the sections of the page.
         summary: sentences that state the result and can be quoted.
+        lead: the figure below the summary, above the numbers; None for none.
     """
 
     title: str
@@ -88,6 +89,7 @@ class Page:
     numbers: Sequence[Number]
     sections: Sequence[Section]
     summary: Sequence[str] = ()
+    lead: Figure | None = None
 
 
 def render(page: Page) -> str:
@@ -118,6 +120,7 @@ def render(page: Page) -> str:
         subtitle=page.subtitle,
         missing=page.missing,
         summary=page.summary,
+        lead=figure_values(page.lead) if page.lead else None,
         numbers=page.numbers,
         sections=sections,
     )

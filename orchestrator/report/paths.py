@@ -63,7 +63,7 @@ ReadPoints = Callable[[Pair], PathPoints | None]
 """Reads the points of a path; returns None if they were not kept or cannot be read."""
 
 
-def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
+def paths_of_bars(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
     """The finite bars with the paths that end them, the longest bar first.
 
     Each path occurs once, with the longest bar that it ends.
@@ -78,31 +78,31 @@ def carrying(bars: Barcode, passes: Passes) -> list[tuple[Bar, Pair]]:
 def losses_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | None:
     """Loss along the paths that end a bar; None if there is no such path with a loss profile."""
     # In runs with very many paths the profiles are not read from the store.
-    carried = [item for item in carrying(bars, passes) if len(passes[item[1]].positions)]
-    if not carried:
+    ending = [item for item in paths_of_bars(bars, passes) if len(passes[item[1]].positions)]
+    if not ending:
         return None
-    shown = carried[:PANELS]
+    shown = ending[:PANELS]
     knots = {pair: points(pair) for _, pair in shown}
     rows = [
         (f"{pair[0]}–{pair[1]}", position, loss)
-        for _, pair in carried
+        for _, pair in ending
         for position, loss in zip(passes[pair].positions, passes[pair].losses, strict=True)
     ]
     rest = (
-        f" These are the {len(shown)} longest of {len(carried)} bars; the curves of all are in the "
+        f" These are the {len(shown)} longest of {len(ending)} bars; the curves of all are in the "
         "data."
-        if len(carried) > len(shown)
+        if len(ending) > len(shown)
         else ""
     )
-    highest = max(passes[pair].height for _, pair in carried)
+    highest = max(passes[pair].height for _, pair in ending)
     return Figure(
         name="loss-along-paths",
-        title="Loss along the paths that carry a bar",
+        title="Loss along the paths that end bars",
         caption=(
             "From one minimum (left) to the other (right) by arc length. Circles are the points of the "
-            "path, the line is the loss on the polygon between them, sampled until the maximum is "
-            "bracketed; the band at the top is what may lie between the samples. The dashed line is the "
-            f"birth of the bar that this pass ends.{rest}"
+            "path. The line is the loss along the polygon, sampled until its maximum is bracketed; the band "
+            "at the top is the estimated error of that maximum. The triangle marks the pass, and the dashed "
+            f"line the birth of the bar that ends there.{rest}"
         ),
         alt=(
             f"Loss along {len(shown)} paths, longest bar first, from path "
@@ -163,8 +163,8 @@ def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
     with_history = {pair: record for pair, record in passes.items() if len(record.history) > 1}
     if not with_history:
         return None
-    carried = [pair for _, pair in carrying(bars, passes) if pair in with_history]
-    traced = (carried or list(with_history))[:TRACED]
+    ending = [pair for _, pair in paths_of_bars(bars, passes) if pair in with_history]
+    traced = (ending or list(with_history))[:TRACED]
     traces = {pair: _columns(with_history[pair]) for pair in traced}
     names = ("epoch", "dense_maximum", "max_loss", "normal_norm", "tangent_norm")
     rows = [
@@ -174,17 +174,17 @@ def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
     ]
     spread = _spread(with_history)
     first, last = traces[traced[0]]["dense_maximum"][0], traces[traced[0]]["dense_maximum"][-1]
-    lines = "the paths that carry a bar" if carried else "the first paths"
-    if len(carried) > len(traced):
-        lines = f"the {len(traced)} paths that carry the longest bars"
+    lines = "the paths that end bars" if ending else "the first paths"
+    if len(ending) > len(traced):
+        lines = f"the paths that end the {len(traced)} longest bars"
     return Figure(
         name="path-optimisation",
         title="Optimisation of the paths",
         caption=(
-            f"Lines are {lines}, the band holds the middle 80 % of all {len(with_history)} paths. "
-            "Above: the highest loss on the polygon. Middle: the norm of the normal component of the "
-            "gradient, which moves the points; below: its tangential component, which does not. Both are "
-            "root mean squares over the moving points on the last minibatch of an epoch."
+            f"Lines: {lines}. Band: the middle 80 % of all {len(with_history)} paths. Top: the highest loss "
+            "on the polygon. Middle: the norm of the component of the gradient normal to the path, which "
+            "moves the points. Bottom: the tangential component, which does not move them. Both norms are root "
+            "mean squares over the moving points, on the last minibatch of an epoch."
         ),
         alt=(
             f"Three charts against epochs of {len(with_history)} paths. The maximum of path "
@@ -226,8 +226,8 @@ def _draw_history(
     axes = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1.2, 1.2))
     wanted = (
         ("dense_maximum", "highest loss", FIRST),
-        ("normal_norm", "gradient across", SECOND),
-        ("tangent_norm", "gradient along", THIRD),
+        ("normal_norm", "normal gradient", SECOND),
+        ("tangent_norm", "tangential gradient", THIRD),
     )
     alpha = max(0.25, min(0.9, 8 / len(traces)))
     for ax, (name, label, colour) in zip(axes, wanted, strict=True):
@@ -264,7 +264,7 @@ def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | 
     The paper's Figures G.8 and G.9, for the path that ends the longest bar among the paths whose norms were
     kept. None if there is none.
     """
-    kept = ((bar, pair, points(pair)) for bar, pair in carrying(bars, passes))
+    kept = ((bar, pair, points(pair)) for bar, pair in paths_of_bars(bars, passes))
     bar, pair, held = next(
         (item for item in kept if item[2] is not None and item[2].epochs), (None, None, None)
     )
@@ -280,11 +280,10 @@ def norms_figure(bars: Barcode, passes: Passes, points: ReadPoints) -> Figure | 
         name="gradient-norms",
         title=f"Gradient at each point of path {_named(pair)}",
         caption=(
-            f"The path that carries the longest bar, of length {number(bar.length)}, at several "
-            "epochs of its optimisation, from light to dark, each on the last minibatch of an epoch. "
-            "First the norm of the tangential component (the paper's Figure G.8), then of the normal "
-            "component (Figure G.9). Once the path has converged, the noise of the minibatches is "
-            "what is left of it."
+            f"The path that ends the longest bar, of length {number(bar.length)}, at several "
+            "epochs of its optimisation, from light to dark; each norm is of the last minibatch of an epoch. "
+            "First the tangential component (the paper's Figure G.8), then the normal component "
+            "(Figure G.9). On a converged path the remaining normal component is minibatch noise."
         ),
         alt=(
             f"Gradient norms at {len(held.normal[-1])} points of path {_named(pair)} from epoch "
@@ -305,7 +304,7 @@ def _draw_norms(held: PathPoints, wide: bool) -> Drawing:
     rows, columns = (1, 2) if wide else (2, 1)
     figure = Drawing(figsize=(WIDE, 3.0) if wide else (NARROW, 5.4))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    parts = (("along the path", held.tangent), ("across the path", held.normal))
+    parts = (("tangential component", held.tangent), ("normal component", held.normal))
     for ax, (title, norms) in zip(axes, parts, strict=True):
         for order, k in enumerate(chosen):
             strength = 0.25 + 0.75 * (order + 1) / len(chosen)

@@ -26,11 +26,14 @@ def has_length(landscape: Landscape) -> bool:
 
 def _asked(plan: Plan, landscape: Landscape) -> str:
     spec, counts = plan.run, landscape.counts
+    verdicts = [record.verdict for record in landscape.minima.values()]
+    proved = sum(verdict == "minimum" for verdict in verdicts)
+    judged = f" ({proved:,} of {len(verdicts):,} proved to be minima)" if any(verdicts) else ""
     return (
-        f"{len(landscape.minima):,} minima of the network {spec.network.name} on the data "
+        f"{len(verdicts):,} minima{judged} of the network {spec.network.name} on the data "
         f"{spec.data.name} were joined by {counts.done:,} paths"
         + (f" ({counts.total:,} pairs in all)" if counts.done < counts.total else "")
-        + ", each relaxed to a low pass."
+        + ", each optimised to a low maximum of the training loss."
     )
 
 
@@ -57,8 +60,8 @@ def _verified(landscape: Landscape) -> str:
     finite = len(landscape.barcodes["elder"].finite)
     if landscape.verified is None:
         return (
-            f"The ends of the {finite} finite bars are attained on paths; no peak was followed to a "
-            "saddle, so lower passes may exist."
+            f"The ends of the {finite} finite bars are upper bounds, the highest losses on paths; no saddle "
+            "was searched for, so lower passes may exist."
         )
     saddles = landscape.verified.count(EndKind.SADDLE)
     kinks = landscape.verified.count(EndKind.KINK)
@@ -67,5 +70,5 @@ def _verified(landscape: Landscape) -> str:
     if kinks:
         parts.append(f"{kinks} at a kink of the loss")
     if rest:
-        parts.append(f"{rest} at a height that is only attained on a path")
+        parts.append(f"{rest} at the highest loss on a path, which is an upper bound")
     return ", ".join(parts) + "."

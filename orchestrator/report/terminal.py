@@ -40,7 +40,7 @@ def barcode_view(landscape: Landscape, width: int = 80) -> RenderableType:
         parts.append(
             Text(
                 "A bar runs from the loss of a minimum up to the lowest pass to a lower minimum: its "
-                "length is the barrier that keeps the minimum. The bar of the lowest never ends."
+                "length is the barrier between them. The bar of the lowest minimum never ends."
             )
         )
         parts.append(_bars(landscape, max(20, width - 46)))
@@ -228,7 +228,7 @@ def evidence(known: Assessment, *, dips: bool = True) -> list[Text]:
 def _unlisted(ends: Sequence[UnlistedEnd]) -> Text:
     what = "1 minimum that is" if len(ends) == 1 else f"{len(ends)} minima that are"
     return Text(
-        f"Descents from the saddles that were met end at {what} not in this run, the lowest at a loss of "
+        f"Descents from the saddles end at {what} not in this run, the lowest at a loss of "
         f"{ends[0].loss:.4g}; minima.discover=true adds them."
     )
 
@@ -237,11 +237,11 @@ def _sampling(known: Assessment) -> str:
     if known.sampling.estimated:
         return (
             "± estimates what the dense sampling of these paths may have missed between its samples; it "
-            "is no bound, and there is none for direct paths."
+            "is not a bound, and direct paths have no such estimate."
         )
     return (
-        "Without ±: these heights are the highest loss at fixed points of each segment, and what lies "
-        "between them was not looked at."
+        "Without ±: these heights are the highest loss at fixed points of each segment; between those points "
+        "the loss was not evaluated."
     )
 
 
@@ -251,8 +251,8 @@ def _convergence(known: Assessment) -> str:
     amount = f"up to {fall:.2g}" if math.isfinite(fall) else "an unknown amount"
     return (
         f"With more epochs bars would shorten by {amount} (an estimate, not a bound); "
-        f"{len(convergence.unconverged)} of the {len(convergence.decisive)} paths that decide about "
-        "bars had not converged."
+        f"{len(convergence.unconverged)} of the {len(convergence.decisive)} paths at which bars end had not "
+        "converged."
     )
 
 
@@ -267,8 +267,8 @@ def _no_obstacle(known: Assessment) -> list[Text]:
         return []
     return [
         Text(
-            "No bar has a length that is more than ±: from each of these minima a path leads to a lower "
-            "one without a climb."
+            "No bar is longer than ±: from each of these minima a path leads to a lower one on which the "
+            "loss does not rise."
         )
     ]
 

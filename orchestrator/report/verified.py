@@ -14,7 +14,7 @@ SHOWN_DIFFERENCES = 5
 _KINDS = {
     EndKind.SADDLE: ("verified saddle", "verified saddles"),
     EndKind.KINK: ("kink of the loss", "kinks of the loss"),
-    EndKind.ATTAINED: ("height that a path attains", "heights that paths attain"),
+    EndKind.ATTAINED: ("height attained on a path", "heights attained on paths"),
 }
 
 
@@ -25,7 +25,7 @@ def verified_lines(verified: VerifiedBarcode) -> list[Text]:
         for kind, (one, many) in _KINDS.items()
         if (count := verified.count(kind))
     ]
-    ends = f"What ends the {len(verified.ends)} finite bars: {', '.join(counts) or 'nothing'}."
+    ends = f"Ends of the {len(verified.ends)} finite bars: {', '.join(counts) or 'none'}."
     if math.isfinite(verified.to_score):
         ends += f" TO-score of verified saddles alone: {verified.to_score:.4g}."
     lines = [Text(ends)]
@@ -33,7 +33,7 @@ def verified_lines(verified: VerifiedBarcode) -> list[Text]:
     for difference in both_end[:SHOWN_DIFFERENCES]:
         lines.append(
             Text(
-                f"Minimum {difference.minimum}: its bar ends at {_loss(difference.path_death)} on paths "
+                f"Minimum {difference.minimum}: its bar ends at {_loss(difference.path_death)} by paths "
                 f"and at {_loss(difference.saddle_death)} by saddles: {difference.reason}."
             )
         )

@@ -45,6 +45,9 @@ SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 that matches."""
 
 
+LEAD = ("barcode-so-far", "barcode-0")
+"""Names of the figure at the top of the page: of an unfinished run the first, else the second."""
+
 BUILT_IN = "builtin-"
 """Prefix of the fingerprint of a built-in network; the fingerprint of a user's network is a SHA-256."""
 
@@ -107,6 +110,8 @@ def write_figures(folder: Path, made: Iterable[Figure]) -> None:
 def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Page:
     """The content of the report of a run."""
     tables = _tables(landscape)
+    lead = next((figure for figure in made if figure.name.startswith(LEAD)), None)
+    made = [figure for figure in made if figure is not lead]
     sections: list[Section] = []
     for id_, (title, names) in SECTIONS.items():
         taken = {figure.name for section in sections for figure in section.figures}
@@ -132,6 +137,7 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
         numbers=_numbers(landscape),
         sections=sections,
         summary=summary(run.plan, landscape),
+        lead=lead,
     )
 
 
@@ -171,7 +177,7 @@ def _numbers(landscape: Landscape) -> list[Number]:
             Number(
                 "TO-score of index 0 on the same simplices",
                 number(to_score(landscape.homology.index_0)),
-                "its edges are polygons on the lattice of the triangles",
+                "edges are polygons on the lattice of the triangles",
             )
         )
     if convergence.unconverged and math.isfinite(convergence.largest_fall):
@@ -187,7 +193,7 @@ def _numbers(landscape: Landscape) -> list[Number]:
             Number(
                 "Jackknife over minima",
                 f"± {number(known.jackknife.standard_error)}",
-                f"minimum {known.jackknife.most_influential} matters most",
+                f"minimum {known.jackknife.most_influential} has the largest influence",
             )
         )
     return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *found]
@@ -212,15 +218,15 @@ def _tables(landscape: Landscape) -> list[NamedTable]:
             "loss": [dip.loss for dip in dips],
             "depth": [dip.depth for dip in dips],
         }
-        title = "Dips inside paths: basins that no minimum belongs to, deepest first"
+        title = "Dips inside paths: basins without a minimum of the run, deepest first"
         found.append(NamedTable("dips", title, Table(inside)))
     if landscape.verified:
-        title = "What the finite bars end at"
+        title = "Ends of the finite bars"
         found.append(NamedTable("bar-ends", title, bar_ends_table(landscape.verified)))
     if landscape.cost:
         title = (
-            "What each kind of work has taken. Gradients of paths are on one minibatch each, all others over "
-            "the whole training set; seconds of training include polish and verdicts"
+            "Cost of each kind of work. Gradients of paths are on one minibatch each, all others on the "
+            "whole training set; seconds of training include polish and verdicts"
         )
         found.append(NamedTable("cost", title, cost_table(landscape.cost)))
     if landscape.failures:
@@ -245,7 +251,7 @@ def _failed(landscape: Landscape, tables: list[NamedTable]) -> Section:
     text = []
     if landscape.failures:
         text.append(
-            f"{len(landscape.failures)} tasks failed and count in no number above. "
+            f"{len(landscape.failures)} tasks failed; their results are missing from all numbers above. "
             "toscore retry runs them again."
         )
     if landscape.damage:
@@ -256,12 +262,12 @@ def _failed(landscape: Landscape, tables: list[NamedTable]) -> Section:
     budget = sum(record.outcome != "converged" for record in landscape.passes.values())
     if budget:
         text.append(
-            f"{budget:,} of {len(landscape.passes):,} paths ended by their budget of epochs and were "
-            "not seen to converge: their passes may be lower than what is shown."
+            f"{budget:,} of {len(landscape.passes):,} paths reached their limit of epochs before they "
+            "converged: more epochs may lower their passes."
         )
     if not text:
-        text.append("Nothing failed, nothing is damaged, and every path was seen to converge.")
-    return Section("failures", "What failed", text=text, tables=own)
+        text.append("No task failed, no object is damaged, and every path converged.")
+    return Section("failures", "Failures and limits", text=text, tables=own)
 
 
 def _provenance(run: StartedRun) -> Section:

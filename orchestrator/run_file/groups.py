@@ -65,14 +65,14 @@ class Saddles(Model):
 
     refine: Literal["auto", "bars", "all", "off"] = Field(
         "auto",
-        description="Of paths that hold up bars, of all paths, or of none; auto: bars where minima are "
-        "polished.",
+        description="Which paths are refined: bars (those at which bars end), all, or off (none); auto: bars "
+        "if minima are polished, else off.",
     )
     rounds: int = Field(
         12,
         ge=1,
-        description="Rounds in which a path is relaxed with exact gradients and its peak followed, at most, "
-        "until its highest point is a verified saddle.",
+        description="Largest number of rounds; each relaxes the path with exact gradients and searches for a "
+        "saddle from its highest point, until that point is a verified saddle.",
     )
 
 

@@ -53,7 +53,7 @@ class RunFile(Model):
     reuse: tuple[str, ...] = Field((), description="Runs whose results count as this one's.")
     keep_paths: Literal["all", "bars", "none"] = Field(
         "all",
-        description="Whose points stay in the store: of all paths, those that hold up bars, none.",
+        description="Paths whose points stay in the store: all, bars (those at which bars end), or none.",
     )
 
     @model_validator(mode="before")
@@ -137,7 +137,7 @@ class RunFile(Model):
         if self.keep_paths == "none" and self.saddles.refine in ("bars", "all"):
             raise ValueError(
                 f"keep_paths is 'none' and saddles.refine {self.saddles.refine!r}: saddles are searched "
-                "for from the points of paths, keep those that hold up bars or all"
+                "for from the points of paths, keep those at which bars end (bars), or all"
             )
         if self.keep_paths != "all" and self.reduce.max_index > 0:
             raise ValueError(

@@ -2,9 +2,12 @@
 
 `toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"` makes one run for each value. Each run starts from the
 minima of the previous run and polishes them on the new loss instead of training new ones. Its paths start
-from those of the previous run, with their ends moved to the new minima, and are optimised for the number of
-steps in the path settings. A sweep tracks existing minima: it does not search for minima that exist only at
-the new value, and two minima that merge count as one (`Step.distinct`).
+from those of the previous run, with their ends moved to the new minima. They are already relaxed, so they
+take at most `EPOCHS` epochs. A path that was led over a saddle still has the saddle as one of
+its points, so the search for the new saddle starts close to it and takes at most `ROUNDS` rounds
+(`reconverge_landscape` of topsearch does the same with exact saddles and connections). A sweep tracks
+existing minima: it does not search for minima that exist only at the new value, and two minima that merge
+count as one (`Step.distinct`).
 """
 
 import re
@@ -26,6 +29,13 @@ from topo_core.homology.bar_ends import EndKind
 _KEPT = ("name", "store", "minima", "pairs", "reuse")
 """Keys of the run file that the sweep sets, so that they cannot be swept."""
 
+EPOCHS = 30
+"""Largest number of epochs of a moved path: a tenth of the default for exact gradients."""
+
+ROUNDS = 2
+"""Largest number of rounds in which a moved path is led over its saddle: one converges to the moved saddle,
+and the other relaxes the path beside it."""
+
 SAME = 1e-9
 """Relative difference of losses up to which two minima of one run count as the same, because sums in
 float64 differ by rounding."""
@@ -46,9 +56,10 @@ class Step:
         mean_bar: mean length of the finite bars, elder rule; None if there are none.
         bars: number of finite bars.
         bars_at_saddles: number of finite bars that end at a verified saddle.
-        gradients: gradient evaluations of all minima (polish and verdicts, whole training set) and all paths
-            (minibatches); gradients of training are not counted.
-        seconds: working time of all workers on minima and paths.
+        gradients: gradient evaluations of all minima (polish and verdicts), paths and saddles; those of paths
+            are on minibatches, and gradients of training are not counted.
+        products: Hessian-vector products of all minima and saddles.
+        seconds: working time of all workers.
     """
 
     value: Any
@@ -62,6 +73,7 @@ class Step:
     bars: int
     bars_at_saddles: int
     gradients: int
+    products: int
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -153,7 +165,13 @@ def next_run(
             "training": training,
         },
         "pairs": {"rule": "list", "pairs": [list(pair) for pair in sorted(landscape.passes)]},
-        "paths": {**values["paths"], "start": "moved", "warm_from": before.location},
+        "paths": {
+            **values["paths"],
+            "start": "moved",
+            "warm_from": before.location,
+            "epochs": min(EPOCHS, given.paths.epochs or EPOCHS),
+        },
+        "saddles": {**values["saddles"], "rounds": min(ROUNDS, given.saddles.rounds)},
         "keep_paths": "all",
     }
     return parse(values)
@@ -183,9 +201,9 @@ def step_of(landscape: Landscape, value: Any) -> Step:
         mean_bar=sum(bar.length for bar in bars) / len(bars) if bars else None,
         bars=len(bars),
         bars_at_saddles=sum(end.kind is EndKind.SADDLE for end in verified),
-        gradients=sum(record.judging_gradients for record in minima)
-        + sum(record.gradient_evaluations for record in landscape.passes.values()),
-        seconds=sum(r.seconds for r in (*minima, *landscape.passes.values())),
+        gradients=sum(row.gradients or 0 for row in landscape.cost),
+        products=sum(row.products or 0 for row in landscape.cost),
+        seconds=sum(row.seconds or 0.0 for row in landscape.cost),
     )
 
 

@@ -31,6 +31,7 @@ def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
         "mean bar",
         "at saddles",
         "gradients",
+        "products",
     ):
         table.add_column(heading, justify="right", overflow="fold")
     for step in steps:
@@ -44,8 +45,12 @@ def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
             _number(step.mean_bar),
             f"{step.bars_at_saddles} of {step.bars}",
             f"{step.gradients:,}",
+            f"{step.products:,}",
         )
-    note = "The first line is the run that the sweep begins with; minima are followed, not searched for."
+    note = (
+        "The first line is the run that the sweep starts from. Its minima are followed; no new ones are "
+        "searched for. Gradients and products: all but those of training."
+    )
     return Group(table, Text(note, style="dim"))
 
 

@@ -4,6 +4,7 @@ Starts that need only the loss are in `topo_core.paths.starts`. The starts in th
 (`aligned`), the store (`through`), or the store of another run (`warm`, `moved`).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
-from topo_core.paths.polyline import line, resample, through
+from topo_core.paths.polyline import arc_positions, line, resample, through
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
 from topo_core.paths.starts.protocol import Start
@@ -246,15 +247,16 @@ def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
     """The lowest path [k, d] of another run between minima of the same indices, moved to the minima of this
     run.
 
-    Every point is displaced by the mean of the displacements of the two ends, weighted by its position along
-    the path. If the loss has changed a little (another ridge, more data), the moved path is close to a path
-    of the new loss.
+    A path that was led over saddles keeps all its points, because its saddles are among them; any other path
+    is resampled to `settings.points`. Every point is displaced by the mean of the displacements of the two
+    ends, weighted by its position along the path. If the loss has changed a little (another ridge, more
+    data), the moved path is close to a path of the new loss.
 
     Raises:
         ValueError: the other run has no such path, or a network of another size.
         TaskFailure: the path is damaged.
     """
-    other, rows = _paths_of_other_run(task)
+    other, rows = _paths_of_other_run(task, refined=True)
     known = [row for row in rows if (row["i"], row["j"]) == (task.i, task.j)]
     if not known:
         raise ValueError(
@@ -268,15 +270,21 @@ def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
             f"warm_from names {task.settings.warm_from}, whose network has {points.shape[1]} parameters and "
             f"this one {len(start)}; choose a run of the same network."
         )
-    points = resample(points, task.settings.points)
-    share = torch.linspace(0, 1, len(points), dtype=points.dtype, device=points.device)[:, None]
+    if not lowest["refined"]:
+        points = resample(points, task.settings.points)
+    share = arc_positions(points)[:, None].to(points)
     moved = points + (1 - share) * (start - points[0]) + share * (end - points[-1])
     moved[0], moved[-1] = start, end  # without the rounding of the sum
     return moved
 
 
-def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]]:
+def _paths_of_other_run(
+    task: OptimizePath, *, refined: bool = False
+) -> tuple[Store, list[dict[str, Any]]]:
     """The store that `warm_from` names, and the records of its paths whose points were kept.
+
+    With `refined` they include the paths that were led over saddles, which have no `a` and `b`. Each row
+    says in `refined` which it is.
 
     Raises:
         ValueError: the store cannot be read.
@@ -286,7 +294,10 @@ def _paths_of_other_run(task: OptimizePath) -> tuple[Store, list[dict[str, Any]]
     columns = ("key", "i", "j", "a", "b", "height", "object")
     try:
         other = Store(open_objects(location))
-        rows = other.table("pairs", columns).to_pylist()
+        rows = [{**row, "refined": False} for row in other.table("pairs", columns).to_pylist()]
+        if refined:
+            saddles = other.table("saddles", ("key", "i", "j", "height", "object")).to_pylist()
+            rows += [{**row, "refined": True} for row in saddles if math.isfinite(row["height"])]
     except (NotWritable, StoreUnreachable) as error:
         raise ValueError(f"warm_from: {error}") from None
     return other, [row for row in rows if row["object"] is not None]

@@ -320,7 +320,9 @@ def _shrunk(data: Dataset, spec: DataSpec) -> Dataset:
         )
     if block == 1:
         return data
-    inputs = [torch.nn.functional.avg_pool2d(x, block) for x in (data.train_inputs, data.test_inputs)]
+    inputs = [
+        torch.nn.functional.avg_pool2d(x, block) for x in (data.train_inputs, data.test_inputs)
+    ]
     return _normalised(inputs[0], data.train_targets, inputs[1], data.test_targets)
 
 

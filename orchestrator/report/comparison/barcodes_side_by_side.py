@@ -34,9 +34,9 @@ def barcodes_figure(runs: Sequence[Compared]) -> Figure:
         name="barcodes",
         title="Barcodes side by side",
         caption=(
-            "One slot a run, one upright a bar: from the loss of its minimum up to the lowest pass that "
-            "leads lower (elder rule). Arrows are bars that do not end. All on one axis of the training "
-            "loss; two losses of different data sets have no common meaning."
+            "One column for each run, one vertical line for each bar, from the loss of its minimum to the "
+            "lowest pass to a lower minimum (elder rule). Arrows are bars that do not end. All runs share the "
+            "axis of the training loss; losses on different data are not comparable."
         ),
         alt=f"Barcodes of {len(runs)} runs on one axis. {described}.",
         table=table_of(("run", "minimum", "birth", "death"), rows),

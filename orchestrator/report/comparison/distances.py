@@ -60,9 +60,9 @@ def tree_distances_figure(runs: Sequence[Compared]) -> Figure | None:
         caption=(
             "Upper bound of the interleaving distance of the merge trees, in units of the loss: the "
             "largest difference of the heights at which two minima become one basin, for the matching of "
-            "minima that makes it smallest. It is never below the bottleneck distance; where it is above, "
-            "the same bars belong to basins that merge in another order. Runs with different numbers of "
-            "minima are left out."
+            "minima that makes it smallest. It is never smaller than the bottleneck distance; where it is "
+            "larger, basins with the same bars merge in another order. Runs with different numbers of minima "
+            "are left out."
         ),
         alt=f"Distances between {len(runs)} merge trees. {words}.",
         table=table_of(("run", "other run", "merge tree distance"), rows),

@@ -80,8 +80,8 @@ def pairs_figure(runs: Sequence[Compared]) -> Figure | None:
         name="matched-pairs",
         title="Matched pairs",
         caption=(
-            "Networks that differ in one switch alone, without it on the left of each panel and with it "
-            "on the right: lowest loss (squares), median (dots) and highest (triangles) end of the bars. "
+            "Networks that differ in one option only: without it on the left of each panel, with it on the "
+            "right. Squares: lowest loss; dots: median end of the bars; triangles: highest end. "
             f"{words}."
         ),
         alt=f"{len(found)} matched pairs of runs. {words}.",

@@ -1,8 +1,10 @@
 """`toscore compare`: compare several runs, as a page and in the terminal."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Group as Rows
 from rich.console import RenderableType
 from rich.table import Table as TextTable
@@ -13,6 +15,7 @@ from orchestrator.report.comparison.compared_runs import Compared
 from orchestrator.report.comparison.distances import (
     distances,
     distances_figure,
+    tree_distances,
     tree_distances_figure,
 )
 from orchestrator.report.comparison.matched_pairs import pairs_figure
@@ -20,9 +23,7 @@ from orchestrator.report.comparison.scores_against_size import scores_figure
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.groups import groups_figure, groups_of
 from orchestrator.report.page import NamedTable, Number, Page, Section
-from orchestrator.report.style import (
-    number,
-)
+from orchestrator.report.style import number
 from orchestrator.report.terminal import what_is_missing
 
 
@@ -75,10 +76,14 @@ def comparison_page(runs: Sequence[Compared], made: Sequence[Figure]) -> Page:
         if not item.landscape.complete
     ]
     data = {item.run.plan.identity.data for item in runs}
-    different = "" if len(data) == 1 else "The runs are on different data: losses do not compare. "
+    different = (
+        ""
+        if len(data) == 1
+        else "The runs are on different data: their losses are not comparable. "
+    )
     return Page(
         title=" · ".join(item.label for item in runs),
-        subtitle="Several runs beside each other. Every loss is the plain training loss.",
+        subtitle="Comparison of several runs by their training losses.",
         missing=different + " ".join(missing),
         numbers=[Number(item.label, number(item.score), "TO-score, elder rule") for item in runs],
         sections=[
@@ -109,7 +114,8 @@ def _named(made: Sequence[Figure], *names: str) -> list[Figure]:
 
 
 def comparison_view(runs: Sequence[Compared]) -> RenderableType:
-    """The comparison for a terminal: a table of the runs, and their bottleneck distances."""
+    """The comparison for a terminal: a table of the runs, and the distances of their barcodes and merge
+    trees."""
     table = TextTable(box=None, pad_edge=False, padding=(0, 1))
     columns = (
         "run",
@@ -124,17 +130,25 @@ def comparison_view(runs: Sequence[Compared]) -> RenderableType:
         table.add_column(name, justify="left" if name == "run" else "right")
     for row in zip(*(values.columns[name] for name in columns), strict=True):
         table.add_row(*(number(c) if isinstance(c, float) else str(c) for c in row))
-    matrix = distances(runs)
-    apart = TextTable(box=None, pad_edge=False, padding=(0, 1), title="bottleneck distances")
-    apart.title_justify = "left"
-    apart.add_column("")
-    for item in runs:
-        apart.add_column(item.label, justify="right")
-    for item, row in zip(runs, matrix, strict=True):
-        apart.add_row(item.label, *(number(float(v)) for v in row))
     incomplete = [
         Text(f"{item.label}: {what_is_missing(item.landscape)}", style="yellow")
         for item in runs
         if not item.landscape.complete
     ]
-    return Rows(*incomplete, table, apart)
+    apart = [_distances_view("bottleneck distances of the barcodes", runs, distances(runs))]
+    if len({len(item.landscape.minima) for item in runs}) < len(runs):
+        trees = tree_distances(runs)
+        apart.append(_distances_view("distances of the merge trees, upper bounds", runs, trees))
+    return Rows(*incomplete, table, *apart)
+
+
+def _distances_view(title: str, runs: Sequence[Compared], matrix: np.ndarray) -> TextTable:
+    """A matrix of distances, with a dash for two runs that have none."""
+    apart = TextTable(box=None, pad_edge=False, padding=(0, 1), title=title)
+    apart.title_justify = "left"
+    apart.add_column("")
+    for item in runs:
+        apart.add_column(item.label, justify="right")
+    for item, row in zip(runs, matrix, strict=True):
+        apart.add_row(item.label, *("–" if math.isnan(v) else number(float(v)) for v in row))
+    return apart

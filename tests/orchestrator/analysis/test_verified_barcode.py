@@ -67,7 +67,7 @@ def test_the_terminal_says_what_bars_end_at(tmp_path):
     console.print(barcode_view(landscape, 100))
     text = " ".join(console.export_text().split())
     assert "ends at" in text and "1–3 saddle" in text and "1–2 kink" in text
-    assert "bars: 1 verified saddle, 1 kink of the loss, 1 height that a path attains" in text
+    assert "bars: 1 verified saddle, 1 kink of the loss, 1 height attained on a path" in text
     assert (
         "Minimum 2: no verified saddle leads lower: the highest point of its path is a kink."
         in text

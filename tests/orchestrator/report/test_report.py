@@ -129,7 +129,7 @@ def test_bars_of_index_1_are_shown_where_the_run_has_them(tmp_path):
 
 
 def test_heights_and_profiles_are_those_of_the_store(report, made):
-    """Every pass is in the matrix's data; every path that carries a bar has its whole profile."""
+    """Every pass is in the matrix's data; every path that ends a bar has its whole profile."""
     found = {(int(r["i"]), int(r["j"])): float(r["height"]) for r in read(report, "pass-heights")}
     assert found == HEIGHTS
     landscape = open_run(str(made.folder)).landscape()

@@ -24,7 +24,7 @@ def test_the_page_opens_with_what_was_asked_found_and_verified(made, report):
     assert f"{len(LOSSES)} minima" in page and f"joined by {len(HEIGHTS)} paths" in page
     assert f"The TO-score is {landscape.to_scores['elder']:.4g}: the longest finite bar" in page
     assert f"to {longest.death:.4g} on path {longest.saddle[0]}–{longest.saddle[1]}." in page
-    assert "no peak was followed to a saddle" in page
+    assert "no saddle was searched for" in page
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -54,4 +54,4 @@ def test_two_bars_are_set_in_no_relation_to_test_errors(tmp_path):
     assert "persistence-diagram" in shown and "length-and-test-error" not in shown
     assert toscore("report", small.folder, "--out", tmp_path / "out").code == 0
     page = html.unescape((tmp_path / "out" / "report.html").read_text())
-    assert "2 finite bars say nothing of a relation" in page
+    assert "2 finite bars say nothing about a relation" in page

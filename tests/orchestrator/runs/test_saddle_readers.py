@@ -81,11 +81,11 @@ def test_status_and_watch_count_saddles(made):
     assert status["saddles"] == {"total": 3, "done": 1}
     assert status["bars_end_at"] == {"saddle": 1, "kink": 0, "attained": 2}
     cost = {row["work"]: row for row in status["cost"]}
-    row = cost["leading paths over saddles, verified"]
+    row = cost["refinement of paths, verified saddles"]
     assert (row["tasks"], row["gradients"], row["products"], row["seconds"]) == (1, 40, 60, 2.0)
     assert cost["optimisation of paths"]["gradients"] > 0
     text = toscore("status", made.folder).out
-    assert "saddles" in text and "1 of 3" in text and "leading paths over saddles" in text
+    assert "saddles" in text and "1 of 3" in text and "refinement of paths" in text
     (count,) = [c for c in counts_of(load_run(str(made.folder)).landscape) if c.kind == "saddles"]
     assert (count.total, count.done, count.left) == (3, 1, 2)
 
@@ -116,7 +116,7 @@ def test_the_report_has_tables_of_bar_ends_and_of_cost(made):
     rows = tables["bar-ends"].splitlines()
     assert rows[0].startswith("minimum,path,ends at,loss,gradient norm") and len(rows) == 4
     assert any("1–3,saddle,0.65" in row for row in rows)
-    assert "leading paths over saddles" in tables["cost"]
+    assert "refinement of paths" in tables["cost"]
 
 
 def test_another_run_reuses_saddles_of_equal_paths(made, tmp_path):
