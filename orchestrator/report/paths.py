@@ -183,8 +183,8 @@ def history_figure(bars: Barcode, passes: Passes) -> Figure | None:
         caption=(
             f"Lines: {lines}. Band: the middle 80 % of all {len(with_history)} paths. Top: the highest loss "
             "on the polygon. Middle: the norm of the component of the gradient normal to the path, which "
-            "moves the points. Bottom: the tangential component, which does not move them. Both norms are root "
-            "mean squares over the moving points, on the last minibatch of an epoch."
+            "moves the points. Bottom: the tangential component, which does not move them. Both norms are "
+            "root mean squares over the moving points, on the last minibatch of an epoch."
         ),
         alt=(
             f"Three charts against epochs of {len(with_history)} paths. The maximum of path "

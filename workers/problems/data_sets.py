@@ -25,7 +25,16 @@ from topo_core.random_streams import generator
 from workers.problems.input_layout import InputLayout, InputShape
 from workers.problems.parameter_loss import count_terms
 from workers.problems.process_lock import process_lock
-from workers.problems.text import CONTEXT, alphabet, descriptions, windows
+from workers.problems.text import (
+    CHARACTERS,
+    CONTEXT,
+    HELD_OUT_SHARE,
+    KINDS,
+    alphabet,
+    descriptions,
+    text_of_file,
+    windows,
+)
 from workers.problems.user_arrays import is_mapped
 from workers.problems.user_code import BadReference, first_line, resolve
 from workers.problems.user_data import user_data
@@ -64,10 +73,16 @@ SIZES = {
 def sizes(spec: DataSpec) -> Sizes:
     """The sizes of the data that `load_dataset` returns. Data that are in `SIZES` are not loaded.
 
+    If the file of a text is not on this machine, the text is taken to be as long, and to have as many
+    different characters, as its options allow: the cost of a study is asked for where the data are not.
+
     Raises:
         BadReference: the data must be loaded and are missing.
     """
     known = SIZES.get(spec.name)
+    file = text_file(spec)
+    if known is None and file is not None and not file.exists():
+        known = _sizes_of_text(spec)
     if known is None:
         data = load_dataset(spec)
         train, test = len(data.train_inputs), len(data.test_inputs)
@@ -77,6 +92,13 @@ def sizes(spec: DataSpec) -> Sizes:
         channels, *sides = (side for side in known.input_shape if isinstance(side, int))
         known = replace(known, input_shape=(channels, *(side // shrink for side in sides)))
     return replace(known, train=subset) if isinstance(subset, int) else known
+
+
+def _sizes_of_text(spec: DataSpec) -> Sizes:
+    characters, context = _count(spec, "characters", CHARACTERS), _count(spec, "context", CONTEXT)
+    test = round(characters * HELD_OUT_SHARE)
+    kinds = _count(spec, "kinds", KINDS) + 1
+    return Sizes(characters - test - context, test - context, (context,), kinds)
 
 
 def _counted(data: "Dataset") -> int:
@@ -229,18 +251,38 @@ def _digits() -> Dataset:
 
 
 def _text(spec: DataSpec) -> Dataset:
-    """Descriptions of data sets, as scikit-learn ships them, in windows of `context` characters."""
-    context = spec.option("context", CONTEXT)
-    if not isinstance(context, int) or isinstance(context, bool):
-        raise BadReference(f"data.context is {context!r}; it must be a number of characters")
+    """Text in windows of `context` characters: the user's `file`, or else descriptions of data sets, as
+    scikit-learn ships them."""
+    context, file = _count(spec, "context", CONTEXT), text_file(spec)
     every = spec.option("every_token", False)
     if not isinstance(every, bool):
         raise BadReference(f"data.every_token is {every!r}; it must be true or false")
-    text = descriptions()
+    if file is None:
+        text = descriptions()
+    else:
+        characters, kinds = _count(spec, "characters", CHARACTERS), _count(spec, "kinds", KINDS)
+        text = text_of_file(file, characters, kinds)
     train, test = windows(text, context, every_token=every)
     return Dataset(
         train.tokens, train.following, test.tokens, test.following, classes=len(alphabet(text))
     )
+
+
+def text_file(spec: DataSpec) -> Path | None:
+    """The file of a text, in `data_folder()` if its name is relative; None if no file is named."""
+    file = spec.option("file", None)
+    if spec.name != "text" or file is None:
+        return None
+    return data_folder() / Path(str(file)).expanduser()
+
+
+def _count(spec: DataSpec, option: str, default: int) -> int:
+    value = spec.option(option, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise BadReference(
+            f"data.{option} is {value!r}; it must be a number of characters, 1 or more"
+        )
+    return value
 
 
 def _packaged(name: str, package: str, path: str) -> bytes:

@@ -162,7 +162,15 @@ class DataSpec(Spec):
         images = ("mnist5k", "digits", "mnist", "fmnist", "cifar10", "cifar100", "svhn")
         return {
             **dict.fromkeys(images, ("subset", "label_noise", "shrink")),
-            "text": ("context", "every_token", "subset", "label_noise"),
+            "text": (
+                "context",
+                "every_token",
+                "file",
+                "characters",
+                "kinds",
+                "subset",
+                "label_noise",
+            ),
         }
 
 

@@ -35,8 +35,8 @@ def barcodes_figure(runs: Sequence[Compared]) -> Figure:
         title="Barcodes side by side",
         caption=(
             "One column for each run, one vertical line for each bar, from the loss of its minimum to the "
-            "lowest pass to a lower minimum (elder rule). Arrows are bars that do not end. All runs share the "
-            "axis of the training loss; losses on different data are not comparable."
+            "lowest pass to a lower minimum (elder rule). Arrows are bars that do not end. All runs share "
+            "the axis of the training loss; losses on different data are not comparable."
         ),
         alt=f"Barcodes of {len(runs)} runs on one axis. {described}.",
         table=table_of(("run", "minimum", "birth", "death"), rows),
