@@ -26,6 +26,9 @@ from orchestrator.run_file.reading import assign, parse, parse_override, read_va
 from orchestrator.runs.api import LoadedRun
 from topo_core.homology.bar_ends import EndKind
 
+VERIFIED = "verified"
+"""`SaddleRecord.ended` of a path whose highest point is a verified saddle."""
+
 START = 0
 """Number of the given minimum in the run: an imported checkpoint comes first."""
 
@@ -78,13 +81,13 @@ class Escape:
             )
         if self.to is None:
             return (
-                f"{start}. Of {self.searched} other minima none is lower, so no way out is known: raise "
-                "minima.restarts.count or its spread."
+                f"{start}. None of the {self.searched} other minima is lower, so no pass to a lower minimum "
+                "is known: raise minima.restarts.count or minima.restarts.spread."
             )
         kind = (
             "a verified saddle"
             if self.verified
-            else "an upper bound, which no verified saddle confirms"
+            else "an upper bound: its highest point is not a verified saddle"
         )
         return (
             f"{start}; {self.lower} of {self.searched} other minima are lower. The lowest pass to one of "
@@ -155,10 +158,11 @@ def escape_of(landscape: Landscape, minimum: int = START) -> Escape:
     if not passes:
         return common
     to = min(passes, key=lambda j: (passes[j], j))
+    pair = (min(minimum, to), max(minimum, to))
     ends = landscape.verified.ends if landscape.verified else ()
-    verified = any(
-        end.kind is EndKind.SADDLE and end.path and set(end.path) == {minimum, to} for end in ends
-    )
+    verified = any(end.kind is EndKind.SADDLE and end.path == pair for end in ends)
+    refined = landscape.saddles.get(pair)  # of a path at which no bar ends, too
+    verified |= refined is not None and refined.ended == VERIFIED
     return Escape(
         common.loss,
         common.verdict,

@@ -31,6 +31,7 @@ from workers.problems.text import (
     HELD_OUT_SHARE,
     KINDS,
     alphabet,
+    common_characters,
     descriptions,
     text_of_file,
     windows,
@@ -254,13 +255,13 @@ def _text(spec: DataSpec) -> Dataset:
     """Text in windows of `context` characters: the user's `file`, or else descriptions of data sets, as
     scikit-learn ships them."""
     context, file = _count(spec, "context", CONTEXT), text_file(spec)
+    characters, kinds = _count(spec, "characters", CHARACTERS), _count(spec, "kinds", KINDS)
     every = spec.option("every_token", False)
     if not isinstance(every, bool):
         raise BadReference(f"data.every_token is {every!r}; it must be true or false")
     if file is None:
-        text = descriptions()
+        text = common_characters(descriptions()[:characters], kinds)
     else:
-        characters, kinds = _count(spec, "characters", CHARACTERS), _count(spec, "kinds", KINDS)
         text = text_of_file(file, characters, kinds)
     train, test = windows(text, context, every_token=every)
     return Dataset(

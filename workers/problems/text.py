@@ -98,7 +98,11 @@ def text_of_file(file: Path, characters: int = CHARACTERS, kinds: int = KINDS) -
             f"data.file is {file}, which cannot be read as text ({reason}): give the path of a UTF-8 text or "
             "JSON lines, absolute or relative to TOSCORE_DATA"
         ) from None
-    text = " ".join(parts)[:characters]
+    return common_characters(" ".join(parts)[:characters], kinds)
+
+
+def common_characters(text: str, kinds: int) -> str:
+    """A text with all but its `kinds` most frequent characters replaced by `RARE`."""
     kept = {character for character, _ in Counter(text).most_common(kinds)}
     return "".join(character if character in kept else RARE for character in text)
 

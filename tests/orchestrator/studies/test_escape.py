@@ -1,6 +1,7 @@
 """`toscore escape`: the lowest pass out of one minimum, on surfaces whose passes are known."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -57,7 +58,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_lowest_pass_out_of_a_minimum_is_the_published_one(folder):
-    """From the highest minimum of Müller & Brown the way out is the saddle of -72.2489 to the middle one.
+    """From the highest minimum of Müller & Brown the pass is the saddle of -72.2489 to the middle one.
 
     The lowest minimum lies behind a second, higher saddle. The path is written as checkpoints that load.
     """
@@ -80,7 +81,7 @@ def test_the_lowest_pass_out_of_a_minimum_is_the_published_one(folder):
 
 
 def test_nothing_is_lower_than_the_lowest_minimum(folder):
-    """From the global minimum no way out exists, and the answer says that none was found."""
+    """From the global minimum no pass leads to a lower one, and the answer says that none is known."""
     said = toscore(
         "escape",
         "surface.yaml",
@@ -91,7 +92,7 @@ def test_nothing_is_lower_than_the_lowest_minimum(folder):
         "minima.restarts.count=2",
     )
     assert said.code == 0, said.err
-    assert "none is lower" in " ".join(said.out.split())
+    assert "is lower, so no pass" in " ".join(said.out.split())
     assert not (folder / "surface-escape").exists()
 
 
@@ -140,7 +141,7 @@ def landscape(losses, heights, tolerance=1e-3):
 
 
 def test_the_lowest_of_several_passes():
-    """Minima that are higher, or lower by less than the tolerance, are no way out."""
+    """Minima that are higher, or lower by less than the tolerance, do not count as lower."""
     result = escape_of(
         landscape(
             [1.0, 0.5, 0.2, 0.9995, 2.0],
@@ -153,7 +154,20 @@ def test_the_lowest_of_several_passes():
     assert "upper bound" in str(result)
 
 
+def test_a_verified_path_counts_though_no_bar_ends_there():
+    """From the highest minimum a path leads to the lowest one over a verified saddle.
+
+    The bar of the highest minimum ends lower, on the path to minimum 1, which is lower by less than the
+    tolerance and so is no lower minimum here.
+    """
+    results = landscape([1.0, 0.9995, 0.2], {(0, 1): 1.0, (0, 2): 1.5, (1, 2): 1.4})
+    refined = {(0, 2): SimpleNamespace(ended="verified")}
+    assert escape_of(replace(results, saddles=refined)).verified is True
+    refined = {(0, 2): SimpleNamespace(ended="budget")}
+    assert escape_of(replace(results, saddles=refined)).verified is False
+
+
 def test_lower_minima_without_a_path_are_not_denied():
     """Before a path to a lower minimum is complete, the sentence says so, and not that none is lower."""
     assert "2 of 3 other minima are lower" in str(Escape(0.5, "minimum", 3, 2))
-    assert "none is lower" in str(Escape(0.5, "minimum", 3, 0))
+    assert "is lower, so no pass" in str(Escape(0.5, "minimum", 3, 0))

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from torch import nn
 
 from orchestrator.studies.cost import forward_operations
 from orchestrator.studies.measures import FROM_POINTS, MEASURES
 from orchestrator.studies.study import load_study, scales_of, shipped
 from tests.helpers.command import toscore
+from workers.problems.data_sets import sizes
 from workers.problems.networks import build, count_parameters
 from workers.tasks.specs import DataSpec, NetworkSpec
 
@@ -22,7 +24,7 @@ NAMES = [
     "figG",
     "generalisation",
 ]
-OURS = ["cifar100", "svhn-as-published", "transformer", "width"]
+OURS = ["cifar100", "oscar", "svhn-as-published", "transformer", "width"]
 """Studies beyond the figures: other data, another way to measure, smooth networks with a ridge."""
 PAPERS_DATA = {"mnist", "fmnist", "cifar10", "svhn"}
 
@@ -53,6 +55,7 @@ def test_both_scales_expand(name):
 RIDGE_SCALES = [
     *((name, "ridge") for name in ("fig2-fmnist", "fig2-mnist", "fig3", "fig4", "generalisation")),
     ("width", "reduced"),
+    *((name, "verified") for name in ("fig2-fmnist", "fig3", "fig4", "generalisation", "width")),
 ]
 
 
@@ -66,6 +69,19 @@ def test_scales_with_a_ridge(name, scale):
         assert cell.run.paths.l2 == 0
         assert {training.l2 for training in cell.run.minima.trainings} == {0.0}
         assert cell.run.network.option("activation", "relu") == "tanh"
+
+
+@pytest.mark.parametrize("name", ["fig2-fmnist", "fig3", "fig4", "generalisation", "width"])
+def test_scales_whose_bars_can_be_verified(name):
+    """Smooth networks of at most 300 parameters in float64, polished, whose paths are led over saddles."""
+    for cell in load_study(f"study:{name}", ["scale=verified"]).cells:
+        run = cell.run
+        data = sizes(run.data)
+        module = build(run.network, data.input_shape, data.classes)
+        assert count_parameters(module) <= 300
+        assert not any(isinstance(part, nn.MaxPool2d | nn.ReLU) for part in module.modules())
+        assert (run.dtype, run.saddles.refine) == ("float64", "bars")
+        assert {training.polish for training in run.minima.trainings} == {"on"}
 
 
 @pytest.mark.parametrize("name", ["fig2-mnist", "fig2-fmnist"])
