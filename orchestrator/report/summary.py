@@ -65,10 +65,13 @@ def _verified(landscape: Landscape) -> str:
         )
     saddles = landscape.verified.count(EndKind.SADDLE)
     kinks = landscape.verified.count(EndKind.KINK)
-    rest = finite - saddles - kinks
+    flat = landscape.verified.count(EndKind.NO_BARRIER)
+    rest = finite - saddles - kinks - flat
     parts = [f"{saddles} of {finite} finite bars end at a verified saddle of index 1"]
     if kinks:
         parts.append(f"{kinks} at a kink of the loss")
+    if flat:
+        parts.append(f"{flat} at their own minimum, since a path to a lower one has no barrier")
     if rest:
         parts.append(f"{rest} at the highest loss on a path, which is an upper bound")
     return ", ".join(parts) + "."

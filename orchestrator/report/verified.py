@@ -14,6 +14,7 @@ SHOWN_DIFFERENCES = 5
 _KINDS = {
     EndKind.SADDLE: ("verified saddle", "verified saddles"),
     EndKind.KINK: ("kink of the loss", "kinks of the loss"),
+    EndKind.NO_BARRIER: ("minimum without a barrier", "minima without a barrier"),
     EndKind.ATTAINED: ("height attained on a path", "heights attained on paths"),
 }
 

@@ -137,6 +137,9 @@ def _from_points(started: StartedRun, names: Sequence[str]) -> dict[str, float |
     return values
 
 
+_PROVED = ("verified_minima", "verified_ends")
+"""Columns of the table that are left out if no minimum was judged and no path refined."""
+
 _COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_score_elder")
 
 
@@ -148,7 +151,8 @@ def view(comparison: Comparison) -> RenderableType:
         key = tuple((axis, label) for axis, label in row.labels if axis != SEED)
         groups.setdefault(key, []).append(row)
     named = list(dict.fromkeys(j.claim.measure for j in comparison.judgements))
-    columns = [*_COLUMNS, *(name for name in named if name not in _COLUMNS)]
+    proved = [n for n in _PROVED if any(row.measures[n] is not None for row in comparison.rows)]
+    columns = [*_COLUMNS, *proved, *(name for name in named if name not in (*_COLUMNS, *_PROVED))]
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     for axis in study.axes:
         if axis != SEED:

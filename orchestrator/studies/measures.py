@@ -77,10 +77,14 @@ def _verified_minima(run: Landscape) -> float | None:
 
 
 def _verified_ends(run: Landscape) -> float | None:
-    """Share of the finite bars (elder rule) that end at a verified saddle; None if no peak was refined."""
-    if run.verified is None or not run.verified.ends:
+    """Share of the finite bars (elder rule) with a barrier that end at a verified saddle.
+
+    None if no path was refined, or if no bar has a barrier.
+    """
+    if run.verified is None:
         return None
-    return run.verified.count(EndKind.SADDLE) / len(run.verified.ends)
+    barriers = len(run.verified.ends) - run.verified.count(EndKind.NO_BARRIER)
+    return run.verified.count(EndKind.SADDLE) / barriers if barriers else None
 
 
 def _overshoot(record: PairRecord) -> float:
@@ -119,7 +123,7 @@ MEASURES: Mapping[str, tuple[str, Measure]] = {
     ),
     "verified_minima": ("share of the minima that are proved to be minima", _verified_minima),
     "verified_ends": (
-        "share of the finite bars that end at a verified saddle, elder rule",
+        "share of the finite bars with a barrier that end at a verified saddle, elder rule",
         _verified_ends,
     ),
     "overshoot": (

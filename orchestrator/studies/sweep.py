@@ -54,7 +54,7 @@ class Step:
         lowest: lowest loss of a minimum.
         to_score: TO-score by the elder rule; None if some minima are not connected.
         mean_bar: mean length of the finite bars, elder rule; None if there are none.
-        bars: number of finite bars.
+        bars: number of finite bars, without those that have no barrier.
         bars_at_saddles: number of finite bars that end at a verified saddle.
         gradients: gradient evaluations of all minima (polish and verdicts), paths and saddles; those of paths
             are on minibatches, and gradients of training are not counted.
@@ -199,7 +199,7 @@ def step_of(landscape: Landscape, value: Any) -> Step:
         lowest=losses[0],
         to_score=score if score < float("inf") else None,
         mean_bar=sum(bar.length for bar in bars) / len(bars) if bars else None,
-        bars=len(bars),
+        bars=len(bars) - sum(end.kind is EndKind.NO_BARRIER for end in verified),
         bars_at_saddles=sum(end.kind is EndKind.SADDLE for end in verified),
         gradients=sum(row.gradients or 0 for row in landscape.cost),
         products=sum(row.products or 0 for row in landscape.cost),

@@ -1,11 +1,12 @@
-"""What the ends of bars are: verified saddles, kinks, or heights that a path attains.
+"""What the ends of bars are: verified saddles, kinks, heights attained on paths, or no barrier at all.
 
 A bar of paths ends at the highest loss on a path. The end is a *saddle* where the highest point of a
 path between two minima of the run is a verified stationary point of index 1, and this path connects
 the minimum of the bar with a lower one. The path is the one that was led over saddles
 (``topo_core.paths.pass_refinement``), or the two descents from the saddle where both end at minima
-of the run. Where the search from the peak ended at a kink of the loss, the end is a *kink*. In every
-other case it is *attained*: the height of a path, and an upper bound.
+of the run. Where the search from the peak ended at a kink of the loss, the end is a *kink*. If the path
+does not rise above its higher end, there is *no barrier*: the bar ends at its own minimum, and no path can
+be lower. In every other case the end is *attained*: the height of a path, and an upper bound.
 """
 
 import math
@@ -24,6 +25,7 @@ class EndKind(Enum):
     SADDLE = "saddle"
     KINK = "kink"
     ATTAINED = "attained"
+    NO_BARRIER = "no barrier"
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class RefinedPeak:
 
     Attributes:
         verdict: ``saddle`` for a stationary point whose index is 1, its sign settled by error bounds;
-            ``kink``; or another verdict.
+            ``kink``; ``no barrier`` if an end of the path is its highest point; or another verdict.
         loss: at the point.
         gradient_norm: at the point.
         eigenvalues: the lowest ones of the Hessian, increasing.
@@ -121,6 +123,8 @@ def _end(
     kind = EndKind.ATTAINED
     if peak is None:
         reason = "its path was not led over saddles"
+    elif peak.verdict == EndKind.NO_BARRIER.value:
+        kind, reason = EndKind.NO_BARRIER, "no point of its path is higher than its higher end"
     elif peak.verdict == EndKind.KINK.value:
         kind, reason = EndKind.KINK, "the highest point of its path is a kink"
     elif peak.verdict != EndKind.SADDLE.value:

@@ -40,12 +40,12 @@ def test_nothing_can_be_said_of_two_bars():
 
 
 def test_shares_of_what_is_proved():
-    """Two of four minima and one of two finite bars are verified; without any verdict there is no share."""
+    """Two of four minima and one of two barriers are verified; without any verdict there is no share."""
     _, minima = MEASURES["verified_minima"]
     _, ends = MEASURES["verified_ends"]
     verdicts = ("minimum", "kink", "minimum", "flat")
     judged = {i: SimpleNamespace(verdict=verdict) for i, verdict in enumerate(verdicts)}
-    kinds = [EndKind.SADDLE, EndKind.ATTAINED]
+    kinds = [EndKind.SADDLE, EndKind.ATTAINED, EndKind.NO_BARRIER]
     verified = SimpleNamespace(ends=kinds, count=kinds.count)
     assert minima(SimpleNamespace(minima=judged)) == 0.5
     assert ends(SimpleNamespace(verified=verified)) == 0.5

@@ -39,10 +39,12 @@ def test_a_saddle_that_does_not_lead_lower():
 
 
 def test_ends_that_are_no_saddles():
-    """Not followed, a kink, another verdict, and a descent to a minimum that the run does not have."""
+    """Not followed, a kink, no barrier, another verdict, and a descent to a minimum that is not in the run."""
     peak = saddle(1.0, (0, 1))
     assert ends_of({})[1].reason == "its path was not led over saddles"
     assert ends_of({(0, 1): replace(peak, verdict="kink")})[1].kind is EndKind.KINK
+    none = ends_of({(0, 1): replace(peak, verdict="no barrier")})[1]
+    assert none.kind is EndKind.NO_BARRIER and "higher than its higher end" in none.reason
     flat = ends_of({(0, 1): replace(peak, verdict="not stationary")})[1]
     assert flat.kind is EndKind.ATTAINED and "not stationary" in flat.reason
     higher = ends_of({(0, 1): replace(peak, loss=1.1)})[1]
