@@ -39,7 +39,7 @@ def test_a_saddle_that_does_not_lead_lower():
 
 
 def test_ends_that_are_no_saddles():
-    """Not followed, a kink, no barrier, another verdict, and a descent to a minimum that is not in the run."""
+    """Not followed, a kink, no barrier, another verdict, and a descent to a minimum not in the run."""
     peak = saddle(1.0, (0, 1))
     assert ends_of({})[1].reason == "its path was not led over saddles"
     assert ends_of({(0, 1): replace(peak, verdict="kink")})[1].kind is EndKind.KINK
