@@ -84,6 +84,12 @@ class Escape:
                 f"{start}. None of the {self.searched} other minima is lower, so no pass to a lower minimum "
                 "is known: raise minima.restarts.count or minima.restarts.spread."
             )
+        if self.barrier <= 0:
+            return (
+                f"{start}; {self.lower} of {self.searched} other minima are lower. On a path to minimum "
+                f"{self.to} of loss {self.to_loss:.6g} the loss does not rise above that, so there is no "
+                "barrier."
+            )
         kind = (
             "a verified saddle"
             if self.verified

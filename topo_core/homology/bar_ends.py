@@ -5,8 +5,8 @@ path between two minima of the run is a verified stationary point of index 1, an
 the minimum of the bar with a lower one. The path is the one that was led over saddles
 (``topo_core.paths.pass_refinement``), or the two descents from the saddle where both end at minima
 of the run. Where the search from the peak ended at a kink of the loss, the end is a *kink*. If the path
-does not rise above its higher end, there is *no barrier*: the bar ends at its own minimum, and no path can
-be lower. In every other case the end is *attained*: the height of a path, and an upper bound.
+does not rise above the minimum of the bar, there is *no barrier*: the bar ends at its own minimum, and no
+path can be lower. In every other case the end is *attained*: the height of a path, and an upper bound.
 """
 
 import math
@@ -17,6 +17,9 @@ from enum import Enum
 from topo_core.homology.barcodes import Bar, Barcode
 from topo_core.homology.minimum_graphs import Minimum, Pair, checked_graph, merges
 from topo_core.homology.transition_networks import Transition, TransitionNetwork
+
+_SAME = 1e-6
+"""Length of a bar, relative to its death, up to which it has no length: the rounding of float32."""
 
 
 class EndKind(Enum):
@@ -123,8 +126,10 @@ def _end(
     kind = EndKind.ATTAINED
     if peak is None:
         reason = "its path was not led over saddles"
+    elif peak.verdict == EndKind.NO_BARRIER.value and bar.length <= _SAME * abs(bar.death):
+        kind, reason = EndKind.NO_BARRIER, "no point of its path is higher than its minimum"
     elif peak.verdict == EndKind.NO_BARRIER.value:
-        kind, reason = EndKind.NO_BARRIER, "no point of its path is higher than its higher end"
+        reason = "the highest point of its path is the minimum at its other end"
     elif peak.verdict == EndKind.KINK.value:
         kind, reason = EndKind.KINK, "the highest point of its path is a kink"
     elif peak.verdict != EndKind.SADDLE.value:

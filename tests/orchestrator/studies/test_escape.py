@@ -171,3 +171,5 @@ def test_lower_minima_without_a_path_are_not_denied():
     """Before a path to a lower minimum is complete, the sentence says so, and not that none is lower."""
     assert "2 of 3 other minima are lower" in str(Escape(0.5, "minimum", 3, 2))
     assert "is lower, so no pass" in str(Escape(0.5, "minimum", 3, 0))
+    falls = Escape(0.5, "not stationary", 3, 2, to=1, to_loss=0.2, height=0.5)
+    assert "so there is no barrier" in str(falls)

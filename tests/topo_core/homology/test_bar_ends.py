@@ -38,13 +38,25 @@ def test_a_saddle_that_does_not_lead_lower():
         assert end.kind is EndKind.ATTAINED and "does not lead lower from 1" in end.reason
 
 
+def test_a_path_that_does_not_rise():
+    """A bar of no length has no barrier; a longer one whose path only falls from its other end has one."""
+    flat = replace(saddle(0.2, (0, 1)), verdict="no barrier")
+    losses, heights = {0: 0.0, 1: 0.2}, {(0, 1): 0.2}
+    (end,) = bar_ends(losses, heights, barcode(losses, heights), {(0, 1): flat}, 1e-3)
+    assert end.kind is EndKind.NO_BARRIER
+    losses, heights = {0: 0.0, 1: 0.2, 2: 0.0}, {(0, 1): 0.2, (1, 2): 0.2}
+    ends = bar_ends(losses, heights, barcode(losses, heights), dict.fromkeys(heights, flat), 1e-3)
+    assert {end.minimum: end.kind for end in ends} == {
+        1: EndKind.NO_BARRIER,
+        2: EndKind.ATTAINED,
+    }
+
+
 def test_ends_that_are_no_saddles():
-    """Not followed, a kink, no barrier, another verdict, and a descent to a minimum not in the run."""
+    """Not followed, a kink, another verdict, and a descent to a minimum not in the run."""
     peak = saddle(1.0, (0, 1))
     assert ends_of({})[1].reason == "its path was not led over saddles"
     assert ends_of({(0, 1): replace(peak, verdict="kink")})[1].kind is EndKind.KINK
-    none = ends_of({(0, 1): replace(peak, verdict="no barrier")})[1]
-    assert none.kind is EndKind.NO_BARRIER and "higher than its higher end" in none.reason
     flat = ends_of({(0, 1): replace(peak, verdict="not stationary")})[1]
     assert flat.kind is EndKind.ATTAINED and "not stationary" in flat.reason
     higher = ends_of({(0, 1): replace(peak, loss=1.1)})[1]
