@@ -68,17 +68,17 @@ def groups_of(plan: Plan, landscape: Landscape, prefix: str = "") -> list[Group]
         for key in dict.fromkeys(key for values in trained for key in values)
         if len({repr(values.get(key)) for values in trained}) > 1
     ]
-    found = []
+    result = []
     for values in distinct:
         chosen = {index for index, own in settings.items() if own == values}
         label = ", ".join(
             f"{key.rpartition('.')[2]} {values[key]}" for key in varied if key in values
         )
         whose = label or ("imported" if not values else "")
-        found.append(
+        result.append(
             _group(landscape, chosen, " ".join(part for part in (prefix, whose) if part) or "all")
         )
-    return found
+    return result
 
 
 def _group(landscape: Landscape, chosen: set[int], label: str) -> Group:

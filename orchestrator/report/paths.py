@@ -202,19 +202,19 @@ def _columns(record: PairRecord) -> dict[str, list[float]]:
 
 def _spread(passes: Passes) -> dict[str, dict[float, tuple[float, float]]]:
     """Measured quantity → epoch → the two `QUANTILES` over all paths."""
-    found: dict[str, dict[float, tuple[float, float]]] = {}
+    quantiles: dict[str, dict[float, tuple[float, float]]] = {}
     for name in ("dense_maximum", "normal_norm", "tangent_norm"):
         values: dict[float, list[float]] = {}
         for record in passes.values():
             for row in record.history:
                 if name == "dense_maximum" or row["epoch"] > 0:  # no gradient was taken at epoch 0
                     values.setdefault(row["epoch"], []).append(row[name])
-        found[name] = {
+        quantiles[name] = {
             epoch: (float(low), float(high))
             for epoch, column in sorted(values.items())
             for low, high in [np.quantile(column, QUANTILES)]
         }
-    return found
+    return quantiles
 
 
 def _draw_history(

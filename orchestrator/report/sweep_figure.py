@@ -29,7 +29,7 @@ def sweep_figure(key: str, rows: Sequence[Row]) -> Figure | None:
         title=f"Barcode against {key}",
         caption=(
             f"TO-score (dots) and mean length of the finite bars (triangles), elder rule, against {key}. "
-            "Minima and paths of each run go on from those of the run before, so the curve follows one set "
+            "Each run starts from the minima and paths of the previous run, so the curve follows one set "
             "of minima."
         ),
         alt=f"TO-score against {key}. {scores}.",

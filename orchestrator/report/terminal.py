@@ -257,7 +257,7 @@ def _convergence(known: Assessment) -> str:
 
 
 def _no_obstacle(known: Assessment) -> list[Text]:
-    """A line that states that no barrier was found, if no finite bar is longer than the sampling error."""
+    """A line that states that there is no barrier, if no finite bar is longer than the sampling error."""
     sampling = known.sampling
     if (
         not sampling.estimated

@@ -75,7 +75,7 @@ def verified_tree_figure(losses: Mapping[int, float], network: TransitionNetwork
         caption=(
             "As above, but joined only at stationary points that are proved to have index 1, each the "
             "highest point of a path between two minima of the run, or with descents to both. Minima that "
-            "no such saddle joins stand alone."
+            "no such saddle joins are not connected."
         ),
     )
 
@@ -149,8 +149,8 @@ def matrix_figure(
         name="pass-heights",
         title="Heights of the passes",
         caption=(
-            "Each cell is the highest loss on the best path found between two minima, the diagonal "
-            "their own losses. The minima stand in the order of the disconnectivity graph, so that "
+            "Each cell is the highest loss on the best path between two minima, and the diagonal "
+            "their own losses. The minima are in the order of the disconnectivity graph, so that "
             "basins show as blocks. Hatched cells have no path."
         ),
         alt=f"Matrix of the heights of {len(known)} of {possible} passes{between}.",

@@ -145,14 +145,14 @@ def _numbers(landscape: Landscape) -> list[Number]:
     counts = landscape.counts
     seconds = sum(row.seconds or 0.0 for row in landscape.cost)
     skipped = f", {counts.skipped:,} not asked for" if counts.skipped else ""
-    found = [
+    sizes = [
         Number("Minima", f"{len(landscape.minima):,} of {landscape.minima_expected:,}"),
         Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
         Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
     ]
     known = landscape.assessment
     if known is None:
-        return found
+        return sizes
     sampling, convergence = known.sampling, known.convergence
     if math.isinf(sampling.to_score):
         note = "some minima are not connected yet"
@@ -196,7 +196,7 @@ def _numbers(landscape: Landscape) -> list[Number]:
                 f"minimum {known.jackknife.most_influential} has the largest influence",
             )
         )
-    return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *found]
+    return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *sizes]
 
 
 def _sampling_note(epsilon: float) -> str:
@@ -206,10 +206,10 @@ def _sampling_note(epsilon: float) -> str:
 
 
 def _tables(landscape: Landscape) -> list[NamedTable]:
-    found = []
+    tables = []
     if landscape.minima:
         table = minima_table(landscape.minima, landscape.barcodes["elder"])
-        found.append(NamedTable("minima", "Table of minima", table))
+        tables.append(NamedTable("minima", "Table of minima", table))
     if landscape.assessment and landscape.assessment.dense and landscape.assessment.dense.dips:
         dips = landscape.assessment.dense.dips
         inside: dict[str, list[Any]] = {
@@ -219,16 +219,16 @@ def _tables(landscape: Landscape) -> list[NamedTable]:
             "depth": [dip.depth for dip in dips],
         }
         title = "Dips inside paths: basins without a minimum of the run, deepest first"
-        found.append(NamedTable("dips", title, Table(inside)))
+        tables.append(NamedTable("dips", title, Table(inside)))
     if landscape.verified:
         title = "Ends of the finite bars"
-        found.append(NamedTable("bar-ends", title, bar_ends_table(landscape.verified)))
+        tables.append(NamedTable("bar-ends", title, bar_ends_table(landscape.verified)))
     if landscape.cost:
         title = (
             "Cost of each kind of work. Gradients of paths are on one minibatch each, all others on the "
             "whole training set; seconds of training include polish and verdicts"
         )
-        found.append(NamedTable("cost", title, cost_table(landscape.cost)))
+        tables.append(NamedTable("cost", title, cost_table(landscape.cost)))
     if landscape.failures:
         failures = landscape.failures
         columns: dict[str, list[Any]] = {
@@ -236,14 +236,14 @@ def _tables(landscape: Landscape) -> list[NamedTable]:
             "kind": [f.kind for f in failures],
             "reason": [f.reason for f in failures],
         }
-        found.append(NamedTable("failures", "Failed tasks", Table(columns)))
+        tables.append(NamedTable("failures", "Failed tasks", Table(columns)))
     if landscape.damage:
         columns = {
             "object": [d.name for d in landscape.damage],
-            "what is wrong": [d.reason for d in landscape.damage],
+            "damage": [d.reason for d in landscape.damage],
         }
-        found.append(NamedTable("damage", "Damaged objects", Table(columns)))
-    return found
+        tables.append(NamedTable("damage", "Damaged objects", Table(columns)))
+    return tables
 
 
 def _failed(landscape: Landscape, tables: list[NamedTable]) -> Section:

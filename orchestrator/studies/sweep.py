@@ -211,8 +211,8 @@ def _complete(run: StartedRun) -> Landscape:
     landscape = run.landscape()
     if not landscape.complete:
         raise UserError(
-            f"{landscape.run} is not complete, and a sweep begins with finished minima and paths: "
-            "`toscore run` goes on with it."
+            f"{landscape.run} is not complete, and a sweep starts from finished minima and paths: "
+            "`toscore run` continues it."
         )
     return landscape
 

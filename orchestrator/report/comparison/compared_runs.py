@@ -52,15 +52,15 @@ def compared(runs: Sequence[StartedRun]) -> list[Compared]:
     if len(runs) < 2:
         raise UserError("One run cannot be compared: name two or more.")
     names = [run.plan.run.name for run in runs]
-    found = []
+    result = []
     for run, name in zip(runs, names, strict=True):
         label = name if names.count(name) == 1 else run.store.objects.url
         landscape = run.landscape()
         if not landscape.minima:
             raise UserError(f"{label} has no minimum yet: leave it out, or let it run first.")
         depth, width = size_of(run.plan.run.network)
-        found.append(Compared(label, run, landscape, depth, width, _parameters(run, landscape)))
-    return found
+        result.append(Compared(label, run, landscape, depth, width, _parameters(run, landscape)))
+    return result
 
 
 def size_of(network: NetworkSpec) -> tuple[int | None, int | None]:

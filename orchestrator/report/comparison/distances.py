@@ -27,8 +27,8 @@ def distances(runs: Sequence[Compared]) -> np.ndarray:
     """Bottleneck distances between the elder barcodes of n runs: [n, n], in units of the loss."""
     matrix = np.zeros((len(runs), len(runs)))
     for (i, a), (j, b) in itertools.combinations(enumerate(runs), 2):
-        found = bottleneck(a.landscape.barcodes["elder"], b.landscape.barcodes["elder"])
-        matrix[i, j] = matrix[j, i] = found
+        apart = bottleneck(a.landscape.barcodes["elder"], b.landscape.barcodes["elder"])
+        matrix[i, j] = matrix[j, i] = apart
     return matrix
 
 

@@ -41,7 +41,7 @@ def matches(runs: Sequence[Compared]) -> list[Match]:
 
     Other settings of the runs are not compared.
     """
-    found = []
+    matched = []
     for a, b in itertools.combinations(runs, 2):
         same_data = a.run.plan.identity.data == b.run.plan.identity.data
         if a.network.name != b.network.name or not same_data:
@@ -57,24 +57,24 @@ def matches(runs: Sequence[Compared]) -> list[Match]:
         switch, of_a, of_b = differing[0]
         if isinstance(of_a, bool) and isinstance(of_b, bool):
             off, on = (a, b) if of_b else (b, a)
-            found.append(Match(switch.replace("_", " "), off, on))
-    return found
+            matched.append(Match(switch.replace("_", " "), off, on))
+    return matched
 
 
 def pairs_figure(runs: Sequence[Compared]) -> Figure | None:
     """Lowest loss and passes of networks with and without a switch; None if there is no such pair."""
-    found = matches(runs)
-    if not found:
+    matched = matches(runs)
+    if not matched:
         return None
     rows = [
         (f"{match.off.label} / {match.on.label}", match.switch, side, *_levels(item))
-        for match in found
+        for match in matched
         for side, item in (("without", match.off), ("with", match.on))
     ]
     names = ("pair", "switch", "side", "lowest loss", "median pass", "highest pass", "TO-score")
     words = "; ".join(
         f"{m.switch}: TO-score {number(m.off.score)} without ({m.off.label}), {number(m.on.score)} with"
-        for m in found
+        for m in matched
     )
     return Figure(
         name="matched-pairs",
@@ -84,9 +84,9 @@ def pairs_figure(runs: Sequence[Compared]) -> Figure | None:
             "right. Squares: lowest loss; dots: median end of the bars; triangles: highest end. "
             f"{words}."
         ),
-        alt=f"{len(found)} matched pairs of runs. {words}.",
+        alt=f"{len(matched)} matched pairs of runs. {words}.",
         table=table_of(names, rows),
-        draw=partial(_draw_pairs, found),
+        draw=partial(_draw_pairs, matched),
     )
 
 
@@ -96,13 +96,13 @@ def _levels(item: Compared) -> tuple[float, float, float, float]:
     return lowest, float(np.median(deaths)), max(deaths), item.score
 
 
-def _draw_pairs(found: Sequence[Match], wide: bool) -> Drawing:
-    columns = min(len(found), 4 if wide else 2)
-    rows = math.ceil(len(found) / columns)
+def _draw_pairs(matched: Sequence[Match], wide: bool) -> Drawing:
+    columns = min(len(matched), 4 if wide else 2)
+    rows = math.ceil(len(matched) / columns)
     figure = Drawing(figsize=(WIDE if wide else NARROW, 0.3 + 2.6 * rows))
     axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    values = [v for m in found for item in (m.off, m.on) for v in _levels(item)[:3]]
-    for ax, match in zip(axes, found, strict=False):
+    values = [v for m in matched for item in (m.off, m.on) for v in _levels(item)[:3]]
+    for ax, match in zip(axes, matched, strict=False):
         off, on = _levels(match.off), _levels(match.on)
         for k, (mark, colour) in enumerate((("s", MUTED), ("o", FIRST), ("^", SECOND))):
             ax.plot([0, 1], [off[k], on[k]], mark + "-", color=colour, ms=5, lw=1)
@@ -111,7 +111,7 @@ def _draw_pairs(found: Sequence[Match], wide: bool) -> Drawing:
         ax.set_title(wrapped(f"{match.off.label} / {match.on.label}", 20), fontsize=8)
         ax.grid(axis="y")
         ax.set_axisbelow(True)
-    for ax in axes[len(found) :]:
+    for ax in axes[len(matched) :]:
         ax.set_visible(False)
     if spans_decades(values):
         log_axis(axes[0], "y")

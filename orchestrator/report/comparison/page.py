@@ -34,7 +34,7 @@ def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
         for item in runs
         for group in groups_of(item.run.plan, item.landscape, prefix=item.label)
     ]
-    found = [
+    drawn = [
         barcodes_figure(runs),
         scores_figure(runs),
         pairs_figure(runs),
@@ -42,7 +42,7 @@ def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
         distances_figure(runs),
         tree_distances_figure(runs),
     ]
-    return [figure for figure in found if figure is not None]
+    return [figure for figure in drawn if figure is not None]
 
 
 def comparison_table(runs: Sequence[Compared]) -> Table:
