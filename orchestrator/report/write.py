@@ -117,9 +117,9 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
         taken = {figure.name for section in sections for figure in section.figures}
         shown = [f for f in made if f.name.startswith(names) and f.name not in taken]
         own = [item for item in tables if item.name == _TABLE_OF.get(id_)]
-        if shown or own:
-            text = [left_out_figures(landscape)] if id_ == "barcodes" else []
-            text = [line for line in text if line]
+        text = [left_out_figures(landscape)] if id_ == "barcodes" else []
+        text = [line for line in text if line]
+        if shown or own or text:
             sections.append(Section(id_, title, text=text, figures=shown, tables=own))
     sections.append(Section("cost", "Cost", tables=[t for t in tables if t.name == "cost"]))
     sections.append(_failed(landscape, tables))

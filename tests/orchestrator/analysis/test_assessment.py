@@ -69,16 +69,16 @@ def test_the_convergence_estimate_is_not_mixed_with_the_sampling_error():
     """Paths that would fall by 0.5 more leave epsilon what it is, and are a sentence of their own."""
     text = "\n".join(str(line) for line in evidence(known()))
     assert "bars would shorten by up to 0.5 (an estimate, not a bound)" in text
-    assert "2 of the 3 paths that decide about bars had not converged" in text
+    assert "2 of the 3 paths at which bars end had not converged" in text
     assert known().sampling.epsilon == pytest.approx(0.05)
 
 
-def test_heights_between_which_nothing_was_looked_at_have_no_error():
+def test_heights_at_fixed_points_have_no_error_estimate():
     """With an infinite upper end the JSON has null, and the text says so instead of ± 0."""
     grid = {(0, 1): record(0, 1, 1.0, high=math.inf), (1, 2): record(1, 2, 0.8, high=math.inf)}
     assessed = known(records=grid)
     assert assessed.to_json()["sampling_error"]["epsilon"] is None
-    assert "was not looked at" in "\n".join(str(line) for line in evidence(assessed))
+    assert "the loss was not evaluated" in "\n".join(str(line) for line in evidence(assessed))
 
 
 def test_the_merge_tree_and_jackknife_are_in_the_json():

@@ -35,7 +35,7 @@ def test_bars_of_paths_and_of_saddles_stand_side_by_side(tmp_path):
     assert [(bar.minimum, bar.death) for bar in verified.barcode.finite] == [(1, 0.6999)]
     assert sorted(difference.minimum for difference in verified.differences) == [2, 3]
     result = json.loads(json.dumps(landscape.to_json(), allow_nan=False))["verified"]
-    assert result["counts"] == {"saddle": 1, "kink": 1, "attained": 1}
+    assert result["counts"] == {"saddle": 1, "kink": 1, "attained": 1, "no barrier": 0}
     assert result["to_score"] is None  # two minima are not connected by verified saddles
     (of_1,) = [end["peak"] for end in result["bar_ends"] if end["minimum"] == 1]
     assert of_1["gradient_norm"] == 1e-9 and of_1["joins"] == [1, 3]

@@ -72,7 +72,7 @@ def test_the_minimum_between_two_others_joins_the_run(whole):
     assert result["minima"][2]["verdict"] == "minimum"
     (record,) = [row for row in results.raw_records(whole, "minima") if "descent" in row["source"]]
     assert record["epochs"] == 0 and record["polished"]
-    assert result["verified"]["counts"] == {"saddle": 2, "kink": 0, "attained": 0}
+    assert result["verified"]["counts"] == {"saddle": 2, "kink": 0, "attained": 0, "no barrier": 0}
     deaths = [bar["death"] for bar in result["barcodes"]["0"]["elder"] if bar["death"]]
     assert sorted(deaths) == pytest.approx(sorted(PASSES), abs=1e-3)
     assert result["saddles"]["total"] == result["saddles"]["done"]
