@@ -79,7 +79,7 @@ def test_status_and_watch_count_saddles(made):
     status = json.loads(toscore("status", made.folder, "--json").out)
     assert not status["complete"]
     assert status["saddles"] == {"total": 3, "done": 1}
-    assert status["bars_end_at"] == {"saddle": 1, "kink": 0, "attained": 2}
+    assert status["bars_end_at"] == {"saddle": 1, "kink": 0, "attained": 2, "no barrier": 0}
     cost = {row["work"]: row for row in status["cost"]}
     row = cost["refinement of paths, verified saddles"]
     assert (row["tasks"], row["gradients"], row["products"], row["seconds"]) == (1, 40, 60, 2.0)
