@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from tests.benchmarks import agreement, fig5, gaussians, heights, lazy, pairs_needed, speed
+from tests.benchmarks import (
+    agreement,
+    fig5,
+    gaussians,
+    heights,
+    lazy,
+    pairs_needed,
+    speed,
+    whole_run,
+)
 
 pytestmark = pytest.mark.benchmark
 
@@ -60,3 +69,9 @@ def test_pairs_needed():
     """Where passes are within the tolerance of their floors, little more than a star is needed."""
     needed = pairs_needed.main()["connected", 3e-3]
     assert needed[-1] < 1.2 * pairs_needed.COUNTS[-1]
+
+
+@pytest.mark.timeout(3600)
+def test_whole_run():
+    """The literal loop takes more than 20 times as long to heights within 1 % of the best known."""
+    assert whole_run.main({"pairs": "1"}) > 20
