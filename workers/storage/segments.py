@@ -38,6 +38,9 @@ memory."""
 
 _ROWS_OF_A_GROUP = 32_768
 
+_OPEN_SEGMENTS = 64
+"""Number of segments that a compaction holds open; an open file of one record takes 130 kB of memory."""
+
 _ATTEMPTS = 10
 """Attempts to read the segments of a commit: each fails if a compaction deletes one meanwhile."""
 
@@ -252,8 +255,13 @@ class Segments:
             except Damaged:
                 return None
 
+        def opened() -> Iterator[tuple[ObjectName, Iterator[pa.Table] | None]]:
+            for start in range(0, len(names), _OPEN_SEGMENTS):
+                part = names[start : start + _OPEN_SEGMENTS]
+                yield from zip(part, self._published.each(pieces_of, part), strict=True)
+
         def pieces() -> Iterator[pa.Table]:
-            for name, read in zip(names, self._published.each(pieces_of, names), strict=True):
+            for name, read in opened():
                 if read is None:
                     continue
                 done.append(name)
