@@ -37,16 +37,7 @@ def with_saddle_results(record: PairRecord, saddle: SaddleRecord | None) -> Pair
     return replace(
         record,
         object=saddle.object,
-        height=saddle.height,
-        height_high=saddle.height_high,
-        argmax_position=saddle.argmax_position,
-        positions=saddle.positions,
-        losses=saddle.losses,
-        first_passage_a=saddle.first_passage_a,
-        first_passage_b=saddle.first_passage_b,
-        dips_a=saddle.dips_a,
-        dips_b=saddle.dips_b,
-        points=saddle.points,
+        **saddle.measures,
         outcome="converged" if verified else record.outcome,
         reason=f"{saddle.reason}." if verified else record.reason,
         remaining_fall=0.0 if verified else record.remaining_fall,
@@ -63,7 +54,7 @@ def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, Ref
     number = {key: index for index, key in enumerate(plan.minimum_keys)}
     return {
         pair: RefinedPeak(
-            _verdict(record),
+            record.verdict,
             record.loss,
             record.gradient_norm,
             tuple(record.eigenvalues),
@@ -72,13 +63,6 @@ def peaks_of(plan: Plan, saddles: Mapping[Pair, SaddleRecord]) -> dict[Pair, Ref
         )
         for pair, record in saddles.items()
     }
-
-
-def _verdict(record: SaddleRecord) -> str:
-    """The verdict on a peak: `saddle` only if the index is 1 and the record names the minima it joins."""
-    if record.verdict == "saddle" and (record.index != 1 or not record.joins):
-        return "a saddle that is not proved to have index 1"
-    return record.verdict
 
 
 def _ends(record: SaddleRecord, number: Mapping[str, int]) -> Pair | None:

@@ -71,6 +71,7 @@ def classify_point(
     *,
     symmetries: Tangents | None = None,
     origin: Tensor | None = None,
+    near: Tensor | None = None,
     seed: int = 0,
 ) -> CriticalPoint:
     """What ``point`` [d] is, and the numbers that say so.
@@ -82,13 +83,14 @@ def classify_point(
         symmetries: tangents of continuous symmetries of the loss, which may explain zero modes. Each kind is
             checked: the Hessian times a combination of its tangents must vanish.
         origin: [d], where a descent to ``point`` began: the parameters grow from there to ``point``.
+        near: [d], a vector close to the lowest eigenvector; see ``lowest_spectrum``.
         seed: of the random directions.
 
     Raises:
         ValueError: the objective has only gradients on minibatches.
     """
     settings = settings or ClassifySettings()
-    return _Classification(objective, point, settings, symmetries, origin, seed).result()
+    return _Classification(objective, point, settings, symmetries, origin, near, seed).result()
 
 
 class _Classification:
@@ -99,10 +101,11 @@ class _Classification:
         settings: ClassifySettings,
         symmetries: Tangents | None,
         origin: Tensor | None,
+        near: Tensor | None,
         seed: int,
     ) -> None:
         self.counted, self.settings, self.seed = CountedObjective(objective), settings, seed
-        self.point, self.symmetries, self.origin = point, symmetries, origin
+        self.point, self.symmetries, self.origin, self.near = point, symmetries, origin, near
         self.length = settings.length or length_scale(point)
         self.loss, self.gradient = self.counted.at(point)
         self.norm = float(torch.linalg.vector_norm(self.gradient.double()))
@@ -131,7 +134,9 @@ class _Classification:
         if not self.norm <= tolerance:
             falls = self._keeps_falling([-self.gradient])
             return self._final(base, Verdict.UNBOUNDED if falls else Verdict.NOT_STATIONARY)
-        spectrum = lowest_spectrum(self.counted, self.point, self.settings.spectrum, seed=self.seed)
+        spectrum = lowest_spectrum(
+            self.counted, self.point, self.settings.spectrum, near=self.near, seed=self.seed
+        )
         return self._judged(base, spectrum)
 
     def _judged(self, base: CriticalPoint, spectrum: Spectrum) -> CriticalPoint:

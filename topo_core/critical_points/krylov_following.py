@@ -6,7 +6,7 @@ The space grows until the Newton equations are solved as well as the step deserv
 Steihaug 1982). Where a search ends, the shared Lanczos iteration settles the index.
 """
 
-from dataclasses import dataclass
+import math
 
 import torch
 from torch import Tensor
@@ -23,8 +23,11 @@ from topo_core.critical_points.lanczos import lowest_eigenpairs
 from topo_core.critical_points.scaled_loss import ScaledLoss
 from topo_core.random_streams import generator
 
-_BLOCKS = 40  # products with two vectors in one step, at most
-_ACCURACY = 0.1  # of the Newton equations, a part of the gradient
+_PRODUCTS_OF_A_STEP = 80  # at most
+# Parts of the gradient to which the equations of a step are solved: far from the saddle, near it, and for the
+# last steps.
+_ACCURACY, _FINEST, _FINEST_POLISH = 0.1, 1e-3, 1e-4
+_KNOWN = 0.1  # residual of the mode, a part of its curvature, below which it is not made more exact
 _PRODUCTS = 300  # of the final Lanczos iteration
 _RESOLUTION = 1e-7  # of the largest curvature: an eigenvalue this small has no sign
 
@@ -37,10 +40,12 @@ def follow_in_krylov_spaces(
     *,
     radius: Tensor,
     budget: int = 10**9,
+    spectrum: bool = True,
 ) -> FollowingResult:
     """As ``eigenvector_following.follow``, one search after the other, within a ``budget`` of rows.
 
-    ``values`` [k, 2] and ``vectors`` [k, d, 2] are the lowest eigenpairs.
+    ``values`` [k, 2] and ``vectors`` [k, d, 2] are the lowest eigenpairs. Without ``spectrum`` only the first
+    vector is known, the direction that was climbed last; the others are NaN.
     """
     out = empty_result(points, 2)
     last = loss.rows + budget
@@ -54,6 +59,9 @@ def follow_in_krylov_spaces(
             if search.decrement <= limits.tolerance:
                 search.polish()
                 out.decrements[k], out.converged[k] = search.decrement, True
+                out.vectors[k, :, 0] = search.v
+                if not spectrum:
+                    break
                 values, vectors = search.lowest()
                 out.values[k, : len(values)] = values[:2].to(out.values)
                 out.vectors[k, :, : len(values)] = vectors[:2].T
@@ -62,24 +70,31 @@ def follow_in_krylov_spaces(
     return out
 
 
-@dataclass
 class _Model:
-    """Ritz pairs of the Hessian in a Krylov space, and the gradient's components there."""
+    """Ritz pairs of the Hessian in a space: values [m], vectors [d, m], the gradient's components [m] there.
 
-    values: Tensor
-    vectors: Tensor
-    parts: Tensor
+    The mode that climbs is the only negative one, else the one closest to ``direction`` [d].
+    """
+
+    def __init__(self, values: Tensor, vectors: Tensor, parts: Tensor, direction: Tensor) -> None:
+        self.values, self.vectors, self.parts = values, vectors, parts
+        sizes = values.abs()
+        self.size = sizes.clamp_min(1e-12 * float(sizes.max())).clamp_min(1e-300)
+        only = int((values < 0).sum()) == 1
+        self.mode = int(values.argmin() if only else (vectors.T @ direction).abs().argmax())
 
     @property
-    def size(self) -> Tensor:
-        sizes = self.values.abs()
-        return sizes.clamp_min(1e-12 * float(sizes.max())).clamp_min(1e-300)
+    def decrement(self) -> float:
+        """½ gᵀ|H|⁻¹g: the loss that a Newton step could still change."""
+        return 0.5 * float((self.parts.square() / self.size).sum())
 
-    def mode(self, direction: Tensor) -> int:
-        """The mode to climb: the only negative one, else the one closest to ``direction``."""
-        if int((self.values < 0).sum()) == 1:
-            return int(self.values.argmin())
-        return int((self.vectors.T @ direction).abs().argmax())
+    def step(self, radius: float) -> tuple[Tensor, Tensor]:
+        """The components [m] of the step, up along the mode and down along all others, and their weights."""
+        sign = torch.full_like(self.parts, -1.0)
+        sign[self.mode] = 1.0
+        bound = self.parts.new_tensor([radius])
+        weight = damped_weights(self.parts[None], self.size[None], bound)[0]
+        return sign * self.parts * weight, weight
 
 
 class _Search:
@@ -93,6 +108,7 @@ class _Search:
         self.radius, self.first, self.longest = radius, radius, longest
         losses, gradients = loss.gradients(x[None])
         self.f, self.g = losses[0], gradients[0]
+        self.first_norm = float(self.g.norm())
         self.decrement = float("inf")
 
     def is_alive(self, limits: FollowLimits) -> bool:
@@ -103,18 +119,15 @@ class _Search:
 
     def step(self) -> None:
         """One step, if the loss is as the model says; the trust radius."""
-        model = self._model(_ACCURACY)
+        # The nearer the search is, the more of the Newton step is worth its price.
+        relative = float(self.g.norm()) / max(self.first_norm, 1e-300)
+        model = self._model(min(_ACCURACY, max(_FINEST, relative**0.5)), self.radius)
         if model is None:
             self.radius = 0.0
             return
-        self.decrement = 0.5 * float((model.parts.square() / model.size).sum())
-        mode = model.mode(self.v)
-        self.v = model.vectors[:, mode]
-        sign = torch.full_like(model.parts, -1.0)
-        sign[mode] = 1.0
-        bound = self.x.new_tensor([self.radius])
-        weight = damped_weights(model.parts[None], model.size[None], bound)[0]
-        coefficients = sign * model.parts * weight
+        self.decrement = model.decrement
+        self.v = model.vectors[:, model.mode]
+        coefficients, weight = model.step(self.radius)
         s = model.vectors @ coefficients
         losses, gradients = self.loss.gradients((self.x + s)[None])
         inside = model.vectors.T @ (gradients[0] - self.g)
@@ -126,6 +139,7 @@ class _Search:
         )
         error = self.x.new_tensor([missed / max(scale, 1e-300)])
         fine = losses.isfinite() & gradients.isfinite().all(1)
+        bound = self.x.new_tensor([self.radius])
         radius, accept = new_radius(error, fine, s.norm()[None], bound, self.longest)
         self.radius = float(radius[0])
         if bool(accept[0]):
@@ -134,7 +148,7 @@ class _Search:
     def polish(self) -> None:
         """Newton steps, as long as the gradient gets much smaller."""
         for _ in range(4):
-            model = self._model(1e-4)
+            model = self._model(_FINEST_POLISH, math.inf)
             if model is None:
                 return
             signed = torch.where(model.values < 0, -model.size, model.size)
@@ -143,7 +157,7 @@ class _Search:
             if not float(gradients[0].norm()) < 0.5 * float(self.g.norm()):
                 return
             self.x, self.f, self.g = self.x + s, losses[0], gradients[0]
-            self.decrement = 0.5 * float((model.parts.square() / model.size).sum())
+            self.v, self.decrement = model.vectors[:, model.mode], model.decrement
 
     def lowest(self) -> tuple[Tensor, Tensor]:
         """The two lowest eigenpairs: values [2], vectors [2, d]."""
@@ -163,41 +177,73 @@ class _Search:
         )
         return values, pairs.vectors
 
-    def _model(self, accuracy: float) -> _Model | None:
-        """Ritz pairs in the block Krylov space of the direction and the gradient."""
-        basis, images = list[Tensor](), list[Tensor]()
-        block = _orthonormal([self.v, self.g], basis)
-        for size in range(_BLOCKS):
-            basis += block
-            rows = self.loss.products(self.x.expand(len(block), -1), torch.stack(block))
-            if not bool(rows.isfinite().all()):
+    def _model(self, accuracy: float, radius: float) -> _Model | None:
+        """Ritz pairs in a space that grows from the direction and the gradient.
+
+        It grows by the part of the step's equations that is not solved yet, and by that of the mode's
+        eigenvalue equation, until the former is below ``accuracy`` times the gradient.
+        """
+        space = _Space(self.loss, self.x)
+        block = [self.v, self.g]
+        norm = float(self.g.norm())
+        while True:
+            grown = space.grow(block)
+            if grown is None:
                 return None
-            images += list(rows)
-            block = _orthonormal(list(rows), basis)
-            frame, image = torch.stack(basis, 1), torch.stack(images, 1)
-            small = frame.T @ image
-            values, weights = torch.linalg.eigh(0.5 * (small + small.T))
-            vectors = frame @ weights
-            model = _Model(values, vectors, vectors.T @ self.g)
-            if not block:
-                break
-            if size >= 2:
-                newton = weights @ (model.parts / model.size)
-                left = image @ newton - frame @ (small @ newton)
-                if float(left.norm()) <= accuracy * float(self.g.norm()):
-                    break
-        return model
+            model = space.model(self.v, self.g)
+            coefficients, _ = model.step(radius)
+            step_left = space.outside(model, coefficients)
+            mode_left = space.outside(model, torch.eye(len(model.values)).to(self.x)[model.mode])
+            solved = float(step_left.norm()) <= accuracy * norm
+            if not grown or space.size >= _PRODUCTS_OF_A_STEP or (solved and space.size > 4):
+                return model
+            known = float(mode_left.norm()) <= _KNOWN * abs(float(model.values[model.mode]))
+            block = [step_left] if known else [step_left, mode_left]
 
 
-def _orthonormal(rows: list[Tensor], basis: list[Tensor]) -> list[Tensor]:
-    """``rows`` made orthonormal, and orthogonal to ``basis``; without those that have nothing left."""
-    kept = list[Tensor]()
-    for row in rows:
-        rest = row
-        for _ in range(2):
-            for vector in (*basis, *kept):
-                rest = rest - (vector @ rest) * vector
-        length = float(rest.norm())
-        if length > 1e-8 * max(float(row.norm()), 1e-300):
-            kept.append(rest / length)
-    return kept
+class _Space:
+    """An orthonormal basis, its images under the Hessian at ``x`` [d], and the Hessian within it."""
+
+    def __init__(self, loss: ScaledLoss, x: Tensor) -> None:
+        self.loss, self.x, self.size = loss, x, 0
+        room = min(len(x), _PRODUCTS_OF_A_STEP + 2)
+        self.basis, self.images = x.new_zeros(room, len(x)), x.new_zeros(room, len(x))
+        self.small = x.new_zeros(room, room)
+
+    def grow(self, rows: list[Tensor]) -> int | None:
+        """Add what ``rows`` [d] have outside of the basis; how many vectors that is, None if their images are
+        not finite."""
+        first = self.size
+        for row in rows:
+            rest = row
+            for _ in range(2):
+                known = self.basis[: self.size]
+                rest = rest - (known @ rest) @ known
+            length = float(rest.norm())
+            if self.size < len(self.basis) and length > 1e-8 * max(float(row.norm()), 1e-300):
+                self.basis[self.size] = rest / length
+                self.size += 1
+        new = slice(first, self.size)
+        if self.size == first:
+            return 0
+        images = self.loss.products(self.x.expand(self.size - first, -1), self.basis[new])
+        if not bool(images.isfinite().all()):
+            return None
+        self.images[new] = images
+        inside = self.basis[: self.size] @ images.T
+        self.small[: self.size, new] = inside
+        self.small[new, : self.size] = inside.T
+        return self.size - first
+
+    def model(self, direction: Tensor, gradient: Tensor) -> _Model:
+        """The Ritz pairs, and the mode that climbs."""
+        small = self.small[: self.size, : self.size]
+        values, self._weights = torch.linalg.eigh(0.5 * (small + small.T))
+        vectors = self.basis[: self.size].T @ self._weights
+        return _Model(values, vectors, vectors.T @ gradient, direction)
+
+    def outside(self, model: _Model, coefficients: Tensor) -> Tensor:
+        """The part outside of the space of the image [d] of a combination of Ritz vectors."""
+        inner = self._weights @ coefficients
+        small = self.small[: self.size, : self.size] @ inner
+        return inner @ self.images[: self.size] - small @ self.basis[: self.size]

@@ -141,22 +141,27 @@ def refine_saddle(
         )
     loss, start, along = _scaled(objective, peak, direction, settings)
     peak_loss = float(loss.losses(start[None]))
-    search = follow if loss.basis is not None else follow_in_krylov_spaces
-    result = search(
-        loss,
-        start[None],
-        along[None],
-        FollowLimits(
-            settings.longest,
-            tolerance=1e-12 * abs(peak_loss) + 1e-300,
-            steps=settings.steps,
-            floor=floor,
-            reach=settings.reach,
-        ),
-        radius=start.new_tensor([settings.first]),
+    limits = FollowLimits(
+        settings.longest,
+        tolerance=1e-12 * abs(peak_loss) + 1e-300,
+        steps=settings.steps,
+        floor=floor,
+        reach=settings.reach,
     )
+    radius = start.new_tensor([settings.first])
+    near = None
+    if loss.basis is not None:
+        result = follow(loss, start[None], along[None], limits, radius=radius)
+    else:
+        result = follow_in_krylov_spaces(
+            loss, start[None], along[None], limits, radius=radius, spectrum=False
+        )
+        if bool(result.converged[0]):
+            near = result.vectors[
+                0, :, 0
+            ]  # in these coordinates directions are those of the parameters
     point = loss.theta(result.points[0])
-    critical = classify_point(objective, point, seed=seed)
+    critical = classify_point(objective, point, near=near, seed=seed)
     return Saddle(
         critical=critical,
         peak_loss=peak_loss,

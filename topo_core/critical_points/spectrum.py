@@ -17,6 +17,9 @@ from topo_core.random_streams import generator
 
 _SEED = "lowest curvature"
 _ROWS = 200  # products evaluated together
+_CLEAR = (
+    0.1  # residual, a part of the curvature, up to which a given vector counts as an eigenvector
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ def lowest_spectrum(
     settings: SpectrumSettings | None = None,
     *,
     deflate: Tensor | None = None,
+    near: Tensor | None = None,
     seed: int = 0,
 ) -> Spectrum:
     """The lowest eigenpairs of the Hessian at ``point`` [d].
@@ -93,6 +97,8 @@ def lowest_spectrum(
         settings: all defaults when None.
         deflate: [q, d], orthonormal vectors without curvature, which are left out; only for more than
             ``settings.whole`` dimensions.
+        near: [d], a vector close to the lowest eigenvector if that is known; it saves the products of a
+            Lanczos iteration where its curvature is proved to be negative. Not used for a whole Hessian.
         seed: of the first vectors of Lanczos.
     """
     settings = settings or SpectrumSettings()
@@ -103,7 +109,10 @@ def lowest_spectrum(
     largest, settled, missed = 0.0, False, 1.0
     known = point.new_zeros(0, len(point)) if deflate is None else deflate
     given = len(known)
-    for number in range(min(settings.pairs, len(point))):
+    first = None if near is None else _negative_pair(counted, point, near, known)
+    if first is not None:
+        pairs, known, largest = [first], torch.cat([known, first.vectors]), first.largest
+    for number in range(len(pairs), min(settings.pairs, len(point))):
         draw = generator(seed, _SEED, number)
         start = torch.randn(len(point), generator=draw, dtype=torch.float64).to(point)
         pair = lowest_eigenpairs(
@@ -141,6 +150,27 @@ def lowest_spectrum(
         settled,
         missed,
     )
+
+
+def _negative_pair(
+    counted: CountedObjective, point: Tensor, near: Tensor, known: Tensor
+) -> Eigenpairs | None:
+    """The Ritz pair of the part of ``near`` [d] outside of ``known`` [q, d] if it proves a negative
+    eigenvalue, else None.
+
+    An index of one is proved in the same way whether this vector is an eigenvector or not: the Hessian is
+    negative along it, and positive on all directions orthogonal to it.
+    """
+    vector = near - (known @ near) @ known
+    vector = vector / vector.norm()
+    image = counted.product(point, vector)
+    value = float(vector @ image)
+    residual = float((image - value * vector).norm())
+    if not (value < 0 and residual <= _CLEAR * -value):
+        return None
+    values = torch.tensor([value], dtype=torch.float64)
+    residuals = torch.tensor([residual], dtype=torch.float64)
+    return Eigenpairs(values, vector[None], residuals, float(image.norm()), 1, converged=True)
 
 
 def _whole(counted: CountedObjective, point: Tensor, resolution: float) -> Spectrum:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.functional_network import FunctionalNetwork
+from topo_core.objectives.linear_curvature import LinearCurvature, is_supported
 from topo_core.objectives.minibatches import chunks
 
 
@@ -45,6 +46,11 @@ class NetworkCurvature:
             return network.loss.mean(outputs, targets)
 
         return hessian_vector_product(loss_at, point, vector)
+
+
+def curvature_of(network: Network) -> NetworkCurvature | LinearCurvature:
+    """The curvature of a network without batch norm: the fast form where the network is fully connected."""
+    return LinearCurvature(network) if is_supported(network) else NetworkCurvature(network)
 
 
 def hessian_vector_product(

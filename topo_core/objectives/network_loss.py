@@ -33,7 +33,7 @@ from topo_core.objectives.batching.protocol import EvaluationContext, Evaluator,
 from topo_core.objectives.batching.registry import STRATEGIES, possible_strategies
 from topo_core.objectives.losses import CrossEntropy, Loss, Ridge
 from topo_core.objectives.minibatches import CHUNK, Minibatches, chunks, handed, moved
-from topo_core.objectives.network_curvature import NetworkCurvature
+from topo_core.objectives.network_curvature import curvature_of
 from topo_core.objectives.precision import Precision, arithmetic, check_precision
 from topo_core.objectives.protocol import Step
 
@@ -102,9 +102,8 @@ class ModuleObjective:
         self._mean_weight = _mean_weight(self.loss, targets)
         self._statistics = TrainingSetStatistics(module, self.layout, norms) if norms else None
         self._normed = BatchNormCurvature(module, self.layout, norms, self.loss) if norms else None
-        self._curvature = self._normed or NetworkCurvature(
-            Network(self._training_module, self.layout, self.loss)
-        )
+        trained = Network(self._training_module, self.layout, self.loss)
+        self._curvature = self._normed or curvature_of(trained)
         self._twin: ModuleObjective | None = None
 
     def _evaluators(self, norms: list[str]) -> None:

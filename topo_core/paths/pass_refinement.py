@@ -22,6 +22,7 @@ from topo_core.critical_points.saddles import (
     refine_saddle,
 )
 from topo_core.objectives.protocol import Objective
+from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.pass_state import Crossing, PassState, Piece, SearchResult
 from topo_core.paths.polyline import arc_positions, at_positions, merge_coincident, segment_lengths
 from topo_core.paths.profiles import is_as_low_as, loss_profile
@@ -206,8 +207,9 @@ def _relaxed(
     if piece.stagnated or (not piece.relaxed and _near_a_saddle(objective, state, piece)):
         return state
     epochs, again = settings.epochs * settings.blocks, piece.relaxed > 0
-    solver = PathSolver(objective, PathSettings(epochs=epochs, l2=0.0))
-    path = solver.begin(_dense(piece.points))
+    points = _dense(piece.points)
+    solver = PathSolver(objective, _relaxation(epochs, points, settings))
+    path = solver.begin(points)
     first = path.best_maximum
     while path.epoch < epochs:
         before = path.best_maximum
@@ -221,6 +223,17 @@ def _relaxed(
     pieces[number] = Piece(path.best, path.best_maximum, piece.relaxed + 1, stagnated)
     gradients = state.gradients + path.gradient_evaluations
     return replace(state, pieces=tuple(pieces), gradients=gradients)
+
+
+def _relaxation(epochs: int, points: Tensor, settings: PassRefinement) -> PathSettings:
+    """Settings of the relaxation of a piece.
+
+    In many dimensions a piece keeps the number of its points, since its cost is proportional to it.
+    """
+    if points.shape[1] <= settings.search.dense:
+        return PathSettings(epochs=epochs, l2=0.0)
+    fixed = Insertion(max_points=max(len(points), PathSettings().points))
+    return PathSettings(epochs=epochs, l2=0.0, insertion=fixed)
 
 
 def _near_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool:

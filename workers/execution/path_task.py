@@ -18,6 +18,7 @@ from topo_core.paths.starts.protocol import Start
 from topo_core.paths.starts.trained_curves import CurveState
 from topo_core.paths.state import EpochRecord, PathState
 from topo_core.random_streams import seed_of
+from workers.execution.measured_paths import measures_of
 from workers.execution.path_starts import initial_path_of, settings_of
 from workers.execution.progress import TaskFailure
 from workers.execution.task_run import TaskContext, run_task
@@ -199,32 +200,19 @@ def _padded(rows: list[tuple[float, ...]]) -> Tensor:
 def _record(
     task: OptimizePath, path: PathSolution, grid_height: float, epochs: int, name: str | None
 ) -> PairRecord:
-    """The record of a path. The profile includes both ends, so the height is at least the loss of each
-    minimum."""
-    profile, evidence = path.profile, path.evidence
-    height = profile.maximum
-    dips = profile.dips
+    evidence = path.evidence
     return PairRecord(
         key=task.key,
         i=task.i,
         j=task.j,
         a=task.a,
         b=task.b,
-        height=height,
-        height_high=height + profile.bracket,
+        **measures_of(path.profile, path.points),
         grid_height=grid_height,
-        argmax_position=float(profile.positions[profile.argmax]),
-        positions=profile.positions.tolist(),
-        losses=profile.losses.tolist(),
         outcome=path.outcome.value,
         reason=evidence.reason,
         remaining_fall=evidence.remaining_fall,
-        first_passage_a=profile.first_passage(),
-        first_passage_b=profile.first_passage(from_end=True),
-        dips_a=dips[0],
-        dips_b=dips[1],
         epochs=epochs,
-        points=len(path.points),
         gradient_evaluations=path.gradient_evaluations,
         history=[_history_row(row) for row in path.history],
         object=name,

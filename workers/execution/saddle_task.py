@@ -12,9 +12,10 @@ from topo_core.paths.pass_refinement import PassRefinement, advance_pass, init_p
 from topo_core.paths.pass_state import PassState, SearchResult
 from topo_core.paths.profiles import loss_profile
 from topo_core.random_streams import seed_of
+from workers.execution.measured_paths import measures_of
 from workers.execution.stationarity import is_small
 from workers.execution.task_run import TaskContext, run_task
-from workers.storage.schema import ResultRecord, SaddleRecord
+from workers.storage.schema import UNMEASURED, ResultRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle, are_equal_losses
 
 SAME_POINT = 1e-3
@@ -72,6 +73,7 @@ class _Columns:
                 "joins": (),
                 "gradients": 0,
                 "products": 0,
+                **UNMEASURED,
                 **columns,
             }
         )
@@ -134,16 +136,7 @@ class SaddleRun:
             "ended": state.ended,
             "rounds": state.rounds,
             "peak_loss": state.first_height,
-            "height": profile.maximum,
-            "height_high": profile.maximum + profile.bracket,
-            "argmax_position": float(profile.positions[profile.argmax]),
-            "positions": profile.positions.tolist(),
-            "losses": profile.losses.tolist(),
-            "first_passage_a": profile.first_passage(),
-            "first_passage_b": profile.first_passage(from_end=True),
-            "dips_a": profile.dips[0],
-            "dips_b": profile.dips[1],
-            "points": len(state.best),
+            **measures_of(profile, state.best),
             "saddle_losses": [saddle.loss for saddle in saddles],
             "end_losses": [
                 loss if converged else math.nan

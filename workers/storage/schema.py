@@ -152,35 +152,63 @@ class MinimumRecord(ResultRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRecord(ResultRecord):
+class MeasuredPath(ResultRecord):
+    """The columns of a path between two minima and of its loss. A path that was not measured has
+    `UNMEASURED`."""
+
+    i: int = _column(pa.int32())
+    j: int = _column(pa.int32())
+    height: float = _column(pa.float64())
+    """The highest loss on the path."""
+    height_high: float = _column(pa.float64())
+    """`height` plus an estimate of the sampling error; infinite if there is no estimate."""
+    argmax_position: float = _column(pa.float64())
+    positions: Sequence[float] = _column(_FLOATS)
+    """Fractions of the arc length, 0 at `i` and 1 at `j`."""
+    losses: Sequence[float] = _column(_FLOATS)
+    first_passage_a: float = _column(pa.float64())
+    first_passage_b: float = _column(pa.float64())
+    dips_a: bool = _column(pa.bool_())
+    dips_b: bool = _column(pa.bool_())
+    points: int = _column(pa.int32())
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The columns that depend on the points of the path, by name."""
+        return {name: getattr(self, name) for name in UNMEASURED}
+
+
+UNMEASURED: Mapping[str, Any] = {
+    "height": math.nan,
+    "height_high": math.nan,
+    "argmax_position": math.nan,
+    "positions": (),
+    "losses": (),
+    "first_passage_a": math.nan,
+    "first_passage_b": math.nan,
+    "dips_a": False,
+    "dips_b": False,
+    "points": 0,
+}
+"""The columns of `MeasuredPath` that depend on the points of the path, if there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRecord(MeasuredPath):
     """An optimised path between two minima, whose highest point approximates a mountain pass."""
 
     collection: ClassVar[str] = "pairs"
     folder: ClassVar[str] = PATHS
     figure_column: ClassVar[str] = "height"
 
-    i: int = _column(pa.int32())
-    j: int = _column(pa.int32())
     a: str = _column(pa.string())
     b: str = _column(pa.string())
-    height: float = _column(pa.float64())
-    height_high: float = _column(pa.float64())
-    """`height` plus an estimate of the sampling error; infinite if there is no estimate."""
     grid_height: float = _column(pa.float64(), math.nan)
     """The highest loss at the points and at α ∈ {.2, .4, .6, .8} of each segment, as the paper defines it."""
-    argmax_position: float = _column(pa.float64())
-    positions: Sequence[float] = _column(_FLOATS)
-    """Fractions of the arc length, 0 at `a` and 1 at `b`."""
-    losses: Sequence[float] = _column(_FLOATS)
     outcome: str = _column(pa.string())
     reason: str = _column(pa.string())
     remaining_fall: float = _column(pa.float64())
-    first_passage_a: float = _column(pa.float64())
-    first_passage_b: float = _column(pa.float64())
-    dips_a: bool = _column(pa.bool_())
-    dips_b: bool = _column(pa.bool_())
     epochs: int = _column(pa.int32())
-    points: int = _column(pa.int32())
     gradient_evaluations: int = _column(pa.int64())
     history: Sequence[Mapping[str, Any]] = _column(_HISTORY, ())
     # The object holds the points of the path; it is None if paths are not kept.
@@ -221,8 +249,8 @@ class SimplexRecord(ResultRecord):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SaddleRecord(ResultRecord):
-    """A refined path, and the stationary point at its highest point."""
+class SaddleRecord(MeasuredPath):
+    """A refined path, whose points are in the object, and the stationary point at its highest point."""
 
     collection: ClassVar[str] = "saddles"
     folder: ClassVar[str] = SADDLES
@@ -230,8 +258,6 @@ class SaddleRecord(ResultRecord):
 
     path: str = _column(pa.string())
     """Key of the path that was refined."""
-    i: int = _column(pa.int32())
-    j: int = _column(pa.int32())
     loss: float = _column(pa.float64())
     peak_loss: float = _column(pa.float64())
     """Highest loss on the path before the refinement."""
@@ -261,18 +287,6 @@ class SaddleRecord(ResultRecord):
     """Losses at the ends of their descents, two for each saddle; NaN if a descent did not reach a minimum."""
     ends: Sequence[str] = _column(pa.list_(pa.string()), ())
     """Keys of the minima at these ends; an empty string for a minimum that was not in the run."""
-    height: float = _column(pa.float64(), math.nan)
-    """Highest loss on the refined path; its points are in the object."""
-    height_high: float = _column(pa.float64(), math.nan)
-    """`height` plus an estimate of the sampling error."""
-    argmax_position: float = _column(pa.float64(), math.nan)
-    positions: Sequence[float] = _column(_FLOATS, ())
-    losses: Sequence[float] = _column(_FLOATS, ())
-    first_passage_a: float = _column(pa.float64(), math.nan)
-    first_passage_b: float = _column(pa.float64(), math.nan)
-    dips_a: bool = _column(pa.bool_(), False)
-    dips_b: bool = _column(pa.bool_(), False)
-    points: int = _column(pa.int32(), 0)
     gradients: int = _column(pa.int64())
     """Number of gradients over the whole training set in the relaxation, searches, classification and
     descents."""

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table as TextTable
 from rich.text import Text
 
+from orchestrator.analysis.landscape import Landscape
 from orchestrator.report.comparison.barcodes_side_by_side import barcodes_figure
 from orchestrator.report.comparison.compared_runs import Compared
 from orchestrator.report.comparison.distances import (
@@ -25,6 +26,7 @@ from orchestrator.report.groups import groups_figure, groups_of
 from orchestrator.report.page import NamedTable, Number, Page, Section
 from orchestrator.report.style import number
 from orchestrator.report.terminal import what_is_missing
+from topo_core.homology.bar_ends import EndKind
 
 
 def comparison_figures(runs: Sequence[Compared]) -> list[Figure]:
@@ -59,8 +61,17 @@ def comparison_table(runs: Sequence[Compared]) -> Table:
             "lowest loss": [min(item.landscape.losses.values()) for item in runs],
             "TO-score (elder)": [item.score for item in runs],
             "TO-score (direct)": [item.landscape.to_scores["direct"] for item in runs],
+            "bars at verified saddles": [_verified(item.landscape) for item in runs],
         }
     )
+
+
+def _verified(landscape: Landscape) -> str:
+    """How many finite bars (elder rule) end at verified saddles; a dash if no path was refined."""
+    verified = landscape.verified
+    if verified is None:
+        return "–"
+    return f"{verified.count(EndKind.SADDLE)} of {len(verified.ends)}"
 
 
 def _spec(values: dict[str, Any]) -> str:
@@ -124,6 +135,7 @@ def comparison_view(runs: Sequence[Compared]) -> RenderableType:
         "lowest loss",
         "TO-score (elder)",
         "TO-score (direct)",
+        "bars at verified saddles",
     )
     values = comparison_table(runs)
     for name in columns:

@@ -18,7 +18,7 @@ from tests.helpers.made_run import (
     made_run,
     run_with_loops,
 )
-from workers.storage.schema import PairRecord, SaddleRecord
+from workers.storage.schema import UNMEASURED, PairRecord, SaddleRecord
 
 
 def plan_with(plan, **run_file):
@@ -132,6 +132,7 @@ def saddle_record(made, pair, loss, joins, verdict="saddle", index=1):
         verdict=verdict,
         reason="",
         joins=joins,
+        **UNMEASURED,
         gradients=40,
         products=60,
         object=made.store.publish_saddle(key, {"point": torch.zeros(1, 2)}),
@@ -161,12 +162,13 @@ def test_records_of_saddles_are_read_as_what_bars_end_at(tmp_path):
 
 
 def test_a_saddle_of_a_higher_index_ends_no_bar(tmp_path):
-    """It is no pass between two minima, whatever it is called in its record."""
+    """It is no pass between two minima; the verdict of its record has the index."""
     made = complete_run(tmp_path)
-    made.store.publish_records([saddle_record(made, (1, 3), 0.7, (), index=2)], term=1)
+    record = saddle_record(made, (1, 3), 0.7, (), verdict="saddle of index 2", index=2)
+    made.store.publish_records([record], term=1)
     landscape = reduce_run(made.plan, made.store)
     (end,) = [end for end in landscape.verified.ends if end.minimum == 1]
-    assert end.kind.value == "attained" and "not proved to have index 1" in end.reason
+    assert end.kind.value == "attained" and "saddle of index 2" in end.reason
     assert not landscape.verified.network.transitions
 
 

@@ -16,7 +16,7 @@ from orchestrator.runs.api import load_run
 from orchestrator.runs.reuse import reuse
 from tests.helpers.command import toscore
 from tests.helpers.made_run import complete_run
-from workers.storage.schema import SaddleRecord
+from workers.storage.schema import UNMEASURED, SaddleRecord
 
 PATH = torch.tensor([[0.0, 0.0], [0.5, 1.0], [1.0, 0.0]], dtype=torch.float64)
 
@@ -46,11 +46,15 @@ def made(tmp_path):
         saddle_losses=(0.65,),
         end_losses=(0.31, 0.15),
         ends=("", keys[3]),
-        height=0.65,
-        height_high=0.65,
-        argmax_position=0.5,
-        positions=(0.0, 0.5, 1.0),
-        losses=(0.2, 0.65, 0.15),
+        **UNMEASURED
+        | {
+            "height": 0.65,
+            "height_high": 0.65,
+            "argmax_position": 0.5,
+            "positions": (0.0, 0.5, 1.0),
+            "losses": (0.2, 0.65, 0.15),
+            "points": 3,
+        },
         gradients=40,
         products=60,
         seconds=2.0,
@@ -117,6 +121,25 @@ def test_the_report_has_tables_of_bar_ends_and_of_cost(made):
     assert rows[0].startswith("minimum,path,ends at,loss,gradient norm") and len(rows) == 4
     assert any("1–3,saddle,0.65" in row for row in rows)
     assert "refinement of paths" in tables["cost"]
+
+
+def test_the_path_of_a_pair_has_the_measures_of_its_refined_path(made):
+    """Every column that depends on the points is that of the refined path; the rest is of the pair's task."""
+    landscape = load_run(str(made.folder)).landscape
+    record, before = landscape.passes[1, 3], landscape.as_optimised[1, 3]
+    assert record.measures == landscape.saddles[1, 3].measures != before.measures
+    assert (record.key, record.epochs) == (before.key, before.epochs)
+    assert record.outcome == "converged"
+
+
+def test_compare_counts_the_bars_that_end_at_verified_saddles(made, tmp_path):
+    """For each run; a run whose paths were not refined has a dash."""
+    plain = complete_run(tmp_path / "plain", name="plain")
+    text = toscore("compare", made.folder, plain.folder).out
+    assert "bars at" in text and "verified" in text
+    rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
+    assert rows["plain"].rstrip().endswith("–")
+    assert "1 of 3" in text
 
 
 def test_another_run_reuses_saddles_of_equal_paths(made, tmp_path):
