@@ -15,8 +15,8 @@ class CostRow:
         work: name of the kind of work.
         tasks: number of tasks that did it.
         epochs: passes over the training set in minibatches.
-        gradients: gradients at one point; those of paths and simplices are of one minibatch, all others of
-            the whole training set.
+        gradients: gradients at one point; those of training, paths and simplices are of one minibatch, all
+            others of the whole training set.
         products: Hessian-vector products of the whole training set.
         seconds: time of workers; that of training includes polish and verification.
     """
@@ -46,7 +46,7 @@ def cost_of(
             "training of minima",
             len(minima),
             sum(record.epochs for record in minima),
-            None,
+            sum(record.training_gradients for record in minima) or None,
             None,
             _seconds(minima),
         ),

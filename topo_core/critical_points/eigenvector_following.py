@@ -110,7 +110,7 @@ class _Searches:
                 setattr(self, name, getattr(self, name)[go])
 
     def step(self, longest: float, refresh: int) -> None:
-        """One step of every search, where the model of its loss is good enough."""
+        """One step of every search; it is taken where the model predicts the gradient well enough."""
         s, weight = self._direction()
         hs = (self.h @ s[:, :, None])[:, :, 0]
         moved = self.x + s

@@ -1,4 +1,4 @@
-"""What the two forms of eigenvector following share: limits, trust radius, damped step, and result.
+"""What the two forms of eigenvector following share: limits, trust radius, damped step and result.
 
 ``eigenvector_following`` uses dense Hessians, ``krylov_following`` Hessian-vector products alone.
 """
@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 _GROW, _SHRINK = 2.0, 0.4  # factors of the trust radius
-_GOOD, _POOR = (
-    0.5,
-    1.0,
-)  # errors of the model up to which the radius may grow, and above which it shrinks
+# Errors of the model up to which the radius may grow, and above which it shrinks:
+_GOOD, _POOR = 0.5, 1.0
 BAD = 2.0
 """Error of the model, relative to the predicted change, above which a step is rejected."""
 _SHIFTS = 20  # Newton steps for the shift of a damped step, at most
@@ -27,8 +25,8 @@ class FollowLimits:
 
     Attributes:
         longest: largest trust radius.
-        tolerance: of the decrement, a difference of losses, at which a search has converged.
-        steps: at most.
+        tolerance: decrement, a difference of losses, at which a search has converged.
+        steps: largest number of steps.
         ceiling: loss above which a search has failed.
         floor: loss below which a search has failed.
         reach: distance from its start above which a search has failed.
@@ -44,7 +42,7 @@ class FollowLimits:
 
 @dataclass
 class FollowingResult:
-    """Where k searches ended, in the coordinates of the ``ScaledLoss``.
+    """The ends of k searches, in the coordinates of the ``ScaledLoss``.
 
     Attributes:
         points: [k, d].
@@ -55,7 +53,7 @@ class FollowingResult:
             evaluated.
         vectors: [k, d, d], their eigenvectors in columns.
         converged: [k] bool, whether the gradient vanishes within the tolerance.
-        steps: taken by the longest search.
+        steps: number of steps of the longest search.
     """
 
     points: Tensor
@@ -68,7 +66,7 @@ class FollowingResult:
     steps: int
 
     def keep(self, alive: Tensor, ended: Tensor, x: Tensor, f: Tensor, g: Tensor) -> None:
-        """Store where the searches ``alive`` [m] are that have ``ended`` [m]."""
+        """Store the points of those of the searches ``alive`` [m] that have ``ended`` [m]."""
         rows = alive[ended]
         self.points[rows], self.losses[rows], self.gradients[rows] = x[ended], f[ended], g[ended]
 
@@ -91,7 +89,15 @@ def empty_result(points: Tensor, values: int) -> FollowingResult:
 def new_radius(
     error: Tensor, fine: Tensor, size: Tensor, radius: Tensor, longest: float
 ) -> tuple[Tensor, Tensor]:
-    """Trust radii [k] after steps of length ``size`` whose model had an ``error``, and which to take."""
+    """The next trust radii [k], and whether each step is accepted [k].
+
+    Args:
+        error: [k], errors of the models, relative to the changes that they predicted.
+        fine: [k], whether loss and gradient are finite after the step.
+        size: [k], lengths of the steps.
+        radius: [k], trust radii of the steps.
+        longest: largest trust radius.
+    """
     accept = (error <= BAD) & fine
     grown = torch.where(size >= 0.9 * radius, (_GROW * radius).clamp_max(longest), radius)
     radius = torch.where(error <= _GOOD, grown, radius)

@@ -1,9 +1,10 @@
-"""Eigenvector following where the Hessian is too large to be taken whole.
+"""Eigenvector following in dimensions in which the whole Hessian is too expensive.
 
 The step of ``eigenvector_following`` is made in a Krylov space that begins with two vectors, the direction
 that is followed and the gradient: the first finds the mode to climb, the second the Newton step across it.
-The space grows until the Newton equations are solved as well as the step deserves (Dembo, Eisenstat &
-Steihaug 1982). Where a search ends, the shared Lanczos iteration settles the index.
+The space grows until the equations of the step that is taken, the damped one inside the trust region, are
+solved to an accuracy that increases near the saddle (Dembo, Eisenstat & Steihaug 1982). Where a search ends,
+the shared Lanczos iteration determines the index.
 """
 
 import math
@@ -118,7 +119,7 @@ class _Search:
         return fine and near and inside and self.radius > SMALLEST * self.first
 
     def step(self) -> None:
-        """One step, if the loss is as the model says; the trust radius."""
+        """One step, which is taken if the loss changes as the model predicts; update the trust radius."""
         # The nearer the search is, the more of the Newton step is worth its price.
         relative = float(self.g.norm()) / max(self.first_norm, 1e-300)
         model = self._model(min(_ACCURACY, max(_FINEST, relative**0.5)), self.radius)
@@ -246,4 +247,5 @@ class _Space:
         """The part outside of the space of the image [d] of a combination of Ritz vectors."""
         inner = self._weights @ coefficients
         small = self.small[: self.size, : self.size] @ inner
-        return inner @ self.images[: self.size] - small @ self.basis[: self.size]
+        rest: Tensor = inner @ self.images[: self.size] - small @ self.basis[: self.size]
+        return rest

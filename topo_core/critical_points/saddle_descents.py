@@ -6,9 +6,14 @@ from torch import Tensor
 from topo_core.critical_points.monotone_descent import Descents, descend_together, inverse_of
 from topo_core.critical_points.scaled_loss import ScaledLoss
 
-_PARTS = (0.25, 0.5, 0.75, 1.0)  # of a first step, where its fall is compared with the curvature
+_PARTS = (
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+)  # fractions of a first step at which its fall is compared with the curvature
 _SHRINK = 0.4
-_SHORTER = 20  # times a first step is shortened, at most
+_SHORTER = 20  # largest number of times that a first step is shortened
 
 
 def descend_both_sides_together(
@@ -35,7 +40,7 @@ def descend_both_sides_together(
             match the curvature.
         longest: longest step.
         tolerance: predicted fall below which a descent has converged, a difference of losses.
-        steps: at most.
+        steps: largest number of steps.
     """
     both = torch.cat([vectors[:, :, 0], -vectors[:, :, 0]])
     tops, lowest = torch.cat([saddles, saddles]), torch.cat([values[:, 0], values[:, 0]])

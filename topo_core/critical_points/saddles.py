@@ -24,16 +24,16 @@ from topo_core.objectives.protocol import Objective
 
 @dataclass(frozen=True)
 class SaddleSettings:
-    """What may be spent, and how far a search may go.
+    """Limits of the number of steps and of the distance of a search.
 
     Attributes:
-        steps: of the search, at most. From the straight line between minima of a network with 160 parameters
-            it took 150 to 350; from peaks of relaxed paths it takes 10 to 30.
-        dense: dimensions up to which the Hessian is taken whole.
+        steps: largest number of steps of the search. From the straight line between minima of a network with
+            160 parameters it took 150 to 350; from peaks of relaxed paths it takes 10 to 30.
+        dense: largest dimension in which whole Hessians are computed.
         first: first trust radius, in lengths of the path's chord at the peak.
         longest: largest trust radius, in the same unit.
         reach: how far from the peak a search may go, in the same unit.
-        descent_steps: of each descent, at most.
+        descent_steps: largest number of steps of each descent.
     """
 
     steps: int = 400
@@ -55,7 +55,7 @@ class SaddleSettings:
 
 @dataclass(frozen=True)
 class Saddle:
-    """Where the search from a peak ended.
+    """The end of a search from a peak.
 
     Attributes:
         critical: the point, its loss, gradient norm, lowest eigenvalues with bounds, index, and verdict.
@@ -121,7 +121,7 @@ def refine_saddle(
     """The stationary point that belongs to the peak of a path.
 
     Args:
-        objective: the loss, with exact gradients; float64 is worth its price.
+        objective: the loss, with exact gradients; use float64, since float32 resolves only large curvatures.
         peak: [d], the highest point of the path.
         direction: [d], the chord of the path there: its direction is climbed, its length is the unit of the
             settings.

@@ -25,8 +25,9 @@ def newton_step(
         product: the Hessian, [d] to [d].
         gradient: [d].
         radius: of the trust region.
-        accuracy: of the linear equations, a part of the gradient's norm.
-        max_products: to spend at most.
+        accuracy: residual of the linear equations at which the iteration ends, relative to the gradient's
+            norm.
+        max_products: largest number of products.
     """
     step, image = torch.zeros_like(gradient), torch.zeros_like(gradient)
     residual = -gradient

@@ -7,7 +7,7 @@ vectors at the same point. Such a product then takes two large matrix products w
 does; differentiating twice by autograd takes four or five. Several vectors share one pass over the inputs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
 from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.losses import CrossEntropy
 from topo_core.objectives.losses.protocol import Loss
 from topo_core.objectives.minibatches import chunks
 
@@ -98,16 +99,24 @@ class LinearCurvature:
             first = last
         return results
 
-    def _at(self, point: Tensor, inputs: Tensor, targets: Tensor) -> list[_Chunk]:
+    def _at(self, point: Tensor, inputs: Tensor, targets: Tensor) -> Iterable[_Chunk]:
         """What is kept at `point` [d]: of the last call if that was at the same point."""
         if self._last is not None:
             known, its_inputs, its_targets, kept = self._last
             if its_inputs is inputs and its_targets is targets and torch.equal(known, point):
                 return kept
-        kept = [self._chunk(point, x, y, len(x) / len(inputs)) for x, y in chunks(inputs, targets)]
-        values = len(inputs) * 4 * sum(self._widths)
-        self._last = (point.clone(), inputs, targets, kept) if values <= _KEPT else None
-        return kept
+        kept = (
+            self._chunk(point, x, y, len(x) / len(inputs))
+            for x, y in chunks(inputs, targets, point)
+        )
+        values = 4 * sum(self._widths) * len(inputs)
+        if inputs.device != point.device or inputs.dtype != point.dtype:
+            values += inputs.numel()  # chunks are copies
+        if values > _KEPT:
+            self._last = None
+            return kept
+        self._last = point.clone(), inputs, targets, list(kept)
+        return self._last[3]
 
     def _weights(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
         """(weight [..., o, i], bias [..., o, 1]) of each layer, in `rows` [..., d]."""
@@ -133,7 +142,7 @@ class LinearCurvature:
             layers.append(_Layer(below[number], slope, above * second, delta))
         return _Chunk(share, layers[::-1], product)
 
-    def _products(self, point: Tensor, vectors: Tensor, kept: list[_Chunk]) -> Tensor:
+    def _products(self, point: Tensor, vectors: Tensor, kept: Iterable[_Chunk]) -> Tensor:
         """Products [k, d] with `vectors` [k, d] at `point` [d]."""
         total = torch.zeros_like(vectors)
         weights, moved, into = map(self._weights, (point, vectors, total))
@@ -214,11 +223,32 @@ def _derivatives(activation: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]
     return first.detach(), second
 
 
+def _cross_entropy_curvature(
+    outputs: Tensor, targets: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """As ``_loss_curvature``, for plain cross entropy: the Hessian of an example is diag(p) − p pᵀ."""
+    chances = outputs.softmax(0)
+    scaled = chances / outputs.shape[1]
+    gradient = scaled.scatter_add(
+        0, targets[None], scaled.new_full((1, len(targets)), -1 / len(targets))
+    )
+
+    def product(vectors: Tensor) -> Tensor:
+        """The Hessian times each of `vectors` [k, o, n]."""
+        means = (chances * vectors).sum(1, keepdim=True)
+        result: Tensor = scaled * (vectors - means)
+        return result
+
+    return gradient, product
+
+
 def _loss_curvature(
     loss: Loss, outputs: Tensor, targets: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """The gradient [o, n] of the mean loss with respect to `outputs` [o, n], and a function that multiplies
     by its Hessian."""
+    if isinstance(loss, CrossEntropy) and loss.has_closed_form(targets):
+        return _cross_entropy_curvature(outputs, targets)
     rows = outputs.T.detach().requires_grad_(True)
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad(loss.mean(rows, targets), rows, create_graph=True)

@@ -272,7 +272,8 @@ class TrainingRun:
                 polished=polish is not None,
             )
             if math.isfinite(record.loss):
-                return record
+                gradients = training.epoch * self._objective.batches
+                return replace(record, training_gradients=gradients)
         self._store.drop_checkpoints(self.key)
         raise TaskFailure(
             FailureKind.DIVERGED,

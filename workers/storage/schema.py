@@ -142,6 +142,8 @@ class MinimumRecord(ResultRecord):
     """Directions without curvature at a stationary point, among those looked at."""
     symmetry_modes: int = _column(pa.int32(), 0)
     """How many of them are directions of exact symmetries; `verdict_reason` names these."""
+    training_gradients: int = _column(pa.int64(), 0)
+    """Number of minibatch gradients of the training."""
     polished: bool = _column(pa.bool_(), False)
     judging_gradients: int = _column(pa.int64(), 0)
     """Number of gradients over the whole training set in the polish and the classification."""

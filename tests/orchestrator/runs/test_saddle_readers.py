@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from orchestrator.analysis.computing_cost import cost_of
 from orchestrator.analysis.reduction import reduce_run
 from orchestrator.dashboard.progress import counts_of
 from orchestrator.planning.saddle_refinement import saddle_task
@@ -123,6 +124,27 @@ def test_the_report_has_tables_of_bar_ends_and_of_cost(made):
     assert "refinement of paths" in tables["cost"]
 
 
+def test_every_kind_of_work_has_its_gradients_and_products(made):
+    """The table adds up the columns of the records: training and paths beside polish and saddles."""
+    minima = [
+        replace(
+            record,
+            training_gradients=30,
+            judging_gradients=200 + number,
+            judging_products=100 + number,
+        )
+        for number, record in load_run(str(made.folder)).minima.items()
+    ]
+    landscape = load_run(str(made.folder)).landscape
+    rows = cost_of(minima, landscape.passes.values(), (), landscape.saddles.values())
+    assert {row.work: (row.tasks, row.gradients, row.products) for row in rows} == {
+        "training of minima": (4, 120, None),
+        "polish and verdicts of minima": (4, 806, 406),
+        "optimisation of paths": (6, 120, None),
+        "leading paths over saddles, verified": (1, 40, 60),
+    }
+
+
 def test_the_path_of_a_pair_has_the_measures_of_its_refined_path(made):
     """Every column that depends on the points is that of the refined path; the rest is of the pair's task."""
     landscape = load_run(str(made.folder)).landscape
@@ -137,8 +159,8 @@ def test_compare_counts_the_bars_that_end_at_verified_saddles(made, tmp_path):
     plain = complete_run(tmp_path / "plain", name="plain")
     text = toscore("compare", made.folder, plain.folder).out
     assert "bars at" in text and "verified" in text
-    rows = {line.split()[0]: line for line in text.splitlines() if line.split()}
-    assert rows["plain"].rstrip().endswith("–")
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert any(line.startswith("plain") and line.endswith("–") for line in lines)
     assert "1 of 3" in text
 
 

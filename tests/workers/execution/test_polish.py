@@ -51,6 +51,7 @@ def test_a_loss_with_a_ridge_ends_at_a_proved_minimum(context):
     assert record.gradient_norm <= record.gradient_tolerance < 1e-8
     assert record.eigenvalues[0] > record.eigenvalue_bounds[0] > 0
     assert record.judging_gradients > 10 and record.judging_products > 0
+    assert record.training_gradients == 3 * context.loaded.objective(SETTINGS.batch_size).batches
     point = context.loaded.flat(context.store.read_minimum(record.object))
     assert record.ridge == pytest.approx(0.5e-2 * float(point.double().square().sum()), rel=1e-5)
     assert 0 < record.ridge < record.loss
