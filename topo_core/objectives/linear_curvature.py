@@ -105,7 +105,7 @@ class LinearCurvature:
             known, its_inputs, its_targets, kept = self._last
             if its_inputs is inputs and its_targets is targets and torch.equal(known, point):
                 return kept
-        kept = (
+        parts = (
             self._chunk(point, x, y, len(x) / len(inputs))
             for x, y in chunks(inputs, targets, point)
         )
@@ -114,8 +114,8 @@ class LinearCurvature:
             values += inputs.numel()  # chunks are copies
         if values > _KEPT:
             self._last = None
-            return kept
-        self._last = point.clone(), inputs, targets, list(kept)
+            return parts
+        self._last = point.clone(), inputs, targets, list(parts)
         return self._last[3]
 
     def _weights(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:

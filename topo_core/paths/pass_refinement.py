@@ -33,10 +33,12 @@ from topo_core.paths.stationarity import peak_force
 
 # Fractions of the barrier, the height of the path above its higher end:
 _CLOSE = 1e-4  # largest height of a path above its highest saddle
-_WORTH = 0.1  # smallest fall of a piece in a block of epochs for which relaxing it continues
 _STUB = 0.25  # of the fall along a descent instead: this upper part of the descent is not relaxed
 _RISE = 0.05  # smallest rise of the loss beyond a dip
 _POINTS = 13  # smallest number of points of a piece
+# Smallest fall of a piece in a block of epochs for which relaxing it continues, as a fraction of its height
+# above the highest saddle that the path crosses:
+_WORTH = 0.1
 _FALL = 1.0  # depth below the higher end of the path at which a search has left the path
 _UNITS = (
     18  # units of a search in the length of the path: segments of a path with the usual 19 points
@@ -59,7 +61,7 @@ class PassRefinement:
     """
 
     rounds: int = 12
-    budget: int = 40_000
+    budget: int = 80_000
     epochs: int = 100
     blocks: int = 4
     search: SaddleSettings = field(
@@ -245,8 +247,11 @@ def _near_a_saddle(objective: Objective, state: PassState, piece: Piece) -> bool
 
 
 def _worth(state: PassState, height: float) -> float:
-    """The smallest fall, in units of loss, for which relaxing a piece of this height continues."""
-    return _WORTH * (height - state.end_loss)
+    """The smallest fall, in units of loss, for which relaxing a piece of this height continues.
+
+    Only the part above the highest saddle that is crossed already can be gained.
+    """
+    return _WORTH * (height - state.level)
 
 
 def _dense(points: Tensor) -> Tensor:
