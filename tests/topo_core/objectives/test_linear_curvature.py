@@ -9,7 +9,7 @@ from torch import nn
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.linear_curvature import LinearCurvature, is_supported
 from topo_core.objectives.loss_registry import LOSSES
-from topo_core.objectives.losses import CrossEntropy, UserFunction
+from topo_core.objectives.losses import CrossEntropy, UserLoss
 from topo_core.objectives.network_curvature import NetworkCurvature, curvature_of
 
 
@@ -91,7 +91,7 @@ def test_a_loss_without_a_second_derivative_says_so():
         gaps = torch.cdist(outputs, targets, compute_mode="donot_use_mm_for_euclid_dist")
         return gaps.diagonal()
 
-    net = network(nn.Tanh, (3,), UserFunction(distance))
+    net = network(nn.Tanh, (3,), UserLoss(distance))
     with pytest.raises(NotImplementedError):
         LinearCurvature(net).products(*problem(net, "numbers", count=1))
 
