@@ -26,6 +26,7 @@ from tests.chaos.injuries import (
 from tests.helpers import flaky_proxy, results, s3_server
 from tests.helpers.command import toscore
 from tests.helpers.process import started
+from tests.helpers.waiting import wait_for
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.storage.schema import MinimumRecord, PairRecord
@@ -83,7 +84,7 @@ def injured(folder, file, draw, injuries, count=INJURIES, between=lambda: None):
     raise AssertionError(f"not complete after {RESTARTS} starts: {output}")
 
 
-def no_orphans(folder):
+def orphans(folder):
     """Processes that were started by a run and outlived it."""
     mark = str(folder)
     left = []
@@ -112,10 +113,7 @@ def chaos_round(undisturbed, folder, seed, injuries=INJURIES):
 
     injured(folder, file, draw, PROCESSES, injuries, between)
     check(undisturbed, run)
-    gone = time.monotonic() + 20
-    while no_orphans(folder) and time.monotonic() < gone:
-        time.sleep(0.2)
-    assert no_orphans(folder) == []
+    wait_for(lambda: orphans(folder) == [], 20, otherwise=lambda: str(orphans(folder)))
 
 
 def test_a_round(undisturbed, tmp_path):
@@ -171,7 +169,7 @@ def bucket_round(undisturbed, folder, url, proxy, draw, injuries):
         keys = [record.key for record in store.records(kind)]
         assert len(keys) == len(set(keys))
     assert proxy.refused + proxy.lost > 10
-    assert no_orphans(folder) == []
+    wait_for(lambda: orphans(folder) == [], 20, otherwise=lambda: str(orphans(folder)))
 
 
 @pytest.mark.s3
