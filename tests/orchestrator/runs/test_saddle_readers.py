@@ -141,7 +141,7 @@ def test_every_kind_of_work_has_its_gradients_and_products(made):
         "training of minima": (4, 120, None),
         "polish and verdicts of minima": (4, 806, 406),
         "optimisation of paths": (6, 120, None),
-        "leading paths over saddles, verified": (1, 40, 60),
+        "refinement of paths, verified saddles": (1, 40, 60),
     }
 
 
