@@ -38,7 +38,7 @@ from orchestrator.telemetry.json_log import JsonLines
 from orchestrator.telemetry.observers import Observers
 from workers.execution.device_strategies import ChosenFor
 from workers.execution.worker import WorkerContext
-from workers.problems.data_sets import Dataset
+from workers.problems.dataset import Dataset
 from workers.problems.user_code import code_folders
 from workers.storage.objects import Fenced, NotWritable, StoreFull, StoreUnreachable
 from workers.storage.run_store import Store

@@ -43,7 +43,8 @@ from orchestrator.scheduling.messages import Loss, PackFinished, WorkerJoined, W
 from orchestrator.scheduling.worker_health import Finding, WorkerHealth, WorkerVerdict
 from orchestrator.scheduling.worker_starts import WorkerStarts
 from workers.execution.worker import Worker, WorkerContext
-from workers.problems.data_sets import Dataset, load_dataset
+from workers.problems.data_sets import load_dataset
+from workers.problems.dataset import Dataset
 from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task
 

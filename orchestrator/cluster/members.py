@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 
 from orchestrator.cluster.metrics import WorkerMetrics
 from workers.execution.worker import Worker, WorkerContext
-from workers.problems.data_sets import Dataset
+from workers.problems.dataset import Dataset
 from workers.tasks.results import TaskResult
 from workers.tasks.specs import DataSpec
 from workers.tasks.task import Task

@@ -12,7 +12,8 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from workers.problems.data_sets import Dataset, load_dataset
+from workers.problems.data_sets import load_dataset
+from workers.problems.dataset import Dataset
 from workers.tasks.specs import DataSpec
 
 _FETCH_SECONDS = 600.0

@@ -9,7 +9,7 @@ from workers.problems.shards import content_of
 from workers.problems.user_code import BadReference
 
 if TYPE_CHECKING:
-    from workers.problems.data_sets import Dataset
+    from workers.problems.dataset import Dataset
 
 
 def identify(run: RunFile) -> Identity:

@@ -4,7 +4,7 @@ import sys
 
 from orchestrator.planning.plan import Plan
 from orchestrator.run_file.errors import BadRunFile
-from workers.problems.data_sets import Dataset
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.reproducibility import check_builder

@@ -26,7 +26,8 @@ from tests.benchmarks.workloads import ENDLESS, Unmeasured, endless
 from topo_core.paths.solver import PathSolver
 from workers.execution.strategy_probe import choose_evaluation
 from workers.execution.training import begin, train_until
-from workers.problems.data_sets import Dataset, sizes
+from workers.problems.data_sets import sizes
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 

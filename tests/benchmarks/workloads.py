@@ -18,7 +18,7 @@ from topo_core.paths.state import PathState
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution.strategy_probe import fastest
 from workers.problems.data_placement import placement_of
-from workers.problems.data_sets import Dataset
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import LoadedProblem
 from workers.problems.networks import build

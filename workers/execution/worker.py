@@ -23,7 +23,8 @@ from workers.execution.path_pack import optimize_paths_together
 from workers.execution.progress import CHECKPOINT_SECONDS, Interrupted, TaskProgress
 from workers.execution.task_kinds import TASK_KINDS
 from workers.execution.task_run import TaskContext
-from workers.problems.data_sets import Dataset, load_dataset
+from workers.problems.data_sets import load_dataset
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation, device_name, prepare_process
 from workers.problems.loaded_problem import LoadedProblem, load_problem
 from workers.problems.reproducibility import check_identity

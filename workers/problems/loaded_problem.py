@@ -15,7 +15,8 @@ from topo_core.objectives.network_loss import ModuleObjective, strategies
 from workers.problems.checkpoints import load_fixed_state
 from workers.problems.compatibility import adapt, check_classes, check_fit, output_size
 from workers.problems.data_placement import Placement, placement_of
-from workers.problems.data_sets import Dataset, load_dataset
+from workers.problems.data_sets import load_dataset
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation, free_memory, pinned
 from workers.problems.loss_functions import make_loss, make_ridge
 from workers.problems.network_state import NetworkState

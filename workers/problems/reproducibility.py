@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from workers.problems.checkpoints import fixed_state_digest
 from workers.problems.compatibility import output_size
-from workers.problems.data_sets import Dataset, load_dataset
+from workers.problems.data_sets import load_dataset
+from workers.problems.dataset import Dataset
 from workers.problems.loss_functions import loss_fingerprint, make_loss
 from workers.problems.network_state import NetworkState
 from workers.problems.networks import build, network_fingerprint

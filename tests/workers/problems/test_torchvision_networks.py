@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from topo_core.objectives.protocol import Step
-from workers.problems.data_sets import Dataset
+from workers.problems.dataset import Dataset
 from workers.problems.evaluation import Evaluation
 from workers.problems.loaded_problem import load_problem
 from workers.problems.networks import build, count_parameters, network_fingerprint
