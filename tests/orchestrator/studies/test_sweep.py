@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.runs.stored_run import open_run
-from orchestrator.studies.sweep import next_run, parse_sweep, step_of
+from orchestrator.studies.sweep import EPOCHS, ROUNDS, next_run, parse_sweep
 from tests.helpers import results
 from tests.helpers.command import toscore
 
@@ -112,6 +112,7 @@ def test_the_next_run_begins_with_the_one_before(folder):
         "on",
     )
     assert (run.paths.start, run.paths.warm_from) == ("moved", base.location)
+    assert (run.paths.epochs, run.saddles.rounds) == (EPOCHS, ROUNDS)
     assert run.pairs.pairs == ((0, 1),)
 
 
@@ -128,39 +129,3 @@ def test_impossible_sweeps_are_refused(text, message):
     """One sentence that says what to write."""
     with pytest.raises(BadRunFile, match=message):
         parse_sweep(text)
-
-
-@pytest.mark.slow
-def test_a_step_costs_a_third_of_a_run_from_scratch(tmp_path):
-    """Saddles are re-converged from the run before: same barcode as with new paths, for a third of the cost.
-
-    The run from scratch has the same minima, so that both barcodes are those of one set of minima.
-    """
-    base = {
-        "name": "base",
-        "store": str(tmp_path),
-        "data": {"name": "digits", "subset": 100, "shrink": 2},
-        "dtype": "float64",
-        "network": {"name": "fc", "hidden": [3], "activation": "tanh"},
-        "loss": {"ridge": 1.0e-3},
-        "minima": {"count": 3, "epochs": 60, "polish": "on"},
-        "paths": {"start": "bezier", "epochs": 300, "batch_size": 100},
-        "saddles": {"refine": "bars"},
-    }
-    (tmp_path / "base.yaml").write_text(json.dumps(base))
-    assert toscore("run", tmp_path / "base.yaml", "--in-process", "-q").code == 0
-    said = toscore(
-        "sweep", tmp_path / "base.yaml", "loss.ridge=[1.1e-3]", "--in-process", "-q", "--json"
-    )
-    assert said.code == 0, said.err
-    _, moved = json.loads(said.out)
-    step = open_run(str(tmp_path / "base-sweep" / "ridge-0.0011"))
-    values = step.plan.run.model_dump(mode="json", by_alias=True)
-    values |= {"name": "fresh", "store": str(tmp_path), "paths": base["paths"]}
-    values["saddles"] = base["saddles"]
-    (tmp_path / "fresh.yaml").write_text(json.dumps(values))
-    assert toscore("run", tmp_path / "fresh.yaml", "--in-process", "-q").code == 0
-    fresh = step_of(open_run(str(tmp_path / "fresh")).landscape(), 1.1e-3)
-    assert moved["bars_at_saddles"] == moved["bars"] == fresh.bars
-    assert moved["to_score"] == pytest.approx(fresh.to_score, rel=1e-3)
-    assert moved["gradients"] + moved["products"] < (fresh.gradients + fresh.products) / 3
