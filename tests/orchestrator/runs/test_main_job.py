@@ -158,17 +158,21 @@ def interrupted(folder, file, reached, blow, *options):
 def test_a_killed_driver_is_continued(undisturbed, folder):
     """SIGKILL while minima train, while paths are optimised and when some are done: same bits, no task twice.
 
-    `tests/chaos` kills drivers with a Ray cluster.
+    In the middle it is a driver with a Ray cluster.
     """
     file, run = write(folder, "c"), folder / "runs" / "c"
-    for reached in (
-        lambda: results.raw_records(run, "minima"),
-        lambda: (
-            len(results.raw_records(run, "minima")) == MINIMA and results.checkpoint_epochs(run)
+    alone = ("--in-process",)
+    for reached, options in (
+        (lambda: results.raw_records(run, "minima"), alone),
+        (
+            lambda: (
+                len(results.raw_records(run, "minima")) == MINIMA and results.checkpoint_epochs(run)
+            ),
+            ON_RAY,
         ),
-        lambda: len(results.raw_records(run, "pairs")) >= 2,
+        (lambda: len(results.raw_records(run, "pairs")) >= 2, alone),
     ):
-        interrupted(folder, file, reached, signal.SIGKILL, "--in-process")
+        interrupted(folder, file, reached, signal.SIGKILL, *options)
     check_continued(undisturbed, file, run)
 
 
