@@ -172,7 +172,7 @@ def _lbfgs(counted: CountedObjective, state: PolishState, settings: PolishSettin
     """One quasi-Newton step."""
     if _stationary(state, settings):
         return replace(state, phase="judge", iteration=0)
-    if state.iteration >= settings.lbfgs or _has_left(state):
+    if state.iteration >= settings.lbfgs_iterations(len(state.point)) or _has_left(state):
         return _to_newton(counted, state)
     norm = float(state.gradient.norm())
     direction = -state.pairs.inverse_times(state.gradient, _FIRST_MOVE * state.length / norm)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -186,6 +187,25 @@ def test_a_resumed_polish_gives_the_same_bits(every):
         whole.products,
     )
     assert found.verdict is whole.verdict is Verdict.MINIMUM
+
+
+@pytest.mark.parametrize(("dimension", "phase"), [(300, "newton"), (6000, "lbfgs")])
+def test_larger_losses_get_more_iterations_of_lbfgs(dimension, phase):
+    """After 1,000 iterations a small loss goes on with Newton's method, one of 6,000 parameters with
+    L-BFGS; a number that is given counts in every dimension."""
+    scales = torch.logspace(0, 4, dimension, dtype=torch.float64)
+    objective = from_function(lambda points: (scales * points.square()).sum(1))
+    start = init_polish(objective, torch.ones(dimension, dtype=torch.float64))
+    late = replace(start, iteration=1000)
+    assert advance_polish(objective, late, iterations=1).phase == phase
+    given = PolishSettings(lbfgs=7)
+    assert (
+        advance_polish(objective, replace(start, iteration=6), given, iterations=1).phase == "lbfgs"
+    )
+    assert (
+        advance_polish(objective, replace(start, iteration=7), given, iterations=1).phase
+        == "newton"
+    )
 
 
 def test_what_was_not_finished_is_not_a_minimum():
