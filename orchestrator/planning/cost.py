@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.planning.disk_space import free_bytes, path_bytes
 from orchestrator.planning.fingerprints import checkpoint_contents
 from orchestrator.planning.plan import Identity, Plan
+from orchestrator.planning.saddle_refinement import most_saddles
 from orchestrator.planning.step_times import (
     ProblemSizes,
     StepTimes,
@@ -55,6 +56,9 @@ class Cost:
     seconds_per_minimum: float | None
     seconds_per_path: float | None
     device_seconds: float | None
+    """Of training and paths alone."""
+    not_counted: tuple[str, ...]
+    """Work whose gradients and time depend on the loss, so that they are in none of the other figures."""
     timed_at: str | None
     """Time at which the sample was timed, ISO 8601."""
 
@@ -134,8 +138,21 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
         else training / max(1, len(run.minima.every_training)),
         seconds_per_path=per_path,
         device_seconds=total,
+        not_counted=_not_counted(plan),
         timed_at=step_times.timed_at if step_times and total is not None else None,
     )
+
+
+def _not_counted(plan: Plan) -> tuple[str, ...]:
+    """The parts of a run that end when a point is stationary: nothing bounds their cost beforehand."""
+    parts = []
+    polished = sum(training.polish != "off" for training in plan.run.minima.every_training)
+    if polished and plan.run.loss.ridge > 0:
+        parts.append(f"the polish of {polished:,} minima")
+    saddles = most_saddles(plan)
+    if saddles:
+        parts.append(f"the refinement of at most {saddles:,} paths over saddles")
+    return tuple(parts)
 
 
 def _measured(run: RunFile, sample: bool | None) -> tuple[StepTimes | None, ProblemSizes]:

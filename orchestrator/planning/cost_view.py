@@ -22,13 +22,16 @@ def estimate_view(cost: Cost) -> RenderableType:
         table.add_row("simplices", f"{cost.simplices:,}", terms)
     table.add_row("parameters", f"{cost.parameters:,}", "of one network")
     table.add_row("data", human_bytes(cost.data.data_bytes), _where_data_lie(cost.data))
+    whole = "" if cost.not_counted else "at most "
     table.add_row(
-        "gradients", f"at most {cost.gradient_evaluations:.3g}", "of one point on one minibatch"
+        "gradients", f"{whole}{cost.gradient_evaluations:.3g}", "of one point on one minibatch"
     )
     if cost.device_seconds is not None:
         each = f"{human_seconds(cost.seconds_per_path or 0)} a path on one worker here "
         each += f"({(cost.timed_at or '')[:10]})"
-        table.add_row("time", f"at most {human_seconds(cost.device_seconds)}", each)
+        table.add_row("time", f"{whole}{human_seconds(cost.device_seconds)}", each)
+    for number, part in enumerate(cost.not_counted):
+        table.add_row("" if number else "not counted", "", part)
     free = f"{human_bytes(cost.free_bytes)} free" if cost.free_bytes is not None else ""
     table.add_row("store", human_bytes(cost.store_bytes), free)
     table.add_row("requests", f"{cost.store_requests:,}", "to the store")

@@ -158,4 +158,7 @@ def plan_view(plans: Sequence[PlannedRuns]) -> RenderableType:
         )
     total = sum(plan.runs * (plan.each.device_seconds or 0) for plan in plans)
     last = f"{human_seconds(total)} on one worker of this machine" if total else "not timed"
+    besides = dict.fromkeys(part for plan in plans for part in plan.each.not_counted)
+    if besides:
+        last += f"; not counted, in each run: {' and '.join(besides)}"
     return Group(table, Text(last, style="bold"))

@@ -152,6 +152,25 @@ def test_plan_says_where_large_data_lie(free, mapped, says):
     assert "12 GB" in line and says in line and ("streamed" in line) is bool(says)
 
 
+def test_plan_names_the_work_that_it_cannot_bound():
+    """A polish and a search for saddles end at stationary points: no number of "at most" includes them."""
+
+    def printed(run):
+        console = Console(file=io.StringIO(), width=200)
+        console.print(estimate_view(estimate(parse(run), sample=False)))
+        return console.file.getvalue()
+
+    bounded = printed(BASE)
+    assert "not counted" not in bounded and "gradients   at most" in bounded
+    count = len(plan().minima)
+    polished = printed({**BASE, "loss": {"name": "cross_entropy", "ridge": 1e-3}})
+    assert "gradients    at most" not in polished and "not counted" in polished
+    assert f"the polish of {count} minima" in polished
+    assert f"the refinement of at most {count - 1} paths over saddles" in polished
+    off = {**BASE, "loss": {"name": "cross_entropy", "ridge": 1e-3}, "saddles": {"refine": "off"}}
+    assert "saddles" not in printed(off) and "the polish of" in printed(off)
+
+
 def test_plan_prints_and_writes_nothing(tmp_path, monkeypatch):
     """`toscore plan`, with its timed sample and as JSON."""
     monkeypatch.setenv("HOME", str(tmp_path))
