@@ -23,17 +23,16 @@ from topo_core.critical_points.saddles import (
 )
 from topo_core.objectives.protocol import Objective
 from topo_core.paths.insertion_settings import Insertion
+from topo_core.paths.pass_crossings import crossing_of, cut_at_saddle, without_loop
 from topo_core.paths.pass_state import Crossing, PassState, Piece, SearchResult
 from topo_core.paths.polyline import arc_positions, at_positions, merge_coincident, segment_lengths
 from topo_core.paths.profiles import is_as_low_as, loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
-from topo_core.paths.starts.spliced_paths import lowest_link
 from topo_core.paths.stationarity import peak_force
 
 # Fractions of the barrier, the height of the path above its higher end:
 _CLOSE = 1e-4  # largest height of a path above its highest saddle
-_STUB = 0.25  # of the fall along a descent instead: this upper part of the descent is not relaxed
 _RISE = 0.05  # smallest rise of the loss beyond a dip
 _POINTS = 13  # smallest number of points of a piece
 # Smallest fall of a piece in a block of epochs for which relaxing it continues, as a fraction of its height
@@ -43,7 +42,6 @@ _FALL = 1.0  # depth below the higher end of the path at which a search has left
 _UNITS = (
     18  # units of a search in the length of the path: segments of a path with the usual 19 points
 )
-_SAME = 1e-4  # of the distance of the path's ends: saddles closer than this count as one
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,14 @@ def advance_pass(
     state = replace(state, results=(*state.results, result))
     if result.verdict == "kink":
         return replace(state, ended="kink")
-    if result.is_pass and not _is_crossed(state, result):
-        state = _cut(objective, state, number)
-    elif state.pieces[number].stagnated:
+    crossed = crossing_of(state, result) if result.is_pass else None
+    if crossed is not None:
+        changed = without_loop(objective, state, number, crossed)
+    else:
+        changed = cut_at_saddle(objective, state, number) if result.is_pass else None
+    if changed is None and state.pieces[number].stagnated:
         return replace(state, ended="no saddle")
-    return _judged(objective, state, settings)
+    return _judged(objective, changed or state, settings)
 
 
 def _judged(objective: Objective, state: PassState, settings: PassRefinement) -> PassState:
@@ -289,53 +290,3 @@ def _followed(
         products=state.products + saddle.products + sum(side.products for side in sides),
     )
     return state, SearchResult.of(saddle, sides)
-
-
-def _is_crossed(state: PassState, result: SearchResult) -> bool:
-    """Whether the path crosses this saddle already."""
-    near = _SAME * float((state.best[-1] - state.best[0]).norm())
-    crossed = [result.point for result in state.crossed]
-    return any(float((result.point - point).norm()) <= near for point in crossed)
-
-
-def _cut(objective: Objective, state: PassState, number: int) -> PassState:
-    """The state with piece ``number`` replaced by two pieces that meet at the saddle of the last result."""
-    points, result = state.pieces[number].points, state.results[-1]
-    losses = objective.losses(points)
-    peak = int(losses.argmax())
-    halves = (
-        (points[: peak + 1], losses[: peak + 1]),
-        (points[peak:].flip(0), losses[peak:].flip(0)),
-    )
-    both = []
-    for sides in (result.sides, result.sides[::-1]):
-        links = [
-            lowest_link(objective, *half, side) for half, side in zip(halves, sides, strict=True)
-        ]
-        parts = [
-            _parts(objective, half[: link.leave + 1], side[: max(link.meet, 1) + 1])
-            for (half, _), link, side in zip(halves, links, sides, strict=True)
-        ]
-        both.append((max(link.height for link in links), parts))
-    _, ((near, up), (far, down)) = min(both, key=lambda option: option[0])
-    pieces = [Piece(part, loss_profile(objective, part).maximum) for part in (near, far.flip(0))]
-    crossing = Crossing(len(state.results) - 1, up.flip(0), down)
-    return replace(
-        state,
-        pieces=(*state.pieces[:number], *pieces, *state.pieces[number + 1 :]),
-        crossings=(*state.crossings[:number], crossing, *state.crossings[number:]),
-    )
-
-
-def _parts(objective: Objective, own: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
-    """A piece, and the upper part [k, d] of a descent, which is not part of the piece.
-
-    The piece [j, d] goes from the first point of ``own`` [n, d] to a point of the descent ``side`` [m, d].
-    The upper part goes from the saddle down to that point.
-    """
-    losses = objective.losses(side)
-    enough = losses <= losses[0] - _STUB * (losses[0] - losses.min())
-    stub = int(enough.to(torch.int8).argmax()) if bool(enough.any()) else len(side) - 1
-    stub = max(1, stub)
-    piece, _ = merge_coincident(torch.cat([own, side[stub:].flip(0)]))
-    return piece, side[: stub + 1]
