@@ -251,8 +251,8 @@ def _convergence(known: Assessment) -> str:
     amount = f"up to {fall:.2g}" if math.isfinite(fall) else "an unknown amount"
     return (
         f"With more epochs bars would shorten by {amount} (an estimate, not a bound); "
-        f"{len(convergence.unconverged)} of the {len(convergence.decisive)} paths at which bars end had not "
-        "converged."
+        f"{len(convergence.unconverged)} of the {len(convergence.decisive)} paths that end bars, now or "
+        "then, had not converged."
     )
 
 

@@ -69,7 +69,7 @@ def test_the_convergence_estimate_is_not_mixed_with_the_sampling_error():
     """Paths that would fall by 0.5 more leave epsilon what it is, and are a sentence of their own."""
     text = "\n".join(str(line) for line in evidence(known()))
     assert "bars would shorten by up to 0.5 (an estimate, not a bound)" in text
-    assert "2 of the 3 paths at which bars end had not converged" in text
+    assert "2 of the 3 paths that end bars, now or then, had not converged" in text
     assert known().sampling.epsilon == pytest.approx(0.05)
 
 
