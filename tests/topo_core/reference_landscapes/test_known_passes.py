@@ -52,10 +52,9 @@ def test_more_known_passes_are_reached(name, pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("k", [6, 7, 8, 10])
-def test_passes_of_teacher_and_student_are_reached(k):
-    """The lowest known passes from the spurious minimum, in 1 to 8 s each.
-
-    From the second spurious minimum of k = 10 the path ends at a higher pass, 0.0372: not asserted.
-    """
-    reaches(teacher_student(k), (0, 1))
+@pytest.mark.parametrize(
+    ("k", "pair"), [(6, (0, 1)), (7, (0, 1)), (8, (0, 1)), (10, (0, 1)), (10, (1, 2))]
+)
+def test_passes_of_teacher_and_student_are_reached(k, pair):
+    """The lowest known passes from the spurious minima, in 1 to 3 s each."""
+    reaches(teacher_student(k), pair)
