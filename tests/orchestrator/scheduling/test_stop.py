@@ -17,15 +17,14 @@ from tests.helpers.run_files import write_run_file
 from workers.storage.object_names import LEASE, STOP
 from workers.storage.open_objects import open_objects
 
+MINIMA, PAIRS = 16, 120  # so many that no machine finishes them before the request is seen
 SETTINGS = {
     "data": "digits",
     "network": {"name": "fc", "hidden": [8]},
-    "minima": {"count": 8, "epochs": 2},
+    "minima": {"count": MINIMA, "epochs": 2},
     "paths": {"bezier_epochs": 1, "epochs": 60, "points": 9},
     "resources": {"workers": 1, "checkpoint_seconds": 0},
 }
-MINIMA = 8
-PAIRS = 28
 
 
 @pytest.fixture
