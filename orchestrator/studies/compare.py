@@ -137,14 +137,17 @@ def _from_points(started: StartedRun, names: Sequence[str]) -> dict[str, float |
     return values
 
 
-_PROVED = ("verified_minima", "verified_ends")
-"""Columns of the table that are left out if no minimum was judged and no path refined."""
+_PROVED = ("verified_minima", "barriers", "verified_ends")
+"""Measures that the table leaves out if no minimum was judged and no path refined."""
 
-_COLUMNS = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_score_elder")
+_SHOWN = ("train_loss", "test_accuracy", "height", "bar", "to_score", "to_score_elder")
 
 
 def view(comparison: Comparison) -> RenderableType:
-    """A table of means and standard deviations over seeds, followed by the results of the tests."""
+    """A table of means and standard deviations over seeds, followed by the results of the tests.
+
+    Measures are rows, so that a terminal of 80 columns has room for the six networks of the largest study.
+    """
     study = comparison.study
     groups: dict[Labels, list[Row]] = {}
     for row in comparison.rows:
@@ -152,21 +155,17 @@ def view(comparison: Comparison) -> RenderableType:
         groups.setdefault(key, []).append(row)
     named = list(dict.fromkeys(j.claim.measure for j in comparison.judgements))
     proved = [n for n in _PROVED if any(row.measures[n] is not None for row in comparison.rows)]
-    columns = [*_COLUMNS, *proved, *(name for name in named if name not in (*_COLUMNS, *_PROVED))]
+    shown = [*_SHOWN, *proved, *(name for name in named if name not in (*_SHOWN, *_PROVED))]
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for axis in study.axes:
-        if axis != SEED:
-            table.add_column(axis)
-    for heading in ("parameters", "runs", *columns):
-        table.add_column(heading, justify="right", overflow="fold")
-    for labels, rows in groups.items():
-        done = [row for row in rows if row.complete]
-        table.add_row(
-            *(label for _, label in labels),
-            f"{rows[0].parameters:,}",
-            f"{len(done)}/{len(rows)}",
-            *(_mean_and_deviation(row.measures[name] for row in done) for name in columns),
-        )
+    table.add_column(", ".join(axis for axis in study.axes if axis != SEED))
+    done = {labels: [row for row in rows if row.complete] for labels, rows in groups.items()}
+    for labels in groups:
+        table.add_column(" ".join(label for _, label in labels) or "all", justify="right")
+    table.add_row("parameters", *(f"{rows[0].parameters:,}" for rows in groups.values()))
+    table.add_row("runs", *(f"{len(done[key])} of {len(rows)}" for key, rows in groups.items()))
+    for name in shown:
+        cells = (_mean_and_deviation(row.measures[name] for row in rows) for rows in done.values())
+        table.add_row(_words(name), *cells)
     parts: list[RenderableType] = [Text(study.title, style="bold"), table]
     parts += [_claim(judgement) for judgement in comparison.judgements]
     hours = sum(row.seconds for row in comparison.rows) / 3600
@@ -175,6 +174,11 @@ def view(comparison: Comparison) -> RenderableType:
     if len(stores) == 1 and not any("://" in store for store in stores):
         parts.append(Text(f"Figures: toscore compare {stores.pop()}/* --out FOLDER", style="dim"))
     return Group(*parts)
+
+
+def _words(measure: str) -> str:
+    """The name of a measure as the table shows it."""
+    return measure.replace("to_score", "TO-score").replace("_", " ")
 
 
 def _mean_and_deviation(values: Iterable[float | None]) -> str:

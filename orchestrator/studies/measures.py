@@ -76,15 +76,22 @@ def _verified_minima(run: Landscape) -> float | None:
     return _mean(float(verdict == "minimum") for verdict in verdicts) if any(verdicts) else None
 
 
+def _barriers(run: Landscape) -> float | None:
+    """Number of the finite bars (elder rule) with a barrier; None if no path was refined."""
+    if run.verified is None:
+        return None
+    return float(len(run.verified.ends) - run.verified.count(EndKind.NO_BARRIER))
+
+
 def _verified_ends(run: Landscape) -> float | None:
     """Share of the finite bars (elder rule) with a barrier that end at a verified saddle.
 
     None if no path was refined, or if no bar has a barrier.
     """
-    if run.verified is None:
+    barriers = _barriers(run)
+    if run.verified is None or not barriers:
         return None
-    barriers = len(run.verified.ends) - run.verified.count(EndKind.NO_BARRIER)
-    return run.verified.count(EndKind.SADDLE) / barriers if barriers else None
+    return run.verified.count(EndKind.SADDLE) / barriers
 
 
 def _overshoot(record: PairRecord) -> float:
@@ -122,6 +129,10 @@ MEASURES: Mapping[str, tuple[str, Measure]] = {
         _with_error(lambda bar: bar.death),
     ),
     "verified_minima": ("share of the minima that are proved to be minima", _verified_minima),
+    "barriers": (
+        "number of the finite bars whose path rises above its higher end, elder rule",
+        _barriers,
+    ),
     "verified_ends": (
         "share of the finite bars with a barrier that end at a verified saddle, elder rule",
         _verified_ends,

@@ -218,3 +218,12 @@ def test_a_failed_run_keeps_no_other_from_running(tmp_path):
     assert toscore("run", file, "--in-process", "--quiet").code == 3
     found = json.loads(toscore("studies", file, "--json").out)
     assert [row["complete"] for row in found["runs"]] == [False, True]
+
+
+def test_the_table_of_a_study_is_readable_on_80_columns(file, first_half):
+    """No number and no name of a measure is cut or broken where standard output is not a terminal."""
+    said = toscore("studies", file)
+    lines = {" ".join(line.split()[:-6]): line for line in said.out.splitlines()}
+    assert said.code == 0 and "…" not in said.out
+    for name in ("train loss", "test accuracy", "TO-score elder"):
+        assert lines[name].count(" ± ") == 2, said.out
