@@ -109,14 +109,27 @@ def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys):
     assert "| 2 | 0.001 | 4 minimum |" in capsys.readouterr().out
 
 
-def test_a_row_of_widths(monkeypatch, capsys):
-    """Gaps are those of paths between verified minima, and longest bars are no longer than largest gaps."""
+def test_a_row_of_widths(monkeypatch, capsys, tmp_path):
+    """Gaps belong to proved minima, no bar exceeds the largest gap, and kept rows are not measured again."""
     monkeypatch.setattr(widths, "PATHS", PathSettings(start="bezier", bezier_epochs=20, epochs=5))
     options = {"data": "moons", "widths": "2", "seeds": "1", "cases": "tanh, ridge"}
-    cell = widths.main(options)["moons", "tanh, ridge"][2]
-    assert cell.verdicts[Verdict.MINIMUM] == widths.MINIMA
-    assert 0 <= cell.bars[0] <= cell.gaps[0]
+    options["into"] = str(tmp_path / "rows.jsonl")
+    [row] = widths.main(options)
+    assert row.verdicts[Verdict.MINIMUM.name] == widths.MINIMA
+    assert 0 <= row.bar <= row.gap
     assert "| moons | tanh, ridge | 2 |" in capsys.readouterr().out
+    monkeypatch.delattr(widths, "measured")
+    assert widths.main(options) == [row]
+
+
+def test_the_trend_over_widths():
+    """Gaps that fall with the width in each of 5 seeds are a trend by Page's test; rising ones are none."""
+    rows = [
+        widths.Row("moons", "ReLU", width, seed, {}, gap, -gap, 0.0, 1, 0, 0.0)
+        for seed in range(5)
+        for width, gap in ((2, 0.3), (4, 0.2 - seed / 100), (8, 0.1))
+    ]
+    assert widths.trend(rows, "gap") < 1e-3 < 0.99 < widths.trend(rows, "bar")
 
 
 def test_a_table_of_heights(monkeypatch, capsys):

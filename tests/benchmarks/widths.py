@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.widths                            # about 10 minutes of one CPU core
     python -m tests.benchmarks.widths data=moons widths=2,4 seeds=1
+    python -m tests.benchmarks.widths into=rows.jsonl            # in pieces: rows of the file are kept
 
 One hidden layer, cross entropy, full batch, float64: 100 points of Moons (noise 0.2) and the 569 cases of the
 Wisconsin breast cancer data (30 standardised features). The gap of a pair of minima is the height of the path
@@ -18,10 +19,16 @@ corrected by Holm's method for all tests of the table.
 """
 
 import itertools
+import json
+import math
+import statistics
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,26 +68,38 @@ CASES = {
 }
 
 
-@dataclass
-class Cell:
-    """One width: lists have one value for each seed.
+@dataclass(frozen=True)
+class Row:
+    """The result of one seed.
 
     Attributes:
-        verdicts: of all polished starts.
-        gaps: largest gap of a pair, the publication's measure.
-        bars: longest finite bar by the elder rule.
-        losses: mean loss of the minima.
-        paths: how many.
-        saddles: how many of their peaks lead to a saddle of index exactly 1 between the path's height and
+        data, case, width, seed: what was measured.
+        verdicts: number of polished starts with each verdict, by its name.
+        gap: largest gap of a pair, the publication's measure; 0 if all starts end at copies of one minimum.
+        bar: longest finite bar by the elder rule; 0 likewise.
+        loss: mean loss of the minima.
+        paths: number of paths.
+        saddles: number of paths whose peak leads to a saddle of index exactly 1 between the path's height and
             its ends.
+        seconds: of one CPU core.
     """
 
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
-    gaps: list[float] = field(default_factory=list)
-    bars: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    paths: int = 0
-    saddles: int = 0
+    data: str
+    case: str
+    width: int
+    seed: int
+    verdicts: dict[str, int]
+    gap: float
+    bar: float
+    loss: float
+    paths: int
+    saddles: int
+    seconds: float
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What was measured."""
+        return self.data, self.case, self.width, self.seed
 
 
 def data(name: str) -> tuple[Tensor, Tensor]:
@@ -93,30 +112,35 @@ def data(name: str) -> tuple[Tensor, Tensor]:
     return inputs, torch.as_tensor(y, dtype=torch.long)
 
 
-def measured(name: str, case: Case, width: int, seeds: int) -> Cell:
-    """The cell of one width."""
+def measured(name: str, label: str, width: int, seed: int) -> Row:
+    """Minima of ``seed``, the paths between them, and their largest gap."""
+    begun, case = time.process_time(), CASES[label]
     inputs, targets = data(name)
     sizes = (inputs.shape[1], width, 2)
     network = Network.of(inputs, targets, sizes, case.activation, CrossEntropy(), case.ridge)
     accepted = [Verdict.MINIMUM] if case.smooth else [v for v in Verdict if v != v.NOT_FINITE]
-    cell = Cell()
-    for seed in range(seeds):
-        found = minima(network, MINIMA, seed=seed, accepted=accepted, settings=case.polish)
-        cell.verdicts += found.verdicts
-        heights = dict[tuple[int, int], float]()
-        for i, j in itertools.combinations(range(len(found.losses)), 2):
-            solution = optimize_path(
-                network.objective, found.points[i], found.points[j], PATHS, seed=seed
-            )
-            heights[i, j] = max(solution.profile.maximum, found.losses[j])
-            cell.paths += 1
-            cell.saddles += case.smooth and _leads_to_saddle(network, solution, found.losses[j])
-        gaps = [height - found.losses[j] for (_, j), height in heights.items()]
-        longest = barcode(found.losses, heights).longest
-        cell.gaps.append(max(gaps, default=0.0))
-        cell.bars.append(longest.length if longest else 0.0)
-        cell.losses.append(sum(found.losses) / max(1, len(found.losses)))
-    return cell
+    ends = minima(network, MINIMA, seed=seed, accepted=accepted, settings=case.polish)
+    heights, saddles = dict[tuple[int, int], float](), 0
+    for i, j in itertools.combinations(range(len(ends.losses)), 2):
+        solution = optimize_path(
+            network.objective, ends.points[i], ends.points[j], PATHS, seed=seed
+        )
+        heights[i, j] = max(solution.profile.maximum, ends.losses[j])
+        saddles += case.smooth and _leads_to_saddle(network, solution, ends.losses[j])
+    longest = barcode(ends.losses, heights).longest
+    return Row(
+        name,
+        label,
+        width,
+        seed,
+        {verdict.name: count for verdict, count in ends.verdicts.most_common()},
+        max((height - ends.losses[j] for (_, j), height in heights.items()), default=0.0),
+        longest.length if longest else 0.0,
+        sum(ends.losses) / max(1, len(ends.losses)),
+        len(heights),
+        saddles,
+        time.process_time() - begun,
+    )
 
 
 def _leads_to_saddle(network: Network, solution: PathSolution, end: float) -> bool:
@@ -129,52 +153,113 @@ def _leads_to_saddle(network: Network, solution: PathSolution, end: float) -> bo
     return saddle.is_pass and end < saddle.loss <= solution.profile.maximum
 
 
-def trend(cells: dict[int, Cell], measure: str) -> float:
-    """One-sided p-value that the measure falls with the width, by Page's test over seeds."""
-    rows = np.array([getattr(cells[width], measure) for width in sorted(cells)]).T
-    if len(rows) < 2 or rows.shape[1] < 3:
-        return float("nan")
-    return float(stats.page_trend_test(-rows).pvalue)
+def trend(rows: Sequence[Row], measure: str) -> float:
+    """One-sided p-value that the measure falls with the width, by Page's test over seeds.
+
+    NaN with less than two seeds or three widths.
+    """
+    table = _by_width(rows, measure)
+    if table.shape[0] < 2 or table.shape[1] < 3:
+        return math.nan
+    return float(stats.page_trend_test(-table).pvalue)
 
 
-def main(options: dict[str, str]) -> dict[tuple[str, str], dict[int, Cell]]:
-    """Print the tables.
+def main(options: dict[str, str]) -> list[Row]:
+    """Measure the rows that are missing, and print the tables.
 
     Args:
-        options: ``data``, ``cases`` (separated by a semicolon), ``widths``, ``seeds``.
+        options: ``data``, ``cases`` (separated by a semicolon), ``widths``, ``seeds``; ``into=FILE`` keeps
+            rows, and rows that it holds are not measured again; ``print=only`` measures nothing.
     """
     torch.set_num_threads(1)
-    seeds, begun = int(options.get("seeds", SEEDS)), time.process_time()
-    results = dict[tuple[str, str], dict[int, Cell]]()
-    print(
-        "| data | loss | width | verdicts | loss of minima | largest gap | longest bar | peaks at saddles |"
-    )
-    print("|" + "---|" * 8)
-    for name in options.get("data", ",".join(WIDTHS)).split(","):
-        widths = [int(one) for one in options["widths"].split(",")] if "widths" in options else None
-        for label in options.get("cases", ";".join(CASES)).split(";"):
-            cells = results[name, label] = {}
-            for width in widths or WIDTHS[name]:
-                cells[width] = measured(name, CASES[label], width, seeds)
-                _print(name, label, width, cells[width])
-    tests = {
-        (*key, measure): trend(cells, measure)
-        for key, cells in results.items()
-        for measure in ("gaps", "bars")
-    }
-    print("\n| data | loss | falls with width | p | p (Holm) | smaller at the widest |")
-    print("|" + "---|" * 6)
-    for (name, label, measure), p in tests.items():
-        cells = results[name, label]
-        first, last = (getattr(cells[width], measure) for width in (min(cells), max(cells)))
-        fewer = sum(b < a for a, b in zip(first, last, strict=True))
-        adjusted = _holm(list(tests.values()), p)
-        print(f"| {name} | {label} | {measure} | {p:.2g} | {adjusted:.2g} | {fewer} of {seeds} |")
-    print(f"\n{time.process_time() - begun:.0f} s of CPU.")
+    into = Path(options["into"]) if "into" in options else None
+    kept = into.read_text().splitlines() if into is not None and into.exists() else []
+    rows = {row.key: row for row in (Row(**json.loads(line)) for line in kept)}
+    wanted = list(_keys(options))
+    for key in wanted:
+        if key in rows or options.get("print") == "only":
+            continue
+        rows[key] = measured(*key)
+        if into is not None:
+            with into.open("a") as sink:
+                sink.write(json.dumps(asdict(rows[key])) + "\n")
+    results = [rows[key] for key in wanted if key in rows]
+    _print_rows(results)
+    _print_trends(results)
+    print(f"\n{sum(row.seconds for row in results):.0f} s of CPU.")
     return results
 
 
-def _holm(values: list[float], p: float) -> float:
+def _keys(options: dict[str, str]) -> Iterator[tuple[str, str, int, int]]:
+    for name in options.get("data", ",".join(WIDTHS)).split(","):
+        given = options.get("widths", ",".join(map(str, WIDTHS[name])))
+        for label in options.get("cases", ";".join(CASES)).split(";"):
+            for width in map(int, given.split(",")):
+                for seed in range(int(options.get("seeds", SEEDS))):
+                    yield name, label, width, seed
+
+
+def _by_width(rows: Sequence[Row], measure: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """[seeds, widths], both increasing, of the seeds that have all widths."""
+    widths, seeds = (sorted({getattr(row, name) for row in rows}) for name in ("width", "seed"))
+    values = {(row.seed, row.width): getattr(row, measure) for row in rows}
+    complete = [[values.get((seed, width)) for width in widths] for seed in seeds]
+    table = [line for line in complete if None not in line]
+    return np.array(table, dtype=float).reshape(len(table), len(widths))
+
+
+def _groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    groups = dict[tuple[str, str], list[Row]]()
+    for row in rows:
+        groups.setdefault((row.data, row.case), []).append(row)
+    return groups
+
+
+def _print_rows(rows: Sequence[Row]) -> None:
+    print(
+        "| data | loss | width | seeds | verdicts | loss of minima | largest gap | longest bar | "
+        "peaks at saddles |"
+    )
+    print("|" + "---|" * 9)
+    for (name, label), group in _groups(rows).items():
+        for width in sorted({row.width for row in group}):
+            cell = [row for row in group if row.width == width]
+            verdicts = sum((Counter(row.verdicts) for row in cell), Counter[str]())
+            shown = ", ".join(
+                f"{count} {verdict.lower().replace('_', ' ')}"
+                for verdict, count in verdicts.most_common()
+            )
+            means = " | ".join(
+                _mean([getattr(row, measure) for row in cell]) for measure in ("loss", "gap", "bar")
+            )
+            saddles = f"{sum(row.saddles for row in cell)} of {sum(row.paths for row in cell)}"
+            last = saddles if CASES[label].smooth else "-"
+            print(f"| {name} | {label} | {width} | {len(cell)} | {shown} | {means} | {last} |")
+
+
+def _mean(values: Sequence[float]) -> str:
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.2g} ± {deviation:.1g}"
+
+
+def _print_trends(rows: Sequence[Row]) -> None:
+    print("\n| data | loss | falls with width | p | p (Holm) | smaller at the widest |")
+    print("|" + "---|" * 6)
+    tests = {
+        (*key, measure): (trend(group, measure), _by_width(group, measure))
+        for key, group in _groups(rows).items()
+        for measure in ("gap", "bar")
+    }
+    values = [p for p, _ in tests.values() if not math.isnan(p)]
+    for (name, label, measure), (p, table) in tests.items():
+        fewer = sum(line[-1] < line[0] for line in table)
+        adjusted = math.nan if math.isnan(p) else _holm(values, p)
+        print(
+            f"| {name} | {label} | {measure} | {p:.2g} | {adjusted:.2g} | {fewer} of {len(table)} |"
+        )
+
+
+def _holm(values: Sequence[float], p: float) -> float:
     """``p`` adjusted for all of ``values``, of which it is one."""
     adjusted = 0.0
     for rank, value in enumerate(sorted(values)):
@@ -182,20 +267,6 @@ def _holm(values: list[float], p: float) -> float:
         if value == p:
             break
     return adjusted
-
-
-def _print(name: str, label: str, width: int, cell: Cell) -> None:
-    verdicts = ", ".join(
-        f"{count} {verdict.name.lower().replace('_', ' ')}"
-        for verdict, count in cell.verdicts.most_common()
-    )
-    shown = [
-        f"{np.mean(v):.2g} ± {np.std(v, ddof=1) if len(v) > 1 else 0:.1g}"
-        for v in (cell.losses, cell.gaps, cell.bars)
-    ]
-    saddles = f"{cell.saddles} of {cell.paths}" if CASES[label].smooth else "-"
-    print(f"| {name} | {label} | {width} | {verdicts} | {' | '.join(shown)} | {saddles} |")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
