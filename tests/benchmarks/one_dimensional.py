@@ -1,59 +1,74 @@
 """Do bars get lower with depth where minima are verified? The one-dimensional example of arXiv 1912.00043.
 
-    python -m tests.benchmarks.one_dimensional                       # about 10 minutes of one CPU core
-    python -m tests.benchmarks.one_dimensional networks=2 starts=30  # one layer of 2 neurons
+    python -m tests.benchmarks.one_dimensional networks=2            # half a minute of one CPU core
+    python -m tests.benchmarks.one_dimensional into=FOLDER           # in pieces: results are kept
+    python -m tests.benchmarks.one_dimensional into=FOLDER print=only
 
 Squared error on 101 points of [-π, π], target 0.31 sin(-x) - 0.72 sin(-2x) - 0.21 cos x + 0.89 cos 2x, tanh
 networks of one, two and three layers of 2 neurons. The published ends of bars are in ``PUBLISHED``.
 
-The plan, fixed after trials on one and two layers with the same seed and before the run: with a ridge
+The plan, fixed after trials on one and two layers with the same seed and before the first run: with a ridge
 ½·10⁻³‖θ‖² and without one, 60 random starts are polished (seed 0) and
 those that are verified minima grouped into classes of exact copies. On the quotient each
 class is climbed from along all eigenvectors of its Hessian, and joined with the lowest class and with
 its nearest lower class, each with the nearest copy and with a random one, 6,000 gradients and Hessian-
 vector products a search. New minima that a search reaches join the list, and are climbed from and joined
 as well. All saddles of index 1 count; the barcode is that of the elder rule. Bars compared: all finite
-ones of the quotient. Without a ridge the search goes on only where all starts have ended at verified
-minima: elsewhere some descents never end.
+ones of the quotient.
+
+Changed on 29 November 2026, before anything was run without a ridge: there the search goes on from the
+verified minima even if other starts ended at none (before: only if all starts were minima), and a bar ends
+also where its minimum is connected to a valley whose loss is lower. Where no start is a minimum, the
+``POLISHED`` lowest polished points are joined by default paths instead, which gives upper bounds of heights
+between points that are no minima.
 """
 
+import itertools
 import math
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tests.benchmarks.network_barcodes import Minima, Network, minima
+from tests.benchmarks.network_barcodes import Minima, Network, Start, classes, polished
 from tests.benchmarks.quotient_search import QuotientSearch
-from topo_core import Verdict
-from topo_core.objectives.losses.squared_error import SquaredError
+from topo_core import PathSettings, Verdict, barcode, optimize_path
 
 PUBLISHED = {"2": (0.55, 0.65), "2x2": (0.45, 0.55), "2x2x2": (0.40, 0.45)}
 RIDGES = (1e-3, 0.0)
-STARTS, BUDGET, SEED = 60, 6000, 0
+STARTS, BUDGET, SEED, POLISHED = 60, 6000, 0, 6
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one network gave with one ridge.
+    """The result for one network with one ridge.
 
     Attributes:
-        found: its minima from random starts.
-        bars: (birth, death) of all classes, lowest first; empty where nothing was searched.
+        starts: classes of its minima from random starts, or of the lowest polished points if none is one.
+        losses: of all polished starts, by verdict, increasing.
+        bars: (birth, death) of all classes, lowest first; empty while the search has not begun.
         plain_ends: losses without the ridge at the saddles that end bars.
         saddles: classes of copies of saddles of index 1.
         verified: finite bars that end at a saddle whose index is proved to be exactly 1.
+        valleys: finite bars that end because a valley without a minimum is lower.
+        complete: whether the search has ended.
         seconds: of one CPU core.
     """
 
-    found: Minima
+    starts: Minima
+    losses: dict[Verdict, list[float]]
     bars: tuple[tuple[float, float], ...]
     plain_ends: tuple[float, ...]
     saddles: int
     verified: int
+    valleys: int
+    complete: bool
     seconds: float
 
     @property
@@ -69,39 +84,140 @@ def data() -> tuple[Tensor, Tensor]:
     return x[:, None], y
 
 
-def measured(name: str, ridge: float, starts: int = STARTS, budget: int = BUDGET) -> Row:
-    """The barcode of the network with hidden layers ``name``."""
-    begun = time.process_time()
-    inputs, targets = data()
-    sizes = (1, *map(int, name.split("x")), 1)
-    network = Network.of(inputs, targets, sizes, nn.Tanh, SquaredError(), ridge)
-    found = minima(network, starts, seed=SEED)
-    if found.verdicts[Verdict.MINIMUM] < starts:
-        return Row(found, (), (), 0, 0, time.process_time() - begun)
-    search = QuotientSearch.of(network, found, float(targets.var(correction=0)))
-    search.run(1, seed=SEED)
-    search.join_all(budget=budget, seed=SEED)
-    bars = search.barcode()
-    saddles = [bar.saddle for bar in bars.finite if bar.saddle is not None]
-    squares = [float(search.pass_of(pair).point.square().sum()) for pair in saddles]
-    return Row(
-        found,
-        tuple((bar.birth, bar.death) for bar in bars.bars),
-        tuple(
-            search.pass_of(pair).loss - 0.5 * ridge * square
-            for pair, square in zip(saddles, squares, strict=True)
-        ),
-        len(search.passes),
-        sum(search.is_verified(pair) for pair in saddles),
-        time.process_time() - begun,
-    )
+class Measurement:
+    """The search on the network with hidden layers ``name``, kept in ``file`` after each of its parts.
+
+    Args:
+        name: widths of hidden layers, such as 2x2.
+        ridge: λ of ½λ‖θ‖².
+        starts: number of random starts.
+        budget: gradients and Hessian-vector products of a search between two classes.
+        file: where results are kept and continued from; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ridge: float,
+        starts: int = STARTS,
+        budget: int = BUDGET,
+        file: Path | None = None,
+    ) -> None:
+        inputs, targets = data()
+        sizes = (1, *map(int, name.split("x")), 1)
+        self.network = Network.of_squared_error(inputs, targets, sizes, ridge)
+        self.ridge, self.count, self.budget, self.file = ridge, starts, budget, file
+        self.extent = float(targets.var(correction=0))
+        self.starts = list[Start]()
+        self.search: QuotientSearch | None = None
+        self.heights = dict[tuple[int, int], float]()  # between polished points, without minima
+        self.complete, self.seconds, self._begun = False, 0.0, time.process_time()
+        if file is not None and file.exists():
+            self._load(torch.load(file, weights_only=True))
+
+    def run(self) -> None:
+        """Continue to the end."""
+        self._begun = time.process_time()
+        while len(self.starts) < self.count:
+            self.starts.append(polished(self.network, len(self.starts), seed=SEED))
+            self._save()
+        if self.complete:
+            return
+        found = classes(self.network, self.starts)
+        if found.losses:
+            if self.search is None:
+                self.search = QuotientSearch.of(self.network, found, self.extent)
+            self.search.climb_all(seed=SEED, save=self._save)
+            self.search.join_all(budget=self.budget, seed=SEED, save=self._save)
+        else:
+            self._join_points()
+        self.complete = True
+        self._save()
+
+    def row(self) -> Row:
+        """The results so far."""
+        starts, search = classes(self.network, self.starts), self.search
+        losses = dict[Verdict, list[float]]()
+        for start in sorted(self.starts, key=lambda start: start.loss):
+            losses.setdefault(start.verdict, []).append(start.loss)
+        if search is None:
+            points = self._points()
+            bars = barcode(points.losses, self.heights).bars if self.heights else ()
+            ends = tuple((bar.birth, bar.death) for bar in bars)
+            return Row(points, losses, ends, (), 0, 0, 0, self.complete, self.seconds)
+        bars = search.barcode()
+        pairs = [bar.saddle for bar in bars.finite if bar.saddle is not None]
+        passes = [search.pass_of(pair) for pair in pairs]
+        squares = [float(one.point.square().sum()) for one in passes]
+        return Row(
+            starts,
+            losses,
+            tuple((bar.birth, bar.death) for bar in bars.bars),
+            tuple(
+                one.loss - 0.5 * self.ridge * square
+                for one, square in zip(passes, squares, strict=True)
+            ),
+            len(search.passes),
+            sum(search.is_verified(pair) for pair in pairs),
+            sum(min(pair) < 0 for pair in pairs),
+            self.complete,
+            self.seconds,
+        )
+
+    def _points(self) -> Minima:
+        """The classes of the lowest polished points whose loss is finite."""
+        finite = [verdict for verdict in Verdict if verdict is not Verdict.NOT_FINITE]
+        all_of_them = classes(self.network, self.starts, finite)
+        return Minima(
+            all_of_them.verdicts,
+            all_of_them.points[:POLISHED],
+            all_of_them.losses[:POLISHED],
+            all_of_them.hits[:POLISHED],
+        )
+
+    def _join_points(self) -> None:
+        points = self._points()
+        for i, j in itertools.combinations(range(len(points.losses)), 2):
+            if (i, j) not in self.heights:
+                end = self.network.symmetries.aligned(points.points[i], points.points[j])
+                path = optimize_path(
+                    self.network.objective, points.points[i], end, PathSettings(), seed=SEED
+                )
+                self.heights[i, j] = max(path.profile.maximum, points.losses[i], points.losses[j])
+                self._save()
+
+    def _save(self) -> None:
+        now = time.process_time()
+        self.seconds, self._begun = self.seconds + now - self._begun, now
+        if self.file is None:
+            return
+        state: dict[str, Any] = {
+            "starts": [(one.verdict.name, one.point, one.loss) for one in self.starts],
+            "search": None if self.search is None else self.search.state(),
+            "heights": self.heights,
+            "complete": self.complete,
+            "seconds": self.seconds,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, self.file.with_suffix(".new"))
+        self.file.with_suffix(".new").replace(self.file)
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.starts = [Start(Verdict[name], point, loss) for name, point, loss in state["starts"]]
+        if state["search"] is not None:
+            found = classes(self.network, self.starts)
+            self.search = QuotientSearch.of(self.network, found, self.extent)
+            self.search.restore(state["search"])
+        self.heights = state["heights"]
+        self.complete, self.seconds = state["complete"], state["seconds"]
 
 
 def main(options: dict[str, str]) -> dict[tuple[str, float], Row]:
     """Print the table and the bars, row by row.
 
     Args:
-        options: ``networks`` and ``ridges`` (separated by commas), ``starts`` and ``budget``.
+        options: ``networks`` and ``ridges`` (separated by commas), ``starts`` and ``budget``; ``into=FOLDER``
+            keeps results and continues those that are there; ``print=only`` measures nothing.
     """
     torch.set_num_threads(1)
     names = options.get("networks", ",".join(PUBLISHED)).split(",")
@@ -109,43 +225,63 @@ def main(options: dict[str, str]) -> dict[tuple[str, float], Row]:
     starts, budget = int(options.get("starts", STARTS)), int(options.get("budget", BUDGET))
     print(
         "| network | ridge | verdicts of the starts | classes | saddles | ends of bars | median | "
-        "without the ridge | published | bars at verified saddles | longest bar | CPU seconds |"
+        "without the ridge | published | bars at verified saddles | bars that end at a valley | "
+        "longest bar | ended | CPU seconds |"
     )
-    print("|" + "---|" * 12)
+    print("|" + "---|" * 14)
     rows = dict[tuple[str, float], Row]()
     for ridge in ridges:
         for name in names:
-            rows[name, ridge] = row = measured(name, ridge, starts, budget)
+            file = Path(options["into"]) / f"{name}-{ridge:g}.pt" if "into" in options else None
+            measurement = Measurement(name, ridge, starts, budget, file)
+            if options.get("print") != "only":
+                measurement.run()
+            rows[name, ridge] = row = measurement.row()
             _print(name, ridge, row)
     for (name, ridge), row in rows.items():
-        if row.bars:
-            bars = ", ".join(f"[{birth:.4f}, {death:.4f}]" for birth, death in row.bars)
-            print(f"\n{name}, ridge {ridge:g}: {bars}")
+        _print_details(name, ridge, row)
     return rows
 
 
 def _print(name: str, ridge: float, row: Row) -> None:
-    verdicts = ", ".join(
-        f"{count} {verdict.name.lower().replace('_', ' ')}"
-        for verdict, count in row.found.verdicts.most_common()
-    )
-    cells = ["-"] * 5
+    counts = Counter({verdict: len(losses) for verdict, losses in row.losses.items()})
+    verdicts = ", ".join(f"{n} {_words(verdict)}" for verdict, n in counts.most_common())
+    cells = ["-"] * 6
     if row.ends:
         longest = max(d - b for b, d in row.bars if math.isfinite(d))
+        plain = f"{min(row.plain_ends):.3f} to {max(row.plain_ends):.3f}" if row.plain_ends else "-"
         cells = [
             f"{row.ends[0]:.3f} to {row.ends[-1]:.3f}",
             f"{statistics.median(row.ends):.3f}",
-            f"{min(row.plain_ends):.3f} to {max(row.plain_ends):.3f}",
-            f"{row.verified} of {len(row.bars) - 1}",
+            plain,
+            f"{row.verified} of {len(row.ends)}",
+            str(row.valleys),
             f"{longest:.3f}",
         ]
     first, last = PUBLISHED.get(name, (math.nan, math.nan))
-    classes = f"{len(row.found.losses)} + {max(0, len(row.bars) - len(row.found.losses))}"
+    more = max(0, len(row.bars) - len(row.starts.losses))
     print(
-        f"| {name} | {ridge:g} | {verdicts} | {classes} | {row.saddles} | {' | '.join(cells[:3])} | "
-        f"{first:.2f} to {last:.2f} | {' | '.join(cells[3:])} | {row.seconds:.0f} |"
+        f"| {name} | {ridge:g} | {verdicts} | {len(row.starts.losses)} + {more} | {row.saddles} | "
+        f"{' | '.join(cells[:3])} | {first:.2f} to {last:.2f} | {' | '.join(cells[3:])} | "
+        f"{'yes' if row.complete else 'no'} | {row.seconds:.0f} |"
     )
     sys.stdout.flush()
+
+
+def _print_details(name: str, ridge: float, row: Row) -> None:
+    print(f"\n{name}, ridge {ridge:g}, losses of polished starts:")
+    for verdict, losses in row.losses.items():
+        print(
+            f"- {len(losses)} {_words(verdict)}: {losses[0]:.4f} to {losses[-1]:.4f}, "
+            f"median {statistics.median(losses):.4f}"
+        )
+    if row.bars:
+        bars = ", ".join(f"[{birth:.4f}, {death:.4f}]" for birth, death in row.bars)
+        print(f"Bars: {bars}")
+
+
+def _words(verdict: Verdict) -> str:
+    return verdict.name.lower().replace("_", " ")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,19 @@
 
 On the quotient one member stands for its class: every saddle beside a copy is a copy of a saddle beside the
 member. So climbs from the members alone, along all eigenvectors of the Hessian in both directions and along
-random directions, meet all saddles that such climbs can meet; each saddle of index 1 is descended from on
+random directions, meet all saddles that such climbs can meet. Each saddle of index 1 is descended from on
 both sides, and minima that were not known join the list. Paths between two given minima need a choice of
 copies first, and the nearest copy is often not the one with the lowest pass.
+
+Without a ridge a descent may end at no minimum, where the loss keeps falling along a valley. A valley takes
+part in the elder rule with the lowest loss that the descent has reached: a bar ends where its minimum is
+connected to lower points, whether they belong to a minimum or not.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,13 +43,12 @@ class Pass:
         point: [d].
         loss: there.
         classes: of the minima below it, two positions in the list; one twice where both are copies.
-        ends: [2, d], the two minima themselves.
+            -1 - k stands for valley k.
     """
 
     point: Tensor
     loss: float
     classes: tuple[int, int]
-    ends: Tensor
 
 
 @dataclass
@@ -55,7 +60,9 @@ class QuotientSearch:
         points: one minimum [d] for each class.
         losses: theirs.
         passes: one for each class of copies of saddles.
-        unbounded: descents from saddles that ended at no minimum.
+        valleys: loss reached by each descent from a saddle that ended at no minimum.
+        climbed: classes that were climbed from along all eigenvectors.
+        joined: classes that were joined with lower ones.
         extent: the range of losses, the unit of lengths and tolerances.
     """
 
@@ -64,30 +71,59 @@ class QuotientSearch:
     losses: list[float]
     extent: float
     passes: list[Pass] = field(default_factory=list)
-    unbounded: int = 0
+    valleys: list[float] = field(default_factory=list)
+    climbed: set[int] = field(default_factory=set)
+    joined: set[int] = field(default_factory=set)
 
     @classmethod
-    def of(cls, network: Network, found: Minima, extent: float) -> "QuotientSearch":
-        """A search that begins with the minima ``found``."""
-        return cls(network, list(found.points), list(found.losses), extent)
+    def of(cls, network: Network, minima: Minima, extent: float) -> "QuotientSearch":
+        """A search that begins with ``minima``."""
+        return cls(network, list(minima.points), list(minima.losses), extent)
 
-    def run(self, rounds: int, *, seed: int) -> list[tuple[int, int]]:
-        """Climb from every class, ``rounds`` times with new random directions; from new classes as often.
+    def state(self) -> dict[str, Any]:
+        """All that is known, for ``restore``."""
+        passes = [(one.point, one.loss, one.classes) for one in self.passes]
+        return {
+            "points": self.points,
+            "losses": self.losses,
+            "passes": passes,
+            "valleys": self.valleys,
+            "climbed": self.climbed,
+            "joined": self.joined,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state`` has returned."""
+        self.points, self.losses = state["points"], state["losses"]
+        self.passes = [Pass(*one) for one in state["passes"]]
+        self.valleys = state["valleys"]
+        self.climbed, self.joined = state["climbed"], state["joined"]
+
+    def climb_all(self, *, seed: int, save: Callable[[], None] = lambda: None) -> None:
+        """Climb along all eigenvectors from every class that was not climbed from, new ones included.
+
+        Args:
+            seed: of the search.
+            save: called after each class.
+        """
+        while left := [k for k in range(len(self.points)) if k not in self.climbed]:
+            self._climb(left[0], seed, 0)
+            self.climbed.add(left[0])
+            save()
+
+    def climb_again(self, turn: int, *, seed: int) -> tuple[int, int]:
+        """Climb from every class in random directions, those of ``turn`` ≥ 1.
 
         Returns:
-            How many new saddles and new minima each round has met.
+            Numbers of new saddles and new minima.
         """
-        news = []
-        for turn in range(rounds):
-            before, k = (len(self.passes), len(self.points)), 0
-            while k < len(self.points):
-                self._climb(k, seed, turn)
-                k += 1
-            news.append((len(self.passes) - before[0], len(self.points) - before[1]))
-        return news
+        before = len(self.passes), len(self.points)
+        for k in range(before[1]):
+            self._climb(k, seed, turn)
+        return len(self.passes) - before[0], len(self.points) - before[1]
 
-    def join(self, i: int, j: int, *, budget: int, seed: int, copy: int = 0) -> int:
-        """Search a route from class ``i`` to a copy of class ``j``; how many new passes that has met.
+    def join(self, i: int, j: int, *, budget: int, seed: int, copy: int = 0) -> None:
+        """Search for a route from class ``i`` to a copy of class ``j``, and add the passes on it.
 
         Args:
             i, j: classes.
@@ -99,51 +135,56 @@ class QuotientSearch:
         end = self.network.symmetries.aligned(start, self.points[j])
         if copy:
             end = random_copy(self.network, end, seed, i, j, copy)
-        before = len(self.passes)
         settings = RouteSettings(budget=budget, unjoined=budget)
         search = RouteSearch(self.network.objective, start, end, settings, seed)
         search.run()
         for edge in search.graph.edges:
             ends = search.loss.theta(torch.stack([search.graph.minima[end] for end in edge.ends]))
             self._add(search.loss.theta(edge.point), edge.loss, ends)
-        return len(self.passes) - before
 
-    def join_all(self, *, budget: int, seed: int) -> None:
+    def join_all(self, *, budget: int, seed: int, save: Callable[[], None] = lambda: None) -> None:
         """Join each class with the lowest one and its nearest lower one, twice; new classes as well.
 
         New classes are climbed from first.
+
+        Args:
+            budget: gradients and Hessian-vector products of a search.
+            seed: of the searches.
+            save: called after each class.
         """
-        done = set[int]()
-        known = len(self.points)
-        while left := [k for k in range(len(self.points)) if k not in done]:
-            for k in left:
-                done.add(k)
-                if k >= known:
-                    self._climb(k, seed, 0)
-                lower = [i for i in range(len(self.points)) if self.losses[i] < self.losses[k]]
-                if not lower:
-                    continue
+        while left := [k for k in range(len(self.points)) if k not in self.joined]:
+            k = left[0]
+            if k not in self.climbed:
+                self._climb(k, seed, 0)
+                self.climbed.add(k)
+            lower = [i for i in range(len(self.points)) if self.losses[i] < self.losses[k]]
+            if lower:
                 lowest = min(lower, key=lambda i: self.losses[i])
                 nearest = min(lower, key=lambda i: self._distance(k, i))
                 for other in sorted({lowest, nearest}):
                     for copy in (0, 1):
                         self.join(k, other, budget=budget, seed=seed, copy=copy)
+            self.joined.add(k)
+            save()
 
     def _distance(self, k: int, i: int) -> float:
         return self.network.symmetries.distance(self.points[k], self.points[i])
 
     def barcode(self) -> Barcode:
-        """Elder rule, one bar for each class."""
+        """Elder rule, one bar for each class; it ends where a lower minimum or a lower valley is reached."""
+        losses = dict(enumerate(self.losses))
+        losses |= {-1 - k: loss for k, loss in enumerate(self.valleys)}
         heights = dict[tuple[int, int], float]()
         for one in self.passes:
             i, j = sorted(one.classes)
             if i != j:
-                height = max(one.loss, self.losses[i], self.losses[j])
+                height = max(one.loss, losses[i], losses[j])
                 heights[i, j] = min(heights.get((i, j), math.inf), height)
-        return barcode(dict(enumerate(self.losses)), heights)
+        bars = barcode(losses, heights)
+        return Barcode(tuple(bar for bar in bars.bars if bar.minimum >= 0), bars.method)
 
     def pass_of(self, pair: tuple[int, int]) -> Pass:
-        """The lowest pass between two classes."""
+        """The lowest pass between two classes, or a class and a valley."""
         between = (one for one in self.passes if sorted(one.classes) == sorted(pair))
         return min(between, key=lambda one: one.loss)
 
@@ -153,8 +194,8 @@ class QuotientSearch:
         return point.verdict is Verdict.SADDLE and point.index == 1 and point.index_is_exact
 
     def _climb(self, k: int, seed: int, turn: int) -> None:
-        """Climbs from class ``k``: along the eigenvectors in the first turn, then in random directions."""
-        minimum, count = self.points[k], self.network.objective.dimension
+        """Climbs from class ``k``: along the eigenvectors in turn 0, in random directions in others."""
+        minimum, count = self.points[k], self.network.dimension
         plain = ScaledLoss(self.network.objective, minimum)
         basis = metric_basis(plain.hessians(torch.zeros_like(minimum)[None]))
         loss = ScaledLoss(self.network.objective, minimum, math.sqrt(2 * self.extent) * basis)
@@ -180,9 +221,9 @@ class QuotientSearch:
             ),
             radius=radius,
         )
-        proved = result.converged & ((result.values < 0).sum(1) == 1)
+        saddles = result.converged & ((result.values < 0).sum(1) == 1)
         fresh = list[int]()
-        for row in torch.nonzero(proved).flatten().tolist():
+        for row in torch.nonzero(saddles).flatten().tolist():
             point, height = loss.theta(result.points[row]), float(result.losses[row])
             known = ((one.loss, one.point) for one in self.passes)
             if not any(self._are_copies(height, point, *other) for other in known):
@@ -205,29 +246,35 @@ class QuotientSearch:
             self._add(loss.theta(result.points[row]), float(result.losses[row]), ends)
 
     def _add(self, point: Tensor, loss: float, ends: Tensor) -> None:
-        """Add a saddle, unless a copy of it is known or a descent from it has ended at no minimum."""
+        """Add a saddle, unless a copy of it is known or neither descent from it has ended at a minimum."""
         if any(self._are_copies(loss, point, one.loss, one.point) for one in self.passes):
             return
         first, second = (self._class_of(end) for end in ends)
-        if first is None or second is None:
-            self.unbounded += 1
-        else:
-            self.passes.append(Pass(point, loss, (first, second), ends))
+        if isinstance(first, float) and isinstance(second, float):
+            return
+        below = tuple(
+            self._valley(end) if isinstance(end, float) else end for end in (first, second)
+        )
+        self.passes.append(Pass(point, loss, (below[0], below[1])))
 
-    def _class_of(self, end: Tensor) -> int | None:
-        """The class of the minimum that the descent to ``end`` [d] has reached; None where it is none."""
+    def _valley(self, loss: float) -> int:
+        self.valleys.append(loss)
+        return -len(self.valleys)
+
+    def _class_of(self, end: Tensor) -> int | float:
+        """The class of the minimum that the descent to ``end`` [d] has reached; the loss where it is none."""
         value = float(self.network.objective.losses(end[None]))
         for k, (loss, point) in enumerate(zip(self.losses, self.points, strict=True)):
             if self._are_copies(value, end, loss, point):
                 return k
-        polished = polish_minimum(self.network.objective, end)
-        if polished.verdict is not Verdict.MINIMUM:
-            return None
+        minimum = polish_minimum(self.network.objective, end)
+        if minimum.verdict is not Verdict.MINIMUM:
+            return min(value, minimum.loss)
         for k, (loss, point) in enumerate(zip(self.losses, self.points, strict=True)):
-            if self._are_copies(polished.loss, polished.point, loss, point):
+            if self._are_copies(minimum.loss, minimum.point, loss, point):
                 return k
-        self.points.append(polished.point)
-        self.losses.append(polished.loss)
+        self.points.append(minimum.point)
+        self.losses.append(minimum.loss)
         return len(self.points) - 1
 
     def _are_copies(self, value: float, point: Tensor, other: float, member: Tensor) -> bool:

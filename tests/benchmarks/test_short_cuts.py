@@ -3,6 +3,7 @@
 `make benchmark` runs them at full size. That of many pairs has its short cut beside it.
 """
 
+import itertools
 import json
 import math
 from collections import Counter
@@ -25,8 +26,9 @@ from tests.benchmarks import (
     workloads,
 )
 from tests.benchmarks.network_barcodes import Minima, Network
-from tests.benchmarks.quotient_search import QuotientSearch
+from tests.benchmarks.quotient_search import Pass, QuotientSearch
 from topo_core import PathSettings, Verdict
+from topo_core.objectives.curvature import full_gradients, hessian_vector_products
 from topo_core.objectives.losses.squared_error import SquaredError
 from topo_core.reference_landscapes.small_networks import tanh_regression
 
@@ -90,23 +92,65 @@ def test_climbs_on_the_quotient_meet_the_known_barcode():
     """From one minimum of each class, climbs alone find the barcode that independent code has found."""
     known = tanh_regression()
     inputs, targets = one_dimensional.data()
-    network = Network.of(inputs, targets, (1, 2, 1), nn.Tanh, SquaredError(), 1e-3)
+    network = Network.of_squared_error(inputs, targets, (1, 2, 1), 1e-3)
     found = Minima(Counter(), known.minima, tuple(known.losses.tolist()), (1,) * len(known.minima))
     search = QuotientSearch.of(network, found, float(targets.var(correction=0)))
-    search.run(1, seed=0)
+    search.climb_all(seed=0)
     bars = [(bar.birth, bar.death) for bar in search.barcode().bars]
     assert bars == [pytest.approx(bar, abs=1e-8) for bar in known.barcode]
     assert all(search.is_verified(bar.saddle) for bar in search.barcode().finite)
 
 
-def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys):
-    """Minima are verified, the row is printed with what was published, and no bar ends below its birth."""
-    monkeypatch.setattr(QuotientSearch, "run", lambda *_, **__: [])
-    options = {"networks": "2", "ridges": "1e-3", "starts": "4", "budget": "300"}
+def test_one_function_of_all_parameters_is_the_loss_of_the_network():
+    """The function in place of a network has the network's losses, gradients and products."""
+    inputs, targets = one_dimensional.data()
+    sizes = (1, 2, 3, 1)
+    module = Network.of(inputs, targets, sizes, nn.Tanh, SquaredError(), 1e-3)
+    function = Network.of_squared_error(inputs, targets, sizes, 1e-3)
+    points, vectors = torch.randn(2, 4, module.dimension, dtype=torch.float64).unbind()
+    for evaluate in (
+        lambda loss: loss.losses(points),
+        lambda loss: full_gradients(loss, points)[1],
+        lambda loss: hessian_vector_products(loss, points, vectors),
+    ):
+        assert torch.allclose(evaluate(module.objective), evaluate(function.objective), rtol=1e-12)
+
+
+def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys, tmp_path):
+    """Minima are proved, no bar ends below its birth, and a stopped search continues to the same bars."""
+    monkeypatch.setattr(QuotientSearch, "_climb", lambda *_: None)
+    options = {"networks": "2", "ridges": "1e-3", "starts": "3", "budget": "100"}
     row = one_dimensional.main(options)["2", 1e-3]
-    assert sum(row.found.hits) == 4
+    assert sum(row.starts.hits) == 3 and row.complete
     assert all(birth <= death for birth, death in row.bars)
-    assert "| 2 | 0.001 | 4 minimum |" in capsys.readouterr().out
+    assert "| 2 | 0.001 | 3 minimum |" in capsys.readouterr().out
+
+    save, saves = one_dimensional.Measurement._save, itertools.count()
+
+    def stopped(measurement):
+        save(measurement)
+        if next(saves) == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(one_dimensional.Measurement, "_save", stopped)
+    options["into"] = str(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        one_dimensional.main(options)
+    continued = one_dimensional.main(options)["2", 1e-3]
+    assert (continued.bars, continued.saddles) == (row.bars, row.saddles)
+
+
+def test_a_bar_ends_at_a_valley_without_a_minimum():
+    """The bar of a minimum that is connected to lower points ends, also where those are no minimum."""
+    search = QuotientSearch(
+        Network.of_squared_error(*one_dimensional.data(), (1, 2, 1), 0.0),
+        points=[torch.zeros(7), torch.ones(7)],
+        losses=[0.1, 0.2],
+        extent=1.0,
+        passes=[Pass(torch.zeros(7), 0.5, (0, 1)), Pass(torch.ones(7), 0.3, (1, -1))],
+        valleys=[0.05],
+    )
+    assert [(bar.birth, bar.death) for bar in search.barcode().bars] == [(0.1, 0.5), (0.2, 0.3)]
 
 
 def test_a_row_of_widths(monkeypatch, capsys, tmp_path):
