@@ -30,10 +30,17 @@ def saddles_of_paths(
 
 
 def with_saddle_results(record: PairRecord, saddle: SaddleRecord | None) -> PairRecord:
-    """The record of a path, with the results of its saddle task if these made the path lower."""
-    if saddle is None or not saddle.height < record.height:
+    """The record of a path, with the results of its saddle task if these made the path lower.
+
+    A path that starts from a verified saddle is as low before its saddle task, up to the rounding and the
+    sampling error of its height; then the results of the task count, which are exact.
+    """
+    if saddle is None:
         return record
     verified = saddle.ended == "verified"
+    as_low = verified and saddle.height <= record.height_high
+    if not (saddle.height < record.height or as_low):
+        return record
     return replace(
         record,
         object=saddle.object,

@@ -6,11 +6,15 @@ that the store names.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from orchestrator.planning.plan import Plan
 from workers.problems.user_code import BadReference
 from workers.storage.run_store import Damaged, Store
 from workers.storage.schema import MinimumRecord
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EQUAL_LOSSES = 1e-6
 """Relative difference of two losses up to which they count as equal: the rounding of a mean in float32."""
@@ -52,6 +56,56 @@ def classes_of_copies(
         return {**classes, **_compared(plan, store, minima, groups)}
     except (BadReference, Damaged, KeyError, ValueError):
         return None
+
+
+def classes_of_equal_points(store: Store, minima: Mapping[int, MinimumRecord]) -> dict[int, int]:
+    """Map each minimum to the first minimum at the same point; symmetric copies are different points.
+
+    Two points count as the same up to `SAME_POINT` of the largest norm of a minimum, and up to the distance
+    that their gradients leave open: two minima may lie at the origin, where no distance is relatively small.
+
+    Args:
+        store: of the run.
+        minima: the records of the minima, by number.
+
+    Raises:
+        Damaged: a minimum cannot be read.
+    """
+
+    classes = {minimum: minimum for minimum in minima}
+    groups = _of_equal_loss({number: record.loss for number, record in minima.items()})
+    if not groups:
+        return classes
+    points = {number: _point_of(store, record) for number, record in minima.items()}
+    same = SAME_POINT * max(float(point.norm()) for point in points.values())
+    open_ = {number: _open_distance(record) for number, record in minima.items()}
+    for group in groups:
+        for k, number in enumerate(group):
+            for other in group[:k]:
+                distance = float((points[other] - points[number]).norm())
+                if distance <= same + open_[other] + open_[number]:
+                    classes[number] = classes[other]
+                    break
+    return classes
+
+
+def _open_distance(record: MinimumRecord) -> float:
+    """How far a minimum may be from the exact one: the gradient norm up to which it counts as stationary over
+    the lowest curvature; 0 where these are unknown."""
+    lowest = min(record.eigenvalues, default=0.0)
+    return record.gradient_tolerance / lowest if lowest > 0 else 0.0
+
+
+def _point_of(store: Store, record: MinimumRecord) -> "Tensor":
+    """The parameters of a minimum and the fixed tensors of its network, as one vector [m] in float64.
+
+    Raises:
+        Damaged: the minimum cannot be read.
+    """
+    import torch
+
+    state = store.read_minimum(record.object)
+    return torch.cat([tensor.double().flatten() for tensor in state.values()])
 
 
 def _of_equal_loss(losses: Mapping[int, float]) -> list[list[int]]:

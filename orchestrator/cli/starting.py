@@ -259,10 +259,10 @@ def escape(
         reason = ended.outcome.reason or f"{wanted.name} is not complete"
         print(f"{reason}: the same command continues.", file=sys.stderr)
         raise typer.Exit(ended.code)
-    result = escape_of(loaded.landscape)
+    result = escape_of(loaded.landscape, wanted.pairs.minimum)
     print(json.dumps(result.to_json()) if as_json else result)
     if result.to is not None:
-        files = write_path(loaded, result.to, points, out or Path(wanted.name))
+        files = write_path(loaded, result.to, points, out or Path(wanted.name), result.minimum)
         print(f"{files[0].parent}: {len(files) - 1} checkpoints and path.json", file=sys.stderr)
     raise typer.Exit(ended.code)
 
@@ -277,6 +277,13 @@ def sweep(
         Path | None,
         typer.Option(help="Folder for the table and the figure; that of the sweep by default."),
     ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Also search for all paths anew at each value, and compare the barcodes.",
+        ),
+    ] = False,
     address: Address = None,
     in_process: InProcess = False,
     quiet: Quiet = False,
@@ -295,7 +302,17 @@ def sweep(
     key, wanted = parse_sweep(values)
     base = open_run(run, trust_code=trust_code)
     base.check_code()
-    steps = list(sweep(base, key, wanted, address=address, in_process=in_process, quiet=quiet))
+    steps = list(
+        sweep(
+            base,
+            key,
+            wanted,
+            address=address,
+            in_process=in_process,
+            quiet=quiet,
+            fresh=fresh,
+        )
+    )
     if as_json:
         print(json.dumps([step.to_json() for step in steps]))
     else:

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.planning.disk_space import free_bytes, path_bytes
 from orchestrator.planning.fingerprints import checkpoint_contents
+from orchestrator.planning.measured_costs import MeasuredCosts, measured_costs
 from orchestrator.planning.plan import Identity, Plan
 from orchestrator.planning.saddle_refinement import most_saddles
 from orchestrator.planning.step_times import (
@@ -58,7 +59,8 @@ class Cost:
     device_seconds: float | None
     """Of training and paths alone."""
     not_counted: tuple[str, ...]
-    """Work whose gradients and time depend on the loss, so that they are in none of the other figures."""
+    """Work that ends when a point is stationary, with what one such task cost in earlier runs. The other
+    figures leave it out."""
     timed_at: str | None
     """Time at which the sample was timed, ISO 8601."""
 
@@ -144,14 +146,19 @@ def estimate(run: RunFile, *, sample: bool | None = None) -> Cost:
 
 
 def _not_counted(plan: Plan) -> tuple[str, ...]:
-    """The parts of a run that end when a point is stationary: nothing bounds their cost beforehand."""
-    parts = []
-    polished = sum(training.polish != "off" for training in plan.run.minima.every_training)
-    if polished and plan.run.loss.ridge > 0:
-        parts.append(f"the polish of {polished:,} minima")
+    """The parts of a run that end when a point is stationary, and what one of them cost in earlier runs."""
+    minima = plan.run.minima.every_training
+    ridge = plan.run.loss.ridge > 0
+    polished = sum(m.polish in ("on", "small") or (m.polish == "auto" and ridge) for m in minima)
     saddles = most_saddles(plan)
+    known = measured_costs(plan.run) if polished or saddles else MeasuredCosts()
+    parts = []
+    if polished:
+        many = "minimum" if polished == 1 else "minima"
+        parts.append(f"polish of {polished:,} {many}: {known.of_polish()}")
     if saddles:
-        parts.append(f"the refinement of at most {saddles:,} paths over saddles")
+        many = "path" if saddles == 1 else "paths"
+        parts.append(f"saddles of up to {saddles:,} {many}: {known.of_refinement()}")
     return tuple(parts)
 
 

@@ -109,12 +109,14 @@ class Plan:
         restarts = minima.restarts
         if restarts is None:
             return
-        starts = product(minima.restart_from, range(restarts.count))
-        for index, (location, number) in enumerate(starts, len(minima.from_) + minima.trained):
-            spread = restarts.spread[number % len(restarts.spread)]
+        first = len(minima.from_) + minima.trained
+        starts = product(minima.restart_from, enumerate(minima.restart_trainings))
+        for index, (location, (place, training)) in enumerate(starts, first):
+            number = place - restarts.polished  # -1 for the polish alone
+            spread = restarts.spread[number % len(restarts.spread)] if number >= 0 else 0.0
             yield RestartMinimum(
                 self.problem,
-                minima.training,
+                training,
                 index,
                 location,
                 contents[location],

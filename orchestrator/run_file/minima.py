@@ -1,7 +1,8 @@
 """The group `minima:` of a run file: which minima are trained, restarted or imported from checkpoints."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,6 +40,11 @@ class Restarts(Model):
         min_length=1,
         description="Standard deviation of the change, in root mean squares of each parameter tensor; "
         "restarts take these values in turn. 0 starts from the checkpoint as it is.",
+    )
+
+    polished: bool = Field(
+        False,
+        description="Before its restarts, add each checkpoint as polished to a stationary point, untrained.",
     )
 
     @model_validator(mode="after")
@@ -111,14 +117,24 @@ class Minima(Model):
 
     @property
     def restart_count(self) -> int:
-        """Restarts from all checkpoints together."""
-        return len(self.restart_from) * self.restarts.count if self.restarts else 0
+        """Restarts from all checkpoints together, and the checkpoints that are polished alone."""
+        return len(self.restart_from) * len(self.restart_trainings)
+
+    @property
+    def restart_trainings(self) -> tuple[MinimumSettings, ...]:
+        """The training settings of the minima that start from one checkpoint: first that of its polish
+        alone, if `restarts.polished` asks for it, then those of the restarts."""
+        if self.restarts is None:
+            return ()
+        polish: Literal["on", "small"] = "on" if self.training.polish == "on" else "small"
+        alone = (replace(self.training, epochs=0, polish=polish),) if self.restarts.polished else ()
+        return (*alone, *(self.training,) * self.restarts.count)
 
     @property
     def every_training(self) -> tuple[MinimumSettings, ...]:
         """The training settings of each minimum that is not imported: first `trainings`, then the
         restarts."""
-        return (*self.trainings, *(self.training,) * self.restart_count)
+        return (*self.trainings, *self.restart_trainings * len(self.restart_from))
 
     @property
     def checkpoints(self) -> tuple[str, ...]:

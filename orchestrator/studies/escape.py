@@ -1,16 +1,17 @@
 """`toscore escape`: the lowest barrier that separates one minimum from a lower one.
 
-A run searches for lower minima: it trains again from the checkpoint after a random change of its weights, and
-it adds the minima that it finds at dips inside paths. The result is the lowest pass to a lower minimum, which
-is the end of the minimum's bar by Algorithm 1 of the paper. It is an upper bound, because the run may have
-missed a lower minimum or a lower path.
+A trained network is seldom stationary, so a run first polishes the checkpoint: the minimum in question is the
+one in whose basin the checkpoint lies. It then searches for lower minima: it trains again from the checkpoint
+after a random change of its weights, and it adds the minima that it finds at dips inside paths. The result is
+the lowest pass to a lower minimum, which is the end of the minimum's bar by Algorithm 1 of the paper. It is
+an upper bound, because the run may have missed a lower minimum or a lower path.
 """
 
 import json
 import math
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,35 @@ from topo_core.homology.bar_ends import EndKind
 VERIFIED = "verified"
 """`SaddleRecord.ended` of a path whose highest point is a verified saddle."""
 
-START = 0
-"""Number of the given minimum in the run: an imported checkpoint comes first."""
+CHECKPOINT, POLISHED = 0, 1
+"""Numbers of the minima in the run: first the checkpoint as it is, then the polished one if there is one."""
+
+
+@dataclass(frozen=True)
+class Polish:
+    """The checkpoint before and after its polish.
+
+    Attributes:
+        done: whether it was polished; larger problems are polished with `minima.polish: "on"` only.
+        loss_before, loss_after: losses.
+        norm_before, norm_after: norms of the gradient over the whole training set.
+    """
+
+    done: bool
+    loss_before: float
+    loss_after: float
+    norm_before: float
+    norm_after: float
+
+    def __str__(self) -> str:
+        before = f"the loss {self.loss_before:.6g} and the gradient norm {self.norm_before:.2g}"
+        if not self.done:
+            return (
+                f"The checkpoint has {before}. It was not polished, since the problem is large; "
+                'minima.polish="on" polishes it.'
+            )
+        after = f"{self.loss_after:.6g} and {self.norm_after:.2g}"
+        return f"The checkpoint has {before}, after its polish {after}."
 
 
 @dataclass(frozen=True)
@@ -40,12 +68,14 @@ class Escape:
     Attributes:
         loss: loss of the minimum.
         verdict: verdict on the minimum (see `MinimumRecord`); empty if it was not judged.
-        searched: number of other minima of the run.
+        searched: number of other minima of the run, without the checkpoint.
         lower: number of minima whose loss is lower by more than the tolerance of the run.
         to: number of the minimum that the lowest pass leads to; None if no path leads to a lower minimum.
         to_loss: loss of the minimum `to`; NaN if there is none.
         height: loss at the top of the pass; infinite if there is no pass.
         verified: whether the top of the pass is a verified saddle.
+        polish: what the polish of the checkpoint changed; None if it was not asked for.
+        minimum: number of the minimum in the run.
     """
 
     loss: float
@@ -56,6 +86,8 @@ class Escape:
     to_loss: float = math.nan
     height: float = math.inf
     verified: bool = False
+    polish: "Polish | None" = None
+    minimum: int = CHECKPOINT
 
     @property
     def barrier(self) -> float:
@@ -72,6 +104,8 @@ class Escape:
 
     def __str__(self) -> str:
         start = f"The minimum has the loss {self.loss:.6g}"
+        if self.polish is not None:
+            start = f"{self.polish} {start}"
         if self.verdict and self.verdict != "minimum":
             start += f" and is not proved to be one ({self.verdict})"
         if self.to is None and self.lower:
@@ -119,7 +153,7 @@ def escape_run(
     values = escape_values(read_values(file), checkpoint)
     for text in overrides:
         assign(values, *parse_override(text))
-    run = parse(resolved(values, file.parent))
+    run = parse(resolved(with_polish(values), file.parent))
     if len(run.minima.from_) != 1:
         raise BadRunFile(
             f"minima.from names {len(run.minima.from_)} checkpoints and escape asks about one: "
@@ -132,7 +166,8 @@ def escape_values(values: Mapping[str, Any], checkpoint: Path | None = None) -> 
     """The keys of the search run, derived from the keys of a run file. Pure.
 
     `minima.count` and `minima.recipes` are replaced, since nothing is trained from scratch; so are
-    `pairs.rule` and `pairs.minimum`. The other keys of `minima` and `pairs` are kept.
+    `pairs.rule` and `pairs.minimum`. The other keys of `minima` and `pairs` are kept. `with_polish` adds the
+    polish of the checkpoint.
     """
     changed = deepcopy(dict(values))
     given = changed.get("minima") or {}
@@ -140,21 +175,48 @@ def escape_values(values: Mapping[str, Any], checkpoint: Path | None = None) -> 
     if checkpoint is not None:
         minima["from"] = [str(checkpoint.resolve())]
     changed["minima"] = {"discover": True, "restarts": {}, **minima, "count": 0}
-    changed["pairs"] = {**(changed.get("pairs") or {}), "rule": "from", "minimum": START}
+    changed["pairs"] = {**(changed.get("pairs") or {}), "rule": "from", "minimum": CHECKPOINT}
     changed["name"] = f"{changed.get('name', 'run')}-escape"
     return changed
 
 
-def escape_of(landscape: Landscape, minimum: int = START) -> Escape:
+def with_polish(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the search run, with the polish of the checkpoint unless `minima.polish` is off. Pure.
+
+    The paths then lead from the polished checkpoint.
+    """
+    minima = values["minima"]
+    if minima.get("polish") == "off" or not isinstance(minima.get("restarts"), Mapping):
+        return dict(values)
+    restarts = {**minima["restarts"], "polished": True}
+    return {
+        **values,
+        "minima": {**minima, "restarts": restarts},
+        "pairs": {**values["pairs"], "minimum": POLISHED},
+    }
+
+
+def escape_of(landscape: Landscape, minimum: int = CHECKPOINT) -> Escape:
     """The lowest pass from a minimum to a lower one, among the results of a run.
+
+    Args:
+        landscape: the results.
+        minimum: number of the minimum: `CHECKPOINT`, or `POLISHED` if the checkpoint was polished.
 
     Raises:
         KeyError: the minimum is not trained yet.
     """
     start = landscape.minima[minimum]
-    losses = landscape.losses
-    lower = {j for j, loss in losses.items() if loss < start.loss - landscape.tolerance}
-    common = Escape(start.loss, start.verdict, len(losses) - 1, len(lower))
+    others = {j: loss for j, loss in landscape.losses.items() if j not in (CHECKPOINT, minimum)}
+    lower = {j for j, loss in others.items() if loss < start.loss - landscape.tolerance}
+    result = Escape(
+        start.loss,
+        start.verdict,
+        len(others),
+        len(lower),
+        polish=_polish(landscape) if minimum == POLISHED else None,
+        minimum=minimum,
+    )
     passes = {
         j: height
         for pair, height in landscape.heights.items()
@@ -162,26 +224,24 @@ def escape_of(landscape: Landscape, minimum: int = START) -> Escape:
         if set(pair) == {minimum, j}
     }
     if not passes:
-        return common
+        return result
     to = min(passes, key=lambda j: (passes[j], j))
     pair = (min(minimum, to), max(minimum, to))
     ends = landscape.verified.ends if landscape.verified else ()
     verified = any(end.kind is EndKind.SADDLE and end.path == pair for end in ends)
     refined = landscape.saddles.get(pair)  # of a path at which no bar ends, too
     verified |= refined is not None and refined.ended == VERIFIED
-    return Escape(
-        common.loss,
-        common.verdict,
-        common.searched,
-        common.lower,
-        to,
-        losses[to],
-        passes[to],
-        verified,
+    return replace(result, to=to, to_loss=others[to], height=passes[to], verified=verified)
+
+
+def _polish(landscape: Landscape) -> Polish:
+    before, after = landscape.minima[CHECKPOINT], landscape.minima[POLISHED]
+    return Polish(
+        after.polished, before.loss, after.loss, before.gradient_norm, after.gradient_norm
     )
 
 
-def write_path(run: LoadedRun, to: int, points: int, out: Path, minimum: int = START) -> list[Path]:
+def write_path(run: LoadedRun, to: int, points: int, out: Path, minimum: int) -> list[Path]:
     """Write the path from a minimum to a lower one as checkpoints, with a table of them.
 
     Args:

@@ -2,19 +2,18 @@
 
 `toscore sweep runs/demo "loss.ridge=[2.0e-3, 4.0e-3]"` makes one run for each value. Each run starts from the
 minima of the previous run and polishes them on the new loss instead of training new ones. Its paths start
-from those of the previous run, with their ends moved to the new minima. They are already relaxed, so they
-take at most `EPOCHS` epochs. A path that was led over a saddle still has the saddle as one of
-its points, so the search for the new saddle starts close to it and takes at most `ROUNDS` rounds
-(`reconverge_landscape` of topsearch does the same with exact saddles and connections). A sweep tracks
-existing minima: it does not search for minima that exist only at the new value, and two minima that merge
-count as one (`Step.distinct`).
+from those of the previous run, with their ends moved to the new minima (`workers.execution.continued_paths`).
+If the highest point of a path was a verified saddle, the saddle of the new loss is searched for from the old
+one, and the path is led over it; nothing else is relaxed unless it is higher (`reconverge_landscape` of
+topsearch does the same). Other paths are optimised for at most `EPOCHS` epochs.
+
+A sweep follows existing minima: it does not search for minima that exist only at the new value. Each step
+reports how many different minima are left, and which other minima descents from saddles reached (`Step`).
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from orchestrator.analysis.landscape import Landscape
@@ -24,7 +23,7 @@ from orchestrator.run_file.models import RunFile
 from orchestrator.run_file.reading import assign, parse, parse_override
 from orchestrator.runs.stored_run import StartedRun, open_run
 from orchestrator.scheduling.outcome import Ending
-from topo_core.homology.bar_ends import EndKind
+from orchestrator.studies.sweep_steps import Step, step_of
 
 _KEPT = ("name", "store", "minima", "pairs", "reuse")
 """Keys of the run file that the sweep sets, so that they cannot be swept."""
@@ -33,51 +32,7 @@ EPOCHS = 30
 """Largest number of epochs of a moved path: a tenth of the default for exact gradients."""
 
 ROUNDS = 2
-"""Largest number of rounds in which a moved path is led over its saddle: one converges to the moved saddle,
-and the other relaxes the path beside it."""
-
-SAME = 1e-9
-"""Relative difference of losses up to which two minima of one run count as the same, because sums in
-float64 differ by rounding."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """The results of one run of a sweep: a row of its table.
-
-    Attributes:
-        value: value of the key; None for the first run of the sweep if its run file does not set the key.
-        run: name of the run.
-        minima: number of minima.
-        distinct: number of distinct losses among the minima; minima that merged count once.
-        proved: number of minima that are proved to be minima.
-        lowest: lowest loss of a minimum.
-        to_score: TO-score by the elder rule; None if some minima are not connected.
-        mean_bar: mean length of the finite bars, elder rule; None if there are none.
-        bars: number of finite bars, without those that have no barrier.
-        bars_at_saddles: number of finite bars that end at a verified saddle.
-        gradients: gradient evaluations of all minima (polish and verdicts), paths and saddles; those of paths
-            are on minibatches, and gradients of training are not counted.
-        products: Hessian-vector products of all minima and saddles.
-        seconds: working time of all workers.
-    """
-
-    value: Any
-    run: str
-    minima: int
-    distinct: int
-    proved: int
-    lowest: float
-    to_score: float | None
-    mean_bar: float | None
-    bars: int
-    bars_at_saddles: int
-    gradients: int
-    products: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+"""Largest number of rounds that relax the pieces of a moved path beside its saddles."""
 
 
 def parse_sweep(text: str) -> tuple[str, list[Any]]:
@@ -105,6 +60,7 @@ def sweep(
     address: str | None = None,
     in_process: bool = False,
     quiet: bool = False,
+    fresh: bool = False,
 ) -> Iterator[Step]:
     """Run a sweep, or continue it where it stopped. Yields `base` first, then one step for each value.
 
@@ -115,6 +71,7 @@ def sweep(
         address: address of a running Ray cluster; None starts a local one.
         in_process: run all tasks in this process, without Ray.
         quiet: print nothing.
+        fresh: after each run of the sweep, run the paths between its minima anew, as in the first run.
 
     Raises:
         BadRunFile: a value of the key is invalid.
@@ -122,16 +79,30 @@ def sweep(
         KeyboardInterrupt: a run was interrupted; a later sweep continues it.
     """
     landscape = _complete(base)
-    yield step_of(landscape, _present(base.plan.run, key))
+    yield step_of(base, landscape, _present(base.plan.run, key))
+    options = LaunchOptions(address, in_process, quiet)
     before = base
     for value in values:
-        run = next_run(before, landscape, base, key, value)
-        ended = execute(run, LaunchOptions(address, in_process, quiet))
-        if ended.outcome.ending is Ending.INTERRUPTED:
-            raise KeyboardInterrupt
-        before = open_run(ended.location, own=run)
-        landscape = _complete(before)
-        yield step_of(landscape, value)
+        wanted = next_run(before, landscape, base, key, value)
+        run = _executed(wanted, options)
+        landscape = _complete(run)
+        yield step_of(run, landscape, value)
+        if fresh:
+            again = _executed(fresh_run(wanted, base, run.location), options)
+            yield step_of(again, _complete(again), value, fresh=True)
+        before = run
+
+
+def _executed(wanted: RunFile, options: LaunchOptions) -> StartedRun:
+    """Execute a run file and open its run.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted.
+    """
+    ended = execute(wanted, options)
+    if ended.outcome.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    return open_run(ended.location, own=wanted)
 
 
 def next_run(
@@ -177,33 +148,27 @@ def next_run(
     return parse(values)
 
 
-def step_of(landscape: Landscape, value: Any) -> Step:
-    """Reduce the results of a run to one step of the sweep.
+def fresh_run(swept: RunFile, base: StartedRun, location: str) -> RunFile:
+    """The run file of the same minima whose paths are searched for anew, as in the first run. Pure.
 
     Args:
-        landscape: the complete results of the run.
-        value: value of the swept key.
+        swept: a run file of `next_run`.
+        base: the first run of the sweep.
+        location: of the swept run, whose minima are copied.
     """
-    bars = landscape.barcodes["elder"].finite
-    score = landscape.to_scores["elder"]
-    minima = [record for _, record in sorted(landscape.minima.items())]
-    losses = sorted(record.loss for record in minima)
-    apart = sum(b - a > SAME * abs(b) for a, b in pairwise(losses))
-    verified = landscape.verified.ends if landscape.verified else ()
-    return Step(
-        value=value,
-        run=landscape.run,
-        minima=len(minima),
-        distinct=1 + apart,
-        proved=sum(record.verdict == "minimum" for record in minima),
-        lowest=losses[0],
-        to_score=score if score < float("inf") else None,
-        mean_bar=sum(bar.length for bar in bars) / len(bars) if bars else None,
-        bars=len(bars) - sum(end.kind is EndKind.NO_BARRIER for end in verified),
-        bars_at_saddles=sum(end.kind is EndKind.SADDLE for end in verified),
-        gradients=sum(row.gradients or 0 for row in landscape.cost),
-        products=sum(row.products or 0 for row in landscape.cost),
-        seconds=sum(row.seconds or 0.0 for row in landscape.cost),
+    values = swept.model_dump(mode="json", by_alias=True)
+    if values.get("objective"):
+        values = {k: v for k, v in values.items() if k not in ("data", "network")}
+    first = base.plan.run.model_dump(mode="json", by_alias=True)
+    name = f"{swept.name}-fresh"
+    return parse(
+        {
+            **values,
+            "name": name,
+            "reuse": [location],
+            "paths": first["paths"],
+            "saddles": first["saddles"],
+        }
     )
 
 

@@ -1,7 +1,9 @@
 """Output of a sweep: a table for the terminal, a CSV file, and a figure."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +17,74 @@ from orchestrator.report.sweep_figure import sweep_figure
 from orchestrator.report.write import write_figures
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun
-from orchestrator.studies.sweep import Step
+from orchestrator.studies.sweep_steps import Step, differences
 
 
 def sweep_view(key: str, steps: Sequence[Step]) -> RenderableType:
-    """A table of the steps of a sweep, one row for each step."""
+    """A table of the steps of a sweep, one row for each step, and sentences on what it does not show."""
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    for heading in (
-        key,
-        "minima",
-        "distinct",
-        "proved",
-        "lowest loss",
-        "TO-score",
-        "mean bar",
-        "at saddles",
-        "gradients",
-        "products",
-    ):
-        table.add_column(heading, justify="right", overflow="fold")
+    headings = ("minima", "proved", "lowest", "TO-score", "mean bar", "at saddles", "cost")
+    table.add_column(key.rpartition(".")[2], justify="right", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for step in steps:
         table.add_row(
-            "–" if step.value is None else str(step.value),
-            str(step.minima),
+            ("–" if step.value is None else str(step.value)) + (" fresh" if step.fresh else ""),
             str(step.distinct),
             str(step.proved),
             f"{step.lowest:.6g}",
             _number(step.to_score),
             _number(step.mean_bar),
             f"{step.bars_at_saddles} of {step.bars}",
-            f"{step.gradients:,}",
-            f"{step.products:,}",
+            f"{step.cost:,}",
         )
     note = (
         "The first line is the run that the sweep starts from. Its minima are followed; no new ones are "
-        "searched for. Gradients and products: all but those of training."
+        "searched for. Minima: different ones. Cost: gradients over the training set and Hessian-vector "
+        "products, without training."
     )
-    return Group(table, Text(note, style="dim"))
+    return Group(table, *(Text(line) for line in remarks(key, steps)), Text(note, style="dim"))
+
+
+def remarks(key: str, steps: Sequence[Step]) -> list[str]:
+    """Sentences on the steps: minima that merged, other minima, and the comparison with fresh paths."""
+    lines = []
+    for before, step in pairwise(steps):
+        at = f"{key} = {step.value}"
+        if step.fresh:
+            lines.append(f"At {at}, {_compared(before, step)}")
+            continue
+        merged = steps[0].distinct - step.distinct
+        if merged > 0:
+            lines.append(
+                f"At {at}, {step.distinct} of {steps[0].distinct} different minima are left: the others "
+                "merged with these, or ceased to exist."
+            )
+        if step.lowest_unlisted is not None and step.lowest_unlisted < step.lowest:
+            lines.append(
+                f"At {at}, descents from saddles end at {step.unlisted} minima that are not followed, the "
+                f"lowest at {step.lowest_unlisted:.6g}, below all that are."
+            )
+    return lines
+
+
+def _compared(swept: Step, fresh: Step) -> str:
+    """A clause that compares a step with the same step whose paths were searched for anew."""
+    higher = differences(swept, fresh)
+    error = (swept.error or 0.0) + (fresh.error or 0.0)
+    above, below = max(0.0, *higher), max(0.0, *(-value for value in higher))
+    if max(above, below) <= error:
+        bars = f"bars end as with fresh paths, within the sampling errors (± {error:.1g})"
+    else:
+        bars = (
+            f"bars end up to {below:.1g} lower and {above:.1g} higher than with fresh paths "
+            f"(± {error:.1g})"
+        )
+    ratio = swept.cost / fresh.cost if fresh.cost else math.inf
+    return (
+        f"{bars}; {swept.bars_at_saddles} of {swept.bars} end at verified saddles, with fresh paths "
+        f"{fresh.bars_at_saddles} of {fresh.bars}; the sweep takes {ratio:.0%} of the cost."
+    )
 
 
 def write_sweep(
@@ -77,7 +110,9 @@ def write_sweep(
     numbers = [
         (float(step.value), step.to_score, step.mean_bar, step.lowest)
         for step in steps
-        if isinstance(step.value, int | float) and not isinstance(step.value, bool)
+        if isinstance(step.value, int | float)
+        and not isinstance(step.value, bool)
+        and not step.fresh
     ]
     figure = sweep_figure(key, numbers)
     with writing_to(folder):
@@ -94,4 +129,6 @@ def _number(value: float | None) -> str:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return " ".join("inf" if part is None else str(part) for part in value)
     return value if isinstance(value, str | int | float | None) else str(value)

@@ -69,6 +69,13 @@ class PassRefinement:
     )
 
 
+NEAR = PassRefinement(
+    search=SaddleSettings(steps=20, dense=64, first=0.1, longest=0.5, reach=8.0, descent_steps=200)
+)
+"""Limits of searches that begin close to a saddle. They use Hessian-vector products in all but small
+dimensions, since a whole Hessian costs more than such a search."""
+
+
 def init_pass(objective: Objective, points: Tensor) -> PassState:
     """The state before the first round, on the path ``points`` [n, d]."""
     points, _ = merge_coincident(points.detach().clone())
@@ -112,14 +119,63 @@ def advance_pass(
     state = replace(state, results=(*state.results, result))
     if result.verdict == "kink":
         return replace(state, ended="kink")
-    crossed = crossing_of(state, result) if result.is_pass else None
-    if crossed is not None:
-        changed = without_loop(objective, state, number, crossed)
-    else:
-        changed = cut_at_saddle(objective, state, number) if result.is_pass else None
+    changed = _crossing(objective, state, number) if result.is_pass else None
     if changed is None and state.pieces[number].stagnated:
         return replace(state, ended="no saddle")
     return _judged(objective, changed or state, settings)
+
+
+def lead_over(
+    objective: Objective,
+    points: Tensor,
+    saddles: Tensor,
+    settings: PassRefinement | None = None,
+    *,
+    seed: int = 0,
+) -> PassState:
+    """The state of a path led over the saddles near given points, before any piece is relaxed.
+
+    If the saddles of a path are known nearly (those of a loss that has changed a little, say), a search from
+    there takes a few steps. Each search cuts the highest piece, until the highest point of the path is a
+    verified saddle or a search reaches none. Then ``advance_pass`` continues; each search counts as a round.
+
+    Args:
+        objective: the loss, with exact gradients.
+        points: [n, d], the path.
+        saddles: [k, d], points near the saddles that the path crosses, in any order.
+        settings: None for the defaults.
+        seed: determines the random directions of the classification.
+    """
+    settings = settings or PassRefinement()
+    state, left = init_pass(objective, points), [*saddles]
+    while left and not state.ended:
+        number = _highest(state)
+        piece = state.pieces[number].points
+        peak = piece[int(objective.losses(piece).argmax())]
+        start = left.pop(min(range(len(left)), key=lambda k: float((left[k] - peak).norm())))
+        state = replace(state, rounds=state.rounds + 1)
+        height, chord = state.pieces[number].height, _chord_at(points, start)
+        state, result = _searched(objective, state, start, chord, height, settings, seed)
+        state = replace(state, results=(*state.results, result))
+        changed = _crossing(objective, state, number) if result.is_pass else None
+        if changed is None:
+            break
+        state = _judged(objective, changed, settings)
+    return state
+
+
+def _chord_at(points: Tensor, point: Tensor) -> Tensor:
+    """The direction [d] of the path ``points`` [n, d] near ``point`` [d]."""
+    nearest = int((points - point).norm(dim=1).argmin())
+    return points[min(nearest + 1, len(points) - 1)] - points[max(nearest - 1, 0)]
+
+
+def _crossing(objective: Objective, state: PassState, number: int) -> PassState | None:
+    """The state whose piece ``number`` crosses the saddle of the last result; None if that is no lower."""
+    crossed = crossing_of(state, state.results[-1])
+    if crossed is not None:
+        return without_loop(objective, state, number, crossed)
+    return cut_at_saddle(objective, state, number)
 
 
 def _judged(objective: Objective, state: PassState, settings: PassRefinement) -> PassState:
@@ -275,11 +331,39 @@ def _followed(
     right = int(torch.searchsorted(positions, position).clamp(1, len(points) - 1))
     (peak,) = at_positions(points, positions, position[None])
     chord = points[right] - points[right - 1]
+    return _searched(objective, state, peak, chord, profile.maximum, settings, seed)
+
+
+def _searched(
+    objective: Objective,
+    state: PassState,
+    start: Tensor,
+    direction: Tensor,
+    height: float,
+    settings: PassRefinement,
+    seed: int,
+) -> tuple[PassState, SearchResult]:
+    """The result of a search from ``start`` [d] along ``direction`` [d], with descents if it is a saddle of
+    index 1.
+
+    Args:
+        objective: the loss, with exact gradients.
+        state: the state, whose counts of gradients and products are increased.
+        start: where the search begins.
+        direction: the direction to climb, of any length above 0.
+        height: loss at the highest point of the path there.
+        settings: the limits.
+        seed: determines the random directions of the classification.
+    """
     unit = float(segment_lengths(state.best).sum()) / _UNITS
-    chord = chord * (unit / float(chord.norm()))
-    floor = state.end_loss - _FALL * (profile.maximum - state.end_loss)
+    floor = state.end_loss - _FALL * (height - state.end_loss)
     saddle = refine_saddle(
-        objective, peak, chord, settings.search, floor=floor, seed=seed + state.rounds
+        objective,
+        start,
+        direction * (unit / float(direction.norm())),
+        settings.search,
+        floor=floor,
+        seed=seed + state.rounds,
     )
     sides: tuple[SaddleDescent, ...] = ()
     if saddle.is_pass:

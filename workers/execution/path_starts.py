@@ -1,19 +1,18 @@
 """The initial path of a task.
 
 Starts that need only the loss are in `topo_core.paths.starts`. The starts in this file also need the network
-(`aligned`), the store (`through`), or the store of another run (`warm`, `moved`).
+(`aligned`) or the store (`through`); those that need the store of another run (`warm`, `moved`) are in
+`continued_paths`.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
-from topo_core.paths.polyline import arc_positions, line, resample, through
+from topo_core.paths.polyline import line, through
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.initial_paths import find_start
 from topo_core.paths.starts.protocol import Start
@@ -24,12 +23,10 @@ from topo_core.paths.starts.trained_curves import (
     train_curves,
 )
 from topo_core.paths.starts.weight_matching import weight_matching
+from workers.execution.continued_paths import moved_start, warm_path
 from workers.execution.progress import Interrupted, TaskFailure
 from workers.execution.task_run import TaskContext
 from workers.problems.loaded_problem import LoadedProblem
-from workers.storage.immutable_objects import Damaged
-from workers.storage.objects import NotWritable, StoreUnreachable
-from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.path_tasks import OptimizePath, PathTaskSettings
 from workers.tasks.results import FailureKind
@@ -80,9 +77,9 @@ def initial_path_of(
             points = line(start, matched, settings.points)
             return Start(points)
         if name == "warm":
-            return Start(_warm(task, start, end))
+            return Start(warm_path(task, start, end))
         if name == "moved":
-            return Start(_moved(task, start, end))
+            return moved_start(task, context, start, end, seed)
         if name == "through":
             return Start(_through(task, context.store, start))
         return find_start(solver.objective, start, end, solver.resolved, seed)
@@ -212,105 +209,3 @@ def _through(task: OptimizePath, store: Store, start: Tensor) -> Tensor:
         parts.append(points)
         here = points[-1]
     return through(parts, task.settings.points)
-
-
-def _warm(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
-    """The path [k, d] between the same minima in the store of another run, resampled to `settings.points`.
-
-    Raises:
-        ValueError: the other run has no such path, or its ends are not these minima.
-        TaskFailure: the path is damaged.
-    """
-    location = task.settings.warm_from
-    other, rows = _paths_of_other_run(task)
-    for row in rows:
-        if {row["a"], row["b"]} == {task.a, task.b}:
-            break
-    else:
-        raise ValueError(
-            f"warm_from names {location}, which has no path between the minima {task.i} and "
-            f"{task.j} of this run; choose another start, or a run with the same minima."
-        )
-    points = _points_of_other_run(task, other, row["object"]).to(start)
-    if row["a"] != task.a:
-        points = points.flip(0)
-    points = resample(points, task.settings.points)
-    if not (torch.equal(points[0], start) and torch.equal(points[-1], end)):
-        raise ValueError(
-            f"the path between the minima {task.i} and {task.j} in {location} ends at a renumbered "
-            "copy of one of them; choose a run whose start was not aligned."
-        )
-    return points
-
-
-def _moved(task: OptimizePath, start: Tensor, end: Tensor) -> Tensor:
-    """The lowest path [k, d] of another run between minima of the same indices, moved to the minima of this
-    run.
-
-    A path that was led over saddles keeps all its points, because its saddles are among them; any other path
-    is resampled to `settings.points`. Every point is displaced by the mean of the displacements of the two
-    ends, weighted by its position along the path. If the loss has changed a little (another ridge, more
-    data), the moved path is close to a path of the new loss.
-
-    Raises:
-        ValueError: the other run has no such path, or a network of another size.
-        TaskFailure: the path is damaged.
-    """
-    other, rows = _paths_of_other_run(task, refined=True)
-    known = [row for row in rows if (row["i"], row["j"]) == (task.i, task.j)]
-    if not known:
-        raise ValueError(
-            f"warm_from names {task.settings.warm_from}, which has no path between its minima {task.i} and "
-            f"{task.j}; choose another start, or a run with as many minima."
-        )
-    lowest = min(known, key=lambda row: (row["height"], row["key"]))
-    points = _points_of_other_run(task, other, lowest["object"]).to(start)
-    if points.shape[1:] != start.shape:
-        raise ValueError(
-            f"warm_from names {task.settings.warm_from}, whose network has {points.shape[1]} parameters and "
-            f"this one {len(start)}; choose a run of the same network."
-        )
-    if not lowest["refined"]:
-        points = resample(points, task.settings.points)
-    share = arc_positions(points)[:, None].to(points)
-    moved = points + (1 - share) * (start - points[0]) + share * (end - points[-1])
-    moved[0], moved[-1] = start, end  # without the rounding of the sum
-    return moved
-
-
-def _paths_of_other_run(
-    task: OptimizePath, *, refined: bool = False
-) -> tuple[Store, list[dict[str, Any]]]:
-    """The store that `warm_from` names, and the records of its paths whose points were kept.
-
-    With `refined` they include the paths that were led over saddles, which have no `a` and `b`. Each row
-    says in `refined` which it is.
-
-    Raises:
-        ValueError: the store cannot be read.
-    """
-    location = task.settings.warm_from
-    assert location is not None  # checked by PathTaskSettings
-    columns = ("key", "i", "j", "a", "b", "height", "object")
-    try:
-        other = Store(open_objects(location))
-        rows = [{**row, "refined": False} for row in other.table("pairs", columns).to_pylist()]
-        if refined:
-            saddles = other.table("saddles", ("key", "i", "j", "height", "object")).to_pylist()
-            rows += [{**row, "refined": True} for row in saddles if math.isfinite(row["height"])]
-    except (NotWritable, StoreUnreachable) as error:
-        raise ValueError(f"warm_from: {error}") from None
-    return other, [row for row in rows if row["object"] is not None]
-
-
-def _points_of_other_run(task: OptimizePath, other: Store, name: str) -> Tensor:
-    """The points [k, d] of a path in the store that `warm_from` names.
-
-    Raises:
-        TaskFailure: the object `name` is damaged.
-    """
-    try:
-        return other.read_path(name)["points"]
-    except Damaged as error:
-        location = task.settings.warm_from
-        raise TaskFailure(FailureKind.DAMAGED, f"warm_from names {location}: {error}") from None

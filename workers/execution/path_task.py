@@ -157,7 +157,8 @@ class PathRun:
             self._keep_for_longer(state)
         name = None
         if self.context.keep_points:
-            name = store.publish_path(task.key, _tensors(path), a=task.a, b=task.b)
+            tensors = {**_tensors(path), **_saddle_tensors(task, path)}
+            name = store.publish_path(task.key, tensors, a=task.a, b=task.b)
         grid = loss_profile(self.objective, path.points, heights="paper")
         record = _record(task, path, grid.maximum, self._total, name)
         return replace(record, **_test_losses(self.context.loaded, path.points))
@@ -190,6 +191,17 @@ def _tensors(path: PathSolution) -> dict[str, Tensor]:
         "normal_norms": _padded([row.normal_norms for row in rows]),
         "tangent_norms": _padded([row.tangent_norms for row in rows]),
     }
+
+
+def _saddle_tensors(task: OptimizePath, path: PathSolution) -> dict[str, Tensor]:
+    """The saddle at the highest point of a moved path, `saddles` [1, d], as in the object of a saddle task;
+    empty if the path has no verified saddle."""
+    if task.settings.start != "moved" or path.verified is None:
+        return {}
+    positions = arc_positions(path.points)
+    top = float(path.profile.positions[path.profile.argmax])
+    nearest = int((positions - top).abs().argmin())
+    return {"saddles": path.points[nearest][None]}
 
 
 def _padded(rows: list[tuple[float, ...]]) -> Tensor:

@@ -35,8 +35,10 @@ def is_polished(settings: MinimumSettings, loaded: LoadedProblem) -> bool:
     """Whether a trained point is polished to a stationary point.
 
     With `auto`, a point is polished if the loss has a ridge and the problem is small. Without a ridge, cross
-    entropy may have its infimum at infinity, where no polish converges.
+    entropy may have its infimum at infinity, where no polish converges. With `small`, the size alone decides.
     """
+    if settings.polish == "small":
+        return is_small(loaded)
     if settings.polish == "auto":
         return loaded.problem.loss.ridge > 0 and is_small(loaded)
     return settings.polish == "on"

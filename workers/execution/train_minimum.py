@@ -106,6 +106,8 @@ def restart_minimum(task: RestartMinimum, context: TaskContext) -> ResultRecord:
         return with_noise(context.loaded, checkpoint_point(task, context), task.spread, seed)
 
     source = f"restart {task.number} with spread {task.spread:g} from {task.location}"
+    if task.number < 0:
+        source = f"polished from {task.location}"
     return run_task(TrainingRun(task, context, seed, start, source=source), context.progress)
 
 

@@ -21,8 +21,9 @@ class MinimumSettings:
         schedule: of the learning rate; None for a final annealing of the second half.
         l2: weight decay, added to gradients and to no reported loss. The paper has none here.
         stop_loss: stop after an epoch whose mean minibatch loss is this low; None: never.
-        polish: whether training continues, with exact gradients, to a stationary point: `on`, `off`, or
-            `auto` (where the loss has a ridge and the problem is small, `workers.execution.stationarity`).
+        polish: whether training continues, with exact gradients, to a stationary point: `on`, `off`, `small`
+            (where the problem is small, `workers.execution.stationarity`), or `auto` (where it is small and
+            the loss has a ridge).
         gradient_tolerance: gradient norm up to which a point counts as stationary; None for a tolerance
             that follows from the rounding of float64.
     """
@@ -35,7 +36,7 @@ class MinimumSettings:
     schedule: Schedule = Schedule("anneal")
     l2: float = 0.0
     stop_loss: float | None = None
-    polish: Literal["auto", "on", "off"] = "auto"
+    polish: Literal["auto", "small", "on", "off"] = "auto"
     gradient_tolerance: float | None = None
 
     def __post_init__(self) -> None:
@@ -48,8 +49,8 @@ class MinimumSettings:
                 "optimizer.name is 'secant', which needs exact gradients; choose adam, sgd or "
                 "momentum for training."
             )
-        if self.polish not in ("auto", "on", "off"):
-            raise ValueError(f"polish is {self.polish!r}; choose auto, on or off.")
+        if self.polish not in ("auto", "small", "on", "off"):
+            raise ValueError(f"polish is {self.polish!r}; choose auto, small, on or off.")
         tolerance = self.gradient_tolerance
         if tolerance is not None and not (math.isfinite(tolerance) and tolerance > 0):
             raise ValueError(

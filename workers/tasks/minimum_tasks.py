@@ -135,7 +135,8 @@ class RestartMinimum(Task):
         content: SHA-256 of the file.
         spread: standard deviation of the noise, relative to the root mean square of each parameter tensor; 0
             starts from the checkpoint as it is.
-        number: index of the restart; different restarts draw different noise.
+        number: index of the restart; different restarts draw different noise. -1 for the checkpoint that is
+            polished without training.
         seed: of the run.
     """
 
@@ -164,7 +165,8 @@ class RestartMinimum(Task):
 
     @property
     def title(self) -> str:
-        return f"minimum {self.index} (restart from {self.location})"
+        how = "polished from" if self.number < 0 else "restart from"
+        return f"minimum {self.index} ({how} {self.location})"
 
 
 Minimum = TrainMinimum | ImportMinimum | DescendMinimum | SaddleMinimum | RestartMinimum

@@ -165,10 +165,10 @@ def test_plan_names_the_work_that_it_cannot_bound():
     count = len(plan().minima)
     polished = printed({**BASE, "loss": {"name": "cross_entropy", "ridge": 1e-3}})
     assert "gradients    at most" not in polished and "not counted" in polished
-    assert f"the polish of {count} minima" in polished
-    assert f"the refinement of at most {count - 1} paths over saddles" in polished
+    assert f"polish of {count} minima: 500 to 10,000 gradients" in polished
+    assert f"saddles of up to {count - 1} paths: 2,500 to 80,000 gradients" in polished
     off = {**BASE, "loss": {"name": "cross_entropy", "ridge": 1e-3}, "saddles": {"refine": "off"}}
-    assert "saddles" not in printed(off) and "the polish of" in printed(off)
+    assert "saddles" not in printed(off) and "polish of" in printed(off)
 
 
 def test_plan_prints_and_writes_nothing(tmp_path, monkeypatch):

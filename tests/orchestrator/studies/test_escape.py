@@ -12,8 +12,17 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.path_status import PairCounts
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.reading import parse
-from orchestrator.studies.escape import Escape, escape_of, escape_run, escape_values
+from orchestrator.studies.escape import (
+    POLISHED,
+    Escape,
+    Polish,
+    escape_of,
+    escape_run,
+    escape_values,
+    with_polish,
+)
 from tests.helpers.command import toscore
+from tests.helpers.results import raw_records
 
 SURFACE = """
 import torch
@@ -58,17 +67,30 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_lowest_pass_out_of_a_minimum_is_the_published_one(folder):
-    """From the highest minimum of Müller & Brown the pass is the saddle of -72.2489 to the middle one.
+    """From a checkpoint in the basin of the highest minimum of Müller & Brown the pass is the saddle of
+    -72.2489 to the middle one.
 
-    The lowest minimum lies behind a second, higher saddle. The path is written as checkpoints that load.
+    The lowest minimum lies behind a second, higher saddle. The answer is for the minimum to which the
+    checkpoint is polished, and says what the polish changed; the run keeps the checkpoint as it was. The path
+    is written as checkpoints that load.
     """
-    said = toscore("escape", "surface.yaml", "highest.safetensors", "--in-process", "-q", "--json")
+    near = torch.tensor(HIGHEST, dtype=torch.float64) + torch.tensor([0.05, -0.04])
+    safetensors.torch.save_file({"point": near}, folder / "near.safetensors")
+    command = ("escape", "surface.yaml", "near.safetensors", "--in-process", "-q")
+    said = toscore(*command, "--json")
     assert said.code == 0, said.err
     result = json.loads(said.out)
     assert result["height"] == pytest.approx(-72.2489, abs=2e-3)
     assert result["to_loss"] == pytest.approx(-108.1667, abs=1e-3)
     assert result["barrier"] == pytest.approx(-72.2489 + 80.7678, abs=3e-3)
-    assert result["verified"] is True
+    assert (result["verified"], result["verdict"], result["minimum"]) == (True, "minimum", 1)
+    polish = result["polish"]
+    assert polish["done"] and polish["norm_before"] > 1 > 1e-6 > polish["norm_after"]
+    assert polish["loss_before"] > polish["loss_after"] + 0.1
+    assert polish["loss_after"] == pytest.approx(-80.7678, abs=1e-3)
+    rows = raw_records(folder / "runs" / "surface-escape", "minima")
+    (kept,) = [row for row in rows if row["stop_reason"] == "imported"]
+    assert (kept["loss"], kept["polished"]) == (polish["loss_before"], False)
     steps = json.loads((folder / "surface-escape" / "path.json").read_text())
     points = [
         safetensors.torch.load_file(folder / "surface-escape" / step["file"])["point"]
@@ -78,10 +100,14 @@ def test_the_lowest_pass_out_of_a_minimum_is_the_published_one(folder):
     assert torch.allclose(points[-1], torch.tensor(MIDDLE, dtype=torch.float64), atol=1e-4)
     assert [step["highest"] for step in steps].count(True) == 1
     assert len(steps) >= 11
+    assert "after its polish -80.76" in " ".join(toscore(*command).out.split())
 
 
 def test_nothing_is_lower_than_the_lowest_minimum(folder):
-    """From the global minimum no pass leads to a lower one, and the answer says that none is known."""
+    """From the global minimum no pass leads to a lower one, and the answer says that none is known.
+
+    With `minima.polish` off nothing is polished, and the answer says nothing of a polish.
+    """
     said = toscore(
         "escape",
         "surface.yaml",
@@ -90,9 +116,12 @@ def test_nothing_is_lower_than_the_lowest_minimum(folder):
         "-q",
         "--set",
         "minima.restarts.count=2",
+        "--set",
+        "minima.polish=off",
     )
     assert said.code == 0, said.err
     assert "is lower, so no pass" in " ".join(said.out.split())
+    assert "polish" not in said.out
     assert not (folder / "surface-escape").exists()
 
 
@@ -100,7 +129,8 @@ def test_the_cost_is_shown_before(folder):
     """`--plan` prints the numbers of minima and paths, and writes nothing."""
     said = toscore("escape", "surface.yaml", "highest.safetensors", "--plan")
     assert said.code == 0, said.err
-    assert "at most 8" in said.out and "9" in said.out
+    assert "at most 9" in said.out and "10" in said.out
+    assert "polish of 9 minima: 500 to 10,000 gradients" in " ".join(said.out.split())
     assert not (folder / "runs").exists()
 
 
@@ -130,6 +160,27 @@ def test_keys_of_the_run_file_are_kept():
     assert (run.name, run.minima.total, run.minima.restart_count) == ("mine-escape", 3, 2)
     assert run.minima.training.epochs == 7
     assert (run.pairs.rule, run.pairs.minimum, run.pairs.max_pairs) == ("from", 0, 5)
+
+
+def test_the_checkpoint_is_polished_unless_that_is_off():
+    """The polished checkpoint is one minimum more, and paths lead from it; without training, and on problems
+    that are small if `polish` is auto, with or without a ridge."""
+    values = escape_values({"minima": {"from": ["a.pt"], "epochs": 7, "restarts": {"count": 2}}})
+    run = parse({**with_polish(values), "data": "digits", "network": "fc"})
+    assert (run.minima.total, run.pairs.minimum) == (4, POLISHED)
+    first, *others = run.minima.every_training
+    assert (first.epochs, first.polish) == (0, "small")
+    assert {(training.epochs, training.polish) for training in others} == {(7, "auto")}
+    off = {**values, "minima": {**values["minima"], "polish": "off"}}
+    assert with_polish(off) == off
+
+
+def test_the_sentence_says_what_the_polish_changed():
+    """A checkpoint of a large problem is not polished, and the sentence names the key that polishes it."""
+    done = Escape(0.5, "minimum", 3, 2, polish=Polish(True, 0.75, 0.5, 0.1, 1e-9))
+    assert "the loss 0.75 and the gradient norm 0.1, after its polish 0.5 and 1e-09" in str(done)
+    large = Escape(0.75, "", 3, 2, polish=Polish(False, 0.75, 0.75, 0.1, 0.1))
+    assert 'minima.polish="on" polishes it' in str(large)
 
 
 def landscape(losses, heights, tolerance=1e-3):

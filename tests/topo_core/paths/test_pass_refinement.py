@@ -1,10 +1,11 @@
 """Paths are led over saddles until their highest point is one, on surfaces whose saddles are known."""
 
 import pytest
+import scipy.optimize
 import torch
 
-from topo_core.objectives.protocol import from_function
-from topo_core.paths.pass_refinement import PassRefinement, advance_pass, init_pass
+from topo_core.objectives.protocol import Step, from_function
+from topo_core.paths.pass_refinement import PassRefinement, advance_pass, init_pass, lead_over
 from topo_core.paths.pass_state import PassState
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import loss_profile
@@ -51,6 +52,57 @@ def test_the_highest_point_of_a_path_becomes_a_verified_saddle(landscape, pair, 
     assert torch.equal(state.best[[0, -1]], points[[0, -1]])
     height = loss_profile(known.objective, state.best).maximum
     assert height == pytest.approx(top.loss, abs=1e-4 * (top.loss - state.end_loss))
+
+
+def tilted_himmelblau(a, b):
+    """Himmelblau's function plus a x + b y."""
+
+    def loss(points):
+        x, y = points[:, 0], points[:, 1]
+        return (x * x + y - 11) ** 2 + (x + y * y - 7) ** 2 + a * x + b * y
+
+    return from_function(loss)
+
+
+@pytest.mark.parametrize("pair", [(0, 1), (0, 2), (2, 3)])
+def test_a_path_of_a_changed_loss_is_led_over_the_saddle_of_the_old_one(pair):
+    """On the tilted function of Himmelblau the new saddle is reached from the old one, at less than a fifth
+    of the cost of the first search.
+
+    The height is the loss at the root of the gradient that SciPy finds. The old path itself is higher on the
+    new loss, and the ends stay the same.
+    """
+    minima = himmelblau().minima
+    first = refined(tilted_himmelblau(0, 0), line(minima[pair[0]], minima[pair[1]], 9))
+    tilted = tilted_himmelblau(2.0, -3.0)
+
+    def gradient(point):
+        return tilted.gradients(torch.tensor(point)[None], Step(0, 0, 0))[1][0].numpy()
+
+    old = first.highest_crossing.point
+    root = torch.tensor(scipy.optimize.root(gradient, old.numpy(), tol=1e-12).x)
+    saddle = float(tilted.losses(root[None])[0])
+    state = lead_over(tilted, first.best, old[None])
+    assert_continuous(state)
+    assert state.ended == "verified" and state.rounds == 1
+    assert state.highest_crossing.loss == pytest.approx(saddle, abs=1e-9)
+    assert loss_profile(tilted, state.best).maximum == pytest.approx(saddle, rel=1e-4)
+    assert loss_profile(tilted, first.best).maximum > saddle + 1e-3
+    assert torch.equal(state.best[[0, -1]], first.best[[0, -1]])
+    assert state.gradients + state.products < 0.2 * (first.gradients + first.products)
+
+
+def test_a_search_from_a_point_without_a_saddle_changes_no_path():
+    """Near a minimum a search ends at no saddle of the path: the path stays, and its refinement goes on."""
+    known = muller_brown()
+    points = line(known.minima[0], known.minima[1], 9)
+    state = lead_over(known.objective, points, points[:1] + 1e-3)
+    assert not state.ended and state.rounds == 1 and len(state.pieces) == 1
+    assert torch.equal(state.best, points)
+    while not state.ended:
+        state = advance_pass(known.objective, state)
+    assert state.ended == "verified"
+    assert state.highest_crossing.loss == pytest.approx(-40.66484, abs=1e-4)
 
 
 def test_a_path_is_never_higher_than_before():
