@@ -25,6 +25,7 @@ LINKED = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = {
     "README": ("minima.count=2", "minima.epochs=2", "paths.epochs=2", "paths.points=5"),
     "own-loss": ("minima.polish='off'", "saddles.refine='off'"),
+    "escape": ("minima.restarts.count=1", "minima.discover=false", "saddles.refine='off'"),
 }
 """Settings that make the runs of a page short; its commands are run as they stand."""
 
@@ -52,7 +53,7 @@ def call(line, *small):
     arguments = words[1:]
     if arguments[0] in ("run", "retry"):
         arguments += ["--in-process", "--quiet"]
-    if arguments[0] in ("run", "plan"):
+    if arguments[0] in ("run", "plan", "escape"):
         arguments += [word for setting in small for word in ("--set", setting)]
     said = toscore(*arguments)
     assert said.code == 0, f"{line}\n{said.out}{said.err}"
