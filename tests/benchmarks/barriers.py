@@ -77,10 +77,15 @@ def our_path(case: Case, budget: int) -> PathSolution:
     solver = PathSolver(case.objective, settings)
     curve = find_start(case.objective, case.start, case.end, solver.resolved, 0)
     left = budget - curve.gradient_evaluations
-    epochs, path = left // (25 * batches), None
+    epochs, path = max(0, left // (25 * batches)), None
     for _ in range(3):  # how many gradients an epoch takes depends on when points are inserted
         solver = PathSolver(case.objective, replace(settings, epochs=epochs))
-        state = solver.begin(curve.points, spent=curve.gradient_evaluations, profile=curve.profile)
+        state = solver.begin(
+            curve.points,
+            spent=curve.gradient_evaluations,
+            profile=curve.profile,
+            units=curve.units,
+        )
         path = solver.solution(solver.advance(state, 0, until_epoch=epochs))
         spent = path.gradient_evaluations - curve.gradient_evaluations
         if 0.9 * left <= spent <= left or spent <= 0:

@@ -30,11 +30,15 @@ class ScaledLoss:
         objective: with exact gradients.
         origin: [d].
         basis: [d, d], invertible; None for u = (θ - origin) / ``unit``.
-        unit: length in θ of a unit of u, where there is no basis.
+        unit: length in θ of a unit of u, where there is no basis; [d] for one length for each coordinate.
     """
 
     def __init__(
-        self, objective: Objective, origin: Tensor, basis: Tensor | None = None, unit: float = 1.0
+        self,
+        objective: Objective,
+        origin: Tensor,
+        basis: Tensor | None = None,
+        unit: float | Tensor = 1.0,
     ) -> None:
         self.objective, self.origin, self.basis, self.unit = objective, origin, basis, unit
         self.inverse = None if basis is None else torch.linalg.inv(basis)

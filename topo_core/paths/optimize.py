@@ -57,6 +57,7 @@ def optimize_path(
         spent=first.gradient_evaluations,
         profile=first.profile,
         verified=first.verified,
+        units=first.units,
     )
     return solver.solution(solver.advance(state, seed, until_epoch=solver.resolved.epochs))
 

@@ -22,6 +22,7 @@ from topo_core.critical_points.saddles import (
     refine_saddle,
 )
 from topo_core.objectives.protocol import Objective
+from topo_core.paths.coordinate_units import coordinate_units
 from topo_core.paths.insertion_settings import Insertion
 from topo_core.paths.pass_crossings import crossing_of, cut_at_saddle, without_loop
 from topo_core.paths.pass_state import Crossing, PassState, Piece, SearchResult
@@ -268,7 +269,8 @@ def _relaxed(
     epochs, again = settings.epochs * settings.blocks, piece.relaxed > 0
     points = _dense(piece.points)
     solver = PathSolver(objective, _relaxation(epochs, points, settings))
-    path = solver.begin(points)
+    units, spent = coordinate_units(objective, points[0], points[-1], 0)
+    path = solver.begin(points, spent=spent, units=units)
     first = path.best_maximum
     while path.epoch < epochs:
         before = path.best_maximum

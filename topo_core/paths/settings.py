@@ -234,6 +234,13 @@ class ResolvedSettings:
         return TANGENTS[self.settings.force]
 
     @property
+    def uses_units(self) -> bool:
+        """Whether a path moves in units of its coordinates, if these are badly scaled: with the default
+        optimiser, and with tangent rules that do not fix a published method."""
+        default = self.settings.optimizer is None and self.rule.method.redistributes
+        return default and self.epochs > 0
+
+    @property
     def settles(self) -> bool:
         """Whether the run ends when the path no longer moves: if gradients are exact and no point is
         inserted."""

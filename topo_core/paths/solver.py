@@ -30,10 +30,11 @@ from topo_core.paths.convergence import (
     lowest_possible,
     search_is_incomplete,
 )
+from topo_core.paths.coordinate_units import resample_in
 from topo_core.paths.counter_evidence import counter_evidence
 from topo_core.paths.displacements import empty_slots
 from topo_core.paths.epochs import one_epoch, record_of
-from topo_core.paths.polyline import merge_coincident, resample
+from topo_core.paths.polyline import merge_coincident
 from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings, ResolvedSettings
 from topo_core.paths.solution import PathSolution
@@ -70,6 +71,7 @@ class PathSolver:
         spent: int = 0,
         profile: Profile | None = None,
         verified: VerifiedPass | None = None,
+        units: Tensor | None = None,
     ) -> PathState:
         """The state before the first step of a path that starts as ``points`` [n, d].
 
@@ -82,6 +84,8 @@ class PathSolver:
             profile: the losses along ``points``, if they have been measured.
             verified: the verification of the highest point of ``points``. If it is given, no step is taken
                 (unless the tangent rule does not stop early).
+            units: [d], the units of the coordinates (``coordinate_units``). They are not used if the settings
+                name an optimiser, whose rates are meant for the given coordinates.
 
         Raises:
             ValueError: ``points`` is not a finite floating [n, d], n of 2 or more, of the objective's
@@ -92,7 +96,8 @@ class PathSolver:
         if profile is None or merged:
             profile = self.measure(path)
         longer = verified is None and len(path) > self.resolved.most_points
-        moving = resample(path, self.resolved.most_points) if longer else path
+        units = units if self.resolved.uses_units else None
+        moving = resample_in(units, path, self.resolved.most_points) if longer else path
         losses = self.objective.losses(moving).to(path.dtype)[:, None]
         state = PathState(
             points=moving,
@@ -115,6 +120,7 @@ class PathSolver:
             if math.isfinite(profile.maximum)
             else "the loss on the starting path is not finite",
             verified=verified,
+            units=units,
         )
         first = record_of(state, profile.maximum, rate=0.0, norms=Norms())
         return replace(state, history=(first,))
@@ -227,9 +233,10 @@ def _groups(
     states: Sequence[PathState], members: Sequence[int], *, alone: bool
 ) -> Iterator[list[int]]:
     """Groups of ``members`` whose tensors have equal shapes; groups of one path each if ``alone``."""
-    groups: dict[tuple[torch.Size, int, int], list[int]] = {}
+    groups: dict[tuple[torch.Size, int, bool, int], list[int]] = {}
     for i in members:
-        key = states[i].points.shape, states[i].frozen, i if alone else 0
+        state = states[i]
+        key = state.points.shape, state.frozen, state.units is None, i if alone else 0
         groups.setdefault(key, []).append(i)
     yield from groups.values()
 

@@ -79,6 +79,8 @@ class PathState:
         history: records, oldest first.
         failure: why the optimisation cannot continue; empty while it can.
         verified: the verification of the highest point of the initial path; None if there is none.
+        units: [d], the units of the coordinates in which steps are taken (``coordinate_units``); None for
+            the given coordinates. The slots are in these units, and all other tensors in given coordinates.
     """
 
     points: Tensor
@@ -99,11 +101,13 @@ class PathState:
     failure: str
     best_profile: Profile | None = None
     verified: VerifiedPass | None = None
+    units: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, all 2-D and of the dtype of the points."""
         slots = {f"slots.{name}": rows for name, rows in self.slots.items()}
-        return {"points": self.points, "losses": self.losses, "best": self.best, **slots}
+        units = {} if self.units is None else {"units": self.units[None]}
+        return {"points": self.points, "losses": self.losses, "best": self.best, **slots, **units}
 
     def scalars(self) -> dict[str, Any]:
         """Everything except the tensors, as values that JSON can hold."""
@@ -135,6 +139,7 @@ class PathState:
             losses=tensors["losses"],
             best=tensors["best"],
             slots=slots,
+            units=tensors["units"][0] if "units" in tensors else None,
             **{
                 **scalars,
                 "history": tuple(EpochRecord.restore(record) for record in scalars["history"]),

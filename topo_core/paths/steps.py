@@ -85,6 +85,10 @@ class MovingPaths:
         self.objective, self.before, self.resolved = objective, states, resolved
         self.climbs = climbs
         self.points = torch.stack([state.points for state in states])
+        # Where coordinates have units, ``points`` and all that follows from them are in these units.
+        self.units = _stacked_units(states)
+        if self.units is not None:
+            self.points /= self.units
         self.losses = torch.stack([state.losses for state in states])
         self.slots = {
             name: torch.stack([state.slots[name] for state in states]) for name in states[0].slots
@@ -113,12 +117,16 @@ class MovingPaths:
         rows = self._drawn(steps)
         self.all_moved = isinstance(rows, slice)
         moving = self.points[:, rows]
+        if self.units is not None:
+            moving = moving * self.units
         losses, gradients = gradients_of_paths(self.objective, moving, steps)
         self.losses[:, rows, 0] = losses.to(self.losses.dtype)
         self.evaluations += moving.shape[1]
         # Always a copy: the next operations overwrite it, and the objective may hold on to its gradients.
         slopes = self.slopes[:, : moving.shape[1]]
         torch.add(gradients, moving, alpha=self.resolved.settings.l2, out=slopes)
+        if self.units is not None:
+            slopes *= self.units
         if self.resolved.rule.method.sequential:
             index = range(rows.start, rows.stop) if isinstance(rows, slice) else rows.tolist()
             for row, i in enumerate(index):
@@ -208,10 +216,18 @@ class MovingPaths:
         others.
         """
         several = len(self.before) > 1
+        points = self.points
+        if self.units is not None:
+            points = points * self.units
+            for i, before in enumerate(self.before):  # without the rounding of the products
+                points[i, : self.low], points[i, self.high :] = (
+                    before.points[: self.low],
+                    before.points[self.high :],
+                )
         return [
             replace(
                 before,
-                points=self.points[i].clone() if several else self.points[i],
+                points=points[i].clone() if several else points[i],
                 losses=self.losses[i].clone() if several else self.losses[i],
                 slots={
                     name: slot[i].clone() if several else slot[i]
@@ -231,6 +247,12 @@ class MovingPaths:
             return [Norms() for _ in self.before]
         parts = [torch.cat(part, dim=1) for part in zip(*self.lengths, strict=True)]
         return [Norms.of(*part, of_all=self.all_moved) for part in zip(*parts, strict=True)]
+
+
+def _stacked_units(states: Sequence[PathState]) -> Tensor | None:
+    """The units [p, 1, d] of the coordinates of p paths, all of which have units or none."""
+    units = [state.units for state in states if state.units is not None]
+    return torch.stack(units)[:, None] if units else None
 
 
 def _density(losses: Tensor, focus: float) -> Tensor:

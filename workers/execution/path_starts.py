@@ -68,7 +68,7 @@ def initial_path_of(
     settings = task.settings
     start, end = _ends(task, context)
     if solver.resolved.trains_a_curve:
-        states = {0: begun or begin_curve(start, end)}
+        states = {0: begun or begin_curve(solver.objective, start, end, seed)}
         return _trained(solver, states, settings, [seed], keep)[0]
     name = solver.resolved.start
     try:
@@ -126,7 +126,9 @@ def initial_paths_of(
         states: dict[int, CurveState] = {}
         for at, task in enumerate(tasks):
             try:
-                states[at] = begun[at] or begin_curve(*_ends(task, context))
+                states[at] = begun[at] or begin_curve(
+                    solvers[at].objective, *_ends(task, context), seeds[at]
+                )
             except Exception as error:
                 results[at] = error
         try:
@@ -175,9 +177,7 @@ def _trained(
         keep({numbers[at]: curve for at, curve in stop.items() if isinstance(curve, CurveState)})
         for at, curve in stop.items():
             if isinstance(curve, TrainedCurve):
-                trained[numbers[at]] = Start(
-                    curve.points, curve.gradient_evaluations, curve.profile
-                )
+                trained[numbers[at]] = curve.start()
     return trained
 
 

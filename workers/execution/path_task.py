@@ -103,6 +103,7 @@ class PathRun:
             spent=first.gradient_evaluations,
             profile=first.profile,
             verified=first.verified,
+            units=first.units,
         )
 
     def is_finished(self, state: PathState) -> bool:

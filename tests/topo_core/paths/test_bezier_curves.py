@@ -28,7 +28,11 @@ from workers.tasks.specs import NetworkSpec
 def trained(objective, start, end, settings, seed=0):
     """The polygon of the trained curve."""
     *_, last = train_curves(
-        objective, [begin_curve(start, end)], settings.resolve(8), [seed], every=10**6
+        objective,
+        [begin_curve(objective, start, end, seed)],
+        settings.resolve(8),
+        [seed],
+        every=10**6,
     )
     return last[0].points
 
@@ -223,7 +227,9 @@ def test_a_curve_is_done_where_none_is_lower():
     """In one valley the first round is as low as its higher end, and comes with its profile."""
     objective, settings = two_valleys(8), PathSettings()
     stops = list(
-        train_curves(objective, [begin_curve(*WITHIN)], settings.resolve(8), [3], every=10**6)
+        train_curves(
+            objective, [begin_curve(objective, *WITHIN, 3)], settings.resolve(8), [3], every=10**6
+        )
     )
     actual = stops[-1][0]
     assert len(stops) == 1 and actual.gradient_evaluations == 50 * 8
@@ -235,9 +241,11 @@ def test_a_curve_is_done_where_none_is_lower():
 def test_without_a_path_after_it_a_curve_has_all_rounds():
     """From one valley to the other no curve is as low as its higher end; with no epochs of a path, the curve
     is trained in all rounds."""
-    settings = PathSettings(bezier_epochs=240, epochs=0)
+    objective, settings = two_valleys(8), PathSettings(bezier_epochs=240, epochs=0)
     stops = list(
-        train_curves(two_valleys(8), [begin_curve(*ACROSS)], settings.resolve(8), [3], every=10**6)
+        train_curves(
+            objective, [begin_curve(objective, *ACROSS, 3)], settings.resolve(8), [3], every=10**6
+        )
     )
     assert [stop[0].passes for stop in stops[:-1]] == [50, 100]
     assert stops[-1][0].gradient_evaluations == 240 * 8
@@ -246,9 +254,9 @@ def test_without_a_path_after_it_a_curve_has_all_rounds():
 
 def test_a_curve_that_no_longer_falls_is_handed_over():
     """The ridge between the valleys cannot be lowered, so the curve ends after its second round."""
-    settings = PathSettings(bezier_epochs=400)
+    objective, settings = two_valleys(8), PathSettings(bezier_epochs=400)
     *_, last = train_curves(
-        two_valleys(8), [begin_curve(*ACROSS)], settings.resolve(8), [3], every=10**6
+        objective, [begin_curve(objective, *ACROSS, 3)], settings.resolve(8), [3], every=10**6
     )
     assert isinstance(last[0], TrainedCurve)
     assert last[0].gradient_evaluations == 100 * 8
@@ -260,9 +268,9 @@ def test_stops_change_no_bit(batches):
     objective = two_valleys(batches)
     settings = PathSettings(bezier_epochs=110, bezier_rate=0.05)
     *_, whole = train_curves(
-        objective, [begin_curve(*ACROSS)], settings.resolve(8), [3], every=10**6
+        objective, [begin_curve(objective, *ACROSS, 3)], settings.resolve(8), [3], every=10**6
     )
-    state = begin_curve(*ACROSS)
+    state = begin_curve(objective, *ACROSS, 3)
     while not isinstance(state, TrainedCurve):
         scalars = json.loads(json.dumps(state.scalars()))
         tensors = {name: rows.clone() for name, rows in state.tensors().items()}
@@ -277,14 +285,18 @@ def test_curves_together_are_done_one_by_one():
     """Of several pairs, one of them ahead, those go on that are not as low as their higher ends."""
     objective, settings = two_valleys(8), PathSettings(bezier_epochs=100)
     pairs, seeds = [WITHIN, ACROSS, WITHIN.flip(0), ACROSS.flip(0)], [1, 2, 3, 4]
-    states = [begin_curve(*pair) for pair in pairs]
+    states = [begin_curve(objective, *pair, 0) for pair in pairs]
     states[3] = next(train_curves(objective, [states[3]], settings.resolve(8), [4], every=20))[0]
     actual = {}
     for stop in train_curves(objective, states, settings.resolve(8), seeds, every=20):
         actual |= stop
     for i, (pair, seed) in enumerate(zip(pairs, seeds, strict=True)):
         *_, alone = train_curves(
-            objective, [begin_curve(*pair)], settings.resolve(8), [seed], every=10**6
+            objective,
+            [begin_curve(objective, *pair, seed)],
+            settings.resolve(8),
+            [seed],
+            every=10**6,
         )
         torch.testing.assert_close(actual[i].points, alone[0].points, rtol=1e-12, atol=1e-12)
         assert actual[i].gradient_evaluations == alone[0].gradient_evaluations

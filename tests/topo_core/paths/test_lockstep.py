@@ -197,7 +197,7 @@ def test_curves_trained_together_agree():
     """Bézier starts of several pairs of ends are those of each pair alone."""
     objective = perceptron()
     resolved = PathSettings(points=6, start="bezier", bezier_epochs=4).resolve(objective.batches)
-    states = [begin_curve(path[0], path[-1]) for path in bent(objective)]
+    states = [begin_curve(objective, path[0], path[-1], 0) for path in bent(objective)]
     (actual,) = train_curves(objective, states, resolved, SEEDS, every=100)
     for i, (state, seed) in enumerate(zip(states, SEEDS, strict=True)):
         (alone,) = train_curves(objective, [state], resolved, [seed], every=100)

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import Tensor
 
-from topo_core.paths.polyline import at_positions, line, positions_of, resample
+from topo_core.paths.coordinate_units import resample_in
+from topo_core.paths.polyline import at_positions, line, positions_of
 from topo_core.random_streams import generator
 
 _GOLDEN = 0.6180339887498949  # (√5 - 1) / 2
@@ -86,14 +87,15 @@ class LossAlongCurve:
         self.losses = torch.where(counts > 0, kept, before)
 
 
-def polygon(nodes: Tensor, points: int) -> Tensor:
+def polygon(nodes: Tensor, points: int, units: Tensor | None = None) -> Tensor:
     """``points`` points [points, d] at equal arc length on the curve of ``nodes`` [m, d].
 
-    They are on the straight line between the ends if a node is not finite.
+    Lengths are in the ``units`` [d] of the coordinates; None for the given ones. If a node is not finite, the
+    points are on the straight line between the ends.
     """
     if not bool(nodes.isfinite().all()):
         nodes = line(nodes[0], nodes[-1], len(nodes))
     times = torch.linspace(0, 1, _FINE, dtype=torch.float64, device=nodes.device)
     fine = curve(nodes, times)
     fine[0], fine[-1] = nodes[0], nodes[-1]
-    return resample(fine, points)
+    return resample_in(units, fine, points)

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective
+from topo_core.paths.coordinate_units import coordinate_units
 from topo_core.paths.polyline import line
 from topo_core.paths.settings import PathSettings, ResolvedSettings
 from topo_core.paths.start_registry import STARTS
@@ -39,8 +40,11 @@ def straight(
     objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The start ``line``: the straight segment of the paper (section 2.6)."""
-    del objective, seed
-    return Start(line(start, end, resolved.settings.points))
+    points = line(start, end, resolved.settings.points)
+    if not resolved.uses_units:
+        return Start(points)
+    units, spent = coordinate_units(objective, start, end, seed)
+    return Start(points, spent, units=units)
 
 
 def initial_path(

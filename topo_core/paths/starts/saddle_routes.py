@@ -17,7 +17,8 @@ or when the budget is used up.
 
 The search uses coordinates in which the mean of |H| along the straight line between the ends is the identity
 (up to a factor; ``ScaledLoss``), so that badly scaled parameters need no more steps than others. In many
-dimensions it uses the given parameters, scaled by one factor.
+dimensions it uses the given parameters, scaled by one factor, or in their units if they are badly scaled
+(``coordinate_units``).
 """
 
 import math
@@ -77,10 +78,11 @@ class RouteSearch:
         seed: int,
         *,
         bound: float = math.inf,
+        units: Tensor | None = None,
     ) -> None:
         self.settings, self.seed, self.bound = settings, seed, bound
         self.dense = len(start) <= settings.dense
-        self.loss, other = search_coordinates(objective, start, end, dense=self.dense)
+        self.loss, other = search_coordinates(objective, start, end, dense=self.dense, units=units)
         self._paths = GapPaths(self.loss, other, seed)
         ends = self.loss.coordinates(torch.stack([start, end]))
         self._given = ends

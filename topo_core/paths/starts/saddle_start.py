@@ -88,10 +88,12 @@ def _curve(
     curve = trained_start(objective, start, end, resolved, seed)
     epochs = min(_EPOCHS, resolved.epochs) if len(start) > SMALL else 0
     solver = PathSolver(objective, replace(resolved, epochs=epochs))
-    state = solver.begin(curve.points, spent=curve.gradient_evaluations, profile=curve.profile)
+    state = solver.begin(
+        curve.points, spent=curve.gradient_evaluations, profile=curve.profile, units=curve.units
+    )
     state = solver.advance(state, seed, until_epoch=epochs)
     profile = state.best_profile or solver.measure(state.best)
-    return Start(state.best, state.gradient_evaluations, profile)
+    return Start(state.best, state.gradient_evaluations, profile, units=curve.units)
 
 
 def _route(
@@ -123,7 +125,7 @@ def _below(
     """
     assert curve.profile is not None  # a curve is measured
     bound = curve.profile.maximum
-    search = RouteSearch(objective, start, end, _BELOW_A_PATH, seed, bound=bound)
+    search = RouteSearch(objective, start, end, _BELOW_A_PATH, seed, bound=bound, units=curve.units)
     search.follow_peaks(curve.points)
     if search.polygon() is not None:
         search.run()
@@ -139,7 +141,8 @@ def _below(
         verified = verified_pass(point, path.top.lowest, search.effort, searched=False)
     if verified is not None:
         return Start(path.points, spent, path.profile, verified)
-    return _lower(replace(curve, gradient_evaluations=spent), Start(path.points, 0, path.profile))
+    other = Start(path.points, 0, path.profile, units=curve.units)
+    return _lower(replace(curve, gradient_evaluations=spent), other)
 
 
 def _by_way_of_a_ridge(

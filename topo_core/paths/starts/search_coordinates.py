@@ -10,14 +10,19 @@ _SAMPLES = 5  # points of the straight line whose Hessians determine the metric
 
 
 def search_coordinates(
-    objective: Objective, start: Tensor, end: Tensor, *, dense: bool
+    objective: Objective,
+    start: Tensor,
+    end: Tensor,
+    *,
+    dense: bool,
+    units: Tensor | None = None,
 ) -> tuple[ScaledLoss, ScaledLoss | None]:
     """The loss in two coordinate systems in which the distance of the ends [d] is 1.
 
     The metric of the first is the mean of |H| over the straight line, that of the second the mean over the
     two ends. If ``dense`` is false, whole Hessians are not computed: the first coordinates are then the
-    parameters divided by the distance of the ends, and the second is None. The same holds if fewer than two
-    Hessians are finite.
+    parameters in their ``units`` [d] (None for the given coordinates), divided by the distance of the ends,
+    and the second is None. The same holds if fewer than two Hessians are finite.
     """
     plain = ScaledLoss(objective, start)
     if dense:
@@ -33,4 +38,6 @@ def search_coordinates(
             first, second = scaled
             first.gradient_rows, first.product_rows = plain.gradient_rows, plain.product_rows
             return first, second
-    return ScaledLoss(objective, start, None, float((end - start).norm())), None
+    difference = end - start if units is None else (end - start) / units
+    distance = float(difference.norm())
+    return ScaledLoss(objective, start, None, distance if units is None else distance * units), None

@@ -11,7 +11,7 @@ in docs/performance.md):
 - *Lion* (Chen et al. 2023): the sign of an average of gradients moves all coordinates equally fast. The unit
   of the rate is the root mean square difference of the coordinates of the two ends. So wide networks, whose
   weights are small, need no other rate. Plain chains of many layers get a smaller rate, since changes of the
-  layers multiply.
+  layers multiply. Badly scaled coordinates have a unit each (``coordinate_units``).
 - *Points by a golden-ratio rotation*, one for each minibatch. Every consecutive part of the sequence covers
   [0, 1] evenly (additive recurrence of low discrepancy: Kuipers & Niederreiter 1974). Many steps on one point
   each give lower curves than a quarter as many steps on four points each.
@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from topo_core.objectives.protocol import Objective, Step, gradients_of_paths
+from topo_core.paths.coordinate_units import TYPICAL, coordinate_units
 from topo_core.paths.displacements import displacement, empty_slots
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import Profile, is_as_low_as, loss_profiles
@@ -103,6 +104,8 @@ class CurveState:
         losses: [1, bins] float64, averages of the losses along the curve in this round.
         passes: number of passes done.
         heights: height above the higher end after each round.
+        units: [d], the units of the coordinates; None if they are not badly scaled.
+        probes: number of gradients evaluated to determine the units.
     """
 
     nodes: Tensor
@@ -110,14 +113,17 @@ class CurveState:
     losses: Tensor
     passes: int
     heights: tuple[float, ...] = ()
+    units: Tensor | None = None
+    probes: int = 0
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, all 2-D."""
-        return {"nodes": self.nodes, "mean": self.mean, "losses": self.losses}
+        units = {} if self.units is None else {"units": self.units[None]}
+        return {"nodes": self.nodes, "mean": self.mean, "losses": self.losses, **units}
 
     def scalars(self) -> dict[str, Any]:
         """Everything except the tensors, as values that JSON can hold."""
-        return {"passes": self.passes, "heights": list(self.heights)}
+        return {"passes": self.passes, "heights": list(self.heights), "probes": self.probes}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> "CurveState":
@@ -128,6 +134,8 @@ class CurveState:
             tensors["losses"],
             int(scalars["passes"]),
             tuple(scalars["heights"]),
+            tensors["units"][0] if "units" in tensors else None,
+            int(scalars["probes"]),
         )
 
 
@@ -139,33 +147,45 @@ class TrainedCurve:
         points: [n, d], equally spaced in arc length; the straight line if training has diverged.
         gradient_evaluations: number of gradients evaluated in training.
         profile: the losses along the polygon; None if they were not measured.
+        units: [d], the units of the coordinates; None if they are not badly scaled.
     """
 
     points: Tensor
     gradient_evaluations: int
     profile: Profile | None = None
+    units: Tensor | None = None
+
+    def start(self) -> Start:
+        """The curve as an initial path."""
+        return Start(self.points, self.gradient_evaluations, self.profile, units=self.units)
 
 
-def begin_curve(start: Tensor, end: Tensor) -> CurveState:
-    """The state before training: the straight line between two ends [d]."""
-    return _new_round(line(start, end, _CONTROLS + 2), 0, ())
+def begin_curve(objective: Objective, start: Tensor, end: Tensor, seed: int) -> CurveState:
+    """The state before training: the straight line between two ends [d].
+
+    The seed determines the minibatches on which the scales of the coordinates are measured.
+    """
+    units, probes = coordinate_units(objective, start, end, seed)
+    nodes = line(start, end, _CONTROLS + 2)
+    return CurveState(nodes, *_empty(nodes), passes=0, units=units, probes=probes)
 
 
-def _new_round(nodes: Tensor, passes: int, heights: tuple[float, ...]) -> CurveState:
+def _empty(nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """The average of the gradients and the losses along the curve before a round."""
     none = nodes.new_zeros(1, LossAlongCurve.BINS, dtype=torch.float64)
-    return CurveState(nodes, empty_slots(_LION, nodes[1:-1])["mean"], none, passes, heights)
+    return empty_slots(_LION, nodes[1:-1])["mean"], none
 
 
 def trained_start(
     objective: Objective, start: Tensor, end: Tensor, resolved: ResolvedSettings, seed: int
 ) -> Start:
     """The start ``bezier``: a curve after all of its training."""
-    begun = [begin_curve(start, end)]
+    begun = [begin_curve(objective, start, end, seed)]
     every = resolved.bezier_epochs
     *_, last = train_curves(objective, begun, resolved, [seed], every=every)
     curve = last[0]
     assert isinstance(curve, TrainedCurve)  # training ends with it
-    return Start(curve.points, curve.gradient_evaluations, curve.profile)
+    return curve.start()
 
 
 def train_curves(
@@ -231,8 +251,7 @@ def _advanced(
     nodes = torch.stack([state.nodes for state in states])
     controls = nodes[:, 1:-1]  # a view
     slots = {"mean": torch.stack([state.mean for state in states])}
-    scales = torch.linalg.vector_norm(nodes[:, -1] - nodes[:, 0], dim=1)[:, None, None]
-    scales = scales / math.sqrt(nodes.shape[2])
+    scales = _sizes(nodes, [state.units for state in states])
     unbounded = nodes.new_ones(len(nodes), _CONTROLS)
     along = LossAlongCurve(torch.cat([state.losses for state in states]))
     batches, steps = objective.batches, (part.last - part.first) * objective.batches
@@ -264,15 +283,35 @@ def _advanced(
                 )
                 controls.addcmul_(moved, scales, value=-1)
             along.record(times, torch.cat(step_losses, dim=1))
-    if until == part.last:
-        pairs = zip(nodes, states, strict=True)
-        return [_new_round(rows, until, state.heights) for rows, state in pairs]
+    ended = until == part.last
+    kept = (
+        [_empty(rows) for rows in nodes]
+        if ended
+        else zip(slots["mean"], along.losses[:, None], strict=True)
+    )
     return [
-        CurveState(rows, mean, losses[None], until, state.heights)
-        for rows, mean, losses, state in zip(
-            nodes, slots["mean"], along.losses, states, strict=True
-        )
+        replace(state, nodes=rows, mean=mean, losses=losses, passes=until)
+        for state, rows, (mean, losses) in zip(states, nodes, kept, strict=True)
     ]
+
+
+def _sizes(nodes: Tensor, units: Sequence[Tensor | None]) -> Tensor:
+    """Root mean square differences of the ends of p curves: [p, 1, 1], or [p, 1, d] if one of them has units
+    of its coordinates, with the size in these units.
+
+    Args:
+        nodes: [p, m, d], with the ends.
+        units: [d] of each curve; None for the given coordinates.
+    """
+    sizes: Tensor = torch.linalg.vector_norm(nodes[:, -1] - nodes[:, 0], dim=1)[:, None, None]
+    sizes /= math.sqrt(nodes.shape[2])
+    if all(each is None for each in units):
+        return sizes
+    rows = [
+        size.expand(1, nodes.shape[2]) if each is None else TYPICAL * each[None]
+        for size, each in zip(sizes, units, strict=True)
+    ]
+    return torch.stack(rows)
 
 
 def _after_round(
@@ -285,10 +324,13 @@ def _after_round(
 ) -> tuple[list[CurveState], dict[int, TrainedCurve]]:
     """The states with the heights after the last of the rounds ``parts``, and the curves that are done, by
     their indices."""
-    paths = [polygon(state.nodes, resolved.settings.points) for state in states]
-    spent = states[0].passes * objective.batches
+    paths = [polygon(state.nodes, resolved.settings.points, state.units) for state in states]
+    trained = [
+        TrainedCurve(path, state.probes + state.passes * objective.batches, units=state.units)
+        for path, state in zip(paths, states, strict=True)
+    ]
     if last:
-        return list(states), {i: TrainedCurve(path, spent) for i, path in enumerate(paths)}
+        return list(states), dict(enumerate(trained))
     # Only curves with no point above their higher end are measured between the points.
     losses = objective.losses(torch.cat(paths)).split([len(path) for path in paths])
     dtype = paths[0].dtype
@@ -300,7 +342,7 @@ def _after_round(
         tolerance=resolved.settings.height_tolerance,
     )
     done = {
-        i: TrainedCurve(paths[i], spent, profile)
+        i: replace(trained[i], profile=profile)
         for i, profile in zip(low, profiles, strict=True)
         if is_as_low_as(profile.maximum, profile.losses[[0, -1]], dtype)
     }
@@ -313,5 +355,5 @@ def _after_round(
         for i, state in enumerate(measured):
             progress = [Progress(*each) for each in zip(counts, state.heights, strict=True)]
             if i not in done and not curve_pays(progress):
-                done[i] = TrainedCurve(paths[i], spent)
+                done[i] = trained[i]
     return measured, done
