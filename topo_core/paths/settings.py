@@ -105,7 +105,7 @@ class PathSettings:
             higher end, or if it hardly falls any more (``starts.hand_over``).
         bezier_rate: first learning rate of the curve, in units of the root mean square difference of the
             coordinates of the two ends; None for 0.008, and for less in plain chains of more than five
-            layers.
+            layers. Badly scaled coordinates have a unit each (``coordinate_units``).
         spring: stiffness of ``spring``, in units of loss over length squared.
         climbing_epochs: number of final epochs in which the highest point climbs.
         evaluate_every: epochs between two measurements of the dense maximum.
