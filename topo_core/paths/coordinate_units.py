@@ -17,7 +17,8 @@ from topo_core.objectives.protocol import Objective, Step
 from topo_core.paths.polyline import resample
 from topo_core.paths.settings import SMALL
 
-_PROBES = 4  # points of the straight line at which the gradient is evaluated
+PROBES = 4
+"""Number of points of the straight line at which the gradient is evaluated."""
 _SPREAD = 0.5  # standard deviation of the decimal logarithm above which the units are used
 _STIFF = 200.0  # median over smallest unit above which they are used: one stiff coordinate suffices
 # Smallest root of size times gradient, as a fraction of its median, that is distinguished from 0. It limits
@@ -45,15 +46,15 @@ def coordinate_units(
     if len(start) <= SMALL:
         return None, 0
     squares = torch.zeros_like(start)
-    for k in range(_PROBES):
-        point = torch.lerp(start, end, (k + 0.5) / _PROBES)
+    for k in range(PROBES):
+        point = torch.lerp(start, end, (k + 0.5) / PROBES)
         step = Step(seed, 0, k % objective.batches)
         squares += objective.gradients(point[None], step)[1][0].square()
-    units = units_of(torch.maximum(start.abs(), end.abs()), (squares / _PROBES).sqrt())
+    units = units_of(torch.maximum(start.abs(), end.abs()), (squares / PROBES).sqrt())
     if units is None or not _badly_scaled(units):
-        return None, _PROBES
+        return None, PROBES
     difference = ((end - start) / units).square().mean().sqrt()
-    return (units * (difference / TYPICAL) if difference > 0 else units), _PROBES
+    return (units * (difference / TYPICAL) if difference > 0 else units), PROBES
 
 
 def units_of(sizes: Tensor, slopes: Tensor) -> Tensor | None:

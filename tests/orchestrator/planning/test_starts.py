@@ -7,6 +7,7 @@ import torch
 
 from tests.helpers import results
 from tests.helpers.command import toscore
+from topo_core.paths.coordinate_units import PROBES
 from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 
@@ -91,7 +92,7 @@ def test_evaluations_of_the_start_count(straight):
     paths = "paths: {epochs: 1, points: 7, start: bezier, bezier_epochs: 2, batch_size: 2000}"
     said, bezier = run(folder, "bezier", paths, f"reuse: [{store}]")
     assert said.code == 0, said.err
-    assert only_pair(bezier)["gradient_evaluations"] == 2 + 5
+    assert only_pair(bezier)["gradient_evaluations"] == PROBES + 2 + 5
 
 
 @pytest.mark.parametrize(

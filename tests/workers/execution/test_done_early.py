@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.problems import problem_of
+from topo_core.paths.coordinate_units import PROBES
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import path_starts
 from workers.execution.path_task import PathRun
@@ -65,7 +66,7 @@ def test_nothing_is_spent_on_a_path_that_cannot_go_lower(worker):
     ends = [found.losses[0], found.losses[-1]]
     assert found.height == max(ends)
     assert found.outcome == "converged" and found.remaining_fall == 0.0
-    assert found.gradient_evaluations == 20 * 4  # minibatches of 64 of 200 digits
+    assert found.gradient_evaluations == PROBES + 20 * 4  # minibatches of 64 of 200 digits
     assert one.counters()["path_epochs"] == 0
 
 

@@ -135,7 +135,7 @@ class CurveState:
             int(scalars["passes"]),
             tuple(scalars["heights"]),
             tensors["units"][0] if "units" in tensors else None,
-            int(scalars["probes"]),
+            int(scalars.get("probes", 0)),
         )
 
 
