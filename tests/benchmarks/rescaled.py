@@ -85,13 +85,13 @@ def scales(widths: tuple[int, ...]) -> Iterator[tuple[str, Tensor]]:
 
     ones = torch.ones(sum(sizes), dtype=torch.float64)
     yield "given", ones
-    yield "coordinates", drawn("coordinates", sum(sizes))
+    yield "coordinates", drawn("coords", sum(sizes))
     (inputs, hidden), first = layers[0], layers[0][0] * layers[0][1]
     yield "inputs", torch.cat([drawn("inputs", inputs).repeat(hidden), ones[first:]])
     steps = torch.linspace(-2, 2, len(sizes), dtype=torch.float64)
     yield "layers", (10**steps).repeat_interleave(torch.tensor(sizes))
     stiff = ones.clone()
-    stiff[first] = 1000
+    stiff[first + 3] = 1000
     yield "stiff", stiff
 
 
