@@ -238,11 +238,12 @@ def escape(
 
     Example: `toscore escape mine.yaml trained.safetensors --set minima.restarts.count=12`
     """
+    from orchestrator.analysis.escape import escape_of_run
     from orchestrator.planning.cost import estimate
     from orchestrator.planning.cost_view import estimate_view
     from orchestrator.runs.api import LoadedRun
     from orchestrator.runs.stored_run import open_run
-    from orchestrator.studies.escape import escape_of, escape_run, write_path
+    from orchestrator.studies.escape import escape_run, write_path
 
     look_for_modules(file)
     wanted = escape_run(file, checkpoint, tuple(set_ or ()))
@@ -259,7 +260,8 @@ def escape(
         reason = ended.outcome.reason or f"{wanted.name} is not complete"
         print(f"{reason}: the same command continues.", file=sys.stderr)
         raise typer.Exit(ended.code)
-    result = escape_of(loaded.landscape, wanted.pairs.minimum)
+    result = escape_of_run(wanted, loaded.landscape)
+    assert result is not None  # the run is complete, and its pair rule is `from`
     print(json.dumps(result.to_json()) if as_json else result)
     if result.to is not None:
         files = write_path(loaded, result.to, points, out or Path(wanted.name), result.minimum)

@@ -2,6 +2,7 @@
 
 import math
 
+from orchestrator.analysis.escape import escape_of_run
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.plan import Plan
 from orchestrator.report.style import number
@@ -9,9 +10,18 @@ from topo_core.homology.bar_ends import EndKind
 
 
 def summary(plan: Plan, landscape: Landscape) -> list[str]:
-    """One sentence each on the problem, the result and its verification; empty if there are no minima."""
+    """One sentence each on the problem, the result and its verification; empty if there are no minima.
+
+    A run that asks for passes from one minimum (`pairs: {rule: from}`) has the answer to that question.
+    """
     if not landscape.minima:
         return []
+    escape = escape_of_run(plan.run, landscape)
+    if escape is not None:
+        return [
+            _asked(plan, landscape),
+            f"Asked was how hard it is to leave minimum {escape.minimum}. {escape}",
+        ]
     return [_asked(plan, landscape), _result(landscape), _verified(landscape)]
 
 

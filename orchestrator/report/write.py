@@ -1,6 +1,5 @@
 """`toscore report`: write the results of a run as one HTML file, with figures for a paper and their data."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,7 +9,6 @@ from typing import Any
 import yaml
 
 from orchestrator.analysis.landscape import Landscape
-from orchestrator.report.barcodes import RULES
 from orchestrator.report.comparison.compared_runs import Compared
 from orchestrator.report.comparison.page import (
     comparison_figures,
@@ -22,14 +20,12 @@ from orchestrator.report.contents import left_out as left_out_figures
 from orchestrator.report.figure import Figure, Table
 from orchestrator.report.files import replace_file, writing_to
 from orchestrator.report.minima import minima_table
-from orchestrator.report.page import Listing, NamedTable, Number, Page, Section, render
+from orchestrator.report.numbers import numbers
+from orchestrator.report.page import Listing, NamedTable, Page, Section, render
 from orchestrator.report.saddles import bar_ends_table, cost_table
-from orchestrator.report.style import number
 from orchestrator.report.summary import summary
 from orchestrator.report.terminal import left_out, something_left_out, what_is_missing
 from orchestrator.runs.stored_run import StartedRun
-from orchestrator.telemetry.durations import human_seconds
-from topo_core.homology.to_scores import to_score
 
 SECTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "barcodes": ("Barcodes", ("barcode-so-far", "barcode-0", "persistence-diagram")),
@@ -134,75 +130,11 @@ def report_page(run: StartedRun, landscape: Landscape, made: list[Figure]) -> Pa
         f"Every loss is that of the training set: {spec.loss.description}. Weight decay of the "
         "optimizer, where there is any, is in none of them.",
         missing=missing,
-        numbers=_numbers(landscape),
+        numbers=numbers(run.plan, landscape),
         sections=sections,
         summary=summary(run.plan, landscape),
         lead=lead,
     )
-
-
-def _numbers(landscape: Landscape) -> list[Number]:
-    counts = landscape.counts
-    seconds = sum(row.seconds or 0.0 for row in landscape.cost)
-    skipped = f", {counts.skipped:,} not asked for" if counts.skipped else ""
-    sizes = [
-        Number("Minima", f"{len(landscape.minima):,} of {landscape.minima_expected:,}"),
-        Number("Paths", f"{counts.done:,} of {counts.total:,}", skipped.strip(", ")),
-        Number("Work", human_seconds(seconds), "of one worker, all tasks together"),
-    ]
-    known = landscape.assessment
-    if known is None:
-        return sizes
-    sampling, convergence = known.sampling, known.convergence
-    if math.isinf(sampling.to_score):
-        note = "some minima are not connected yet"
-    else:
-        note = _sampling_note(sampling.epsilon)
-    direct = landscape.to_scores["direct"]
-    lowest = min(landscape.losses.items(), key=lambda item: (item[1], item[0]))
-    scores = [
-        Number(f"TO-score ({RULES['elder']})", number(sampling.to_score), note),
-        Number(f"TO-score ({RULES['direct']})", number(direct), "without an error estimate"),
-    ]
-    if landscape.homology:
-        scores += [
-            Number(
-                f"TO-score of index {index}",
-                number(to_score(bars)),
-                _sampling_note(landscape.homology.epsilon),
-            )
-            for index, bars in landscape.homology.barcodes.items()
-        ]
-        scores.append(
-            Number(
-                "TO-score of index 0 on the same simplices",
-                number(to_score(landscape.homology.index_0)),
-                "edges are polygons on the lattice of the triangles",
-            )
-        )
-    if convergence.unconverged and math.isfinite(convergence.largest_fall):
-        scores.append(
-            Number(
-                "Bars may still shorten by",
-                number(convergence.largest_fall),
-                "an estimate for more epochs, not a bound",
-            )
-        )
-    if known.jackknife and math.isfinite(known.jackknife.standard_error):
-        scores.append(
-            Number(
-                "Jackknife over minima",
-                f"± {number(known.jackknife.standard_error)}",
-                f"minimum {known.jackknife.most_influential} has the largest influence",
-            )
-        )
-    return [*scores, Number("Lowest loss", number(lowest[1]), f"minimum {lowest[0]}"), *sizes]
-
-
-def _sampling_note(epsilon: float) -> str:
-    if math.isfinite(epsilon):
-        return f"sampling error about {epsilon:.1g} on these paths (an estimate)"
-    return "sampling error not estimated: heights are at fixed points of each segment"
 
 
 def _tables(landscape: Landscape) -> list[NamedTable]:

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.report.contents import figures, points_of
 from orchestrator.runs.stored_run import open_run
 from tests.helpers.command import toscore
-from tests.helpers.made_run import HEIGHTS, LOSSES, made_run
+from tests.helpers.made_run import HEIGHTS, LOSSES, complete_run, made_run
 
 
 def names_of(folder):
@@ -55,3 +55,19 @@ def test_two_bars_are_set_in_no_relation_to_test_errors(tmp_path):
     assert toscore("report", small.folder, "--out", tmp_path / "out").code == 0
     page = html.unescape((tmp_path / "out" / "report.html").read_text())
     assert "2 finite bars say nothing about a relation" in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_asks_for_passes_from_one_minimum_opens_with_the_answer(tmp_path):
+    """The other minima of such a run are not connected, so no infinite TO-score stands at the top: minimum 2
+    of loss 0.3 is left over the pass at 0.5 to minimum 1 of loss 0.2."""
+    made = complete_run(tmp_path, "asked", pairs={"rule": "from", "minimum": 2})
+    said = toscore("report", made.folder, "--out", tmp_path / "out")
+    assert said.code == 0, said.err
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
+    top = page[: page.index("<section")]
+    assert "how hard it is to leave minimum 2" in top
+    assert (
+        "The lowest pass to one of them has the height 0.5, a barrier of 0.2 (an upper bound" in top
+    )
+    assert "Barrier" in top and "TO-score" not in top and "infinite" not in top

@@ -8,19 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from orchestrator.analysis.escape import POLISHED, Escape, Polish, escape_of
 from orchestrator.analysis.landscape import Landscape
 from orchestrator.planning.path_status import PairCounts
 from orchestrator.run_file.errors import BadRunFile
 from orchestrator.run_file.reading import parse
-from orchestrator.studies.escape import (
-    POLISHED,
-    Escape,
-    Polish,
-    escape_of,
-    escape_run,
-    escape_values,
-    with_polish,
-)
+from orchestrator.studies.escape import escape_run, escape_values, with_polish
 from tests.helpers.command import toscore
 from tests.helpers.results import raw_records
 
