@@ -198,6 +198,8 @@ class ModuleObjective:
         Accuracies are NaN if the loss is no classification loss. Batch-norm statistics are always those of
         the training set.
         """
+        if (twin := self._for(points)) is not self:
+            return twin.measure(points, inputs, targets)
         with torch.no_grad(), arithmetic("float32", points.device):
             parts = [self._measure(rows, inputs, targets) for rows in points.split(_AT_ONCE)]
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
@@ -251,6 +253,8 @@ class ModuleObjective:
         """Batch-norm buffers at `point` [d], by name; empty for networks without."""
         if self._statistics is None:
             return {}
+        if (twin := self._for(point)) is not self:
+            return twin.statistics(point)
         with arithmetic("float32", point.device):
             buffers = self._statistics.at(point[None], self._inputs)
         return {name: rows[0] for name, rows in buffers.items()}

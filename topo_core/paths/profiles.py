@@ -40,12 +40,14 @@ class Profile:
         bracket: by how much the true maximum may exceed the measured one, in units of loss, estimated from
             the slopes beside the peaks; infinite if the rule does not bisect.
         evaluations: number of points at which the loss was evaluated.
+        dtype: dtype of the points, in which losses are computed before they are summed.
     """
 
     positions: Tensor
     losses: Tensor
     bracket: float
     evaluations: int
+    dtype: torch.dtype
 
     @property
     def argmax(self) -> int:
@@ -62,9 +64,10 @@ class Profile:
 
         By eq. (1) a path may end as soon as its loss is below that of its start, so this bound is at
         least as good as ``maximum``. With ``from_end`` the path is read backwards, from its last point.
+        A sample that is lower by rounding alone does not count.
         """
         losses = self.losses.flip(0) if from_end else self.losses
-        lower = torch.nonzero(losses < losses[0])
+        lower = torch.nonzero(self._below_first(losses))
         stop = int(lower[0]) if len(lower) else len(losses)
         return float(losses[:stop].max())
 
@@ -73,13 +76,22 @@ class Profile:
         """Whether the loss falls below that of an end before it reaches the maximum: for the first and last
         end.
 
-        If it does, that end was not a minimum.
+        If it does, that end was not a minimum. A difference of rounding does not count.
         """
         return self._dips(self.losses), self._dips(self.losses.flip(0))
 
     def _dips(self, losses: Tensor) -> bool:
         top = int(losses.argmax())
-        return bool((losses[: top + 1] < losses[0]).any())
+        return bool(self._below_first(losses[: top + 1]).any())
+
+    def _below_first(self, losses: Tensor) -> Tensor:
+        """[m], whether each of ``losses`` [m] is below the first of them by more than rounding."""
+        return losses < losses[0] - _rounding(float(losses[0]), self.dtype)
+
+
+def _rounding(loss: float, dtype: torch.dtype) -> float:
+    """By how much two evaluations of a loss of this size may differ at one point."""
+    return _ROUNDING * torch.finfo(dtype).eps * abs(loss)
 
 
 def is_as_low_as(height: float, ends: Tensor, dtype: torch.dtype) -> bool:
@@ -96,8 +108,7 @@ def is_as_low_as(height: float, ends: Tensor, dtype: torch.dtype) -> bool:
     if not math.isfinite(height):
         return False
     high, low = float(ends.max()), float(ends.min())
-    rounding = _ROUNDING * torch.finfo(dtype).eps * abs(high)
-    return height - high <= rounding + _EQUAL * (height - low)
+    return height - high <= _rounding(high, dtype) + _EQUAL * (height - low)
 
 
 def losses_on_segments(
@@ -222,7 +233,7 @@ def _profile(points: Tensor, rule: HeightRule, tolerance: float) -> _Asking[Prof
         locations, losses, bracket = yield from _bisected(points, locations, losses, tolerance)
     segment = locations.floor().clamp(max=len(points) - 2).long()
     positions = torch.lerp(nodes[segment], nodes[segment + 1], locations - segment)
-    return Profile(positions, losses, bracket, len(losses))
+    return Profile(positions, losses, bracket, len(losses), points.dtype)
 
 
 def _bisected(

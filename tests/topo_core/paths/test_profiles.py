@@ -82,6 +82,16 @@ def test_a_dip_before_the_climb_is_reported():
     assert profile.dips == (True, False)
 
 
+def test_a_dip_of_rounding_is_none():
+    """A sample that is lower than the end by less than two evaluations may differ neither ends the first
+    passage nor is a dip; a lower one does and is."""
+    for depth, counts in [(1e-15, False), (1e-12, True)]:
+        objective = along(lambda x, d=depth: 1 - d * (x > 0.05).to(x) + (x - 0.5).clamp_min(0))
+        profile = loss_profile(objective, line(*ENDS, 11))
+        assert profile.first_passage() == (1.0 if counts else profile.maximum)
+        assert profile.dips == (counts, False)
+
+
 def test_the_ends_count():
     """The height is never below an end, however low the path between them is."""
     profile = loss_profile(along(lambda x: (x - 0.5) ** 2), line(*ENDS, 5))

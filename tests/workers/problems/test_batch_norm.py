@@ -211,6 +211,19 @@ def test_statistics_are_pooled_with_the_sizes_of_chunks(count):
     assert loss == pytest.approx(nn.functional.cross_entropy(outputs, targets).item(), rel=1e-9)
 
 
+def test_a_float32_network_is_measured_at_points_in_float64():
+    """Statistics, losses and accuracies at a float64 point are those of the network converted to float64."""
+    draw = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(50, 3, generator=draw), torch.arange(50) % 2
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2))
+    row = nn.utils.parameters_to_vector(module.parameters()).detach().double()
+    objective = ModuleObjective(module, inputs, targets, batch_size=50)
+    exact = ModuleObjective(copy.deepcopy(module).double(), inputs.double(), targets, batch_size=50)
+    torch.testing.assert_close(objective.statistics(row), exact.statistics(row), rtol=0, atol=0)
+    measured = objective.measure(row[None], inputs[:9], targets[:9])
+    assert measured == exact.measure(row[None], inputs[:9], targets[:9])
+
+
 @pytest.mark.parametrize("strategy", ["literal", "functional"])
 def test_a_remainder_of_one_example_joins_the_batch_before(strategy):
     """Part B, 2: batch norm has no statistics of one example; every example is still seen once an epoch."""
