@@ -6,8 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from topo_core.critical_points.verdicts import CriticalPoint
+from topo_core.critical_points.verdicts import CriticalPoint, Verdict
+from topo_core.objectives.minibatches import CHUNK
+from topo_core.objectives.normalisation import small_variances
 from workers.execution.task_run import TaskContext
+from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.schema import MinimumRecord
 from workers.tasks.minimum_tasks import Minimum
 
@@ -53,7 +56,24 @@ def minimum_record(
         ridge=context.loaded.objective(len(context.loaded.data.train_inputs)).ridge_value(point),
         object=context.store.publish_minimum(task.key, context.loaded.state_dict(point)),
     )
-    return record if critical is None else replace(record, **_judged(critical), polished=polished)
+    if critical is None:
+        return record
+    record = replace(record, **_judged(critical), polished=polished)
+    if critical.verdict is not Verdict.NOT_STATIONARY:
+        return record
+    return replace(record, verdict_reason=record.verdict_reason + _obstacles(context.loaded, point))
+
+
+def _obstacles(loaded: LoadedProblem, point: Tensor) -> str:
+    """What keeps a descent from a stationary point, to be added to the reason; empty if nothing is known."""
+    inputs, _ = loaded.examples(CHUNK)
+    small = small_variances(loaded.module, loaded.layout.views(point), inputs)
+    if not small:
+        return ""
+    return (
+        f"; {' and '.join(map(str, small))}: there the loss changes over tiny distances, so no descent ends "
+        "soon. A ridge drives it there, as far as eps allows: a larger eps or a larger ridge leads to minima"
+    )
 
 
 def _judged(critical: CriticalPoint) -> dict[str, Any]:

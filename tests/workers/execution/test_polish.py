@@ -8,7 +8,9 @@ from tests.helpers.interruptions import check_interruptions
 from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import stationarity
+from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskProgress
+from workers.execution.stationarity import judge
 from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
 from workers.problems.evaluation import Evaluation
@@ -117,3 +119,27 @@ def test_a_tolerance_of_ones_own(context):
     record, tight = train_minimum(loose, context), train_minimum(task, context)
     assert tight.gradient_tolerance < record.gradient_norm <= record.gradient_tolerance == 1e-3
     assert record.judging_gradients < tight.judging_gradients
+
+
+def test_the_record_names_what_keeps_a_polish_from_a_minimum(tmp_path):
+    """Layer norm cancels the size of the weights before it, so a ridge makes them smaller until eps counts,
+    and no descent ends there. A point that is not stationary says so; one whose stream varies does not."""
+    loaded = load_problem(
+        problem_of(
+            {"name": "transformer", "width": 4, "heads": 1, "layers": 1},
+            {"name": "text", "context": 4, "subset": 20},
+            loss={"name": "cross_entropy", "ridge": 1e-3},
+        ),
+        Evaluation(),
+    )
+    context = TaskContext(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
+    task = TrainMinimum(loaded.problem, replace(SETTINGS, polish="off"), 0, 5)
+    for factor, named in [(0.1, True), (30.0, False)]:
+        point = factor * loaded.initial_point(0)
+        critical = judge(loaded, point, seed=0)
+        record = minimum_record(
+            task, context, point, source="", stop_reason="epochs", critical=critical
+        )
+        assert record.verdict == "not stationary"
+        assert ("'blocks.0.before_attention'" in record.verdict_reason) == named
+        assert ("larger eps" in record.verdict_reason) == named
