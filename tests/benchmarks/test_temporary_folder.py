@@ -6,18 +6,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from orchestrator.cluster.connection import ClusterSettings
-from orchestrator.cluster.executor import RayExecutor
-from orchestrator.run_file.models import Resources
-from orchestrator.scheduling.driver import drive
-from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.outcome import Ending
 from orchestrator.telemetry import events
-from tests.benchmarks.many_pairs import Instant, plan_of, with_minima
-from workers.execution.worker import WorkerContext
-from workers.problems.evaluation import Evaluation
-from workers.storage.open_objects import open_objects
-from workers.storage.run_store import Store
+from tests.benchmarks.many_pairs import Instant
+from tests.helpers.stand_in_workers import driven_by
 
 
 class Quiet(Instant):
@@ -25,6 +17,9 @@ class Quiet(Instant):
 
     def counters(self):
         return {}
+
+
+PAIRS = 142 * 141 // 2
 
 
 def size_of(folder):
@@ -38,24 +33,14 @@ def size_of(folder):
 @pytest.mark.timeout(400)
 def test_rays_temporary_folder_does_not_grow_with_tasks(tmp_path):
     """Between the first and the last of 10,000 tasks it grows by less than a megabyte: 100 bytes a task."""
-    location = str(tmp_path / "run")
-    plan, store = plan_of(location, 142), Store(open_objects(location))
-    lease = Lease.acquire(store.objects)
-    store.take_over(lease.term)
-    with_minima(plan, store, lease.term)
-    context = WorkerContext(location, lease.term, Evaluation())
-    settings = ClusterSettings(resources=Resources(workers=2))
     done, sizes = 0, []
 
     def notify(event):
         nonlocal done
         done += isinstance(event, events.TaskCompleted)
-        if isinstance(event, events.TaskCompleted) and done in (500, plan.pair_count):
+        if isinstance(event, events.TaskCompleted) and done in (500, PAIRS):
             sizes.append(size_of(ray._private.worker._global_node.get_session_dir_path()))
 
-    outcome = drive(
-        plan, store, lambda: RayExecutor(context, settings, Quiet), lease, notify=notify
-    )
-    lease.close()
-    assert outcome.ending is Ending.COMPLETE and done == plan.pair_count > 10_000
+    _, outcome = driven_by(Quiet, tmp_path, notify, count=142)
+    assert outcome.ending is Ending.COMPLETE and done == PAIRS
     assert sizes[1] - sizes[0] < 1_000_000, sizes

@@ -8,23 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.connection import ClusterSettings
-from orchestrator.cluster.executor import RayExecutor
-from orchestrator.run_file.groups import Resources
-from orchestrator.scheduling.driver import drive
-from orchestrator.scheduling.lease import Lease
 from orchestrator.scheduling.outcome import Ending
 from orchestrator.scheduling.worker_health import Limits
 from orchestrator.telemetry import events
-from tests.benchmarks.many_pairs import Sleeper, plan_of, with_minima
-from workers.execution.worker import WorkerContext
-from workers.problems.evaluation import Evaluation
-from workers.storage.open_objects import open_objects
-from workers.storage.run_store import Store
+from tests.benchmarks.many_pairs import Sleeper
+from tests.helpers.stand_in_workers import driven_by
 
 pytestmark = [pytest.mark.usefixtures("home_of_ray"), pytest.mark.chaos, pytest.mark.timeout(240)]
 
 STOPPED, HUNG = (0, 2), (1, 2)
+LIMITS = Limits(silent=6.0, stalled=6.0, slow_factor=1.5, hung_factor=2.0)
 
 
 class Stuck(Sleeper):
@@ -86,33 +79,17 @@ def test_a_worker_that_is_woken_after_it_was_given_up_does_no_harm(tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int((tmp_path / "run" / "stopped").read_text()), signal.SIGCONT)
 
-    store, outcome = driven(tmp_path, Woken, notify)
+    store, outcome = driven_by(Woken, tmp_path, notify, count=5, limits=LIMITS)
     assert outcome.ending is Ending.COMPLETE and not outcome.failed
     assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
     (lost,) = [event.cause for event in seen if isinstance(event, events.WorkerLost)]
     assert "no answer" in lost
 
 
-def driven(tmp_path, make, notify):
-    """Ten paths on two workers whose silence of six seconds is noticed."""
-    location = str(tmp_path / "run")
-    plan = plan_of(location, 5)
-    store = Store(open_objects(location))
-    lease = Lease.acquire(store.objects)
-    store.take_over(lease.term)
-    with_minima(plan, store, lease.term)
-    limits = Limits(silent=6.0, stalled=6.0, slow_factor=1.5, hung_factor=2.0)
-    context = WorkerContext(location, lease.term, Evaluation())
-    settings = ClusterSettings(resources=Resources(workers=2), limits=limits)
-    outcome = drive(plan, store, lambda: RayExecutor(context, settings, make), lease, notify=notify)
-    lease.close()
-    return store, outcome
-
-
 def test_stuck_workers_are_replaced_and_their_paths_run_by_others(tmp_path):
     """Both are noticed by their heartbeat, every path completes once, nothing fails."""
     seen = []
-    store, outcome = driven(tmp_path, Stuck, seen.append)
+    store, outcome = driven_by(Stuck, tmp_path, seen.append, count=5, limits=LIMITS)
     assert outcome.ending is Ending.COMPLETE
     assert store.table("pairs", ["key"]).num_rows == len(store.completed("pairs")) == 10
     went = [event.cause for event in seen if isinstance(event, events.WorkerLost)]

@@ -1,7 +1,8 @@
 """Interruptions in this process: of a task at each of its checkpoints, and of a run at a state."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,35 @@ def check_interruptions(
     assert record == undisturbed
     assert store.objects.get(record.object) == context.store.objects.get(record.object)
     return record, len(seen)
+
+
+def check_stops_within_steps(
+    execute: Callable[[Any, TaskContext], Any],
+    task: Any,
+    context: TaskContext,
+    folder: Path,
+    looks: Sequence[int],
+) -> None:
+    """Check that a task that is stopped between two evaluations of its loss publishes the same bits.
+
+    Args:
+        execute, task, context, folder: as for `check_interruptions`.
+        looks: for each start, the number of looks for a request to stop at which one is there.
+    """
+    undisturbed = execute(task, context)
+    store = Store(open_objects(str(folder)))
+    for name in task.objects:
+        store.objects.put(name, context.store.objects.get(name))
+    for last in looks:
+        numbers = iter(range(1, last + 1))
+        progress = TaskProgress(
+            lambda n=numbers, last=last: next(n) == last, 1e9, itertools.count(0, 2.0).__next__
+        )
+        with pytest.raises(Interrupted):
+            execute(task, replace(context, store=store, progress=progress))
+        assert store.latest_checkpoint(task.key) is not None
+    assert execute(task, replace(context, store=store, progress=TaskProgress())) == undisturbed
+    assert store.objects.get(undisturbed.object) == context.store.objects.get(undisturbed.object)
 
 
 class Killed(BaseException):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from topo_core.critical_points.classification import classify_point
+from topo_core.critical_points.classification import Tangents, classify_point
 from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
@@ -116,6 +116,7 @@ def refine_saddle(
     settings: SaddleSettings | None = None,
     *,
     floor: float = -math.inf,
+    symmetries: Tangents | None = None,
     seed: int = 0,
 ) -> Saddle:
     """The stationary point that belongs to the peak of a path.
@@ -128,6 +129,8 @@ def refine_saddle(
         settings: all defaults when None.
         floor: loss below which the search stops. A pass of a path is not lower than the higher end of the
             path, so a search that falls below that end has left the path.
+        symmetries: tangents of continuous symmetries of the loss, along which it has no curvature anywhere;
+            without them no saddle of such a loss can be proved to have index 1. See ``classify_point``.
         seed: of the random directions of the classification.
 
     Raises:
@@ -161,7 +164,7 @@ def refine_saddle(
                 0, :, 0
             ]  # in these coordinates directions are those of the parameters
     point = loss.theta(result.points[0])
-    critical = classify_point(objective, point, near=near, seed=seed)
+    critical = classify_point(objective, point, symmetries=symmetries, near=near, seed=seed)
     return Saddle(
         critical=critical,
         peak_loss=peak_loss,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from topo_core.critical_points.classification import Tangents
 from topo_core.critical_points.saddles import (
     SaddleDescent,
     SaddleSettings,
@@ -99,7 +100,12 @@ def init_pass(objective: Objective, points: Tensor) -> PassState:
 
 
 def advance_pass(
-    objective: Objective, state: PassState, settings: PassRefinement | None = None, *, seed: int = 0
+    objective: Objective,
+    state: PassState,
+    settings: PassRefinement | None = None,
+    *,
+    symmetries: Tangents | None = None,
+    seed: int = 0,
 ) -> PassState:
     """The state after one more round.
 
@@ -107,6 +113,7 @@ def advance_pass(
         objective: the loss, with exact gradients.
         state: a state with an empty ``ended``.
         settings: None for the defaults.
+        symmetries: tangents of continuous symmetries of the loss; see ``refine_saddle``.
         seed: determines the random directions of the classification.
     """
     settings = settings or PassRefinement()
@@ -116,7 +123,8 @@ def advance_pass(
     state = _judged(objective, state, settings)
     if state.ended or state.pieces[number].height <= state.level:
         return state
-    state, result = _followed(objective, state, state.pieces[number].points, settings, seed)
+    points = state.pieces[number].points
+    state, result = _followed(objective, state, points, settings, symmetries, seed)
     state = replace(state, results=(*state.results, result))
     if result.verdict == "kink":
         return replace(state, ended="kink")
@@ -132,6 +140,7 @@ def lead_over(
     saddles: Tensor,
     settings: PassRefinement | None = None,
     *,
+    symmetries: Tangents | None = None,
     seed: int = 0,
 ) -> PassState:
     """The state of a path led over the saddles near given points, before any piece is relaxed.
@@ -145,6 +154,7 @@ def lead_over(
         points: [n, d], the path.
         saddles: [k, d], points near the saddles that the path crosses, in any order.
         settings: None for the defaults.
+        symmetries: as for ``advance_pass``.
         seed: determines the random directions of the classification.
     """
     settings = settings or PassRefinement()
@@ -156,7 +166,9 @@ def lead_over(
         start = left.pop(min(range(len(left)), key=lambda k: float((left[k] - peak).norm())))
         state = replace(state, rounds=state.rounds + 1)
         height, chord = state.pieces[number].height, _chord_at(points, start)
-        state, result = _searched(objective, state, start, chord, height, settings, seed)
+        state, result = _searched(
+            objective, state, start, chord, height, settings, symmetries, seed
+        )
         state = replace(state, results=(*state.results, result))
         changed = _crossing(objective, state, number) if result.is_pass else None
         if changed is None:
@@ -323,7 +335,12 @@ def _dense(points: Tensor) -> Tensor:
 
 
 def _followed(
-    objective: Objective, state: PassState, points: Tensor, settings: PassRefinement, seed: int
+    objective: Objective,
+    state: PassState,
+    points: Tensor,
+    settings: PassRefinement,
+    symmetries: Tangents | None,
+    seed: int,
 ) -> tuple[PassState, SearchResult]:
     """The result of a search from the peak of ``points`` [n, d], with descents if it is a saddle of index
     1."""
@@ -333,7 +350,8 @@ def _followed(
     right = int(torch.searchsorted(positions, position).clamp(1, len(points) - 1))
     (peak,) = at_positions(points, positions, position[None])
     chord = points[right] - points[right - 1]
-    return _searched(objective, state, peak, chord, profile.maximum, settings, seed)
+    height = profile.maximum
+    return _searched(objective, state, peak, chord, height, settings, symmetries, seed)
 
 
 def _searched(
@@ -343,6 +361,7 @@ def _searched(
     direction: Tensor,
     height: float,
     settings: PassRefinement,
+    symmetries: Tangents | None,
     seed: int,
 ) -> tuple[PassState, SearchResult]:
     """The result of a search from ``start`` [d] along ``direction`` [d], with descents if it is a saddle of
@@ -355,6 +374,7 @@ def _searched(
         direction: the direction to climb, of any length above 0.
         height: loss at the highest point of the path there.
         settings: the limits.
+        symmetries: as for ``advance_pass``.
         seed: determines the random directions of the classification.
     """
     unit = float(segment_lengths(state.best).sum()) / _UNITS
@@ -365,6 +385,7 @@ def _searched(
         direction * (unit / float(direction.norm())),
         settings.search,
         floor=floor,
+        symmetries=symmetries,
         seed=seed + state.rounds,
     )
     sides: tuple[SaddleDescent, ...] = ()

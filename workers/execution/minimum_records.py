@@ -72,7 +72,7 @@ def _obstacles(loaded: LoadedProblem, point: Tensor) -> str:
         return ""
     return (
         f"; {' and '.join(map(str, small))}: there the loss changes over tiny distances, so no descent ends "
-        "soon. A ridge drives it there, as far as eps allows: a larger eps or a larger ridge leads to minima"
+        "soon. A ridge drives it there, as far as eps allows: a larger eps or a larger ridge helps"
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from workers.tasks.results import FailureKind
 
+_ASK_SECONDS = 1.0  # least time between two looks for a request to stop within a step
 CHECKPOINT_SECONDS = 60.0
 """Default time in seconds between two checkpoints: the most work that is lost if a worker is killed."""
 
@@ -43,7 +44,7 @@ class TaskProgress:
     ) -> None:
         self._stopping, self._clock = stopping, clock
         self._checkpoint_seconds = checkpoint_seconds
-        self._kept_at = clock()
+        self._kept_at = self._asked_at = clock()
         self._leaving = False
         self.path_epochs = 0
         """Epochs of path optimisation since the worker started, summed over paths: the measure of
@@ -67,6 +68,18 @@ class TaskProgress:
             self._kept_at = now
             return True
         return False
+
+    def stop_if_asked(self) -> None:
+        """End the running task within a step if the worker was asked to stop; a look at most once a second.
+
+        Raises:
+            Interrupted: the caller publishes the state before the step.
+        """
+        now = self._clock()
+        if now - self._asked_at >= _ASK_SECONDS:
+            self._asked_at = now
+            if self._stopping():
+                raise Interrupted(*self._running)
 
     def share(self, key: str, done: float) -> None:
         """Report that the share `done` (0 to 1) of a running task is done.

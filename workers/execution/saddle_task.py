@@ -12,8 +12,9 @@ from topo_core.paths.pass_refinement import PassRefinement, advance_pass, init_p
 from topo_core.paths.pass_state import PassState, SearchResult
 from topo_core.paths.profiles import loss_profile
 from topo_core.random_streams import seed_of
+from workers.execution.interruptible_loss import InterruptibleLoss
 from workers.execution.measured_paths import measures_of
-from workers.execution.stationarity import is_small
+from workers.execution.stationarity import is_small, loss_tangents
 from workers.execution.task_run import TaskContext, run_task
 from workers.storage.schema import UNMEASURED, ResultRecord, SaddleRecord
 from workers.tasks.saddle_tasks import RefineSaddle, are_equal_losses
@@ -93,6 +94,8 @@ class SaddleRun:
         self._objective: ModuleObjective = context.loaded.objective(
             len(context.loaded.data.train_inputs)
         )
+        self._interruptible = InterruptibleLoss(self._objective, context.progress)
+        self._symmetries = loss_tangents(context.loaded, self._objective)
         self._settings = PassRefinement(rounds=task.rounds)
         self._seed = seed_of(task.seed, "saddle", task.key)
 
@@ -109,7 +112,13 @@ class SaddleRun:
         return bool(state.ended)
 
     def advance(self, state: PassState) -> PassState:
-        return advance_pass(self._objective, state, self._settings, seed=self._seed)
+        return advance_pass(
+            self._interruptible,
+            state,
+            self._settings,
+            symmetries=self._symmetries,
+            seed=self._seed,
+        )
 
     def keep(self, state: PassState, *, due: bool) -> None:
         if due and not self.is_finished(state):

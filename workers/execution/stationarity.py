@@ -6,8 +6,9 @@ So a problem larger than `LARGEST` is not classified, and is polished only with 
 
 from torch import Tensor
 
-from topo_core.critical_points.classification import classify_point
+from topo_core.critical_points.classification import Tangents, classify_point
 from topo_core.critical_points.verdicts import CriticalPoint
+from topo_core.objectives.protocol import Objective
 from topo_core.symmetries.continuous import network_tangents
 from workers.problems.loaded_problem import LoadedProblem
 from workers.tasks.minimum_settings import MinimumSettings
@@ -55,7 +56,12 @@ def judge(loaded: LoadedProblem, point: Tensor, *, seed: int) -> CriticalPoint |
     if not is_small(loaded):
         return None
     objective = loaded.objective(len(loaded.data.train_inputs))
+    symmetries = loss_tangents(loaded, objective)
+    return classify_point(objective, loaded.exact(point), symmetries=symmetries, seed=seed)
+
+
+def loss_tangents(loaded: LoadedProblem, objective: Objective) -> Tangents:
+    """The continuous symmetries of the training loss `objective`; see `network_tangents`."""
     # All examples are read at once; streamed ones may be larger than the memory.
     inputs = None if loaded.placement.streamed else loaded.data.train_inputs
-    symmetries = network_tangents(loaded.module, objective, inputs)
-    return classify_point(objective, loaded.exact(point), symmetries=symmetries, seed=seed)
+    return network_tangents(loaded.module, objective, inputs)

@@ -7,7 +7,7 @@ its result has the same bits as that of a task that was never interrupted.
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from workers.execution.progress import TaskProgress
+from workers.execution.progress import Interrupted, TaskProgress
 from workers.problems.loaded_problem import LoadedProblem
 from workers.storage.run_store import Store
 from workers.storage.schema import ResultRecord
@@ -46,8 +46,13 @@ class TaskRun(Protocol[State]):
         """Whether all steps are done, so that only `end` remains to be called."""
 
     def advance(self, state: State) -> State:
-        """The state after the next step, for instance one epoch. Between two steps a task can be
-        interrupted."""
+        """The state after the next step, for instance one epoch.
+
+        A task can be interrupted between two steps, and within a step that evaluates an `InterruptibleLoss`.
+
+        Raises:
+            Interrupted: the worker was asked to stop within this step; the task continues from `state`.
+        """
 
     def keep(self, state: State, *, due: bool) -> None:
         """Publish a checkpoint if `due` is true and the task is not finished.
@@ -79,7 +84,11 @@ def run_task(run: TaskRun[State], progress: TaskProgress) -> ResultRecord:
     """
     state = run.begin()
     while not run.is_finished(state):
-        state = run.advance(state)
+        try:
+            state = run.advance(state)
+        except Interrupted:
+            run.keep(state, due=True)
+            raise
         run.keep(state, due=progress.checkpoint_is_due())
         progress.share(run.key, run.share(state))
     return run.end(state)

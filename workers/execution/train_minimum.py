@@ -18,11 +18,11 @@ from topo_core.critical_points.polish_state import PolishSettings, PolishState
 from topo_core.critical_points.verdicts import CriticalPoint
 from topo_core.paths.polyline import arc_positions, at_positions
 from topo_core.random_streams import generator, seed_of
-from topo_core.symmetries.continuous import network_tangents
 from workers.execution.import_minimum import checkpoint_point
+from workers.execution.interruptible_loss import InterruptibleLoss
 from workers.execution.minimum_records import minimum_record
 from workers.execution.progress import TaskFailure
-from workers.execution.stationarity import is_polished, judge
+from workers.execution.stationarity import is_polished, judge, loss_tangents
 from workers.execution.task_run import TaskContext, run_task
 from workers.execution.training import TrainingState, begin, train_until
 from workers.problems.loaded_problem import LoadedProblem
@@ -36,8 +36,9 @@ from workers.tasks.minimum_tasks import (
 from workers.tasks.results import FailureKind
 
 POLISH_ITERATIONS = 50
-"""Iterations of a polish in one step, after which the task can be interrupted: some seconds of work on the
-largest problems that `polish: auto` polishes."""
+"""Iterations of L-BFGS in one step, between two checkpoints: some seconds of work on the largest problems
+that `polish: auto` polishes. An iteration of Newton's method takes hundreds of products and is a step of its
+own."""
 
 
 def train_minimum(task: TrainMinimum, context: TaskContext) -> ResultRecord:
@@ -190,9 +191,8 @@ class TrainingRun:
         self._loaded, self._store = context.loaded, context.store
         self._seed, self._start, self._source = seed, start, source
         self._objective = context.loaded.objective(task.settings.batch_size)
-        self._symmetries = network_tangents(
-            context.loaded.module, self._objective, context.loaded.data.train_inputs
-        )
+        self._interruptible = InterruptibleLoss(self._objective, context.progress)
+        self._symmetries = loss_tangents(context.loaded, self._objective)
         self._polishes = is_polished(task.settings, context.loaded)
         self._polish = PolishSettings(
             classify=ClassifySettings(tolerance=task.settings.gradient_tolerance)
@@ -223,10 +223,10 @@ class TrainingRun:
         trained = self._loaded.exact(state.training.point[0])
         polish = state.polish or init_polish(self._objective, trained)
         polish = advance_polish(
-            self._objective,
+            self._interruptible,
             polish,
             self._polish,
-            iterations=POLISH_ITERATIONS,
+            iterations=1 if polish.phase == "newton" else POLISH_ITERATIONS,
             symmetries=self._symmetries,
             seed=self._seed,
         )

@@ -15,6 +15,7 @@ from topo_core.objectives.losses.squared_error import SquaredError
 from topo_core.objectives.network_loss import ModuleObjective
 from topo_core.objectives.protocol import from_function
 from topo_core.reference_landscapes.surfaces import embedded, himmelblau, muller_brown
+from topo_core.symmetries.continuous import network_tangents
 
 
 def camel(points):
@@ -195,3 +196,25 @@ def test_a_search_below_its_floor_stops_at_once(dense):
     floor = 0.5 * (free.peak_loss + free.loss)
     stopped = refine_saddle(objective, peak, along, settings, floor=floor)
     assert not stopped.is_pass and stopped.gradients < free.gradients
+
+
+@pytest.mark.parametrize("dense", [256, 1])
+def test_symmetries_explain_the_zero_modes_of_a_saddle(dense):
+    """A linear network with one hidden unit maps two inputs to two outputs, and diag(2, 1) has rank 2. Its
+    stationary points are the two singular pairs: the larger one a minimum, the smaller one a saddle of index
+    1 between two signs of the minimum, flat along the rescaling of the unit. Only with this symmetry is the
+    index proved."""
+    network = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 2, bias=False)).double()
+    targets = torch.diag(tensor([2.0, 1.0]))
+    inputs = torch.eye(2, dtype=torch.float64)
+    objective = ModuleObjective(network, inputs, targets, batch_size=2, loss=SquaredError())
+    settings = SaddleSettings(dense=dense)
+    start = tensor([0.05, 1.02, -0.03, 1.04]), tensor([0.3, 0.0, 0.3, 0.0])
+    unproved = refine_saddle(objective, *start, settings)
+    assert unproved.critical.index == 1 and not unproved.is_pass
+    symmetries = network_tangents(network, objective)
+    saddle = refine_saddle(objective, *start, settings, symmetries=symmetries)
+    assert saddle.is_pass and saddle.critical.zero_modes == saddle.critical.symmetry_modes == 1
+    assert saddle.loss == pytest.approx(2.0**2 / 4)  # a mean over two examples and two outputs
+    for side in descend_both_sides(objective, saddle, settings):
+        assert side.converged and side.loss == pytest.approx(1.0**2 / 4)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.helpers.interruptions import check_interruptions
+from tests.helpers.interruptions import check_interruptions, check_stops_within_steps
 from tests.helpers.problems import problem_of
 from topo_core.paths.update_settings import OptimizerSettings
 from workers.execution import stationarity
@@ -90,6 +90,12 @@ def test_an_interrupted_polish_gives_the_same_bits(context, tmp_path, monkeypatc
     task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
     _, stops = check_interruptions(train_minimum, task, context, tmp_path / "broken")
     assert stops > 5
+
+
+def test_a_stop_within_a_polish_gives_the_same_bits(context, tmp_path):
+    """Fifty iterations take minutes on large networks; the task ends at the next evaluation."""
+    task = TrainMinimum(context.loaded.problem, SETTINGS, 0, 5)
+    check_stops_within_steps(train_minimum, task, context, tmp_path / "broken", [23, 60])
 
 
 def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):

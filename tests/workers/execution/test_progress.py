@@ -28,3 +28,19 @@ def test_a_stop_makes_a_checkpoint_due_and_then_interrupts():
     assert progress.checkpoint_is_due()
     with pytest.raises(Interrupted):
         progress.share("a", 0.2)
+
+
+def test_a_stop_within_a_step_is_seen_within_a_second():
+    """The request is looked for at most once a second, however often the loss is evaluated."""
+    now, looks = 0.0, []
+
+    def stopping():
+        looks.append(now)
+        return now >= 5
+
+    progress = TaskProgress(stopping, clock=lambda: now)
+    with pytest.raises(Interrupted):
+        for tenth in range(100):
+            now = tenth / 10
+            progress.stop_if_asked()
+    assert looks == [1, 2, 3, 4, 5]

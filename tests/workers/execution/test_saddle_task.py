@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from orchestrator.planning.saddle_refinement import unlisted_ends
-from tests.helpers.interruptions import check_interruptions
+from tests.helpers.interruptions import check_interruptions, check_stops_within_steps
 from tests.helpers.problems import problem_of
 from topo_core.critical_points.saddles import SaddleSettings
 from topo_core.paths.pass_refinement import PassRefinement
@@ -125,17 +125,30 @@ def test_a_saddle_at_the_top_of_a_path_joins_what_the_path_joins(joined, refined
     assert over.rounds <= 2 and set(over.joins) == {task.a, task.b}
 
 
-def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path, monkeypatch):
-    """Stopped at every checkpoint, a task publishes the same record and the same bytes."""
+@pytest.fixture
+def short(monkeypatch):
+    """Three rounds of few steps each."""
     monkeypatch.setattr(
         "workers.execution.saddle_task.PassRefinement",
         lambda rounds: PassRefinement(
             rounds=3, epochs=3, blocks=1, search=SaddleSettings(steps=2, descent_steps=2)
         ),
     )
+
+
+@pytest.mark.usefixtures("short")
+def test_an_interrupted_refinement_gives_the_same_bits(joined, tmp_path):
+    """Stopped at every checkpoint, a task publishes the same record and the same bytes."""
     task, context = joined
     record, stops = check_interruptions(refine_one_saddle, task, context, tmp_path / "broken")
     assert stops == 2 and record.rounds == 3
+
+
+@pytest.mark.usefixtures("short")
+def test_a_stop_within_a_round_gives_the_same_bits(joined, tmp_path):
+    """A round takes minutes on large networks; the task ends at the next evaluation and begins it again."""
+    task, context = joined
+    check_stops_within_steps(refine_one_saddle, task, context, tmp_path / "broken", [3, 30])
 
 
 def test_large_problems_are_not_looked_at(joined, monkeypatch):
