@@ -99,12 +99,14 @@ def test_a_stop_within_a_polish_gives_the_same_bits(context, tmp_path):
 
 
 def test_without_a_ridge_nothing_is_called_a_minimum(tmp_path):
-    """Cross entropy alone has no minimum: training is not continued, and the record says so."""
+    """Cross entropy alone has no minimum: training is not continued, and the record says so, for the price of
+    some tens of gradients and without eigenvalues."""
     loaded = loaded_with(None)
     context = TaskContext(loaded, Store(open_objects(str(tmp_path))), TaskProgress())
     record = train_minimum(TrainMinimum(loaded.problem, SETTINGS, 0, 5), context)
     assert not record.polished and record.verdict in ("not stationary", "unbounded")
-    assert record.gradient_norm > record.gradient_tolerance
+    assert record.gradient_norm > record.gradient_tolerance and record.eigenvalues == ()
+    assert record.judging_gradients == 37 and record.judging_products == 8
 
 
 def test_large_problems_are_neither_polished_nor_judged(context, monkeypatch):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from orchestrator.planning.saddle_refinement import unlisted_ends
 from tests.helpers.interruptions import check_interruptions, check_stops_within_steps
@@ -74,6 +75,44 @@ def test_minima_of_loss_zero_and_at_the_origin_are_known(tmp_path):
     lost = replace(record, ends=("", ""))
     assert unlisted_ends([lost], [0.0, 1e-25]) == ()
     assert len(unlisted_ends([replace(lost, end_losses=(0.1, 0.1 + 1e-12))], [0.0])) == 1
+
+
+def one_linear_unit():
+    """Two inputs, one hidden unit without an activation, two outputs."""
+    return nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 2, bias=False))
+
+
+def singular_pairs():
+    """The two unit vectors, and their images under diag(2, 1)."""
+    inputs, targets = torch.eye(2), torch.diag(torch.tensor([2.0, 1.0]))
+    return inputs, targets, inputs, targets
+
+
+def test_a_saddle_that_is_flat_along_a_symmetry_is_verified(tmp_path):
+    """Both weights of the unit may be rescaled, so no stationary point of this loss without a ridge has
+    curvature in all directions; the saddle between both signs of the minimum is proved all the same."""
+    module = "tests.workers.execution.test_saddle_task"
+    problem = problem_of(
+        {"name": f"{module}:one_linear_unit"},
+        {"name": f"{module}:singular_pairs"},
+        loss={"name": "mse"},
+        dtype="float64",
+    )
+    store = Store(open_objects(str(tmp_path)))
+    context = TaskContext(load_problem(problem, Evaluation()), store, TaskProgress())
+    root = 2**0.5
+    points = [[root, 0, root, 0], [0.3, 1, 0.3, 1], [-0.3, 1, -0.3, 1], [-root, 0, -root, 0]]
+    path = torch.tensor(points, dtype=torch.float64)
+    names = {
+        key: store.publish_minimum(key, context.loaded.state_dict(end))
+        for key, end in zip("ab", path[[0, -1]], strict=True)
+    }
+    names["path"] = store.publish_path("path", {"points": path})
+    task = RefineSaddle(problem, 0, 1, "path", "a", "b", (), seed=0).with_objects(names)
+    record = refine_one_saddle(task, context)
+    assert (record.ended, record.verdict, record.index) == ("verified", "saddle", 1)
+    assert "1 explained by the rescaling of linear units, 0 unexplained" in record.reason
+    assert record.loss == pytest.approx(2.0**2 / 4)
 
 
 @pytest.fixture(scope="module")
