@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
+from topo_core.objectives.batching.fully_connected import fully_connected
 from topo_core.objectives.flat_parameters import ParameterLayout
 from topo_core.objectives.losses import CrossEntropy, Loss, Ridge
 from topo_core.objectives.losses.squared_error import SquaredError
@@ -28,22 +28,22 @@ _ULPS = 8 * _EPS  # relative widening of sums of few terms and of elementary fun
 _TINY = 1e-300
 
 
-class Interval(NamedTuple):
+class Enclosure(NamedTuple):
     """Lower and upper ends, tensors of one shape."""
 
     low: Tensor
     high: Tensor
 
-    def widened(self) -> "Interval":
+    def widened(self) -> "Enclosure":
         """Wider by the rounding of one operation."""
         margin = _ULPS * torch.maximum(self.low.abs(), self.high.abs()) + _TINY
-        return Interval(self.low - margin, self.high + margin)
+        return Enclosure(self.low - margin, self.high + margin)
 
-    def plus(self, other: "Interval") -> "Interval":
+    def plus(self, other: "Enclosure") -> "Enclosure":
         """The sum."""
-        return Interval(self.low + other.low, self.high + other.high).widened()
+        return Enclosure(self.low + other.low, self.high + other.high).widened()
 
-    def times(self, other: "Interval") -> "Interval":
+    def times(self, other: "Enclosure") -> "Enclosure":
         """The product, element by element."""
         ends = torch.stack(
             [
@@ -53,14 +53,14 @@ class Interval(NamedTuple):
                 self.high * other.high,
             ]
         )
-        return Interval(ends.amin(0), ends.amax(0)).widened()
+        return Enclosure(ends.amin(0), ends.amax(0)).widened()
 
     def largest(self) -> Tensor:
         """The largest absolute value."""
         return torch.maximum(self.low.abs(), self.high.abs())
 
 
-def _product(weights: Interval, rows: Interval) -> Interval:
+def _product(weights: Enclosure, rows: Enclosure) -> Enclosure:
     """Products [k, a, n] of matrices in ``weights`` [k, a, b] and ``rows`` [k or 1, b, n]."""
     wc, xc = 0.5 * (weights.low + weights.high), 0.5 * (rows.low + rows.high)
     wr = torch.maximum(weights.high - wc, wc - weights.low) * (1 + _ULPS)
@@ -70,7 +70,7 @@ def _product(weights: Interval, rows: Interval) -> Interval:
     radius = wc.abs() @ xr + wr @ (xc.abs() + xr)
     terms = weights.low.shape[-1]
     radius = radius * (1 + (terms + 4) * _EPS) + 2 * (terms + 2) * _EPS * size + _TINY
-    return Interval(centre - radius, centre + radius).widened()
+    return Enclosure(centre - radius, centre + radius).widened()
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ class _Smooth:
     slope: Callable[[Tensor], Tensor]
     peaked: bool
 
-    def of(self, z: Interval) -> tuple[Interval, Interval]:
+    def of(self, z: Enclosure) -> tuple[Enclosure, Enclosure]:
         """Ranges of the value and of the derivative on ``z``."""
-        value = Interval(self.value(z.low), self.value(z.high)).widened()
+        value = Enclosure(self.value(z.low), self.value(z.high)).widened()
         if not self.peaked:
-            return value, Interval(self.slope(z.low), self.slope(z.high)).widened()
+            return value, Enclosure(self.slope(z.low), self.slope(z.high)).widened()
         nearest = torch.where(
             (z.low <= 0) & (z.high >= 0),
             torch.zeros_like(z.low),
             torch.minimum(z.low.abs(), z.high.abs()),
         )
-        slope = Interval(self.slope(z.largest()), self.slope(nearest)).widened()
+        slope = Enclosure(self.slope(z.largest()), self.slope(nearest)).widened()
         # 1 − tanh² has an absolute error of an ulp of 1, not a relative one.
-        return value, Interval(slope.low - _ULPS, slope.high + _ULPS)
+        return value, Enclosure(slope.low - _ULPS, slope.high + _ULPS)
 
 
 def _softplus(z: Tensor) -> Tensor:
@@ -111,6 +111,12 @@ _SMOOTH: dict[type[nn.Module], _Smooth] = {
     nn.Softplus: _Smooth(_softplus, torch.sigmoid, False),
     nn.ReLU: _Smooth(torch.relu, _relu_slope, False),
 }
+
+
+def _is_known(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.Softplus) and (layer.beta, layer.threshold) != (1, 20):
+        return False
+    return type(layer) in _SMOOTH
 
 
 class IntervalLoss:
@@ -135,14 +141,8 @@ class IntervalLoss:
         loss: Loss | None = None,
         ridge: Ridge | None = None,
     ) -> None:
-        layers = [layer for layer in chain(module) or [] if type(layer) is not nn.Flatten]
-        linear, between = layers[::2], layers[1::2]
-        known = all(type(layer) is nn.Linear for layer in linear) and all(
-            type(layer) in _SMOOTH for layer in between
-        )
-        softplus = [layer for layer in between if isinstance(layer, nn.Softplus)]
-        plain = all(layer.beta == 1 and layer.threshold == 20 for layer in softplus)
-        if not (layers and len(layers) % 2 and known and plain and weights_and_biases(linear)):
+        network = fully_connected(module)
+        if network is None or not all(map(_is_known, network.activations)):
             raise ValueError(
                 "bounds can be proved for chains of Linear layers with tanh, sigmoid, softplus or ReLU "
                 "between them, and this network is none"
@@ -156,13 +156,14 @@ class IntervalLoss:
                 "bounds can be proved for cross entropy of class numbers without options, and for mse; this "
                 "loss is none of them"
             )
-        self._activations = [_SMOOTH[type(layer)] for layer in between]
+        self._activations = [_SMOOTH[type(layer)] for layer in network.activations]
         self._layout = ParameterLayout.of(module)
         self._x = inputs.double().flatten(1).T[None]  # [1, width, n]
-        if self._x.shape[1] != linear[0].in_features:
+        width = network.layers[0].in_features
+        if self._x.shape[1] != width:
             raise ValueError(
                 f"bounds can be proved where the first layer takes all {self._x.shape[1]} numbers of an "
-                f"example at once, and that of this network takes {linear[0].in_features}"
+                f"example at once, and that of this network takes {width}"
             )
         self._y = targets if classes else targets.double().view(len(inputs), -1).T
         self._ridge = None if ridge is None or not ridge.strength else ridge.on(self._layout)
@@ -176,22 +177,22 @@ class IntervalLoss:
         starts, ends = starts.double(), ends.double()
         middle = 0.5 * (starts + ends)
         zero = torch.zeros_like(middle)
-        at_middle, _ = self._range(Interval(middle, middle).widened(), Interval(zero, zero))
-        piece = Interval(torch.minimum(starts, ends), torch.maximum(starts, ends)).widened()
+        at_middle, _ = self._range(Enclosure(middle, middle).widened(), Enclosure(zero, zero))
+        piece = Enclosure(torch.minimum(starts, ends), torch.maximum(starts, ends)).widened()
         change = ends - starts
-        _, slopes = self._range(piece, Interval(change, change).widened())
+        _, slopes = self._range(piece, Enclosure(change, change).widened())
         half = 0.5 * slopes.largest() * (1 + _ULPS)
         bound = (at_middle.high + half) * (1 + _ULPS) + _TINY
         return at_middle.high, bound.nan_to_num(nan=torch.inf, posinf=torch.inf)  # NaN: an overflow
 
-    def _range(self, points: Interval, change: Interval) -> tuple[Interval, Interval]:
+    def _range(self, points: Enclosure, change: Enclosure) -> tuple[Enclosure, Enclosure]:
         """Ranges [k] of the loss at ``points`` [k, d], and of its derivative with θ' in ``change`` [k, d]."""
         views = [list(self._layout.views(end).values()) for end in (*points, *change)]
-        x, dx = Interval(self._x, self._x), Interval(0 * self._x, 0 * self._x)
+        x, dx = Enclosure(self._x, self._x), Enclosure(0 * self._x, 0 * self._x)
         for number in range(len(self._activations) + 1):
             weight, bias = (
                 [
-                    Interval(views[i][2 * number + part], views[i + 1][2 * number + part])
+                    Enclosure(views[i][2 * number + part], views[i + 1][2 * number + part])
                     for i in (0, 2)
                 ]
                 for part in (0, 1)
@@ -209,34 +210,34 @@ class IntervalLoss:
             value, derivative = self._with_ridge(points, change, value, derivative)
         return value, derivative
 
-    def _of_outputs(self, z: Interval, dz: Interval) -> tuple[Interval, Interval]:
+    def _of_outputs(self, z: Enclosure, dz: Enclosure) -> tuple[Enclosure, Enclosure]:
         """Ranges of the mean loss [k] and its derivative, from outputs [k, c, n] and theirs."""
         if self._y.ndim == 2:
-            off = Interval(z.low - self._y, z.high - self._y).widened()
+            off = Enclosure(z.low - self._y, z.high - self._y).widened()
             low = torch.where(
                 (off.low <= 0) & (off.high >= 0), 0.0, torch.minimum(off.low.abs(), off.high.abs())
             )
-            square = Interval(low.square(), off.largest().square()).widened()
+            square = Enclosure(low.square(), off.largest().square()).widened()
             change = off.times(dz)
-            return _mean(square), _mean(Interval(2 * change.low, 2 * change.high))
+            return _mean(square), _mean(Enclosure(2 * change.low, 2 * change.high))
         own = self._y.view(1, 1, -1).expand(len(z.low), 1, -1)
-        apart = Interval(z.low - z.high.gather(1, own), z.high - z.low.gather(1, own)).widened()
-        apart = Interval(apart.low.scatter(1, own, 0.0), apart.high.scatter(1, own, 0.0))
-        value = Interval(apart.low.logsumexp(1), apart.high.logsumexp(1)).widened()
+        apart = Enclosure(z.low - z.high.gather(1, own), z.high - z.low.gather(1, own)).widened()
+        apart = Enclosure(apart.low.scatter(1, own, 0.0), apart.high.scatter(1, own, 0.0))
+        value = Enclosure(apart.low.logsumexp(1), apart.high.logsumexp(1)).widened()
         rounding = _ULPS + len(z.low[0]) * _EPS  # of the sum of the exponentials, relative
-        value = Interval(value.low - rounding, value.high + rounding)
-        change = Interval(
+        value = Enclosure(value.low - rounding, value.high + rounding)
+        change = Enclosure(
             dz.low - dz.high.gather(1, own), dz.high - dz.low.gather(1, own)
         ).widened()
-        change = Interval(change.low.scatter(1, own, 0.0), change.high.scatter(1, own, 0.0))
+        change = Enclosure(change.low.scatter(1, own, 0.0), change.high.scatter(1, own, 0.0))
         derivative = _shares(z).times(change)
-        terms = Interval(derivative.low.sum(1), derivative.high.sum(1))
+        terms = Enclosure(derivative.low.sum(1), derivative.high.sum(1))
         size = derivative.largest().sum(1) * len(derivative.low[0]) * _EPS
-        return _mean(value), _mean(Interval(terms.low - size, terms.high + size))
+        return _mean(value), _mean(Enclosure(terms.low - size, terms.high + size))
 
     def _with_ridge(
-        self, points: Interval, change: Interval, value: Interval, derivative: Interval
-    ) -> tuple[Interval, Interval]:
+        self, points: Enclosure, change: Enclosure, value: Enclosure, derivative: Enclosure
+    ) -> tuple[Enclosure, Enclosure]:
         """Ranges with the ridge ½ λ Σ θ², whose derivative is λ Σ θ θ'."""
         assert self._ridge is not None
         width = points.low.shape[1]
@@ -259,15 +260,15 @@ class IntervalLoss:
         ]
         size = (slope * product.largest()).sum(1) * width * _EPS
         growth = 1 + (width + 4) * _EPS
-        ridge = Interval(parts[0] / growth, parts[1] * growth)
-        return value.plus(ridge), derivative.plus(Interval(parts[2] - size, parts[3] + size))
+        ridge = Enclosure(parts[0] / growth, parts[1] * growth)
+        return value.plus(ridge), derivative.plus(Enclosure(parts[2] - size, parts[3] + size))
 
 
-def _column(bias: Interval) -> Interval:
-    return Interval(bias.low[:, :, None], bias.high[:, :, None])
+def _column(bias: Enclosure) -> Enclosure:
+    return Enclosure(bias.low[:, :, None], bias.high[:, :, None])
 
 
-def _shares(z: Interval) -> Interval:
+def _shares(z: Enclosure) -> Enclosure:
     """Ranges of softmax over axis 1."""
     low, high = [], []
     for c in range(z.low.shape[1]):
@@ -276,14 +277,14 @@ def _shares(z: Interval) -> Interval:
         least = (z.low[:, rest] - z.high[:, c : c + 1]).exp().sum(1)
         low.append(1 / (1 + most))
         high.append(1 / (1 + least))
-    share = Interval(torch.stack(low, 1), torch.stack(high, 1))
+    share = Enclosure(torch.stack(low, 1), torch.stack(high, 1))
     # Exponents of differences up to 709 have relative errors of 709 ε, and sums of n terms of n ε.
     margin = 2 * (709 + z.low.shape[1]) * _EPS
-    return Interval(share.low * (1 - margin), share.high * (1 + margin))
+    return Enclosure(share.low * (1 - margin), share.high * (1 + margin))
 
 
-def _mean(values: Interval) -> Interval:
+def _mean(values: Enclosure) -> Enclosure:
     """The mean over all axes but the first, widened by the rounding of the sum."""
     low, high = values.low.flatten(1), values.high.flatten(1)
     size = torch.maximum(low.abs(), high.abs()).mean(1) * (low.shape[1] + 4) * _EPS + _TINY
-    return Interval(low.mean(1) - size, high.mean(1) + size)
+    return Enclosure(low.mean(1) - size, high.mean(1) + size)

@@ -9,12 +9,11 @@ does; differentiating twice by autograd takes four or five. Several vectors shar
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
+from topo_core.objectives.batching.fully_connected import fully_connected, weights_of
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.losses import CrossEntropy
 from topo_core.objectives.losses.protocol import Loss
@@ -72,8 +71,9 @@ class LinearCurvature:
 
     def __init__(self, network: Network) -> None:
         self._layout, self._loss = network.layout, network.loss
-        layers = [m for m in chain(network.module) or [] if not isinstance(m, nn.Flatten)]
-        self._activations = layers[1::2]
+        plan = fully_connected(network.module)
+        assert plan is not None
+        self._activations = plan.activations
         self._widths = [int(shape[0]) for shape in network.layout.shapes[::2]]
         self._last: tuple[Tensor, Tensor, Tensor, list[_Chunk]] | None = None
 
@@ -118,15 +118,8 @@ class LinearCurvature:
         self._last = point.clone(), inputs, targets, list(parts)
         return self._last[3]
 
-    def _weights(self, rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(weight [..., o, i], bias [..., o, 1]) of each layer, in `rows` [..., d]."""
-        views = list(self._layout.views(rows).values())
-        return [
-            (weight, bias[..., None]) for weight, bias in zip(views[::2], views[1::2], strict=True)
-        ]
-
     def _chunk(self, point: Tensor, inputs: Tensor, targets: Tensor, share: float) -> _Chunk:
-        weights = self._weights(point)
+        weights = weights_of(self._layout, point)
         below, outputs = [inputs.flatten(1).T], list[Tensor]()
         for (weight, bias), activation in zip(weights, [*self._activations, None], strict=True):
             outputs.append(torch.addmm(bias, weight, below[-1]))
@@ -145,7 +138,7 @@ class LinearCurvature:
     def _products(self, point: Tensor, vectors: Tensor, kept: Iterable[_Chunk]) -> Tensor:
         """Products [k, d] with `vectors` [k, d] at `point` [d]."""
         total = torch.zeros_like(vectors)
-        weights, moved, into = map(self._weights, (point, vectors, total))
+        weights, moved, into = (weights_of(self._layout, x) for x in (point, vectors, total))
         for chunk in kept:
             turned = self._forward(weights, moved, chunk)
             change = chunk.outputs_product(turned[-1])
@@ -182,28 +175,14 @@ class LinearCurvature:
         return turned
 
 
-def is_supported(network: Network) -> bool:
-    """Whether the network is [Flatten,] Linear, activation, …, Linear with biases and elementwise
-    activations."""
-    layers = chain(network.module)
-    if not layers:
-        return False
-    if isinstance(layers[0], nn.Flatten):
-        if (layers[0].start_dim, layers[0].end_dim) != (1, -1):
-            return False
-        layers = layers[1:]
-    linear, between = layers[::2], layers[1::2]
+def is_supported(network: Network, inputs: Tensor) -> bool:
+    """Whether the network is fully connected with elementwise activations, and `inputs` [n, ...] have one
+    row of features each."""
+    plan = fully_connected(network.module)
     return (
-        len(layers) % 2 == 1
-        and all(type(layer) is nn.Linear for layer in linear)
-        and all(type(layer) in _ELEMENTWISE for layer in between)
-        and weights_and_biases(linear)
-        and all(
-            isinstance(a, nn.Linear)
-            and isinstance(b, nn.Linear)
-            and a.out_features == b.in_features
-            for a, b in pairwise(linear)
-        )
+        plan is not None
+        and all(type(layer) in _ELEMENTWISE for layer in plan.activations)
+        and plan.takes(inputs)
     )
 
 

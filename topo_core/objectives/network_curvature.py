@@ -48,9 +48,11 @@ class NetworkCurvature:
         return hessian_vector_product(loss_at, point, vector)
 
 
-def curvature_of(network: Network) -> NetworkCurvature | LinearCurvature:
-    """The curvature of a network without batch norm: the fast form where the network is fully connected."""
-    return LinearCurvature(network) if is_supported(network) else NetworkCurvature(network)
+def curvature_of(network: Network, inputs: Tensor) -> NetworkCurvature | LinearCurvature:
+    """The curvature of a network without batch norm on `inputs` [n, ...]: the fast form where the network is
+    fully connected."""
+    fast = is_supported(network, inputs)
+    return LinearCurvature(network) if fast else NetworkCurvature(network)
 
 
 def hessian_vector_product(

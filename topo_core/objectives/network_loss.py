@@ -103,7 +103,7 @@ class ModuleObjective:
         self._statistics = TrainingSetStatistics(module, self.layout, norms) if norms else None
         self._normed = BatchNormCurvature(module, self.layout, norms, self.loss) if norms else None
         trained = Network(self._training_module, self.layout, self.loss)
-        self._curvature = self._normed or curvature_of(trained)
+        self._curvature = self._normed or curvature_of(trained, inputs)
         self._twin: ModuleObjective | None = None
 
     def _evaluators(self, norms: list[str]) -> None:

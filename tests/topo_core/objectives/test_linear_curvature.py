@@ -7,10 +7,12 @@ import torch
 from torch import nn
 
 from topo_core.objectives.batching.protocol import Network
+from topo_core.objectives.curvature import central_difference_products
 from topo_core.objectives.linear_curvature import LinearCurvature, is_supported
 from topo_core.objectives.loss_registry import LOSSES
 from topo_core.objectives.losses import CrossEntropy, UserLoss
 from topo_core.objectives.network_curvature import NetworkCurvature, curvature_of
+from topo_core.objectives.network_loss import ModuleObjective
 
 
 def network(activation, hidden, loss):
@@ -48,7 +50,7 @@ def test_products_are_those_of_autograd(activation, hidden, loss, targets):
     """For every depth, smooth and piecewise linear activations, and losses with and without curvature."""
     net = network(activation, hidden, loss)
     given = problem(net, targets)
-    assert isinstance(curvature_of(net), LinearCurvature)
+    assert isinstance(curvature_of(net, given[2]), LinearCurvature)
     expected = NetworkCurvature(net).products(*given)
     torch.testing.assert_close(
         LinearCurvature(net).products(*given), expected, rtol=1e-11, atol=1e-13
@@ -109,4 +111,21 @@ def test_a_loss_without_a_second_derivative_says_so():
 )
 def test_other_networks_are_left_to_autograd(module):
     """Layers without biases, activations that mix numbers or have parameters, and other modules."""
-    assert not is_supported(Network.of(module, CrossEntropy()))
+    assert not is_supported(Network.of(module, CrossEntropy()), torch.zeros(2, 6))
+
+
+def test_examples_of_several_rows_are_left_to_autograd():
+    """Without a flattening the layers map each row of features of an example; products were refused there."""
+    draw = torch.Generator().manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double()
+    inputs, targets = torch.randn(2, 7, 5, 3, dtype=torch.float64, generator=draw)
+    objective = ModuleObjective(
+        module, inputs, targets[..., :2], batch_size=7, loss=LOSSES["mse"]()
+    )
+    points, vectors = torch.randn(2, 1, objective.dimension, dtype=torch.float64, generator=draw)
+    torch.testing.assert_close(
+        objective.hessian_vector_products(points, vectors),
+        central_difference_products(objective, points, vectors),
+        rtol=1e-6,
+        atol=1e-8,
+    )

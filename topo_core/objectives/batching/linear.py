@@ -14,45 +14,27 @@ import torch
 from torch import Tensor, nn
 
 from topo_core.objectives.batching.activations import ACTIVATIONS, Activation
-from topo_core.objectives.batching.exact_layers import chain, weights_and_biases
+from topo_core.objectives.batching.fully_connected import (
+    FullyConnected,
+    fully_connected,
+    weights_of,
+)
 from topo_core.objectives.batching.matrix_products import Product, blas, has_onednn
 from topo_core.objectives.batching.protocol import EvaluationContext, Network
 from topo_core.objectives.losses.protocol import ClosedFormLoss
 from topo_core.objectives.minibatches import chunks
 
 
-@dataclass(frozen=True)
-class LinearPlan:
-    """The layers of a fully connected network, and the activations between them."""
-
-    layers: tuple[nn.Linear, ...]
-    activations: tuple[Activation, ...]
-    flattens: bool
-
-    def takes(self, inputs: Tensor) -> bool:
-        """Whether `inputs` [n, ...] fit the first layer, after flattening if the network flattens."""
-        width = inputs.shape[1:].numel()
-        return width == self.layers[0].in_features and (self.flattens or inputs.ndim == 2)
+def plan_of(module: nn.Module) -> FullyConnected | None:
+    """The layers of a fully connected network with known activations; None for any other network."""
+    plan = fully_connected(module)
+    known = plan is not None and all(type(layer) in ACTIVATIONS for layer in plan.activations)
+    return plan if known else None
 
 
-def plan_of(module: nn.Module) -> LinearPlan | None:
-    """The plan of [Flatten,] Linear, activation, …, Linear with biases; None for any other network."""
-    layers = chain(module)
-    if not layers:
-        return None
-    first = layers[0]
-    flattens = type(first) is nn.Flatten
-    if isinstance(first, nn.Flatten) and flattens:
-        if (first.start_dim, first.end_dim) != (1, -1):
-            return None
-        layers = layers[1:]
-    linear, between = layers[::2], layers[1::2]
-    if len(layers) % 2 == 0 or not all(type(layer) in ACTIVATIONS for layer in between):
-        return None
-    if not all(type(layer) is nn.Linear for layer in linear) or not weights_and_biases(linear):
-        return None
-    chosen = tuple(layer for layer in linear if isinstance(layer, nn.Linear))
-    return LinearPlan(chosen, tuple(ACTIVATIONS[type(layer)] for layer in between), flattens)
+def activations_of(plan: FullyConnected) -> tuple[Activation, ...]:
+    """The activations of a network that `plan_of` recognises."""
+    return tuple(ACTIVATIONS[type(layer)] for layer in plan.activations)
 
 
 class LinearEvaluator:
@@ -71,12 +53,7 @@ class LinearEvaluator:
         if plan is None or not isinstance(network.loss, ClosedFormLoss):
             raise ValueError("the network is not fully connected, or its loss has no closed form")
         self.depth, self._layout, self._product = len(plan.layers), network.layout, product
-        self._activations, self._loss = plan.activations, network.loss
-
-    def _parameters(self, points: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """(weight [k, out, in], bias [k, out, 1]) of each layer."""
-        views = list(self._layout.views(points).values())
-        return [(views[2 * i], views[2 * i + 1][..., None]) for i in range(self.depth)]
+        self._activations, self._loss = activations_of(plan), network.loss
 
     def _forward(self, parameters: list[tuple[Tensor, Tensor]], first: Tensor) -> list[Tensor]:
         """The activations after each layer, given the outputs `first` of the first layer.
@@ -105,7 +82,7 @@ class LinearEvaluator:
         paths, size, dimension = points.shape
         flat = points.reshape(paths * size, dimension)
         gradients = torch.empty_like(flat)
-        parameters, into = self._parameters(flat), self._parameters(gradients)
+        parameters, into = weights_of(self._layout, flat), weights_of(self._layout, gradients)
         rows = inputs.flatten(2)
         weight, bias = parameters[0]
         width, inner = weight.shape[1:]
@@ -134,7 +111,7 @@ class LinearEvaluator:
         self, points: Tensor, inputs: Tensor, buffers: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """Outputs [k, n, c]; such networks have no buffers."""
-        parameters = self._parameters(points)
+        parameters = weights_of(self._layout, points)
         weight, bias = parameters[0]
         k, width, inner = weight.shape
         first = self._product(weight.reshape(k * width, inner), inputs.flatten(1)).view(
@@ -153,7 +130,7 @@ class LinearEvaluator:
         """
         sums = torch.zeros(alphas.shape, dtype=torch.float64, device=starts.device)
         nodes, before, after = _shared_ends(starts, ends)
-        weight, bias = self._parameters(nodes)[0]
+        weight, bias = weights_of(self._layout, nodes)[0]
         width, inner = weight.shape[1:]
         matrix = weight.reshape(-1, inner)
         shares = alphas.to(starts.dtype)
@@ -192,7 +169,7 @@ class LinearEvaluator:
         torch.lerp(
             starts[:, None, head:], ends[:, None, head:], shares[..., None], out=points[..., head:]
         )
-        parameters = self._parameters(points.flatten(0, 1))[1:]
+        parameters = weights_of(self._layout, points.flatten(0, 1))[1:]
         return [torch.cat(pair, dim=2).unflatten(0, shares.shape) for pair in parameters]
 
 

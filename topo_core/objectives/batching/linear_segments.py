@@ -8,7 +8,7 @@ product, and each later layer at all points is one batched product.
 import torch
 from torch import Tensor
 
-from topo_core.objectives.batching.linear import plan_of
+from topo_core.objectives.batching.linear import activations_of, plan_of
 from topo_core.objectives.batching.protocol import Network
 from topo_core.objectives.losses.protocol import ClosedFormLoss
 
@@ -23,7 +23,7 @@ class LinearSegments:
     def __init__(self, network: Network) -> None:
         plan = plan_of(network.module)
         assert plan is not None and isinstance(network.loss, ClosedFormLoss)
-        self._layout, self._activations = network.layout, plan.activations
+        self._layout, self._activations = network.layout, activations_of(plan)
         self._loss = network.loss
 
     def losses(
