@@ -33,7 +33,7 @@ from orchestrator.run_file.reading import load, parse
 from orchestrator.runs.api import LoadedRun
 from orchestrator.runs.stored_run import open_run
 from orchestrator.scheduling.outcome import Ending
-from topo_core.homology.barcodes import Method
+from topo_core.homology.barcodes import BarcodeMethod
 from workers.problems.user_code import BadReference, register_callable, source_fingerprint
 from workers.problems.user_data import user_data
 
@@ -49,12 +49,12 @@ class Run(LoadedRun):
     """The results of a run, with figures. Each figure is drawn into the given Matplotlib axes, or into new
     ones."""
 
-    def plot_barcode(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
+    def plot_barcode(self, method: BarcodeMethod = "elder", ax: "Axes | None" = None) -> "Axes":
         """Plot the bars of index 0 over the loss, with the bar of the lowest minimum at the top."""
         axes: Axes = _plots().plot_barcode(self, method, ax)
         return axes
 
-    def plot_diagram(self, method: Method = "elder", ax: "Axes | None" = None) -> "Axes":
+    def plot_diagram(self, method: BarcodeMethod = "elder", ax: "Axes | None" = None) -> "Axes":
         """Plot the persistence diagram: a point for each finite bar, birth horizontally and death
         vertically."""
         axes: Axes = _plots().plot_diagram(self, method, ax)

@@ -21,13 +21,13 @@ from orchestrator.planning.path_status import PairCounts
 from orchestrator.planning.saddle_refinement import UnlistedEnd, unlisted_ends
 from orchestrator.telemetry.json_values import finite_or_none
 from topo_core.homology.bar_ends import RefinedPeak
-from topo_core.homology.barcodes import Bar, Barcode, Method, barcode
+from topo_core.homology.barcodes import Bar, Barcode, BarcodeMethod, barcode
 from topo_core.homology.persistent_homology import HomologyBar
 from topo_core.homology.to_scores import to_score
 from workers.storage.run_store import Damage
 from workers.storage.schema import MinimumRecord, PairRecord, SaddleRecord, SimplexRecord
 
-METHODS: tuple[Method, ...] = ("elder", "direct")
+METHODS: tuple[BarcodeMethod, ...] = ("elder", "direct")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from matplotlib.axes import Axes
 from orchestrator.report.barcodes import draw_bars, room_for
 from orchestrator.report.style import FIRST, MUTED, log_axis, spans_decades
 from orchestrator.runs.api import LoadedRun
-from topo_core.homology.barcodes import Method
+from topo_core.homology.barcodes import BarcodeMethod
 
 
-def plot_barcode(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
+def plot_barcode(run: LoadedRun, method: BarcodeMethod, ax: Axes | None) -> Axes:
     """Draw the bars of index 0 on a loss axis, the lowest minimum at the top; returns the axes."""
     ax = _axes(ax)
     bars = run.barcode(method)
@@ -22,7 +22,7 @@ def plot_barcode(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
     return ax
 
 
-def plot_diagram(run: LoadedRun, method: Method, ax: Axes | None) -> Axes:
+def plot_diagram(run: LoadedRun, method: BarcodeMethod, ax: Axes | None) -> Axes:
     """Draw the finite bars of index 0 as points (birth, death); returns the axes."""
     ax = _axes(ax)
     finite = run.barcode(method).finite

@@ -26,7 +26,7 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.run_file.errors import UserError
 from orchestrator.runs.stored_run import StartedRun, open_run
 from orchestrator.runs.tables import TableName, table_of
-from topo_core.homology.barcodes import Barcode, Method
+from topo_core.homology.barcodes import Barcode, BarcodeMethod
 from topo_core.homology.merge_trees import MergeTree, merge_tree
 from topo_core.homology.persistent_homology import HomologyBarcode
 from topo_core.paths.polyline import arc_positions, at_positions
@@ -267,11 +267,11 @@ class LoadedRun:
         for point in points:
             yield {k: v.contiguous() for k, v in loaded.state_dict(point).items()}
 
-    def barcode(self, method: Method = "elder") -> Barcode:
+    def barcode(self, method: BarcodeMethod = "elder") -> Barcode:
         """The barcode of index 0, by the elder rule (`elder`) or by Algorithm 1 of the paper (`direct`)."""
         return self.landscape.barcodes[method]
 
-    def to_score(self, method: Method = "elder") -> float:
+    def to_score(self, method: BarcodeMethod = "elder") -> float:
         """Half the length of the longest finite bar of index 0; infinite if some minima are not connected."""
         return self.landscape.to_scores[method]
 

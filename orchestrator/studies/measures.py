@@ -15,7 +15,7 @@ from orchestrator.analysis.landscape import Landscape
 from orchestrator.runs.gradient_norms import GradientNorms
 from orchestrator.runs.published_heights import PublishedHeights
 from topo_core.homology.bar_ends import EndKind
-from topo_core.homology.barcodes import Bar, Method
+from topo_core.homology.barcodes import Bar, BarcodeMethod
 from workers.storage.schema import MinimumRecord, PairRecord
 
 Measure = Callable[[Landscape], float | None]
@@ -34,11 +34,11 @@ def _over_passes(value: Callable[[PairRecord], float]) -> Measure:
     return measure
 
 
-def _bar_length(method: Method) -> Measure:
+def _bar_length(method: BarcodeMethod) -> Measure:
     return lambda run: _mean(bar.length for bar in run.barcodes[method].finite)
 
 
-def _score(method: Method) -> Measure:
+def _score(method: BarcodeMethod) -> Measure:
     def measure(run: Landscape) -> float | None:
         score = run.to_scores[method]
         return score if math.isfinite(score) else None
@@ -46,14 +46,14 @@ def _score(method: Method) -> Measure:
     return measure
 
 
-def bars_and_errors(run: Landscape, method: Method = "direct") -> list[tuple[Bar, float]]:
+def bars_and_errors(run: Landscape, method: BarcodeMethod = "direct") -> list[tuple[Bar, float]]:
     """The finite bars, each with the test error of its minimum."""
     return [
         (bar, 1 - run.minima[int(bar.minimum)].test_accuracy) for bar in run.barcodes[method].finite
     ]
 
 
-def _with_error(value: Callable[[Bar], float], method: Method = "direct") -> Measure:
+def _with_error(value: Callable[[Bar], float], method: BarcodeMethod = "direct") -> Measure:
     """Spearman's rank correlation of a value of a bar and the test error of its minimum, over finite bars.
 
     None for fewer than three bars, or if one side is constant.

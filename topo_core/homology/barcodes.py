@@ -28,7 +28,7 @@ from topo_core.homology.minimum_graphs import (
     numbers,
 )
 
-Method = Literal["elder", "direct"]
+BarcodeMethod = Literal["elder", "direct"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Barcode(Bars[Bar]):
     to a lower one yet.
     """
 
-    method: Method
+    method: BarcodeMethod
     index: ClassVar[int] = 0
 
     @property
@@ -137,7 +137,7 @@ class Barcode(Bars[Bar]):
 def barcode(
     losses: Sequence[float] | Mapping[Minimum, float],
     heights: PassHeights,
-    method: Method = "elder",
+    method: BarcodeMethod = "elder",
 ) -> Barcode:
     """The barcode of minima with known passes.
 
@@ -154,7 +154,9 @@ def barcode(
     return barcode_of(checked_graph(losses, heights), method)
 
 
-def barcode_of(graph: MinimumGraph, method: Method, *, without: int | None = None) -> Barcode:
+def barcode_of(
+    graph: MinimumGraph, method: BarcodeMethod, *, without: int | None = None
+) -> Barcode:
     """``barcode`` of checked input, with the minimum of rank ``without`` left out."""
     if method == "elder":
         deaths = {merge.younger: merge.index for merge in merges(graph, without=without)}

@@ -12,7 +12,7 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
-from topo_core.homology.barcodes import Barcode, Method, barcode
+from topo_core.homology.barcodes import Barcode, BarcodeMethod, barcode
 from topo_core.homology.minimum_graphs import Minimum, Pair
 
 
@@ -34,7 +34,7 @@ def quotient_barcode(
     losses: Mapping[Minimum, float],
     heights: Mapping[Pair, float],
     classes: Mapping[Minimum, Hashable],
-    method: Method = "elder",
+    method: BarcodeMethod = "elder",
 ) -> QuotientBarcode:
     """The barcode of classes of minima with known passes.
 

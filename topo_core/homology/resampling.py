@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from topo_core.homology.barcodes import Method, barcode_of
+from topo_core.homology.barcodes import BarcodeMethod, barcode_of
 from topo_core.homology.minimum_graphs import Minimum, PassHeights, checked_graph
 from topo_core.homology.to_scores import to_score
 
@@ -28,7 +28,7 @@ class Jackknife:
 def jackknife(
     losses: Sequence[float] | Mapping[Minimum, float],
     heights: PassHeights,
-    method: Method = "elder",
+    method: BarcodeMethod = "elder",
 ) -> Jackknife:
     """The TO-score without each of the minima in turn, and without the passes from it.
 
