@@ -23,21 +23,21 @@ from topo_core.critical_points.counting import (
     stationary_tolerance,
 )
 from topo_core.critical_points.kink_descent import KinkDescent
-from topo_core.critical_points.lbfgs import CurvaturePairs, line_search
+from topo_core.critical_points.lbfgs import CurvaturePairs
 from topo_core.critical_points.polish_along_kinks import along_kinks, with_nearby_gradients
 from topo_core.critical_points.polish_state import PolishSettings, PolishState
-from topo_core.critical_points.trust_region import newton_step
+from topo_core.critical_points.polish_steps import (
+    REGION,
+    is_spent,
+    is_stationary,
+    quasi_newton_step,
+    trust_region_step,
+)
 from topo_core.critical_points.verdicts import CriticalPoint, Verdict
 from topo_core.objectives.protocol import Objective
 
-_FIRST_MOVE = 1e-3  # of the first step, in sizes of the parameters
-_LONGEST = 0.1  # step of L-BFGS, in sizes
-_REGION = 0.1  # first radius of Newton's trust region, in sizes
-_SMALLEST = 1e-14  # radius, in sizes, below which rounding rules
 _LEAVE = 1e-3  # first distance from a saddle, in sizes; doubled while the loss keeps falling
 _LEAVE_TRIALS = 20
-_MARGIN = 0.5  # of the tolerance: the largest curvature is estimated anew when it is judged
-_FAR = 1e6  # sizes: parameters that have grown so far have left every minimum behind
 
 
 def init_polish(objective: Objective, point: Tensor) -> PolishState:
@@ -60,7 +60,7 @@ def init_polish(objective: Objective, point: Tensor) -> PolishState:
         loss=loss,
         phase="lbfgs" if finite else "done",
         iteration=0,
-        radius=_REGION * length_scale(point),
+        radius=REGION * length_scale(point),
         largest=largest if math.isfinite(largest) else 0.0,
         loss_rounding=rounding.loss,
         gradient_rounding=rounding.gradient,
@@ -88,9 +88,9 @@ def advance_polish(
     while not state.done and (iterations is None or done < iterations):
         counted = CountedObjective(objective)
         if state.phase == "lbfgs":
-            state = _lbfgs(counted, state, settings)
+            state = quasi_newton_step(counted, state, settings)
         elif state.phase == "newton":
-            state = _newton(counted, state, settings)
+            state = trust_region_step(counted, state, settings)
         elif state.phase == "kink":
             state = along_kinks(counted, state, settings)
         else:
@@ -151,105 +151,8 @@ def polish_minimum(
     return polish_result(objective, state, settings, symmetries=symmetries, seed=seed)
 
 
-def _tolerance(state: PolishState, settings: PolishSettings) -> float:
-    given = settings.classify.tolerance
-    if given is not None:
-        return given
-    return stationary_tolerance(
-        state.largest, state.length, state.gradient_rounding, state.point.dtype
-    )
-
-
 def _at_scale(state: PolishState, settings: PolishSettings) -> ClassifySettings:
     return replace(settings.classify, length=settings.classify.length or state.length)
-
-
-def _stationary(state: PolishState, settings: PolishSettings) -> bool:
-    return float(state.gradient.norm()) <= _MARGIN * _tolerance(state, settings)
-
-
-def _lbfgs(counted: CountedObjective, state: PolishState, settings: PolishSettings) -> PolishState:
-    """One quasi-Newton step."""
-    if _stationary(state, settings):
-        return replace(state, phase="judge", iteration=0)
-    if state.iteration >= settings.lbfgs_iterations(len(state.point)) or _has_left(state):
-        return _to_newton(counted, state)
-    norm = float(state.gradient.norm())
-    direction = -state.pairs.inverse_times(state.gradient, _FIRST_MOVE * state.length / norm)
-    if not float(direction @ state.gradient) < 0:
-        return replace(state, pairs=CurvaturePairs.none(state.point), iteration=state.iteration + 1)
-    trial = line_search(
-        counted.at,
-        state.point,
-        state.loss,
-        state.gradient,
-        direction,
-        first=min(1.0, _LONGEST * state.length / float(direction.norm())),
-        rounding=state.loss_rounding,
-    )
-    if not trial.success:
-        return _to_newton(counted, state)
-    move, change = trial.point - state.point, trial.gradient - state.gradient
-    return replace(
-        state,
-        point=trial.point,
-        loss=trial.loss,
-        gradient=trial.gradient,
-        pairs=state.pairs.with_step(move, change, settings.memory),
-        largest=max(state.largest, float(change.norm()) / max(float(move.norm()), 1e-300)),
-        iteration=state.iteration + 1,
-    )
-
-
-def _has_left(state: PolishState) -> bool:
-    """Whether the parameters have grown beyond everything, or the loss fallen."""
-    grown = float(state.point.norm()) > _FAR * length_scale(state.start)
-    return grown or not math.isfinite(state.loss)
-
-
-def _to_newton(counted: CountedObjective, state: PolishState) -> PolishState:
-    if _has_left(state):
-        return replace(state, phase="judge", radius=0.0)
-    rounding = measured_rounding(counted, state.point, state.loss, state.gradient)
-    return replace(
-        state,
-        phase="newton",
-        iteration=0,
-        radius=_REGION * state.length,
-        loss_rounding=rounding.loss,
-        gradient_rounding=rounding.gradient,
-    )
-
-
-def _newton(counted: CountedObjective, state: PolishState, settings: PolishSettings) -> PolishState:
-    """One step of Newton's method in a trust region."""
-    if _stationary(state, settings) or _is_spent(state, settings):
-        return replace(state, phase="judge")
-    norm = float(state.gradient.norm())
-    step, predicted = newton_step(
-        lambda vector: counted.product(state.point, vector),
-        state.gradient,
-        state.radius,
-        accuracy=min(0.1, math.sqrt(_tolerance(state, settings) / norm)),
-        max_products=settings.products,
-    )
-    size = float(step.norm())
-    point = state.point + step
-    loss, gradient = counted.at(point)
-    rounding = state.loss_rounding
-    if predicted > 10 * rounding:
-        agreement = (state.loss - loss) / predicted
-    else:  # differences of losses are rounding: the gradient decides
-        agreement = 1.0 if float(gradient.norm()) < norm and loss <= state.loss + rounding else 0.0
-    radius = state.radius
-    if not agreement > 0.25:
-        radius = 0.25 * min(size, radius)
-    elif agreement > 0.75 and size > 0.9 * radius:
-        radius = min(2 * radius, _LONGEST * state.length)
-    state = replace(state, radius=radius, iteration=state.iteration + 1)
-    if not agreement > 1e-4:
-        return state
-    return replace(state, point=point, loss=loss, gradient=gradient)
 
 
 def _judge(
@@ -277,20 +180,15 @@ def _judge(
         along = KinkDescent.begin(state.point, state.gradient, state.length)
         return replace(state, phase="kink", iteration=0, along=along)
     critical = with_nearby_gradients(critical, state)
-    if critical.verdict is Verdict.NOT_STATIONARY and not _is_spent(state, settings):
+    if critical.verdict is Verdict.NOT_STATIONARY and not is_spent(state, settings):
         # Larger curvatures were met earlier, so the tolerance was larger than the one here.
         unit = stationary_tolerance(1.0, state.length, 0.0, state.point.dtype)
         state = replace(
             state, phase="newton", largest=critical.tolerance / unit, gradient_rounding=0.0
         )
-        if not _stationary(state, settings):
+        if not is_stationary(state, settings):
             return state
     return replace(state, phase="done", result=critical)
-
-
-def _is_spent(state: PolishState, settings: PolishSettings) -> bool:
-    """Whether Newton's method has used its iterations, or cannot move."""
-    return state.iteration >= settings.newton or state.radius < _SMALLEST * state.length
 
 
 def _leave(counted: CountedObjective, state: PolishState, critical: CriticalPoint) -> PolishState:
