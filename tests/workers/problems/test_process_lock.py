@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from workers.problems import data_sets
+from workers.problems import image_data
 from workers.problems.process_lock import process_lock
 
 
@@ -28,7 +28,7 @@ def test_a_download_never_races(tmp_path, monkeypatch):
         images = torch.arange(18).reshape(2, 3, 3) + int(train)
         return SimpleNamespace(data=images, targets=[0, 1])
 
-    load = data_sets._torchvision("mnist", make)
+    load = image_data._torchvision("mnist", make)
     loaded, errors = [], []
 
     def call():
