@@ -20,16 +20,14 @@ damaged commit named. If no commit can be read, every segment that exists and is
 """
 
 import contextlib
-import hashlib
-import json
-import secrets
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 
 from workers.storage import object_names
+from workers.storage.commits import Commit, decode, encode
 from workers.storage.immutable_objects import Damage, ImmutableObjects
-from workers.storage.object_names import ObjectName, parse_name
+from workers.storage.object_names import parse_name
 from workers.storage.objects import AlreadyExists, Fenced, NotFound, Objects, StoreUnreachable
 from workers.tasks.results import Segment
 
@@ -38,32 +36,6 @@ KEPT_COMMITS = 3
 
 _ATTEMPTS = 10
 """Attempts to list and read the log: each fails if another process deletes the listed commits in between."""
-
-
-@dataclass(frozen=True)
-class Commit:
-    """The list of the segments that count, and related state.
-
-    Attributes:
-        number: of the commit; 0 if the store has no log yet.
-        term: lease term of the driver that wrote the commit.
-        segments: size in bytes of each segment that counts, by name. If two segments have a record of the
-            same key, the record of the earlier segment in this order counts.
-        removed: names of segments whose records were copied into others, and whose objects may still exist.
-        failures: name of the object with the failures of earlier terms; None if there is none.
-    """
-
-    number: int = 0
-    term: int = 0
-    segments: Mapping[str, int] = field(default_factory=dict)
-    removed: Sequence[str] = ()
-    failures: str | None = None
-
-    def of(self, collection: str) -> dict[ObjectName, int]:
-        """Size in bytes of each segment of a collection, by name, in the order of the commit."""
-        folder = object_names.records_folder(collection)
-        parsed = ((parse_name(name), size) for name, size in self.segments.items())
-        return {name: size for name, size in parsed if name is not None and name.folder == folder}
 
 
 class CommitLog:
@@ -104,7 +76,7 @@ class CommitLog:
             new = {name: size for name, size in segments if name not in state.segments}
             if not new:
                 return state
-            return self._change(lambda state: _with(state, new), term)
+            return self._change(lambda state: state.with_segments(new), term)
 
     def replace(self, old: Sequence[str], new: Iterable[Segment], *, term: int) -> None:
         """Commit new segments in place of old ones, then delete the objects of the old ones.
@@ -122,7 +94,7 @@ class CommitLog:
         def change(state: Commit) -> Commit:
             left = {name: size for name, size in state.segments.items() if name not in gone}
             removed = (*state.removed, *old)
-            return _with(replace(state, segments=left, removed=removed), added)
+            return replace(state, segments=left, removed=removed).with_segments(added)
 
         removed = self._change(change, term).removed
         deleted = self._delete(removed)
@@ -243,7 +215,7 @@ class CommitLog:
                     )
                 commit = replace(change(state), number=number + 1, term=term)
                 try:
-                    self._objects.create(object_names.commit_name(number + 1), _encode(commit))
+                    self._objects.create(object_names.commit_name(number + 1), encode(commit))
                 except AlreadyExists:
                     if self._held is not None:
                         self._held = self._newest()[1]
@@ -288,7 +260,7 @@ class CommitLog:
     def _content(self, name: str) -> "Commit | _Unreadable | None":
         """The commit with a name; None if it does not exist, `_Unreadable` if it is damaged."""
         try:
-            return _decode(self._objects.get(name))
+            return decode(self._objects.get(name))
         except NotFound:
             return None
         except (ValueError, KeyError, TypeError):
@@ -316,45 +288,6 @@ def highest_term(objects: Objects) -> int:
     return max(in_names, CommitLog(ImmutableObjects(objects)).latest().term)
 
 
-def _with(state: Commit, segments: Mapping[str, int]) -> Commit:
-    fresh = {name: size for name, size in segments.items() if name not in state.segments}
-    return replace(state, segments={**state.segments, **fresh})
-
-
 def _term(name: str) -> int:
     parsed = parse_name(name)
     return 0 if parsed is None else parsed.number
-
-
-def _encode(commit: Commit) -> bytes:
-    """A commit as JSON with the digest of its entries. The random token makes the bytes of each writer
-    unique."""
-    entries = {
-        "commit": commit.number,
-        "term": commit.term,
-        "segments": dict(commit.segments),
-        "removed": list(commit.removed),
-        "failures": commit.failures,
-        "token": secrets.token_hex(8),
-    }
-    content = json.dumps(entries)
-    digest = hashlib.sha256(content.encode()).hexdigest()
-    return f'{{"sha256": "{digest}", {content[1:]}'.encode()
-
-
-def _decode(data: bytes) -> Commit:
-    """The commit in the bytes of its object.
-
-    Raises:
-        ValueError, KeyError, TypeError: the bytes are not those of a commit.
-    """
-    entries = dict(json.loads(data))
-    if entries.pop("sha256") != hashlib.sha256(json.dumps(entries).encode()).hexdigest():
-        raise ValueError("its content does not have its digest")
-    return Commit(
-        entries["commit"],
-        entries["term"],
-        entries["segments"],
-        tuple(entries["removed"]),
-        entries["failures"],
-    )

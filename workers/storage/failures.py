@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workers.storage import object_names
-from workers.storage.commit_log import Commit, CommitLog
+from workers.storage.commit_log import CommitLog
+from workers.storage.commits import Commit
 from workers.storage.immutable_objects import ImmutableObjects, json_bytes
 from workers.storage.object_names import ObjectName, parse_name
 
