@@ -24,6 +24,7 @@ from topo_core.paths.starts.trained_curves import (
 )
 from topo_core.paths.starts.weight_matching import weight_matching
 from workers.execution.continued_paths import moved_start, warm_path
+from workers.execution.interruptible_loss import InterruptibleLoss
 from workers.execution.progress import Interrupted, TaskFailure
 from workers.execution.task_run import TaskContext
 from workers.problems.loaded_problem import LoadedProblem
@@ -82,7 +83,10 @@ def initial_path_of(
             return moved_start(task, context, start, end, seed)
         if name == "through":
             return Start(_through(task, context.store, start))
-        return find_start(solver.objective, start, end, solver.resolved, seed)
+        # A search may take a minute; it begins again after an interruption.
+        objective = context.loaded.objective(settings.batch_size)
+        searched = InterruptibleLoss(objective, context.progress)
+        return find_start(searched, start, end, solver.resolved, seed)
     except ValueError as error:
         raise TaskFailure(FailureKind.BAD_INPUT, f"paths.start: {error}") from None
 

@@ -1,5 +1,6 @@
 """From the peak of a path to a saddle, as a task: what its record says."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,8 @@ from topo_core.paths.pass_refinement import PassRefinement
 from topo_core.paths.polyline import line
 from topo_core.paths.profiles import loss_profile
 from workers.execution import stationarity
-from workers.execution.progress import TaskProgress
+from workers.execution.path_task import optimize_one_path
+from workers.execution.progress import Interrupted, TaskProgress
 from workers.execution.saddle_task import refine_one_saddle
 from workers.execution.task_run import TaskContext
 from workers.execution.train_minimum import train_minimum
@@ -24,6 +26,7 @@ from workers.storage.open_objects import open_objects
 from workers.storage.run_store import Store
 from workers.tasks.minimum_settings import MinimumSettings
 from workers.tasks.minimum_tasks import TrainMinimum
+from workers.tasks.path_tasks import OptimizePath, PathFamily, PathTaskSettings
 from workers.tasks.saddle_tasks import RefineSaddle
 
 
@@ -113,6 +116,26 @@ def test_a_saddle_that_is_flat_along_a_symmetry_is_verified(tmp_path):
     assert (record.ended, record.verdict, record.index) == ("verified", "saddle", 1)
     assert "1 explained by the rescaling of linear units, 0 unexplained" in record.reason
     assert record.loss == pytest.approx(2.0**2 / 4)
+
+
+def test_a_stop_within_the_search_for_a_start_is_seen(tmp_path):
+    """With exact gradients the search for an initial path may take a minute, and has no checkpoints: the task
+    ends at the next evaluation, and begins again."""
+    wells = {"name": "objective:tests.workers.execution.test_saddle_task:Wells"}
+    problem = problem_of(wells, wells, loss={"name": "outputs"}, dtype="float64")
+    store = Store(open_objects(str(tmp_path)))
+    context = TaskContext(load_problem(problem, Evaluation()), store, TaskProgress())
+    names = {
+        key: store.publish_minimum(key, context.loaded.state_dict(torch.full((2,), value)))
+        for key, value in (("a", 0.0), ("b", 1.0))
+    }
+    family = PathFamily(problem, PathTaskSettings(epochs=1), seed=0)
+    task = OptimizePath(family, 0, 1, "a", "b").with_objects(names)
+    asked = iter([False, True])
+    progress = TaskProgress(lambda: next(asked), 1e9, itertools.count(0, 2.0).__next__)
+    with pytest.raises(Interrupted):
+        optimize_one_path(task, replace(context, progress=progress))
+    assert optimize_one_path(task, context).height == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")
