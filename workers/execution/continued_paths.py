@@ -22,8 +22,9 @@ from topo_core.paths.polyline import arc_positions, line, resample
 from topo_core.paths.profiles import is_as_low_as, loss_profile
 from topo_core.paths.starts.protocol import Start
 from topo_core.paths.verified_pass import VerifiedPass
+from workers.execution.interruptible_loss import InterruptibleLoss
 from workers.execution.progress import TaskFailure
-from workers.execution.stationarity import is_small
+from workers.execution.stationarity import is_small, loss_tangents
 from workers.execution.task_run import TaskContext
 from workers.storage.immutable_objects import Damaged
 from workers.storage.objects import NotWritable, StoreUnreachable
@@ -126,7 +127,9 @@ def moved_start(
     near = _near_saddles(
         objective, exact(saddles.to(start.device)), exact(tensors["points"].to(start)), exact(moved)
     )
-    state = lead_over(objective, exact(moved), near, NEAR, seed=seed)
+    symmetries = loss_tangents(context.loaded, objective)
+    searched = InterruptibleLoss(objective, context.progress)
+    state = lead_over(searched, exact(moved), near, NEAR, symmetries=symmetries, seed=seed)
     points = state.best.to(start)
     points[0], points[-1] = start, end
     batches = context.loaded.objective(task.settings.batch_size).batches
