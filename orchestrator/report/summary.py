@@ -18,10 +18,8 @@ def summary(plan: Plan, landscape: Landscape) -> list[str]:
         return []
     escape = escape_of_run(plan.run, landscape)
     if escape is not None:
-        return [
-            _asked(plan, landscape),
-            f"Asked was how hard it is to leave minimum {escape.minimum}. {escape}",
-        ]
+        asked = f"The question was how hard it is to leave minimum {escape.minimum}."
+        return [f"{_asked(plan, landscape)} {asked}", str(escape)]
     return [_asked(plan, landscape), _result(landscape), _verified(landscape)]
 
 

@@ -71,3 +71,4 @@ def test_a_run_that_asks_for_passes_from_one_minimum_opens_with_the_answer(tmp_p
         "The lowest pass to one of them has the height 0.5, a barrier of 0.2 (an upper bound" in top
     )
     assert "Barrier" in top and "TO-score" not in top and "infinite" not in top
+    assert "were not run" not in page
