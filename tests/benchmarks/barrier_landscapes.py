@@ -7,6 +7,8 @@
 - `truth`: the small networks of `topo_core.reference_landscapes`, from each class of minima to what lies on
   the other side of its lowest saddle.
 - `teacher`: teacher–student networks with k = 7, 8 and 10.
+- `unregularised`: the 1-2-1 tanh regression of `truth` without its ridge, between minima near the origin and
+  minima with weights of up to 1,700.
 
 Minima of the full-batch losses are polished to stationary points. Those of `minibatches` are trained by Adam
 with a decaying rate and then polished by 300 iterations of L-BFGS, to gradient norms of about 1.5e-3, since
@@ -192,6 +194,46 @@ def teacher(count: int, examples: int = 0) -> Iterator[Case]:
     yield from itertools.islice(cases, count)
 
 
+# Numbers of random starts whose polished ends are far from the origin (2, 7, 37) or near it, and the pairs.
+_FAR_OUT = (
+    (0, 37),
+    (0, 2),
+    (1, 37),
+    (25, 37),
+    (11, 25),
+    (2, 7),
+    (37, 7),
+    (30, 37),
+    (39, 0),
+    (39, 37),
+)
+
+
+def unregularised(count: int, examples: int = 0) -> Iterator[Case]:
+    """`count` pairs of minima of a regression with seven parameters and no ridge."""
+    del examples
+    inputs = torch.linspace(-torch.pi, torch.pi, 101, dtype=torch.float64)
+    wanted = -0.31 * inputs.sin() + 0.72 * (2 * inputs).sin()
+    wanted = wanted - 0.21 * inputs.cos() + 0.89 * (2 * inputs).cos()
+
+    def loss(points: Tensor) -> Tensor:
+        weight, bias, out, shift = points.split([2, 2, 2, 1], dim=1)
+        units = torch.tanh(inputs[:, None] * weight[:, None, :] + bias[:, None, :])
+        outputs = (units * out[:, None, :]).sum(-1) + shift
+        return (outputs - wanted).square().mean(1)
+
+    objective = from_function(loss, 7)
+    draw = torch.Generator().manual_seed(0)
+    starts = [2 * torch.randn(7, generator=draw, dtype=torch.float64) for _ in range(40)]
+    pairs = _FAR_OUT[:count]
+    ends = {
+        number: polish_minimum(objective, starts[number]).point
+        for number in sorted({number for pair in pairs for number in pair})
+    }
+    for one, other in pairs:
+        yield Case("unregularised", f"{one}–{other}", objective, ends[one], ends[other])
+
+
 LANDSCAPES: dict[str, Callable[..., Iterator[Case]]] = {
     "digits": digits,
     "noisy": noisy,
@@ -199,5 +241,14 @@ LANDSCAPES: dict[str, Callable[..., Iterator[Case]]] = {
     "pooled": pooled,
     "truth": truth,
     "teacher": teacher,
+    "unregularised": unregularised,
 }
-PAIRS = {"digits": 10, "noisy": 6, "minibatches": 6, "pooled": 10, "truth": 99, "teacher": 99}
+PAIRS = {
+    "digits": 10,
+    "noisy": 6,
+    "minibatches": 6,
+    "pooled": 10,
+    "truth": 99,
+    "teacher": 99,
+    "unregularised": 10,
+}

@@ -31,6 +31,7 @@ from topo_core.paths.stationarity import PeakForce
 
 # records with a vanishing normal gradient before the run ends; one may be chance
 _STILL_RECORDS = 3
+_PATIENCE = 40  # epochs before a path that is higher than its start may be given up
 _LEVEL_RECORDS = 10  # records with an unchanged height before the run ends; fewer may be a plateau
 # Largest ratio of successive falls that is summed as a geometric series: the sum is at most 19 times the
 # last fall, so that two noisy falls of equal size do not predict an infinite one.
@@ -188,6 +189,27 @@ def search_is_incomplete(state: PathState, resolved: ResolvedSettings) -> bool:
 def lowest_possible(state: PathState) -> bool:
     """Whether no path can be lower than the best one; see ``is_as_low_as``."""
     return is_as_low_as(state.best_maximum, state.losses[[0, -1], 0], state.points.dtype)
+
+
+def cannot_catch_up(state: PathState, resolved: ResolvedSettings) -> bool:
+    """Whether a path stays higher than the route of a search, at which it began.
+
+    A route between badly scaled minima has more points than a path may have. The path that moves has fewer,
+    so it begins higher than the route. It is given up if it does not reach the height of the route even if
+    each doubling of its epochs lowers it by as much as the last one did.
+    """
+    if resolved.start != "saddles" or not resolved.settles or state.best_epoch > 0:
+        return False
+    now = state.history[-1]
+    if now.epoch < _PATIENCE:
+        return False
+    half = min(
+        (record for record in state.history if 2 * record.epoch >= now.epoch),
+        key=lambda record: record.epoch,
+    )
+    fall = max(half.dense_maximum - now.dense_maximum, 0.0)
+    doublings = math.log2(resolved.epochs / now.epoch)
+    return now.dense_maximum - fall * doublings > state.best_maximum
 
 
 def has_stopped_moving(state: PathState, resolved: ResolvedSettings) -> bool:

@@ -25,6 +25,7 @@ from topo_core.objectives.protocol import Objective
 from topo_core.paths.convergence import (
     Evidence,
     Outcome,
+    cannot_catch_up,
     has_stopped_moving,
     judge,
     lowest_possible,
@@ -167,8 +168,8 @@ class PathSolver:
         """Whether ``advance`` has nothing left to do.
 
         This is so if the last epoch is done or the run has failed. If the tangent rule stops early, it is
-        also so if the path is as low as its higher end, its highest point is a verified pass, or it no longer
-        moves.
+        also so if the path is as low as its higher end, its highest point is a verified pass, it no longer
+        moves, or it does not become as low as the route at which it began.
         """
         if state.failure or state.epoch >= self.resolved.epochs:
             return True
@@ -176,7 +177,7 @@ class PathSolver:
             return False
         if state.verified is not None or lowest_possible(state):
             return True
-        return has_stopped_moving(state, self.resolved)
+        return has_stopped_moving(state, self.resolved) or cannot_catch_up(state, self.resolved)
 
     def solution(self, state: PathState) -> PathSolution:
         """The best path so far, measured, with the evidence for or against convergence."""

@@ -1,5 +1,6 @@
 """The limits of a search over saddles, and its effort."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -14,6 +15,7 @@ class RouteSettings:
         dense: largest number of dimensions for which whole Hessians are computed.
         modes: largest number of soft modes climbed from a minimum, each in both directions.
         gaps: number of paths relaxed together in a round.
+        too_high: loss; the search ends if all paths between the ends stay above it in the first relaxation.
     """
 
     budget: int = 10_000
@@ -21,6 +23,7 @@ class RouteSettings:
     dense: int = 256
     modes: int = 12
     gaps: int = 3
+    too_high: float = math.inf
 
 
 @dataclass(frozen=True)

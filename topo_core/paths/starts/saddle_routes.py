@@ -31,8 +31,10 @@ from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.krylov_following import follow_in_krylov_spaces
 from topo_core.critical_points.monotone_descent import descend_together
 from topo_core.objectives.protocol import Objective
+from topo_core.paths.polyline import resample
 from topo_core.paths.starts.gap_paths import GapPaths, densely_sampled, peaks
 from topo_core.paths.starts.joined_saddles import join, new_saddles
+from topo_core.paths.starts.relaxed_strings import relaxed
 from topo_core.paths.starts.route_settings import Effort, RouteSettings
 from topo_core.paths.starts.search_coordinates import search_coordinates
 from topo_core.paths.starts.soft_modes import SoftModes
@@ -66,7 +68,8 @@ class RouteSearch:
             if there is no finite one.
         bound: height of an already known path; saddles above it are ignored.
         ended: why the search ended: "lowest" (no path can be lower), "explored" (climbs from the side of the
-            higher end have found no lower saddle), "exhausted" (nothing is left to try) or "budget".
+            higher end have found no lower saddle), "exhausted" (nothing is left to try), "too high" (see
+            ``RouteSettings.too_high``) or "budget".
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class RouteSearch:
         self.trails = list[SaddleTrails]()
         self.lowest_relaxed: Tensor | None = None
         self._lowest = math.inf
+        self._too_high = False  # whether linear coordinates do not fit both ends
         self._tried: dict[tuple[int, int], int] = {}
         self._modes = SoftModes(
             self.loss, most=settings.modes, longest=_RADIUS, dense=self.dense, seed=seed
@@ -144,11 +148,19 @@ class RouteSearch:
             if not moved and not left:
                 self.ended = "exhausted"
                 return
+            if self._too_high:
+                self.ended = "too high"
+                return
             self.rounds += 1
-            route = self.graph.route(*self.ends)
-            height = self.height if route is None else max([self.top, *(e.loss for e in route)])
-            crossed = (crossed or cross) and height == self.height
-            self.height = height
+            before = self.height
+            self._update_height()
+            crossed = (crossed or cross) and self.height == before
+
+    def _update_height(self) -> None:
+        """Set ``height`` to that of the lowest route of the graph."""
+        route = self.graph.route(*self.ends)
+        if route is not None:
+            self.height = max([self.top, *(edge.loss for edge in route)])
 
     @property
     def _below(self) -> float:
@@ -168,6 +180,38 @@ class RouteSearch:
             order = self.loss.losses(starts).argsort(descending=True)
             radius = starts.new_full((len(starts),), _RADIUS)
             self._follow(starts[order], directions[order], radius, self._ceiling)
+
+    def follow_saddles(self, points: Tensor, directions: Tensor) -> None:
+        """Follow saddles of a similar loss to saddles of this one; used before ``run``.
+
+        Args:
+            points: [k, d], the saddles, as parameters.
+            directions: [k, d], along their lowest modes, of any length above 0.
+        """
+        starts = self.loss.coordinates(points)
+        ahead = self.loss.coordinates(points + directions) - starts
+        self._follow(starts, ahead, starts.new_full((len(starts),), _RADIUS), math.inf)
+        self._update_height()
+
+    def follow_relaxed(self, path: Tensor, points: int, steps: int) -> None:
+        """Relax a path between the ends and follow its peaks to saddles; used before ``run``.
+
+        Args:
+            path: [n, d], as parameters; it is led to the ends by straight segments.
+            points: number of points of the path while it is relaxed.
+            steps: of the relaxation.
+        """
+        ends = torch.stack([self.graph.minima[node] for node in self.ends])
+        between = self.loss.coordinates(path)
+        between = resample(torch.cat([ends[:1], between, ends[1:]]), points)
+        paths, losses = relaxed(self.loss, between[None], steps)
+        if bool(losses.isfinite().all()):
+            tops = self._peaks(paths[0])
+            self._keep_lowest(paths[0], float(losses.max()))
+            if tops:
+                starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
+                self._follow(starts, directions, starts.new_full((len(starts),), _RADIUS), math.inf)
+                self._update_height()
 
     def _higher_end_is_lowest(self) -> bool:
         """Whether the ends are joined, and no minimum of the component of the higher end below the height is
@@ -241,10 +285,15 @@ class RouteSearch:
         self._tried.update((pair, tried + 1) for pair, tried in zip(pairs, attempts, strict=True))
         ends = [(points[i], points[j]) for i, j in pairs]
         tops = list[tuple[Tensor, Tensor]]()
+        heights = list[float]()
         for path, losses in self._paths.relaxed(pairs, ends, attempts):
             if bool(losses.isfinite().all()):
                 tops += self._peaks(path)
-                self._keep_lowest(path, float(losses.max()))
+                heights.append(float(losses.max()))
+                self._keep_lowest(path, heights[-1])
+        if self.rounds == 0 and heights and min(heights) > self.settings.too_high:
+            self._too_high = True
+            return True
         if tops:
             starts, directions = (torch.stack(rows) for rows in zip(*tops, strict=True))
             ceiling = float(self.loss.losses(starts).max()) + self._unit

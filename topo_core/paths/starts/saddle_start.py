@@ -24,6 +24,7 @@ from topo_core.paths.verified_pass import VerifiedPass
 
 _CLOSE = 1e-3  # of the barrier: largest height of a polygon above its highest saddle
 _EPOCHS = 150  # epochs in which a trained curve is relaxed before its peaks are followed
+_FAR_ABOVE = 2.0  # of the difference of the losses at θ = 0 and at the higher end
 _BEFORE_A_CURVE = RouteSettings(unjoined=1_000)
 """In 49 to 128 dimensions a search that does not join the ends in its first round mostly never does."""
 _BELOW_A_PATH = RouteSettings(unjoined=3_000)
@@ -36,11 +37,12 @@ def saddles_start(
     """The lowest of a route over saddles of index 1 and a trained curve, with the verification of its pass.
 
     In up to 48 dimensions the search for routes comes first and usually suffices. If it verifies no pass, a
-    route is searched by way of a loss with a ridge, and then a curve is trained. In 49 to 128 dimensions the
-    search has few gradients unless it joins the ends with them, and a curve follows. In 129 to 1,000
-    dimensions the curve comes first. It is relaxed for ``_EPOCHS`` epochs, and its peaks are then followed to
-    saddles. If these saddles join the ends, the search continues below the height of the curve. In more
-    dimensions, or in float32, the start is a trained curve.
+    route is searched by way of a loss with a ridge, and then a curve is trained. The search ends at once if
+    its first relaxed path is far above the loss at θ = 0: then linear coordinates do not fit both ends. In
+    49 to 128 dimensions the search has few gradients unless it joins the ends with them, and a curve follows.
+    In 129 to 1,000 dimensions the curve comes first. It is relaxed for ``_EPOCHS`` epochs, and its peaks are
+    then followed to saddles. If these saddles join the ends, the search continues below the height of the
+    curve. In more dimensions, or in float32, the start is a trained curve.
     """
     if len(start) > LARGE or start.dtype != torch.float64:
         return trained_start(objective, start, end, resolved, seed)
@@ -48,16 +50,32 @@ def saddles_start(
         return Start(line(start, end, resolved.settings.points))
     if len(start) > SEARCHED:
         return _over_a_curve(objective, start, end, resolved, seed)
-    limits = RouteSettings() if len(start) <= SMALL else _BEFORE_A_CURVE
+    if len(start) > SMALL:
+        route = _route(objective, start, end, resolved, seed, _BEFORE_A_CURVE)
+        if route.verified is not None:
+            return route
+        return _lower(route, _over_a_curve(objective, start, end, resolved, seed))
+    too_high = _too_high(objective, start, end)
+    limits = RouteSettings(too_high=too_high)
     route = _route(objective, start, end, resolved, seed, limits)
     if route.verified is not None:
         return route
-    if len(start) > SMALL:
-        return _lower(route, _over_a_curve(objective, start, end, resolved, seed))
     ridged = _by_way_of_a_ridge(objective, start, end, resolved, seed)
     if ridged.verified is not None:
         return _lower(ridged, route)
+    if _height(route) > too_high:
+        if _height(ridged) < too_high:
+            return _lower(ridged, route)
+        route = _lower(route, _route(objective, start, end, resolved, seed, RouteSettings()))
     return _lower(_lower(route, ridged), _curve(objective, start, end, resolved, seed))
+
+
+def _too_high(objective: Objective, start: Tensor, end: Tensor) -> float:
+    """The loss twice as far above the higher end as that at θ = 0; infinite unless θ = 0 is above both
+    ends."""
+    one, other, zero = objective.losses(torch.stack([start, end, torch.zeros_like(start)])).tolist()
+    higher = max(one, other)
+    return higher + _FAR_ABOVE * (zero - higher) if higher < zero else math.inf
 
 
 def _over_a_curve(
@@ -73,12 +91,15 @@ def _over_a_curve(
 
 def _lower(route: Start, curve: Start) -> Start:
     """The lower of two measured starts, or the first if they are equal; its gradients are the sum of both."""
-    heights = [math.inf, math.inf]
-    for k, first in enumerate((route, curve)):
-        if first.profile is not None and math.isfinite(first.profile.maximum):
-            heights[k] = first.profile.maximum
     spent = route.gradient_evaluations + curve.gradient_evaluations
-    return replace(curve if heights[1] < heights[0] else route, gradient_evaluations=spent)
+    lower = curve if _height(curve) < _height(route) else route
+    return replace(lower, gradient_evaluations=spent)
+
+
+def _height(start: Start) -> float:
+    """The height of a start; infinite if it is not known or not finite."""
+    height = math.inf if start.profile is None else start.profile.maximum
+    return height if math.isfinite(height) else math.inf
 
 
 def _curve(
