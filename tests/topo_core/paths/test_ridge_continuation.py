@@ -94,7 +94,7 @@ def test_a_path_that_cannot_reach_its_route_is_given_up():
 @pytest.mark.slow
 def test_ten_pairs_without_a_ridge_end_near_the_lowest_known_passes():
     """Between minima with weights of up to 1,700 and others, heights are within 4 % of the loss of the passes
-    that the known saddles of the loss with a ridge of 1e-3 become as the ridge vanishes; before, seven of ten
+    that the known saddles of the loss with a ridge of 1e-3 become as the ridge vanishes; before, six of ten
     stood 30 to 60 % above them. None says CONVERGED, since nothing has proved the passes."""
     lowest = [0.4262, 0.4262, 0.5414, 0.4198, 0.4207, 0.4207, 0.4207, 0.4262, 0.4262, 0.4207]
     for case, known in zip(unregularised(10), lowest, strict=True):
