@@ -134,6 +134,14 @@ class Measurement:
         self.complete = True
         self._save()
 
+    def climb_again(self, turn: int) -> str:
+        """Climb once more from all classes in random directions, and say what that has added."""
+        if self.search is None:
+            return "no minima."
+        saddles, minima = self.search.climb_again(turn, seed=SEED)
+        bars = ", ".join(f"[{b.birth:.4f}, {b.death:.4f}]" for b in self.search.barcode().bars)
+        return f"{saddles} new classes of saddles, {minima} of minima; bars then: {bars}"
+
     def row(self) -> Row:
         """The results so far."""
         starts, search = classes(self.network, self.starts), self.search
@@ -217,7 +225,8 @@ def main(options: dict[str, str]) -> dict[tuple[str, float], Row]:
 
     Args:
         options: ``networks`` and ``ridges`` (separated by commas), ``starts`` and ``budget``; ``into=FOLDER``
-            keeps results and continues those that are there; ``print=only`` measures nothing.
+            keeps results and continues those that are there; ``print=only`` measures nothing; ``again=N``
+            climbs N more rounds in random directions, to see whether anything is missing, and keeps nothing.
     """
     torch.set_num_threads(1)
     names = options.get("networks", ",".join(PUBLISHED)).split(",")
@@ -238,6 +247,8 @@ def main(options: dict[str, str]) -> dict[tuple[str, float], Row]:
                 measurement.run()
             rows[name, ridge] = row = measurement.row()
             _print(name, ridge, row)
+            for turn in range(1, int(options.get("again", 0)) + 1):
+                print(f"Round {turn} of further climbs: {measurement.climb_again(turn)}")
     for (name, ridge), row in rows.items():
         _print_details(name, ridge, row)
     return rows

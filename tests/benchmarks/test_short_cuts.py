@@ -133,11 +133,12 @@ def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys, tmp_path):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(one_dimensional.Measurement, "_save", stopped)
-    options["into"] = str(tmp_path)
+    options |= {"into": str(tmp_path), "again": "1"}
     with pytest.raises(KeyboardInterrupt):
         one_dimensional.main(options)
     continued = one_dimensional.main(options)["2", 1e-3]
     assert (continued.bars, continued.saddles) == (row.bars, row.saddles)
+    assert "0 new classes of saddles, 0 of minima" in capsys.readouterr().out
 
 
 def test_a_bar_ends_at_a_valley_without_a_minimum():
