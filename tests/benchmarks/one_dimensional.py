@@ -19,8 +19,13 @@ ones of the quotient.
 Changed on 29 November 2026, before anything was run without a ridge: there the search goes on from the
 verified minima even if other starts ended at none (before: only if all starts were minima), and a bar ends
 also where its minimum is connected to a valley whose loss is lower. Where no start is a minimum, the
-``POLISHED`` lowest polished points are joined by default paths instead, which gives upper bounds of heights
-between points that are no minima.
+``POLISHED`` lowest polished points are joined by ``PATHS`` instead, which gives upper bounds of heights
+between points that are no minima. (Default paths first; without a ridge the first of them took longer than 35
+seconds, and no height was seen.)
+
+Added after the rows with a ridge were seen: classes whose bar does not end in this search (of three layers
+only) are joined with the lowest class and the nearest lower class by ``PATHS``. Their heights are upper
+bounds of the ends; they are listed apart and are in no column of the table.
 """
 
 import itertools
@@ -43,6 +48,7 @@ from topo_core import PathSettings, Verdict, barcode, optimize_path
 PUBLISHED = {"2": (0.55, 0.65), "2x2": (0.45, 0.55), "2x2x2": (0.40, 0.45)}
 RIDGES = (1e-3, 0.0)
 STARTS, BUDGET, SEED, POLISHED = 60, 6000, 0, 6
+PATHS = PathSettings(start="bezier", bezier_epochs=300, epochs=50)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Row:
         saddles: classes of copies of saddles of index 1.
         verified: finite bars that end at a saddle whose index is proved to be exactly 1.
         valleys: finite bars that end because a valley without a minimum is lower.
+        bounds: upper bounds of the ends of the bars that the search has left open, by class.
         complete: whether the search has ended.
         seconds: of one CPU core.
     """
@@ -68,6 +75,7 @@ class Row:
     saddles: int
     verified: int
     valleys: int
+    bounds: dict[int, float]
     complete: bool
     seconds: float
 
@@ -110,7 +118,9 @@ class Measurement:
         self.extent = float(targets.var(correction=0))
         self.starts = list[Start]()
         self.search: QuotientSearch | None = None
-        self.heights = dict[tuple[int, int], float]()  # between polished points, without minima
+        self.heights = dict[
+            tuple[int, int], float
+        ]()  # of paths between polished points, or open classes
         self.complete, self.seconds, self._begun = False, 0.0, time.process_time()
         if file is not None and file.exists():
             self._load(torch.load(file, weights_only=True))
@@ -121,14 +131,13 @@ class Measurement:
         while len(self.starts) < self.count:
             self.starts.append(polished(self.network, len(self.starts), seed=SEED))
             self._save()
-        if self.complete:
-            return
-        found = classes(self.network, self.starts)
-        if found.losses:
+        minima = classes(self.network, self.starts)
+        if minima.losses:
             if self.search is None:
-                self.search = QuotientSearch.of(self.network, found, self.extent)
+                self.search = QuotientSearch.of(self.network, minima, self.extent)
             self.search.climb_all(seed=SEED, save=self._save)
             self.search.join_all(budget=self.budget, seed=SEED, save=self._save)
+            self._join_open(self.search)
         else:
             self._join_points()
         self.complete = True
@@ -150,9 +159,9 @@ class Measurement:
             losses.setdefault(start.verdict, []).append(start.loss)
         if search is None:
             points = self._points()
-            bars = barcode(points.losses, self.heights).bars if self.heights else ()
-            ends = tuple((bar.birth, bar.death) for bar in bars)
-            return Row(points, losses, ends, (), 0, 0, 0, self.complete, self.seconds)
+            known = barcode(points.losses, self.heights).bars if self.heights else ()
+            ends = tuple((bar.birth, bar.death) for bar in known)
+            return Row(points, losses, ends, (), 0, 0, 0, {}, self.complete, self.seconds)
         bars = search.barcode()
         pairs = [bar.saddle for bar in bars.finite if bar.saddle is not None]
         passes = [search.pass_of(pair) for pair in pairs]
@@ -168,6 +177,7 @@ class Measurement:
             len(search.passes),
             sum(search.is_verified(pair) for pair in pairs),
             sum(min(pair) < 0 for pair in pairs),
+            self._bounds(search),
             self.complete,
             self.seconds,
         )
@@ -186,13 +196,29 @@ class Measurement:
     def _join_points(self) -> None:
         points = self._points()
         for i, j in itertools.combinations(range(len(points.losses)), 2):
-            if (i, j) not in self.heights:
-                end = self.network.symmetries.aligned(points.points[i], points.points[j])
-                path = optimize_path(
-                    self.network.objective, points.points[i], end, PathSettings(), seed=SEED
-                )
-                self.heights[i, j] = max(path.profile.maximum, points.losses[i], points.losses[j])
-                self._save()
+            self._join(i, points.points[i], j, points.points[j])
+
+    def _join_open(self, search: QuotientSearch) -> None:
+        """Paths from each class whose bar does not end to the lowest class and the nearest lower one."""
+        for k in _open(search):
+            lower = [i for i, loss in enumerate(search.losses) if loss < search.losses[k]]
+            nearest = min(lower, key=lambda i: search.distance(k, i))
+            for other in sorted({nearest, min(lower, key=lambda i: search.losses[i])}):
+                self._join(other, search.points[other], k, search.points[k])
+
+    def _join(self, i: int, start: Tensor, j: int, end: Tensor) -> None:
+        if (i, j) in self.heights:
+            return
+        end = self.network.symmetries.aligned(start, end)
+        path = optimize_path(self.network.objective, start, end, PATHS, seed=SEED)
+        ends = self.network.objective.losses(torch.stack([start, end]))
+        self.heights[i, j] = max(path.profile.maximum, float(ends.max()))
+        self._save()
+
+    def _bounds(self, search: QuotientSearch) -> dict[int, float]:
+        """By class: the end of its bar if the paths between open classes are added to the passes."""
+        bars = search.barcode(self.heights).bars
+        return {bar.minimum: bar.death for bar in bars if bar.minimum in _open(search)}
 
     def _save(self) -> None:
         now = time.process_time()
@@ -213,11 +239,17 @@ class Measurement:
     def _load(self, state: dict[str, Any]) -> None:
         self.starts = [Start(Verdict[name], point, loss) for name, point, loss in state["starts"]]
         if state["search"] is not None:
-            found = classes(self.network, self.starts)
-            self.search = QuotientSearch.of(self.network, found, self.extent)
+            minima = classes(self.network, self.starts)
+            self.search = QuotientSearch.of(self.network, minima, self.extent)
             self.search.restore(state["search"])
         self.heights = state["heights"]
         self.complete, self.seconds = state["complete"], state["seconds"]
+
+
+def _open(search: QuotientSearch) -> list[int]:
+    """Classes whose bar does not end, without the lowest."""
+    lowest = min(search.losses)
+    return [bar.minimum for bar in search.barcode().infinite if bar.birth > lowest]
 
 
 def main(options: dict[str, str]) -> dict[tuple[str, float], Row]:
@@ -289,6 +321,9 @@ def _print_details(name: str, ridge: float, row: Row) -> None:
     if row.bars:
         bars = ", ".join(f"[{birth:.4f}, {death:.4f}]" for birth, death in row.bars)
         print(f"Bars: {bars}")
+    if row.bounds:
+        bounds = ", ".join(f"[{row.bars[k][0]:.4f}, {end:.4f}]" for k, end in row.bounds.items())
+        print(f"Upper bounds of bars that the search has left open: {bounds}")
 
 
 def _words(verdict: Verdict) -> str:

@@ -12,7 +12,7 @@ connected to lower points, whether they belong to a minimum or not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,21 +160,26 @@ class QuotientSearch:
             lower = [i for i in range(len(self.points)) if self.losses[i] < self.losses[k]]
             if lower:
                 lowest = min(lower, key=lambda i: self.losses[i])
-                nearest = min(lower, key=lambda i: self._distance(k, i))
+                nearest = min(lower, key=lambda i: self.distance(k, i))
                 for other in sorted({lowest, nearest}):
                     for copy in (0, 1):
                         self.join(k, other, budget=budget, seed=seed, copy=copy)
             self.joined.add(k)
             save()
 
-    def _distance(self, k: int, i: int) -> float:
+    def distance(self, k: int, i: int) -> float:
+        """Between classes ``k`` and ``i``: from a member to the nearest copy, as a part of their norm."""
         return self.network.symmetries.distance(self.points[k], self.points[i])
 
-    def barcode(self) -> Barcode:
-        """Elder rule, one bar for each class; it ends where a lower minimum or a lower valley is reached."""
+    def barcode(self, further: Mapping[tuple[int, int], float] | None = None) -> Barcode:
+        """Elder rule, one bar for each class; it ends where a lower minimum or a lower valley is reached.
+
+        Args:
+            further: heights of paths between classes, i < j, beside the passes.
+        """
         losses = dict(enumerate(self.losses))
         losses |= {-1 - k: loss for k, loss in enumerate(self.valleys)}
-        heights = dict[tuple[int, int], float]()
+        heights = dict(further or {})
         for one in self.passes:
             i, j = sorted(one.classes)
             if i != j:
