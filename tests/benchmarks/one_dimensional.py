@@ -63,7 +63,8 @@ class Row:
         saddles: classes of copies of saddles of index 1.
         verified: finite bars that end at a saddle whose index is proved to be exactly 1.
         valleys: finite bars that end because a valley without a minimum is lower.
-        bounds: upper bounds of the ends of the bars that the search has left open, by class.
+        bounds: (birth, upper bound of the death) of bars that the search has left open, by paths.
+        with_paths: all finite bars if these paths are added to the passes.
         complete: whether the search has ended.
         seconds: of one CPU core.
     """
@@ -75,7 +76,8 @@ class Row:
     saddles: int
     verified: int
     valleys: int
-    bounds: dict[int, float]
+    bounds: tuple[tuple[float, float], ...]
+    with_paths: tuple[tuple[float, float], ...]
     complete: bool
     seconds: float
 
@@ -161,7 +163,7 @@ class Measurement:
             points = self._points()
             known = barcode(points.losses, self.heights).bars if self.heights else ()
             ends = tuple((bar.birth, bar.death) for bar in known)
-            return Row(points, losses, ends, (), 0, 0, 0, {}, self.complete, self.seconds)
+            return Row(points, losses, ends, (), 0, 0, 0, (), (), self.complete, self.seconds)
         bars = search.barcode()
         pairs = [bar.saddle for bar in bars.finite if bar.saddle is not None]
         passes = [search.pass_of(pair) for pair in pairs]
@@ -177,7 +179,7 @@ class Measurement:
             len(search.passes),
             sum(search.is_verified(pair) for pair in pairs),
             sum(min(pair) < 0 for pair in pairs),
-            self._bounds(search),
+            *self._bounds(search),
             self.complete,
             self.seconds,
         )
@@ -215,10 +217,14 @@ class Measurement:
         self.heights[i, j] = max(path.profile.maximum, float(ends.max()))
         self._save()
 
-    def _bounds(self, search: QuotientSearch) -> dict[int, float]:
-        """By class: the end of its bar if the paths between open classes are added to the passes."""
-        bars = search.barcode(self.heights).bars
-        return {bar.minimum: bar.death for bar in bars if bar.minimum in _open(search)}
+    def _bounds(
+        self, search: QuotientSearch
+    ) -> tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]:
+        """Bars with paths added: those of classes that the search has left open, and all finite ones."""
+        left = set(_open(search))
+        bars = search.barcode(self.heights).finite
+        ends = {bar.minimum: (bar.birth, bar.death) for bar in bars}
+        return tuple(bar for k, bar in ends.items() if k in left), tuple(ends.values())
 
     def _save(self) -> None:
         now = time.process_time()
@@ -322,8 +328,12 @@ def _print_details(name: str, ridge: float, row: Row) -> None:
         bars = ", ".join(f"[{birth:.4f}, {death:.4f}]" for birth, death in row.bars)
         print(f"Bars: {bars}")
     if row.bounds:
-        bounds = ", ".join(f"[{row.bars[k][0]:.4f}, {end:.4f}]" for k, end in row.bounds.items())
-        print(f"Upper bounds of bars that the search has left open: {bounds}")
+        bounds = ", ".join(f"[{birth:.4f}, {end:.4f}]" for birth, end in row.bounds)
+        ends = [end for _, end in row.with_paths]
+        print(
+            f"Upper bounds of bars that the search has left open: {bounds}. With them {len(ends)} bars end, "
+            f"at {min(ends):.3f} to {max(ends):.3f}, median {statistics.median(ends):.3f}."
+        )
 
 
 def _words(verdict: Verdict) -> str:

@@ -20,12 +20,13 @@ from tests.benchmarks import (
     heights,
     lazy,
     one_dimensional,
+    one_layer_grid,
     pairs_needed,
     test_barcode_speed,
     widths,
     workloads,
 )
-from tests.benchmarks.network_barcodes import Minima, Network
+from tests.benchmarks.network_barcodes import Minima, Network, polished
 from tests.benchmarks.quotient_search import Pass, QuotientSearch
 from topo_core import PathSettings, Verdict
 from topo_core.objectives.curvature import full_gradients, hessian_vector_products
@@ -117,28 +118,76 @@ def test_one_function_of_all_parameters_is_the_loss_of_the_network():
 
 
 def test_a_row_of_the_one_dimensional_example(monkeypatch, capsys, tmp_path):
-    """Minima are proved, no bar ends below its birth, and a stopped search continues to the same bars."""
+    """Minima are proved, open bars get upper bounds, and a stopped search continues to the same ones."""
     monkeypatch.setattr(QuotientSearch, "_climb", lambda *_: None)
-    options = {"networks": "2", "ridges": "1e-3", "starts": "3", "budget": "100"}
+    monkeypatch.setattr(QuotientSearch, "join", lambda *_, **__: None)
+    monkeypatch.setattr(one_dimensional, "PATHS", PathSettings(start="line", epochs=2))
+    options = {"networks": "2", "ridges": "1e-3", "starts": "5"}
     row = one_dimensional.main(options)["2", 1e-3]
-    assert sum(row.starts.hits) == 3 and row.complete
-    assert all(birth <= death for birth, death in row.bars)
-    assert "| 2 | 0.001 | 3 minimum |" in capsys.readouterr().out
+    assert sum(row.starts.hits) == 5 and row.complete
+    assert row.ends == [] and len(row.bars) == 2
+    assert row.bounds == row.with_paths and row.bounds[0][0] == row.bars[1][0] < row.bounds[0][1]
+    printed = capsys.readouterr().out
+    assert "| 2 | 0.001 | 5 minimum |" in printed and "left open" in printed
 
     save, saves = one_dimensional.Measurement._save, itertools.count()
 
     def stopped(measurement):
         save(measurement)
-        if next(saves) == 5:
+        if next(saves) == 6:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(one_dimensional.Measurement, "_save", stopped)
     options |= {"into": str(tmp_path), "again": "1"}
     with pytest.raises(KeyboardInterrupt):
         one_dimensional.main(options)
+    assert one_dimensional.main(options)["2", 1e-3].bounds == row.bounds
+    assert "0 new classes of saddles, 0 of minima" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_search_for_saddles_continues_where_it_was_stopped(monkeypatch, tmp_path):
+    """Stopped within the climbs and within the joins, the one-dimensional example finds the same bars."""
+    options = {"networks": "2", "ridges": "1e-3", "starts": "5", "budget": "500"}
+    row = one_dimensional.main(options)["2", 1e-3]
+    assert all(birth <= death for birth, death in row.bars)
+    save, saves = one_dimensional.Measurement._save, itertools.count()
+
+    def stopped(measurement):
+        save(measurement)
+        if next(saves) in (5, 8):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(one_dimensional.Measurement, "_save", stopped)
+    options["into"] = str(tmp_path)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            one_dimensional.main(options)
     continued = one_dimensional.main(options)["2", 1e-3]
     assert (continued.bars, continued.saddles) == (row.bars, row.saddles)
-    assert "0 new classes of saddles, 0 of minima" in capsys.readouterr().out
+
+
+def test_points_that_are_no_minima_are_joined_by_paths(monkeypatch):
+    """Without minima the lowest polished points are joined, and their verdicts are reported."""
+    monkeypatch.setattr(one_dimensional, "PATHS", PathSettings(start="line", epochs=2))
+    point = polished(Network.of_squared_error(*one_dimensional.data(), (1, 2, 1), 1e-3), 0, seed=0)
+    starts = itertools.cycle(
+        [
+            replace(point, verdict=Verdict.UNBOUNDED),
+            replace(point, verdict=Verdict.FLAT, point=point.point + 1, loss=point.loss + 0.1),
+        ]
+    )
+    monkeypatch.setattr(one_dimensional, "polished", lambda *_, **__: next(starts))
+    row = one_dimensional.main({"networks": "2", "ridges": "0", "starts": "2"})["2", 0.0]
+    assert set(row.losses) == {Verdict.UNBOUNDED, Verdict.FLAT}
+    assert len(row.bars) == 2 and len(row.ends) == 1 and row.verified == 0
+
+
+def test_the_grid_of_one_layer_finds_the_known_minimum():
+    """With a ridge the lowest minimum of a coarse grid is that of the known barcode, to its accuracy."""
+    lowest, *others = one_layer_grid.bars(1e-3, 16, 24)
+    assert lowest[0] == pytest.approx(float(tanh_regression().losses.min()), abs=0.02)
+    assert all(birth <= death for birth, death, _ in others)
 
 
 def test_a_bar_ends_at_a_valley_without_a_minimum():
