@@ -1,5 +1,8 @@
-"""A loss with weight decay. A path with ``l2`` descends on this loss; its heights do not include the
-decay."""
+"""A loss with weight decay, which as a part of a loss is a ridge.
+
+A path with ``l2`` descends on this loss; its heights do not include the decay. The ridge continuation
+(``topo_core.paths.starts.ridge_continuation``) searches on it and reduces the ridge to none.
+"""
 
 from dataclasses import dataclass
 

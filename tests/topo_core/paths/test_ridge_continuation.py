@@ -7,12 +7,12 @@ import torch
 
 from tests.benchmarks.barrier_landscapes import unregularised
 from topo_core.objectives.protocol import from_function
+from topo_core.objectives.weight_decay import WithWeightDecay
 from topo_core.paths.convergence import Outcome
 from topo_core.paths.optimize import optimize_path
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.solver import PathSolver
 from topo_core.paths.starts.ridge_continuation import ridged_route
-from topo_core.paths.starts.ridged_objective import RidgedObjective
 from topo_core.paths.starts.route_settings import RouteSettings
 from topo_core.paths.starts.saddle_routes import RouteSearch
 
@@ -113,7 +113,7 @@ def test_the_ridge_is_part_of_losses_gradients_and_products():
     draw = torch.Generator().manual_seed(1)
     points = torch.randn(3, 7, generator=draw, dtype=torch.float64)
     vectors = torch.randn(3, 7, generator=draw, dtype=torch.float64)
-    ridged = RidgedObjective(from_function(tanh_regression, 7), 0.3)
+    ridged = WithWeightDecay(from_function(tanh_regression, 7), 0.3)
     whole = from_function(lambda x: tanh_regression(x) + 0.15 * x.square().sum(1), 7)
     for ours, theirs in zip(
         ridged.full_gradients(points), whole.full_gradients(points), strict=True

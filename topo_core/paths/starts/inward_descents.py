@@ -8,7 +8,7 @@ from torch import Tensor
 from topo_core.critical_points.monotone_descent import descend_together
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
-from topo_core.paths.starts.ridged_objective import RidgedObjective
+from topo_core.objectives.weight_decay import WithWeightDecay
 from topo_core.paths.starts.route_settings import Effort
 
 _PART = 0.1  # of the depth: the value of the ridge at a point before its descent
@@ -68,7 +68,7 @@ class InwardDescents:
 
     def _descent(self, point: Tensor, ridge: float) -> Tensor:
         """The polyline [m, d] of a descent from ``point`` to a minimum of the loss with ``ridge``."""
-        ridged = RidgedObjective(self.objective, ridge)
+        ridged = WithWeightDecay(self.objective, ridge)
         plain = ScaledLoss(ridged, point)
         here = torch.zeros_like(point)[None]
         hessians = plain.hessians(here)

@@ -28,12 +28,12 @@ from topo_core.critical_points.eigenvector_following import follow
 from topo_core.critical_points.following import FollowLimits
 from topo_core.critical_points.scaled_loss import ScaledLoss, metric_basis
 from topo_core.objectives.protocol import Objective
+from topo_core.objectives.weight_decay import WithWeightDecay
 from topo_core.paths.polyline import merge_coincident
 from topo_core.paths.profiles import Profile, loss_profile
 from topo_core.paths.settings import PathSettings
 from topo_core.paths.starts.inward_descents import InwardDescents
 from topo_core.paths.starts.joined_saddles import join, new_saddles
-from topo_core.paths.starts.ridged_objective import RidgedObjective
 from topo_core.paths.starts.route_settings import Effort, RouteSettings
 from topo_core.paths.starts.saddle_routes import RouteSearch
 from topo_core.paths.starts.spliced_paths import SaddleTrails, spliced
@@ -195,7 +195,7 @@ class _Continuation:
             self._near, self._saddles = torch.stack([one[-1], other[-1]]), []
             self._keep(one, self._near, other, [])
             return True
-        ridged = RidgedObjective(self.objective, ridge)
+        ridged = WithWeightDecay(self.objective, ridge)
         search = RouteSearch(ridged, one[-1], other[-1], limits, self.seed)
         if self._saddles:
             search.follow_saddles(
